@@ -1,5 +1,5 @@
-# The binary that `just dist` makes, and what TLS needs. Build with --platform linux/amd64 or linux/arm64.
-# Only files come of this, so that it need not be of the wanted platform.
+# The binary of `just dist` and the CA certificates for TLS. Build with --platform linux/amd64 or linux/arm64.
+# This stage provides only files, so it can run on the platform of the build.
 FROM --platform=$BUILDPLATFORM debian:12-slim AS certificates
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 
@@ -7,6 +7,6 @@ FROM scratch
 ARG TARGETARCH
 COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY dist/biscuit-${TARGETARCH} /biscuit
-# A folder for what does not fit into memory.
+# Folder for temporary files of runs that do not fit into memory.
 COPY --from=certificates /var/tmp /tmp
 ENTRYPOINT ["/biscuit"]

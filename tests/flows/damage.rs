@@ -1,14 +1,14 @@
-//! Short forms of the drivers that damage inputs, and that let processes work on one table beside each other. CI runs longer ones.
+//! Short runs of the programs `corrupt`, which damages inputs, and `soak`, which runs processes on one table at the
+//! same time. CI runs longer ones.
 
 use std::process::Command;
 
-/// The `biscuit` command, where it is built beside this package's programs: tests of the whole workspace build it.
-fn has_command(program: &str) -> bool {
-    let there = std::path::Path::new(program).with_file_name("biscuit").exists();
-    if !there {
-        println!("skipped: the command `biscuit` is not built");
-    }
-    there
+/// Returns the path of the `biscuit` command. It is built beside the programs of this package when the tests of the
+/// whole workspace are built.
+pub(crate) fn command(program: &str) -> std::path::PathBuf {
+    let biscuit = std::path::Path::new(program).with_file_name("biscuit");
+    assert!(biscuit.exists(), "the command `biscuit` is not built: run `cargo test --workspace`");
+    biscuit
 }
 
 fn run(program: &str, words: &str) {
@@ -21,22 +21,20 @@ fn run(program: &str, words: &str) {
 }
 
 #[test]
-fn decoders_refuse_damaged_inputs_in_time_and_memory() {
+fn decoders_refuse_damaged_inputs_within_limits_of_time_and_memory() {
     run(env!("CARGO_BIN_EXE_corrupt"), "--inputs 190 --seed 1");
 }
 
 #[test]
-fn commands_refuse_damaged_inputs_and_leave_the_tables_as_they_were() {
+fn commands_refuse_damaged_inputs_and_leave_tables_unchanged() {
     let program = env!("CARGO_BIN_EXE_corrupt");
-    if has_command(program) {
-        run(program, "--commands 45 --seed 1");
-    }
+    command(program);
+    run(program, "--commands 45 --seed 1");
 }
 
 #[test]
-fn reads_beside_writers_that_are_killed_are_committed_versions() {
+fn reads_while_writers_are_killed_are_committed_versions() {
     let program = env!("CARGO_BIN_EXE_soak");
-    if has_command(program) {
-        run(program, "--seconds 4 --seed 1");
-    }
+    command(program);
+    run(program, "--seconds 4 --seed 1");
 }

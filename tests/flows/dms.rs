@@ -1,4 +1,4 @@
-//! The capture as AWS DMS writes it: every setting gives what it can.
+//! Merges the capture as AWS DMS writes it with different settings, and compares what each setting can represent.
 
 use biscuit_change::{ChangeRecords, DmsOptions, DmsReader};
 use biscuit_core::Result;
@@ -35,8 +35,8 @@ fn key_texts(rows: &RecordBatch, key: &[String]) -> Vec<String> {
     (0..rows.num_rows()).map(text).collect()
 }
 
-/// Compares with the truth in the columns that the setting carries; answers with the number of rows that are left over
-/// from keys that were changed.
+/// Compares with the rows of PostgreSQL in the columns that the setting represents. Returns the number of rows of
+/// keys that were changed later: without before images these rows remain.
 async fn left_over(dataset: &Dataset, table: &str, lossy: &[&str]) -> usize {
     let (got, want) = (without_columns(&rows_of(dataset).await, lossy), without_columns(&truth("3", table), lossy));
     let key = dms_contract(table).key;
@@ -49,18 +49,18 @@ async fn left_over(dataset: &Dataset, table: &str, lossy: &[&str]) -> usize {
     left
 }
 
-/// Arrays and intervals are texts, and unconstrained numbers have six digits behind the point.
+/// Columns that differ: arrays and intervals are texts, and numbers without a scale have six fractional digits.
 const TEXTS: [&str; 4] = ["tags", "nums", "span", "ratio"];
 
 #[tokio::test]
-async fn csv_without_a_header_leaves_the_rows_of_old_keys_behind() {
+async fn csv_without_before_images_keeps_the_rows_of_old_keys() {
     let dataset = memory_dataset();
     merge(&dataset, read("csv-default", "customer", DmsOptions::default()).expect("records"), IgnoreNull::None).await;
     assert_eq!(left_over(&dataset, "customer", &TEXTS).await, 62);
 }
 
 #[tokio::test]
-async fn csv_with_a_header_follows_the_ddl() {
+async fn csv_with_a_header_follows_changes_of_columns() {
     let options = || DmsOptions::default().with_timestamp_column("dms_ts").with_null("");
     let dataset = memory_dataset();
     merge(&dataset, read("csv-header", "orders", options()).expect("records"), IgnoreNull::None).await;
@@ -68,7 +68,7 @@ async fn csv_with_a_header_follows_the_ddl() {
 }
 
 #[tokio::test]
-async fn parquet_in_folders_of_dates_is_read_in_its_own_types() {
+async fn parquet_in_date_folders_is_read_in_its_own_types() {
     let options = DmsOptions::default().with_timestamp_column("dms_ts");
     let dataset = memory_dataset();
     merge(&dataset, read("parquet", "orders", options.clone()).expect("records"), IgnoreNull::None).await;
@@ -87,7 +87,7 @@ async fn before_images_move_rows_to_their_new_keys() {
     let lossy: Vec<&str> = TEXTS.into_iter().chain(["wake"]).collect();
     for table in ["customer", "orders"] {
         let dataset = memory_dataset();
-        // Large objects that did not change come as null in this setting, as those do that became null.
+        // In this setting, a large object that did not change is null, and so is one that became null.
         let ignore = IgnoreNull::Columns(vec!["bio".to_owned()]);
         merge(&dataset, read("parquet-before-image-lobnull", table, options()).expect("records"), ignore).await;
         let but_bio: Vec<&str> = lossy.iter().copied().chain(["bio"]).collect();
@@ -101,7 +101,7 @@ async fn before_images_move_rows_to_their_new_keys() {
             let (got, want) = (bios(&rows_of(&dataset).await), bios(&truth("3", table)));
             let kept = want.iter().filter(|(_, bio)| !bio.is_empty());
             assert!(kept.clone().count() > 100);
-            // Also across key updates: what the row had under its old key follows it.
+            // Values also follow a row to its new key.
             assert_eq!(kept.filter(|(id, bio)| got.get(*id) != Some(bio)).count(), 0);
         }
     }
@@ -113,7 +113,7 @@ async fn transaction_files_hold_all_tables() {
     let mut options = DmsOptions::default();
     options.table = Some("public.customer".to_owned());
     let mut reader = DmsReader::new(options.with_contract(dms_contract("customer")));
-    // The full load lies apart from the transactions.
+    // The files of the full load are in another folder than the transactions.
     let load = dms_files("csv-default").into_iter().filter(|(n, _)| n.contains("/LOAD"));
     for (name, bytes) in load.chain(dms_files("transactions")) {
         reader.read(&name, bytes.into()).expect("a file");
@@ -125,7 +125,7 @@ async fn transaction_files_hold_all_tables() {
 }
 
 #[tokio::test]
-async fn a_full_load_ranks_below_changes_whatever_its_timestamps_say() {
+async fn full_load_is_older_than_changes_whatever_its_timestamps_are() {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"}]}"#;
     let contract = biscuit_schema::Contract::from_json(contract).expect("a contract");
     let options = || {
@@ -154,7 +154,8 @@ async fn a_full_load_ranks_below_changes_whatever_its_timestamps_say() {
 
 #[tokio::test]
 async fn change_sequences_of_35_digits_are_exact() {
-    // They differ in the last of 35 digits, which neither a double nor a bigint holds; the newer one comes first.
+    // The two differ in the last of 35 digits, which neither a double nor a bigint can represent. The newer one
+    // arrives first.
     let changes = "Op,id,v,seq\n\
                    U,1,newer,20261120175406810000000000000000011\n\
                    U,1,older,20261120175406810000000000000000010\n";

@@ -1,6 +1,6 @@
-//! Envelopes in Avro and Parquet files say the same as those in lines of JSON. The files of tests/data/envelopes hold
-//! the same records of the capture: as JSON with embedded schemas, and as Avro with the schema that Confluent's converter
-//! makes of these.
+//! Compares envelopes in Avro and Parquet files with the same envelopes in lines of JSON. The files of
+//! tests/data/envelopes contain the same records of the capture: as JSON with embedded schemas, and as Avro with the
+//! schema that the converter of Confluent makes of them.
 
 use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_testkit::assert_rows_eq;
@@ -22,14 +22,14 @@ fn read(name: &str, bytes: Vec<u8>) -> ChangeRecords {
     reader.finish().expect("records")
 }
 
-/// All records in one batch, without what JSON alone knows: the precision of decimals that have none.
+/// Returns all records in one batch, without the metadata that only JSON has: the precision of decimals without one.
 fn rows(changes: &ChangeRecords) -> RecordBatch {
     let batches: Vec<RecordBatch> = changes.batches.iter().map(|b| b.rows.clone()).collect();
     concat_batches(&batches[0].schema(), &batches).expect("one schema")
 }
 
-/// The same envelopes as Parquet: the columns that the Avro file has, without what its schema says of their meaning,
-/// which is beside them.
+/// Returns the same envelopes as Parquet: the columns of the Avro file. Parquet does not store the meaning of the
+/// columns, so the Avro schema is in the metadata of the file.
 fn as_parquet(name: &str) -> Vec<u8> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("no such column"));
     reader.read(name, data(name).into()).expect("a file");
@@ -48,7 +48,7 @@ fn as_parquet(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn avro_and_parquet_say_the_same_as_json() {
+fn avro_and_parquet_give_the_same_records_as_json() {
     for table in ["customer", "orders"] {
         let json = read(&format!("{table}.jsonl.gz"), data(&format!("{table}.jsonl.gz")));
         let avro = read(&format!("{table}.avro"), data(&format!("{table}.avro")));
@@ -70,7 +70,7 @@ fn avro_and_parquet_say_the_same_as_json() {
 }
 
 #[test]
-fn a_bad_envelope_of_avro_is_put_aside_as_a_file_of_one_row() {
+fn invalid_envelope_of_avro_is_quarantined_as_a_file_with_one_row() {
     let avro = data("orders.avro");
     let options =
         || DebeziumOptions::default().with_key(["customer_id", "no_such_key"]).with_bad_rows(BadRows::Quarantine);
@@ -89,7 +89,7 @@ fn a_bad_envelope_of_avro_is_put_aside_as_a_file_of_one_row() {
 }
 
 #[test]
-fn plain_rows_come_in_avro_too() {
+fn plain_rows_are_read_from_avro() {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
     reader.read("orders.avro", data("orders.avro").into()).expect("a file");
     let changes = reader.finish().expect("records");

@@ -1,5 +1,5 @@
-//! Tables that Spark, DuckDB and pandas wrote, and files that they add between runs. tests/data/foreign was written by
-//! Spark 4.3, DuckDB 2.0 and pandas 3.1 with pyarrow 26: three rows in two days, and a file with a fourth.
+//! Tables that Spark, DuckDB and pandas wrote, and files that they add between runs. tests/data/foreign was written
+//! by Spark 4.3, DuckDB 2.0 and pandas 3.1 with pyarrow 26: three rows in two days, and a file with a fourth.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/foreign").join(name)
 }
 
-/// A tool's table in a folder.
+/// Returns a folder with the table of a tool.
 fn written_by(tool: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     copy(&data(&format!("{tool}-table")), &folder.path().join("t"));
@@ -58,7 +58,7 @@ async fn merge(dataset: &Dataset, lines: &str) -> Result<MergeReport> {
 
 async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
     let frame = dataset.load(&SessionContext::new()).await.expect("a frame");
-    // pandas gives decimals the digits they need.
+    // pandas writes decimals with the minimum precision for their values.
     let amount = cast(col("amount"), DataType::Decimal128(10, 2)).alias("amount");
     let frame = frame.select(vec![col("id"), col("seq"), col("day"), col("v"), amount]).expect("the columns");
     frame.collect().await.expect("rows")
@@ -69,7 +69,7 @@ const SECOND: &str = r#"{"id":2,"seq":2,"day":"2024-03-01","v":"moved","amount":
 "#;
 
 #[tokio::test]
-async fn a_table_of_another_tool_is_merged_into_and_adopted() {
+async fn table_of_another_tool_is_merged_into_and_adopted() {
     for tool in TOOLS {
         let folder = written_by(tool);
         let dataset = dataset(&folder, ExternalFiles::Adopt);
@@ -94,7 +94,7 @@ async fn a_table_of_another_tool_is_merged_into_and_adopted() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
+async fn file_that_another_tool_appends_is_read_merged_verified_and_adopted() {
     for tool in TOOLS {
         let folder = written_by(tool);
         let dataset = dataset(&folder, ExternalFiles::Adopt);
@@ -103,7 +103,7 @@ async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
         assert_eq!(rows(&dataset).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "{tool}");
         let found = verify(&dataset, &[]).await.expect("a look");
         assert_eq!((found.external.len(), found.is_sound()), (1, true), "{tool}");
-        // Its row is changed by the next run, and counts by its own order.
+        // The next run changes its row. The row has the order of its own columns.
         let report = merge(&dataset, "{\"id\":4,\"seq\":0,\"op\":\"d\"}\n{\"id\":1,\"seq\":0,\"op\":\"d\"}\n").await;
         let report = report.unwrap_or_else(|e| panic!("{tool}: {e}"));
         assert_eq!(report.verdicts.late, 2, "{tool}");
@@ -116,7 +116,7 @@ async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
 }
 
 #[tokio::test]
-async fn an_appended_file_is_refused_or_ignored_by_choice() {
+async fn appended_file_is_refused_or_ignored_by_option() {
     for tool in TOOLS {
         let folder = written_by(tool);
         merge(&dataset(&folder, ExternalFiles::Adopt), SECOND).await.expect("a merge");

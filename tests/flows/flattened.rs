@@ -1,4 +1,5 @@
-//! The capture's flattened stream, on top of its snapshot: the same rows as from whole envelopes.
+//! Merges the flattened stream of the capture on top of its snapshot, and expects the same rows as from whole
+//! envelopes.
 
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_dataset::Dataset;
@@ -11,7 +12,7 @@ use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;
 use serde_json::json;
 
-/// Columns whose values the two forms write in types of their own.
+/// Columns whose values have different types in the two forms.
 fn lossy(table: &str) -> Vec<&'static str> {
     match table {
         "customer" => vec!["span"],
@@ -39,7 +40,7 @@ fn contract_of(table: &str, flat: bool) -> Contract {
     Contract::from_json(&text.to_string()).expect("the types are known")
 }
 
-/// A column's type as PostgreSQL calls it.
+/// Returns the type of a column in PostgreSQL.
 fn type_of(table: &str, column: &str) -> String {
     biscuit_flows::postgres_types(table).remove(column).expect("it is a column")
 }
@@ -66,7 +67,7 @@ async fn merge(dataset: &Dataset, changes: ChangeRecords) {
 }
 
 #[tokio::test]
-async fn flattened_changes_on_top_of_the_snapshot_give_the_rows_of_the_database() {
+async fn flattened_changes_on_top_of_the_snapshot_give_the_rows_of_postgres() {
     let all = lines();
     let snapshot = checkpoints(&all)[0].1;
     let all: Vec<String> = all[..snapshot].iter().map(|l| without_schema(l)).collect();

@@ -1,4 +1,5 @@
-//! `biscuit run`'s job on the capture, end to end: files arrive one after the other, and after each run the rows are PostgreSQL's.
+//! Runs the job of `biscuit run` on the capture. Files arrive one after the other, and after each run the rows are
+//! those of PostgreSQL.
 
 use biscuit_core::{Instant, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
@@ -41,7 +42,7 @@ impl Lake {
     }
 }
 
-/// A contract goes through its file without a loss.
+/// Returns a contract as the text of a file. Reading it back gives the same contract.
 fn as_file(contract: &Contract) -> String {
     let text = contract.to_toml().expect("TOML");
     assert_eq!(&Contract::from_toml(&text).expect("a contract"), contract);
@@ -49,7 +50,7 @@ fn as_file(contract: &Contract) -> String {
 }
 
 #[tokio::test]
-async fn debezium_files_as_they_come_give_the_rows_of_each_checkpoint() {
+async fn debezium_files_give_the_rows_of_each_checkpoint_as_they_arrive() {
     let all: Vec<String> = lines().iter().map(|l| without_schema(l)).collect();
     let marks = checkpoints(&lines());
     for table in ["customer", "orders", "scratch"] {
@@ -72,7 +73,7 @@ async fn debezium_files_as_they_come_give_the_rows_of_each_checkpoint() {
 }
 
 #[tokio::test]
-async fn dms_files_as_they_come_give_what_they_can() {
+async fn dms_files_give_the_rows_that_they_can_represent_as_they_arrive() {
     let source = "format = 'dms'\ntable = 'public.orders'\ntimestamp_column = 'dms_ts'\nbefore_image = 'BI_'";
     let lake = Lake::new();
     lake.put("c.toml", as_file(&dms_contract("orders")));
@@ -92,8 +93,8 @@ async fn dms_files_as_they_come_give_what_they_can() {
 }
 
 #[tokio::test]
-async fn the_flattened_stream_is_plain_json_too() {
-    // As rows: what the capture's flattened events hold of one table, appended once, by the day they were committed.
+async fn flattened_stream_is_appended_as_plain_json() {
+    // The flattened events of one table as rows, appended once, partitioned by the day of their commit.
     let of_table = |line: &String| {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let own = line["topic"] == "cdc.public.customer" && line["value"].is_object();

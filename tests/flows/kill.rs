@@ -1,4 +1,4 @@
-//! Two real processes merge into one table on a local disk and are killed in the middle of it.
+//! Two real processes merge into one table on a local disk, and are killed during the merge.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ const FIRST: &str = r#"
 {"id":3,"seq":1,"day":"b","v":"z","op":"c"}
 {"id":4,"seq":1,"day":"c","v":"w","op":"c"}
 "#;
-/// What the two processes merge: keys of their own, and keys of both.
+/// Changes of the two processes: keys of each one alone, and keys of both.
 const BOTH: [&str; 2] = [
     r#"
 {"id":1,"seq":2,"day":"b","v":"moved by one","op":"u"}
@@ -33,7 +33,7 @@ const BOTH: [&str; 2] = [
 "#,
 ];
 
-/// Starts a merge that is to meet its fate at a call.
+/// Starts a merge that is killed or stopped at a call to the store.
 pub(crate) fn start(table: impl AsRef<std::ffi::OsStr>, changes: &Path, at: u64, when: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_merger"))
         .arg(table)
@@ -50,7 +50,7 @@ fn start_in(folder: &Path, n: usize, at: u64, when: &str) -> Child {
     start(folder.join("lake/t"), &folder.join(format!("changes-{n}.jsonl")), at, when)
 }
 
-/// How a process ended: its answer, or none if it was killed.
+/// Returns the answer of a process, or none if it was killed.
 pub(crate) fn end(child: Child) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
     let out = child.wait_with_output().expect("the process ends");
@@ -62,7 +62,7 @@ pub(crate) fn end(child: Child) -> Option<String> {
     Some(answer)
 }
 
-/// The rows that both processes leave, whatever happened to them, once both were run again.
+/// Returns the rows that the table has after both processes were run again, whatever happened before.
 pub(crate) fn want() -> RecordBatch {
     table(
         "id:bigint | seq:bigint | day:string | v:string
@@ -74,7 +74,7 @@ pub(crate) fn want() -> RecordBatch {
     )
 }
 
-/// Writes the change files into a folder: of the first rows, and of the two processes.
+/// Writes the change files into a folder: the first rows, and the changes of the two processes.
 pub(crate) fn write_changes(folder: &Path) {
     for (n, lines) in BOTH.iter().enumerate() {
         std::fs::write(folder.join(format!("changes-{n}.jsonl")), lines).expect("a file");
@@ -82,12 +82,13 @@ pub(crate) fn write_changes(folder: &Path) {
     std::fs::write(folder.join("first.jsonl"), FIRST).expect("a file");
 }
 
-/// When a process is killed in a round: a little later in every round, through all its calls and a little more.
+/// Returns the call at which a process is killed in a round. Over all rounds it moves through all calls and a little
+/// beyond.
 pub(crate) fn call_of(calls: u64, round: u64, rounds: u64) -> u64 {
     1 + round * (calls + calls / 4) / rounds
 }
 
-/// A table with the first rows, and the change files beside it.
+/// Creates a table with the first rows, and the change files beside it.
 async fn populated(folder: &Path) -> Dataset {
     write_changes(folder);
     let location = Location::parse(&folder.join("lake/t").to_string_lossy()).expect("a place");
@@ -96,7 +97,7 @@ async fn populated(folder: &Path) -> Dataset {
     dataset
 }
 
-/// All files below a folder, those included that no listing of a store shows.
+/// Returns all files below a folder, including files that a listing of the store does not show.
 fn files(folder: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
@@ -107,7 +108,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 async fn check(folder: &Path, dataset: &Dataset, round: u64) {
-    // As a scheduler would: both jobs again, then the recovery that is scheduled anyway.
+    // As a scheduler does: both jobs again, then the scheduled recovery.
     for n in [0, 1] {
         assert!(end(start_in(folder, n, 0, "before")).is_some(), "round {round}");
     }
@@ -116,7 +117,7 @@ async fn check(folder: &Path, dataset: &Dataset, round: u64) {
     assert_rows_eq!(rows, want());
     let found = verify(dataset, &[]).await.expect("a look");
     assert!(found.is_sound() && found.orphan_files.is_empty() && found.external.is_empty(), "round {round}: {found:?}");
-    // Everything on the disk is live or in force: nothing half-written, nothing staged.
+    // Everything on the disk is live: nothing is half-written, and nothing is staged.
     let live = dataset.observe().await.expect("a table").files().len();
     assert_eq!(files(&folder.join("lake/t")).len(), live, "round {round}");
     let state = files(&folder.join("lake/.biscuit"));
@@ -125,7 +126,7 @@ async fn check(folder: &Path, dataset: &Dataset, round: u64) {
 }
 
 #[tokio::test]
-async fn two_processes_killed_at_any_storage_call_leave_the_right_rows_and_no_ghosts() {
+async fn two_processes_killed_at_any_store_call_leave_the_right_rows_and_no_orphan_files() {
     let rehearsal = tempfile::tempdir().expect("a folder");
     populated(rehearsal.path()).await;
     let calls: Vec<u64> = (0..2)
@@ -137,7 +138,7 @@ async fn two_processes_killed_at_any_storage_call_leave_the_right_rows_and_no_gh
     for round in 0..ROUNDS {
         let folder = tempfile::tempdir().expect("a folder");
         let dataset = populated(folder.path()).await;
-        // The first is killed a little later in every round, the second a little earlier.
+        // From round to round, the first is killed later and the second earlier.
         let at = |of: u64, round: u64| call_of(of, round, ROUNDS);
         let when = if round % 2 == 0 { "before" } else { "after" };
         let one = start_in(folder.path(), 0, at(calls[0], round), when);

@@ -1,8 +1,9 @@
-//! Flows across the crates.
+//! Tests across the crates, on a capture of Debezium and AWS DMS.
 
 mod capture;
 mod damage;
 mod dms;
+mod documents;
 mod envelopes;
 mod external;
 mod flattened;

@@ -1,4 +1,5 @@
-//! Deleting on a server that speaks S3 (`BISCUIT_TEST_S3`, see `s3.rs`): what depends on the wire and on the store's own clock.
+//! Purges on a server with the S3 API (`BISCUIT_TEST_S3`, see `s3.rs`): behaviour that depends on the protocol and on
+//! the clock of the store.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -18,40 +19,38 @@ use biscuit_purge::{
 };
 use futures::{StreamExt, stream};
 
+use crate::s3::endpoint;
+
 const BUCKET: &str = "biscuit-test";
 
-/// A bucket of the server, and a prefix of its own; none if there is no server.
+/// A bucket of the server, and a prefix for one test.
 struct Server {
     client: Client,
     store: S3Store,
     prefix: String,
 }
 
-async fn client() -> Option<Client> {
-    let endpoint = std::env::var("BISCUIT_TEST_S3").ok()?;
-    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
+async fn client() -> Client {
+    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint())).await;
     let settings = aws.bucket(BUCKET).await.expect("settings");
     let config = aws_sdk_s3::config::Builder::from(&settings.config)
         .force_path_style(true)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
-    Some(Client::from_conf(config.build()))
+    Client::from_conf(config.build())
 }
 
 impl Server {
-    async fn new(test: &str) -> Option<Self> {
+    async fn new(test: &str) -> Self {
         Self::of(test, BUCKET).await
     }
 
-    async fn of(test: &str, bucket: &str) -> Option<Self> {
+    async fn of(test: &str, bucket: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let Some(client) = client().await else {
-            println!("skipped: {test} needs an S3 server, and BISCUIT_TEST_S3 does not name one");
-            return None;
-        };
+        let client = client().await;
         let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let store = S3Store::new(client.clone(), bucket);
         store.look(&format!("{prefix}-probe")).await.expect("a look");
-        Some(Self { client, store, prefix })
+        Self { client, store, prefix }
     }
 
     fn key(&self, name: &str) -> String {
@@ -67,7 +66,7 @@ impl Server {
         self.store.list(&self.prefix, false).await.expect("a listing")
     }
 
-    /// What is there now, without the prefix.
+    /// Returns the existing keys, without the prefix.
     async fn left(&self) -> Vec<String> {
         let strip = |key: String| key[self.prefix.len() + 1..].to_owned();
         let mut left: Vec<String> = self.list().await.iter().map(|o| strip(o.key)).collect();
@@ -88,10 +87,11 @@ fn existed_before(server: &Server, before: ObjectListing, outputs: &[&str]) -> P
     PurgeRules::existed_before(&server.prefix).with_outputs(outputs).plan(before).expect("a plan")
 }
 
-// X01, X02: the store's own clock, and no clock at all.
+// The clock of the store, and no clock at all.
 #[tokio::test]
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn old_and_new_files_of_one_second_are_told_apart_by_the_listing() {
-    let Some(s) = Server::new("second").await else { return };
+    let s = Server::new("second").await;
     let mut before = ObjectListing::default();
     for _ in 0..20 {
         s.put("old", "x").await;
@@ -105,23 +105,23 @@ async fn old_and_new_files_of_one_second_are_told_apart_by_the_listing() {
     let now = s.store.look(&format!("{}-probe", s.prefix)).await.expect("a look").now;
     let newest = s.list().await.iter().filter_map(|o| o.modified).max().expect("times");
     assert!(newest <= now, "the marker is read on the clock that stamps objects");
-    // By time alone nothing of this second goes, neither the old file nor the new one.
+    // By time, nothing of this second is deleted, neither the old file nor the new one.
     let plan = PurgeRules::older_than(&s.prefix, newest, newest).plan(s.list().await).expect("a plan");
     assert!(plan.is_empty());
     let (done, _) = s.go(&existed_before(&s, before, &["new"])).await;
     assert_eq!((done.deleted, s.left().await), (1, vec!["new".to_owned()]));
 }
 
-// X03, X04.
 #[tokio::test]
-async fn what_comes_after_the_listing_stays_an_upload_that_began_before_it_too() {
-    let Some(s) = Server::new("upload").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn objects_and_uploads_that_appear_after_the_listing_are_kept() {
+    let s = Server::new("upload").await;
     s.put("old", "x").await;
     let key = s.key("late-upload");
     let begun = s.client.create_multipart_upload().bucket(BUCKET).key(&key).send().await.expect("an upload");
     let id = begun.upload_id().expect("an id");
     let part = s.client.upload_part().bucket(BUCKET).key(&key).upload_id(id).part_number(1);
-    let part = part.body(b"somebody else's".to_vec().into()).send().await.expect("a part");
+    let part = part.body(b"another program".to_vec().into()).send().await.expect("a part");
     let uploads = s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell");
     assert_eq!((uploads.len(), uploads[0].key.as_str(), uploads[0].begun.is_some()), (1, key.as_str(), true));
     let before = s.list().await;
@@ -136,8 +136,9 @@ async fn what_comes_after_the_listing_stays_an_upload_that_began_before_it_too()
 }
 
 #[tokio::test]
-async fn unfinished_uploads_are_aborted_and_a_second_time_nothing_is_there() {
-    let Some(s) = Server::new("abort").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn unfinished_uploads_are_aborted_and_missing_ones_are_absent() {
+    let s = Server::new("abort").await;
     s.client.create_multipart_upload().bucket(BUCKET).key(s.key("big")).send().await.expect("an upload");
     let uploads = s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell");
     let plan = PurgePlan::exact(&s.prefix, []).expect("a plan").with_uploads(uploads).expect("below the prefix");
@@ -147,10 +148,10 @@ async fn unfinished_uploads_are_aborted_and_a_second_time_nothing_is_there() {
     assert!(again.is_complete() && again.aborted + again.absent == 1, "{again:?}");
 }
 
-// X05.
 #[tokio::test]
-async fn an_object_that_was_overwritten_before_the_purge_is_kept_and_named() {
-    let Some(s) = Server::new("changed").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn object_that_was_overwritten_after_the_listing_is_kept_and_named() {
+    let s = Server::new("changed").await;
     for name in ["a", "b", "c"] {
         s.put(name, "x").await;
     }
@@ -164,10 +165,11 @@ async fn an_object_that_was_overwritten_before_the_purge_is_kept_and_named() {
     assert_eq!(s.store.condition() == DeleteCondition::LookedAt, caveat.is_some(), "what cannot be guaranteed is said");
 }
 
-// X08, without the denial: that is in the tests of biscuit-purge.
+// Denied deletes are in the tests of biscuit-purge.
 #[tokio::test]
-async fn many_keys_go_in_few_requests() {
-    let Some(s) = Server::new("many").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn many_keys_are_deleted_with_few_requests() {
+    let s = Server::new("many").await;
     let names: Vec<String> = (0..1_100).map(|n| format!("day={}/{n:05}", n % 7)).collect();
     stream::iter(&names).for_each_concurrent(16, |name| s.put(name, "x")).await;
     let plan = existed_before(&s, s.list().await, &["out"]);
@@ -176,10 +178,10 @@ async fn many_keys_go_in_few_requests() {
     assert!(s.left().await.is_empty());
 }
 
-// X10, X17, X18.
 #[tokio::test]
-async fn odd_keys_are_deleted_as_they_are_and_a_sibling_is_untouched() {
-    let Some(s) = Server::new("odd").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn unusual_keys_are_deleted_literally_and_a_sibling_is_untouched() {
+    let s = Server::new("odd").await;
     let odd = ["a b+c", "x%2Fy", "ü/€", "a&b<c>\"d'", "100%", "a=b/c=d%20e"];
     for name in odd {
         s.put(name, "x").await;
@@ -197,10 +199,10 @@ async fn odd_keys_are_deleted_as_they_are_and_a_sibling_is_untouched() {
     s.client.head_object().bucket(BUCKET).key(&sibling).send().await.expect("it is untouched");
 }
 
-/// A bucket that keeps versions; none where the server has none.
-async fn versioned(test: &str) -> Option<Server> {
+/// Creates a bucket with versioning.
+async fn versioned(test: &str) -> Server {
     let bucket = "biscuit-test-versions";
-    let client = client().await?;
+    let client = client().await;
     let made = client.create_bucket().bucket(bucket).send().await;
     if let Err(e) = made
         && !matches!(e.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists"))
@@ -212,18 +214,15 @@ async fn versioned(test: &str) -> Option<Server> {
     Server::of(test, bucket).await
 }
 
-// X14.
 #[tokio::test]
-async fn versions_go_only_when_they_are_meant_and_only_those_that_were_listed() {
-    let Some(s) = versioned("versions").await else {
-        println!("skipped: versions need an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return;
-    };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
+    let s = versioned("versions").await;
     for text in ["1", "2"] {
         s.put("a", text).await;
     }
     s.put("b", "1").await;
-    // Without versions a delete puts a mark over the object.
+    // Without `versions`, a delete adds a delete marker.
     let plan = PurgePlan::exact(&s.prefix, &s.list().await).expect("a plan");
     assert_eq!(s.go(&plan).await.0.deleted, 2);
     assert!(s.left().await.is_empty());
@@ -232,9 +231,9 @@ async fn versions_go_only_when_they_are_meant_and_only_those_that_were_listed() 
     assert_eq!(
         (of(VersionKind::DeleteMarker), of(VersionKind::Noncurrent), of(VersionKind::Current)),
         (2, 3, 0),
-        "the bytes are all there"
+        "all versions exist"
     );
-    // The very versions that were listed go; what came since stays.
+    // Exactly the listed versions are deleted. A version that was written since remains.
     s.put("a", "3").await;
     let plan = PurgePlan::exact(&s.prefix, &all).expect("a plan");
     let (done, _) = s.go(&plan).await;
@@ -243,19 +242,16 @@ async fn versions_go_only_when_they_are_meant_and_only_those_that_were_listed() 
     assert_eq!(left.iter().map(|o| (o.key, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
 }
 
-// X15.
 #[tokio::test]
-async fn an_object_under_legal_hold_is_reported_and_stays() {
-    let Some(client) = client().await else {
-        println!("skipped: legal holds need an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return;
-    };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn object_under_legal_hold_is_reported_and_kept() {
+    let client = client().await;
     let bucket = "biscuit-test-locked";
     let made = client.create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true).send().await;
     if let Err(e) = &made {
         assert!(matches!(e.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")), "{e:?}");
     }
-    let Some(s) = Server::of("hold", bucket).await else { return };
+    let s = Server::of("hold", bucket).await;
     for name in ["held", "free"] {
         s.put(name, "x").await;
     }
@@ -271,10 +267,11 @@ async fn an_object_under_legal_hold_is_reported_and_stays() {
     assert_eq!(s.left().await, ["held"]);
 }
 
-// X11, as far as a server has classes.
+// Needs a server with storage classes.
 #[tokio::test]
-async fn the_listing_has_storage_classes_and_an_excluded_one_stays() {
-    let Some(s) = Server::new("class").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn listing_has_storage_classes_and_an_excluded_class_is_kept() {
+    let s = Server::new("class").await;
     s.put("a", "x").await;
     let now = s.list().await.iter().filter_map(|o| o.modified).max().expect("a time");
     let later = now.saturating_add(Duration::from_secs(60));
@@ -286,14 +283,12 @@ async fn the_listing_has_storage_classes_and_an_excluded_one_stays() {
     );
 }
 
-// Objects of any age over the wire, which only a server on a folder can have: `BISCUIT_TEST_S3_DISK` is where its buckets are.
+// Objects of any age need a server whose buckets are folders: `BISCUIT_TEST_S3_DISK` is the folder of its buckets.
 #[tokio::test]
-async fn objects_of_any_age_are_told_apart_by_the_times_that_the_server_says() {
-    let Some(disk) = std::env::var_os("BISCUIT_TEST_S3_DISK") else {
-        println!("skipped: it needs an S3 server on a folder, and BISCUIT_TEST_S3_DISK does not name one");
-        return;
-    };
-    let Some(s) = Server::new("aged").await else { return };
+#[ignore = "needs an S3 server on a folder: BISCUIT_TEST_S3 and BISCUIT_TEST_S3_DISK"]
+async fn objects_of_any_age_are_distinguished_by_the_times_of_the_server() {
+    let disk = std::env::var_os("BISCUIT_TEST_S3_DISK").expect("BISCUIT_TEST_S3_DISK is the folder of the server");
+    let s = Server::new("aged").await;
     let day = Duration::from_secs(24 * 3600);
     let now = s.store.look(&format!("{}-probe", s.prefix)).await.expect("a look").now;
     let ages = [("day=1/old", 400), ("day=1/at", 30), ("day=2/young", 29), ("day=2/new", 0)];
@@ -301,7 +296,7 @@ async fn objects_of_any_age_are_told_apart_by_the_times_that_the_server_says() {
         s.put(name, name).await;
         let path = std::path::Path::new(&disk).join(BUCKET).join(s.key(name));
         let file = std::fs::File::options().write(true).open(path).expect("the object is a file");
-        // A second is told as its last instant.
+        // A time in whole seconds counts as the last instant of that second.
         let at = now.saturating_sub(day * days + Duration::from_secs(2)).as_micros();
         let since = Duration::from_micros(u64::try_from(at).expect("a time of this century"));
         file.set_modified(std::time::UNIX_EPOCH + since).expect("a time");
@@ -321,12 +316,9 @@ async fn objects_of_any_age_are_told_apart_by_the_times_that_the_server_says() {
     assert_eq!(s.left().await, ["day=2/new", "day=2/young"]);
 }
 
-/// A bucket for lifecycle rules, which a bucket has as a whole.
-async fn ruled(bucket: &str) -> Option<Server> {
-    let Some(client) = client().await else {
-        println!("skipped: lifecycle rules need an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return None;
-    };
+/// Creates a bucket for a test of lifecycle rules, since the rules belong to the whole bucket.
+async fn ruled(bucket: &str) -> Server {
+    let client = client().await;
     let made = client.create_bucket().bucket(bucket).send().await;
     if let Err(e) = &made {
         assert!(matches!(e.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")), "{e:?}");
@@ -336,8 +328,9 @@ async fn ruled(bucket: &str) -> Option<Server> {
 }
 
 #[tokio::test]
-async fn lifecycle_rules_are_merged_with_those_of_others_and_written_once() {
-    let Some(s) = ruled("biscuit-test-rules").await else { return };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn lifecycle_rules_are_merged_with_existing_rules_and_written_once() {
+    let s = ruled("biscuit-test-rules").await;
     assert_eq!(s.store.lifecycle().await.expect("none"), []);
     let (root, state) = ("lake/t", "lake/.biscuit/t");
     let table = ProtectedTable { root: root.to_owned(), state: state.to_owned(), ..ProtectedTable::default() };
@@ -355,17 +348,11 @@ async fn lifecycle_rules_are_merged_with_those_of_others_and_written_once() {
     assert_eq!(e.code(), "Conflict", "the rules are others than the plan was made for");
 }
 
-/// Rules that are carried out: on a server whose day takes seconds (Ceph's `rgw_lc_debug_interval`), which
-/// `BISCUIT_TEST_LIFECYCLE` says.
+/// Needs a server on which a day of lifecycle rules takes seconds (`rgw_lc_debug_interval` of Ceph).
 #[tokio::test]
-async fn rules_that_are_carried_out_take_staging_and_never_the_journal_or_the_table() {
-    if std::env::var("BISCUIT_TEST_LIFECYCLE").is_err() {
-        println!(
-            "skipped: needs a server that carries rules out in seconds, and BISCUIT_TEST_LIFECYCLE does not say so"
-        );
-        return;
-    }
-    let Some(s) = ruled("biscuit-test-executed").await else { return };
+#[ignore = "needs an S3 server whose lifecycle rules run every few seconds: BISCUIT_TEST_S3"]
+async fn lifecycle_rules_delete_staged_files_and_never_the_journal_or_the_table() {
+    let s = ruled("biscuit-test-executed").await;
     let (root, state) = (s.key("lake/t"), s.key("lake/.biscuit/t"));
     let stay =
         ["lake/t/part-0", "lake/.biscuit/t/journal/1.json", "lake/.biscuit/t/state/0-a/x", "lake/.biscuit/t/root.json"];
@@ -384,7 +371,7 @@ async fn rules_that_are_carried_out_take_staging_and_never_the_journal_or_the_ta
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // Some of the server's days more.
+    // Waits a few more days of the server.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let mut want: Vec<String> = stay.iter().map(|s| (*s).to_owned()).collect();
     want.sort();

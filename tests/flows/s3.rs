@@ -1,5 +1,6 @@
-//! The same table on S3: through object_store's S3 client and a server that speaks S3. `BISCUIT_TEST_S3` is its endpoint,
-//! with a bucket `biscuit-test`, and `biscuit-test-eu` in eu-west-1; without it these tests say that they were skipped. `.ci/run` starts moto for them.
+//! Merges, recoveries and adoptions on S3, with the S3 client of object_store and a server with the S3 API.
+//! `BISCUIT_TEST_S3` is its endpoint. It needs the buckets `biscuit-test`, and `biscuit-test-eu` in eu-west-1. The
+//! tests are ignored; `.ci/run` starts servers and runs them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,20 +19,21 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-/// A store of its own in the bucket of the server; none if there is no server.
-pub(crate) async fn server(test: &str) -> Option<TableStorage> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
-        println!("skipped: {test} needs an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return None;
-    };
-    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
-    let store = aws.store("biscuit-test").await.expect("a client");
-    let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
-    Some(TableStorage::durable(Arc::new(PrefixStore::new(store, prefix))))
+/// Returns the endpoint of the S3 server.
+pub(crate) fn endpoint() -> String {
+    std::env::var("BISCUIT_TEST_S3").expect("BISCUIT_TEST_S3 is the endpoint of an S3 server")
 }
 
-/// One writer, by our word: whether the server knows put-if-absent is asked once, below, and not in every round.
+/// Returns a store for one test: a prefix in the bucket of the server.
+pub(crate) async fn server(test: &str) -> TableStorage {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint())).await;
+    let store = aws.store("biscuit-test").await.expect("a client");
+    let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+    TableStorage::durable(Arc::new(PrefixStore::new(store, prefix)))
+}
+
+/// Opens the table as a single writer, so that put-if-absent is not probed in every round. One test below probes it.
 pub(crate) fn dataset(storage: TableStorage) -> Dataset {
     let options = JournalOptions::default().with_writers(WriterPolicy::One);
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), options)
@@ -49,9 +51,9 @@ async fn merge(storage: TableStorage, lines: &str) -> Result<()> {
     process::merge_changes(&dataset(storage), reader.finish()?).await.map(drop)
 }
 
-/// A table that another tool wrote, in a store of its own.
+/// Returns a store with a table that another tool wrote.
 async fn populated(test: &str) -> TableStorage {
-    let storage = server(test).await.expect("the server was there a moment ago");
+    let storage = server(test).await;
     for (day, rows) in [("a", "1 | 1 | x"), ("b", "2 | 1 | y")] {
         let rows = table(&format!("id:bigint | seq:bigint | v:string\n{rows}"));
         let mut bytes = Vec::new();
@@ -75,17 +77,15 @@ async fn check(storage: TableStorage, at: u64) {
 }
 
 #[tokio::test]
-async fn a_merge_on_s3_survives_a_crash_at_every_call() {
-    if server("crash").await.is_none() {
-        return;
-    }
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn merge_on_s3_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let done = crash_at_every_call(fault, || populated("crash"), |s| merge(s, CHANGES), check).await;
         assert!(done.crashed > 20, "{done:?}");
     }
 }
 
-/// A record that is older than the sleeper's.
+/// Merges a record that is older than the record of the sleeping run.
 async fn meanwhile(storage: TableStorage, n: u32) -> Result<()> {
     let lines =
         [r#"{"id":1,"seq":0,"day":"a","v":"late","op":"u"}"#, r#"{"id":4,"seq":1,"day":"a","v":"older","op":"c"}"#];
@@ -93,16 +93,14 @@ async fn meanwhile(storage: TableStorage, n: u32) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_merge_on_s3_may_sleep_at_every_call() {
-    if server("pause").await.is_none() {
-        return;
-    }
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn merge_on_s3_may_sleep_at_every_call() {
     let done =
         pause_at_every_call(InjectedFault::Pause, || populated("pause"), |s| merge(s, CHANGES), meanwhile, check).await;
     assert!(done.slept > 20, "{done:?}");
 }
 
-/// A table whose version 1 is committed and not finished.
+/// Returns a table whose version 1 is committed and not finished.
 async fn unfinished() -> TableStorage {
     let storage = populated("recover").await;
     let (recorder, rehearsal) = RecordingStore::storage(&populated("rehearsal").await);
@@ -119,15 +117,13 @@ async fn recover(storage: TableStorage) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_recovery_on_s3_survives_crashes_and_may_sleep() {
-    if server("recover").await.is_none() {
-        return;
-    }
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn recovery_on_s3_survives_crashes_and_may_sleep() {
     crash_at_every_call(InjectedFault::Crash, unfinished, recover, check).await;
     pause_at_every_call(InjectedFault::Pause, unfinished, recover, meanwhile, check).await;
 }
 
-/// A table with the right rows, of which the journal is lost.
+/// Returns a table with the right rows whose journal was deleted.
 async fn orphaned() -> TableStorage {
     use futures::TryStreamExt;
     let storage = populated("adopt").await;
@@ -145,18 +141,17 @@ async fn take(storage: TableStorage) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_adoption_on_s3_survives_crashes_and_may_sleep() {
-    if server("adopt").await.is_none() {
-        return;
-    }
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn adoption_on_s3_survives_crashes_and_may_sleep() {
     crash_at_every_call(InjectedFault::Crash, orphaned, take, check).await;
     let others = |s: TableStorage, n: u32| async move { if n == 1 { take(s).await } else { meanwhile(s, 2).await } };
     pause_at_every_call(InjectedFault::Pause, orphaned, take, others, check).await;
 }
 
 #[tokio::test]
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn the_probe_of_put_if_absent_passes_on_s3() {
-    let Some(storage) = server("probe").await else { return };
+    let storage = server("probe").await;
     let careful = Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default());
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
     reader.read("c.jsonl", CHANGES.to_owned().into_bytes().into()).expect("lines");
@@ -165,11 +160,9 @@ async fn the_probe_of_put_if_absent_passes_on_s3() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_and_wrong_credentials_say_so() {
-    let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
-        println!("skipped: needs an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return;
-    };
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
+async fn a_bucket_that_does_not_exist_and_wrong_credentials_are_named_in_the_error() {
+    let endpoint = endpoint();
     let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
     let store = aws.store("no-such-bucket").await.expect("a client");
     let location = Location::new(TableStorage::durable(Arc::new(store)), "lake/t", "s3://no-such-bucket/lake/t");
@@ -181,17 +174,16 @@ async fn a_bucket_that_is_not_there_and_wrong_credentials_say_so() {
 }
 
 #[tokio::test]
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn the_server_is_a_store_that_the_journal_can_use() {
-    let Some(storage) = server("store").await else { return };
+    let storage = server("store").await;
     biscuit_testkit::conformance::check_store(&storage.store, &Path::from("root")).await;
 }
 
 #[tokio::test]
+#[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn a_bucket_says_its_region() {
-    let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
-        println!("skipped: needs an S3 server, and BISCUIT_TEST_S3 does not name one");
-        return;
-    };
+    let endpoint = endpoint();
     let region = |bucket: &'static str| bucket_region(bucket, Some(&endpoint));
     assert_eq!(region("biscuit-test-eu").await.expect("a region"), "eu-west-1");
     assert_eq!(region("biscuit-test").await.expect("a region"), "us-east-1");

@@ -1,6 +1,8 @@
-"""Columns that Biscuit's files encrypt, read by pyarrow, and the other way round; their clear columns read by DuckDB.
+"""Checks that pyarrow reads the encrypted columns of files that Biscuit wrote, and Biscuit those of pyarrow.
 
-usage: encrypted.py BISCUIT [ENDPOINT]      with ENDPOINT, that of a KMS (moto), also with keys of KMS
+DuckDB reads the columns that are not encrypted.
+
+usage: encrypted.py BISCUIT [ENDPOINT]      ENDPOINT is a KMS (moto); with it, keys of KMS are tested too
 """
 import base64
 import json
@@ -49,7 +51,7 @@ columns = { email = { encrypt = { key = "file" } }, salary = { encrypt = { key =
 
 
 class LocalKeys(pe.KmsClient):
-    """Wrapping keys of a key file."""
+    """Wraps keys with the keys of a key file."""
 
     CONTEXT = b"\x00\x01\x00\x03use\x00\x07parquet"
 
@@ -69,7 +71,7 @@ class LocalKeys(pe.KmsClient):
 
 
 class AwsKeys(pe.KmsClient):
-    """Keys of AWS KMS."""
+    """Wraps keys with keys of AWS KMS."""
 
     CONTEXT = {"use": "parquet"}
 
@@ -118,7 +120,7 @@ def both_ways(folder, client, master, keygen, extra):
     assert by_pyarrow(folder, factory).select(["id", "email", "salary"]).to_pylist() == [
         {name: row[name] for name in ("id", "email", "salary")} for row in rows
     ], "pyarrow reads what Biscuit has written"
-    # Rewritten by a merge, and by a compaction behind a rotation of the keys.
+    # The files are rewritten by a merge, and by a compaction after a rotation of the keys.
     changes = [{**row, "seq": 2, "email": "new@example.com"} for row in rows[5:10]] + [{**rows[0], "seq": 2, "id": 5000}]
     merged(folder, changes, 2, extra)
     if not keygen:
@@ -138,7 +140,7 @@ def both_ways(folder, client, master, keygen, extra):
     clear = duckdb.sql(f"SELECT count(*), sum(id) FROM read_parquet('{folder}/customers/*.parquet')").fetchall()
     assert clear == [(1001, sum(row["id"] for row in rows) + 5000)], "DuckDB reads the columns that are in the clear"
 
-    # Files of pyarrow, of each kind: wrapped twice or once, with the footer encrypted or not.
+    # Files of pyarrow of all four kinds: keys wrapped twice or once, footer encrypted or not.
     for number, (twice, plain) in enumerate([(True, True), (True, False), (False, True), (False, False)]):
         config = pe.EncryptionConfiguration(
             footer_key=master(folder / "keys.toml"),
@@ -164,5 +166,5 @@ if endpoint:
     arn = kms.create_key()["KeyMetadata"]["Arn"]
     with tempfile.TemporaryDirectory() as folder:
         extra = ["--endpoint-url", endpoint, "--region", "us-east-1"]
-        # pyarrow's own configuration has no place for the colons of an ARN.
+        # The configuration of pyarrow cannot contain the colons of an ARN.
         both_ways(Path(folder), lambda _: AwsKeys(kms), lambda _: arn.split("/")[-1], ["--kms", arn], extra)

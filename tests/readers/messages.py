@@ -1,6 +1,6 @@
-"""Messages of Biscuit opened by the official AWS Encryption SDK for Python, and the other way round.
+"""Checks that the AWS Encryption SDK for Python decrypts messages of Biscuit, and Biscuit messages of the SDK.
 
-usage: messages.py BISCUIT [ENDPOINT]      with ENDPOINT, that of a KMS (moto), also with keys of KMS
+usage: messages.py BISCUIT [ENDPOINT]      ENDPOINT is a KMS (moto); with it, keys of KMS are tested too
 """
 import base64
 import json
@@ -52,7 +52,7 @@ def both_ways(folder, keyring, keygen, extra):
         opened.append(plain.decode())
     assert opened == texts, "Python opens what Biscuit has written"
 
-    # With Python's default suite, which signs, and the one that only commits.
+    # Uses the default suite of the SDK, with signature and key commitment, and the suite with key commitment alone.
     context = {"table": "theirs", "column": "email", "more": "é"}
     suites = [Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384, Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY]
     theirs = [

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""The files of apache/parquet-testing: each that pyarrow reads is read with equal rows, or refused by a code and the file's name; and no file, damaged
-ones among them, ends the process in another way.
+"""Reads the files of apache/parquet-testing. A file that pyarrow reads must give equal rows, or be refused with an error code and the
+name of the file. No file, not even a damaged one, may end the process in another way.
 
-  tests/readers/parquet_testing.py BISCUIT FOLDER      the binary; a copy of the repository, which is not part of this project; needs pyarrow from PyPI
+  tests/readers/parquet_testing.py BISCUIT FOLDER
+
+BISCUIT is the binary, FOLDER a copy of the repository, which is not part of this project. Needs from PyPI: pyarrow.
 """
 import collections, datetime, json, math, pathlib, subprocess, sys, tempfile, uuid
 
@@ -16,7 +18,7 @@ if not folder.joinpath("data").is_dir():
 
 
 def plain(v):
-    """A value as both sides can be compared: times in UTC, maps as lists of pairs, UUIDs as text."""
+    """Returns a value in a comparable form: times in UTC, maps as lists of pairs, UUIDs as text."""
     if isinstance(v, dict):
         return {k: plain(x) for k, x in v.items()}
     if isinstance(v, (list, tuple)):
@@ -34,7 +36,7 @@ NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def column(c):
-    """The values of a column; of times the nanoseconds, since not all of them are times of Python."""
+    """Returns the values of a column. Times are nanoseconds, since Python cannot represent all of them."""
     if pa.types.is_timestamp(c.type):
         return [None if v is None else v * NANOS[c.type.unit] for v in c.cast(pa.int64()).to_pylist()]
     return [plain(v) for v in c.to_pylist()]
@@ -77,7 +79,7 @@ for path in sorted([*folder.glob("data/**/*.parquet"), *folder.glob("bad_data/*.
             if isinstance(field.type, pa.FixedSizeBinaryType) and stored and isinstance(stored[0], str):
                 values = [None if v is None else str(uuid.UUID(bytes=v)) for v in values]
             if pa.types.is_timestamp(field.type):
-                # pyarrow computes times beyond year 9999 in a type that does not hold them.
+                # The type in which pyarrow computes times overflows after the year 9999.
                 values = [a if a is not None and abs(a) > 253_402_300_800 * 10**9 else b for a, b in zip(stored, values)]
             if stored != values:
                 first = next(i for i, (a, b) in enumerate(zip(stored, values)) if a != b)

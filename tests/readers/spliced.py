@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Other engines read what Biscuit splices: files of DuckDB and of pyarrow, with and without page index, bloom filters, dictionaries
-and nested columns, are merged into so that some row groups are copied and some are encoded, and DuckDB and pyarrow then have to
-find the rows that a plain dict has, by full scans and by filters that use statistics, page index and bloom filters.
+"""Checks that other engines read files that Biscuit spliced.
 
-  tests/readers/spliced.py BISCUIT      the binary; needs duckdb and pyarrow from PyPI
+Changes are merged into files of DuckDB and pyarrow, with and without page index, bloom filters, dictionaries and nested columns, so
+that some row groups are copied and some are encoded. DuckDB and pyarrow must then find the rows of a plain dict, by full scans and
+by filters that use statistics, page index and bloom filters.
+
+  tests/readers/spliced.py BISCUIT
+
+BISCUIT is the binary. Needs from PyPI: duckdb, pyarrow.
 """
 import datetime, decimal, json, pathlib, subprocess, sys, tempfile
 
@@ -54,7 +58,7 @@ WRITERS = {
 
 
 def changes(path):
-    """Updates, deletes and inserts in the third and the sixth row group; answers with the rows there are to be."""
+    """Writes updates, deletes and inserts in the third and the sixth row group. Returns the expected rows."""
     want, lines = dict(OLD), []
     for i in [*range(2 * GROUP * 2, 2 * GROUP * 2 + 300, 3), *range(2 * GROUP * 5, 2 * GROUP * 5 + 40)]:
         if i % 10 == 4 and i in want:

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Other engines read what Biscuit was given: random rows of every type go through each reader and format into a table, through compaction, a snapshot,
-and personal data and back, and pyarrow and DuckDB then have to find the rows that a plain list has. A file with one value that its column does not hold
-is refused with file, row and column, and the table stays as it was.
+"""Checks that other engines read exactly the values that Biscuit was given.
 
-  tests/readers/values.py BISCUIT [SEED [ROUNDS]]      the binary; needs duckdb and pyarrow from PyPI
+Random rows of every type are written to a table through each reader and format, then through a compaction, a periodic snapshot, and
+treatments of personal data and their reversal. pyarrow and DuckDB must find the rows of a plain list. A file with one value that is
+not valid for its column must be refused with file, row and column, and the table must remain unchanged.
+
+  tests/readers/values.py BISCUIT [SEED [ROUNDS]]
+
+BISCUIT is the binary. Needs from PyPI: duckdb, pyarrow.
 """
 import csv, datetime, decimal, glob, json, pathlib, random, subprocess, sys, tempfile
 
@@ -35,11 +39,11 @@ def stamp(_):
 
 
 def near(*bounds):
-    """Mostly anything, sometimes a bound."""
+    """Returns a generator of any value between the bounds, and in a fifth of the cases of one of the given values."""
     return lambda _: dice.choice(bounds) if dice.random() < 0.2 else dice.randrange(bounds[0], bounds[1] + 1)
 
 
-# By type: its Arrow type, what makes a value, and texts that are no value of it.
+# For each type: its Arrow type, a generator of values, and texts that are not valid values.
 TYPES = {
     "tinyint": (pa.int8(), near(-128, 127, 0), ["128", "-129", "1.5", "x"]),
     "int": (pa.int32(), near(-2**31, 2**31 - 1, 0), ["2147483648", "0.1", "1e10"]),
@@ -79,7 +83,7 @@ def contract(folder):
 
 
 def as_json(values):
-    """Numbers as they are, all else as text; half of the numbers as text, too."""
+    """Formats a row as JSON: half of the numbers as numbers, and all other values as text."""
     def one(v):
         if v is None or isinstance(v, bool):
             return json.dumps(v)
@@ -111,7 +115,7 @@ def write_parquet_texts(path, all_rows):
 
 
 def write_debezium(path, all_rows):
-    """Envelopes whose embedded schema says text of each column."""
+    """Writes envelopes whose embedded schema declares every column as text."""
     fields = [{"field": n, "type": "int64" if n == "id" else "string", "optional": True} for n in SCHEMA.names if n != "seq"]
     schema = {"type": "struct", "fields": [{"field": "after", "type": "struct", "fields": fields}]}
     def line(r):
@@ -134,7 +138,7 @@ def job(form):
     return words
 
 
-# By name: the file's ending, what writes it, what reads it, and where its first row is counted.
+# For each reader: ending of the file, function that writes it, command that reads it, and number of its first row.
 READERS = {
     "merge, JSON": ("jsonl", write_json, merge("rows"), 1),
     "merge, CSV": ("csv", write_csv, merge("rows"), 2),
@@ -189,7 +193,7 @@ def compare(table, want, what):
 
 
 def spoil(all_rows):
-    """A value that its column does not hold, somewhere."""
+    """Replaces one value by a text that is not valid for its column. Returns the rows, the index of the row and the column."""
     t = dice.choice([t for t in TYPES if TYPES[t][2]])
     at = dice.randrange(len(all_rows))
     bad = [dict(r) for r in all_rows]
@@ -218,12 +222,12 @@ with tempfile.TemporaryDirectory() as name:
             error = report.get("error", {})
             assert code == 3, (what, column, bad[at][column], code, report, err)
             place = (error.get("column"), error.get("row"), error.get("file", "").rsplit("/", 1)[-1])
-            # Texts of CSV may have line breaks, and rows are counted in lines.
+            # Texts in CSV may contain line breaks, and the number of a row is its line.
             breaks = sum(str(v).count("\n") for r in bad[:at] for v in r.values()) if ending == "csv" else 0
             assert place[0] == column and place[2] == f"bad.{ending}" and place[1] == at + first + breaks, (what, place, column, at, error)
             assert files(table) == before, "nothing has changed"
             refused += 1
-        # What was stored once stays what it is.
+        # Later operations must not change stored values.
         want, table = rows(0, 60), f"lake/{number}/whole"
         half = [want[:30], want[30:]]
         for i, part in enumerate(half):
@@ -234,7 +238,7 @@ with tempfile.TemporaryDirectory() as name:
         ok("snapshot", "--target", f"{table}_s", "--changes", "part0.jsonl", "part1.jsonl", "--format", "rows", "--schema", "contract.toml",
            "--granularity", "month", "--by", "ingestion", "--as-of", "2024-03-05")
         compare(f"{table}_s", want, "snapshot")
-        # Through personal data and back: encrypted, and as tokens.
+        # Columns are encrypted or tokenized, and then revealed again.
         if number == 0:
             ok("pii", "keygen", "keys.toml")
         columns = "".join(f"{NAMES[t]} = \"{'tokenize' if i % 2 else 'encrypt'}\"\n" for i, t in enumerate(TYPES))

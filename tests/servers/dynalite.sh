@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# dynalite, a DynamoDB in memory, on 127.0.0.1.   usage: dynalite.sh DIR PORT start|stop
-# Needs node with npm; installs dynalite from npm into DIR the first time.
+# Starts or stops dynalite, an in-memory server with the DynamoDB API, on 127.0.0.1.   usage: dynalite.sh DIR PORT start|stop
+# Needs node with npm. Installs dynalite from npm into DIR when it is started for the first time.
 set -euo pipefail
 version=4.0.0
 dir=$1 port=$2 command=$3
@@ -15,7 +15,7 @@ fi
 node "$dir/node_modules/dynalite/cli.js" --host 127.0.0.1 --port "$port" --createTableMs 20 >"$dir/log" 2>&1 &
 echo $! >"$dir/pid"
 for _ in $(seq 400); do
-  # Any answer will do.
+  # Any answer shows that the server is ready.
   if curl -s -o /dev/null "http://127.0.0.1:$port/"; then exit 0; fi
   kill -0 "$(cat "$dir/pid")" || break
   sleep 0.05

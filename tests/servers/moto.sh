@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# moto, the AWS APIs in memory, on 127.0.0.1.   usage: moto.sh DIR PORT start|stop
-# Needs python3 with venv; installs moto[server] from PyPI into DIR/venv the first time: other versions answer otherwise.
+# Starts or stops moto, an in-memory server with the APIs of AWS, on 127.0.0.1.   usage: moto.sh DIR PORT start|stop
+# Needs python3 with venv. Installs moto[server] from PyPI into DIR/venv when it is started for the first time. The version is fixed,
+# because other versions give other answers.
 set -euo pipefail
 version=5.2.5
 dir=$1 port=$2 command=$3

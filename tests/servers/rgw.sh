@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Ceph's object gateway on one node, for tests: an S3 server that is durable and atomic, and carries lifecycle rules out.
+# Starts or stops the object gateway of Ceph on one node: an S3 server that is durable and atomic, and carries out lifecycle rules.
 # usage: rgw.sh DIR PORT start|stop
-# Needs radosgw, ceph-mon and ceph-osd from Debian's packages (apt-get install --no-install-recommends). Everything listens on
-# 127.0.0.1, on PORT and the one after it; the user is AKTEST with the secret SKTEST12345. The first start takes about 20 s.
-# With LC_DEBUG=n a day of lifecycle rules takes n seconds.
+# Needs radosgw, ceph-mon and ceph-osd from the packages of Debian (apt-get install --no-install-recommends). Listens on 127.0.0.1,
+# on PORT and PORT + 1. The access key is AKTEST, the secret SKTEST12345. The first start takes about 20 s. With LC_DEBUG=n, a day of
+# lifecycle rules takes n seconds.
 set -euo pipefail
 dir=$1 port=$2 command=$3
 export CEPH_CONF=$dir/ceph.conf
@@ -63,7 +63,7 @@ CONF
   monmaptool --create --clobber --fsid "$fsid" --addv a "[v1:127.0.0.1:$((port + 1))]" "$dir/monmap" >/dev/null
   ceph-mon -i a --mkfs --monmap "$dir/monmap"
 fi
-# Waits until a command succeeds, two minutes or so, as long as the monitor is alive.
+# Waits about two minutes until a command succeeds. Gives up if the monitor is dead.
 await() {
   for _ in $(seq 300); do
     if "$@" >/dev/null 2>&1; then return; fi
@@ -73,8 +73,8 @@ await() {
   echo "'$*' does not succeed; the logs are in $dir/log" >&2
   exit 1
 }
-# Starts a daemon, unless it runs. The monitor refuses what asks it before it has said who it is ("wrong fsid", EPERM), by which daemons end
-# and commands fail now and then; the next try is late enough.
+# Starts a daemon unless it is running. A monitor that is still starting refuses requests ("wrong fsid", EPERM), so that daemons end
+# and commands fail. The next attempt is late enough.
 runs() {
   local daemon=$1
   shift

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# s3s-fs, S3 on a folder, on 127.0.0.1: an object was modified when its file was, so that a test can make one as old as it likes. Not for
-# conditions.   usage: s3s.sh DIR PORT start|stop
-# Needs cargo; builds s3s-fs from crates.io into DIR the first time (five minutes). Buckets are the folders below DIR/data.
+# Starts or stops s3s-fs, an S3 server whose objects are files, on 127.0.0.1.   usage: s3s.sh DIR PORT start|stop
+# The time of an object is the time of its file, so that tests can make objects of any age. It does not support conditional requests.
+# Needs cargo. Builds s3s-fs from crates.io into DIR when it is started for the first time (five minutes). Buckets are the folders
+# below DIR/data.
 set -euo pipefail
 version=0.14.1
 dir=$1 port=$2 command=$3

@@ -1,4 +1,7 @@
-//! A real capture of changes, and the true states of its tables.
+//! A capture of the changes of a PostgreSQL database, and the rows that the database had at its checkpoints.
+//!
+//! The capture has events of Debezium, with and without embedded schemas, and files of AWS DMS. The tests merge it
+//! and compare the result with the rows.
 
 pub mod process;
 
@@ -19,12 +22,17 @@ use object_store::memory::InMemory;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// The README of the project, whose example compiles and holds.
+/// The README of the project, as a doctest of its example.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
-/// The keyed tables of the capture.
+/// The first steps, as a doctest of their example. `flows/documents.rs` runs the commands.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/start.md")]
+pub struct Start;
+
+/// Tables of the capture that have a key.
 pub const TABLES: [&str; 9] = [
     "customer",
     "orders",
@@ -41,7 +49,7 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/capture").join(name)
 }
 
-/// The lines of the capture, in stream order, with embedded schemas.
+/// Returns the lines of the capture in the order of the stream, with embedded schemas.
 pub fn lines() -> Vec<String> {
     let file = std::fs::File::open(data("events.jsonl.gz")).expect("the capture is part of the project");
     let mut text = String::new();
@@ -49,7 +57,7 @@ pub fn lines() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A line without its embedded schemas; every value keeps its text.
+/// Returns a line without its embedded schemas. The text of every value remains.
 pub fn without_schema(line: &str) -> String {
     type Fields = BTreeMap<String, Box<RawValue>>;
     let mut line: Fields = serde_json::from_str(line).expect("JSON");
@@ -60,7 +68,8 @@ pub fn without_schema(line: &str) -> String {
     serde_json::to_string(&line).expect("fields are JSON")
 }
 
-/// The number of lines up to each checkpoint: `seed` ends where the stream begins, the others with their marker.
+/// Returns the number of lines up to each checkpoint. `seed` ends where the stream begins, the others end with their
+/// marker.
 pub fn checkpoints(lines: &[String]) -> Vec<(&'static str, usize)> {
     let envelopes: Vec<Value> =
         lines.iter().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["value"]["payload"].take()).collect();
@@ -78,13 +87,13 @@ fn table_schema(checkpoint: &str, table: &str) -> Value {
     serde_json::from_str::<Value>(&text).expect("JSON")[table].take()
 }
 
-/// The columns of a table and PostgreSQL's types; `orders` has the columns it had at any time.
+/// Returns the columns of a table with their PostgreSQL types. `orders` has all columns that it had at any time.
 fn columns_and_types(table: &str) -> Vec<(String, String)> {
     let mut columns: Vec<(String, String)> = Vec::new();
     for k in ["3", "seed"] {
         for column in table_schema(k, table)["columns"].as_array().into_iter().flatten() {
             let (name, t) = (column[0].as_str().expect("a name"), column[1].as_str().expect("a type"));
-            // An enum has a type name of its own.
+            // The type of an enum is named after the enum.
             let t = if t == "mood" { "string" } else { t };
             if !columns.iter().any(|(n, _)| n == name) {
                 columns.push((name.to_owned(), t.to_owned()));
@@ -94,12 +103,12 @@ fn columns_and_types(table: &str) -> Vec<(String, String)> {
     columns
 }
 
-/// PostgreSQL's types by column.
+/// Returns the PostgreSQL type of each column.
 pub fn postgres_types(table: &str) -> BTreeMap<String, String> {
     columns_and_types(table).into_iter().collect()
 }
 
-/// The contract of a table in PostgreSQL's own types.
+/// Returns the contract of a table with its PostgreSQL types.
 pub fn contract(table: &str) -> Contract {
     let columns: Vec<Value> = columns_and_types(table).iter().map(|(n, t)| json!({"name": n, "type": t})).collect();
     let key = table_schema("3", table)["key"].take();
@@ -107,7 +116,7 @@ pub fn contract(table: &str) -> Contract {
     Contract::from_json(&contract.to_string()).expect("PostgreSQL's types are known")
 }
 
-/// The rows PostgreSQL had.
+/// Returns the rows that PostgreSQL had at a checkpoint.
 pub fn truth(checkpoint: &str, table: &str) -> RecordBatch {
     let file = std::fs::File::open(data(checkpoint).join(format!("{table}.parquet")))
         .expect("the state is part of the project");
@@ -117,13 +126,13 @@ pub fn truth(checkpoint: &str, table: &str) -> RecordBatch {
     concat_batches(&schema, &batches).expect("one schema")
 }
 
-/// Columns that the stream does not carry in full: intervals are microseconds, and the edge cases of times and arrays are
-/// texts in the truth.
+/// Whether the stream does not represent a column in full. Intervals are microseconds in the stream, and edge cases
+/// of times and arrays are texts in the rows of PostgreSQL.
 fn is_lossy(table: &str, column: &str) -> bool {
     matches!((table, column), ("customer", "span") | ("edge", "d" | "ts" | "tstz" | "a" | "iv"))
 }
 
-/// Both sides in the columns that can be compared, in the truth's order; types have to be the same.
+/// Returns both sides in the columns that can be compared, in the order of `want`. Their types must be equal.
 pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &RecordBatch) -> (RecordBatch, RecordBatch) {
     let (mut fields, mut left, mut right) = (Vec::new(), Vec::new(), Vec::new());
     for (i, field) in want.schema().fields().iter().enumerate() {
@@ -142,7 +151,7 @@ pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &Recor
             (column, truth) = (plain_numbers(&column), plain_numbers(&truth));
         }
         if (table, name.as_str()) == ("orders", "qty") && *column.data_type() == DataType::Int64 {
-            // It was widened in mid-stream, and a contract has the wide type from the beginning.
+            // The column was widened during the stream, and the contract has the wider type from the beginning.
             truth = datafusion::arrow::compute::cast(&truth, &DataType::Int64).expect("a wider integer");
         }
         let truth = list_names(&truth);
@@ -157,7 +166,8 @@ pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &Recor
     (batch(left), batch(right))
 }
 
-/// DDL is not in the stream: `note` was renamed to `remark`, `discount` came with a default.
+/// Applies the DDL that is not in the stream: `note` was renamed to `remark`, and `discount` was added with a
+/// default.
 fn after_ddl(name: &str, column: ArrayRef, got: &RecordBatch) -> ArrayRef {
     let other: ArrayRef = match name {
         "remark" => got.column_by_name("note").expect("the old name").clone(),
@@ -171,7 +181,7 @@ fn after_ddl(name: &str, column: ArrayRef, got: &RecordBatch) -> ArrayRef {
     zip(&is_null(&column).expect("a mask"), &other, &column).expect("columns of one type")
 }
 
-/// Numbers of any size as text without trailing zeros; PostgreSQL's NaN comes as null.
+/// Returns numbers of any size as text without trailing zeros. NaN of PostgreSQL is null.
 fn plain_numbers(array: &ArrayRef) -> ArrayRef {
     let plain = |text: &str| match text.split_once('.') {
         _ if text == "NaN" => None,
@@ -187,7 +197,7 @@ fn plain_numbers(array: &ArrayRef) -> ArrayRef {
     )
 }
 
-/// Names of list items are of no meaning.
+/// Gives all lists the same name of their items, since that name has no meaning.
 fn list_names(array: &ArrayRef) -> ArrayRef {
     let plain = biscuit_schema::plain_type(array.data_type());
     let named = match plain {
@@ -197,7 +207,7 @@ fn list_names(array: &ArrayRef) -> ArrayRef {
     datafusion::arrow::compute::cast(array, &named).expect("a cast to the same type")
 }
 
-/// The contract of a table as DMS knows it: arrays and intervals are texts.
+/// Returns the contract of a table for DMS, where arrays and intervals are texts.
 pub fn dms_contract(table: &str) -> Contract {
     let contract = contract(table);
     let columns: Vec<Value> = contract
@@ -217,7 +227,7 @@ pub fn dms_contract(table: &str) -> Contract {
     Contract::from_json(&contract.to_string()).expect("the types are known")
 }
 
-/// The files of one setting of DMS, by path.
+/// Returns the files of one setting of DMS, by path.
 pub fn dms_files(setting: &str) -> Vec<(String, Vec<u8>)> {
     fn walk(at: &std::path::Path, root: &std::path::Path, all: &mut Vec<(String, Vec<u8>)>) {
         for entry in std::fs::read_dir(at).expect("it is part of the project").map(|e| e.expect("an entry").path()) {
@@ -235,7 +245,7 @@ pub fn dms_files(setting: &str) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// The lines of the flattened stream.
+/// Returns the lines of the flattened stream.
 pub fn flat_lines() -> Vec<String> {
     let file = std::fs::File::open(data("events_unwrap.jsonl.gz")).expect("the capture is part of the project");
     let mut text = String::new();
@@ -243,20 +253,20 @@ pub fn flat_lines() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// An empty table in memory.
+/// Returns an empty table in memory.
 pub fn memory_dataset() -> Dataset {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
-/// All rows of a table in one batch.
+/// Returns all rows of a table in one batch.
 pub async fn rows_of(dataset: &Dataset) -> RecordBatch {
     let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
     let schema = frame.schema().inner().clone();
     concat_batches(&schema, &frame.collect().await.expect("rows")).expect("one schema")
 }
 
-/// The rows without some columns.
+/// Returns the rows without some columns.
 pub fn without_columns(rows: &RecordBatch, names: &[&str]) -> RecordBatch {
     let schema = rows.schema();
     let kept: Vec<usize> =

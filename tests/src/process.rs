@@ -1,4 +1,4 @@
-//! The merge that the processes run that are killed.
+//! The merge that runs in the processes that are killed by tests.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_merge::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
-/// A checkpoint every third version, so that the processes meet them.
+/// Options with a checkpoint every third version, so that the processes read and write checkpoints.
 pub fn options() -> JournalOptions {
     JournalOptions::default().with_checkpoint_every(3)
 }
 
-/// Opens a path or a URL; on S3 at the endpoint that `BISCUIT_TEST_S3` names.
+/// Opens a path or a URL. S3 is at the endpoint of `BISCUIT_TEST_S3`.
 ///
 /// # Errors
-/// Those of the location and of the client.
+/// Errors of the location and of the client.
 pub async fn location(url: &str) -> Result<Location> {
     let Some((bucket, path)) = url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) else {
         return Location::parse(url);
@@ -28,19 +28,19 @@ pub async fn location(url: &str) -> Result<Location> {
     Location::new(TableStorage::durable(Arc::new(store)), path, url)
 }
 
-/// Merges a file of JSON lines into a table of days.
+/// Merges a file of JSON lines into a table that is partitioned by day.
 ///
 /// # Errors
-/// Those of the merge.
+/// Errors of the merge.
 pub async fn merge(dataset: &Dataset, changes: &str) -> Result<MergeReport> {
     let format = ChangeFormat::Rows(RowsOptions::default().with_op("op"));
     merge_changes(dataset, ChangeFiles::new([changes], format).changes().await?).await
 }
 
-/// Merges change records into a table of days.
+/// Merges change records into a table that is partitioned by day.
 ///
 /// # Errors
-/// Those of the merge.
+/// Errors of the merge.
 pub async fn merge_changes(dataset: &Dataset, records: ChangeRecords) -> Result<MergeReport> {
     let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
     Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, options)?.run(records, RunMode::Commit).await

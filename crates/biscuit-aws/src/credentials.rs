@@ -1,3 +1,5 @@
+//! Credentials of the AWS SDK for object_store, cached until shortly before they expire.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,11 +12,12 @@ use object_store::aws::AwsCredential;
 use object_store::{CredentialProvider, Error, Result};
 use tokio::sync::Mutex;
 
-/// Credentials are renewed this long before they expire.
+/// How long before their expiry credentials are renewed.
 const EARLY: Duration = Duration::from_secs(300);
 
-/// The SDK's chain as object_store asks for credentials: before every request. They are kept until shortly before they
-/// expire, so that a long run goes on with new ones.
+/// Credential chain of the AWS SDK as a credential provider of object_store. object_store asks for credentials before
+/// each request. The chain is asked only if there are no cached credentials or if they expire soon, so that a run can
+/// last longer than a session.
 pub(crate) struct CredentialChain {
     provider: SharedCredentialsProvider,
     clock: Arc<dyn Clock>,
@@ -23,7 +26,7 @@ pub(crate) struct CredentialChain {
 
 struct CachedCredentials {
     credential: Arc<AwsCredential>,
-    /// Microseconds since the epoch; none for those that do not expire.
+    /// Time of the renewal in microseconds since 1970; `None` if the credentials do not expire.
     renew_at: Option<i64>,
 }
 
@@ -44,6 +47,8 @@ impl CredentialProvider for CredentialChain {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
+        // The lock is held during the request to the chain, so that many concurrent requests to a store cause one
+        // renewal.
         let mut kept = self.kept.lock().await;
         let now = self.clock.now().as_micros();
         if let Some(k) = kept.as_ref().filter(|k| k.renew_at.is_none_or(|at| now < at)) {
@@ -52,6 +57,7 @@ impl CredentialProvider for CredentialChain {
         let found = self.provider.provide_credentials().await.map_err(failed)?;
         let expires = found.expiry().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let renew_at = expires.map(|at| i64::try_from(at.saturating_sub(EARLY).as_micros()).unwrap_or(i64::MAX));
+        // The secrets are remembered before they are used, so that no later message can show them.
         hide_secret(found.secret_access_key());
         found.session_token().into_iter().for_each(hide_secret);
         let credential = Arc::new(AwsCredential {
@@ -65,7 +71,7 @@ impl CredentialProvider for CredentialChain {
     }
 }
 
-/// Where a chain has no credentials, no request is worth another attempt.
+/// `Unauthenticated` makes object_store give up: without credentials a retry of the request cannot succeed.
 fn failed(e: CredentialsError) -> Error {
     Error::Unauthenticated { path: "AWS credentials".to_owned(), source: Box::new(e) }
 }
@@ -90,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Hands out credentials that are good for an hour after the clock's time.
+    /// Provider of credentials that expire one hour after the time of the clock.
     #[derive(Debug)]
     struct HourlyCredentials {
         clock: Arc<ManualClock>,
@@ -118,7 +124,7 @@ mod tests {
         let mut keys = Vec::new();
         for minute in minutes {
             clock.0.store(minute * 60_000_000, Ordering::SeqCst);
-            keys.push(chain.get_credential().await.expect("credentials").key_id.clone());
+            keys.push(chain.get_credential().await.expect("the provider returns credentials").key_id.clone());
         }
         keys
     }
@@ -132,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_that_do_not_expire_are_kept() {
+    async fn credentials_without_expiry_are_not_renewed() {
         assert_eq!(keys_at(&[0, 1_000_000], false).await, ["key-1", "key-1"]);
     }
 }

@@ -2,64 +2,68 @@ use std::fmt;
 
 use biscuit_core::mask_secrets;
 
-/// How S3 is reached. What is not set comes from the environment and the profile files.
+/// Settings for access to S3. A setting that is absent comes from the environment and from the profile files.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AwsOptions {
-    /// The profile of the profile files.
+    /// Name of the profile to use. Default: `AWS_PROFILE`, else `default`.
     pub profile: Option<String>,
-    /// The region.
+    /// Region of all buckets. Default: the region of the environment or of the profile, else the region of each
+    /// bucket.
     pub region: Option<String>,
-    /// The endpoint of an S3-compatible store: `http://127.0.0.1:9000`.
+    /// Endpoint of an S3-compatible store, such as `http://127.0.0.1:9000`. Default: the endpoint of the environment
+    /// or of the profile, else AWS.
     pub endpoint_url: Option<String>,
-    /// The bucket is a part of the path, on AWS too; at other endpoints it is one in any case.
+    /// Whether the bucket is part of the path of URLs on AWS as well. At other endpoints it always is.
     pub path_style: bool,
-    /// The caller pays for requests and transfer (`x-amz-request-payer`).
+    /// Whether the caller pays for requests and transfer (`x-amz-request-payer`). Default: the owner of the bucket
+    /// pays.
     pub request_payer: bool,
-    /// The KMS key that new objects are encrypted with (SSE-KMS).
+    /// KMS key for the encryption of new objects (SSE-KMS). Default: the encryption that the bucket is configured
+    /// with.
     pub sse_kms_key: Option<String>,
-    /// Uploads carry a SHA-256 checksum, which the store verifies.
+    /// Whether uploads have a SHA-256 checksum, which the store verifies. Default: no.
     pub checksum_sha256: bool,
 }
 
 impl AwsOptions {
-    /// The same options with a profile.
+    /// Sets the name of the profile to use.
     pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
         self.profile = Some(profile.into());
         self
     }
 
-    /// The same options with a region.
+    /// Sets the region of all buckets, so that the region of a bucket is not looked up.
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// The same options with an endpoint.
+    /// Sets the endpoint of an S3-compatible store. An endpoint that begins with `http://` is used without TLS.
     pub fn with_endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
         self
     }
 
-    /// The same options with buckets in paths.
+    /// Sets whether the bucket is part of the path of URLs on AWS as well. Default: no.
     pub fn with_path_style(mut self, path_style: bool) -> Self {
         self.path_style = path_style;
         self
     }
 
-    /// The same options with the caller as the payer.
+    /// Sets whether the caller pays for requests and transfer. Default: no.
     pub fn with_request_payer(mut self, pays: bool) -> Self {
         self.request_payer = pays;
         self
     }
 
-    /// The same options with a KMS key for new objects.
+    /// Sets the KMS key for the encryption of new objects.
     pub fn with_sse_kms_key(mut self, key: impl Into<String>) -> Self {
         self.sse_kms_key = Some(key.into());
         self
     }
 
-    /// The same options with checksums of uploads.
+    /// Sets whether uploads have a SHA-256 checksum. Default: no.
     pub fn with_checksum_sha256(mut self, checksum: bool) -> Self {
         self.checksum_sha256 = checksum;
         self
@@ -68,6 +72,7 @@ impl AwsOptions {
 
 impl fmt::Debug for AwsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Each field is named, so that a new field does not compile until someone decides how it is shown.
         let Self { profile, region, endpoint_url, path_style, request_payer, sse_kms_key, checksum_sha256 } = self;
         f.debug_struct("AwsOptions")
             .field("profile", profile)
@@ -86,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_in_the_endpoint_is_not_in_debug() {
+    fn debug_does_not_show_the_password_of_the_endpoint() {
         let options =
             AwsOptions::default().with_endpoint_url("http://user:S3CRETpw@127.0.0.1:9").with_region("eu-west-1");
         let shown = format!("{options:?}");

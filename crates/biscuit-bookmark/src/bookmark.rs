@@ -1,3 +1,5 @@
+//! Bookmarks and their options.
+
 use std::time::Duration;
 
 use biscuit_core::{Error, Result};
@@ -7,70 +9,72 @@ use serde_json::Value;
 
 use crate::state::BookmarkState;
 
-/// When an object that is remembered is the one that is there.
+/// Criterion by which a listed object is the same as a remembered one with the same URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectIdentity {
-    /// If size and ETag are the same; size and time of modification where the store has no ETags.
+    /// Size and ETag are the same; if the store has no ETags, size and time of modification.
     #[default]
     Content,
-    /// If the time of modification is the same: what is uploaded again is read again, as AWS Glue does it.
+    /// The time of modification is the same. An object that is uploaded again is read again, as in AWS Glue.
     Modified,
 }
 
-/// What happens to an object that was read and has been overwritten since.
+/// Handling of an object that was overwritten after it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverwrittenPolicy {
-    /// It is read again, as a whole.
+    /// The object is read again, as a whole.
     #[default]
     Read,
-    /// It stops the run.
+    /// The object stops the run.
     Fail,
-    /// It is passed over and counted.
+    /// The object is skipped and counted.
     Ignore,
 }
 
-/// What happens to an object that shows up with a time below the allowed lateness.
+/// Handling of an object that appears with a time of modification before the allowed lateness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LatePolicy {
-    /// It is reported and not read.
+    /// The object is reported and not read.
     #[default]
     Report,
-    /// It is read: a backfill.
+    /// The object is read: a backfill.
     Read,
 }
 
-/// How much a run reads at most. What is left is read by the next ones.
+/// Maximum input of one run. The next runs read the objects beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct RunLimit {
-    /// Objects.
+    /// Maximum number of objects. Default: none.
     pub files: Option<usize>,
-    /// Bytes; one object is read whatever its size.
+    /// Maximum number of bytes. A run reads at least one object, whatever its size. Default: none.
     pub bytes: Option<u64>,
 }
 
-/// Choices of a bookmark that have a default.
+/// Options of a bookmark; each has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BookmarkOptions {
-    /// What makes two objects of one URL the same. Default: the content.
+    /// Criterion by which two objects with the same URL are the same. Default: [`ObjectIdentity::Content`].
     pub identity: ObjectIdentity,
-    /// How far below the newest object that was read one may show up and be read, on the store's clock. None: without limit, as always
-    /// on a local disk. Default: 24 hours.
+    /// How far below the newest object that was read the time of modification of an unread object may be, on the
+    /// clock of the store. None: without limit, as always on a local disk. Default: 24 hours.
     pub allowed_lateness: Option<Duration>,
-    /// What happens to what shows up below it. Default: it is reported.
+    /// Handling of unread objects before the allowed lateness. Default: [`LatePolicy::Report`].
     pub late: LatePolicy,
-    /// What happens to overwritten objects. Default: they are read again.
+    /// Handling of objects that were overwritten after they were read. Default: [`OverwrittenPolicy::Read`].
     pub overwritten: OverwrittenPolicy,
-    /// How much a run reads. Default: everything.
+    /// Maximum input of one run. Default: no limit.
     pub limit: RunLimit,
-    /// The newest runs whose objects are remembered by name, so that they can be replayed. Default: 1,000.
+    /// Number of newest runs whose objects are remembered by name, so that they can be replayed. Older runs are
+    /// compacted to fingerprints. Default: 1,000.
     pub keep_runs: u64,
-    /// Whether the first run may find a place without an object. Default: no; later runs may in any case.
+    /// Whether the first run may find a place without objects. Later runs always may. Default: false.
     pub allow_empty: bool,
-    /// How the objects are read, in the caller's words: a run with others is warned about. Default: nothing.
+    /// Description of how the objects are read, in any form. A run with a different description gets a warning.
+    /// Default: null.
     pub reading: Value,
 }
 
@@ -90,56 +94,56 @@ impl Default for BookmarkOptions {
 }
 
 impl BookmarkOptions {
-    /// The same options with another identity.
+    /// Sets the criterion by which objects are the same. Default: [`ObjectIdentity::Content`].
     pub fn with_identity(mut self, identity: ObjectIdentity) -> Self {
         self.identity = identity;
         self
     }
 
-    /// The same options with another allowed lateness; none is without limit.
+    /// Sets the allowed lateness; none is without limit. Default: 24 hours.
     pub fn with_allowed_lateness(mut self, allowed_lateness: Option<Duration>) -> Self {
         self.allowed_lateness = allowed_lateness;
         self
     }
 
-    /// The same options with another choice for late objects.
+    /// Sets the handling of unread objects before the allowed lateness. Default: [`LatePolicy::Report`].
     pub fn with_late(mut self, late: LatePolicy) -> Self {
         self.late = late;
         self
     }
 
-    /// The same options with another choice for overwritten objects.
+    /// Sets the handling of overwritten objects. Default: [`OverwrittenPolicy::Read`].
     pub fn with_overwritten(mut self, overwritten: OverwrittenPolicy) -> Self {
         self.overwritten = overwritten;
         self
     }
 
-    /// The same options with a limit.
+    /// Sets the maximum input of one run. Default: no limit.
     pub fn with_limit(mut self, limit: RunLimit) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The same options; the objects of so many runs are remembered by name (at least 1).
+    /// Sets the number of newest runs whose objects are remembered by name. Minimum: 1. Default: 1,000.
     pub fn with_keep_runs(mut self, runs: u64) -> Self {
         self.keep_runs = runs.max(1);
         self
     }
 
-    /// The same options with another choice for places without an object.
+    /// Sets whether the first run may find a place without objects. Default: false.
     pub fn with_allow_empty(mut self, allow: bool) -> Self {
         self.allow_empty = allow;
         self
     }
 
-    /// The same options with how the objects are read.
+    /// Sets the description of how the objects are read. Default: null.
     pub fn with_reading(mut self, reading: Value) -> Self {
         self.reading = reading;
         self
     }
 }
 
-/// A bookmark of an output: a name for what was read of one source.
+/// A bookmark of an output: the named memory of which objects of one source the output has read.
 #[derive(Debug, Clone)]
 pub struct Bookmark {
     pub(crate) name: String,
@@ -147,39 +151,43 @@ pub struct Bookmark {
 }
 
 impl Bookmark {
-    /// The bookmark of this name: letters, digits, `_`, `-` and `.`, up to 100.
+    /// Creates a bookmark. The name has 1 to 100 characters, which are letters, digits, `_`, `-` and `.`; it does not
+    /// begin with `.`.
     ///
     /// # Errors
     /// `InvalidBookmark` for any other name.
     pub fn new(name: &str) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fits) {
-            let message = format!("`{name}` is no name of a bookmark: letters, digits, `_`, `-` and `.`, up to 100");
+            let message = format!(
+                "`{name}` is not a valid name of a bookmark; use up to 100 letters, digits, `_`, `-` and `.`, and no `.` first"
+            );
             return Err(Error::usage("InvalidBookmark", message));
         }
         Ok(Self { name: name.to_owned(), options: BookmarkOptions::default() })
     }
 
-    /// The same bookmark with other options.
+    /// Sets the options. Default: [`BookmarkOptions::default`].
     pub fn with_options(mut self, options: BookmarkOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Its name.
+    /// Name of the bookmark.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its options.
+    /// Options of the bookmark.
     pub fn options(&self) -> &BookmarkOptions {
         &self.options
     }
 
-    /// What is remembered in this version of the output.
+    /// Loads the state of the bookmark in this version of the output.
     ///
     /// # Errors
-    /// `NewerFormat`, `Conflict` if a newer version has replaced the state meanwhile, `Diverged` if it is lost, and those of the store.
+    /// `NewerFormat`, `OlderFormat`, `UnreadableBookmark`, `Conflict` if a newer version has replaced the state,
+    /// `Diverged` if the state is lost, and errors of the store.
     pub async fn load(&self, journal: &Journal, head: &TableHead) -> Result<BookmarkState> {
         BookmarkState::load(self.clone(), journal, head).await
     }

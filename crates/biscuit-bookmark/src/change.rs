@@ -3,21 +3,21 @@ use biscuit_journal::TableCommit;
 use bytes::Bytes;
 use serde_json::Value;
 
-/// What a commit has to make true for the bookmark to move.
+/// Change of a bookmark, to be committed together with the output.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[must_use = "a bookmark moves only with a commit"]
 pub struct BookmarkUpdate {
-    /// State files by name; none drops the name.
+    /// State files by name; none removes the name.
     pub state: Vec<(String, Option<Bytes>)>,
-    /// Facts by name; null drops the name.
+    /// Properties by name; null removes the name.
     pub properties: Vec<(String, Value)>,
 }
 
 impl BookmarkUpdate {
-    /// Puts it into a change of the table.
+    /// Adds the change of the bookmark to a change of the table.
     ///
     /// # Errors
-    /// Those of the store, which stages the state files.
+    /// Errors of the store while the state files are staged.
     pub async fn apply(self, replace: &mut TableCommit<'_>) -> Result<()> {
         for (name, content) in self.state {
             match content {

@@ -1,3 +1,5 @@
+//! Explains for one object why the next run reads it or does not.
+
 use std::fmt;
 
 use biscuit_core::{Instant, Result};
@@ -9,54 +11,54 @@ use crate::input::ListedInput;
 use crate::select::{ObjectVerdict, verdict};
 use crate::state::BookmarkState;
 
-/// Why the next run reads an object, or does not.
+/// Reason why the next run reads an object or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 #[non_exhaustive]
 pub enum ObjectExplanation {
-    /// It is read: it is new.
+    /// The object is new and is read.
     New,
-    /// It was read by this run and overwritten since.
+    /// The object was overwritten after a run had read it.
     Overwritten {
-        /// The run.
+        /// Number of that run.
         run: u64,
-        /// Whether it is read again.
+        /// Whether the next run reads the object again.
         read: bool,
     },
-    /// It was read by this run, as it is.
+    /// The object was read by a run and has not changed since.
     Known {
-        /// The run.
+        /// Number of that run.
         run: u64,
-        /// The scheduler's name for it, if that is remembered.
+        /// Id that the scheduler gave the run, if it is remembered.
         id: Option<String>,
     },
-    /// It was read by a run that was rewound, and is read again.
+    /// The object was read by a run that was rewound, and is read again.
     Rewound {
-        /// The run.
+        /// Number of that run.
         run: u64,
     },
-    /// It showed up with a time below the allowed lateness.
+    /// The object appeared with a time of modification before the allowed lateness.
     TooLate {
-        /// When it was last modified.
+        /// Time of the last modification of the object.
         #[serde(serialize_with = "text")]
         modified: Instant,
-        /// What it would have to be newer than.
+        /// Start of the allowed lateness.
         #[serde(serialize_with = "text")]
         than: Instant,
-        /// Whether it is read.
+        /// Whether the next run reads the object.
         read: bool,
     },
-    /// Nobody reads such objects.
+    /// The object is of a kind that no run reads.
     Ignored {
-        /// What it is.
+        /// Reason why it is ignored.
         reason: IgnoredReason,
     },
-    /// It is not there any more, and was read by this run.
+    /// The object no longer exists; a run has read it.
     Gone {
-        /// The run.
+        /// Number of that run.
         run: u64,
     },
-    /// It is not in the source, and never was as far as is remembered.
+    /// The object is not in the source, and no remembered run has read it.
     NotThere,
 }
 
@@ -72,34 +74,31 @@ impl fmt::Display for ObjectExplanation {
                 write!(f, "run {run} read it; it was overwritten since, and the next run reads it again")
             }
             Self::Overwritten { run, read: false } => {
-                write!(f, "run {run} read it; it was overwritten since, which the options do not read again")
+                write!(f, "run {run} read it; it was overwritten since, and the options exclude overwritten objects")
             }
-            Self::Known { run, id: Some(id) } => write!(f, "run {run} ({id}) read it, and it is as it was"),
-            Self::Known { run, id: None } => write!(f, "run {run} read it, and it is as it was"),
+            Self::Known { run, id: Some(id) } => write!(f, "run {run} ({id}) read it, and it has not changed since"),
+            Self::Known { run, id: None } => write!(f, "run {run} read it, and it has not changed since"),
             Self::Rewound { run } => {
                 write!(f, "run {run} read it, but the bookmark was rewound since, and the next run reads it")
             }
             Self::TooLate { modified, than, read } => {
                 let then =
-                    if *read { "the next run reads it all the same" } else { "it is not read without a backfill" };
-                write!(
-                    f,
-                    "it was modified at {modified} and showed up later, when the allowed lateness began at {than}: {then}"
-                )
+                    if *read { "the next run reads it nevertheless" } else { "it is not read without a backfill" };
+                write!(f, "it was modified at {modified}, and the allowed lateness starts at {than}: {then}")
             }
             Self::Ignored { reason } => match reason {
-                IgnoredReason::Hidden => f.write_str("it is a mark, a checksum or staging, which nobody reads"),
-                IgnoredReason::Empty => f.write_str("it has no byte"),
+                IgnoredReason::Hidden => f.write_str("it is a marker, a checksum or a staged file, which no run reads"),
+                IgnoredReason::Empty => f.write_str("it is empty"),
                 IgnoredReason::Archived => f.write_str("it is in an archive and has to be restored first"),
             },
-            Self::Gone { run } => write!(f, "it is not there any more; run {run} read it"),
-            Self::NotThere => f.write_str("it is not in the source, and was not read by any run that is remembered"),
+            Self::Gone { run } => write!(f, "it no longer exists; run {run} read it"),
+            Self::NotThere => f.write_str("it is not in the source, and no remembered run read it"),
         }
     }
 }
 
 impl BookmarkState {
-    /// Why the next run reads an object, or does not.
+    /// Explains why the next run reads the object with this URL or does not.
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.

@@ -1,21 +1,21 @@
 use biscuit_journal::is_hidden;
 use serde::Serialize;
 
-/// Why an object is none that anybody reads.
+/// Reason why no run reads an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum IgnoredReason {
-    /// A mark, a checksum, staging, or anything else that begins with `_` or `.`.
+    /// It is a marker, a checksum, a staged file, or another object with a segment that begins with `_` or `.`.
     Hidden,
-    /// It has no byte.
+    /// It is empty.
     Empty,
-    /// It is in an archive and cannot be read before it is restored.
+    /// It is in an archive storage class and cannot be read before it is restored.
     Archived,
 }
 
 impl IgnoredReason {
-    /// The reason as reports say it.
+    /// Name of the reason in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hidden => "hidden",
@@ -25,7 +25,7 @@ impl IgnoredReason {
     }
 }
 
-/// Why an object is ignored, if it is: by its path below the source, its size, and its storage class.
+/// Returns the reason why an object is ignored, from its path below the source, its size and its storage class.
 pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<IgnoredReason> {
     if is_hidden(relative) || relative.contains("_$folder$/") {
         return Some(IgnoredReason::Hidden);
@@ -33,6 +33,6 @@ pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) ->
     if size == 0 {
         return Some(IgnoredReason::Empty);
     }
-    // GLACIER_IR is read at once.
+    // Objects in GLACIER_IR can be read without a restore.
     matches!(storage_class, Some("GLACIER" | "DEEP_ARCHIVE")).then_some(IgnoredReason::Archived)
 }

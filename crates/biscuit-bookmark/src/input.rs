@@ -1,3 +1,5 @@
+//! Listings of the input: the places of a source and their objects.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,11 +12,14 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::ignore::{IgnoredReason, ignored};
 use crate::object::SourceObject;
 
-/// Where objects of a source are: an object, all below a folder, or those of them that a glob matches.
+/// A place of a source: one object, all objects below a folder, or the objects that match a glob.
 #[derive(Clone)]
 pub struct SourcePlace {
+    /// URL of the root of the store.
     base: String,
+    /// Folder to list, or the object: the part of the path before the first segment with a wildcard.
     prefix: String,
+    /// Glob below `prefix`.
     pattern: Option<glob::Pattern>,
     store: Arc<dyn ObjectStore>,
     lister: Arc<dyn PurgeStore>,
@@ -29,19 +34,20 @@ impl fmt::Debug for SourcePlace {
 }
 
 impl SourcePlace {
-    /// A place in a storage. `base` is the URL of its root, with a `/` at its end (`s3://bucket/`, `/` for a disk); `path` is the object or
-    /// folder, and may end in a glob (`*`, `**`, `?`, `[a-z]`).
+    /// Creates a place in a store. `base` is the URL of the root of the store and ends with `/` (`s3://bucket/`, or
+    /// `/` for a disk). `path` is the object or the folder, and may end in a glob (`*`, `**`, `?`, `[a-z]`).
     ///
     /// # Errors
-    /// `InvalidGlob`.
+    /// `InvalidGlob` if the path is not a valid glob.
     pub fn new(storage: &TableStorage, base: &str, path: &str) -> Result<Self> {
         let path = path.trim_matches('/');
         let (prefix, pattern) = match path.find(['*', '?', '[']) {
             None => (path, None),
             Some(wild) => {
                 let cut = path[..wild].rfind('/').map_or(0, |i| i + 1);
-                let pattern = glob::Pattern::new(&path[cut..])
-                    .map_err(|e| Error::usage("InvalidGlob", format!("`{path}` is no glob: {e}")).with_source(e))?;
+                let pattern = glob::Pattern::new(&path[cut..]).map_err(|e| {
+                    Error::usage("InvalidGlob", format!("`{path}` is not a valid glob: {e}")).with_source(e)
+                })?;
                 (path[..cut].trim_end_matches('/'), Some(pattern))
             }
         };
@@ -56,20 +62,21 @@ impl SourcePlace {
         })
     }
 
-    /// The same place, listed in another way: by S3's own listing storage classes are known, and large trees listed in parallel.
+    /// Sets the store that lists the place. `S3Store` of `biscuit-purge` knows storage classes and lists large trees
+    /// in parallel. Default: the listing of `object_store`.
     pub fn with_lister(mut self, lister: Arc<dyn PurgeStore>) -> Self {
         self.lister = lister;
         self
     }
 
-    /// The same place with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files that
-    /// their logs have removed would be read.
+    /// Sets the handling of folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, because files
+    /// that their logs have removed would be read.
     pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
 
-    /// Its URL, with the glob if it has one.
+    /// URL of the place, with its glob.
     pub fn url(&self) -> String {
         match &self.pattern {
             None => format!("{}{}", self.base, self.prefix),
@@ -90,7 +97,8 @@ impl SourcePlace {
             match self.store.head(&path).await {
                 Ok(meta) => return Ok(std::iter::once(ListedObject::from(meta)).collect()),
                 Err(object_store::Error::NotFound { .. }) => {}
-                // A local folder is no object, which some file systems say in their own way.
+                // A local folder is not an object, and some file systems report that with other errors than
+                // `NotFound`.
                 Err(e) => tracing::debug!(error = %e, "not an object"),
             }
         }
@@ -105,7 +113,7 @@ impl SourcePlace {
 /// Lists the objects of these places.
 ///
 /// # Errors
-/// `OtherTableFormat` for a folder of another table format; those of the store.
+/// `OtherTableFormat` for a folder of another table format; errors of the store.
 pub async fn list(places: &[SourcePlace]) -> Result<ListedInput> {
     let mut parts = Vec::with_capacity(places.len());
     for place in places {
@@ -116,34 +124,35 @@ pub async fn list(places: &[SourcePlace]) -> Result<ListedInput> {
     Ok(ListedInput { parts })
 }
 
-/// What a listing of all places showed.
+/// Objects that a listing of all places of a source contains.
 #[derive(Debug, Clone, Default)]
 pub struct ListedInput {
     parts: Vec<(SourcePlace, ObjectListing)>,
 }
 
 impl ListedInput {
-    /// The places, as URLs.
+    /// URLs of the places.
     pub fn places(&self) -> Vec<String> {
         self.parts.iter().map(|(place, _)| place.url()).collect()
     }
 
-    /// How many objects there are, with those that are ignored.
+    /// Number of listed objects, including ignored ones.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|(_, listing)| listing.len()).sum()
     }
 
-    /// Whether there is none.
+    /// Whether no objects were listed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The objects, and of each why it is ignored, if it is. One that two places have comes twice.
+    /// Returns the objects, each with the reason why it is ignored, if it is. An object that is in two places comes
+    /// twice.
     pub fn objects(&self) -> impl Iterator<Item = (SourceObject, Option<IgnoredReason>)> + '_ {
         self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| look(place, listed)))
     }
 
-    /// The objects that are not ignored, each once, by URL.
+    /// Returns the objects that are not ignored, each once, sorted by URL.
     pub fn everything(&self) -> Vec<SourceObject> {
         let mut all: Vec<SourceObject> =
             self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
@@ -152,23 +161,24 @@ impl ListedInput {
         all
     }
 
-    /// The store that an object of the listing is in, and its path there.
+    /// Returns the store of an object of the listing, and its path in that store.
     ///
     /// # Errors
-    /// `InvalidPath` for a key that is none: with an empty segment, `.` or `..`.
+    /// `InvalidPath` for a key that is not a valid path: with an empty segment, `.` or `..`.
     pub fn find(&self, object: &SourceObject) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let keys = self.parts.iter().filter_map(|(p, _)| Some((p, object.url.strip_prefix(p.base.as_str())?)));
-        // Where one root is below another one, the place that it is in says which of them it is.
-        let (place, key) = keys
-            .max_by_key(|(place, key)| (key.starts_with(place.prefix.as_str()), place.base.len()))
-            .ok_or_else(|| Error::internal(format!("`{}` is in no place of the source", object.url)))?;
+        // If the root of one place is below the root of another, the place whose folder contains the object is
+        // chosen.
+        let (place, key) =
+            keys.max_by_key(|(place, key)| (key.starts_with(place.prefix.as_str()), place.base.len()))
+                .ok_or_else(|| Error::internal(format!("`{}` is not in a place of the source", object.url)))?;
         let path = Path::parse(key).ok().filter(|path| path.as_ref() == key);
-        let message = || format!("`{}` is no path that this store can name; it cannot be read", object.url);
+        let message = || format!("`{}` is not a valid path of this store; it cannot be read", object.url);
         Ok((place.store.clone(), path.ok_or_else(|| Error::usage("InvalidPath", message()))?))
     }
 
-    /// The path of an object below its place: below the folder, or what of it has no wildcards. Of several places that have it, the one that is
-    /// furthest up.
+    /// Returns the path of an object below the folder of its place; for a glob, below the last folder without
+    /// wildcards. If several places contain the object, the longest path is returned.
     pub fn below<'a>(&self, object: &'a SourceObject) -> &'a str {
         let below = |(place, _): &(SourcePlace, ObjectListing)| {
             let key = object.url.strip_prefix(place.base.as_str())?;
@@ -178,12 +188,14 @@ impl ListedInput {
         self.parts.iter().filter_map(below).max_by_key(|below| below.len()).unwrap_or_default()
     }
 
-    /// Whether times of modification are those of a store, which nobody can set, and not those of a disk.
+    /// Whether all times of modification come from a store, which sets them itself. On a disk any program can set
+    /// them.
     pub(crate) fn has_store_times(&self) -> bool {
         self.parts.iter().all(|(place, _)| !place.is_disk)
     }
 
-    /// A place that has no object; those that are ignored count, since somebody has put them there.
+    /// Returns the URL of a place without objects, if there is one. Ignored objects count, because they show that the
+    /// place is the right one.
     pub(crate) fn empty_place(&self) -> Option<String> {
         let is_empty = |(place, listing): &&(SourcePlace, ObjectListing)| {
             listing.iter().all(|listed| look(place, listed).is_none())
@@ -192,6 +204,7 @@ impl ListedInput {
     }
 }
 
+/// Converts a listed object; none if the glob of its place does not match it.
 fn look(place: &SourcePlace, listed: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
     let below = listed.key.strip_prefix(place.prefix.as_str()).unwrap_or(&listed.key).trim_start_matches('/');
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };

@@ -4,7 +4,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::bookmark::ObjectIdentity;
 use crate::object::ObjectFingerprint;
 
-/// Which version of each object was read last, and by which run.
+/// Last version of each object that counts as read, and the run that read it; by the hash of the URL.
 #[derive(Debug, Default)]
 pub(crate) struct ReadVersions {
     by_url: HashMap<u64, SeenObject, BuildHasherDefault<IdentityHasher>>,
@@ -18,6 +18,7 @@ pub(crate) struct SeenObject {
 }
 
 impl SeenObject {
+    /// Whether the object of this fingerprint is the one that was read.
     pub(crate) fn is(&self, fingerprint: &ObjectFingerprint, identity: ObjectIdentity) -> bool {
         match identity {
             ObjectIdentity::Content => self.content == fingerprint.content,
@@ -31,7 +32,7 @@ impl ReadVersions {
         Self { by_url: HashMap::with_capacity_and_hasher(objects, BuildHasherDefault::default()) }
     }
 
-    /// An object that a run read; of several runs the latest counts.
+    /// Adds an object that a run read. Of several runs the latest counts, in whatever order they are added.
     pub(crate) fn add(&mut self, fingerprint: ObjectFingerprint, run: u64) {
         let seen = SeenObject { content: fingerprint.content, modified: fingerprint.modified, run };
         self.by_url.entry(fingerprint.url).and_modify(|s| *s = if run >= s.run { seen } else { *s }).or_insert(seen);
@@ -42,7 +43,7 @@ impl ReadVersions {
     }
 }
 
-/// The keys are hashes already.
+/// Hasher that returns its key: the keys are hashes already.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct IdentityHasher(u64);
 

@@ -1,4 +1,7 @@
-//! Which objects an output's files and partitions were made of.
+//! Lineage: which objects the files and partitions of an output were made of.
+//!
+//! It answers two questions. Which partitions have to be built again if an object changes, and which files have to be
+//! removed so that the rows of an object that is read again are not in the output twice?
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,18 +13,22 @@ use crate::object::{ObjectFingerprint, SourceObject};
 use crate::select::InputSelection;
 use crate::state::BookmarkState;
 
-/// What goes when the rows of a selection replace those that were read from the same objects before.
+/// Output of earlier runs that the rows of a selection replace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplacedOutput {
-    /// The runs that are replaced, by number.
+    /// Numbers of the replaced runs.
     pub runs: Vec<u64>,
-    /// The files that they wrote, relative to the table.
+    /// Files that these runs wrote, relative to the table.
     pub files: Vec<String>,
 }
 
 impl BookmarkState {
-    /// Calls `f` with every object whose rows are in the output, as the runs that wrote them read it. What was taken as read without being
-    /// read may be wherever rows were then, unless a run has read it.
+    /// Calls `f` with every object whose rows are in the output, together with the run that wrote them.
+    ///
+    /// Runs whose output was replaced by a later run are left out: their rows are gone. An object that was set as
+    /// read without reading ([`RunKind::SetToNow`]) may have rows in every partition that existed then. If a run has
+    /// read the same content, that run is known to have written the rows, and the entry of the other kind is left
+    /// out.
     fn each_live(&self, f: &mut dyn FnMut(&RunRecord, ManifestEntry)) -> Result<()> {
         let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
         let has_rows = |r: &RunRecord| r.kind != RunKind::SetToNow || !r.output.partitions.is_empty();
@@ -46,7 +53,7 @@ impl BookmarkState {
         })
     }
 
-    /// The partitions that rows of objects are in which the bookmark remembers by name.
+    /// Returns the partitions that contain rows of objects that the bookmark remembers by name.
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
@@ -56,10 +63,10 @@ impl BookmarkState {
         Ok(found)
     }
 
-    /// The objects whose rows are in these partitions, by URL, as far as the bookmark remembers.
+    /// Returns the URLs of objects with rows in these partitions, as far as the bookmark remembers them.
     ///
     /// # Errors
-    /// As [`partitions`](Self::partitions).
+    /// Those of [`partitions`](Self::partitions).
     pub fn urls_in(&self, partitions: &BTreeSet<String>) -> Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         self.each_live(&mut |run, entry| {
@@ -70,20 +77,21 @@ impl BookmarkState {
         Ok(found)
     }
 
-    /// The objects whose rows are in these partitions, as they are listed: where it is not known of an object, those of all runs that wrote
-    /// there.
+    /// Returns the listed objects that have rows in these partitions. If the partitions of an object are unknown, all
+    /// partitions of its run count.
     ///
     /// # Errors
-    /// `CannotReplace` if one of them is gone, or was overwritten since it was read, so that the partitions would not be what they were;
-    /// `RunForgotten` where runs wrote of which nothing is known any more.
+    /// `CannotReplace` if such an object no longer exists or was overwritten after it was read, because its rows
+    /// could not be written again; `RunForgotten` if there are compacted runs, whose partitions are unknown.
     pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &ListedInput) -> Result<Vec<SourceObject>> {
         self.inputs_besides(partitions, input, &|_| false)
     }
 
-    /// As [`inputs_of`](Self::inputs_of), without the objects that the caller has already: these may have been overwritten.
+    /// Returns the objects of [`inputs_of`](Self::inputs_of) except those for whose URL `has` returns true. The
+    /// caller reads those already, so they may have been overwritten.
     ///
     /// # Errors
-    /// As [`inputs_of`](Self::inputs_of).
+    /// Those of [`inputs_of`](Self::inputs_of).
     pub fn inputs_besides(
         &self,
         partitions: &BTreeSet<String>,
@@ -91,13 +99,13 @@ impl BookmarkState {
         has: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<SourceObject>> {
         if self.compacted() > 0 {
-            let message = format!("what runs up to {} wrote is not known any more", self.compacted());
+            let message = format!("the output of runs up to {} is no longer known", self.compacted());
             return Err(Error::usage("RunForgotten", message));
         }
         let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
         self.each_live(&mut |run, entry| {
             if reached(run, &entry).any(|p| partitions.contains(p)) && !has(&entry.object.url) {
-                // Entries come by run: of one object the last reading counts.
+                // Entries of one URL are sorted by run, so the last reading counts.
                 wanted.insert(entry.object.url.clone(), entry.object.fingerprint());
             }
         })?;
@@ -114,18 +122,20 @@ impl BookmarkState {
         match wanted.into_keys().next() {
             None => Ok(found),
             Some(url) => {
-                let message = format!("`{url}` is gone: its rows are in the partitions, and would be lost");
+                let message = format!("`{url}` no longer exists, and its rows in the partitions would be lost");
                 Err(Error::data("CannotReplace", message).in_file(&url))
             }
         }
     }
 
-    /// What goes when the selection's rows are appended: the files of every run that read one of its objects before. Where such a run read
-    /// others besides, these are added to the selection, since their rows go with its files.
+    /// Returns the output that the rows of a selection replace when they are appended: the files of every run that
+    /// read one of its objects before. If such a run read other objects too, these are added to the selection,
+    /// because their rows are in the same files.
     ///
     /// # Errors
-    /// `CannotReplace` if one of those is gone or has been overwritten since, or if an object was overwritten that had been taken as read when
-    /// there were rows already, or was read by a run that replaced partitions as a whole; `RunForgotten` if nothing is known of a run's files.
+    /// `CannotReplace` if an added object no longer exists, if an object was set as read without reading and was
+    /// overwritten since, or if it was read by a run that replaced partitions as a whole. `RunForgotten` if the files
+    /// of a run are no longer known.
     pub fn replaced(&self, selection: &mut InputSelection, input: &ListedInput) -> Result<ReplacedOutput> {
         let mut urls_of_run: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         let mut runs_of_url: HashMap<String, Vec<u64>> = HashMap::new();
@@ -144,6 +154,10 @@ impl BookmarkState {
         for (.., manifest) in &self.manifests {
             manifest.each(&mut |_| (), &mut |compacted| old.extend([compacted.fingerprint.url]))?;
         }
+        // Objects and runs form a bipartite graph: a run is connected to each object that it read. The files of a run
+        // can only be removed as a whole, so the result is the connected component of the selection, found with a
+        // work list. Example: run 1 read a and b, run 2 read b and c. If a is read again, run 1 is replaced, so b is
+        // read again, so run 2 is replaced, so c is read again.
         let mut chosen: BTreeSet<String> = selection.objects.iter().map(|o| o.url.clone()).collect();
         let (mut todo, mut runs) = (chosen.iter().cloned().collect::<Vec<_>>(), BTreeSet::new());
         while let Some(url) = todo.pop() {
@@ -158,14 +172,14 @@ impl BookmarkState {
         let unread = |o: &&SourceObject| taken.contains(&o.url) && !runs_of_url.contains_key(&o.url);
         if let Some(object) = selection.objects.iter().find(unread) {
             let message = format!(
-                "`{}` was taken as read, and was overwritten since: which rows of the table were made of it is not known",
+                "`{}` was set as read without reading and was overwritten since; it is unknown which rows of the table were made of it",
                 object.url
             );
             return Err(Error::data("CannotReplace", message).in_file(&object.url));
         }
         let compacted = |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
         if let Some(object) = selection.objects.iter().find(compacted) {
-            let message = format!("`{}` was read by a run so long ago that its files are not known", object.url);
+            let message = format!("`{}` was read by a compacted run, whose files are no longer known", object.url);
             return Err(Error::usage("RunForgotten", message));
         }
         let mut files = Vec::new();
@@ -173,7 +187,7 @@ impl BookmarkState {
             let output = output_of_run.remove(run).unwrap_or_default();
             if output.files.is_empty() && !output.partitions.is_empty() {
                 let message = format!(
-                    "rows of objects that are read again are in partitions that run {run} replaced as a whole; replace these partitions again"
+                    "objects that are read again have rows in partitions that run {run} replaced as a whole; replace these partitions again"
                 );
                 return Err(Error::usage("CannotReplace", message));
             }
@@ -182,7 +196,7 @@ impl BookmarkState {
         Ok(ReplacedOutput { runs: runs.into_iter().collect(), files })
     }
 
-    /// Adds the objects that are to be read again besides those of the selection.
+    /// Adds to the selection the chosen objects that it does not contain yet.
     fn complete(
         &self,
         selection: &mut InputSelection,
@@ -202,7 +216,7 @@ impl BookmarkState {
         }
         if let Some(url) = chosen.first() {
             let message = format!(
-                "`{url}` is gone: its rows are in files with those of objects that are to be read again, and would be lost"
+                "`{url}` no longer exists; its rows are in the same files as rows of objects that are read again, and would be lost"
             );
             return Err(Error::data("CannotReplace", message).in_file(url));
         }
@@ -210,14 +224,15 @@ impl BookmarkState {
         Ok(())
     }
 
-    /// The partitions that rebuilds among these runs have built anew: files of earlier runs in them are gone, and their rows are in the
-    /// rebuilds'.
+    /// Returns the partitions that rebuilds among these runs have replaced. Files of earlier runs in these partitions
+    /// were removed, and the files of the rebuild contain their rows.
     pub fn rebuilt_partitions(&self, runs: &[u64]) -> BTreeSet<String> {
         let rebuilds = self.runs().filter(|(r, _)| r.kind == RunKind::Rebuild && runs.contains(&r.number));
         rebuilds.flat_map(|(r, _)| r.output.partitions.iter().cloned()).collect()
     }
 
-    /// The partitions that rows of these objects are in: where it is not known of an object, all partitions of the runs that read it.
+    /// Returns the partitions with rows of the objects for whose URL and run `wants` returns true. If the partitions
+    /// of an object are unknown, all partitions of its run count.
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
@@ -233,7 +248,7 @@ impl BookmarkState {
     }
 }
 
-/// The partitions that rows of an object are in: all that the run wrote to where it is not known.
+/// Returns the partitions with rows of an object; all partitions of the run if they are unknown.
 fn reached<'a>(run: &'a RunRecord, entry: &ManifestEntry) -> impl Iterator<Item = &'a String> {
     let all = &run.output.partitions;
     let known = entry.reached.iter().filter_map(|at| all.get(*at as usize)).collect::<Vec<_>>();

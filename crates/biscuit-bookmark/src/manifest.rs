@@ -1,3 +1,9 @@
+//! Manifests: state files with the objects that one or more runs have read.
+//!
+//! A manifest is a line of JSON with the runs, followed by entries that are compressed with zstd. Numbers are
+//! variable-length integers (LEB128), signed ones in zigzag encoding. Entries are sorted, so keys and times are
+//! stored as differences.
+
 use std::io::{Read, Write};
 
 use biscuit_core::{Error, ErrorKind, Instant, Result};
@@ -7,34 +13,35 @@ use serde_json::Value;
 
 use crate::object::{ObjectFingerprint, SourceObject};
 
-/// The format of state files.
+/// Format of state files.
 const FORMAT: u32 = 2;
 
-/// What a run was.
+/// Kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RunKind {
-    /// It read objects for the first time, or again since they were overwritten.
+    /// Read new objects, and overwritten objects again.
     Advance,
-    /// It read objects again that earlier runs had read, and replaced what these had appended.
+    /// Read objects of earlier runs again, and replaced the files that those runs had appended.
     Replay,
-    /// It read objects again for some partitions, which it built anew.
+    /// Read objects again for some partitions, and replaced these partitions as a whole.
     Rebuild,
-    /// Nothing was read: everything that was there counts as read.
+    /// Read nothing: all objects that existed count as read.
     SetToNow,
 }
 
-/// What a run wrote, as far as its manifest remembers it.
+/// Output of a run, as far as its manifest remembers it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutput {
-    /// Files of the output that hold rows of this run's objects and no others, relative to the table.
+    /// Files of the output that contain only rows of objects of this run, relative to the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// Partition folders that the run's rows are in.
+    /// Partition folders that contain rows of this run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<String>,
-    /// Of single objects, by URL, the places of `partitions` that their rows are in; of others it is not known.
+    /// For single objects, by URL: the indexes of the `partitions` that contain their rows. For an object that is not
+    /// listed here, the partitions are unknown.
     #[serde(skip)]
     pub reached: Vec<(String, Vec<u32>)>,
 }
@@ -43,51 +50,52 @@ pub struct RunOutput {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunRecord {
-    /// Its number: 1 for the first, and one more for every run that remembered something.
+    /// Number of the run: 1 for the first, and one more for every run that the bookmark remembered.
     pub number: u64,
-    /// The scheduler's name for it.
+    /// Id that the scheduler gave the run.
     pub id: String,
-    /// Which attempt of that it was.
+    /// Number of the attempt of the run.
     pub attempt: u32,
-    /// When that attempt started, in microseconds since 1970 on the host's clock. Nothing is compared with it.
+    /// Start of the attempt in microseconds since 1970, on the clock of the host. It is never compared with other
+    /// times.
     pub started: i64,
-    /// What it was.
+    /// Kind of the run.
     pub kind: RunKind,
-    /// Objects it read.
+    /// Number of objects that the run read.
     pub objects: u64,
-    /// Their bytes.
+    /// Sum of the sizes of these objects in bytes.
     pub bytes: u64,
-    /// The newest time of modification among them.
+    /// Newest time of modification of these objects, in microseconds since 1970.
     pub newest: i64,
-    /// Where the source was, as URLs.
+    /// URLs of the places of the source.
     pub places: Vec<String>,
-    /// How the objects were read, in the caller's words, and by which identity.
+    /// Identity of objects, and the description of how they were read.
     pub reading: Value,
-    /// The runs whose output it replaced.
+    /// Numbers of the runs whose output this run replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<u64>,
-    /// What it wrote.
+    /// Output of the run.
     #[serde(default)]
     pub output: RunOutput,
 }
 
 impl RunRecord {
-    /// When that attempt started.
+    /// Start of the attempt, on the clock of the host.
     pub fn started(&self) -> Instant {
         Instant::from_micros(self.started)
     }
 }
 
-/// An object that a run read.
+/// An object that a run read, remembered by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestEntry {
     pub(crate) object: SourceObject,
     pub(crate) run: u64,
-    /// Places in the run's `partitions`, where they are known.
+    /// Indexes into the `partitions` of the run; empty if they are unknown.
     pub(crate) reached: Vec<u32>,
 }
 
-/// An object that a run read of which only this is kept.
+/// An object that a compacted run read: only its fingerprint is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CompactedEntry {
     pub(crate) fingerprint: ObjectFingerprint,
@@ -104,25 +112,30 @@ struct ManifestHeader {
 
 /// A state file: the objects of one or more runs.
 ///
-/// A line of JSON with the runs; then, compressed with zstd: the objects of runs that are remembered by name, sorted by URL and run, each
-/// by what of its URL differs from the one before; then those of runs that are in no head any more, as three numbers and the run's.
+/// The header is a line of JSON with the runs. The rest is compressed with zstd: first the entries of runs that are
+/// remembered by name, sorted by URL and run, each with the part of its URL that differs from the URL before; then
+/// the entries of compacted runs, as a fingerprint and the number of the run, sorted by the hash of the URL.
 #[derive(Debug, Clone)]
 pub(crate) struct RunManifest {
+    /// Runs of the header, sorted by number. Entries refer to them by index.
     pub(crate) runs: Vec<RunRecord>,
+    /// Number of entries by name.
     entries: u64,
+    /// Number of compacted entries.
     compacted: u64,
+    /// Compressed entries.
     packed: Bytes,
 }
 
 impl RunManifest {
-    /// Reads the head of a state file; the objects are read when they are asked for.
+    /// Parses the header of a state file. The entries are decompressed later, by a [`ManifestReader`].
     pub(crate) fn parse(bytes: &Bytes, place: &str) -> Result<Self> {
         let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable(place))?;
         let line = &bytes[..end];
         let format: Value = serde_json::from_slice(line).map_err(|e| unreadable(place).with_source(e))?;
         let number = format["format"].as_u64().unwrap_or(0);
         if number > u64::from(FORMAT) {
-            let message = format!("`{place}` has a newer format than this version of Biscuit knows: update it");
+            let message = format!("`{place}` has a newer format than this version of Biscuit reads; update it");
             return Err(Error::usage("NewerFormat", message));
         }
         if number < u64::from(FORMAT) {
@@ -136,17 +149,17 @@ impl RunManifest {
         Ok(Self { runs, entries, compacted, packed: bytes.slice(end + 1..) })
     }
 
-    /// How many objects it has.
+    /// Number of entries of both kinds.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.entries + self.compacted).unwrap_or(usize::MAX)
     }
 
-    /// Bytes of its compressed part.
+    /// Size of the compressed part in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.packed.len() as u64
     }
 
-    /// Calls `entry` and `compacted` for all of them, the entries by URL and run.
+    /// Calls `entry` for each entry by name, sorted by URL and run, and then `compacted` for each compacted entry.
     pub(crate) fn each(
         &self,
         entry: &mut dyn FnMut(ManifestEntry),
@@ -179,21 +192,26 @@ impl RunManifest {
     }
 }
 
-/// Reads the objects of a manifest one after the other.
+/// Reads the entries of a manifest one after the other: all entries by name first, then all compacted entries.
 pub(crate) struct ManifestReader<'a> {
     input: PackedInput<'a>,
+    /// Numbers of the runs in the header.
     numbers: Vec<u64>,
+    /// Number of entries by name that are not read yet.
     entries: u64,
+    /// Number of compacted entries that are not read yet.
     compacted: u64,
+    /// URL, ETag and time of the entry that was read last. The next URL and the next time are differences to them.
     url: Vec<u8>,
     etag: Vec<u8>,
     has_etag: bool,
     modified: i64,
+    /// Hash of the URL of the compacted entry that was read last.
     last: u64,
 }
 
 impl ManifestReader<'_> {
-    /// The next object that is remembered by name.
+    /// Reads the next entry by name.
     pub(crate) fn entry(&mut self) -> Result<Option<ManifestEntry>> {
         let Some((size, run)) = self.begin()? else { return Ok(None) };
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(damaged);
@@ -204,7 +222,7 @@ impl ManifestReader<'_> {
         Ok(Some(ManifestEntry { object: SourceObject { url, size, etag, modified: self.modified }, run, reached }))
     }
 
-    /// The next object that is remembered by name, as numbers.
+    /// Reads the next entry by name as a fingerprint, without allocating its texts.
     pub(crate) fn fingerprint(&mut self) -> Result<Option<(ObjectFingerprint, u64)>> {
         let Some((size, run)) = self.begin()? else { return Ok(None) };
         for _ in 0..self.length()? {
@@ -214,7 +232,7 @@ impl ManifestReader<'_> {
         Ok(Some((ObjectFingerprint::of(&self.url, size, etag, self.modified), run)))
     }
 
-    /// Reads all of an entry but the partitions; answers with its size and run.
+    /// Reads an entry up to its partitions. Returns its size and its run.
     fn begin(&mut self) -> Result<Option<(u64, u64)>> {
         if self.entries == 0 {
             return Ok(None);
@@ -234,7 +252,7 @@ impl ManifestReader<'_> {
         Ok(Some((size, run)))
     }
 
-    /// The next one of the others, behind all that are remembered by name.
+    /// Reads the next compacted entry. All entries by name must have been read before.
     pub(crate) fn compacted(&mut self) -> Result<Option<CompactedEntry>> {
         if self.compacted == 0 {
             return Ok(None);
@@ -251,7 +269,7 @@ impl ManifestReader<'_> {
 
     fn run(&mut self) -> Result<u64> {
         let at = self.length()?;
-        self.numbers.get(at).copied().ok_or_else(|| damaged("a run that is not in the head"))
+        self.numbers.get(at).copied().ok_or_else(|| damaged("an entry has a run that is not in the header"))
     }
 
     fn number(&mut self) -> Result<u64> {
@@ -263,7 +281,7 @@ impl ManifestReader<'_> {
     }
 }
 
-/// What is decompressed and not read yet.
+/// Decompressed bytes that are not read yet.
 struct PackedInput<'a> {
     zstd: zstd::stream::read::Decoder<'static, &'a [u8]>,
     bytes: Vec<u8>,
@@ -272,7 +290,7 @@ struct PackedInput<'a> {
 }
 
 impl PackedInput<'_> {
-    /// Has so many bytes at hand, or all that are left.
+    /// Decompresses until `wanted` bytes are available, or all that remain.
     fn fill(&mut self, wanted: usize) -> Result<()> {
         while self.bytes.len() - self.at < wanted && !self.ended {
             self.bytes.drain(..self.at);
@@ -300,7 +318,7 @@ impl PackedInput<'_> {
         Err(damaged("a number has no end"))
     }
 
-    /// Appends so many bytes.
+    /// Appends the next `length` bytes to a buffer.
     fn take(&mut self, length: usize, to: &mut Vec<u8>) -> Result<()> {
         self.fill(length)?;
         let bytes = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
@@ -310,10 +328,11 @@ impl PackedInput<'_> {
     }
 }
 
-/// The most bytes of a number.
+/// Maximum length of a number in bytes: 64 bits in groups of seven.
 const MOST: usize = 10;
 
-/// Writes a manifest: entries by URL and run, then the others by their numbers.
+/// Writes a manifest. Entries by name must come first, sorted by URL and run, then compacted entries, sorted by the
+/// hash of the URL.
 pub(crate) struct ManifestWriter {
     runs: Vec<RunRecord>,
     out: zstd::stream::write::Encoder<'static, Vec<u8>>,
@@ -326,7 +345,7 @@ pub(crate) struct ManifestWriter {
 }
 
 impl ManifestWriter {
-    /// A manifest of these runs, by number.
+    /// Begins a manifest of these runs, which must be sorted by number.
     pub(crate) fn new(runs: Vec<RunRecord>) -> Result<Self> {
         let out = zstd::stream::write::Encoder::new(Vec::new(), 3).map_err(unwritable)?;
         let (entries, compacted, modified, last) = (0, 0, 0, 0);
@@ -337,6 +356,7 @@ impl ManifestWriter {
         let at = self.place(entry.run)?;
         let (url, out) = (entry.object.url.as_str(), &mut self.scratch);
         let mut shared = self.url.bytes().zip(url.bytes()).take_while(|(a, b)| a == b).count();
+        // The shared prefix must end at a character boundary, so that the rest is text.
         while !url.is_char_boundary(shared) {
             shared -= 1;
         }
@@ -347,6 +367,7 @@ impl ManifestWriter {
         put(out, entry.object.size);
         put(out, zigzag(entry.object.modified.wrapping_sub(self.modified)));
         let etag = entry.object.etag.as_deref();
+        // 0 is no ETag, and 1 is an empty one.
         put(out, etag.map_or(0, |e| e.len() as u64 + 1));
         out.extend_from_slice(etag.unwrap_or_default().as_bytes());
         put(out, entry.reached.len() as u64);
@@ -378,6 +399,7 @@ impl ManifestWriter {
         Ok(bytes.into())
     }
 
+    /// Returns the index of a run in the header.
     fn place(&self, run: u64) -> Result<u64> {
         let at = self.runs.binary_search_by_key(&run, |r| r.number);
         at.map(|at| at as u64).map_err(|_| Error::internal(format!("run {run} is not in its manifest")))
@@ -407,7 +429,7 @@ fn unzigzag(value: u64) -> i64 {
 }
 
 fn unreadable(place: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is no state of a bookmark"))
+    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is not the state of a bookmark"))
 }
 
 fn damaged(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -443,7 +465,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn entries_round_trip(
             mut entries in proptest::collection::vec(
                 ("[a-zé/]{0,12}", 1u64..4, any::<u64>(), any::<i64>(), proptest::option::of("[\"a-f0-9-]{0,40}"),
                  proptest::collection::vec(any::<u32>(), 0..3)), 0..40),
@@ -470,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_and_damage_are_told_apart() {
+    fn newer_format_and_damage_have_different_errors() {
         let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 3}\n"), "x").unwrap_err();
         assert_eq!(e.code(), "NewerFormat");
         let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 1}\n"), "x").unwrap_err();

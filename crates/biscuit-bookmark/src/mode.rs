@@ -1,27 +1,31 @@
+//! Modes of a run: what it reads, and whether the bookmark remembers it.
+
 use std::fmt;
 use std::str::FromStr;
 
 use biscuit_core::{Error, Instant, Result};
 
-/// A run of a bookmark: by its number, or by its id.
+/// Reference to a run of a bookmark, by its number or by its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RunRef {
-    /// The number that the bookmark gave it, from 1; 0 is before the first.
+    /// Number that the bookmark gave the run, from 1; 0 stands for the time before the first run.
     Number(u64),
-    /// The id that the scheduler gave it.
+    /// Id that the scheduler gave the run.
     Id(String),
 }
 
 impl FromStr for RunRef {
     type Err = Error;
 
-    /// Digits are a number, and everything else is an id; `id:7` is the id `7`.
+    /// Parses digits as a number and every other text as an id. `id:7` is the id `7`.
     fn from_str(text: &str) -> Result<Self> {
         match (text.strip_prefix("id:"), text.parse()) {
-            (Some(""), _) => Err(Error::usage("InvalidReplay", "`id:` names no run")),
+            (Some(""), _) => Err(Error::usage("InvalidReplay", "`id:` does not name a run")),
             (Some(id), _) => Ok(Self::Id(id.to_owned())),
             (None, Ok(number)) => Ok(Self::Number(number)),
-            (None, Err(_)) if text.is_empty() => Err(Error::usage("InvalidReplay", "an empty text names no run")),
+            (None, Err(_)) if text.is_empty() => {
+                Err(Error::usage("InvalidReplay", "an empty text does not name a run"))
+            }
             (None, Err(_)) => Ok(Self::Id(text.to_owned())),
         }
     }
@@ -36,30 +40,31 @@ impl fmt::Display for RunRef {
     }
 }
 
-/// What is read once more.
+/// Objects that a replay reads again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayRange {
-    /// What was read by the runs after the first (exclusive) through the second (inclusive).
+    /// Objects that a range of runs has read.
     Runs {
-        /// Exclusive.
+        /// Run before the range (exclusive).
         after: RunRef,
-        /// Inclusive.
+        /// Last run of the range (inclusive).
         through: RunRef,
     },
-    /// What was last modified after the first (exclusive) through the second (inclusive), on the store's clock.
+    /// Objects that were last modified in a range of time, on the clock of the store.
     Modified {
-        /// Exclusive.
+        /// Start of the range (exclusive).
         after: Instant,
-        /// Inclusive.
+        /// End of the range (inclusive).
         through: Instant,
     },
-    /// These objects, by URL.
+    /// Objects with these URLs.
     Objects(Vec<String>),
 }
 
 impl ReplayRange {
-    /// A replay of runs from what a command line or Glue's `job-bookmark-from` and `-to` say: both ends or neither.
+    /// Parses a replay of runs from the two ends of a command line, or from `job-bookmark-from` and `job-bookmark-to`
+    /// of AWS Glue. Returns none if both ends are missing.
     ///
     /// # Errors
     /// `InvalidReplay` if one of the two is missing.
@@ -74,21 +79,21 @@ impl ReplayRange {
 }
 
 fn half(what: &str, has: &str) -> Error {
-    Error::usage("InvalidReplay", format!("a replay needs both ends: it says `{has}`, and not {what}"))
+    Error::usage("InvalidReplay", format!("a replay needs both ends: `{has}` is given, but not {what}"))
 }
 
-/// What a run reads, and whether it is remembered.
+/// Mode of a run: which objects it reads, and whether the bookmark remembers them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// What is new or overwritten; it is remembered with the output.
+    /// Reads new and overwritten objects. The bookmark remembers them in the commit of the output.
     #[default]
     Advance,
-    /// Everything; what is remembered stays as it is.
+    /// Reads all objects. The bookmark does not change.
     Full,
-    /// What [`Advance`](Self::Advance) would read; what is remembered stays as it is.
+    /// Reads the objects that [`Advance`](Self::Advance) would read. The bookmark does not change.
     ReadOnly,
-    /// Something that was read before; what is remembered stays as it is.
+    /// Reads objects again that were read before. The bookmark does not change.
     Replay(ReplayRange),
 }
 
@@ -97,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_end_is_no_replay() {
+    fn replay_with_one_end_is_refused() {
         for (after, through) in [(Some("3"), None), (None, Some("3"))] {
             assert_eq!(ReplayRange::runs(after, through).unwrap_err().code(), "InvalidReplay");
         }
@@ -105,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_a_number_unless_they_are_called_an_id() {
+    fn digits_are_a_number_unless_prefixed_as_an_id() {
         assert_eq!("7".parse::<RunRef>().unwrap(), RunRef::Number(7));
         assert_eq!("id:7".parse::<RunRef>().unwrap(), RunRef::Id("7".into()));
         assert_eq!("jr_7".parse::<RunRef>().unwrap(), RunRef::Id("jr_7".into()));

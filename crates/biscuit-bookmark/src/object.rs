@@ -2,21 +2,21 @@ use biscuit_core::Instant;
 use serde::Serialize;
 use twox_hash::XxHash64;
 
-/// An object of a source, as a listing showed it.
+/// An object of a source, as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SourceObject {
-    /// Its URL; on a local disk its absolute path.
+    /// URL of the object; on a local disk its absolute path.
     pub url: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, where the store has them.
+    /// ETag, if the store has ETags.
     pub etag: Option<String>,
-    /// When it was last modified, in microseconds since 1970 on the store's clock; 0 where the store does not say.
+    /// Time of the last modification in microseconds since 1970, on the clock of the store; 0 if it is unknown.
     pub modified: i64,
 }
 
 impl SourceObject {
-    /// When it was last modified.
+    /// Time of the last modification.
     pub fn modified(&self) -> Instant {
         Instant::from_micros(self.modified)
     }
@@ -26,8 +26,10 @@ impl SourceObject {
     }
 }
 
-/// An object in three numbers. Two URLs share the first one by chance once in ten million sources of a million objects each, and
-/// then one of them is read again.
+/// Fingerprint of an object: hashes of its URL and of its content, and its time of modification.
+///
+/// Two URLs of a source share a hash by chance in one of ten million sources of a million objects each. Then one of
+/// the two objects is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ObjectFingerprint {
     pub(crate) url: u64,
@@ -37,13 +39,13 @@ pub(crate) struct ObjectFingerprint {
 
 impl ObjectFingerprint {
     pub(crate) fn of(url: &[u8], size: u64, etag: Option<&[u8]>, modified: i64) -> Self {
-        // Of size and ETag, or of size and time where the store has no ETags.
+        // The content is recognised by size and ETag, or by size and time if the store has no ETags.
         let content = hash(size, etag.unwrap_or(&modified.to_le_bytes()));
         Self { url: hash(0, url), content, modified }
     }
 }
 
-/// XXH64, which is fixed for ever.
+/// XXH64. State files contain its results, so this function and its seeds must never change.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     XxHash64::oneshot(seed, bytes)
 }

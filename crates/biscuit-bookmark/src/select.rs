@@ -1,3 +1,5 @@
+//! Selection of the input of a run, from a listing and the state of the bookmark.
+
 use std::collections::{BTreeMap, HashSet};
 
 use biscuit_core::{Error, Instant, Result};
@@ -11,53 +13,54 @@ use crate::mode::{ReadMode, ReplayRange};
 use crate::object::SourceObject;
 use crate::state::BookmarkState;
 
-/// Names of one kind that a report holds at most.
+/// Maximum number of names of one kind in a report.
 const NAMED: usize = 1000;
 
-/// How many objects there are of each kind.
+/// Numbers of objects in a selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SelectionCounts {
-    /// Objects in the listing, with those that are ignored.
+    /// Number of listed objects, including ignored ones.
     pub listed: u64,
-    /// Objects that are read.
+    /// Number of objects to read.
     pub selected: u64,
-    /// Their bytes.
+    /// Sum of the sizes of the objects to read, in bytes.
     pub bytes: u64,
-    /// Of those that are read, the ones that were read before in another version.
+    /// Number of objects to read that were read before and overwritten since.
     pub overwritten: u64,
-    /// Objects that were read before.
+    /// Number of objects that were read before and have not changed.
     pub known: u64,
-    /// Overwritten objects that are passed over.
+    /// Number of overwritten objects that are skipped.
     pub passed_over: u64,
-    /// Objects that showed up with a time below the allowed lateness.
+    /// Number of objects that appeared with a time before the allowed lateness.
     pub too_late: u64,
-    /// Objects that a limit leaves to the next runs.
+    /// Number of objects that the limit leaves to the next runs.
     pub left: u64,
-    /// Objects that a replay wants and that are not there any more.
+    /// Number of objects that a replay asks for and that no longer exist, or that disappeared before they were read.
     pub gone: u64,
-    /// Ignored ones by reason.
+    /// Number of ignored objects, by the name of the reason.
     pub ignored: BTreeMap<&'static str, u64>,
 }
 
-/// What a run reads, and why.
+/// Input of a run: the objects to read, and what was found about the other ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InputSelection {
-    /// The objects, the oldest first, those of one time by URL.
+    /// Objects to read, oldest first; objects with the same time are sorted by URL.
     #[serde(skip)]
     pub objects: Vec<SourceObject>,
-    /// How many there are of each kind.
+    /// Numbers of objects of each kind.
     pub counts: SelectionCounts,
-    /// Overwritten objects among them, by URL.
+    /// URLs of the objects to read that were overwritten.
     pub overwritten: Vec<String>,
-    /// Objects that showed up with a time below the allowed lateness: the first thousand, as in the lists that follow.
+    /// URLs of objects that appeared with a time before the allowed lateness. At most 1,000, as in the following
+    /// lists.
     pub too_late: Vec<String>,
-    /// Ignored objects.
+    /// URLs of ignored objects, with the reason.
     pub ignored: Vec<(String, IgnoredReason)>,
-    /// Objects that a replay wants and that are not there any more.
+    /// URLs of objects that a replay asks for and that no longer exist, or that disappeared before they were read.
     pub gone: Vec<String>,
-    /// What the user should know of: a source that was renamed, options that were changed.
+    /// Warnings for the user, for example about a renamed source or changed options.
     pub warnings: Vec<String>,
     #[serde(skip)]
     pub(crate) mode: ReadMode,
@@ -66,9 +69,8 @@ pub struct InputSelection {
 }
 
 impl InputSelection {
-    /// Takes out an object that turned out to be gone when it was read: it does not count as read.
-    ///
-    /// Answers whether it was one of the selection.
+    /// Removes an object that no longer existed when it was to be read, so that it does not count as read. Returns
+    /// whether the selection contained it.
     pub fn without(&mut self, url: &str) -> bool {
         let Some(at) = self.objects.iter().position(|o| o.url == url) else { return false };
         let object = self.objects.remove(at);
@@ -86,7 +88,7 @@ impl InputSelection {
     }
 }
 
-/// What a run reads, from what is remembered and a listing.
+/// Selects the objects that a run in this mode reads.
 pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
     let mut selection = InputSelection { mode: mode.clone(), places: input.places(), ..InputSelection::default() };
     selection.warnings = state.warnings(&selection.places);
@@ -95,7 +97,7 @@ pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode
         && let Some(place) = input.empty_place()
     {
         let message = format!(
-            "there are no objects at `{place}`; if there may be none, say so (`--allow-empty`, or `allow_empty` of the source)"
+            "there are no objects at `{place}`; check the path, or allow an empty source (`--allow-empty`, or `allow_empty` of the source)"
         );
         return Err(Error::usage("NotFound", message));
     }
@@ -112,6 +114,7 @@ pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode
     Ok(selection)
 }
 
+/// Selects new and overwritten objects, up to the limit.
 fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selection: &mut InputSelection) -> Result<()> {
     let options = &state.bookmark.options;
     let horizon = state.horizon(input);
@@ -143,16 +146,16 @@ fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selectio
     Ok(())
 }
 
-/// What an object is to a bookmark.
+/// Comparison of a listed object with the state of the bookmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectVerdict {
-    /// It is not remembered.
+    /// No run that counts has read the object.
     New,
-    /// It is remembered as it is, by this run.
+    /// This run has read the object, which has not changed since.
     Known(u64),
-    /// It is remembered otherwise, by this run.
+    /// This run has read the object in a different version.
     Overwritten(u64),
-    /// It is not remembered, and older than what can be told.
+    /// No run that counts has read the object, and its time is before the allowed lateness.
     TooLate,
 }
 
@@ -171,7 +174,8 @@ pub(crate) fn verdict(
     }
 }
 
-/// Keeps the oldest, those of one time by URL.
+/// Keeps the oldest objects up to the limit; objects with the same time are sorted by URL. The order makes
+/// consecutive runs with a limit read all objects, each once.
 fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     if limit.files.is_none() && limit.bytes.is_none() {
         return;
@@ -182,7 +186,8 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
         bytes = bytes.saturating_add(object.size);
         let full =
             limit.files.is_some_and(|maximum| keep >= maximum) || limit.bytes.is_some_and(|maximum| bytes > maximum);
-        // Something larger than the limit would be left for ever.
+        // The first object is taken whatever its size; otherwise one that is larger than the limit would never be
+        // read.
         if full && (keep > 0 || limit.files == Some(0)) {
             break;
         }
@@ -199,6 +204,7 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     }
 }
 
+/// Selects the objects of a replay that still exist, and reports the others as gone.
 fn replay(
     state: &BookmarkState,
     input: &ListedInput,
@@ -235,13 +241,13 @@ fn replay(
     Ok(())
 }
 
-/// Every object that is not ignored, once.
+/// Calls `take` for every object that is not ignored, once, and counts the ignored ones.
 fn each(
     input: &ListedInput,
     selection: &mut InputSelection,
     take: &mut dyn FnMut(&mut InputSelection, SourceObject) -> Result<()>,
 ) -> Result<()> {
-    // Only several places can show one object twice.
+    // An object can come twice only if there are several places.
     let mut twice = (input.places().len() > 1).then(HashSet::new);
     for (object, ignored) in input.objects() {
         if twice.as_mut().is_some_and(|seen| !seen.insert(object.fingerprint().url)) {
@@ -259,6 +265,7 @@ fn each(
     Ok(())
 }
 
+/// Adds a name to a list of a report, up to the maximum.
 fn name<T>(names: &mut Vec<T>, name: T) {
     if names.len() < NAMED {
         names.push(name);

@@ -1,3 +1,5 @@
+//! State of a bookmark in one version of its output: the manifests of its runs, and a property with the rewound runs.
+
 use std::collections::{BTreeSet, HashMap};
 
 use biscuit_core::{Error, ErrorKind, Instant, Result, Run};
@@ -16,37 +18,37 @@ use crate::object::SourceObject;
 use crate::select::{InputSelection, select};
 use crate::tiers;
 
-/// Where state files of bookmarks are, among those of the table.
+/// Folder of the state files of bookmarks, among the state files of the table.
 const FOLDER: &str = "bookmarks";
 
-/// The fact of a bookmark.
+/// Property of the table that belongs to a bookmark.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct BookmarkProperty {
-    /// The number of the last run.
+    /// Number of the last run.
     runs: u64,
-    /// Runs whose objects do not count as read any more: first and last of each span.
+    /// Rewound runs, whose objects no longer count as read: first and last run of each span, ascending.
     #[serde(default)]
     rewound: Vec<(u64, u64)>,
-    /// The last run of which only numbers are kept.
+    /// The newest run whose entries were compacted to fingerprints; 0 if there is none.
     #[serde(default)]
     compacted: u64,
-    /// The newest time of modification that any of those had, as far as it counts.
+    /// Newest time of modification among the objects of compacted runs that were not rewound.
     #[serde(default)]
     newest_compacted: Option<i64>,
 }
 
-/// What a bookmark remembers, in one version of the output.
+/// State of a bookmark in one version of its output: which objects count as read.
 #[derive(Debug, Clone)]
 pub struct BookmarkState {
     pub(crate) bookmark: Bookmark,
     property: BookmarkProperty,
-    /// State files: the first and the last run of each, and what is in it.
+    /// Manifests with the first and the last run of each, oldest first. Together they cover all runs without gaps.
     pub(crate) manifests: Vec<(u64, u64, RunManifest)>,
-    /// Other bookmarks of the output, and where their sources were.
+    /// Other bookmarks of the output with the places of their sources; loaded only if this bookmark is new.
     others: Vec<(String, Vec<String>)>,
 }
 
-/// The names of the bookmarks that an output has.
+/// Returns the names of the bookmarks of an output.
 pub fn bookmarks(head: &TableHead) -> Vec<String> {
     head.properties.keys().filter_map(|k| k.strip_prefix("bookmark.")).map(str::to_owned).collect()
 }
@@ -62,7 +64,8 @@ impl BookmarkState {
         let mut manifests = read(&bookmark.name, journal, head, usize::MAX).await?;
         manifests.sort_by_key(|(first, ..)| *first);
         let mut others = Vec::new();
-        // Whether a source goes by another name matters only where this name is new.
+        // A new bookmark may be a renamed one, which deserves a warning. To see that, compare with the other
+        // bookmarks.
         if property.runs == 0 {
             for name in bookmarks(head).into_iter().filter(|n| *n != bookmark.name) {
                 let newest = read(&name, journal, head, 1).await?;
@@ -73,43 +76,45 @@ impl BookmarkState {
         Ok(Self { bookmark, property, manifests, others })
     }
 
-    /// The name of the bookmark.
+    /// Name of the bookmark.
     pub fn name(&self) -> &str {
         &self.bookmark.name
     }
 
-    /// The number of the last run; 0 if there was none.
+    /// Number of the last run; 0 if there was none.
     pub fn last(&self) -> u64 {
         self.property.runs
     }
 
-    /// The runs that are remembered by name, the oldest first, each with whether its objects count as read.
+    /// Returns the runs that are remembered by name, oldest first. The second value tells whether the objects of the
+    /// run count as read; it is false for a rewound run.
     pub fn runs(&self) -> impl Iterator<Item = (&RunRecord, bool)> {
         self.manifests.iter().flat_map(|(.., m)| &m.runs).map(|r| (r, !self.is_rewound(r.number)))
     }
 
-    /// The bytes of its state files' compressed part.
+    /// Size of the compressed parts of all state files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.manifests.iter().map(|(.., m)| m.bytes()).sum()
     }
 
-    /// The newest time of modification among the objects that count as read, on the store's clock.
+    /// Newest time of modification among the objects that count as read, on the clock of the store.
     pub fn watermark(&self) -> Option<Instant> {
         let counted = self.runs().filter(|(r, counts)| *counts && r.objects > 0).map(|(r, _)| r.newest);
         counted.chain(self.property.newest_compacted).max().map(Instant::from_micros)
     }
 
-    /// Which objects a run in this mode reads, from a listing that was taken after this state was loaded.
+    /// Selects the objects that a run in this mode reads. Take the listing after loading this state.
     ///
     /// # Errors
-    /// `Overwritten` where such objects are to stop the run; `UnknownRun` and `RunForgotten` for the ends of a replay; `NotFound` if nothing is
-    /// there and nothing was ever read.
+    /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
+    /// `UnknownRun` and `RunForgotten` for the ends of a replay; `NotFound` if a place has no objects in the first
+    /// run; `UnreadableBookmark` if the state is damaged.
     pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
         select(self, input, mode)
     }
 
-    /// What a commit of the run's output has to make true, so that the objects of the selection count as read. None where nothing is to be
-    /// remembered: in other modes than [`ReadMode::Advance`], and where nothing was selected.
+    /// Returns the update to commit together with the output, so that the objects of the selection count as read.
+    /// None if there is nothing to remember: in modes other than [`ReadMode::Advance`], and if nothing was selected.
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
@@ -120,11 +125,12 @@ impl BookmarkState {
         self.remember(RunKind::Advance, &selection.objects, &selection.places, run, (vec![], output)).map(Some)
     }
 
-    /// As [`advance`](Self::advance), for an output that replaces what [`replaced`](Self::replaced) names: also for a replay, whose files are
-    /// then those of the new run.
+    /// Returns the update to commit together with an output that replaces the output of earlier runs, as
+    /// [`replaced`](Self::replaced) returned it. This also applies to a replay: its objects then belong to the new
+    /// run.
     ///
     /// # Errors
-    /// As [`advance`](Self::advance).
+    /// Those of [`advance`](Self::advance).
     pub fn replace(
         &self,
         selection: &InputSelection,
@@ -144,10 +150,10 @@ impl BookmarkState {
         self.remember(kind, &selection.objects, &selection.places, run, output).map(Some)
     }
 
-    /// Forgets everything: the next run reads all there is. Nothing is done to the output.
+    /// Returns the update that forgets all runs: the next run reads all objects. The output does not change.
     ///
     /// # Errors
-    /// As [`rewind`](Self::rewind).
+    /// No errors at present.
     pub fn reset(&self) -> Result<BookmarkUpdate> {
         let mut property = self.property.clone();
         property.rewound = if property.runs == 0 { vec![] } else { vec![(1, property.runs)] };
@@ -155,10 +161,11 @@ impl BookmarkState {
         Ok(self.with_property(&property))
     }
 
-    /// Forgets what was read by the runs after this one: the next run reads it again. Nothing is done to the output.
+    /// Returns the update that forgets the runs after `to`: the next run reads their objects again. The output does
+    /// not change.
     ///
     /// # Errors
-    /// `UnknownRun`; `RunForgotten` for a run of which only numbers are kept.
+    /// `UnknownRun`; `RunForgotten` for a compacted run.
     pub fn rewind(&self, to: &RunRef) -> Result<BookmarkUpdate> {
         let to = self.number(to)?;
         if to == 0 {
@@ -167,7 +174,7 @@ impl BookmarkState {
         let mut property = self.property.clone();
         property.rewound.retain(|(first, _)| *first <= to);
         if to < property.runs {
-            // A span that goes on is one span.
+            // The new span reaches to the last run, so it is merged with an older span that it overlaps or follows.
             match property.rewound.last_mut().filter(|(_, last)| *last >= to) {
                 Some(span) => span.1 = property.runs,
                 None => property.rewound.push((to + 1, property.runs)),
@@ -176,20 +183,21 @@ impl BookmarkState {
         Ok(self.with_property(&property))
     }
 
-    /// Remembers everything that is there as read, without its being read. `partitions` are the folders that the output's files are in: rows
-    /// of these objects may be in any of them.
+    /// Returns the update after which all listed objects count as read, without reading them. `partitions` are the
+    /// folders with files of the output: rows of these objects may be in any of them.
     ///
     /// # Errors
-    /// As [`advance`](Self::advance).
+    /// Those of [`advance`](Self::advance).
     pub fn set_to_now(&self, input: &ListedInput, run: &Run, partitions: BTreeSet<String>) -> Result<BookmarkUpdate> {
         let output = RunOutput { partitions: partitions.into_iter().collect(), ..RunOutput::default() };
         self.remember(RunKind::SetToNow, &input.everything(), &input.places(), run, (vec![], output))
     }
 
-    /// What a commit has to make true that builds some partitions anew from these objects, which were read before.
+    /// Returns the update to commit together with an output that replaces some partitions, built again from objects
+    /// that were read before.
     ///
     /// # Errors
-    /// As [`advance`](Self::advance).
+    /// Those of [`advance`](Self::advance).
     pub fn rebuild(
         &self,
         objects: &[SourceObject],
@@ -200,7 +208,7 @@ impl BookmarkState {
         self.remember(RunKind::Rebuild, objects, places, run, (vec![], output))
     }
 
-    /// The number of a run.
+    /// Returns the number of a run.
     ///
     /// # Errors
     /// `UnknownRun`, `RunForgotten`.
@@ -210,7 +218,7 @@ impl BookmarkState {
             RunRef::Number(0) => Ok(0),
             RunRef::Number(number) if *number > 0 && *number < self.property.compacted => {
                 let compacted = self.property.compacted;
-                let message = format!("the objects of runs up to {compacted} are not remembered by name any more");
+                let message = format!("the objects of runs up to {compacted} are no longer remembered by name");
                 Err(Error::usage("RunForgotten", message))
             }
             RunRef::Number(number) if *number <= last => Ok(*number),
@@ -227,7 +235,7 @@ impl BookmarkState {
         }
     }
 
-    /// The last run of which only numbers are kept.
+    /// Newest run whose entries were compacted to fingerprints; 0 if there is none.
     pub(crate) fn compacted(&self) -> u64 {
         self.property.compacted
     }
@@ -236,7 +244,7 @@ impl BookmarkState {
         self.property.rewound.iter().any(|(first, last)| (*first..=*last).contains(&run))
     }
 
-    /// What counts as read.
+    /// Returns all objects that count as read. Entries are read as fingerprints, without allocating their texts.
     pub(crate) fn known(&self) -> Result<ReadVersions> {
         let mut known = ReadVersions::with_capacity(self.manifests.iter().map(|(.., m)| m.len()).sum());
         for (.., manifest) in &self.manifests {
@@ -255,7 +263,7 @@ impl BookmarkState {
         Ok(known)
     }
 
-    /// What runs read an object of this URL, by number, with what they found.
+    /// Returns the runs that read the object with this URL, sorted by number, each with the object as it was then.
     pub(crate) fn readings(&self, url: &str) -> Result<Vec<(u64, SourceObject)>> {
         let mut found = Vec::new();
         self.each_entry(&mut |entry| {
@@ -267,6 +275,7 @@ impl BookmarkState {
         Ok(found)
     }
 
+    /// Returns the URLs of the objects that the selected runs read.
     pub(crate) fn urls_of(&self, wants: &dyn Fn(u64) -> bool) -> Result<BTreeSet<String>> {
         let mut urls = BTreeSet::new();
         self.each_entry(&mut |entry| {
@@ -282,25 +291,27 @@ impl BookmarkState {
         self.manifests.iter().try_for_each(|(.., manifest)| manifest.each(f, &mut |_| ()))
     }
 
-    /// Below this time an object that is not remembered is too late.
+    /// Returns the start of the allowed lateness: an unread object with an earlier time is too late. None without a
+    /// limit, and before the first run.
     pub(crate) fn horizon(&self, input: &ListedInput) -> Option<Instant> {
         let allowed_lateness = self.bookmark.options.allowed_lateness.filter(|_| input.has_store_times())?;
         Some(self.watermark()?.saturating_sub(allowed_lateness))
     }
 
+    /// Warnings about a renamed bookmark, moved places and changed options.
     pub(crate) fn warnings(&self, places: &[String]) -> Vec<String> {
         let name = &self.bookmark.name;
         let mut warnings = Vec::new();
         for (other, theirs) in self.others.iter().filter(|(_, theirs)| theirs.iter().any(|p| places.contains(p))) {
             let place = theirs.iter().find(|p| places.contains(p)).map(String::as_str).unwrap_or_default();
             warnings.push(format!(
-                "the bookmark `{name}` is new and begins with everything, although `{other}` of this output reads `{place}` already: was it renamed?"
+                "the bookmark `{name}` is new and reads all objects, although `{other}` of this output reads `{place}` already; check whether the bookmark was renamed"
             ));
         }
         let Some((last, _)) = self.runs().last() else { return warnings };
         if last.places != places {
             warnings.push(format!(
-                "the source of the bookmark `{name}` was {} and is {} now: objects are known by their URL, so those of another place are new",
+                "the source of the bookmark `{name}` was {} and is {} now; objects are recognised by their URL, so all objects of a new place are read",
                 last.places.join(", "),
                 places.join(", ")
             ));
@@ -308,7 +319,7 @@ impl BookmarkState {
         let reading = self.reading();
         if last.reading != reading {
             warnings.push(format!(
-                "the bookmark `{name}` was read with other options, {} and now {reading}: what was read stays as it was read",
+                "the bookmark `{name}` was read with other options: {} before, {reading} now; objects that were read before are not read again",
                 last.reading
             ));
         }
@@ -327,7 +338,10 @@ impl BookmarkState {
         BookmarkUpdate { state: vec![], properties: vec![(property_name(&self.bookmark.name), json!(property))] }
     }
 
-    /// One more run, with these objects.
+    /// Returns the update that adds one run with these objects.
+    ///
+    /// The run becomes a manifest of its own, or is merged with the newest manifests, as [`tiers::due`] decides.
+    /// State files of merged manifests are removed in the same commit, so that every run is in exactly one manifest.
     fn remember(
         &self,
         kind: RunKind,
@@ -363,7 +377,8 @@ impl BookmarkState {
         let (_, old) = self.manifests.split_at(self.manifests.len() - merged);
         let mut property = BookmarkProperty { runs: number, ..self.property.clone() };
         let fading = number.saturating_sub(self.bookmark.options.keep_runs);
-        // Those in manifests that stay as they are fade when these are merged.
+        // Runs beyond `keep_runs` are compacted only when their manifest is merged anyway. Manifests that are not
+        // merged now are not rewritten for that.
         let first = old.first().map_or(number, |(first, ..)| *first);
         let compacted = if first <= fading { fading } else { 0 };
         if compacted > 0 {
@@ -378,7 +393,7 @@ impl BookmarkState {
         Ok(BookmarkUpdate { state, ..self.with_property(&property) })
     }
 
-    /// The identity by which objects are told apart.
+    /// Criterion by which objects are the same.
     pub(crate) fn identity(&self) -> ObjectIdentity {
         self.bookmark.options.identity
     }
@@ -397,7 +412,7 @@ fn unreadable(bookmark: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "UnreadableBookmark", message)
 }
 
-/// The newest of a bookmark's state files, at most so many, the oldest of them first.
+/// Reads the newest `maximum` state files of a bookmark, oldest first.
 async fn read(
     bookmark: &str,
     journal: &Journal,

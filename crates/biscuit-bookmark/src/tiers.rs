@@ -1,3 +1,9 @@
+//! Size-tiered compaction of state files, as in an LSM tree: 16 manifests of a tier are merged into one of the next
+//! tier.
+//!
+//! Every run adds a manifest. Without merging, a bookmark of 10,000 runs would have 10,000 state files to read; with
+//! it there are a few dozen, and each entry is rewritten once per tier.
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
@@ -7,17 +13,20 @@ use bytes::Bytes;
 
 use crate::manifest::{CompactedEntry, ManifestEntry, ManifestWriter, RunManifest, RunRecord};
 
-/// So many manifests become one.
+/// Number of manifests that are merged into one.
 const FAN: usize = 16;
 
-/// How many manifests, counted from the end, are to become one, so that there are few of them and each object is written again only a
-/// few times; 1 where the newest one stays by itself. `runs` says of how many runs each of them is.
+/// Returns how many manifests, counted from the newest, are to be merged into one; 1 if the newest remains by itself.
+/// `runs` is the number of runs in each manifest, oldest first.
+///
+/// A manifest of `n` runs is in tier `log16(n)`. Example: with 15 manifests of 16 runs and 16 of one run, the 16
+/// newest are merged to one of tier 1, which makes 16 of tier 1, so all 31 are merged to one of tier 2 at once.
 pub(crate) fn due(runs: &[u64]) -> usize {
     let mut taken = 0;
     for tier in 0.. {
         let rest = runs[..runs.len() - taken].iter().rev();
         let group = rest.take_while(|count| count.max(&&1).ilog(FAN as u64) <= tier).count();
-        // What was taken so far will be one of this tier.
+        // The manifests that were taken so far will be one manifest of this tier.
         if group + usize::from(taken > 0) < FAN {
             break;
         }
@@ -26,7 +35,10 @@ pub(crate) fn due(runs: &[u64]) -> usize {
     taken.max(1)
 }
 
-/// One manifest of several. Of runs up to `compacted` only numbers are kept, and nothing of those that are forgotten.
+/// Merges several manifests and a new run into one manifest.
+///
+/// Entries of runs up to `compacted` are reduced to fingerprints, and dropped if their run was rewound. All manifests
+/// are sorted by URL and run, so a k-way merge with a heap keeps only one entry of each in memory.
 pub(crate) fn merge(
     manifests: &[RunManifest],
     added: (RunRecord, Vec<ManifestEntry>),
@@ -37,6 +49,7 @@ pub(crate) fn merge(
     let runs = manifests.iter().flat_map(|m| m.runs.iter().cloned()).chain([record]);
     let mut writer = ManifestWriter::new(runs.filter(|r| r.number > compacted).collect())?;
     let mut old: BTreeMap<u64, CompactedEntry> = BTreeMap::new();
+    // One fingerprint for each URL: the one of the latest run.
     let mut fade = |entry: CompactedEntry| match old.entry(entry.fingerprint.url) {
         Slot::Occupied(mut slot) if slot.get().run <= entry.run => drop(slot.insert(entry)),
         Slot::Occupied(_) => {}
@@ -60,6 +73,7 @@ pub(crate) fn merge(
             fade(CompactedEntry { fingerprint: entry.object.fingerprint(), run: entry.run });
         }
     }
+    // The fingerprints of a manifest follow all its entries, so they can be read only now.
     for reader in &mut readers {
         while let Some(entry) = reader.compacted()? {
             if !is_rewound(entry.run) {
@@ -71,7 +85,7 @@ pub(crate) fn merge(
     writer.finish()
 }
 
-/// The next entry of a manifest.
+/// The next entry of the manifest with the index `from`, ordered by URL and run.
 struct NextEntry {
     entry: ManifestEntry,
     from: usize,
@@ -108,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn manifests_stay_few_and_are_seldom_written_again() {
+    fn there_are_few_manifests_and_entries_are_seldom_rewritten() {
         let (mut runs, mut written) = (Vec::new(), 0);
         for _ in 0..5000 {
             runs.push(1);

@@ -7,7 +7,9 @@ use biscuit_core::{Error, ErrorKind};
 
 use crate::table::TableName;
 
-/// What a code of Glue means to a job.
+/// Maps an error code of Glue to the error kind and the stable code of Biscuit.
+///
+/// `Usage` and `Denied` do not change if the request is sent again; `Unavailable` may.
 fn meaning(code: &str) -> (ErrorKind, &'static str) {
     match code {
         "EntityNotFoundException" => (ErrorKind::Usage, "NoSuchTable"),
@@ -22,12 +24,12 @@ fn meaning(code: &str) -> (ErrorKind, &'static str) {
         | "ResourceNumberLimitExceededException"
         | "ConcurrentModificationException"
         | "ResourceNotReadyException" => (ErrorKind::Unavailable, "CatalogUnavailable"),
-        // What the catalog finds wrong with a request is wrong with the next one, too.
+        // All other codes describe the request itself, so that the same request fails again.
         _ => (ErrorKind::Denied, "Refused"),
     }
 }
 
-/// An error of a whole request.
+/// Converts the error of a whole request, with Glue's code, message and request id.
 pub(crate) fn glue_error<E>(operation: &str, table: &TableName, e: SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -38,7 +40,7 @@ where
     let (kind, name) = match &e {
         SdkError::ServiceError(_) if !code.is_empty() => meaning(&code),
         SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials"),
-        // It did not come through, or its answer did not.
+        // The request did not reach Glue, or the response was lost or unreadable.
         _ => (ErrorKind::Unavailable, "CatalogUnavailable"),
     };
     let mut message = format!("cannot {operation} `{table}`");
@@ -51,7 +53,7 @@ where
     Error::new(kind, name, message).with_plain_source(e)
 }
 
-/// Why a partition was not dropped; none if the catalog does not have it.
+/// Converts the error of one partition in a batch; `None` if the catalog does not have the partition.
 pub(crate) fn partition_error(table: &TableName, values: &[String], detail: Option<ErrorDetail>) -> Option<Error> {
     let detail = detail.unwrap_or_else(|| ErrorDetail::builder().build());
     let code = detail.error_code().unwrap_or("no reason given");

@@ -12,7 +12,7 @@ use crate::error::{glue_error, partition_error};
 pub use crate::partition::CatalogPartition;
 pub use crate::table::TableName;
 
-/// What `BatchDeletePartition` takes at once (Glue's API reference).
+/// Maximum number of partitions in one `BatchDeletePartition` request (API reference of Glue).
 const BATCH: usize = 25;
 
 /// A Glue Data Catalog.
@@ -22,36 +22,37 @@ pub struct Catalog {
     id: Option<String>,
 }
 
-/// What became of partitions that were to be dropped.
+/// Result of [`Catalog::drop_partitions`]. The three parts add up to the number of partitions in the call.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct DroppedPartitions {
-    /// How many the catalog has dropped.
+    /// Number of partitions that the catalog dropped.
     pub dropped: u64,
-    /// How many it did not have any more.
+    /// Number of partitions that the catalog did not have (any more).
     pub absent: u64,
-    /// The values of those that it has not dropped, each with its reason.
+    /// Values of each partition that was not dropped, with the reason.
     pub failed: Vec<(Vec<String>, Error)>,
 }
 
 impl Catalog {
-    /// The catalog of the client's account and region.
+    /// Creates a catalog for the account and region of the client.
     pub fn new(client: Client) -> Self {
         Self { client, id: None }
     }
 
-    /// The catalog of another account.
+    /// Sets the catalog id: the id of the AWS account that owns the catalog. Default: the account of the client.
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// The partitions of a table, in the order of the catalog.
+    /// Lists all partitions of a table, in the order of the catalog.
     ///
     /// # Errors
     /// `NoSuchTable`, `Denied`, `CatalogUnavailable`, `Refused`, `NoCredentials`.
     pub async fn partitions(&self, table: &TableName) -> Result<Vec<CatalogPartition>> {
         let ask = self.client.get_partitions().set_catalog_id(self.id.clone());
+        // Each partition repeats the columns of the table; without them the responses are much smaller.
         let ask = ask.database_name(&table.database).table_name(&table.table).exclude_column_schema(true);
         let mut pages = ask.into_paginator().send();
         let mut partitions = Vec::new();
@@ -62,11 +63,13 @@ impl Catalog {
         Ok(partitions)
     }
 
-    /// Drops partitions from the catalog, by their values. Their files are not touched.
+    /// Drops partitions from the catalog, identified by their values. The files of the partitions are not touched.
+    ///
+    /// A partition that the catalog does not have is not an error, so that the call can be repeated.
     ///
     /// # Errors
-    /// Those of a whole request: `NoSuchTable`, `Denied`, `CatalogUnavailable`, `Refused`. Those before it are dropped by then, and to drop all of
-    /// them again is right.
+    /// `NoSuchTable`, `Denied`, `CatalogUnavailable`, `Refused`, `NoCredentials` if a request fails as a whole.
+    /// Earlier requests have dropped their partitions by then; repeat the call with all partitions.
     pub async fn drop_partitions(
         &self,
         table: &TableName,
@@ -77,12 +80,13 @@ impl Catalog {
             let values =
                 |p: &CatalogPartition| PartitionValueList::builder().set_values(Some(p.values.clone())).build();
             let values: Vec<_> = batch.iter().map(values).collect::<Result<_, _>>().map_err(|e| {
-                Error::usage("InvalidPartition", "a partition without values cannot be dropped").with_source(e)
+                Error::usage("InvalidPartition", "cannot drop a partition without values").with_source(e)
             })?;
             let ask = self.client.batch_delete_partition().set_catalog_id(self.id.clone());
             let ask = ask.database_name(&table.database).table_name(&table.table);
             let answer = ask.set_partitions_to_delete(Some(values)).send().await;
             let answer = answer.map_err(|e| glue_error("drop partitions of", table, e))?;
+            // The response lists failures only; every other partition of the batch was dropped.
             all.dropped += batch.len() as u64;
             for failed in answer.errors.unwrap_or_default() {
                 all.dropped -= 1;
@@ -93,7 +97,7 @@ impl Catalog {
                 }
             }
         }
-        tracing::debug!(%table, dropped = all.dropped, absent = all.absent, "dropped partitions of the catalog");
+        tracing::debug!(%table, dropped = all.dropped, absent = all.absent, "dropped partitions from the catalog");
         Ok(all)
     }
 }

@@ -1,24 +1,27 @@
-/// A partition as the catalog lists it.
+/// Partition of a table as the catalog lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct CatalogPartition {
-    /// The values of the partition columns, in the order of the table's partition keys.
+    /// Values of the partition columns, in the order of the partition keys of the table.
     pub values: Vec<String>,
-    /// The URL of its folder.
+    /// URL of the folder of the partition.
     pub location: Option<String>,
 }
 
 impl CatalogPartition {
-    /// A partition with these values, whose folder is there.
+    /// Creates a partition from its values and the URL of its folder.
     pub fn new<S: Into<String>>(values: impl IntoIterator<Item = S>, location: Option<&str>) -> Self {
         Self { values: values.into_iter().map(Into::into).collect(), location: location.map(str::to_owned) }
     }
 
-    /// The path of its folder in the store of this URL, without a slash at either end; none if it is elsewhere, or has none. The letter case
-    /// of a scheme does not count, and `s3a` and `s3n` are names that Hadoop has for `s3`.
+    /// Returns the path of the folder relative to the URL `store`, without a slash at either end; `None` if the
+    /// folder is outside of `store`, or the partition has no location.
+    ///
+    /// The letter case of the scheme is ignored, and the Hadoop schemes `s3a` and `s3n` mean `s3`.
     pub fn path_in(&self, store: &str) -> Option<&str> {
         let (own, path) = self.location.as_deref()?.split_once("://")?;
         let (scheme, root) = store.split_once("://")?;
+        // The slash after the root keeps `s3://bucket` from matching `s3://bucket-2/…`.
         let path = path.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/')?;
         (plain(own) == plain(scheme)).then(|| path.trim_end_matches('/'))
     }
@@ -31,6 +34,7 @@ impl From<aws_sdk_glue::types::Partition> for CatalogPartition {
     }
 }
 
+/// Normalizes the scheme of a URL.
 fn plain(scheme: &str) -> String {
     match scheme.to_ascii_lowercase().as_str() {
         "s3a" | "s3n" => "s3".to_owned(),
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_the_same_however_it_is_written_and_no_other() {
+    fn location_matches_its_store_in_any_spelling() {
         for location in ["s3://b/t/day=1", "s3a://b/t/day=1/", "S3N://b/t/day=1"] {
             let partition = CatalogPartition::new(["1"], Some(location));
             assert_eq!(partition.path_in("s3://b/"), Some("t/day=1"), "{location}");

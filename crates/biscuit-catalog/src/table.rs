@@ -3,20 +3,22 @@ use std::str::FromStr;
 
 use biscuit_core::Error;
 
-/// A table of a catalog: `database.table`.
+/// Name of a table in a catalog, written as `database.table`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
-    /// The database.
+    /// Name of the database.
     pub database: String,
-    /// The table.
+    /// Name of the table in the database.
     pub table: String,
 }
 
 impl FromStr for TableName {
     type Err = Error;
 
+    /// Parses `database.table`.
+    ///
     /// # Errors
-    /// `InvalidTableName` for what is not two names with a dot between them.
+    /// `InvalidTableName` if the text is not two names with one dot between them.
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once('.') {
             Some((database, table)) if !database.is_empty() && !table.is_empty() && !table.contains('.') => {
@@ -24,7 +26,7 @@ impl FromStr for TableName {
             }
             _ => Err(Error::usage(
                 "InvalidTableName",
-                format!("`{text}` is no table of a catalog: write DATABASE.TABLE"),
+                format!("`{text}` is not the name of a catalog table; write DATABASE.TABLE"),
             )),
         }
     }
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_database() {
+    fn table_name_requires_a_database() {
         let table: TableName = "lake.orders".parse().unwrap();
         assert_eq!(
             (table.database.as_str(), table.table.as_str(), table.to_string().as_str()),

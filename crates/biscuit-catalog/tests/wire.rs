@@ -1,4 +1,4 @@
-//! Requests as Glue gets them, and what its answers come to.
+//! Requests as Glue receives them, and the results of its responses.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 type Answers = dyn Fn(&str, &Value) -> (u16, Value) + Send + Sync;
 
-/// A catalog that answers in this process, and what it was asked.
+/// Fake of Glue inside the process, with a log of the requests.
 #[derive(Clone)]
 struct Glue {
     answer: Arc<Answers>,
@@ -31,7 +31,7 @@ impl HttpConnector for Glue {
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let (status, answer) = (self.answer)(&operation, &body);
         self.asked.lock().expect("no test panics in here").push((operation, body));
-        let status = status.try_into().expect("a status");
+        let status = status.try_into().expect("the status is valid");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, answer.to_string().into())))
     }
 }
@@ -60,7 +60,7 @@ impl Glue {
 }
 
 fn table() -> TableName {
-    "lake.orders".parse().expect("a table")
+    "lake.orders".parse().expect("the name is valid")
 }
 
 fn day(day: usize) -> CatalogPartition {
@@ -68,7 +68,7 @@ fn day(day: usize) -> CatalogPartition {
 }
 
 #[tokio::test]
-async fn partitions_are_listed_over_all_pages_and_without_their_columns() {
+async fn partitions_are_listed_from_all_pages_without_column_schemas() {
     let glue = Glue::new(|_, body| {
         let page = |day: &str, next: Value| {
             let location = format!("s3://b/orders/day={day}/");
@@ -91,7 +91,7 @@ async fn partitions_are_listed_over_all_pages_and_without_their_columns() {
 }
 
 #[tokio::test]
-async fn partitions_are_dropped_25_at_a_time_and_each_is_answered_for() {
+async fn partitions_are_dropped_25_at_a_time_with_a_result_for_each() {
     let glue = Glue::new(|_, body| {
         let values: Vec<&Value> =
             body["PartitionsToDelete"].as_array().into_iter().flatten().map(|p| &p["Values"]).collect();
@@ -116,7 +116,7 @@ async fn partitions_are_dropped_25_at_a_time_and_each_is_answered_for() {
 }
 
 #[tokio::test]
-async fn what_a_code_means_is_told() {
+async fn glue_error_codes_map_to_kinds_and_codes() {
     for (status, code, name, kind) in [
         (400, "EntityNotFoundException", "NoSuchTable", ErrorKind::Usage),
         (400, "AccessDeniedException", "Denied", ErrorKind::Denied),

@@ -1,15 +1,17 @@
+//! Typed arguments of a job: declaration, parsing of the command line and the environment, and access to the values.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::{Error, Instant, Result, parse_duration};
 
-/// A value that no `Debug`, `Display` or log shows.
+/// Secret value. `Debug` shows `***`, and the type has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The value itself. Hand it on; do not print it.
+    /// Returns the value. Pass it on, and do not print it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -37,7 +39,8 @@ enum ArgumentPresence {
     Default(String),
 }
 
-/// One argument: its name, its type, and whether it has to be given. Required unless told otherwise.
+/// Declaration of one argument: its name, its type, and whether it is required. Arguments are required by default,
+/// except lists.
 #[derive(Debug, Clone)]
 pub struct Argument {
     name: String,
@@ -46,38 +49,40 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// A text.
+    // The constructors differ only in the type that [`Arguments::parse`] checks a value against.
+    /// Declares a text argument.
     pub fn text(name: &str) -> Self {
         Self::new(name, ArgumentShape::Text, ArgumentPresence::Required)
     }
 
-    /// Texts, separated by commas or given by repeating the argument; empty where it is not given.
+    /// Declares a list of texts, separated by commas or given by repeating the argument. A list is optional and is
+    /// empty if it is absent.
     pub fn list(name: &str) -> Self {
         Self::new(name, ArgumentShape::List, ArgumentPresence::Optional)
     }
 
-    /// A duration such as `2h30m`; [`parse_duration`] has the form.
+    /// Declares a duration such as `2h30m`; see [`parse_duration`] for the form.
     pub fn duration(name: &str) -> Self {
         Self::new(name, ArgumentShape::Duration, ArgumentPresence::Required)
     }
 
-    /// An instant such as `2024-02-29T12:00:00Z`.
+    /// Declares a point in time such as `2024-02-29T12:00:00Z`.
     pub fn instant(name: &str) -> Self {
         Self::new(name, ArgumentShape::Instant, ArgumentPresence::Required)
     }
 
-    /// A text that is never shown.
+    /// Declares a text that is never printed. Read it with [`ParsedArguments::secret`].
     pub fn secret(name: &str) -> Self {
         Self::new(name, ArgumentShape::Secret, ArgumentPresence::Required)
     }
 
-    /// The same argument, which need not be given.
+    /// Makes the argument optional.
     pub fn optional(mut self) -> Self {
         self.presence = ArgumentPresence::Optional;
         self
     }
 
-    /// The same argument with a value for when it is not given.
+    /// Sets the value that the argument has if it is absent from the command line and from the environment.
     pub fn with_default(mut self, value: &str) -> Self {
         self.presence = ArgumentPresence::Default(value.to_owned());
         self
@@ -88,27 +93,27 @@ impl Argument {
     }
 }
 
-/// Declares the arguments of a job and reads them from `--name value`, `--name=value` or the environment.
+/// Set of declared arguments, which are read from `--name value`, from `--name=value` or from the environment.
 ///
-/// Hyphen and underscore are alike in names. A value may start with two hyphens only as `--name=--value`. The
-/// environment is asked for `NAME` with underscores, in capitals, where the command line says nothing. Every mistake is
-/// in the one error. The crate's front page has an example.
+/// Hyphens and underscores in names are equivalent. A value that begins with two hyphens has to be written as
+/// `--name=--value`. An argument that is not on the command line is read from the environment variable `NAME`, in
+/// capitals and with underscores. All mistakes are reported in one error. The front page of the crate has an example.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     declared: Vec<Argument>,
 }
 
 impl Arguments {
-    /// These arguments.
+    /// Creates the set from the declarations.
     pub fn new(declared: impl IntoIterator<Item = Argument>) -> Self {
         Self { declared: declared.into_iter().collect() }
     }
 
-    /// Reads the arguments (without the program's name) and, where one is absent, `environment`.
+    /// Parses the command line, without the name of the program, and reads absent arguments from `environment`.
     ///
     /// # Errors
-    /// `InvalidArguments`, naming every mistake: missing, unknown, repeated, without a value, of the wrong type,
-    /// declared twice.
+    /// `InvalidArguments`, which names each mistake: an argument that is missing, unknown, repeated, without a value,
+    /// of the wrong type, or declared twice.
     pub fn parse<S: AsRef<str>>(
         &self,
         given: impl IntoIterator<Item = S>,
@@ -121,6 +126,7 @@ impl Arguments {
                 mistakes.push(format!("--{} is declared twice", d.name));
             }
             if !values.contains_key(&d.name) {
+                // Precedence: command line, environment, default.
                 match (environment(&d.name.to_uppercase().replace('-', "_")), &d.presence) {
                     (Some(v), _) => drop(values.insert(d.name.clone(), vec![v])),
                     (None, ArgumentPresence::Default(v)) => drop(values.insert(d.name.clone(), vec![v.clone()])),
@@ -148,9 +154,11 @@ impl Arguments {
         let mut given = given.into_iter().peekable();
         while let Some(token) = given.next() {
             let Some(body) = token.as_ref().strip_prefix("--") else {
-                mistakes.push("a value without a name before it".to_owned());
+                mistakes.push("a value has no `--name` before it".to_owned());
                 continue;
             };
+            // In the form `--name value` a next token that begins with two hyphens is another argument and not the
+            // value. Only two hyphens count, so that `-5` is a value.
             let (name, value) = match body.split_once('=') {
                 Some((n, v)) => (normal(n), Some(v.to_owned())),
                 None => (normal(body), given.next_if(|v| !v.as_ref().starts_with("--")).map(|v| v.as_ref().to_owned())),
@@ -177,48 +185,52 @@ fn check(d: &Argument, given: &[String], mistakes: &mut Vec<String>) {
     mistakes.extend(wrong.map(|e| format!("--{}: {}", d.name, e.message())));
 }
 
+/// Returns the form of a name under which arguments are stored and looked up: no hyphens at the start, and hyphens in
+/// place of underscores.
 fn normal(name: &str) -> String {
     name.trim_start_matches('-').replace('_', "-")
 }
 
-/// Arguments that were read and checked. Secrets are masked in `Debug`.
+/// Parsed and checked arguments. `Debug` shows secrets as `***`.
 #[derive(Clone, Default)]
 pub struct ParsedArguments {
+    /// For each name, whether the argument is a secret, and its values in the order of the command line.
     values: BTreeMap<String, (bool, Vec<String>)>,
 }
 
 impl ParsedArguments {
-    /// The text of an argument.
+    /// Returns the text of an argument.
     ///
     /// # Errors
-    /// `UnknownArgument` where it was not given and has no default; so do all the others.
+    /// `UnknownArgument` if the argument is a secret, or if it is absent and has no default. The methods `duration`,
+    /// `instant` and `secret` return the same error.
     pub fn text(&self, name: &str) -> Result<&str> {
         self.optional(name).ok_or_else(|| absent(name))
     }
 
-    /// The text of an argument, if it was given or has a default.
+    /// Returns the text of an argument, or `None` if it is a secret, or if it is absent and has no default.
     pub fn optional(&self, name: &str) -> Option<&str> {
         let (secret, values) = self.values.get(&normal(name))?;
         if *secret { None } else { values.first().map(String::as_str) }
     }
 
-    /// The parts of a list; empty where it was not given.
+    /// Returns the elements of a list; empty if the argument is absent.
     pub fn list(&self, name: &str) -> Result<Vec<&str>> {
         let given = self.values.get(&normal(name)).map_or(&[][..], |(_, v)| v);
         Ok(given.iter().flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).collect())
     }
 
-    /// The argument as a duration.
+    /// Returns the argument as a duration.
     pub fn duration(&self, name: &str) -> Result<Duration> {
         parse_duration(self.text(name)?)
     }
 
-    /// The argument as an instant.
+    /// Returns the argument as a point in time.
     pub fn instant(&self, name: &str) -> Result<Instant> {
         self.text(name)?.parse()
     }
 
-    /// The secret of that name.
+    /// Returns the secret with this name.
     pub fn secret(&self, name: &str) -> Result<Secret> {
         match self.values.get(&normal(name)) {
             Some((true, v)) => Ok(Secret(v[0].clone())),
@@ -236,7 +248,10 @@ impl fmt::Debug for ParsedArguments {
 }
 
 fn absent(name: &str) -> Error {
-    Error::usage("UnknownArgument", format!("--{} was not declared with this type, or not given", normal(name)))
+    Error::usage(
+        "UnknownArgument",
+        format!("--{} is not declared with this type, or is absent and has no default", normal(name)),
+    )
 }
 
 #[cfg(test)]
@@ -265,14 +280,14 @@ mod tests {
             "--s has no value",
             "--unknown is unknown",
             "--twice is given 2 times",
-            "a value without a name",
+            "a value has no `--name`",
         ] {
             assert!(e.message().contains(part), "{part} not in {e}");
         }
     }
 
     #[test]
-    fn hyphen_and_underscore_are_alike_and_the_environment_is_a_fallback() {
+    fn hyphens_equal_underscores_and_the_environment_is_a_fallback() {
         let env = |n: &str| (n == "MAX_AGE").then(|| "1h".to_owned());
         let spec = Arguments::new([Argument::duration("max_age"), Argument::text("job-bookmark-from").optional()]);
         let args = spec.parse(["--job_bookmark_from=--x"], &env).unwrap();
@@ -283,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_and_is_no_text() {
+    fn secret_is_masked_and_cannot_be_read_as_text() {
         let args = Arguments::new([Argument::secret("token")]).parse(["--token=abc123"], &none).unwrap();
         assert!(!format!("{args:?}{:?}", args.secret("token").unwrap()).contains("abc123"));
         assert_eq!(args.text("token").unwrap_err().code(), "UnknownArgument");
@@ -302,9 +317,10 @@ mod tests {
         assert_eq!((args.text("a").unwrap(), args.text("b").unwrap()), ("", "-5"));
     }
 
-    /// The argument table of the original, with the right answers where it crashes, guesses or keeps silent.
+    /// Arguments as AWS Glue passes them. The table comes from Glue Biscuit, the predecessor of these crates, and
+    /// includes the cases in which the predecessor crashes, guesses or ignores a mistake.
     #[test]
-    fn every_row_of_the_originals_table_has_its_right_answer() {
+    fn arguments_of_a_glue_job_are_read_or_refused_exactly() {
         let glue = [
             "--foo=some_value",
             "--bar",
@@ -322,7 +338,7 @@ mod tests {
         let texts: Vec<_> = names.iter().map(|n| args.text(n).unwrap()).collect();
         let want = ["some_value", "value_2", "some_job_id", "run_id", "config", "continuation-enabled", "sse-s3"];
         assert_eq!(texts, want);
-        // In whatever order they are asked for, and by hyphens too.
+        // The order of access does not matter, and hyphens can be used as well.
         assert_eq!((args.text("bar").unwrap(), args.text("foo").unwrap()), ("value_2", "some_value"));
         assert_eq!(args.text("continuation-option").unwrap(), "continuation-enabled");
 
@@ -339,7 +355,7 @@ mod tests {
             assert!(e.message().contains(said), "{given:?}: {e}");
         }
         assert_eq!(text(&["--my-arg=--x"]).unwrap().text("my-arg").unwrap(), "--x");
-        // What was not passed is none, and no value of another type.
+        // An absent argument is `None`, and not a value of another type.
         let optional = Arguments::new([
             Argument::text("JOB_ID").optional(),
             Argument::text("job_bookmark_option").with_default("job-bookmark-disable"),
@@ -349,7 +365,7 @@ mod tests {
             (args.optional("JOB_ID"), args.text("job-bookmark-option").unwrap()),
             (None, "job-bookmark-disable")
         );
-        // Both ends of a bookmark's range can be read; that one of them is none is the bookmark's error.
+        // Both ends of the range of a bookmark can be read. The bookmark itself reports a missing end.
         let ends = Arguments::new([
             Argument::text("job_bookmark_from").optional(),
             Argument::text("job_bookmark_to").optional(),

@@ -1,34 +1,40 @@
+//! The error type of all Biscuit crates.
+//!
+//! Invariant: no value of a row reaches `Display`, `Debug` or `source()`. Values are only in the details and in
+//! causes that may quote them, which have their own accessors.
+
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::mask_secrets;
 
-/// The result of everything in the family.
+/// Result type of all Biscuit crates.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the caller can do about an error. A new kind exists only where the caller would act differently.
+/// Kind of an error, by what the caller can do about it. A new kind is added only if the caller would act
+/// differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A defect of Biscuit itself: report it.
+    /// A defect of Biscuit itself. Report it.
     Internal,
-    /// The job or its arguments are wrong: change them.
+    /// The job or its arguments are wrong. Change them.
     Usage,
-    /// The data is invalid, or the table does not match its journal. Another run would fail in the same way: look at the named file, column and row. Nothing
-    /// was changed.
+    /// The data is invalid, or the table does not match its journal. Another run would fail in the same way: look at
+    /// the file, column and row in the message. Nothing was changed.
     Data,
-    /// Another run was there first: run again.
+    /// Another run committed first. Run again.
     Conflict,
-    /// The store did not answer, also after back-off: run again.
+    /// The store did not respond, even after retries with back-off. Run again.
     Unavailable,
-    /// The store refused: rights, encryption keys or settings have to be changed.
+    /// The store refused the request. Permissions, encryption keys or settings have to be changed.
     Denied,
-    /// The run was told to stop before its commit: nothing is visible.
+    /// The run was asked to stop before its commit. Nothing is visible.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// The kind in one lower-case word, as reports show it.
+    /// Returns the kind as one lower-case word, as reports show it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Internal => "internal",
@@ -42,7 +48,7 @@ impl ErrorKind {
     }
 }
 
-/// The one error type of the family: a kind to act on, a stable code, a message, and a hidden source.
+/// Error of all Biscuit crates: a kind to act on, a stable code, a message, and a cause.
 ///
 /// ```
 /// use biscuit_core::{Error, ErrorKind};
@@ -59,7 +65,8 @@ struct ErrorParts {
     kind: ErrorKind,
     code: &'static str,
     message: String,
-    /// Where in the message its first place begins, if it has one.
+    /// Offset in `message` at which the first place (file and row) begins, so that [`Error::relocated`] can replace
+    /// it.
     place: Option<usize>,
     details: Vec<(&'static str, String)>,
     column: Option<String>,
@@ -70,17 +77,17 @@ struct ErrorParts {
 
 type BoxedCause = Box<dyn StdError + Send + Sync>;
 
-/// A cause by what its message may hold.
+/// Cause of an error, by whether its message may quote values of rows.
 enum ErrorSource {
-    /// It quotes no values of rows.
+    /// The message quotes no values of rows.
     Plain(BoxedCause),
-    /// It may quote them.
+    /// The message may quote values of rows.
     Quoting(BoxedCause),
 }
 
 impl Error {
-    /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values. Secrets in it,
-    /// such as passwords of URLs, are masked.
+    /// Creates an error of `kind` with a stable `code` such as `NullKey`. The message names columns and files, never
+    /// values. Secrets in the message, such as passwords of URLs, are masked.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         let (message, details) = (masked(message.into()), Vec::new());
         let inner =
@@ -88,71 +95,76 @@ impl Error {
         Self(Box::new(inner))
     }
 
-    /// A defect of Biscuit itself.
+    /// Creates an error for a defect of Biscuit itself.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, "Internal", message)
     }
 
-    /// Wrong use: arguments, options, a job that cannot be.
+    /// Creates an error for wrong usage: arguments, options, or a job that cannot work.
     pub fn usage(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Usage, code, message)
     }
 
-    /// Invalid data, or a table that does not match its journal.
+    /// Creates an error for invalid data, or for a table that does not match its journal.
     pub fn data(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Data, code, message)
     }
 
-    /// Another run was there first.
+    /// Creates an error for a run that another run preceded. Another attempt may succeed.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, code, message)
     }
 
-    /// Adds a cause whose message may quote values of rows, as those of engines, decoders and parsers do. It is in no message,
-    /// no `Debug`, and not what [`source`](StdError::source) returns: only [`quoting_source`](Self::quoting_source) does. Errors of the
-    /// family and of the operating system are [plain](Self::with_plain_source) all the same.
+    /// Adds a cause whose message may quote values of rows, such as an error of an engine, a decoder or a parser. The
+    /// cause is not in the message, in `Debug` or in [`source`](StdError::source); only
+    /// [`quoting_source`](Self::quoting_source) returns it. An [`Error`] and an error of the operating system are
+    /// known to be [plain](Self::with_plain_source) and are treated so.
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let source = source.into();
-        // These are known to be plain: an error of the family hides its own cause, and one of the operating system is a number.
+        // An error of the family hides its own quoting cause, and an error of the operating system has only a number.
         let of_the_system = source.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some());
         let plain = source.is::<Self>() || of_the_system;
         self.0.source = Some(if plain { ErrorSource::Plain(source) } else { ErrorSource::Quoting(source) });
         self
     }
 
-    /// Adds a cause that quotes no values of rows: an error of a store, a service or the operating system. Reports that walk
-    /// [`source`](StdError::source) print it; [`mask_secrets`] masks what it has of URLs.
+    /// Adds a cause whose message quotes no values of rows: an error of a store, a service or the operating system.
+    /// Reports that walk [`source`](StdError::source) print it. [`mask_secrets`] masks secrets in the URLs of its
+    /// `Debug` text.
     pub fn with_plain_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(ErrorSource::Plain(source.into()));
         self
     }
 
-    /// Adds a detail that may hold a key or a value of a row; shown only where values may be shown.
+    /// Adds a named detail, which may contain a key or a value of a row. Details are shown only if values may be
+    /// shown.
     pub fn with_detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.0.details.push((name, value.into()));
         self
     }
 
-    /// The same error with other details: where values are not to be shown even on request.
+    /// Replaces the value of each detail by the result of `f`, for places where values must not be shown even on
+    /// request.
     pub fn map_details(mut self, f: impl Fn(&str) -> String) -> Self {
         self.0.details.iter_mut().for_each(|(_, value)| *value = f(value));
         self
     }
 
-    /// Says which column it is about; the message names it already.
+    /// Sets the column that the error is about. The message should already name it.
     pub fn with_column(mut self, column: impl Into<String>) -> Self {
         self.0.column = Some(column.into());
         self
     }
 
-    /// Appends the place in the input: the file, and the row or line, counted from 1.
+    /// Appends the place in the input to the message: the file, and the row or line, counted from 1.
     pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
         self.placed(&format!(" ({file}, row {row})"));
         (self.0.file, self.0.row) = (Some(file.to_string()), Some(row));
         self
     }
 
-    /// The same error at this place in the input, in place of any it had: where it was found in a part, and told from that.
+    /// Replaces the place of the error by this one. Use it if the error was found in a part of the input with its own
+    /// row numbers, and its place in the whole input is known only later.
     pub fn relocated(mut self, file: impl fmt::Display, row: u64) -> Self {
         if let Some(place) = self.0.place.take() {
             self.0.message.truncate(place);
@@ -165,15 +177,16 @@ impl Error {
         self.0.message.push_str(&mask_secrets(place));
     }
 
-    /// Appends the place in the input where only the file is known.
+    /// Appends the file to the message, if the row is not known.
     pub fn in_file(mut self, file: impl fmt::Display) -> Self {
         self.placed(&format!(" ({file})"));
         self.0.file = Some(file.to_string());
         self
     }
 
-    /// The same error without its cause: for several that wait for what failed once.
+    /// Returns a copy without the cause, for several callers that wait for the operation that failed once.
     pub fn without_source(&self) -> Self {
+        // A cause is a boxed `dyn Error` and cannot be cloned.
         let i = &self.0;
         Self(Box::new(ErrorParts {
             kind: i.kind,
@@ -188,37 +201,37 @@ impl Error {
         }))
     }
 
-    /// What the caller can do about it.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The stable code.
+    /// Returns the stable code, such as `NullKey`.
     pub fn code(&self) -> &'static str {
         self.0.code
     }
 
-    /// The message without the code.
+    /// Returns the message without the code.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The column it is about, if it is about one.
+    /// Returns the column that the error is about, if there is one.
     pub fn column(&self) -> Option<&str> {
         self.0.column.as_deref()
     }
 
-    /// The file of the input it is about.
+    /// Returns the input file that the error is about, if there is one.
     pub fn file(&self) -> Option<&str> {
         self.0.file.as_deref()
     }
 
-    /// The row or line of that file, from 1.
+    /// Returns the row or line of that file, counted from 1, if it is known.
     pub fn row(&self) -> Option<u64> {
         self.0.row
     }
 
-    /// The cause, if its message may quote values of rows: for those who may see them.
+    /// Returns the cause if its message may quote values of rows. Show it only to a reader who may see values.
     pub fn quoting_source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.source {
             Some(ErrorSource::Quoting(e)) => Some(e.as_ref()),
@@ -226,12 +239,13 @@ impl Error {
         }
     }
 
-    /// Names and values that may hold data of the rows.
+    /// Returns the details: names and values, which may contain data of rows.
     pub fn details(&self) -> &[(&'static str, String)] {
         &self.0.details
     }
 }
 
+// Avoids a copy of the message in the usual case, in which it contains no secret.
 fn masked(text: String) -> String {
     match mask_secrets(&text) {
         std::borrow::Cow::Borrowed(_) => text,
@@ -270,14 +284,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_stay_out_of_display_and_debug() {
+    fn details_are_not_in_display_or_debug() {
         let e = Error::data("NullKey", "column `id` is null").with_detail("key", "secret-42");
         assert!(!e.to_string().contains("secret-42") && !format!("{e:?}").contains("secret-42"));
         assert_eq!(e.details(), [("key", "secret-42".to_owned())]);
     }
 
     #[test]
-    fn a_cause_that_may_quote_values_is_reached_by_its_own_name_only() {
+    fn cause_that_may_quote_values_is_reached_only_by_quoting_source() {
         let quoting = || std::io::Error::other("cannot cast 'secret-42'");
         let e = Error::data("UnreadableRows", "the rows cannot be read").with_source(quoting());
         assert!(StdError::source(&e).is_none() && !format!("{e:?} {e}").contains("secret-42"));
@@ -293,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_moved_to_another_place() {
+    fn relocated_error_has_only_the_new_place() {
         let e = Error::data("NullKey", "column `id` is null").at("part", 2).relocated("a.jsonl", 7);
         assert_eq!(e.to_string(), "NullKey: column `id` is null (a.jsonl, row 7)");
         assert_eq!((e.file(), e.row()), (Some("a.jsonl"), Some(7)));
     }
 
     #[test]
-    fn an_error_is_one_word_wide() {
+    fn error_has_the_size_of_a_pointer() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
     }
 }

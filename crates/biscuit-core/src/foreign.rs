@@ -1,9 +1,12 @@
-/// The message of a parser without the text that it quotes from its input.
+//! Text from outside of the family: messages of parsers, which may quote values, and texts that a terminal would
+//! interpret.
+
+/// Removes from a parser message the text that the message quotes from the input.
 ///
-/// For messages of serde (`serde_json`, `toml`, YAML) and of parsers that quote in the same way. Texts between double quotes and
-/// values that serde quotes between backticks (`integer `5``) are left out. Names of fields and variants stay, and what a
-/// parser says of the place (`at line 3 column 7`) stays too. Of several lines those that show the input are left out: they are
-/// indented, or begin with a number and a bar. The others are joined.
+/// The function is made for the messages of serde (`serde_json`, `toml`, YAML) and of parsers that quote in the same
+/// way. It removes texts between double quotes and values between backquotes (``integer `5` ``). It keeps names of
+/// fields and of variants, and positions such as `at line 3 column 7`. From a message of several lines it removes the
+/// lines that show the input, which are indented or begin with a number and a bar, and joins the other lines.
 ///
 /// ```
 /// use biscuit_core::unquoted;
@@ -20,6 +23,8 @@ pub fn unquoted(message: &str) -> String {
     lines.join(": ")
 }
 
+// Scans one line from quotation mark to quotation mark. Text in backquotes is kept if it is the name of a field or of
+// a variant. All other quoted text is removed.
 fn unquoted_line(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -32,14 +37,14 @@ fn unquoted_line(line: &str) -> String {
                 out.push_str(&from[..end + 2]);
                 rest = &from[end + 2..];
             }
-            // An apostrophe within a word quotes nothing.
+            // An apostrophe inside of a word, as in `can't`, does not begin a quotation.
             _ if quote == '\'' && before.ends_with(char::is_alphanumeric) => {
                 out.push('\'');
                 rest = &from[1..];
             }
             closed => {
                 out.truncate(out.trim_end().len());
-                // Where a quote does not end, all of the rest may be the value.
+                // Without a closing mark, the whole rest of the line may be part of the value, so it is removed.
                 rest = closed.map_or("", |end| &from[end + 2..]);
             }
         }
@@ -48,8 +53,9 @@ fn unquoted_line(line: &str) -> String {
     out
 }
 
-/// Where a quotation ends, as `Debug` writes it: behind a backslash a quotation mark does not end it. Of marks that are not escaped
-/// the last one counts, since the value may hold some itself.
+/// Returns the position of the closing mark of a quotation. A double quotation is escaped as `Debug` escapes it: a
+/// mark after a backslash does not close it. The other two marks are not escaped, and the first one closes the
+/// quotation.
 fn close(text: &str, quote: char) -> Option<usize> {
     if quote != '"' {
         return text.find(quote);
@@ -66,7 +72,8 @@ fn close(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// Whether serde quotes a value between the backticks that follow, not the name of a field or a type.
+/// Returns whether the backquotes after this text contain a value, as opposed to the name of a field or of a type.
+/// serde writes the kind of a value before the value, as in ``invalid type: integer `5` ``.
 fn quotes_a_value(before: &str) -> bool {
     let before = before.trim_end();
     ["integer", "float", "floating point", "boolean", "character", "char", "byte", "value", "literal", "key"]
@@ -74,8 +81,8 @@ fn quotes_a_value(before: &str) -> bool {
         .any(|word| before.ends_with(word))
 }
 
-/// The text with control characters and marks of text direction as escapes (`\u{1b}`), on one line: names and messages from outside, to
-/// be shown on a terminal.
+/// Escapes control characters and marks of text direction (`\u{1b}`), so that the text is on one line and cannot
+/// change the state of a terminal. Use it to print names and messages from outside.
 ///
 /// ```
 /// assert_eq!(biscuit_core::printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
@@ -84,7 +91,7 @@ pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// As [`printable`], for a text of several lines: line ends and tabs stay.
+/// Like [`printable`], but keeps line ends and tabs, for a text of several lines.
 pub fn printable_lines(text: &str) -> std::borrow::Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
@@ -104,7 +111,8 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> std::borrow::Cow<'_, str
     out.into()
 }
 
-/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and what changes the direction of text (Unicode's `Bidi_Control`).
+/// Returns whether a character is a control character (C0, DEL, C1), a line or paragraph separator, a byte order
+/// mark, or changes the direction of text (Unicode property `Bidi_Control`).
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -115,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_serde_quotes_is_left_out_and_names_stay() {
+    fn unquoted_removes_values_and_keeps_names() {
         for (said, want) in [
             ("invalid value: integer `4711`, expected u8", "invalid value: integer, expected u8"),
             ("invalid type: floating point `4711.5`, expected u8", "invalid type: floating point, expected u8"),
@@ -136,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn marks_that_a_terminal_obeys_are_escapes() {
+    fn characters_that_control_a_terminal_are_escaped() {
         assert_eq!(printable("a\u{202e}b\u{9b}c\u{7f}\t"), "a\\u{202e}b\\u{9b}c\\u{7f}\\t");
         assert_eq!(printable_lines("a\nb\r\n"), "a\nb\\r\n");
-        assert!(matches!(printable("Größe 漢字 🍪"), std::borrow::Cow::Borrowed(_)), "text stays as it is");
+        assert!(matches!(printable("Größe 漢字 🍪"), std::borrow::Cow::Borrowed(_)), "ordinary text is not copied");
     }
 }

@@ -1,3 +1,5 @@
+//! Points in time with microsecond precision, and the text forms of instants and durations.
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
 use crate::{Error, Result};
 
-/// A point in time: microseconds since 1970-01-01T00:00:00Z.
+/// Point in time, stored as microseconds since 1970-01-01T00:00:00Z.
 ///
 /// ```
 /// use biscuit_core::Instant;
@@ -19,22 +21,22 @@ use crate::{Error, Result};
 pub struct Instant(i64);
 
 impl Instant {
-    /// The instant `micros` microseconds after (before, if negative) the Unix epoch.
+    /// Creates the instant that is `micros` microseconds after the Unix epoch, or before it if `micros` is negative.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This instant moved forward; stops at the greatest instant there is.
+    /// Adds a duration. The result is at most the greatest instant that the type can represent.
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This instant moved back; stops at the least instant there is.
+    /// Subtracts a duration. The result is at least the least instant that the type can represent.
     pub fn saturating_sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -44,6 +46,8 @@ impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::<Utc>::from_timestamp_micros(self.0) {
             Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            // chrono has a smaller range of years than 64 bits of microseconds. Such an instant is shown as its
+            // number.
             None => write!(f, "{}us", self.0),
         }
     }
@@ -52,7 +56,7 @@ impl fmt::Display for Instant {
 impl FromStr for Instant {
     type Err = Error;
 
-    /// Reads RFC 3339, or `YYYY-MM-DD[ HH:MM:SS[.ffffff]]`, which is taken as UTC.
+    /// Parses RFC 3339, or `YYYY-MM-DD[ HH:MM:SS[.ffffff]]` without an offset, which is taken as UTC.
     fn from_str(s: &str) -> Result<Self> {
         let utc = |t: NaiveDateTime| Self(t.and_utc().timestamp_micros());
         if let Ok(t) = DateTime::parse_from_rfc3339(s) {
@@ -67,21 +71,21 @@ impl FromStr for Instant {
             Ok(d) => Ok(utc(d.and_time(chrono::NaiveTime::MIN))),
             Err(_) => Err(Error::usage(
                 "InvalidInstant",
-                format!("`{s}` is not an instant; write 2024-02-29T12:00:00Z or 2024-02-29"),
+                format!("`{s}` is not a point in time; use a form such as `2024-02-29T12:00:00Z` or `2024-02-29`"),
             )),
         }
     }
 }
 
-/// Reads a duration of one or more numbers with units: `90s`, `2h30m`, `7d`, `250ms`, `1w`.
+/// Parses a duration: one or more whole numbers, each with a unit. Examples: `90s`, `2h30m`, `7d`, `250ms`, `1w`.
 ///
 /// # Errors
-/// `InvalidDuration` for a number without unit, an unknown unit, an empty text, or more than 2^64 milliseconds.
+/// `InvalidDuration` for an empty text, a number without a unit, an unknown unit, or more than 2^64 milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     let bad = || {
         Error::usage(
             "InvalidDuration",
-            format!("`{text}` is not a duration; write 90s, 2h30m, 7d (units: ms s m h d w)"),
+            format!("`{text}` is not a duration; use a form such as `90s`, `2h30m` or `7d` (units: ms, s, m, h, d, w)"),
         )
     };
     let mut rest = text.trim();
@@ -89,6 +93,7 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
     if rest.is_empty() {
         return Err(bad());
     }
+    // Each pass reads one number and its unit: `2h30m` is `2h`, then `30m`.
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |i| digits + i);
@@ -120,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_unit_is_no_duration() {
+    fn number_without_a_unit_is_not_a_duration() {
         for bad in ["", "90", "h", "-1h", "1y", "1.5h", "99999999999999999999d", "18446744073709551615w"] {
             assert_eq!(parse_duration(bad).unwrap_err().code(), "InvalidDuration", "{bad}");
         }
     }
 
     #[test]
-    fn instants_of_all_forms_agree() {
+    fn all_text_forms_of_an_instant_are_equal() {
         let want = Instant::from_micros(1_709_208_000_500_000);
         for s in ["2024-02-29T12:00:00.5Z", "2024-02-29 12:00:00.500", "2024-02-29T13:00:00.5+01:00"] {
             assert_eq!(s.parse::<Instant>().unwrap(), want, "{s}");

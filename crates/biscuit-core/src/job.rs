@@ -1,6 +1,6 @@
 use crate::{Result, Run};
 
-/// A job: a struct that holds its sources and sinks, and a `run` that reads like a flow chart.
+/// A job: a struct with its sources and sinks as fields, and a `run` method that reads like a flow chart.
 ///
 /// ```
 /// use biscuit_core::{async_trait, CommitId, Job, Result, Run, Sink, Source};
@@ -20,9 +20,12 @@ use crate::{Result, Run};
 /// ```
 #[async_trait::async_trait]
 pub trait Job: Send + Sync {
-    /// What a run answers with, usually a report.
+    /// Result of a run, usually a report.
     type Output;
 
-    /// Executes the job once. Running it again with the same input must lead to the same state.
+    /// Executes the job once. A second execution with the same input must lead to the same state.
+    ///
+    /// # Errors
+    /// The first error of a source, of a sink, or of the job itself.
     async fn run(&self, run: &Run) -> Result<Self::Output>;
 }

@@ -3,11 +3,11 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// How many calls of [`catch_panic`] are under way on this thread.
+    /// Number of calls of [`catch_panic`] that run on this thread. It is a count because the calls can be nested.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A panic that was caught. It has no message: a panic of a decoder may quote the data that it was about.
+/// A caught panic. It has no message, because the panic message of a decoder may quote the data that it decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaughtPanic;
 
@@ -19,10 +19,10 @@ impl fmt::Display for CaughtPanic {
 
 impl std::error::Error for CaughtPanic {}
 
-/// Runs a decoder of a library on data from outside, and makes a panic in it a value that the caller reports as unreadable input.
-/// What the decoder has worked on must not be used again after a panic.
+/// Runs a decoder on untrusted data and returns a panic of the decoder as an error, which the caller reports as
+/// unreadable input. After a panic, the caller must not use the values again that the decoder has modified.
 ///
-/// The panic hook runs before the panic is caught; a hook that asks [`is_catching`] can be silent about it.
+/// The panic hook runs before the panic is caught. A hook can call [`is_catching`] to print nothing for such a panic.
 ///
 /// ```
 /// use biscuit_core::{CaughtPanic, catch_panic};
@@ -33,8 +33,9 @@ impl std::error::Error for CaughtPanic {}
 /// ```
 ///
 /// # Errors
-/// [`CaughtPanic`] if it panicked.
+/// [`CaughtPanic`] if `decode` panicked.
 pub fn catch_panic<T>(decode: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
+    // The guard decrements the count on every path, also if the closure unwinds through this function.
     struct CatchUnwind;
     impl Drop for CatchUnwind {
         fn drop(&mut self) {
@@ -46,13 +47,14 @@ pub fn catch_panic<T>(decode: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     let done = catch_unwind(AssertUnwindSafe(decode));
     drop(catching);
     done.map_err(|payload| {
-        // The payload is data of the panic, and may panic itself when it is dropped.
+        // The payload is an arbitrary value, and its destructor may panic as well. Leaking it is the only safe way to
+        // discard it.
         std::mem::forget(payload);
         CaughtPanic
     })
 }
 
-/// Whether this thread runs a decoder whose panics are caught.
+/// Returns whether this thread is inside a call of [`catch_panic`].
 pub fn is_catching() -> bool {
     CATCHING.get() > 0
 }
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_a_value_and_ends_the_catching() {
+    fn caught_panic_is_a_value_and_ends_catching() {
         assert!(!is_catching());
         assert_eq!(catch_panic(is_catching), Ok(true));
         let nested = catch_panic(|| catch_panic(|| panic!("value 7")).map(|()| false).unwrap_or(is_catching()));

@@ -2,17 +2,17 @@ use std::fmt;
 
 use crate::{CommitId, Instant, ParsedArguments};
 
-/// The name of one scheduled execution; its attempts share it.
+/// Name of one scheduled execution. All attempts of the execution share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);
 
 impl RunId {
-    /// A run id as the scheduler gives it.
+    /// Creates a run id from the name that the scheduler uses, such as `2024-02-29`.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -28,37 +28,38 @@ impl fmt::Display for RunId {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Run {
-    /// The job's name.
+    /// Name of the job.
     pub job: String,
-    /// The scheduled execution this is an attempt of.
+    /// Id of the scheduled execution.
     pub id: RunId,
-    /// 1 for the first attempt.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// When this attempt started.
+    /// Time at which this attempt started.
     pub start: Instant,
-    /// The arguments it was started with.
+    /// Arguments of the job.
     pub arguments: ParsedArguments,
 }
 
 impl Run {
-    /// The first attempt of the run `id` of `job`, without arguments.
+    /// Creates the first attempt of the run `id` of `job`, without arguments.
     pub fn new(job: impl Into<String>, id: RunId, start: Instant) -> Self {
         Self { job: job.into(), id, attempt: 1, start, arguments: ParsedArguments::default() }
     }
 
-    /// The same run, as its n-th attempt.
+    /// Sets the number of the attempt, from 1. Default: 1. The number is not part of a commit id.
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// The same run with arguments.
+    /// Sets the arguments of the job. Default: none.
     pub fn with_arguments(mut self, arguments: ParsedArguments) -> Self {
         self.arguments = arguments;
         self
     }
 
-    /// The commit id of one effect of this run: made of job, run and `effect`, the same for every attempt.
+    /// Returns the commit id of one effect of this run. It consists of the job, the run and `effect`, and is the same
+    /// for each attempt.
     ///
     /// ```
     /// use biscuit_core::{Instant, Run, RunId};

@@ -1,20 +1,28 @@
+//! Masking of secrets in text that leaves the process: error messages, logs and reports.
+//!
+//! Masking is a heuristic over text, because a secret can arrive in the message of any library. Each rule adds spans
+//! of bytes to mask, and [`mask_secrets`] joins the spans of all rules.
+
 use std::borrow::Cow;
 use std::sync::RwLock;
 
-/// What stands for a secret.
+/// Text that replaces a secret.
 const MASK: &str = "***";
-/// Shorter texts are in ordinary words, which a mask would make unreadable.
+/// Minimum length of a remembered secret in bytes. Shorter texts occur in ordinary words, which masking would make
+/// unreadable.
 const SHORTEST: usize = 6;
 
-/// Secrets that are known as such, longest first. One for the process, since text leaves it in many places.
+/// Remembered secrets, longest first. There is one list for the process, because text leaves the process in many
+/// places.
 static KNOWN: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// Remembers a secret, so that [`mask_secrets`] masks it wherever it is: a password, a token, a secret key. One of fewer than six
-/// characters is not remembered.
+/// Remembers a secret, such as a password, a token or a secret key, so that [`mask_secrets`] masks it wherever it
+/// occurs. A secret of fewer than six bytes is not remembered.
 pub fn hide_secret(secret: &str) {
     if secret.len() < SHORTEST {
         return;
     }
+    // A panic of another thread leaves the list intact, so the poison flag is ignored.
     let mut known = KNOWN.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !known.iter().any(|s| s == secret) {
         known.push(secret.to_owned());
@@ -22,7 +30,8 @@ pub fn hide_secret(secret: &str) {
     }
 }
 
-/// Remembers the password of a URL (`http://user:password@proxy`), as it is written and decoded.
+/// Remembers the password of a URL (`http://user:password@proxy`), both as written and with its percent-encoding
+/// decoded.
 pub fn hide_password_of(url: &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let Some(password) = rest.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, p)| p) else {
@@ -32,14 +41,17 @@ pub fn hide_password_of(url: &str) {
     hide_secret(&percent_decoded(password));
 }
 
-/// The text with its secrets masked: users and passwords in URLs, signatures and tokens in their queries, `Authorization` and session
-/// tokens in headers, AWS keys, and what [`hide_secret`] was told.
+/// Masks the secrets in a text: users and passwords in URLs, signatures and tokens in queries, `Authorization`
+/// headers and session tokens, AWS keys, and the secrets that [`hide_secret`] remembers.
 ///
 /// ```
 /// use biscuit_core::mask_secrets;
 ///
 /// assert_eq!(mask_secrets("cannot reach http://me:pw@host:9000/x"), "cannot reach http://***@host:9000/x");
-/// assert_eq!(mask_secrets("https://b.s3.amazonaws.com/k?X-Amz-Signature=0a1b&x=1"), "https://b.s3.amazonaws.com/k?X-Amz-Signature=***&x=1");
+/// assert_eq!(
+///     mask_secrets("https://b.s3.amazonaws.com/k?X-Amz-Signature=0a1b&x=1"),
+///     "https://b.s3.amazonaws.com/k?X-Amz-Signature=***&x=1"
+/// );
 /// ```
 pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     let mut spans = Vec::new();
@@ -51,6 +63,8 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     if spans.is_empty() {
         return text.into();
     }
+    // The rules may find overlapping spans. In sorted order, a span that begins inside of the previous ones is not
+    // written again; it only moves the position up to which text is skipped.
     spans.sort_unstable();
     let (mut out, mut at) = (String::with_capacity(text.len()), 0);
     for (from, to) in spans {
@@ -64,8 +78,10 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// Byte ranges to mask, each as begin and end, in any order; they may overlap.
 type SecretSpans = Vec<(usize, usize)>;
 
+/// Finds the remembered secrets.
 fn known(text: &str, spans: &mut SecretSpans) {
     let known = KNOWN.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     for secret in known.iter() {
@@ -73,9 +89,10 @@ fn known(text: &str, spans: &mut SecretSpans) {
     }
 }
 
-/// Users and passwords between `://` and `@`.
+/// Finds users and passwords: the text between `://` and `@`.
 fn users(text: &str, spans: &mut SecretSpans) {
-    // Where the text that may be a URL ends, and its last `@`: for a URL in another one they are the same.
+    // End of the text that may be a URL, and the position of its last `@`. Both are computed once for a URL and
+    // reused for URLs inside of it, so that a text with many `://` takes linear time.
     let (mut end, mut last) = (0, None);
     for (at, mark) in text.match_indices("://") {
         let from = at + mark.len();
@@ -87,7 +104,9 @@ fn users(text: &str, spans: &mut SecretSpans) {
         let authority = &authority[..ends(authority, |c| matches!(c, '/' | '?' | '#' | '\\'))];
         let user = match (authority.rfind('@'), authority.split_once(':')) {
             (Some(at), _) => Some(from + at),
-            // A password that is not percent-encoded may have a `/`. A port has digits only.
+            // A password that is not percent-encoded may contain `/`, which ends the authority too early:
+            // `user:a/b@host`. A port consists of digits only, so text after the colon that is not a number is taken
+            // as the start of a password.
             (None, Some((host, port))) if !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit()) => last,
             _ => None,
         };
@@ -95,9 +114,11 @@ fn users(text: &str, spans: &mut SecretSpans) {
     }
 }
 
-/// Values of names that say that they are secret: `name=value` in queries, `name: value` and `"name":"value"` in headers and settings.
+/// Finds values whose names are secret: `name=value` in queries, `name: value` and `"name":"value"` in headers and
+/// settings, and `<name>value</name>` in XML.
 fn named(text: &str, spans: &mut SecretSpans) {
     let bytes = text.as_bytes();
+    // From each `=`, `:` or `>` the name is read backwards: first quotation marks and spaces, then the name itself.
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let before = |end: usize, is: &dyn Fn(u8) -> bool| end - bytes[..end].iter().rev().take_while(|b| is(**b)).count();
     let mut masked = 0;
@@ -110,7 +131,8 @@ fn named(text: &str, spans: &mut SecretSpans) {
         let name: String = text[begin..end].chars().filter(char::is_ascii_alphanumeric).collect();
         let name = name.to_ascii_lowercase();
         let after = |these: &[u8]| begin > 0 && these.contains(&bytes[begin - 1]);
-        // A column may be called `password`: with a colon after it only a name in quotes is a setting.
+        // A column may have the name `password`. If a colon follows it, it is a setting only if the name is in
+        // quotes.
         let assigned = mark == "=" || text[end..at].contains(['"', '\'']);
         let secret = match mark {
             ">" => after(b"<") && is_setting(&name),
@@ -121,16 +143,17 @@ fn named(text: &str, spans: &mut SecretSpans) {
         if !secret {
             continue;
         }
-        // What stands between a name and its value, also as `Debug` writes it.
+        // Characters between a name and its value, including those that `Debug` writes (`Some("…")`).
         let value = text[at + 1..].trim_start_matches([' ', '"', '\'', '\\']);
         let value = value.strip_prefix("Some(").unwrap_or(value).trim_start_matches(['"', '\\']);
         let whole_line = name.ends_with("authorization");
+        // The value of an `Authorization` header contains spaces and commas, and is masked up to the end of its line.
         let length = ends(value, |c| match c {
             '"' | '\'' | '\\' | '\n' | '<' | '`' | ')' | '}' => true,
             '&' | '#' | ',' | ';' | ' ' | '\t' | '\r' => !whole_line,
             _ => false,
         });
-        // What a name stands for in a report is no secret.
+        // In a report, a secret name may have an object or a list as its value, which is not a secret.
         if length > 0 && &value[..length] != "None" && !value.starts_with(['{', '[']) {
             let from = text.len() - value.len();
             masked = from + length;
@@ -139,7 +162,8 @@ fn named(text: &str, spans: &mut SecretSpans) {
     }
 }
 
-/// Names of headers and settings, letters and digits of them, whose values are secret wherever they are.
+/// Returns whether the values of a header or setting are secret in every context. `name` has only lower-case letters
+/// and digits.
 fn is_setting(name: &str) -> bool {
     [
         "authorization",
@@ -159,14 +183,14 @@ fn is_setting(name: &str) -> bool {
     .any(|secret| name.ends_with(secret))
 }
 
-/// Names of parameters of a URL whose values are secret.
+/// Returns whether the values of a URL parameter are secret. These names are ordinary words outside of a query.
 fn is_parameter(name: &str) -> bool {
     let parts =
         ["token", "secret", "passw", "pwd", "signature", "credential", "auth", "apikey", "accesskey", "sharedkey"];
     parts.iter().any(|part| name.contains(part)) || matches!(name, "sig" | "sas" | "key" | "pass" | "code")
 }
 
-/// What follows `Bearer` and `Basic`, and the parts of a signature of AWS.
+/// Finds credentials after `Bearer` and `Basic`, and the parts of an AWS signature of version 4.
 fn schemes(text: &str, spans: &mut SecretSpans) {
     for scheme in ["Bearer ", "bearer ", "Basic ", "AWS4-HMAC-SHA256 "] {
         let mut masked = 0;
@@ -177,7 +201,7 @@ fn schemes(text: &str, spans: &mut SecretSpans) {
             }
             let one_line = scheme.starts_with("AWS4");
             let length = ends(&text[from..], |c| "\"'\\\n<`)}".contains(c) || (!one_line && c.is_whitespace()));
-            // Shorter ones are words of a sentence.
+            // A shorter text is a word of a sentence, as in `Basic use`.
             if length >= 8 {
                 masked = from + length;
                 spans.push((from, masked));
@@ -186,7 +210,8 @@ fn schemes(text: &str, spans: &mut SecretSpans) {
     }
 }
 
-/// Access key ids of AWS: four capitals that say of what kind they are, and sixteen more.
+/// Finds access key ids of AWS: four capitals that name the kind of key, and sixteen more characters. The kind stays
+/// readable.
 fn access_keys(text: &str, spans: &mut SecretSpans) {
     for kind in ["AKIA", "ASIA"] {
         for (at, _) in text.match_indices(kind) {
@@ -199,6 +224,7 @@ fn access_keys(text: &str, spans: &mut SecretSpans) {
     }
 }
 
+/// Returns the position of the first character that satisfies `stop`, or the length of the text.
 fn ends(text: &str, stop: impl Fn(char) -> bool) -> usize {
     text.find(stop).unwrap_or(text.len())
 }
@@ -223,7 +249,7 @@ mod tests {
     const SECRET: &str = "S3CRETpw";
 
     #[test]
-    fn secrets_in_all_their_forms_are_masked() {
+    fn secrets_of_all_forms_are_masked() {
         let forms = [
             "http://user:S3CRETpw@127.0.0.1:9",
             "s3://S3CRETpw@bucket/key",
@@ -255,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_text_stays_as_it_is() {
+    fn ordinary_text_is_not_masked() {
         for text in [
             "cannot read `s3://bucket/day=2024-01-01/a@b.parquet`",
             "http://127.0.0.1:9000/bucket/a@b",
@@ -274,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_known_is_masked_wherever_it_is() {
+    fn remembered_secret_is_masked_everywhere() {
         hide_password_of("http://proxy-user:kn%40wnSecret@proxy:3128");
         hide_secret("short");
         assert_eq!(mask_secrets("password: Some(\"kn@wnSecret\"), kn%40wnSecret!"), "password: Some(\"***\"), ***!");

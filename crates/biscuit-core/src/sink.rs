@@ -2,17 +2,19 @@ use std::fmt;
 
 use crate::{Result, Run};
 
-/// Names one effect of one run: the same for every attempt, so that a sink can tell a retry from something new.
+/// Name of one effect of a scheduled run. It is the same for each attempt, so that a sink can distinguish a retry
+/// from a new write. [`Run::commit_id`] builds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitId(String);
 
 impl CommitId {
-    /// A commit id from any text that is the same for every attempt.
+    /// Creates a commit id from a text. The text must be the same for each attempt of a run, and different for each
+    /// run.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -24,37 +26,41 @@ impl fmt::Display for CommitId {
     }
 }
 
-/// What a write did.
+/// Effect of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SinkOutcome {
     /// The write made a change.
     Changed,
-    /// The commit id had been written before, or nothing differed: nothing was done.
+    /// The write changed nothing: the sink already has a write with this commit id, or its content is already equal.
     AlreadyDone,
 }
 
-/// Proof of a write.
+/// Result of a successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteReceipt {
-    /// The commit this is the receipt of.
+    /// Commit id of the write.
     pub commit: CommitId,
-    /// Whether this very call changed anything.
+    /// Effect of this call. A retry of a write that succeeded before is [`SinkOutcome::AlreadyDone`].
     pub outcome: SinkOutcome,
-    /// Rows the sink holds of this commit.
+    /// Number of rows that the sink has from this commit. A retry reports the same number as the first write.
     pub rows: u64,
-    /// Where it is, in the sink's own terms: a version, a URL.
+    /// Location of the written rows in terms of the sink, such as a version of a table or a URL.
     pub place: String,
 }
 
-/// Where a job's output goes.
+/// Output of a job.
 ///
-/// `write` is idempotent for the commit id: a second call with the same id and the same value changes nothing and
-/// returns a receipt for the same rows. It returns only when the rows are durable, and a failed write leaves nothing
-/// that a reader could see.
+/// `write` is idempotent by commit id: a second call with the same id and the same value changes nothing and returns
+/// a receipt for the same rows. `write` returns after the rows are durable. A failed write leaves nothing that a
+/// reader can see.
 #[async_trait::async_trait]
 pub trait Sink<T>: Send + Sync {
-    /// Writes `value` under `commit`.
+    /// Writes `value` under the id `commit`.
+    ///
+    /// # Errors
+    /// The error of the sink. A failed write leaves nothing visible, and can be repeated with the same id.
     async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<WriteReceipt>;
 }
 
+// Compile-time check that the trait is object-safe: jobs hold their sinks as `Arc<dyn Sink<T>>`.
 const _: fn(&dyn Sink<()>) = |_| {};

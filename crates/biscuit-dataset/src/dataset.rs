@@ -1,3 +1,5 @@
+//! A dataset: a folder of Parquet files and its journal, as the start of reads and writes.
+
 use biscuit_core::{Error, Result};
 use biscuit_journal::{Journal, JournalOptions, ObservedTable, store_error};
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -7,10 +9,10 @@ use object_store::ObjectStore;
 use crate::encryption::file_encryption::FileEncryption;
 use crate::{Location, TableVersion};
 
-/// How often a version is read whose files are replaced meanwhile.
+/// Maximum number of attempts to read a version whose files are replaced during the read.
 const READS: usize = 8;
 
-/// A table: a folder of Parquet files under Hive paths, and its journal.
+/// A table: a folder of Parquet files under Hive paths, with its journal.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     location: Location,
@@ -19,72 +21,72 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// The table at a location, with its state root in the default place.
+    /// Creates the table at `location`, with its state root in the default place.
     pub fn new(location: Location, options: JournalOptions) -> Self {
         let journal = Journal::new(location.storage().clone(), location.path().clone(), options);
         Self { location, journal, encryption: None }
     }
 
-    /// The same table with its state root at another place of the same store.
+    /// Sets the state root to another folder of the same store.
     ///
     /// # Errors
-    /// `StateRootElsewhere` for another store: files could not be moved in one step. `StateRootInTable` if either is
-    /// inside the other.
+    /// `StateRootElsewhere` for another store, because files could not be published in one step. `StateRootInTable`
+    /// if one of the folders contains the other.
     pub fn with_state_root(mut self, root: &Location) -> Result<Self> {
         let (table, state) = (self.location.path(), root.path());
         if !self.location.same_store(root) {
             return Err(Error::usage(
                 "StateRootElsewhere",
-                format!("`{root}` is not in the same store as `{}`", self.location),
+                format!("the state root `{root}` must be in the same store as the table `{}`", self.location),
             ));
         }
         if table.prefix_matches(state) || state.prefix_matches(table) {
             return Err(Error::usage(
                 "StateRootInTable",
-                format!("`{root}` and `{}` are inside one another", self.location),
+                format!("the state root `{root}` and the table `{}` must not contain each other", self.location),
             ));
         }
         self.journal = self.journal.with_state_root(state.clone());
         Ok(self)
     }
 
-    /// The same table with the state root that its pointer names, if it has one.
+    /// Uses the state root that the pointer of the table names, if there is one.
     pub async fn follow_pointer(mut self) -> Result<Self> {
         self.journal = self.journal.follow_pointer().await?;
         Ok(self)
     }
 
-    /// The same table with another journal, as tests need it.
+    /// Sets the journal, for tests.
     pub fn with_journal(mut self, journal: Journal) -> Self {
         self.journal = journal;
         self
     }
 
-    /// The same table with keys for files that are encrypted in Parquet's own way, and the columns that are encrypted in new ones.
+    /// Sets the keys for files with Parquet modular encryption, and the columns that are encrypted in new files.
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
         self
     }
 
-    /// The keys of its encrypted files.
+    /// Returns the keys for encrypted files.
     pub fn encryption(&self) -> Option<&FileEncryption> {
         self.encryption.as_ref()
     }
 
-    /// Where it is.
+    /// Returns the location of the table.
     pub fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Its journal.
+    /// Returns the journal.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Whether there is something at its place: a version, or an object in its folder.
+    /// Returns whether the table exists: it has a version, or its folder contains an object.
     ///
     /// # Errors
-    /// Those of [`Journal::head`] and of the store.
+    /// The errors of [`Journal::head`] and of the store.
     pub async fn is_there(&self) -> Result<bool> {
         if self.journal.head().await?.version > 0 {
             return Ok(true);
@@ -94,15 +96,15 @@ impl Dataset {
         Ok(objects.try_next().await.map_err(|e| store_error("list", folder, e))?.is_some())
     }
 
-    /// What a change starts from; finishes a version that a run left unfinished.
+    /// Observes the newest version for a change. First finishes a version that a dead run left unfinished.
     ///
     /// # Errors
-    /// Those of [`Journal::observe`], `NotHivePath`, `MixedPartitioning`.
+    /// The errors of [`Journal::observe`]; `NotHivePath`; `MixedPartitioning`.
     pub async fn observe(&self) -> Result<TableVersion> {
         self.snapshot(self.journal.observe().await?)
     }
 
-    /// What a reader starts from; nothing is written.
+    /// Observes the newest version for a read. Writes nothing.
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
@@ -110,11 +112,12 @@ impl Dataset {
         self.snapshot(self.journal.view().await?)
     }
 
-    /// Reads the newest version: `read` has read all that it wants when it ends. If a newer version has replaced files meanwhile, it is called
-    /// again with that one, so that what it answers is of one version.
+    /// Runs `read` on the newest version. If another run replaces files of the version during the read, `read` is
+    /// called again with the newer version, so that its result is from one version.
     ///
     /// # Errors
-    /// As [`view`](Self::view) and those of `read`; `Conflict` where other runs replace files faster than they are read.
+    /// As [`view`](Self::view); the errors of `read`; `Conflict` if other runs replace files faster than they are
+    /// read.
     pub async fn read<T, R>(&self, read: impl Fn(TableVersion) -> R) -> Result<T>
     where
         R: Future<Output = Result<T>>,
@@ -130,11 +133,13 @@ impl Dataset {
                 return Err(e);
             }
         }
-        let message = format!("other runs keep replacing files of `{}` while they are read; run again", self.location);
+        let message =
+            format!("other runs replaced files of `{}` during each attempt to read them; run again", self.location);
         Err(Error::conflict("Conflict", message))
     }
 
-    /// The newest rows as a DataFrame. If a newer version replaces files before they are opened, that one is loaded.
+    /// Loads the newest rows as a DataFrame. If another run replaces files before they are opened, the newer version
+    /// is loaded.
     ///
     /// # Errors
     /// As [`view`](Self::view) and [`TableVersion::load`].

@@ -1,3 +1,6 @@
+//! Converts errors of Parquet, Arrow and DataFusion to `biscuit_core::Error`, with messages that contain no values of
+//! rows.
+
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -7,8 +10,11 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
 
-/// What a failure of the Parquet library means: a store's error stays one, anything else is a file that is damaged. The library's own
-/// words may quote what is in the file; they are the cause, and not in the message.
+/// Converts an error of the Parquet library.
+///
+/// An error of the store or of Biscuit inside of it is returned as such; everything else means that the file is
+/// damaged. The text of the library may quote the content of the file, so it is kept as the cause and is not part of
+/// the message.
 pub fn parquet_error(place: &str, e: ParquetError) -> Error {
     match e {
         ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
@@ -26,22 +32,24 @@ pub fn parquet_error(place: &str, e: ParquetError) -> Error {
 fn unreadable(place: &str, e: ParquetError) -> Error {
     let what = match &e {
         ParquetError::EOF(_) | ParquetError::NeedMoreData(_) | ParquetError::NeedMoreDataRange(_) => {
-            "it ends too early, or its lengths are wrong"
+            "it is truncated, or its lengths are wrong"
         }
         ParquetError::NYI(_) => "it uses a part of the format that is not supported",
-        ParquetError::ArrowError(_) => "its columns are not of the types that it declares",
-        // A panic says nothing of the file.
+        ParquetError::ArrowError(_) => "its columns do not have the types that it declares",
+        // The text of a panic does not describe the file.
         ParquetError::External(inner) if inner.is::<CaughtPanic>() => "it is damaged",
-        _ => "it is damaged, or not Parquet",
+        _ => "it is damaged, or it is not a Parquet file",
     };
     Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {what}"))
         .in_file(place)
         .with_source(e)
 }
 
-/// What an error of arrow or DataFusion means while rows of `place` were worked on: an error of ours or of a store in it
-/// stays one. Messages of the engine quote values of rows, so that the message here says what kind of error it is and no more; the
-/// engine's own is the [quoting source](Error::quoting_source).
+/// Converts an error of Arrow or DataFusion that happened while rows of `place` were processed.
+///
+/// An error of Biscuit or of a store inside of it is returned as such. Messages of the engine may quote values of
+/// rows. Therefore the message here only names the kind of the error, and the error of the engine is the [quoting
+/// source](Error::quoting_source).
 pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
     use DataFusionError as D;
     match e.into() {
@@ -62,7 +70,7 @@ pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
             Err(inner) => bad_rows(place, D::External(inner)),
         },
         D::Context(_, inner) | D::Diagnostic(_, inner) => engine_error(place, *inner),
-        // What several parts of a plan have waited for.
+        // The same error, seen by several partitions of a plan that waited for one result.
         D::Shared(inner) => match Arc::try_unwrap(inner) {
             Ok(e) => engine_error(place, e),
             Err(shared) => match own(&shared) {
@@ -71,17 +79,20 @@ pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
             },
         },
         e @ D::ResourcesExhausted(_) => {
-            Error::usage("MemoryExhausted", format!("the memory budget does not suffice for {place}")).with_source(e)
+            Error::usage("MemoryExhausted", format!("the memory limit is too low for {place}; raise the limit"))
+                .with_source(e)
         }
         D::IoError(e) => {
-            let message = format!("a temporary file for {place} cannot be written or read");
+            let message = format!(
+                "a temporary file for {place} cannot be written or read; check the space and permissions of the temporary folder"
+            );
             Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
         }
         e => bad_rows(place, e),
     }
 }
 
-/// An error of the family in one of the engine's.
+/// Finds an error of Biscuit in the chain of causes.
 fn own(e: &DataFusionError) -> Option<&Error> {
     let mut at: Option<&(dyn StdError + 'static)> = Some(e);
     while let Some(e) = at {
@@ -95,29 +106,29 @@ fn own(e: &DataFusionError) -> Option<&Error> {
 
 fn bad_rows(place: &str, e: DataFusionError) -> Error {
     let rows = if place.starts_with("the rows") { "" } else { "the rows of " };
-    let message = format!("{rows}{place} cannot be worked on: {}", kind(&e));
+    let message = format!("cannot process {rows}{place}: {}", kind(&e));
     Error::data("UnreadableRows", message).with_source(e)
 }
 
-/// The kind of an error of the engine, in words that quote nothing.
+/// Returns a description of the kind of an error, which quotes nothing.
 fn kind(e: &DataFusionError) -> &'static str {
     use DataFusionError as D;
     match e {
         D::ArrowError(e, _) => match e.as_ref() {
-            ArrowError::CastError(_) => "a value cannot be converted to the type that is asked for",
-            ArrowError::ParseError(_) => "a text cannot be read as the type that is asked for",
+            ArrowError::CastError(_) => "a value cannot be converted to the type that was asked for",
+            ArrowError::ParseError(_) => "a text cannot be converted to the type that was asked for",
             ArrowError::DivideByZero => "a division by zero",
             ArrowError::ArithmeticOverflow(_) => "the result of a calculation does not fit its type",
             ArrowError::OffsetOverflowError(_) => "texts or lists are too long for their column",
-            ArrowError::MemoryError(_) => "a buffer cannot be made",
-            ArrowError::InvalidArgumentError(_) => "a function does not take its argument",
-            ArrowError::SchemaError(_) => "columns are not of their types",
-            _ => "a function fails for a value",
+            ArrowError::MemoryError(_) => "a buffer cannot be allocated",
+            ArrowError::InvalidArgumentError(_) => "a function does not accept its argument",
+            ArrowError::SchemaError(_) => "columns do not have the expected types",
+            _ => "a function failed for a value",
         },
         D::NotImplemented(_) => "a function or type is not supported",
-        D::Plan(_) | D::SchemaError(..) => "columns are not of their types",
+        D::Plan(_) | D::SchemaError(..) => "columns do not have the expected types",
         D::Shared(e) => kind(e),
-        _ => "a function fails for a value",
+        _ => "a function failed for a value",
     }
 }
 
@@ -126,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_engine_quotes_is_in_no_message() {
+    fn quotes_of_the_engine_are_not_in_messages() {
         let canary = "SECRET-VALUE-123";
         let said = || format!("cannot cast '{canary}'");
         let arrow = |e: fn(String) -> ArrowError| DataFusionError::from(e(said()));

@@ -1,3 +1,5 @@
+//! Aligns rows with a schema, and splits rows by partition.
+
 use std::collections::HashMap;
 
 use biscuit_core::{Error, Result};
@@ -11,7 +13,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use crate::paths::hive;
 use crate::paths::spelling::FolderSpelling;
 
-/// A cast that loses nothing silently: a value that does not fit is an error.
+/// Casts an array. A value that does not fit is an error, never a silent null.
 fn strict(array: &ArrayRef, to: &DataType, column: &str, place: &str) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(array.clone());
@@ -23,16 +25,17 @@ fn strict(array: &ArrayRef, to: &DataType, column: &str, place: &str) -> Result<
     })
 }
 
-/// The same columns in the target's types, matched by name; columns that the rows do not have become null, columns that
-/// the target does not have are left out.
+/// Converts rows to the columns and types of `target`, matched by name. Missing columns become null; columns that
+/// `target` does not have are left out. `place` names the rows in messages.
 ///
 /// # Errors
-/// `WrongType` where a value does not fit. `place` is what messages call the rows.
+/// `WrongType` if a value does not fit.
 pub fn conform(batch: &RecordBatch, target: &SchemaRef, place: &str) -> Result<RecordBatch> {
     align(batch, &[], target, place)
 }
 
-/// As [`conform`], with columns whose value is the same in every row, as the path of a file gives them.
+/// Converts rows like [`conform`]. `constants` are columns with the same value in every row, such as the partition
+/// columns of a path.
 pub fn align(
     batch: &RecordBatch,
     constants: &[(String, Option<String>)],
@@ -50,7 +53,7 @@ pub fn align(
                 let one = strict(&one, f.data_type(), f.name(), place)?;
                 let zeros = UInt32Array::from(vec![0; rows]);
                 datafusion::arrow::compute::take(&one, &zeros, None)
-                    .map_err(|e| Error::internal("a constant column could not be made").with_source(e))
+                    .map_err(|e| Error::internal("a constant column could not be built").with_source(e))
             }
             _ => Ok(new_null_array(f.data_type(), rows)),
         }
@@ -61,15 +64,16 @@ pub fn align(
     ));
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(nullable, columns, &options)
-        .map_err(|e| Error::internal(format!("rows of {place} could not be put together")).with_source(e))
+        .map_err(|e| Error::internal(format!("the columns of {place} do not make a batch")).with_source(e))
 }
 
-/// Splits rows by the Hive folder they belong in, each part without the partition columns; folders come in the order of
-/// their first row, rows keep theirs.
+/// Splits rows by their Hive folder. Each part has the rows in their order, without the partition columns. The
+/// folders are in the order of their first row.
 ///
 /// # Errors
-/// `MissingColumn`, `PartitionColumns`, `PartitionType` for types that make no folder, `PartitionValue` for texts that have none
-/// or one with too long a name, `PartitionSpelling` for a text that is the same number as another one of the table.
+/// `MissingColumn`; `PartitionColumns`; `PartitionType` for a type that cannot be in a path; `PartitionValue` for a
+/// text that cannot be in a path or makes a name that is too long; `PartitionSpelling` for a text that is the same
+/// number as another folder of the table.
 pub fn partition_folders(
     batch: &RecordBatch,
     partition_by: &[String],
@@ -118,7 +122,7 @@ pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> 
         );
     if !folder {
         let message = format!(
-            "partition column `{name}` is {t}; text, whole numbers, decimals, booleans, dates and timestamps make folders"
+            "partition column `{name}` has type {t}; use text, integers, decimals, booleans, dates or timestamps"
         );
         return Err(Error::usage("PartitionType", message));
     }

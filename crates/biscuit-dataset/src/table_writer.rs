@@ -1,3 +1,5 @@
+//! Partitioned writes in bounded memory.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,28 +12,30 @@ use crate::files::writer::{FileWriter, ParquetOptions};
 use crate::paths::spelling::FolderSpelling;
 use crate::rows::partition_folders;
 
-/// How many files a write makes.
+/// Number or size of the files of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSizing {
-    /// So many files in every partition, filled evenly; fewer where there are fewer rows.
+    /// Number of files in every partition, filled evenly. There are fewer files if there are fewer rows.
     Files(usize),
-    /// Files of about so many bytes.
+    /// Target size of a file, in bytes.
     TargetSize(u64),
 }
 
-/// Choices of a write that have a default.
+/// Options of a write.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// Columns that make folders. Default: none.
+    /// Partition columns. Default: none.
     pub partition_by: Vec<String>,
-    /// How many files. Default: files of about 256 MiB.
+    /// Number or size of the files. Default: files of about 256 MiB.
     pub sizing: FileSizing,
-    /// Bytes of memory that row groups in progress may take together. Default: 256 MiB.
+    /// Maximum memory of all unfinished row groups together, in bytes. Beyond it, the largest row group ends early.
+    /// Default: 256 MiB.
     pub memory: usize,
-    /// Files that are open at once; more partitions make more, smaller files. Default: 128.
+    /// Maximum number of open files. Beyond it, the largest file is finished, so that many partitions make more and
+    /// smaller files. Default: 128.
     pub open_files: usize,
-    /// How Parquet is written.
+    /// Options of the Parquet files.
     pub parquet: ParquetOptions,
 }
 
@@ -48,33 +52,33 @@ impl Default for WriteOptions {
 }
 
 impl WriteOptions {
-    /// The same options with these partition columns.
+    /// Sets the partition columns.
     pub fn with_partition_by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.partition_by = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same options with another sizing.
+    /// Sets the number or size of the files. Default: files of about 256 MiB.
     pub fn with_sizing(mut self, sizing: FileSizing) -> Self {
         self.sizing = sizing;
         self
     }
 
-    /// The same options with other Parquet options.
+    /// Sets the options of the Parquet files.
     pub fn with_parquet(mut self, parquet: ParquetOptions) -> Self {
         self.parquet = parquet;
         self
     }
 
-    /// The same options with another memory budget, in bytes.
+    /// Sets the maximum memory of all unfinished row groups together, in bytes. Default: 256 MiB.
     pub fn with_memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
     }
 }
 
-/// Writes rows into the staging of a change, a file or more for each partition, in bounded memory. It is apart from the change itself, so
-/// that several can be at work at a time.
+/// Writes rows to staged files, one or more for each partition, in bounded memory. It does not borrow the table
+/// commit, so that several writers can work for one commit.
 #[derive(Debug)]
 pub struct PartitionedWriter {
     stager: FileStager,
@@ -90,7 +94,7 @@ pub struct PartitionedWriter {
 }
 
 impl PartitionedWriter {
-    /// A writer into the staging of a change of this journal's table.
+    /// Creates a writer that stages files for the table of `journal`.
     pub fn new(journal: &Journal, stager: FileStager, options: &WriteOptions) -> Self {
         Self {
             stager,
@@ -106,22 +110,23 @@ impl PartitionedWriter {
         }
     }
 
-    /// The same writer, whose folders are spelled as those of the table.
+    /// Sets the spelling of folders to that of the table.
     pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
         self.spelling = spelling;
         self
     }
 
-    /// The same writer, which leaves out rows that are in other folders than these.
+    /// Restricts the writer to these folders. Rows of other folders are dropped.
     pub fn only(mut self, folders: BTreeSet<String>) -> Self {
         self.only = Some(folders);
         self
     }
 
-    /// Writes rows; all batches have the same schema. Answers with the folders that they are in.
+    /// Writes rows, and returns their folders. All batches must have the same schema.
     ///
     /// # Errors
-    /// Those of [`partition_folders`] and of the store; `EncryptedColumn` for a partition column that is to be encrypted.
+    /// The errors of [`partition_folders`] and of the store; `EncryptedColumn` for a partition column that the
+    /// options encrypt.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
         let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &self.options.partition_by, &self.spelling)? {
@@ -137,7 +142,8 @@ impl PartitionedWriter {
                     for i in 0..n {
                         let (from, to) = (total * i / n, total * (i + 1) / n);
                         if to > from {
-                            // Each batch begins with another file, so that short batches do not fill one file alone.
+                            // Each batch begins with another file, so that batches with few rows are spread over all
+                            // files.
                             let slot = (i + self.turn) % n;
                             self.append(folder.clone(), slot, &rows.slice(from, to - from)).await?;
                         }
@@ -154,14 +160,15 @@ impl PartitionedWriter {
         if !self.open.contains_key(&key) {
             if self.open.len() >= self.options.open_files {
                 let largest = self.open.iter().max_by_key(|(_, w)| w.estimated_size()).map(|(k, _)| k.clone());
-                self.close(&largest.expect("as many files as may be are open")).await?;
+                self.close(&largest.expect("the maximum number of open files is at least 1")).await?;
             }
             let folder = match (self.parent.as_str(), key.0.as_str()) {
                 ("", folder) | (folder, "") => folder.to_owned(),
                 (parent, folder) => format!("{parent}/{folder}"),
             };
+            // Checked for each file, since the encryption of the options may cover a column that is in the path.
             if let Some(encryption) = &self.options.parquet.encryption {
-                encryption.check_clear("one that makes folders", &self.options.partition_by)?;
+                encryption.check_clear("a partition column", &self.options.partition_by)?;
             }
             let stage = self.stager.writer(&folder, "parquet");
             self.open.insert(key.clone(), FileWriter::like(stage, rows, &self.options.parquet).await?);
@@ -172,6 +179,8 @@ impl PartitionedWriter {
         if full {
             self.close(&key).await?;
         }
+        // The options limit the memory of all unfinished row groups together. Ending the largest one first gives the
+        // fewest small row groups. The two breaks prevent an endless loop if a flush does not release memory.
         while self.open.values().map(FileWriter::memory).sum::<usize>() > self.options.memory {
             let largest = self.open.values_mut().max_by_key(|w| w.memory()).expect("one of them takes memory");
             if largest.memory() == 0 {
@@ -193,10 +202,10 @@ impl PartitionedWriter {
         Ok(())
     }
 
-    /// Ends all files; answers with the rows and the files, which the change is to publish.
+    /// Finishes all files. Returns the number of rows, and the staged files, which the caller has to publish.
     ///
     /// # Errors
-    /// Those of the store, and `UnreadableParquet` for a file that is not what was written.
+    /// The errors of the store, and `UnreadableParquet` for a file that differs from what was written.
     pub async fn finish(mut self) -> Result<(u64, Vec<StagedFile>)> {
         let open: Vec<_> = self.open.keys().cloned().collect();
         for key in open {
@@ -206,7 +215,8 @@ impl PartitionedWriter {
     }
 }
 
-/// Writes rows into a change of a table, a file or more for each partition, in bounded memory.
+/// Writes rows to staged files and publishes them with a table commit. One or more files for each partition, in
+/// bounded memory.
 #[derive(Debug)]
 pub struct TableWriter<'a, 'b> {
     replace: &'a mut TableCommit<'b>,
@@ -214,33 +224,33 @@ pub struct TableWriter<'a, 'b> {
 }
 
 impl<'a, 'b> TableWriter<'a, 'b> {
-    /// A writer into the staging of `replace`, which gets the files to publish.
+    /// Creates a writer for `replace`, which publishes the files when the writer finishes.
     pub fn new(journal: &'a Journal, replace: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
         let rows = PartitionedWriter::new(journal, replace.stager(), options);
         Self { replace, rows }
     }
 
-    /// The same writer, whose folders are spelled as those of the table.
+    /// Sets the spelling of folders to that of the table.
     pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
         self.rows = self.rows.with_spelling(spelling);
         self
     }
 
-    /// The same writer, all of whose files are in this folder, relative to the table.
+    /// Puts all files below `folder`, relative to the table.
     pub fn in_folder(mut self, folder: &str) -> Self {
         folder.clone_into(&mut self.rows.parent);
         self
     }
 
-    /// Writes rows; all batches have the same schema. Answers with the folders that they are in.
+    /// Writes rows, and returns their folders. All batches must have the same schema.
     ///
     /// # Errors
-    /// Those of [`partition_folders`] and of the store.
+    /// The errors of [`partition_folders`] and of the store.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
         self.rows.write(batch).await
     }
 
-    /// Ends all files; answers with the rows and the files written.
+    /// Finishes all files, and returns the number of rows and of files.
     ///
     /// # Errors
     /// As [`PartitionedWriter::finish`].

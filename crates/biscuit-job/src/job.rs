@@ -1,3 +1,6 @@
+//! A job and its runs: the options of a run, the stores that a job uses, and the loop over the outputs. `work.rs`
+//! runs one output.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,56 +17,59 @@ use crate::shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::OutputWork;
 
-/// Whether a run changes anything.
+/// How far a run goes: it commits, or only plans or reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DryRun {
-    /// It does.
+    /// Reads the input and commits the output.
     #[default]
     No,
-    /// It says what it would do. Rows are not read, so that nothing is known of them.
+    /// Reports the plan. Rows are not read, so errors in their values are not found.
     Plan,
-    /// It reads the rows as well, and says what it would write.
+    /// Reads the rows as well and reports what the run would write. Nothing is written.
     Read,
 }
 
-/// How a run goes.
+/// Options of one run of a job.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RunOptions {
-    /// What is read of sources with a bookmark. Default: what is new.
+    /// Which objects are read from sources with a bookmark. Default: objects that the bookmark does not contain.
     pub mode: ReadMode,
-    /// Partitions that are built anew, by their folders: `day=2024-02-29`. Default: none, and new input is read.
+    /// Partitions to rebuild, by their folders, such as `day=2024-02-29`. Default: none, and the run reads new input.
     pub rebuild: Vec<String>,
-    /// Whether nothing is changed, and the plan is told. Merges read their records in any case.
+    /// Whether the run changes anything. A dry run of the modes `merge` and `snapshot` always reads its records.
     pub dry_run: DryRun,
-    /// The output that runs; all of them, if it is not given.
+    /// Name of the only output to run. Default: all outputs.
     pub output: Option<String>,
-    /// Of snapshot: the instant for which the run is scheduled, which the current period holds, the same for each attempt: as `2024-03-01`
-    /// in the output's time zone, or with an offset. Default: when the run started.
+    /// Instant for which the run is scheduled, for outputs of the mode `snapshot`: the current period is the one that
+    /// contains this instant. Every attempt of a run passes the same instant: a time in the zone of the output, such
+    /// as `2024-03-01`, or a time with an offset. Default: the start of the run.
     pub as_of: Option<String>,
 }
 
 impl RunOptions {
-    /// The same options with another mode.
+    /// Sets which objects are read from sources with a bookmark. Default: [`ReadMode::Advance`], the new objects.
     pub fn with_mode(mut self, mode: ReadMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The same options, for building these partitions anew.
+    /// Rebuilds these partitions, by their folders such as `day=2024-02-29`, from the input that their rows came
+    /// from. New input is not read. Only the modes `append` and `replace-partitions` can rebuild.
     pub fn with_rebuild<S: Into<String>>(mut self, partitions: impl IntoIterator<Item = S>) -> Self {
         self.rebuild = partitions.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same options, for a run that is scheduled for this instant.
+    /// Sets the instant for which the run is scheduled. It decides the current period of outputs of the mode
+    /// `snapshot`. Default: the start of the run.
     pub fn with_as_of(mut self, instant: impl Into<String>) -> Self {
         self.as_of = Some(instant.into());
         self
     }
 
-    /// The same options; nothing is changed.
+    /// Sets whether the run only plans, only reads, or commits. Default: [`DryRun::No`].
     pub fn with_dry_run(mut self, dry_run: DryRun) -> Self {
         self.dry_run = dry_run;
         self
@@ -74,7 +80,7 @@ impl RunOptions {
     }
 }
 
-/// A job that can run: what its file says, and how stores are reached.
+/// A job that can run: a [`JobSpec`] and the way in which stores and keys are opened.
 #[derive(Debug, Clone)]
 pub struct DeclarativeJob {
     pub(crate) spec: JobSpec,
@@ -87,7 +93,8 @@ pub struct DeclarativeJob {
 }
 
 impl DeclarativeJob {
-    /// A job, whose stores are reached by their URLs, and whose files are in the current folder.
+    /// Creates a job that opens stores by their URLs and reads contracts and key files relative to the current
+    /// folder.
     pub fn new(spec: JobSpec) -> Self {
         let opener: Arc<dyn OpenLocation> = Arc::new(OpenByUrl);
         Self {
@@ -101,54 +108,57 @@ impl DeclarativeJob {
         }
     }
 
-    /// The same job, its stores reached in another way.
+    /// Opens the stores of tables and input with `opener`. Call [`with_places`](Self::with_places) after it, since
+    /// this resets how input is listed.
     pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
         self.places = Arc::new(OpenByLocation(opener.clone()));
         self.opener = opener;
         self
     }
 
-    /// The same job, its input listed in another way.
+    /// Lists input with `places`, for example to skip objects in archive storage classes. Default:
+    /// [`OpenByLocation`].
     pub fn with_places(mut self, places: Arc<dyn OpenSource>) -> Self {
         self.places = places;
         self
     }
 
-    /// The same job; the files of its contracts are relative to this folder.
+    /// Resolves the paths of contract files and key files relative to `folder`. Default: the current folder.
     pub fn in_folder(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.folder);
         self
     }
 
-    /// The same job; its commits can be stopped by this.
+    /// Lets `interrupt` stop the run before each of its commits.
     pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
         self
     }
 
-    /// The same job; what its policy on personal data names is opened in another way.
+    /// Opens the keys and the token store of `[pii]` with `means`. Default: [`LocalPiiResolver`].
     pub fn with_means(mut self, means: Arc<dyn PiiResolver>) -> Self {
         self.means = means;
         self
     }
 
-    /// The same job on so many cores.
+    /// Number of threads that read and write, at least 1. Default: the number of cores.
     pub fn with_parallelism(mut self, cores: usize) -> Self {
         self.parallelism = cores.max(1);
         self
     }
 
-    /// What its file says.
+    /// Returns the parsed job file.
     pub fn spec(&self) -> &JobSpec {
         &self.spec
     }
 
-    /// Runs the outputs one after the other, each with a commit of its own: what an output has read is remembered in that commit. An error
-    /// leaves the outputs before it as they are, and the next run goes on from there.
+    /// Runs the outputs one after the other. Each output has one commit, which also stores the bookmarks of its
+    /// input. After an error, the outputs that were committed before remain, and the next run continues with the
+    /// rest.
     ///
     /// # Errors
-    /// Those of the job's file and contracts, of the rows (with file, row and column), of a merge, of a bookmark, `Conflict` if another run
-    /// was first, and those of the stores. The output that it is about is as it was.
+    /// Errors of the job file, of contracts, of rows (with file, row and column), of merges, of bookmarks and of
+    /// stores. `Conflict` if another run committed first. The output that the error is about is not changed.
     pub async fn run(&self, run: &Run, options: &RunOptions) -> Result<JobReport> {
         let mut report = JobReport {
             outcome: "unchanged",
@@ -158,15 +168,12 @@ impl DeclarativeJob {
             outputs: vec![],
         };
         if let Some(name) = options.output.as_ref().filter(|name| !self.spec.outputs.contains_key(*name)) {
-            return Err(invalid(format!("the job has no output `{name}`")));
+            return Err(invalid(format!("unknown output `{name}`; use the name of one of the job's outputs")));
         }
         let wanted = |name: &String| options.output.as_ref().is_none_or(|only| only == name);
         let wanted: Vec<_> = self.spec.outputs.iter().filter(|(name, _)| wanted(name)).collect();
         if options.as_of.is_some() && wanted.iter().all(|(_, spec)| spec.mode != OutputMode::Snapshot) {
-            return Err(Error::usage(
-                "InvalidMode",
-                "only outputs of mode `snapshot` have a period that holds `as_of`",
-            ));
+            return Err(Error::usage("InvalidMode", "`as_of` applies only to outputs with the mode `snapshot`"));
         }
         let means = match &self.spec.pii {
             Some(policy) if options.is_dry() => Some(unstored(policy, &*self.means, &self.folder).await?),
@@ -183,7 +190,7 @@ impl DeclarativeJob {
         Ok(report)
     }
 
-    /// The table of an output.
+    /// Opens the table of an output.
     pub(crate) async fn dataset(&self, spec: &OutputSpec) -> Result<Dataset> {
         let dataset = Dataset::new(self.opener.open(&spec.url).await?, JournalOptions::default());
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
@@ -198,7 +205,7 @@ impl DeclarativeJob {
         let read = |path: &str| {
             let path = self.folder.join(path);
             std::fs::read_to_string(&path).map_err(|e| {
-                let message = format!("the contract `{}` cannot be read: {e}", path.display());
+                let message = format!("cannot read the contract `{}`: {e}", path.display());
                 Error::usage("InvalidContract", message).with_source(e)
             })
         };
@@ -212,19 +219,23 @@ impl DeclarativeJob {
         run: &Run,
         (options, means): (&RunOptions, Option<&PiiContext>),
     ) -> Result<OutputReport> {
+        // With `allow_missing`, an object that is deleted between the listing and the read starts the output again
+        // with a new listing.
         for _ in 0..MISSING {
             let work = self.begin(name, spec, run, (options, means)).await?;
             let allowed = work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
             let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
             match work.go(options).await {
-                // It is not in the next listing, and does not count as read.
+                // The next listing does not contain the object, so the bookmark does not record it as read.
                 Err(e) if e.code() == "InputGone" && e.file().is_some_and(may_miss) => {
-                    tracing::warn!("{e}; going on without it");
+                    tracing::warn!("{e}; the run continues without the file");
                 }
                 other => return other,
             }
         }
+        // The last attempt reports a missing object as an error, so that the loop ends even if objects are deleted
+        // all the time.
         self.begin(name, spec, run, (options, means)).await?.go(options).await
     }
 
@@ -240,9 +251,11 @@ impl DeclarativeJob {
             dataset = dataset.with_encryption(TableKeys::encryption(provider));
         }
         let sources = spec.sources(&self.spec);
+        // A table that is its own input would read the files that it has just written.
         for place in sources.iter().flat_map(|source| self.spec.sources[source].places()) {
             check_input(&place, dataset.location(), &*self.opener).await?;
         }
+        // `view` does not finish the work of runs that died, `observe` does: a dry run changes nothing.
         let snapshot = if options.is_dry() { dataset.view().await? } else { dataset.observe().await? };
         let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;
         let report = OutputReport {
@@ -258,7 +271,8 @@ impl DeclarativeJob {
     }
 }
 
-/// What a policy works with where nothing is changed: a store that is made when it is opened is not opened.
+/// Opens what a policy needs for a dry run. A token store may be created by opening it, so a store in memory takes
+/// its place.
 async fn unstored(policy: &Policy, means: &dyn PiiResolver, folder: &Path) -> Result<PiiContext> {
     let mut without = policy.clone();
     let stored = without.store.take().is_some();
@@ -266,5 +280,5 @@ async fn unstored(policy: &Policy, means: &dyn PiiResolver, folder: &Path) -> Re
     Ok(if stored { means.with_store(Arc::new(MemoryStore::new())) } else { means })
 }
 
-/// How often a run begins again without files that went while it read.
+/// How often an output starts again because objects were deleted while it read them.
 const MISSING: usize = 10;

@@ -1,3 +1,5 @@
+//! The job file: its types, as they are read from TOML, and the checks for settings that contradict each other.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,23 +12,23 @@ use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
-/// A job, as its file says it. The crate's front page has the form.
+/// A job, as declared in its file. The [crate documentation](crate) lists all settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JobSpec {
-    /// Its name.
+    /// Name of the job.
     pub name: String,
-    /// Where its rows come from, by name.
+    /// Sources of rows, by name.
     pub sources: BTreeMap<String, SourceSpec>,
-    /// Where they go, by name; most jobs have one.
+    /// Outputs, by name. A job with `[target]` has one output with the name of the job.
     #[serde(default)]
     pub outputs: BTreeMap<String, OutputSpec>,
-    /// The only output, under the job's name.
+    /// The only output. [`from_toml`](Self::from_toml) moves it to `outputs`.
     target: Option<OutputSpec>,
-    /// What becomes of personal data.
+    /// Policy for personal data.
     pub pii: Option<Policy>,
-    /// The query of the only output.
+    /// Query of the only output.
     transform: Option<TransformSpec>,
 }
 
@@ -36,33 +38,33 @@ struct TransformSpec {
     sql: String,
 }
 
-/// What the objects of a source hold.
+/// Format of the objects of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SourceFormat {
-    /// A JSON object on each line; gzip and zstd too.
+    /// A stream of JSON objects: one a line, concatenated, over several lines, or in one array.
     Json,
-    /// CSV; gzip and zstd too.
+    /// CSV.
     Csv,
     /// Parquet.
     Parquet,
-    /// Change records: plain rows with an operation.
+    /// Change records: plain rows with an operation column.
     Rows,
     /// Change records: Debezium envelopes.
     Debezium,
-    /// Change records: what AWS DMS writes.
+    /// Change records: files of AWS DMS.
     Dms,
 }
 
 impl SourceFormat {
-    /// Whether it is one of change records, which are merged and not transformed.
+    /// Returns whether the objects are change records, which can be merged but not transformed.
     pub fn is_changes(self) -> bool {
         matches!(self, Self::Rows | Self::Debezium | Self::Dms)
     }
 }
 
-/// One value or several.
+/// One value or a list of values.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -76,7 +78,7 @@ impl Default for OneOrMany {
     }
 }
 
-/// A bookmark's name, or that there is none.
+/// Name of a bookmark, or whether there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 enum BookmarkName {
@@ -84,22 +86,23 @@ enum BookmarkName {
     On(bool),
 }
 
-/// How columns without a contract are typed.
+/// How columns without a contract get their types.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RulesText")]
 #[non_exhaustive]
 pub enum RulesSpec {
-    /// By the usual rules, of columns' names.
+    /// By the default rules, which match the names of columns.
     #[default]
     Usual,
-    /// By no rules.
+    /// By the values alone.
     None,
-    /// By these.
+    /// By the given rules.
     Listed(Vec<NamingRule>),
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
+/// Rules as written in a job file.
 enum RulesText {
     Named(String),
     Listed(Vec<NamingRule>),
@@ -112,32 +115,34 @@ impl TryFrom<RulesText> for RulesSpec {
         match text {
             RulesText::Named(name) if name == "default" => Ok(Self::Usual),
             RulesText::Named(name) if name == "none" => Ok(Self::None),
-            RulesText::Named(name) => Err(format!("`{name}` names no rules; there are `default` and `none`")),
+            RulesText::Named(name) => Err(format!("unknown rules `{name}`; use `default`, `none` or a list of rules")),
             RulesText::Listed(rules) => Ok(Self::Listed(rules)),
         }
     }
 }
 
-/// A contract, or the file that has it.
+/// A contract, or the path of its file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum ContractSpec {
-    /// A file: TOML or JSON.
+    /// Path of a TOML or JSON file.
     File(String),
     /// The contract itself.
     Inline(Value),
 }
 
-/// How CSV is written.
+/// Dialect of CSV files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "CsvFields")]
 #[non_exhaustive]
 pub struct CsvSpec {
-    /// Delimiter, quotes, comments: each a character, or a name such as `tab`, as [`CsvDialect::byte`] has them.
+    /// Delimiter, quote, escape and comment characters. In a job file, each is a character or a name such as `tab`;
+    /// see [`CsvDialect::byte`].
     pub dialect: CsvDialect,
-    /// Whether the first line has the names of the columns; else they are those of the contract, in its order.
+    /// Whether the first line has the names of the columns. If not, the columns are those of the contract, in its
+    /// order. Default: true.
     pub header: bool,
-    /// The cell that stands for null, besides an empty one.
+    /// Cell that stands for null, in addition to the empty cell. Default: none.
     pub null: String,
 }
 
@@ -147,7 +152,7 @@ impl Default for CsvSpec {
     }
 }
 
-/// The same as it is written in a job.
+/// [`CsvSpec`] as written in a job file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CsvFields {
@@ -185,12 +190,12 @@ impl TryFrom<CsvFields> for CsvSpec {
     }
 }
 
-/// How text is written.
+/// How text files are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextSpec {
-    /// How CSV is.
+    /// Dialect of CSV.
     pub csv: CsvSpec,
-    /// The encoding of text without a byte order mark. Default: UTF-8.
+    /// Encoding of text without a byte order mark. Default: UTF-8.
     pub encoding: Option<TextEncoding>,
 }
 
@@ -199,81 +204,84 @@ fn encoding<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<O
     TextEncoding::of(&name).map(Some).map_err(|e| serde::de::Error::custom(e.message()))
 }
 
-/// A source.
+/// A source of rows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SourceSpec {
-    /// Where its objects are: paths or URLs of files, folders or globs.
+    /// Paths or URLs of files, folders or globs.
     url: OneOrMany,
-    /// What they hold.
+    /// Format of the objects.
     pub format: SourceFormat,
-    /// The bookmark; that of the source's name, if it is not given.
+    /// Name of the bookmark, or `false` for none. Default: the name of the source.
     bookmark: Option<BookmarkName>,
-    /// The contract of its rows.
+    /// Contract of the rows.
     pub contract: Option<ContractSpec>,
-    /// How columns are typed without a contract.
+    /// How columns get their types without a contract.
     pub rules: Option<RulesSpec>,
-    /// How CSV is written.
+    /// Dialect of CSV files.
     #[serde(default)]
     pub csv: CsvSpec,
-    /// The encoding of CSV and JSON without a byte order mark, by a name such as `latin1`. Default: UTF-8.
+    /// Encoding of CSV and JSON without a byte order mark, by a name such as `latin1`. Default: UTF-8.
     #[serde(default, deserialize_with = "encoding")]
     pub encoding: Option<TextEncoding>,
-    /// The column that gets the URL of the object that a row comes from.
+    /// Column that gets the URL of the object of each row.
     pub source_file: Option<String>,
-    /// Whether folders below the source's place that are named as Hive names them, `dt=2024-02-28`, are columns of the rows in them. Default: yes.
-    /// Change records have none.
+    /// Whether folders with Hive names, such as `dt=2024-02-28`, become columns of the rows below them. Change
+    /// records never have such columns. Default: true.
     #[serde(default = "yes")]
     pub hive_partitioning: bool,
-    /// When an object that was read is another one.
+    /// How an overwritten object is recognized. Default: by its content.
     #[serde(default)]
     pub identity: ObjectIdentity,
-    /// How far back objects may show up: `24h`, or `none`.
+    /// How far below the newest read object the modification time of an unread object may be, such as `24h`, or
+    /// `none` for no limit. Default: 24 hours.
     pub allowed_lateness: Option<String>,
-    /// What happens to objects below that.
+    /// Handling of objects beyond the allowed lateness. Default: they are reported and not read.
     #[serde(default)]
     pub late: LatePolicy,
-    /// What happens to overwritten objects.
+    /// Handling of objects that were overwritten after they were read. Default: they are read again.
     #[serde(default)]
     pub overwritten: OverwrittenPolicy,
-    /// Objects that a run reads at most.
+    /// Maximum number of objects in a run; the next run reads the rest. Default: no limit.
     pub limit_files: Option<usize>,
-    /// Bytes that a run reads at most.
+    /// Maximum bytes in a run; the next run reads the rest. At least one object is read. Default: no limit.
     pub limit_bytes: Option<u64>,
-    /// Whether a run goes on without objects that go while it reads.
+    /// Whether a run continues without objects that are deleted while it reads. Default: false.
     #[serde(default)]
     pub allow_missing: bool,
-    /// Whether a place may have no object when the source is read first, or without a bookmark.
+    /// Whether a location may have no objects when the source is read for the first time, or without a bookmark.
+    /// Default: false.
     #[serde(default)]
     pub allow_empty: bool,
-    /// Of Debezium and DMS: the table, `schema.table`.
+    /// For `debezium` and `dms`: the table, as `schema.table`.
     pub table: Option<String>,
-    /// Of change records: the operation column.
+    /// For change records: the operation column.
     pub op: Option<String>,
-    /// Of change records: operation codes that are not those of common tools, and what they say: `upsert`, `delete`, `truncate` or `ignore`.
+    /// For change records: operation codes beyond those of common tools, with their meaning: `upsert`, `delete`,
+    /// `truncate` or `ignore`.
     #[serde(default)]
     pub op_map: BTreeMap<String, String>,
-    /// Of DMS: the task's `TimestampColumnName`.
+    /// For `dms`: `TimestampColumnName` of the task.
     pub timestamp_column: Option<String>,
-    /// Of DMS: the task's `CsvNullValue`.
+    /// For `dms`: `CsvNullValue` of the task.
     pub csv_null: Option<String>,
-    /// Of DMS: the prefix of the columns with the key before an update.
+    /// For `dms`: prefix of the columns that contain the key before an update.
     pub before_image: Option<String>,
-    /// Of Debezium and rows: what stands for values that were not available.
+    /// For `debezium` and `rows`: text that stands for an unchanged value.
     pub placeholder: Option<String>,
-    /// Of change records: the bytes that one file may be unpacked or decoded to, as
+    /// For change records: maximum bytes of one file after decompression and decoding; see
     /// [`RowsOptions::max_decompressed`](biscuit_change::RowsOptions::max_decompressed).
     pub max_decompressed: Option<u64>,
 }
 
 impl SourceSpec {
-    /// How its text is written.
+    /// Returns how the text files of the source are written.
     pub fn text(&self) -> TextSpec {
         TextSpec { csv: self.csv.clone(), encoding: self.encoding }
     }
 
-    /// Its places.
+    /// Returns the locations of the objects.
     pub fn places(&self) -> Vec<String> {
         match &self.url {
             OneOrMany::One(url) => vec![url.clone()],
@@ -281,7 +289,7 @@ impl SourceSpec {
         }
     }
 
-    /// The name of its bookmark; none if everything is read every time.
+    /// Returns the name of the bookmark of the source `source`. `None` if every run reads all objects.
     pub fn bookmark<'a>(&'a self, source: &'a str) -> Option<&'a str> {
         match &self.bookmark {
             None | Some(BookmarkName::On(true)) => Some(source),
@@ -293,12 +301,13 @@ impl SourceSpec {
     fn check(&self, name: &str) -> Result<()> {
         let wrong = |what: &str| Err(invalid(format!("source `{name}` {what}")));
         if self.places().is_empty() {
-            return wrong("has no url");
+            return wrong("has no `url`");
         }
         if self.contract.is_some() && self.rules.is_some() {
-            return wrong("has a contract and rules: a contract names every type");
+            return wrong("has both `contract` and `rules`; a contract defines every type, so remove `rules`");
         }
         use SourceFormat::{Debezium, Dms, Rows};
+        // Setting, whether it is given, and the formats that it applies to.
         let formats: [(&str, bool, &[SourceFormat]); 8] = [
             ("op_map", !self.op_map.is_empty(), &[Rows, Dms]),
             ("table", self.table.is_some(), &[Debezium, Dms]),
@@ -310,10 +319,10 @@ impl SourceSpec {
             ("max_decompressed", self.max_decompressed.is_some(), &[Debezium, Dms, Rows]),
         ];
         if let Some((what, ..)) = formats.iter().find(|(_, present, fits)| *present && !fits.contains(&self.format)) {
-            return wrong(&format!("has `{what}`, which does not go with its format"));
+            return wrong(&format!("has `{what}`, which its format does not support"));
         }
         if self.rules.is_some() && self.format.is_changes() {
-            return wrong("has rules, which do not go with a format of change records");
+            return wrong("has `rules`, which change records do not support");
         }
         self.op_map()?;
         self.allowed_lateness().map(drop)
@@ -332,20 +341,20 @@ impl SourceSpec {
     }
 }
 
-/// What happens to the rows that an output has.
+/// Handling of the existing rows of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OutputMode {
-    /// They stay; each input is in the output once, also if it is read again.
+    /// They remain. The rows of each object are in the output once, even if the object is read again.
     Append,
-    /// Partitions that new input reaches are built anew from all input that reaches them.
+    /// The partitions with new rows are replaced by the rows of all input that reaches them.
     ReplacePartitions,
-    /// They all go.
+    /// They are replaced by the rows of all input.
     Replace,
-    /// The rows are change records, and the output holds the current state.
+    /// The new rows are change records; the output has the current state.
     Merge,
-    /// As merge, one full copy per period.
+    /// As [`Merge`](Self::Merge), with one full copy of the state for each period.
     Snapshot,
 }
 
@@ -353,101 +362,104 @@ fn yes() -> bool {
     true
 }
 
-/// A column that is made of another one.
+/// A column that is derived from another column.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DerivedColumn {
-    /// The column it is made of: a date, a timestamp, or text that is one.
+    /// Source column: a date, a timestamp, or text with a date or time.
     pub from: String,
-    /// What of it.
+    /// Part of the time.
     #[serde(rename = "as")]
     pub part: DatePart,
 }
 
-/// A part of a time.
+/// A part of a time, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DatePart {
-    /// Its date.
+    /// Date.
     Date,
-    /// Its year, as a number.
+    /// Year, as a number.
     Year,
-    /// Its month, 1 to 12.
+    /// Month, 1 to 12.
     Month,
-    /// Its day of the month.
+    /// Day of the month.
     Day,
-    /// Its hour, 0 to 23.
+    /// Hour, 0 to 23.
     Hour,
 }
 
-/// Columns about the run, added to every row.
+/// Columns about the run that are added to every row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSpec {
-    /// The column that gets the instant at which the run started.
+    /// Column for the instant at which the run started.
     pub processing_datetime: Option<String>,
-    /// The column that gets the run's id.
+    /// Column for the id of the run.
     pub run_id: Option<String>,
 }
 
-/// An output.
+/// An output of a job.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OutputSpec {
-    /// The table: a path or URL.
+    /// Path or URL of the table.
     pub url: String,
-    /// Where its state is, if not in the default place.
+    /// State root of the table. Default: `_biscuit` in the table.
     pub state: Option<String>,
-    /// What happens to the rows it has.
+    /// Handling of existing rows.
     pub mode: OutputMode,
-    /// A query over the sources, by their names.
+    /// Query over the sources, by their names.
     pub sql: Option<String>,
-    /// The sources it reads; all of them, if it is not given.
+    /// Names of the sources that the output reads. Default: all sources.
     pub sources: Option<Vec<String>>,
-    /// The contract of its rows: types, grain, checks, partition columns, layer.
+    /// Contract of the rows: types, grain, checks, partition columns, layer.
     pub contract: Option<ContractSpec>,
-    /// Columns that make folders.
+    /// Partition columns.
     #[serde(default)]
     pub partition_by: Vec<String>,
-    /// Columns that are made of others, by name.
+    /// Columns to derive from other columns, by name.
     #[serde(default)]
     pub derive: BTreeMap<String, DerivedColumn>,
     /// Columns about the run.
     #[serde(default)]
     pub audit: AuditSpec,
-    /// Of merge and snapshot: the columns that name an entity.
+    /// For `merge` and `snapshot`: columns that identify an entity.
     #[serde(default)]
     pub key: Vec<String>,
-    /// Of merge and snapshot: the columns that order its changes.
+    /// For `merge` and `snapshot`: columns that decide which of two records is newer.
     #[serde(default)]
     pub order: Vec<String>,
-    /// Of merge and snapshot: the operation column of transformed rows.
+    /// For `merge` and `snapshot`: operation column of transformed rows.
     pub op: Option<String>,
-    /// Of merge and snapshot: operation codes for records of equal order, of which the later one wins.
+    /// For `merge` and `snapshot`: operation codes from low to high rank. Among records of equal order, the highest
+    /// rank wins.
     #[serde(default)]
     pub op_rank: Vec<String>,
-    /// Of merge and snapshot: columns in which null means "not given"; `*` for all.
+    /// For `merge` and `snapshot`: columns in which null means an unchanged value; `*` for all columns.
     #[serde(default)]
     pub ignore_null: Vec<String>,
-    /// Of merge and snapshot: columns that are used and not stored.
+    /// For `merge` and `snapshot`: columns that the merge uses but does not store.
     #[serde(default)]
     pub drop_columns: Vec<String>,
-    /// Of merge and snapshot: the most rows of a table of more than 1,000 that may be deleted, in percent.
+    /// For `merge` and `snapshot`: maximum deleted rows, in percent of the rows of the table. Applies to tables of
+    /// more than 1,000 rows. Default: 30.
     pub max_deleted: Option<f64>,
-    /// Of merge and snapshot: what the log positions of a database server mean that no record came from before.
+    /// For `merge` and `snapshot`: how log positions of a database server are ordered if no earlier record came from
+    /// that server.
     pub new_server: Option<NewServerPolicy>,
-    /// Of snapshot: how long periods are.
+    /// For `snapshot`: length of periods.
     pub granularity: Option<String>,
-    /// Of snapshot: the time zone in which periods begin.
+    /// For `snapshot`: time zone in which periods begin. Default: UTC.
     pub zone: Option<String>,
-    /// Of snapshot: the column that says when a record takes effect; by ingestion, if it is not given.
+    /// For `snapshot`: column with the effective time of a record. Default: records count from the period of the run.
     pub effective_column: Option<String>,
-    /// The most rows that may be put aside, in percent.
+    /// Maximum quarantined rows, in percent of all rows. Beyond it, the run stops. Default: 0.1.
     #[serde(default = "tenth")]
     pub max_quarantined: f64,
-    /// Bytes of a file: `target_size = 268435456`.
+    /// Target size of files in bytes, such as `target_size = 268435456`.
     pub target_size: Option<u64>,
 }
 
@@ -460,21 +472,23 @@ impl OutputSpec {
         let wrong = |what: String| Err(invalid(format!("output `{name}` {what}")));
         let sources = self.sources(job);
         if let Some(unknown) = sources.iter().find(|s| !job.sources.contains_key(*s)) {
-            return wrong(format!("reads `{unknown}`, which is no source"));
+            return wrong(format!("reads `{unknown}`, which is not a source"));
         }
         if sources.is_empty() {
-            return wrong("reads no source".to_owned());
+            return wrong("has no sources".to_owned());
         }
         let changes = sources.iter().any(|s| job.sources[s].format.is_changes());
         let merges = matches!(self.mode, OutputMode::Merge | OutputMode::Snapshot);
         if changes && (sources.len() > 1 || self.sql.is_some() || !merges) {
             return wrong(
-                "reads change records: these are merged or snapshot, from one source and without a query".to_owned(),
+                "reads change records; these require the mode `merge` or `snapshot`, a single source and no query"
+                    .to_owned(),
             );
         }
         if sources.len() > 1 && self.sql.is_none() {
-            return wrong("reads several sources and has no query that brings them together".to_owned());
+            return wrong("reads several sources without a query; add `sql`".to_owned());
         }
+        // Setting, whether it is given, and whether it applies to the mode.
         let only = [
             ("granularity", self.granularity.is_some(), self.mode == OutputMode::Snapshot),
             ("effective_column", self.effective_column.is_some(), self.mode == OutputMode::Snapshot),
@@ -489,28 +503,29 @@ impl OutputSpec {
             ("zone", self.zone.is_some(), self.mode == OutputMode::Snapshot),
         ];
         if let Some((what, ..)) = only.iter().find(|(_, present, fits)| *present && !fits) {
-            return wrong(format!("has `{what}`, which does not go with its mode"));
+            return wrong(format!("has `{what}`, which its mode does not support"));
         }
         if self.mode == OutputMode::Snapshot && self.granularity.is_none() {
-            return wrong("is a snapshot and does not say its granularity".to_owned());
+            return wrong("has the mode `snapshot` without `granularity`".to_owned());
         }
         if changes && (!self.derive.is_empty() || self.audit != AuditSpec::default()) {
-            return wrong("adds columns to change records: their adapters say what is stored".to_owned());
+            return wrong("adds columns to change records; remove `derive` and `audit`".to_owned());
         }
         Ok(())
     }
 
-    /// The sources it reads.
+    /// Returns the names of the sources that the output reads.
     pub fn sources(&self, job: &JobSpec) -> Vec<String> {
         self.sources.clone().unwrap_or_else(|| job.sources.keys().cloned().collect())
     }
 }
 
 impl JobSpec {
-    /// Reads a job from TOML, with single values set to others: `("sources.orders.url", "s3://other/orders")`.
+    /// Reads a job from TOML. `set` replaces single values by their paths:
+    /// `("sources.orders.url", "s3://other/orders")`.
     ///
     /// # Errors
-    /// `InvalidJob` with the place of the mistake.
+    /// `InvalidJob`, with the position in the file.
     pub fn from_toml(text: &str, set: &[(String, String)]) -> Result<Self> {
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
         let mut value = Value::Table(table);
@@ -521,27 +536,27 @@ impl JobSpec {
         match (job.target.take(), job.transform.take()) {
             (Some(mut target), transform) => {
                 if transform.is_some() && target.sql.is_some() {
-                    return Err(invalid("the target has a query, and there is a [transform] too"));
+                    return Err(invalid("the query is in both [target] and [transform]; remove one"));
                 }
                 target.sql = transform.map(|t| t.sql).or(target.sql);
                 job.outputs.insert(job.name.clone(), target);
             }
-            (None, Some(_)) => return Err(invalid("[transform] goes with [target]; outputs have their own `sql`")),
+            (None, Some(_)) => return Err(invalid("[transform] requires [target]; outputs have their own `sql`")),
             (None, None) => {}
         }
         job.check()?;
         Ok(job)
     }
 
-    /// The columns that contracts give a class, with it: those of sources, and of outputs whose only source has no contract. Files of contracts are
-    /// relative to the folder.
+    /// Returns the columns that contracts give a class, with the class: columns of sources and of outputs. Paths of
+    /// contract files are relative to `folder`.
     ///
     /// # Errors
     /// `InvalidContract`.
     pub fn classes(&self, folder: &Path) -> Result<Vec<(String, String)>> {
         let read = |path: &str| {
             std::fs::read_to_string(folder.join(path)).map_err(|e| {
-                Error::usage("InvalidContract", format!("the contract `{path}` cannot be read: {e}")).with_source(e)
+                Error::usage("InvalidContract", format!("cannot read the contract `{path}`: {e}")).with_source(e)
             })
         };
         let sources = self.sources.values().filter_map(|source| source.contract.as_ref());
@@ -561,17 +576,17 @@ impl JobSpec {
 
     fn check(&self) -> Result<()> {
         if self.sources.is_empty() {
-            return Err(invalid("there is no source"));
+            return Err(invalid("the job has no sources; add [sources.NAME]"));
         }
         if self.outputs.is_empty() {
-            return Err(invalid("there is no [target], and no output"));
+            return Err(invalid("the job has no output; add [target] or [outputs.NAME]"));
         }
         self.sources.iter().try_for_each(|(name, source)| source.check(name))?;
         self.outputs.iter().try_for_each(|(name, output)| output.check(name, self))
     }
 }
 
-/// Sets a value by its path: a number, a truth or a list where the text is one, else the text.
+/// Sets a value by its path. A text that is a TOML number, boolean or list has that type; any other text is a string.
 fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
     let parsed = format!("v = {new}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
     let new = parsed.unwrap_or_else(|| Value::String(new.to_owned()));
@@ -579,10 +594,10 @@ fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
     let mut parts = path.split('.').peekable();
     while let Some(part) = parts.next() {
         let Value::Table(table) = at else {
-            return Err(invalid(format!("`{path}` cannot be set: there is a value above it")));
+            return Err(invalid(format!("cannot set `{path}`: a prefix of it is a value, not a table")));
         };
         if part.is_empty() {
-            return Err(invalid(format!("`{path}` is no path of a setting")));
+            return Err(invalid(format!("`{path}` is not the path of a setting; separate names by single dots")));
         }
         if parts.peek().is_none() {
             table.insert(part.to_owned(), new);
@@ -593,7 +608,7 @@ fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads what a contract spec says; `read` fetches the file.
+/// Returns the contract of a spec. `read` reads the contract file.
 pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String>) -> Result<Contract> {
     match spec {
         ContractSpec::File(path) => {
@@ -643,18 +658,18 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_named() {
+    fn contradicting_settings_are_errors() {
         for (path, value, said) in [
             ("target.mode", "appendix", "unknown variant `appendix`"),
             ("target.colour", "red", "unknown field `colour`"),
-            ("target.granularity", "month", "has `granularity`, which does not go with its mode"),
-            ("target.mode", "snapshot", "does not say its granularity"),
+            ("target.granularity", "month", "has `granularity`, which its mode does not support"),
+            ("target.mode", "snapshot", "without `granularity`"),
             ("sources.orders.format", "debezium", "reads change records"),
-            ("sources.orders.table", "public.orders", "has `table`, which does not go with its format"),
-            ("target.sources", "['none']", "reads `none`, which is no source"),
-            ("sources.orders.url", "[]", "has no url"),
+            ("sources.orders.table", "public.orders", "has `table`, which its format does not support"),
+            ("target.sources", "['none']", "reads `none`, which is not a source"),
+            ("sources.orders.url", "[]", "has no `url`"),
             ("sources.orders.allowed_lateness", "5x", "is not a duration"),
-            ("sources.orders.rules", "usal", "`usal` names no rules"),
+            ("sources.orders.rules", "usal", "unknown rules `usal`"),
         ] {
             let e = set(path, value).unwrap_err();
             assert!(e.message().contains(said), "{path}: {e}");

@@ -1,3 +1,6 @@
+//! One output at work: checks that the mode of the run fits the output, decides the contract of each source, and
+//! connects readers, query and finisher. `write/` does the rest by the mode of the output.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ use crate::shape::treatment::{TreatedSource, all_seen};
 use crate::spec::{OutputMode, OutputSpec, SourceFormat};
 use crate::write::writer::{SourceRows, StagedOutput, WriteTarget, write_query, write_rows};
 
-/// The rows of an output, and how they become its own.
+/// Everything that is needed to turn the input of an output into its rows.
 pub(crate) struct OutputRows {
     pub(crate) readings: Vec<Arc<SourceReader>>,
     pub(crate) finish: Arc<RowFinisher>,
@@ -30,29 +33,31 @@ pub(crate) struct OutputRows {
     pub(crate) contract: Option<Contract>,
 }
 
-/// An output at work.
+/// The work on one output in one run.
 pub(crate) struct OutputWork<'a> {
     pub(crate) job: &'a DeclarativeJob,
     pub(crate) name: &'a str,
     pub(crate) spec: &'a OutputSpec,
     pub(crate) run: &'a Run,
     pub(crate) snapshot: TableVersion,
-    /// How its files are written.
+    /// Options for the files of the output.
     pub(crate) parquet: ParquetOptions,
     pub(crate) chosen: Vec<ChosenInput>,
     pub(crate) report: OutputReport,
-    /// What the job's policy on personal data works with.
+    /// Keys and stores for the policy on personal data.
     pub(crate) means: Option<PiiContext>,
-    /// What became of personal data, by source.
+    /// Treatment of personal data, one for each source.
     pub(crate) guards: Vec<Arc<TreatedSource>>,
 }
 
 impl OutputWork<'_> {
-    /// Does what the output's mode asks for.
+    /// Runs the output in its mode.
     pub(crate) async fn go(self, options: &RunOptions) -> Result<OutputReport> {
-        // Values are details of errors, which are shown on request; those of personal data are not.
+        // Values of rows are in the details of an error, which are shown on request. Values of personal data must not
+        // be, even then.
         let guard = self.guard_for(None)?;
-        // On the heap: the futures of a job that goes through everything are larger than a thread's stack likes.
+        // The future is large, since a job may use everything. It is on the heap to keep the stack of the thread
+        // small.
         Box::pin(self.work(options)).await.map_err(|e| match &guard {
             Some(guard) => guard.tagged(e),
             None => e,
@@ -64,6 +69,8 @@ impl OutputWork<'_> {
         let reads = self.chosen.iter().any(|c| c.bookmark.is_none() || !c.selection.objects.is_empty());
         let by_bookmark = self.chosen.iter().any(|c| c.bookmark.is_some());
         let new = self.chosen.iter().any(|c| c.bookmark.is_some() && !c.selection.objects.is_empty());
+        // A source without a bookmark is read in every run, but alone it is no reason to run if another source has a
+        // bookmark and nothing new.
         let nothing = options.rebuild.is_empty() && (!reads || (by_bookmark && !new));
         if nothing {
             self.say_sources(&[])?;
@@ -78,19 +85,23 @@ impl OutputWork<'_> {
         }
     }
 
+    /// Checks that the options of the run fit the mode of the output, and that no input would be lost or stored
+    /// twice.
     fn check_mode(&self, options: &RunOptions) -> Result<()> {
         let wrong = |what: &str| Err(Error::usage("InvalidMode", what.to_owned()));
         let head = &self.snapshot.observed.head;
         let appends = self.spec.mode == OutputMode::Append;
         if !options.rebuild.is_empty() {
             if !matches!(self.spec.mode, OutputMode::Append | OutputMode::ReplacePartitions) {
-                return wrong("partitions are rebuilt of outputs that append, or replace partitions");
+                return wrong("only outputs with the mode `append` or `replace-partitions` can rebuild partitions");
             }
             if options.mode != ReadMode::Advance {
-                return wrong("a rebuild reads what its partitions were made of, and goes with no other mode");
+                return wrong(
+                    "a rebuild reads the input of its partitions and cannot be combined with another read mode",
+                );
             }
             if self.chosen.iter().all(|c| c.bookmark.is_none()) {
-                return wrong("without a bookmark it is not known what partitions were made of");
+                return wrong("a rebuild needs a bookmark: without one, the input of partitions is not known");
             }
             refuse_raw(head, "rebuilt")?;
         }
@@ -98,24 +109,26 @@ impl OutputWork<'_> {
             refuse_raw(head, "replaced or merged into")?;
         }
         if appends && self.chosen.iter().all(|c| c.bookmark.is_none()) {
-            return wrong("an output that appends needs a bookmark, so that no input is in it twice");
+            return wrong(
+                "an output with the mode `append` needs a bookmark; without one, input would be stored twice",
+            );
         }
         let remembers = matches!(options.mode, ReadMode::Advance);
         match (self.spec.mode, &options.mode) {
             (OutputMode::Append, ReadMode::Full | ReadMode::ReadOnly) if !options.is_dry() => {
-                wrong("an output that appends remembers what it read: reset or rewind its bookmark instead")
+                wrong("an output with the mode `append` records what it read; reset or rewind its bookmark instead")
             }
-            (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.is_dry() => {
-                wrong("this output is made of all input that reaches it: rebuild partitions, or rewind its bookmark")
-            }
+            (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.is_dry() => wrong(
+                "an output that replaces rows always reads all input that reaches it; rebuild partitions, or rewind its bookmark",
+            ),
             _ => Ok(()),
         }
     }
 
-    /// What the report says of the sources.
+    /// Adds the sources to the report. Returns the refused records.
     ///
     /// # Errors
-    /// The rules of a source's contract that stop the run.
+    /// `NotUnique` and other rules of a source's contract that stop the run.
     pub(crate) fn say_sources(&mut self, readings: &[Arc<SourceReader>]) -> Result<Vec<RefusedRecord>> {
         let mut refused = Vec::new();
         for (at, chosen) in self.chosen.iter().enumerate() {
@@ -132,7 +145,7 @@ impl OutputWork<'_> {
         Ok(refused)
     }
 
-    /// The share of rows that are put aside has a limit.
+    /// Stops the run if more rows are quarantined than `max_quarantined` allows.
     pub(crate) fn guard(&self, refused: u64, rows: u64) -> Result<()> {
         let share = refused as f64 * 100.0 / (refused + rows).max(1) as f64;
         if refused == 0 || share <= self.spec.max_quarantined {
@@ -140,13 +153,13 @@ impl OutputWork<'_> {
         }
         let maximum = self.spec.max_quarantined;
         let message = format!(
-            "{refused} of {} rows would be put aside, {share:.2} percent; at most {maximum} may be (`max_quarantined`)",
+            "{refused} of {} rows ({share:.2} percent) would be quarantined; the maximum is {maximum} percent (`max_quarantined`)",
             refused + rows
         );
         Err(Error::data("TooManyQuarantined", message))
     }
 
-    /// How the rows of the sources become the output's.
+    /// Returns how the rows of the sources become the rows of the output.
     pub(crate) async fn rows(&mut self, objects: &[Vec<SourceObject>]) -> Result<OutputRows> {
         let job = self.job;
         let own = job.contract(self.spec.contract.as_ref())?;
@@ -154,23 +167,25 @@ impl OutputWork<'_> {
             && self.spec.mode != OutputMode::Append
         {
             let message =
-                format!("the contract of `{}` declares it {layer:?}: it is added to, and nothing else", self.name);
+                format!("the contract of `{}` declares the layer {layer:?}, so its mode must be `append`", self.name);
             return Err(Error::usage("RawLayer", message.replace("Raw", "raw")));
         }
         let known = match self.snapshot.known_schema()? {
             Some(known) => Some(known),
-            // Files of others say their columns themselves.
+            // Without a commit, the types of the table are only in its files. A mode that replaces the table ignores
+            // them.
             None if self.spec.mode == OutputMode::Replace => None,
             None => Some(self.snapshot.schema(&self.snapshot.open_files().await?)?),
         };
         let known = known.filter(|s| !s.fields().is_empty());
-        // What is treated has another type in the table than where it comes from.
+        // A treated column has another type in the table than in the source, so the table does not tell the type in
+        // the source.
         let treated = match &known {
             Some(known) => self.treated(known)?,
             None => BTreeSet::new(),
         };
         let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
-        // The column that names periods is made by the table.
+        // The table adds the column that names the period.
         let period = if self.spec.mode == OutputMode::Snapshot { Some(self.periods()?.column) } else { None };
         let made = treated.iter().chain(&period).map(String::as_str);
         let names: BTreeSet<&str> = added.names().chain(made).collect();
@@ -183,7 +198,7 @@ impl OutputWork<'_> {
         self.check_classes(own.as_ref())?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = ContractCompliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
-        // Rows that go there as they are go to the folders that their contract names.
+        // Without a query and a contract of the output, the source's contract names the partition columns.
         let declared = match (&own, readings.as_slice(), &self.spec.sql) {
             (Some(own), ..) => own.partition_by.clone(),
             (None, [one], None) => one.coercion.contract().partition_by.clone(),
@@ -193,7 +208,7 @@ impl OutputWork<'_> {
             [] => declared,
             present => present.to_vec(),
         };
-        // Rows that go there as they are follow the policy of their own contract.
+        // Without a contract of the output, the `on_error` of the source's contract applies.
         let policy = own.as_ref().or(readings.first().map(|reading| reading.coercion.contract())).map(|c| c.on_error);
         let aside = policy == Some(OnError::Quarantine);
         let folders = if aside { partition_by.clone() } else { vec![] };
@@ -205,7 +220,8 @@ impl OutputWork<'_> {
         Ok(OutputRows { readings, finish, partition_by, contract: own })
     }
 
-    /// The contract of a source's rows. `known` are the types of the output's columns that hold for rows which go there as they are.
+    /// Returns the contract of the rows of a source. `known` has the types of the output's columns, for rows without
+    /// a query.
     async fn contract_of(
         &mut self,
         at: usize,
@@ -215,7 +231,7 @@ impl OutputWork<'_> {
         let chosen = &self.chosen[at];
         let spec = &self.job.spec.sources[&chosen.source];
         match self.job.contract(spec.contract.as_ref())? {
-            // What is kept besides has types of its own.
+            // Columns that the contract does not declare but keeps get types from their values.
             Some(mut contract) if contract.extra == ExtraColumns::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
                 let (found, _) =
@@ -252,12 +268,13 @@ impl OutputWork<'_> {
         }
     }
 
-    /// How a source's objects become rows of its contract, without personal data.
+    /// Creates the reader of a source, which also treats personal data.
     async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<SourceReader> {
         let spec = &self.job.spec.sources[&self.chosen[at].source];
         let keys = self.snapshot.dataset().encryption().cloned();
         let reading = SourceReader::new(spec.format, spec.text(), contract, self.run.start)?.with_keys(keys);
-        // Without a contract of its own and a query, the rows are the output's.
+        // Without a query and a contract of the source, the rows are those of the output, so the classes of the
+        // output's contract apply.
         let declared = match (&spec.contract, &self.spec.sql) {
             (None, None) => own.unwrap_or(contract),
             _ => contract,
@@ -267,10 +284,10 @@ impl OutputWork<'_> {
         reading.with_guard(guard).await
     }
 
-    /// Whether the policy is about columns that are there, and about all that have a class.
+    /// Checks that the policy names only existing columns, and covers every column with a class.
     ///
     /// # Errors
-    /// Those of [`all_seen`]; `UntreatedClass` for a column of the output whose class no source treats.
+    /// Errors of [`all_seen`]; `UntreatedClass` for a column of the output whose class no source treats.
     fn check_classes(&self, own: Option<&Contract>) -> Result<()> {
         self.check_policy()?;
         let Some(own) = own.filter(|_| !self.guards.is_empty() && self.spec.sql.is_none()) else { return Ok(()) };
@@ -278,7 +295,7 @@ impl OutputWork<'_> {
         match own.columns.iter().find(|c| c.pii.is_some() && !is_named(&c.name)) {
             Some(column) => {
                 let message = format!(
-                    "column `{}` of the output has a class, and the source's contract does not give it one",
+                    "column `{}` has a class in the output's contract but not in the source's contract; add the class there",
                     column.name
                 );
                 Err(Error::usage("UntreatedClass", message).with_column(&column.name))
@@ -287,7 +304,8 @@ impl OutputWork<'_> {
         }
     }
 
-    /// Whether all names of the policy are about something: in the sources of this output, or by the contracts of those that others read.
+    /// Checks that every name in the policy exists, in the sources of this output or in the contracts of the other
+    /// sources.
     pub(crate) fn check_policy(&self) -> Result<()> {
         let own = |name: &String| self.chosen.iter().any(|chosen| chosen.source == *name);
         let others = self.job.spec.sources.iter().filter(|(name, _)| !own(name));
@@ -295,24 +313,24 @@ impl OutputWork<'_> {
         all_seen(&self.guards, &others.collect::<Result<Vec<_>>>()?)
     }
 
-    /// What becomes of personal data in rows of this contract, if the job has a policy.
+    /// Returns the treatment of rows with this contract, if the job has a policy.
     pub(crate) fn guard_for(&self, contract: Option<&Contract>) -> Result<Option<Arc<TreatedSource>>> {
         let (Some(policy), Some(means)) = (&self.job.spec.pii, &self.means) else { return Ok(None) };
         let guard = TreatedSource::new(policy, means, (self.name, self.spec.mode), contract)?;
         Ok(Some(Arc::new(guard)))
     }
 
-    /// The columns of a table that are other ones in the sources.
+    /// Returns the columns of the table whose values the policy changes.
     fn treated(&self, known: &SchemaRef) -> Result<BTreeSet<String>> {
         let Some(guard) = self.guard_for(None)? else { return Ok(BTreeSet::new()) };
         let names = known.fields().iter().map(|f| f.name().clone());
         Ok(names.filter(|name| guard.changes(name)).collect())
     }
 
-    /// What is put aside, and what the report says of personal data.
+    /// Seals the refused records, and adds the treated values to the report.
     ///
     /// # Errors
-    /// `NoKeys` if there is nothing to seal rows with that are put aside.
+    /// `NoKeys` if records must be sealed and there is no key.
     pub(crate) fn sealed(&mut self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
         for (path, treated) in self.guards.iter().flat_map(|guard| guard.done()) {
             self.report.pii.entry(path).or_default().add(&treated);
@@ -323,8 +341,8 @@ impl OutputWork<'_> {
         }
     }
 
-    /// What the job itself names is in the rows, also where the output's contract does not have it: columns that it adds, those that make
-    /// folders, and those that a merge uses and need not store.
+    /// Returns the coercion to the output's contract. Columns that the job itself names remain even if the contract
+    /// does not declare them: added columns, partition columns, and columns that a merge uses but need not store.
     fn coercion(&self, contract: &Contract, added: &AddedColumns) -> Result<Coercion> {
         let spec = self.spec;
         let files = self.chosen.iter().filter_map(|c| self.job.spec.sources[&c.source].source_file.as_deref());
@@ -334,7 +352,7 @@ impl OutputWork<'_> {
         Ok(Coercion::new(contract)?.with_kept(added.names().chain(files).chain(used)))
     }
 
-    /// The tasks of each source.
+    /// Returns the tasks of each source.
     async fn tasks(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Vec<Vec<ReadTask>>> {
         let mut tasks = Vec::new();
         for ((chosen, reading), objects) in self.chosen.iter().zip(&rows.readings).zip(objects) {
@@ -343,6 +361,7 @@ impl OutputWork<'_> {
         Ok(tasks)
     }
 
+    /// Plans the query of the output, if it has one.
     pub(crate) async fn query(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Option<SourceQuery>> {
         let Some(sql) = &self.spec.sql else { return Ok(None) };
         let tasks = self.tasks(rows, objects).await?;
@@ -354,13 +373,14 @@ impl OutputWork<'_> {
         SourceQuery::plan(sql, sources, self.job.parallelism).await.map(Some)
     }
 
-    /// Threads for so much input: each makes files of its own.
+    /// Returns the number of threads for the input. Each thread writes its own files, so small input uses few
+    /// threads.
     fn workers(&self, objects: &[Vec<SourceObject>]) -> usize {
         let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
         self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
 
-    /// Stages the rows of these objects, or only counts them.
+    /// Stages the rows of these objects, or only counts them. `only` limits the folders that are written.
     pub(crate) async fn stage(
         &self,
         rows: &OutputRows,
@@ -382,14 +402,14 @@ impl OutputWork<'_> {
         write_rows(self.only_source(rows, objects).await?, &target).await
     }
 
-    /// The rows of the only source of an output without a query.
+    /// Returns the rows of the only source of an output without a query.
     pub(crate) async fn only_source<'b>(
         &'b self,
         rows: &'b OutputRows,
         objects: &[Vec<SourceObject>],
     ) -> Result<SourceRows<'b>> {
         let [tasks] = <[Vec<ReadTask>; 1]>::try_from(self.tasks(rows, objects).await?)
-            .map_err(|_| Error::internal("several sources without a query"))?;
+            .map_err(|_| Error::internal("the output has several sources without a query"))?;
         Ok(SourceRows {
             reading: &rows.readings[0],
             source_file: self.job.spec.sources[&self.chosen[0].source].source_file.as_deref(),
@@ -400,9 +420,10 @@ impl OutputWork<'_> {
     }
 }
 
-/// Input that another thread is worth its files for.
+/// Bytes of input for each additional thread.
 const WORTH: u64 = 32 << 20;
 
+/// Returns the schema without the named columns.
 fn without(schema: &SchemaRef, names: &BTreeSet<&str>) -> SchemaRef {
     let fields = schema.fields().iter().filter(|f| !names.contains(f.name().as_str())).cloned();
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))

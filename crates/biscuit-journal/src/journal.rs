@@ -1,3 +1,7 @@
+//! The journal of one table: its options, its newest version, recovery, the history and the state files.
+//!
+//! The protocol of a commit is explained in `commit/mod.rs`, the objects of the log in `log/mod.rs`.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,78 +20,83 @@ use crate::log::layout::{JournalObjectKind, below, run_folder};
 use crate::log::record::{CommitRecord, PastVersion, StateFile};
 use crate::{TableStorage, default_state_root, store_error};
 
-/// Whether others may write to the same table.
+/// Whether several runs may write to the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriterPolicy {
-    /// There may be others: the store has to show that put-if-absent has one winner.
+    /// Several runs may write at the same time: the store has to prove that put-if-absent has exactly one winner.
     #[default]
     Many,
-    /// There is one writer, by the word of the caller: stores that ignore put-if-absent are accepted.
+    /// Single writer: the caller promises that no other run writes. Stores that ignore put-if-absent are accepted.
     One,
 }
 
-/// What to do with files in the table's folder that somebody else wrote.
+/// Handling of external files: files in the folder of the table that another program wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExternalFiles {
-    /// They are part of the table; the next commit adopts them.
+    /// External files are part of the table; the next commit adopts them.
     #[default]
     Adopt,
-    /// They stop the run.
+    /// External files stop the run.
     Fail,
-    /// They are not read and stay where they are.
+    /// External files are neither read nor changed.
     Ignore,
 }
 
-/// What to do with a table that is not what its journal says: a live file is missing or changed, Biscuit files have no
-/// journal, or staged files were lost after their commit.
+/// Handling of a diverged table: a live file is missing or changed, Biscuit files have no journal, or staged files
+/// were lost after their commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DivergedPolicy {
-    /// It stops the run.
+    /// A divergence stops the run.
     #[default]
     Fail,
-    /// What is there is the table, and the next commit says so.
+    /// The files that exist are the table, and the next commit records them.
     Adopt,
 }
 
-/// What to do with a folder that another table format has a log for.
+/// Handling of a folder that contains the log of another table format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OtherTableFormats {
-    /// It is neither read nor written: files that its log has removed would be rows again, and live ones could be deleted.
+    /// The folder is neither read nor written: rows of files that the other log has removed would come back, and live
+    /// files of the other table could be deleted.
     #[default]
     Refuse,
-    /// Its data files are taken as they are.
+    /// The data files are read as they are, without regard to the other log.
     Allow,
 }
 
-/// Choices of a journal that have a default.
+/// Options of a journal; each has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct JournalOptions {
-    /// Whether others may write. Default: many.
+    /// Whether several runs may write to the table. Default: [`WriterPolicy::Many`].
     pub writers: WriterPolicy,
-    /// What to do with external files. Default: adopt.
+    /// Handling of external files. Default: [`ExternalFiles::Adopt`].
     pub external: ExternalFiles,
-    /// What to do with a table that is not what its journal says. Default: stop.
+    /// Handling of a diverged table. Default: [`DivergedPolicy::Fail`].
     pub diverged: DivergedPolicy,
-    /// What to do with a folder of Delta Lake, Iceberg, Hudi or Paimon. Default: refuse.
+    /// Handling of a folder with a log of Delta Lake, Iceberg, Hudi or Paimon. Default:
+    /// [`OtherTableFormats::Refuse`].
     #[serde(default)]
     pub other_formats: OtherTableFormats,
-    /// How long files stay in the folder after they were replaced, in whole seconds, for readers that took longer to open them;
-    /// [`release`](Journal::release) deletes them then. A reader that lists the folder by itself sees them beside those that
-    /// replaced them: only for tables that are read through Biscuit or by the locations of a catalog. Default: not at all.
+    /// How long a replaced file is retained, in whole seconds, so that readers of the older version can finish.
+    /// [`Journal::release`] deletes retained files afterwards. Default: zero, the commit deletes replaced files.
+    ///
+    /// A reader that lists the folder without the journal sees retained files together with their replacements. Set a
+    /// retention only for a table that is read through Biscuit or by the file locations of a catalog.
     #[serde(default)]
     pub retention: Duration,
-    /// Whether files that are alike may be one file on a local disk, with several names: what changes it in place under one name
-    /// changes it under all of them. Default: no, each is a file of its own, whose blocks are shared where the file system can.
+    /// Whether identical files may be hard links to one file on a local disk. A program that changes such a file in
+    /// place changes it under all its names. Default: false; each copy is a separate file, which shares its blocks
+    /// with the source where the file system supports that (reflink).
     #[serde(default)]
     pub hard_links: bool,
-    /// A checkpoint every so many versions. Default: 32.
+    /// Number of versions from one checkpoint to the next. Default: 32.
     pub checkpoint_every: u64,
-    /// Records kept below the newest checkpoint, for the history. Default: 10,000.
+    /// Number of versions before the newest checkpoint whose records are kept for the history. Default: 10,000.
     pub keep_history: u64,
 }
 
@@ -107,77 +116,82 @@ impl Default for JournalOptions {
 }
 
 impl JournalOptions {
-    /// The same options with another choice of writers.
+    /// Sets whether several runs may write to the table. Default: [`WriterPolicy::Many`].
     pub fn with_writers(mut self, writers: WriterPolicy) -> Self {
         self.writers = writers;
         self
     }
 
-    /// The same options with another choice for external files.
+    /// Sets the handling of external files. Default: [`ExternalFiles::Adopt`].
     pub fn with_external_files(mut self, external: ExternalFiles) -> Self {
         self.external = external;
         self
     }
 
-    /// The same options with another choice for a table that is not what its journal says.
+    /// Sets the handling of a diverged table. Default: [`DivergedPolicy::Fail`].
     pub fn with_diverged(mut self, diverged: DivergedPolicy) -> Self {
         self.diverged = diverged;
         self
     }
 
-    /// The same options with another choice for folders of other table formats.
+    /// Sets the handling of folders with the log of another table format. Default: [`OtherTableFormats::Refuse`].
     pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
 
-    /// The same options; replaced files stay in the folder for so long.
+    /// Sets how long replaced files are retained, in whole seconds: see [`retention`](Self::retention). Default:
+    /// zero.
     pub fn with_retention(mut self, duration: Duration) -> Self {
         self.retention = duration;
         self
     }
 
-    /// The same options; files that are alike may be one file with several names.
+    /// Sets whether identical files may be hard links to one file: see [`hard_links`](Self::hard_links). Default:
+    /// false.
     pub fn with_hard_links(mut self, hard_links: bool) -> Self {
         self.hard_links = hard_links;
         self
     }
 
-    /// The same options with a checkpoint every `versions` versions (at least 1).
+    /// Sets the number of versions from one checkpoint to the next. Minimum: 1. Default: 32.
     pub fn with_checkpoint_every(mut self, versions: u64) -> Self {
         self.checkpoint_every = versions.max(1);
         self
     }
 }
 
-/// Where nonces come from: numbers that no other execution draws.
+/// Source of writer ids: numbers that no other execution gets.
 pub trait WriterIds: fmt::Debug + Send + Sync {
-    /// The next nonce.
+    /// Returns the next number.
     fn next(&self) -> u64;
 }
 
-/// Nonces from the operating system.
+/// Writer ids from the random number generator of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomWriterIds;
 
 impl WriterIds for RandomWriterIds {
     fn next(&self) -> u64 {
-        getrandom::u64().expect("the operating system gives random numbers")
+        getrandom::u64().expect("the operating system provides random numbers")
     }
 }
 
-/// What a recovery did.
+/// Result of a recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RecoveryReport {
-    /// The version that was committed and is finished now.
+    /// Version that a dead run had committed and that this recovery finished.
     pub rolled_forward: Option<u64>,
-    /// The version of the fence, if one was asked for.
+    /// Version of the fence, if the recovery committed one.
     pub fence: Option<u64>,
-    /// Objects of dead runs that were deleted from the state root.
+    /// Number of objects of dead runs that were deleted from the state root.
     pub cleaned: u64,
 }
 
-/// The journal of one table: a folder of files and its state root, in one store.
+/// The journal of one table: the folder of its files and its state root, both in one store.
+///
+/// A journal holds no state of the table in memory. Each call reads what it needs, so a value can be cloned, used by
+/// several tasks and kept for any time.
 #[derive(Debug, Clone)]
 pub struct Journal {
     pub(crate) storage: TableStorage,
@@ -189,55 +203,55 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of the table in the folder `table`, with its state root in the default place.
+    /// Creates the journal of the table in the folder `table`, with the [default state root](default_state_root).
     pub fn new(storage: TableStorage, table: Path, options: JournalOptions) -> Self {
         let state = default_state_root(&table);
         Self { storage, table, state, options, writer_ids: Arc::new(RandomWriterIds), interrupt: Arc::default() }
     }
 
-    /// The same journal with another state root in the same store.
+    /// Sets the state root, a folder in the same store. Default: [`default_state_root`].
     pub fn with_state_root(mut self, state: Path) -> Self {
         self.state = state;
         self
     }
 
-    /// The same journal with other nonces, as tests need them.
+    /// Sets the source of writer ids, for tests that need repeatable names. Default: [`RandomWriterIds`].
     pub fn with_writer_ids(mut self, writer_ids: Arc<dyn WriterIds>) -> Self {
         self.writer_ids = writer_ids;
         self
     }
 
-    /// The same journal; its commits can be stopped by this.
+    /// Sets the interrupt that can stop a run before its commits. Default: one that is never triggered.
     pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
         self
     }
 
-    /// The same journal with another choice for a table that is not what its journal says.
+    /// Sets the handling of a diverged table: see [`JournalOptions::diverged`].
     pub fn with_diverged(mut self, diverged: DivergedPolicy) -> Self {
         self.options.diverged = diverged;
         self
     }
 
-    /// The folder of the table.
+    /// Folder of the table.
     pub fn table(&self) -> &Path {
         &self.table
     }
 
-    /// The state root.
+    /// State root of the table.
     pub fn state_root(&self) -> &Path {
         &self.state
     }
 
-    /// The store of both.
+    /// Store of the table and of its state root.
     pub fn storage(&self) -> &TableStorage {
         &self.storage
     }
 
-    /// The newest committed version, finished or not. Changes nothing: this is what readers start from.
+    /// Returns the newest committed version, finished or not. Changes nothing, so readers start here.
     ///
     /// # Errors
-    /// `DivergedPolicy` if a version is missing, `NewerFormat`, `UnreadableRecord`, and those of the store.
+    /// `Diverged` if a version is missing, `NewerFormat`, `OlderFormat`, `UnreadableRecord`, and errors of the store.
     pub async fn head(&self) -> Result<TableHead> {
         Ok(self.head_and_entries().await?.0)
     }
@@ -246,13 +260,15 @@ impl Journal {
         let mut gap = None;
         for _ in 0..4 {
             match read_head(&self.storage.store, &self.state).await {
-                // A record that is not there any more was dropped below a new checkpoint: list again.
+                // A record or mark that was listed, or that must exist by its number, is missing. Another run may
+                // have written a checkpoint after the listing and deleted the records below it: a new listing shows
+                // that checkpoint. If the object is lost, each attempt fails in the same way.
                 Err(e) if e.code() == "NotFound" => gap = Some(e),
                 other => return other,
             }
         }
         let message = format!(
-            "the journal `{}` misses a version, or did not finish one that others went on from; `biscuit history` shows those that are there",
+            "the journal `{}` lacks a version, or a version that later ones build on is not finished; `biscuit history` lists the versions that exist",
             self.state
         );
         let e = Error::data("Diverged", message);
@@ -262,16 +278,20 @@ impl Journal {
         })
     }
 
-    /// The newest version, after finishing it if a run did not come to that.
+    /// Returns the newest version, and finishes it first if its run did not.
     ///
     /// # Errors
-    /// As [`head`](Self::head), and `LostStaging` where a staged file is nowhere to be found.
+    /// Those of [`head`](Self::head), `LostStaging` if a staged file is missing in both its places, and `Conflict` if
+    /// other runs keep committing.
     pub async fn finished_head(&self) -> Result<TableHead> {
         Ok(self.roll_forward().await?.0)
     }
 
     async fn roll_forward(&self) -> Result<(TableHead, Option<u64>)> {
         let mut rolled = None;
+        // Only the newest version can be unfinished: a run builds on a version after it is finished. `Overtaken`
+        // means that another process finished it, perhaps with further versions on top, so the head is read again.
+        // The number of attempts bounds the time against writers that never pause.
         for _ in 0..8 {
             let (head, _) = self.head_and_entries().await?;
             let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
@@ -283,15 +303,29 @@ impl Journal {
         Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
     }
 
-    /// Finishes an unfinished version and deletes what dead runs left in the state root. Safe to run at any time.
+    /// Finishes an unfinished version and deletes the objects of dead runs from the state root. Safe at any time,
+    /// also while other runs are alive.
+    ///
+    /// Objects of runs on the newest version remain, because such a run may be alive: see
+    /// [`recover_with_fence`](Self::recover_with_fence).
+    ///
+    /// # Errors
+    /// Those of [`finished_head`](Self::finished_head).
     pub async fn recover(&self) -> Result<RecoveryReport> {
         let (head, rolled_forward) = self.roll_forward().await?;
         let cleaned = publish::clean(self, &head).await? + publish::clean_probes(self, &head).await?;
         Ok(RecoveryReport { rolled_forward, fence: None, cleaned })
     }
 
-    /// As [`recover`](Self::recover), and an empty version first, so that what a dead run staged on top of the newest
-    /// version can be deleted too. A run that is alive ends with `Conflict` and has to run again.
+    /// Finishes an unfinished version, commits an empty version (the fence), and deletes the objects of all runs that
+    /// began before the fence.
+    ///
+    /// The fence takes the number that a dead or sleeping run may still use. Such a run can no longer commit, so the
+    /// objects that it staged on the newest version are deleted too. A run that is alive ends with `Conflict` and has
+    /// to run again.
+    ///
+    /// # Errors
+    /// Those of [`observe`](Self::observe), and `Conflict` if another run commits the version of the fence.
     pub async fn recover_with_fence(&self) -> Result<RecoveryReport> {
         let (_, rolled_forward) = self.roll_forward().await?;
         let observed = self.observe().await?;
@@ -299,8 +333,8 @@ impl Journal {
         Ok(RecoveryReport { rolled_forward, fence: Some(fence), cleaned })
     }
 
-    /// All versions whose records are in force, oldest first. A record without a mark below the newest checkpoint is void: a run put it there that
-    /// others had gone on without.
+    /// Returns all versions whose records are in force, oldest first. A record without a done mark below the newest
+    /// checkpoint is void: a sleeping run wrote it after other runs had passed its number and dropped its record.
     pub async fn history(&self) -> Result<Vec<PastVersion>> {
         let entries = list_entries(&self.storage.store, &self.state).await?;
         let store: &dyn ObjectStore = &self.storage.store;
@@ -314,10 +348,10 @@ impl Journal {
         stream::iter(reads).buffered(16).try_collect().await
     }
 
-    /// The content of a state file, checked against what its record says.
+    /// Returns the content of a state file after comparing it with the size and the checksum in its record.
     ///
     /// # Errors
-    /// `Conflict` if a newer version has replaced it meanwhile, `DivergedPolicy` if it is lost or is not what was written.
+    /// `Conflict` if a newer version has replaced the file, `Diverged` if the file is lost or damaged.
     pub async fn read_state(&self, head: &TableHead, file: &StateFile) -> Result<Bytes> {
         let path = below(&self.state, &file.path);
         let got = async { self.storage.store.get(&path).await?.bytes().await }.await;
@@ -327,25 +361,26 @@ impl Journal {
         };
         let sum = format!("crc32:{:08x}", crc32fast::hash(&bytes));
         if bytes.len() as u64 != file.size || sum != file.checksum {
-            return Err(Error::data("Diverged", format!("the state file `{path}` is not the one that was written")));
+            return Err(Error::data("Diverged", format!("the state file `{path}` does not match its record")));
         }
         Ok(bytes)
     }
 
-    /// What an error means that came up while the files of `head` were read: where something is not there and a newer
-    /// version is, it is `Conflict`; where there is no newer version, `DivergedPolicy`; any other error stays what it is.
+    /// Interprets an error that occurred while files of `head` were read. A missing file is a `Conflict` if there is
+    /// a newer version, which has replaced the file; otherwise it is `Diverged`. Any other error is returned as it
+    /// is.
     pub async fn explain(&self, error: Error, head: &TableHead) -> Error {
         if error.code() != "NotFound" {
             return error;
         }
         match self.head().await {
             Ok(now) if now.version > head.version => conflict(head.version + 1).with_source(error),
-            Ok(_) => Error::data("Diverged", format!("a file of the table is gone: {}", error.message())),
+            Ok(_) => Error::data("Diverged", format!("a file of the table is missing: {}", error.message())),
             Err(e) => e,
         }
     }
 
-    /// A name of 16 hexadecimal digits that no other execution draws.
+    /// Returns a new writer id: 16 hexadecimal digits that no other execution gets.
     pub fn writer_id(&self) -> String {
         format!("{:016x}", self.writer_ids.next())
     }
@@ -354,12 +389,17 @@ impl Journal {
         match self.storage.store.head(path).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(store_error("look at", path, e)),
+            Err(e) => Err(store_error("check", path, e)),
         }
     }
 
-    /// Creates an object if it is absent, whole and durable or not at all: on a local disk it is written and synced in the
-    /// folder of this execution, and linked from there.
+    /// Creates an object of the journal if it is absent. Other processes see the object complete and durable, or not
+    /// at all.
+    ///
+    /// On a local disk a plain write would show a half-written record under its final name. So the bytes are written
+    /// to the staging folder of this execution and synced, then linked to their name (which fails if the name
+    /// exists), and at last the folder of that name is synced. A crash between two steps leaves only a file in
+    /// staging.
     pub(crate) async fn create(
         &self,
         path: &Path,
@@ -380,7 +420,10 @@ impl Journal {
         durability.sync_folder_of(path).await.map_err(unsynced)
     }
 
-    /// Syncs the folder of `path` and all above it up to and including the one that holds `root`.
+    /// Syncs the folder of `path` and all folders above it, up to and including the folder that contains `root`.
+    ///
+    /// A file on a local disk survives a loss of power only if its name does, and a name is content of its folder.
+    /// The folders may be new, so each one above is synced too.
     pub(crate) async fn sync_folders(&self, path: &Path, root: &Path) -> Result<()> {
         let mut at = path.clone();
         while at.prefix_matches(root) {
@@ -393,7 +436,7 @@ impl Journal {
     }
 }
 
-/// Another run has committed this version.
+/// Error of a run that wanted to commit a version that another run has committed.
 pub(crate) fn conflict(version: u64) -> Error {
     Error::conflict("Conflict", format!("another run has committed version {version}; run again"))
 }
@@ -402,6 +445,7 @@ pub(crate) fn unavailable(message: String, e: object_store::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_plain_source(e)
 }
 
+/// Waits before the next attempt: exponential backoff from 50 milliseconds.
 pub(crate) async fn pause(attempt: u32) {
     tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
 }

@@ -1,3 +1,5 @@
+//! Adoption: the files in the folder of a table become the table.
+
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use biscuit_journal::{CommitOutcome, DivergedPolicy};
@@ -7,35 +9,37 @@ use serde_json::json;
 
 use crate::state::key_segment::KeySegments;
 
-/// What an adoption did, or would do.
+/// Report of an adoption.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AdoptReport {
-    /// `adopted`, `planned` for a dry run, or `unchanged`.
+    /// `adopted`; `planned` for a dry run; `unchanged` if there was nothing to adopt.
     pub outcome: &'static str,
-    /// The newest version.
+    /// Newest version of the table.
     pub version: u64,
-    /// Whether the table was not what its journal says.
+    /// Whether the table had diverged from its journal.
     pub diverged: bool,
-    /// Files that become part of the table as they are: foreign ones, changed ones, and where the table diverged all that
-    /// Biscuit wrote and that the journal does not have.
+    /// Files that become part of the table as they are: external files, changed files, and in a diverged table all
+    /// files written by Biscuit that the journal does not name.
     pub adopted: Vec<String>,
-    /// Files that are gone and that the journal forgets.
+    /// Live files that are missing and that are removed from the journal.
     pub missing: Vec<String>,
-    /// Rows of the table as it is now.
+    /// Number of rows of the table after the adoption.
     pub rows: u64,
 }
 
-/// Makes what is in the folder the table: external files are adopted, and a table that is not what its journal says
-/// (a live file is missing or changed, the state root is lost, an older copy was restored, staged files were lost after
-/// their commit) is taken as it is. No data file is written or changed. What was kept besides the rows counts no more,
-/// except deletes: each row counts by its own order columns.
+/// Makes the files in the folder of a table its live files.
 ///
-/// After a divergence nobody can tell whether files hold a row twice: [`verify`](crate::verify) looks.
+/// External files are adopted. A diverged table is taken as it is: if a live file is missing or was changed, the
+/// state root is lost, an older copy was restored, or staged files were lost after their commit. No data file is
+/// written or changed. Of the key metadata of a diverged table only tombstones still count: each row counts by its
+/// own order columns.
+///
+/// After a divergence it is not known whether files contain a row twice. [`verify`](crate::verify) finds such rows.
 ///
 /// # Errors
-/// Those of a file that is no readable Parquet or has no common schema with the others; `Conflict` if another run was
-/// first, and those of the journal. After any of them the table is as it was.
+/// The errors of a file that is not a readable Parquet file or has no common schema with the others; `Conflict` if
+/// another run committed first; the errors of the journal. After each of them the table is as it was before.
 pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(DivergedPolicy::Adopt));
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
@@ -62,8 +66,9 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     let mut replace = journal.replace(observed);
     replace.with_adoption();
     if observed.diverged {
+        // Loaded as diverged, and written again: tombstones remain, metadata of rows is removed.
         let segments = KeySegments::load(journal, &observed.head, true, dataset.encryption()).await?;
-        // Without keys nothing is written that would be in the clear.
+        // Encryption keys are needed only if there is key metadata to write, which must not be written in plain text.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
         let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
         dropped.iter().for_each(|name| replace.without_state(name));

@@ -1,3 +1,5 @@
+//! The merge contract as a function on data frames, without a table and without memory of earlier runs.
+
 use std::sync::Arc;
 
 use biscuit_change::{BadRows, ChangeRecords, RowsOptions, row_changes};
@@ -22,14 +24,17 @@ use crate::spec::MergeSpec;
 use crate::target::rows::{CellLocation, RowRef, TargetRows, known, without};
 use crate::target::scan::RowOrders;
 
-/// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
-/// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.
+/// Merges change records into rows that are data frames. Returns the rows after the merge, and a report with the
+/// verdicts of the records. `rows` names the columns of `changes` that hold the operation code and the delete flag.
 ///
-/// The rows of `current` keep their order; new ones follow, sorted by key. Columns are those of `current`, then the new
-/// ones of `changes`. Both frames are held in memory.
+/// The function does not remember earlier runs: it stores no tombstones and no orders of single columns. Both frames
+/// are held in memory.
+///
+/// Rows of `current` keep their order; new rows follow, sorted by key. The result has the columns of `current`, then
+/// the new columns of `changes`.
 ///
 /// # Errors
-/// Those of bad records, as [`Merge::run`](crate::Merge::run) has them, and those of the frames.
+/// The errors of invalid records, as in [`Merge::run`](crate::Merge::run), and errors of computing the frames.
 pub async fn merge_and_retain_last(
     current: DataFrame,
     changes: DataFrame,
@@ -59,7 +64,7 @@ pub async fn merge_and_retain_last(
     report.verdicts.ignored = records.ignored;
     let merged = merge(&current, records, spec, &schema, &mut report)?;
     let frame = SessionContext::new().read_batches(merged);
-    Ok((frame.map_err(|e| Error::internal("rows could not be made a frame").with_source(e))?, report))
+    Ok((frame.map_err(|e| Error::internal("the rows could not be turned into a frame").with_source(e))?, report))
 }
 
 async fn collect(frame: DataFrame, place: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
@@ -81,6 +86,8 @@ fn merge(
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
     let truncated = set.truncates.last().map(|(_, order)| order);
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
+    // `kept` has one entry for each stored row, in the order of the rows. Outcomes replace or clear entries by index,
+    // so that the order of the rows is preserved.
     let (mut kept, stored) = stored_rows(current, &set, spec, schema, &mut tables, truncated, report)?;
     let resolver = KeyResolver {
         set: &set,
@@ -129,7 +136,8 @@ fn merge(
 
 type CurrentRows = HashMap<u32, (usize, RecordOrder, RowRef)>;
 
-/// The rows that stay if no record touches them, and where those of the run's keys are among them.
+/// Returns all stored rows that remain if no record changes them, and the index of the row of each key of the run
+/// among them. If the frame has several rows of a key, the newest one counts.
 fn stored_rows(
     current: &[RecordBatch],
     set: &ChangeSet,
@@ -153,6 +161,8 @@ fn stored_rows(
             number += 1;
             kept.push(Some(CellLocation::Row(at)));
             let Some(k) = set.keys.find(&key) else {
+                // The resolver sees only keys of the run, so a truncate is applied here to the rows of all other
+                // keys.
                 if truncated.is_some_and(|t| order <= *t) {
                     kept.pop();
                     report.rows.deleted += 1;

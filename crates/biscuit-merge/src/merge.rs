@@ -1,3 +1,7 @@
+//! The merge of change records into a table, from the input to the commit.
+//! A run divides its records into parts that fit into memory. It decides all keys of one part after the other without
+//! changing the table, checks the guards, and puts everything into one commit.
+
 use std::sync::Arc;
 
 use biscuit_change::{BadRows, ChangeRecords, RefusedRecord};
@@ -24,14 +28,16 @@ use crate::state::quarantine::quarantined;
 use crate::target::context::{EncodedPart, MergeContext};
 use crate::target::scan::StoredRows;
 
-/// Whether a run adds to the quarantine, or is made of what is in it.
+/// Effect of a run on the quarantine of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum QuarantineChange<'a> {
+    /// Quarantines the invalid records of the run in addition to those that are there.
     Add,
+    /// Retries these quarantined records: those that are valid now leave the quarantine.
     Take(&'a [RefusedRecord]),
 }
 
-/// Merges change records into a table as one step.
+/// Merges change records into a table in one commit.
 #[derive(Debug, Clone)]
 pub struct Merge {
     pub(crate) dataset: Dataset,
@@ -41,40 +47,49 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// A merge into `dataset`.
+    /// Creates a merge into `dataset`.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidSpec` if `spec` drops a key column.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions) -> Result<Self> {
         spec.check()?;
         Ok(Self { dataset, spec: Arc::new(spec), options, periods: None })
     }
 
-    /// The same merge into a table that holds several states, each in a folder of its own: the records of a batch count in the slice
-    /// that [`ChangeBatch::period`](biscuit_change::ChangeBatch::slice) names and in all later ones.
+    /// Merges into a table of periodic snapshots, which has one folder for each period. The records of a batch take
+    /// effect in the period that [`ChangeBatch::period`](biscuit_change::ChangeBatch::period) names, and in all later
+    /// periods.
     ///
     /// # Errors
-    /// `InvalidSpec` if the slices do not ascend, none is given, or a key or folder column has the name of the slice column.
+    /// `InvalidSpec` if `periods` is empty or not in ascending order, or if a key, order or partition column has the
+    /// name of the period column.
     pub fn with_periods(mut self, periods: PeriodStates) -> Result<Self> {
         let ascend = periods.all.windows(2).all(|pair| pair[0].number < pair[1].number);
         if periods.all.is_empty() || !ascend {
-            return Err(Error::usage("InvalidSpec", "slices ascend, and there is at least one"));
+            return Err(Error::usage(
+                "InvalidSpec",
+                "periods must be in ascending order, and there must be at least one",
+            ));
         }
         let named = self.spec.key.iter().chain(&self.spec.order).chain(&self.options.partition_by);
         if named.into_iter().any(|n| *n == periods.column) {
-            let message =
-                format!("`{}` is the column of the slices, and no other column can have that name", periods.column);
+            let message = format!(
+                "`{}` is the column that names the periods; rename the key, order or partition column",
+                periods.column
+            );
             return Err(Error::usage("InvalidSpec", message));
         }
         self.periods = Some(Arc::new(periods));
         Ok(self)
     }
 
-    /// Merges records on top of a snapshot, as one step, and commits what is to be true beside the rows: a bookmark, or what belongs to
-    /// slices. Slices that no record counts in are not opened; those that begin as their predecessor are made by copies.
+    /// Merges records on top of an observed version of the table, and commits `extras` together with the rows. A
+    /// bookmark, for example, is such an extra.
+    /// Periods in which no record takes effect are not opened. The files of a new period that no record changes are
+    /// copied from its predecessor by the store.
     ///
     /// # Errors
-    /// As [`run`](Self::run); `ColumnClash` if records have the column that names the slices.
+    /// As [`run`](Self::run); `ColumnClash` if the records have the column that names the periods.
     pub async fn run_on(
         &self,
         snapshot: TableVersion,
@@ -87,7 +102,7 @@ impl Merge {
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
-    /// As [`run_files`](Self::run_files), on top of a snapshot, and with what is to be true beside the rows.
+    /// Merges change files on top of an observed version of the table, and commits `extras` together with the rows.
     ///
     /// # Errors
     /// As [`run_files`](Self::run_files).
@@ -103,19 +118,27 @@ impl Merge {
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
-    /// Merges these records. Nothing is changed if there is nothing to change: no version, no file.
+    /// Merges change records. If they change nothing, the run writes no version and no file.
     ///
     /// # Errors
-    /// Bad records: `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`,
-    /// `AmbiguousOrder`, `UnavailableWithoutPrior`, `NoCommonType`, `ColumnCase`. A spec that the table was not made
-    /// with: `SpecDrift`, `PartitioningDiffers`. Columns that files encrypt: `NoFileKeys`, `MissingColumn`, `EncryptedColumn`. `TooManyDeleted`, `TooManyQuarantined`. `MemoryExhausted` if not even one row group fits
-    /// into the budget, `SpillFailed` if the disk for temporary files is full. `Conflict` if another run was first, `Diverged`, and
-    /// those of the store. After any of them the table is as it was.
+    /// - Invalid records: `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`,
+    ///   `AmbiguousOrder`, `UnavailableWithoutPrior`, `NoCommonType`, `ColumnCase`.
+    /// - A specification that differs from the one the table was made with: `SpecDrift`, `PartitioningDiffers`.
+    /// - Columns that the files encrypt: `NoFileKeys`, `MissingColumn`, `EncryptedColumn`.
+    /// - Guards: `TooManyDeleted`, `TooManyQuarantined`.
+    /// - Resources: `MemoryExhausted` if not even one row group fits into the budget, `SpillFailed` if the disk for
+    ///   temporary files is full.
+    /// - `Conflict` if another run committed first, `Diverged`, and the errors of the store.
+    ///
+    /// After each of them the table is as it was before.
     pub async fn run(&self, changes: ChangeRecords, mode: RunMode) -> Result<MergeReport> {
         self.run_as(changes, mode, None).await
     }
 
-    /// As [`run`](Self::run), with the id of the commit in the journal's record.
+    /// Merges change records as [`run`](Self::run), and stores the id of the commit in the record of the journal.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
     pub async fn run_as(
         &self,
         changes: ChangeRecords,
@@ -126,11 +149,12 @@ impl Merge {
         self.start(intake, changes, mode, commit, QuarantineChange::Add).await
     }
 
-    /// Merges the records of these files. Of files that hold columns, records beyond the budget of memory go on on the disk, so
-    /// that there may be any number of them; those of text are read as a whole first.
+    /// Merges the records of change files. Records of Parquet and Avro files that exceed the memory budget are
+    /// written to the local disk, so that there may be any number of them. Text files are read into memory as a
+    /// whole.
     ///
     /// # Errors
-    /// As [`run`](Self::run), and those of [`ChangeFiles::changes`].
+    /// As [`run`](Self::run), and the errors of [`ChangeFiles::changes`].
     pub async fn run_files(&self, files: &ChangeFiles, mode: RunMode) -> Result<MergeReport> {
         let (intake, changes) = self.read(files).await?;
         self.start(intake, changes, mode, None, QuarantineChange::Add).await
@@ -142,13 +166,13 @@ impl Merge {
         tracing::info!(records = intake.taken.records, "read all changes");
         if changes.without_op > 0 {
             let records = changes.without_op;
-            tracing::warn!(records, "files have no operation column: all their records are upserts");
+            tracing::warn!(records, "the change files have no operation column: all their records are upserts");
         }
         Ok((intake, changes))
     }
 
-    /// Merges the records in the quarantine again, read in the format in which they came; those that cannot be used still
-    /// stay there. Whatever the options say, bad records are put aside.
+    /// Retries the quarantined records, which are read in the format in which they came. Records that are still
+    /// invalid remain in the quarantine, whatever [`MergeOptions::bad_rows`] is.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -161,6 +185,8 @@ impl Merge {
 
     fn intake(&self) -> Result<ChangeIntake> {
         let session = session(self.options.parallelism, self.options.memory)?;
+        // A quarter of the budget for pending records: a part is decoded while the part before it is decided, and
+        // rewriting files needs the rest.
         let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
         let intake = ChangeIntake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session);
         Ok(intake.with_servers(self.dataset.journal(), self.options.new_server))
@@ -223,6 +249,7 @@ impl Merge {
     ) -> Result<()> {
         report.outcome = "unchanged";
         let RunParts { mode, commit, change_of_quarantine, mut extras } = run;
+        // A new or rebuilt period changes the table even if no record takes effect in it.
         let grows = self.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
         if records.taken.records == 0 && records.refused.is_empty() && !grows && extras.is_empty() {
             report.rows.before = self.rows_of(&snapshot).await?;
@@ -235,6 +262,8 @@ impl Merge {
         let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;
         prepared.retracting = PartRetractions::new(std::mem::take(&mut extras.retractions));
         let replace = (mode == RunMode::Commit).then(|| self.dataset.journal().replace(&observed));
+        // With records on the disk, new files are staged before the guards are checked. If nothing is committed,
+        // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
         let stages_early = records.parts.on_disk().is_some();
         let stager = replace.as_ref().map(TableCommit::stager);
         let work = self.work(&mut prepared, records, change_of_quarantine, extras, stager, report).await;
@@ -254,7 +283,8 @@ impl Merge {
         Ok(())
     }
 
-    /// What is to be committed; none where nothing changes, or where it is not to be staged.
+    /// Decides the whole run and checks its guards. Returns the work to commit; `None` if nothing changes, and for a
+    /// dry run.
     async fn work(
         &self,
         p: &mut MergeContext,
@@ -277,12 +307,14 @@ impl Merge {
                 return Err(e);
             }
         };
+        // The guards come after all decisions and before the commit: what they compare is known only here.
         let DecidedRun { mut plan, written, kept, refused } = decided;
         let change_of_quarantine =
             self.quarantine_records(p, refused, change_of_quarantine, extras.of_records, report).await?;
         self.count_truncates(p, &plan, report);
         report.rows = plan.counts;
         self.guard(p, &plan)?;
+        // Before `units`, which takes the edits out of the plan.
         let nothing = plan.is_empty() && p.periods.all.iter().all(|s| s.base == PeriodBase::Own);
         let units = plan.units(&p.files, &schema, &p.options);
         (report.partitions, report.files) = plan.describe(p, &units);
@@ -296,13 +328,16 @@ impl Merge {
             return Ok(None);
         }
         report.outcome = "planned";
+        // `units` takes the edits out of the plan, `new_files` the new rows. `same` compares new rows, so it comes
+        // before `new_files`.
         let same = plan.same(p, &units);
         let added = plan.new_files(&schema, &p.options);
         p.describe_periods(&units, &added, &same, report);
         Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, change_of_quarantine, marks, extras }))
     }
 
-    /// What becomes of every key: part by part, and some thousand keys at a time, so that only what is written of them stays.
+    /// Decides all keys, one part of the records after the other and `KEYS` keys at a time. Only the plan and the key
+    /// metadata of decided keys remain in memory.
     async fn decide(
         &self,
         p: &mut MergeContext,
@@ -314,17 +349,23 @@ impl Merge {
         let plan = MergePlan::begin(&p.files, &p.target, p.periods.has_periods(), parts.on_disk().cloned());
         let mut decided = DecidedRun { refused, kept: vec![], plan, written: vec![] };
         if parts.on_disk().is_some() {
+            // Key changes of earlier runs also connect keys of different ranges: these keys have to be in one part,
+            // in which the union-find can join them.
             parts.tie(p.segments.repartitioned()?);
         }
         let mut next = self.next_part(p, parts);
         let parts = loop {
-            let (part, parts) = next.await.map_err(|e| Error::internal("a part was cut off").with_source(e))??;
+            let (part, parts) = next
+                .await
+                .map_err(|e| Error::internal("the task that reads a part of the records failed").with_source(e))??;
             let Some(part) = part else { break parts };
             next = self.next_part(p, parts);
             tracing::debug!(keys = part.keys(), "deciding");
             self.enter(p, part, report)?;
             decided.refused.append(&mut p.set.refused);
             let groups = self.groups(p)?;
+            // Periods in ascending order: a period inherits the overtaken records and the retracted states of the
+            // period before it.
             for at in 0..p.periods.all.len() {
                 if p.enter_period(at) {
                     self.open_period(p, at).await?;
@@ -340,7 +381,7 @@ impl Merge {
             decided.plan.spill_added()?;
         };
         decided.plan.finish();
-        // To give back a large temporary file takes as long as to write a part of it.
+        // Deleting a large temporary file takes as long as writing a part of it, so it happens in the background.
         drop(tokio::task::spawn_blocking(move || drop(parts)));
         if let Some(new_files) = new_files {
             decided.written = new_files.finish().await?;
@@ -349,7 +390,7 @@ impl Merge {
         Ok(decided)
     }
 
-    /// Reads the next part of the records while the one before it is worked on.
+    /// Starts to read and encode the next part of the records, while the part before it is decided.
     fn next_part(
         &self,
         p: &MergeContext,
@@ -372,10 +413,14 @@ impl Merge {
         decided: &mut DecidedRun,
         report: &mut MergeReport,
     ) -> Result<()> {
+        // The order matters: `scan` finds the stored rows of the keys, `fetch` reads the values that resolving may
+        // compare, and resolving does no I/O.
         let stored = self.scan(p).await?;
         let groups = self.groups_now(p, groups);
         let counts = decided.plan.counts;
         let fetched = self.fetch(p, &stored, &groups).await?;
+        // Chunks are resolved and planned one after the other. `reconcile` then orders the rows of all chunks by file
+        // and row group at once.
         let mut draft = self.planner(p, &stored).begin(&mut decided.plan);
         for groups in chunks(&groups) {
             let resolved = self.resolve(p, &stored, &fetched, groups)?;
@@ -416,7 +461,7 @@ impl Merge {
         }
     }
 
-    /// The rows of the whole table.
+    /// Returns the number of rows of the whole table.
     async fn rows_of(&self, snapshot: &TableVersion) -> Result<u64> {
         if self.periods.is_some() {
             return Ok(snapshot.observed.head.live.values().filter_map(|live| live.rows).sum());
@@ -425,7 +470,7 @@ impl Merge {
     }
 }
 
-/// How a run is done.
+/// How one run is executed and what it commits.
 struct RunParts<'a> {
     mode: RunMode,
     commit: Option<&'a CommitId>,
@@ -433,29 +478,31 @@ struct RunParts<'a> {
     extras: CommitExtras,
 }
 
-/// The records of a run.
+/// The input of one run.
 struct InputRecords {
-    /// Where the run works.
+    /// Memory pool and runtime of the run.
     session: Arc<TaskContext>,
     taken: InputSummary,
     parts: InputParts,
-    /// Those that the reader has put aside.
+    /// Records that the reader refused.
     refused: Vec<RefusedRecord>,
 }
 
-/// What a run comes to, before anything is written.
+/// The decisions of a run, before anything is committed.
 struct DecidedRun {
     plan: MergePlan,
-    /// New files that are staged already.
+    /// New files that were staged while the run was deciding.
     written: Vec<WrittenUnit>,
+    /// Changes of key metadata.
     kept: Vec<SegmentEntry>,
     refused: Vec<RefusedRecord>,
 }
 
-/// Keys that are decided at a time: so few that what they come to stays in a core's cache until it is planned.
+/// Number of keys that are resolved at a time. Their states fit into the cache of a core until they are planned.
 const KEYS: usize = 1024;
 
-/// Groups of keys, whole, some thousand keys at a time.
+/// Divides sorted groups into chunks of at least `KEYS` keys. A group is never divided, because its keys are resolved
+/// together.
 fn chunks(groups: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
     let mut rest = groups;
     std::iter::from_fn(move || {

@@ -1,40 +1,48 @@
+//! Options of a merge with their defaults.
+
 use biscuit_change::BadRows;
 use biscuit_dataset::ParquetOptions;
 
 use crate::changes::log_epochs::NewServerPolicy;
 
-/// Choices of a merge that have a default.
+/// Options of a merge. Each has a default.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MergeOptions {
-    /// Columns that make folders. Default: the table's own, none for a new one.
+    /// Partition columns. Default: the partition columns of the table; none for a new table.
     pub partition_by: Vec<String>,
-    /// The most rows, in percent of those before, that may be deleted from a table of more than 1,000. Default: 30.
+    /// Maximum share of the rows of a table that a run may delete, in percent. It applies to tables of more than
+    /// 1,000 rows; a run beyond it fails with `TooManyDeleted` and changes nothing. Default: 30.
     pub max_deleted: f64,
-    /// What happens to records that cannot be used. Default: they stop the run. The reader of the changes needs the same
-    /// choice: a record that it did not keep as it was is not put aside, but stops the run.
+    /// Handling of invalid records. Default: they stop the run.
+    /// The reader of the changes needs the same setting: a record that the reader did not keep in its original form
+    /// cannot be quarantined and stops the run.
     pub bad_rows: BadRows,
-    /// Whether the records that may be put aside were sealed by who hands them over. Default: they are as they came, and are not put aside for a
-    /// table with columns that its files encrypt. What was put aside before is left as it is.
+    /// Whether the caller seals records before they are quarantined. Default: `false`; records are quarantined in
+    /// plain text, which is refused for tables whose files encrypt columns. Records that are in the quarantine
+    /// already are not changed.
     pub sealed: bool,
-    /// The most records of a run, in percent, that may be put aside. Default: 0.1.
+    /// Maximum share of the records of a run that may be quarantined, in percent. A run beyond it fails with
+    /// `TooManyQuarantined` and changes nothing. Default: 0.1.
     pub max_quarantined: f64,
-    /// Cores that are used. Default: all.
+    /// Number of cores to use. Default: all.
     pub parallelism: usize,
-    /// Bytes of memory that change records, and then row groups in work, may take together: records beyond it go on on the
-    /// local disk, and fewer row groups are worked on at a time. Default: no limit.
+    /// Memory budget in bytes for change records, and later for row groups that are rewritten. Beyond it, change
+    /// records are written to the local disk and fewer row groups are rewritten at a time. Default: no limit.
     pub memory: Option<usize>,
-    /// Bytes of memory that change records may take before they go on on the local disk, divided by ranges of their keys; as much
-    /// is then taken twice by those that are worked on. Default: a quarter of `memory`.
+    /// Memory in bytes for change records. Beyond it, records are written to the local disk, divided by key ranges.
+    /// Then one part of the records is merged while the next one is read, and both together take up to twice this
+    /// amount. Default: a quarter of `memory`.
     pub change_memory: Option<usize>,
-    /// What the positions of a database server are that no record came from before. Default: an error.
+    /// How the log positions of a database server compare whose records were never merged before. Default: the run
+    /// fails with `NewServer`.
     pub new_server: NewServerPolicy,
-    /// How Parquet is written.
+    /// Options for writing Parquet files.
     pub parquet: ParquetOptions,
-    /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
+    /// Size in bytes from which a file gets no further rows. Default: 256 MiB.
     pub target_size: u64,
-    /// Bytes, by the encoder's estimate, at which a file that is rewritten is ended and another one begun. Default: 4 GiB,
-    /// since one server-side copy on S3 moves at most 5 GiB.
+    /// Size in bytes, estimated by the encoder, at which a rewritten file is closed and another one begun. Default: 4
+    /// GiB, because a server-side copy on S3 moves at most 5 GiB.
     pub max_file_size: u64,
 }
 
@@ -58,55 +66,60 @@ impl Default for MergeOptions {
 }
 
 impl MergeOptions {
-    /// The same options with partition columns for a new table.
+    /// Sets the partition columns of a new table. For an existing table, they must equal its partition columns.
     pub fn with_partition_by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.partition_by = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same options with another guard against deleting, in percent.
+    /// Sets the maximum share of rows that a run may delete, in percent. Default: 30. A run beyond it fails with
+    /// `TooManyDeleted` and changes nothing.
     pub fn with_max_deleted(mut self, percent: f64) -> Self {
         self.max_deleted = percent;
         self
     }
 
-    /// The same options with another choice for records that cannot be used, and the most of them in percent.
+    /// Sets what happens to invalid records, and the maximum share of records that may be quarantined, in percent.
+    /// Default: the run stops; at most 0.1.
     pub fn with_bad_rows(mut self, bad_rows: BadRows, max_quarantined: f64) -> Self {
         (self.bad_rows, self.max_quarantined) = (bad_rows, max_quarantined);
         self
     }
 
-    /// The same options for records of a server that none came from before.
+    /// Sets how the log positions of a database server compare whose records were never merged before. Default: the
+    /// run fails.
     pub fn with_new_server(mut self, new_server: NewServerPolicy) -> Self {
         self.new_server = new_server;
         self
     }
 
-    /// The same options with another number of cores.
+    /// Sets the number of cores to use, at least 1. Default: all.
     pub fn with_parallelism(mut self, cores: usize) -> Self {
         self.parallelism = cores.max(1);
         self
     }
 
-    /// The same options with a budget of memory, in bytes.
+    /// Sets the memory budget of the run in bytes. Default: no limit. Beyond it, change records are written to the
+    /// local disk.
     pub fn with_memory(mut self, bytes: usize) -> Self {
         self.memory = Some(bytes);
         self
     }
 
-    /// The same options with a limit for change records in memory, in bytes.
+    /// Sets the memory for change records in bytes. Default: a quarter of the memory budget. Beyond it, records are
+    /// written to the local disk.
     pub fn with_change_memory(mut self, bytes: usize) -> Self {
         self.change_memory = Some(bytes);
         self
     }
 
-    /// The same options with another limit for the size of rewritten files, in bytes.
+    /// Sets the size in bytes at which a rewritten file is closed and another one begun, at least 1. Default: 4 GiB.
     pub fn with_max_file_size(mut self, bytes: u64) -> Self {
         self.max_file_size = bytes.max(1);
         self
     }
 
-    /// The same options with other Parquet options.
+    /// Sets the options for writing Parquet files.
     pub fn with_parquet(mut self, parquet: ParquetOptions) -> Self {
         self.parquet = parquet;
         self

@@ -1,38 +1,41 @@
+//! Reports of merges: verdicts of records, and counts of rows, partitions and files.
+
 use std::collections::BTreeMap;
 
 use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::{Deserialize, Serialize};
 
-/// What became of every input record; the numbers add up to the input.
+/// The verdicts of all input records. Each record gets exactly one, so that the numbers add up to the number of
+/// records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecordVerdicts {
-    /// Made a row that was not there.
+    /// Records that created a row.
     pub inserted: u64,
-    /// Gave a row its newest state.
+    /// Records that gave a row its newest values.
     pub updated: u64,
-    /// Took a row away; a truncate counts once.
+    /// Records that deleted a row. A truncate counts once.
     pub deleted: u64,
-    /// Said what is so already: the stored content again, or the delete of a row that is not there.
+    /// Records that changed nothing: they repeat stored content, or delete a row that does not exist.
     pub unchanged: u64,
-    /// Was overtaken by a newer record of the same run.
+    /// Records that a newer record of the same run replaced.
     pub superseded: u64,
-    /// Was older than what was known before the run.
+    /// Records that were older than the state of their key before the run.
     pub late: u64,
-    /// Repeated another record of the same run.
+    /// Records that repeat another record of the same run.
     pub duplicate: u64,
-    /// Gave some columns of a row that a newer record made.
+    /// Records that gave some columns of a row, while a newer record gave others.
     pub merged: u64,
-    /// Replaced stored content of the same order.
+    /// Records that replaced stored content of the same order.
     pub corrected: u64,
-    /// Was no change of the table.
+    /// Records that are not changes of the table.
     pub ignored: u64,
-    /// Was put aside with a reason.
+    /// Records that were quarantined with a reason.
     pub quarantined: u64,
-    /// Waits for the period that it takes effect in.
+    /// Records that take effect in a period that does not exist yet.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending: u64,
-    /// Was of a key that was forgotten, and is neither stored nor put aside.
+    /// Records of forgotten keys. They are neither stored nor quarantined.
     #[serde(skip_serializing_if = "is_zero")]
     pub forgotten: u64,
 }
@@ -43,7 +46,7 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl RecordVerdicts {
-    /// Adds those of other records.
+    /// Adds the verdicts of other records.
     pub fn add(&mut self, other: &Self) {
         self.inserted += other.inserted;
         self.updated += other.updated;
@@ -60,7 +63,7 @@ impl RecordVerdicts {
         self.forgotten += other.forgotten;
     }
 
-    /// The sum of all.
+    /// Returns the sum of all verdicts.
     pub fn total(&self) -> u64 {
         let Self {
             inserted,
@@ -93,104 +96,104 @@ impl RecordVerdicts {
     }
 }
 
-/// Rows of the target.
+/// Numbers of rows of the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RowCounts {
-    /// Before the run.
+    /// Rows before the run.
     pub before: u64,
-    /// After it.
+    /// Rows after the run.
     pub after: u64,
-    /// New keys.
+    /// Inserted rows.
     pub inserted: u64,
-    /// Keys whose row is another now.
+    /// Rows whose values changed.
     pub updated: u64,
-    /// Keys whose row is gone, by deletes and truncates.
+    /// Rows that were deleted, by deletes and truncates.
     pub deleted: u64,
-    /// Updated rows that are in another partition now.
+    /// Updated rows that moved to another partition.
     pub repartitioned: u64,
-    /// Surplus rows of keys that the target held more than once.
+    /// Removed rows of keys of which the table had several rows.
     pub duplicate_target_keys: u64,
 }
 
-/// Partitions that a run touched, by folder.
+/// Partitions that a run changed, by folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TouchedPartitions {
-    /// Without a file before.
+    /// Partitions that had no file before.
     pub added: Vec<String>,
-    /// With files before and after.
+    /// Partitions that have files before and after.
     pub changed: Vec<String>,
-    /// Without a file after.
+    /// Partitions that have no file any more.
     pub emptied: Vec<String>,
 }
 
-/// Files of the target.
+/// Numbers of files of the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FileCounts {
-    /// Not touched: same name, same ETag.
+    /// Files that were not changed: same name, same ETag.
     pub kept: u64,
-    /// Replaced by a new file.
+    /// Files that were replaced by a new file.
     pub rewritten: u64,
-    /// Of those, the ones of which row groups were copied as they were.
+    /// Rewritten files of which row groups were copied unchanged.
     pub spliced: u64,
-    /// New, for inserted rows alone.
+    /// New files, which contain only inserted rows.
     pub added: u64,
-    /// Deleted without a new file.
+    /// Files that were removed without a replacement.
     pub removed: u64,
-    /// Written by somebody else and part of the table from now on.
+    /// External files that became part of the table.
     pub adopted: u64,
 }
 
-/// What a run did to one slice of a table.
+/// Report of one period of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PeriodReport {
-    /// The value of the slice column.
+    /// Value of the period column.
     pub period: String,
-    /// Whether this run made it.
+    /// Whether the run created the period.
     pub is_new: bool,
-    /// Rows before the run; of a new slice those that it begins with.
+    /// Rows before the run; for a new period, the rows that it begins with.
     pub before: u64,
-    /// Rows after it.
+    /// Rows after the run.
     pub after: u64,
-    /// Keys whose records counted here.
+    /// Keys with records that take effect in this period.
     pub keys: u64,
-    /// Of those, keys with records of an earlier slice that nothing newer has met so far.
+    /// Keys among these with records of an earlier period that no newer record has replaced yet.
     pub carried: u64,
-    /// New keys.
+    /// Inserted rows.
     pub inserted: u64,
-    /// Keys whose row is another now.
+    /// Rows whose values changed.
     pub updated: u64,
-    /// Keys whose row is gone.
+    /// Deleted rows.
     pub deleted: u64,
-    /// Its files.
+    /// Files of the period.
     pub files: PeriodFiles,
 }
 
-/// The files of a slice.
+/// Numbers of files of a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PeriodFiles {
-    /// Not touched: same name, same ETag.
+    /// Files that were not changed: same name, same ETag.
     pub kept: u64,
-    /// Copied from the slice before by the store, without being read.
+    /// Files that the store copied from the predecessor, without reading them.
     pub copied: u64,
-    /// Written in this slice.
+    /// Files that were written for this period.
     pub written: u64,
-    /// Of those, the ones of which row groups were copied as they were.
+    /// Written files of which row groups were copied unchanged.
     pub spliced: u64,
-    /// Copied by the store from what was written for an earlier slice.
+    /// Files that the store copied from a file that was written for an earlier period.
     pub shared: u64,
-    /// Deleted, replaced or not.
+    /// Files that were removed, with or without a replacement.
     pub removed: u64,
 }
 
 impl PeriodReport {
-    /// Whether anything was looked at or done in the slice.
+    /// Whether the period was changed or had records.
     pub fn is_touched(&self) -> bool {
         let f = &self.files;
         self.keys > 0
@@ -198,7 +201,7 @@ impl PeriodReport {
             || self.inserted + self.updated + self.deleted + f.written + f.shared + f.removed > 0
     }
 
-    /// Adds what happened to rows between two counts.
+    /// Adds the changes of rows between two counts.
     pub(crate) fn count(&mut self, before: &RowCounts, after: &RowCounts) {
         self.inserted += after.inserted - before.inserted;
         self.updated += after.updated - before.updated;
@@ -206,44 +209,44 @@ impl PeriodReport {
     }
 }
 
-/// What a merge did, or would do.
+/// Report of a merge.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MergeReport {
-    /// `committed`, `unchanged`, or `planned` for a dry run.
+    /// `committed`; `unchanged`; `planned` for a dry run; `merged` for a merge of frames.
     pub outcome: &'static str,
-    /// The newest version of the table.
+    /// Newest version of the table.
     pub version: u64,
-    /// Input records.
+    /// Number of input records.
     pub records: u64,
-    /// Input records of other tables, which are not in `records`.
+    /// Number of input records of other tables. They are not in `records`.
     pub other_tables: u64,
-    /// What became of each record.
+    /// Verdicts of the records.
     pub verdicts: RecordVerdicts,
-    /// Rows of the target.
+    /// Numbers of rows of the table.
     pub rows: RowCounts,
-    /// Partitions that were touched; a table without folders has the one named by an empty text.
+    /// Partitions that were changed. A table without partition columns has one partition, named by an empty text.
     pub partitions: TouchedPartitions,
-    /// Files of the target.
+    /// Numbers of files of the table.
     pub files: FileCounts,
-    /// Files that have the keys or headers of messages, whose values are in others.
+    /// Files that were skipped, because they hold the keys or headers of messages whose values are in other files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
     /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
-    /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
+    /// Number of values by column that were rounded, or replaced by null or the default, as the contract allows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, ColumnLosses>,
-    /// Columns of JSON and CSV whose values are of several types, and that are text for that.
+    /// Columns of JSON and CSV files whose values have several types. They are stored as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<TypeConflict>,
-    /// Columns that the table did not have before.
+    /// Columns that are new in the table.
     pub added_columns: Vec<String>,
-    /// Columns whose type became wider, which rewrites the files of the old type.
+    /// Columns whose type became wider. The files of the old type are rewritten.
     pub widened_columns: Vec<String>,
-    /// What happened in each slice, ascending, where the table has slices.
+    /// Reports of the periods in ascending order, for a table of periodic snapshots.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub periods: Vec<PeriodReport>,
-    /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
+    /// Removed files that were not deleted, because another program changed them: the run ended with exceptions.
     pub exceptions: Vec<String>,
 }

@@ -1,20 +1,22 @@
+//! The specification of a merge: key, order, and the choices of the merge contract.
+
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Columns in which a null in a change record means *not given*.
+/// Columns in which a null of a change record means *unchanged value* instead of null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IgnoreNull {
-    /// None: a null is stored.
+    /// No column: nulls are stored.
     #[default]
     None,
     /// All columns.
     All,
-    /// These columns.
+    /// The columns with these names.
     Columns(Vec<String>),
 }
 
 impl IgnoreNull {
-    /// The columns of these names; `*` stands for all.
+    /// Returns the columns with these names. `*` means all columns, an empty list none.
     pub fn named(columns: &[String]) -> Self {
         match columns {
             [] => Self::None,
@@ -23,7 +25,7 @@ impl IgnoreNull {
         }
     }
 
-    /// Whether a column is one of them.
+    /// Returns whether a null in `column` means *unchanged value*.
     pub fn covers(&self, column: &str) -> bool {
         match self {
             Self::None => false,
@@ -33,64 +35,65 @@ impl IgnoreNull {
     }
 }
 
-/// Whether deletes are remembered.
+/// How long tombstones are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TombstonePolicy {
-    /// For ever: an older record never brings a row back.
+    /// For ever: an older record never restores the row.
     #[default]
     Keep,
-    /// Not at all: a late record brings a deleted row back, as the original `merge_and_retain_last` does it.
+    /// Not at all: a late record restores a deleted row, as in the original `merge_and_retain_last`.
     Forget,
 }
 
-/// What happens to a record whose order equals the stored one and whose content differs.
+/// Handling of a record that has the order of stored content and different values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TiePolicy {
-    /// It replaces what is stored and is counted as corrected.
+    /// The record replaces the stored content. Its verdict is *corrected*.
     #[default]
     LaterRunWins,
-    /// It is an error, `AmbiguousOrder`.
+    /// The run fails with `AmbiguousOrder`.
     Fail,
 }
 
-/// Whether the run's records give way to what is newer.
+/// Whether the records of a run yield to newer stored content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderAuthority {
-    /// They do, by their order.
+    /// They do: the greater order wins.
     #[default]
     Order,
-    /// They do not: the newest record of each key in the run takes the greater of its own order and of what it replaces,
-    /// a tombstone or truncate included. For reloading keys whose rows or deletes are known to be wrong.
+    /// They do not. The newest record of each key in the run gets the greater of two orders: its own, and that of the
+    /// row, tombstone or truncate that it replaces. For reloading keys whose rows or deletes are known to be wrong.
     Reload,
 }
 
-/// How change records become rows: the merge contract's choices.
+/// How change records become rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MergeSpec {
-    /// The columns that name the entity.
+    /// Columns that identify an entity.
     pub key: Vec<String>,
-    /// The columns that order its changes, compared one after the other, by type.
+    /// Columns that order the changes of an entity. They are compared one after the other, each by its type.
     pub order: Vec<String>,
-    /// Operation codes; of records with equal order, the one whose code comes later in this list wins.
+    /// Operation codes in lower case. Of two records with equal order columns, the record whose code is later in this
+    /// list wins. Default: empty, so that codes are not compared.
     pub op_rank: Vec<String>,
-    /// Columns in which a null means *not given*.
+    /// Columns in which a null means *unchanged value*. Default: none.
     pub ignore_null: IgnoreNull,
-    /// Columns that are used but not stored.
+    /// Columns of the records that are used, for example as order, and not stored. Default: none.
     pub drop_columns: Vec<String>,
-    /// Whether deletes are remembered.
+    /// How long tombstones are remembered. Default: for ever.
     pub tombstones: TombstonePolicy,
-    /// What happens to ties with stored rows.
+    /// Handling of a record with the order of stored content and different values. Default: the later run wins.
     pub ties: TiePolicy,
-    /// Whether records give way to what is newer.
+    /// Whether the records yield to newer stored content. Default: they do.
     pub authority: OrderAuthority,
 }
 
 impl MergeSpec {
-    /// A spec with these key and order columns and the default for everything else.
+    /// Creates a specification with these key and order columns, and defaults for everything else.
     ///
     /// # Errors
-    /// `InvalidSpec` for an empty key or order, or a column named twice in either.
+    /// `InvalidSpec` if the key or the order is empty, or names a column twice.
     pub fn new<K: Into<String>, O: Into<String>>(
         key: impl IntoIterator<Item = K>,
         order: impl IntoIterator<Item = O>,
@@ -99,10 +102,10 @@ impl MergeSpec {
         let order: Vec<String> = order.into_iter().map(Into::into).collect();
         for (what, columns) in [("key", &key), ("order", &order)] {
             if columns.is_empty() {
-                return Err(Error::usage("InvalidSpec", format!("the {what} needs at least one column")));
+                return Err(Error::usage("InvalidSpec", format!("the {what} is empty; name at least one column")));
             }
             if let Some((_, twice)) = columns.iter().enumerate().find(|(i, c)| columns[..*i].contains(c)) {
-                return Err(Error::usage("InvalidSpec", format!("the {what} names `{twice}` twice")));
+                return Err(Error::usage("InvalidSpec", format!("the {what} names the column `{twice}` twice")));
             }
         }
         Ok(Self {
@@ -117,51 +120,56 @@ impl MergeSpec {
         })
     }
 
-    /// The same spec with ranked operation codes.
+    /// Ranks operation codes, in any case. Of two records with equal order columns, the record whose code is later in
+    /// the list wins. A record with a code that is not in the list is invalid. Default: codes are not compared.
     pub fn with_op_rank<S: AsRef<str>>(mut self, codes: impl IntoIterator<Item = S>) -> Self {
         self.op_rank = codes.into_iter().map(|c| c.as_ref().to_lowercase()).collect();
         self
     }
 
-    /// The same spec with another meaning of null.
+    /// Sets the columns in which a null means *unchanged value*. Default: none, so that nulls are stored.
     pub fn with_ignore_null(mut self, columns: IgnoreNull) -> Self {
         self.ignore_null = columns;
         self
     }
 
-    /// The same spec with columns that are not stored.
+    /// Sets columns of the records that are used and not stored. A key column cannot be dropped. Default: none.
     pub fn with_drop_columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.drop_columns = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same spec with another memory of deletes.
+    /// Sets how long tombstones are remembered. Default: for ever.
     pub fn with_tombstones(mut self, tombstones: TombstonePolicy) -> Self {
         self.tombstones = tombstones;
         self
     }
 
-    /// The same spec with another treatment of ties.
+    /// Sets what happens to a record with the order of stored content and different values. Default: the later run
+    /// wins.
     pub fn with_ties(mut self, ties: TiePolicy) -> Self {
         self.ties = ties;
         self
     }
 
-    /// The same spec with another authority.
+    /// Sets whether the records yield to newer stored content. Default: they do.
     pub fn with_authority(mut self, authority: OrderAuthority) -> Self {
         self.authority = authority;
         self
     }
 
-    /// Checks what can be checked without data.
+    /// Checks the part of the specification that does not depend on data.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = self.drop_columns.iter().find(|c| self.key.contains(c)) {
-            return Err(Error::usage("InvalidSpec", format!("the key column `{name}` cannot be dropped")));
+            return Err(Error::usage(
+                "InvalidSpec",
+                format!("the key column `{name}` cannot be dropped; remove it from the columns to drop"),
+            ));
         }
         Ok(())
     }
 
-    /// Whether the order of a row can be read off its stored columns.
+    /// Whether the order of a row can be read from its stored columns, because no order column is dropped.
     pub(crate) fn stores_order(&self) -> bool {
         !self.order.iter().any(|o| self.drop_columns.contains(o))
     }

@@ -1,3 +1,5 @@
+//! Verification of a table: duplicate keys, and files that cannot be read or are not what the journal says.
+
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
@@ -13,48 +15,48 @@ use serde::Serialize;
 use crate::keys::encoding::{TupleEncoder, TuplePurpose};
 use crate::target::context::{merged_by, period_column_of};
 
-/// What was found in a table.
+/// Findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// Files of the table.
+    /// Number of files of the table.
     pub files: u64,
-    /// Rows that could be read.
+    /// Number of rows that could be read.
     pub rows: u64,
-    /// Whether there was a key to look at.
+    /// Whether keys were checked.
     pub keys_checked: bool,
-    /// Keys with more than one row.
+    /// Number of keys with more than one row.
     pub duplicate_keys: u64,
-    /// What the journal and the folder disagree on.
+    /// Differences between the journal and the folder.
     pub diverged: Vec<String>,
-    /// Files that cannot be read to their end, and why.
+    /// Files that cannot be read to their end, with the reason.
     pub unreadable: Vec<String>,
-    /// Partition columns with which readers find no rows, or other ones: a column that makes two folders of a path, files
-    /// without a column, files with another number of rows than was written.
+    /// Problems of the layout, with which readers find no rows or wrong rows: a column that occurs twice in a path,
+    /// files without columns, and files whose number of rows differs from what was written.
     pub layout: Vec<String>,
-    /// Columns with values that their types do not hold, by file: times outside of a day, decimals with too many digits. Readers refuse them, or read
-    /// something else.
+    /// Columns with values that are invalid in their type, by file: times outside of a day, or decimals with too many
+    /// digits. Readers refuse these values or read something else.
     pub values: Vec<String>,
-    /// Files that somebody else wrote and no commit has adopted.
+    /// External files that no commit has adopted.
     pub external: Vec<String>,
-    /// Biscuit files that are not part of the table.
+    /// Orphan files: files written by Biscuit that no version names.
     pub orphan_files: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether the rows can be relied on. External files and orphan files alone do not spoil them.
+    /// Whether the rows are correct. External files and orphan files alone do not make a table unsound.
     pub fn is_sound(&self) -> bool {
         self.duplicate_keys == 0
             && [&self.diverged, &self.unreadable, &self.layout, &self.values].iter().all(|found| found.is_empty())
     }
 }
 
-/// Reads a whole table and looks for keys with several rows, and for files that are unreadable, missing, changed,
-/// foreign or orphan files. The key is that of the table's merges, unless one is named. Changes nothing.
+/// Reads a whole table and reports keys with several rows; files that are unreadable, missing or changed; external
+/// files; and orphan files. An empty `key` means the key of the table's merges. Nothing is changed.
 ///
 /// # Errors
-/// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at; `NoFileKeys` for files that encrypt columns, without keys. What is wrong with the table is no
-/// error but a finding.
+/// The errors of the store; `KeyType` or `MissingColumn` for a key that cannot be checked; `NoFileKeys` if files
+/// encrypt columns and there are no keys for them. Problems of the table are findings and not errors.
 pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<VerifyReport> {
     match dataset.read(|snapshot| verify_version(dataset, snapshot, key)).await {
         Err(e) if e.code() == "Diverged" => {
@@ -71,7 +73,7 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
         (key, _) => key.to_vec(),
     };
     found.keys_checked = !key.is_empty();
-    // A key has one row in each state of the table.
+    // In a table of periodic snapshots, a key has one row in each period.
     let states = period_column_of(&snapshot.observed.head.properties).filter(|_| !key.is_empty());
     let key: Vec<String> = states.map(str::to_owned).into_iter().chain(key).collect();
     found.files = snapshot.files().len() as u64;
@@ -88,9 +90,11 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
     }
     let columns = snapshot.partition_columns();
     let twice = columns.iter().enumerate().find(|(i, (name, _))| columns[..*i].iter().any(|(other, _)| other == name));
-    found.layout.extend(twice.map(|(_, (name, _))| format!("the column `{name}` makes two folders of each path")));
+    found.layout.extend(twice.map(|(_, (name, _))| format!("the partition column `{name}` occurs twice in each path")));
     let schema = snapshot.schema(&readable)?;
     let hasher = DefaultHashBuilder::default();
+    // Duplicates are found by sorted hashes, which take 8 bytes for each row. Different keys may have the same hash,
+    // so the few keys with equal hashes are read again and counted exactly.
     let mut hashes: Vec<u64> = Vec::new();
     for file in &readable {
         let mut impossible: BTreeMap<String, (u64, &str)> = BTreeMap::new();
@@ -123,23 +127,24 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
     Ok(found)
 }
 
-/// Whether an error is not about the content of a file: keys are missing, or the file was replaced or the store gone meanwhile.
+/// Whether an error is not about the content of a file: encryption keys are missing, the file was replaced meanwhile,
+/// or the store is not available.
 fn is_not_a_finding(e: &Error) -> bool {
     matches!(e.code(), "NoFileKeys" | "NotFound" | "Diverged")
         || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
 }
 
-/// How a file that could be read holds other rows than were written.
+/// Returns the finding for a readable file with other rows than were written.
 fn layout_of(file: &OpenFile, rows: u64, written: Option<u64>) -> Option<String> {
     let path = &file.file.path;
     if file.schema().fields().is_empty() {
-        return Some(format!("{path}: it has no column, so that no reader finds a row in it"));
+        return Some(format!("{path}: the file has no columns, so that readers find no rows in it"));
     }
     let written = written.filter(|written| *written != rows)?;
-    Some(format!("{path}: it has {rows} rows, and {written} were written"))
+    Some(format!("{path}: the file has {rows} rows, and {written} were written"))
 }
 
-/// Looks at the few keys whose hashes are equal, since different keys may share one.
+/// Counts keys with several rows among the keys whose hashes are equal.
 async fn count_duplicates(
     files: &[OpenFile],
     schema: &SchemaRef,
@@ -159,10 +164,10 @@ async fn count_duplicates(
     Ok(counts.values().filter(|n| **n > 1).count() as u64)
 }
 
-/// What is done with rows, and with their keys.
+/// Functions that get the rows of a file, and their keys.
 type RowVisitor<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn FnMut(&[u8]) + Send));
 
-/// Reads all rows of a file and hands them on, and their keys; answers with the number of rows.
+/// Reads all rows of a file, and passes them and their keys on. Returns the number of rows.
 async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): RowVisitor<'_>) -> Result<u64> {
     let place = format!("`{}`", file.file.path);
     let mut batches = file.stream(None)?;

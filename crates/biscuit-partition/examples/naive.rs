@@ -1,7 +1,8 @@
-//! Rebuilds periods as it is done without biscuit-partition: for each, oldest first, its rows and all changes up to its end, the newest
-//! of each key, all of it encoded again. `benches/periods.py` times it beside `biscuit snapshot`.
+//! Rebuilds periods without biscuit-partition: for each period, oldest first, it merges the rows of the period with
+//! all changes up to its end, keeps the newest record of each key, and encodes all rows again. `benches/periods.py`
+//! compares it with `biscuit snapshot`.
 //!
-//! Usage: `naive TABLE CHANGES PERIOD...`: months in UTC, of the table that the benchmark makes.
+//! Usage: `naive TABLE CHANGES PERIOD...`, for months in UTC of the table that the benchmark creates.
 
 use biscuit_change::RowsOptions;
 use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};

@@ -1,3 +1,6 @@
+//! The calendar of periods: boundaries and names of periods in a time zone. Everything here is a function of
+//! instants; the difficult cases are clocks that are put forward or back, and days that a zone skips.
+
 use std::fmt;
 
 use biscuit_core::{Error, Instant, Result};
@@ -9,13 +12,13 @@ use chrono_tz::Tz;
 
 use crate::granularity::{DaySpan, FirstDay, Granularity, days_since};
 
-/// Periods of one granularity in one time zone: they follow one another without a gap, and an instant between two of them belongs to
-/// the later one.
+/// Periods of one granularity in one time zone. They follow one another without gaps, and an instant between two
+/// periods belongs to the later period.
 ///
 /// ```
-/// use biscuit_partition::Calendar;
+/// use biscuit_partition::PeriodCalendar;
 ///
-/// let calendar = Calendar::new("month".parse()?, "Europe/Berlin")?;
+/// let calendar = PeriodCalendar::new("month".parse()?, "Europe/Berlin")?;
 /// let period = calendar.period("2024-02-29T23:30:00Z".parse()?)?;
 /// assert_eq!(period.to_string(), "2024-03");
 /// assert_eq!(period.start().to_string(), "2024-02-29T23:00:00Z");
@@ -28,7 +31,7 @@ pub struct PeriodCalendar {
     zone: Tz,
 }
 
-/// One slice of time.
+/// One period of a calendar. It prints as the name of its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Period {
     calendar: PeriodCalendar,
@@ -53,40 +56,41 @@ fn out_of_range() -> Error {
 }
 
 impl PeriodCalendar {
-    /// Periods in a time zone of the IANA database, as `UTC` or `America/New_York`; its rules are those that this version of the crate
-    /// was built with.
+    /// Creates a calendar in a time zone of the IANA database, such as `UTC` or `America/New_York`. The rules of the
+    /// zone are those that this version of the crate was built with.
     ///
     /// # Errors
     /// `UnknownZone`.
     pub fn new(granularity: Granularity, zone: &str) -> Result<Self> {
         let unknown = |e| {
-            let message = format!("`{zone}` is no time zone; write a name as UTC or America/New_York");
+            let message = format!("unknown time zone `{zone}`; use an IANA name such as `UTC` or `America/New_York`");
             Error::usage("UnknownZone", message).with_source(e)
         };
         Ok(Self { granularity, zone: zone.parse().map_err(unknown)? })
     }
 
-    /// How long its periods are.
+    /// Returns the length of periods.
     pub fn granularity(&self) -> Granularity {
         self.granularity
     }
 
-    /// The name of its time zone.
+    /// Returns the name of the time zone.
     pub fn zone(&self) -> &'static str {
         self.zone.name()
     }
 
-    /// The period that holds an instant.
+    /// Returns the period that contains an instant.
     ///
     /// # Errors
-    /// `PeriodOutOfRange` outside the years 1 to 9999.
+    /// `PeriodOutOfRange` outside of the years 1 to 9999.
     pub fn period(&self, at: Instant) -> Result<Period> {
         let local = self.local(at)?;
         if self.granularity == Granularity::Hour {
             return self.hour(at);
         }
         let mut first = self.first_day(local.date())?;
-        // Where a clock is put back over midnight, an instant may be behind the end of what its date says.
+        // If a clock is put back over midnight, the same date is shown before and after the end of its day, so the
+        // first guess may be one period off in either direction.
         for _ in 0..3 {
             let (start, end) = (self.midnight(first)?, self.midnight(self.step(first, 1)?)?);
             if at < start {
@@ -100,14 +104,18 @@ impl PeriodCalendar {
         Err(Error::internal("an instant is in no period"))
     }
 
-    /// The period of this name, as [`Period`] prints it.
+    /// Returns the period with this name, as [`Period`] prints it.
     ///
     /// # Errors
     /// `InvalidPeriod`.
     pub fn parse(&self, text: &str) -> Result<Period> {
         let invalid = || {
             let example = self.period(Instant::from_micros(1_709_164_800_000_000)).map(|p| p.to_string());
-            let message = format!("`{text}` is no {}; write it as {}", self.granularity, example.unwrap_or_default());
+            let message = format!(
+                "`{text}` is not a period of the granularity {}; write it as {}",
+                self.granularity,
+                example.unwrap_or_default()
+            );
             Error::usage("InvalidPeriod", message)
         };
         let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
@@ -141,25 +149,27 @@ impl PeriodCalendar {
             }
             _ => date(text).map(|d| self.midnight(d)).transpose()?,
         };
+        // Printing the period again rejects other spellings, such as `2024-2`, and dates on which no period begins.
         let period = self.period(at.ok_or_else(invalid)?)?;
         if period.to_string() == text { Ok(period) } else { Err(invalid()) }
     }
 
-    /// The instant that a text names: with an offset, as `2024-03-01T00:00:00Z`, or what the clock of the zone shows, as `2024-03-01` or
-    /// `2024-03-01T08:00:00`.
+    /// Parses an instant: with an offset, such as `2024-03-01T00:00:00Z`, or as the clock of the zone shows it, such
+    /// as `2024-03-01` or `2024-03-01T08:00:00`.
     ///
     /// # Errors
     /// `InvalidInstant`.
     pub fn read(&self, text: &str) -> Result<Instant> {
         crate::effective::read(text, self)?.ok_or_else(|| {
-            let message =
-                format!("`{text}` is not an instant; write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z");
+            let message = format!(
+                "`{text}` is not an instant; use a form such as 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
+            );
             Error::usage("InvalidInstant", message)
         })
     }
 
-    /// The instant of a time on the clock of the zone: the earlier one where it is shown twice, and where it is left out the one at
-    /// which the clock is put forward.
+    /// Returns the instant of a time on the clock of the zone. A time that the clock shows twice is the earlier
+    /// instant. A time that the clock skips is the instant at which the clock is put forward.
     ///
     /// # Errors
     /// `PeriodOutOfRange`.
@@ -172,7 +182,8 @@ impl PeriodCalendar {
         Ok(Instant::from_micros(at))
     }
 
-    /// The first instant whose clock shows a time that is not before one that it leaves out.
+    /// Finds the instant at which the clock skips a time: a binary search over the two days before and after for the
+    /// first second whose clock shows that time or a later one.
     fn put_forward(&self, local: NaiveDateTime) -> Result<i64> {
         let shows = |seconds: i64| {
             let at = DateTime::<Utc>::from_timestamp(seconds, 0).ok_or_else(out_of_range)?;
@@ -191,10 +202,12 @@ impl PeriodCalendar {
         Ok(after * 1_000_000)
     }
 
+    /// Returns the instant at which a date begins.
     pub(crate) fn midnight(&self, date: NaiveDate) -> Result<Instant> {
         self.instant(date.and_time(chrono::NaiveTime::MIN))
     }
 
+    /// Returns the time on the clock of the zone.
     fn local(&self, at: Instant) -> Result<NaiveDateTime> {
         let utc = DateTime::<Utc>::from_timestamp_micros(at.as_micros()).ok_or_else(out_of_range)?;
         let local = utc.with_timezone(&self.zone).naive_local();
@@ -204,8 +217,9 @@ impl PeriodCalendar {
         Ok(local)
     }
 
-    /// Hours are sixty minutes, and begin when the clock shows a full one. Where it was put on by less than an hour, they begin when it
-    /// showed a full one in the first hours of 2024: else hours would be longer and shorter than others, and lie over one another.
+    /// Returns the hour that contains an instant. Hours have sixty minutes, and begin when the clock shows a full
+    /// hour. Some zones put their clocks forward by less than an hour. There, hours begin where the clock showed a
+    /// full hour at the beginning of 2024: otherwise hours would overlap or differ in length.
     fn hour(&self, at: Instant) -> Result<Period> {
         self.local(at)?;
         const HOUR: i64 = 3_600_000_000;
@@ -216,7 +230,7 @@ impl PeriodCalendar {
         Ok(Period { calendar: *self, start: Instant::from_micros(start), end })
     }
 
-    /// The first day of the period that a day is in.
+    /// Returns the first day of the period that contains a day.
     fn first_day(&self, day: NaiveDate) -> Result<NaiveDate> {
         let back = |days: u32| day.checked_sub_days(Days::new(u64::from(days))).ok_or_else(out_of_range);
         let month = |month| NaiveDate::from_ymd_opt(day.year(), month, 1).ok_or_else(out_of_range);
@@ -231,12 +245,12 @@ impl PeriodCalendar {
             Granularity::Year => month(1),
             Granularity::Days(DaySpan { days, from }) => {
                 let since = i64::from(days_since(day)) - i64::from(from);
-                back(u32::try_from(since.rem_euclid(i64::from(days))).expect("it is below the number of days"))
+                back(u32::try_from(since.rem_euclid(i64::from(days))).expect("a remainder is below the number of days"))
             }
         }
     }
 
-    /// The first day of the period so many periods later.
+    /// Returns the first day of the period that is `by` periods after the period that begins with `first`.
     fn step(&self, first: NaiveDate, by: i32) -> Result<NaiveDate> {
         let days = |n: u32| first.checked_add_signed(TimeDelta::days(i64::from(n) * i64::from(by)));
         let months = |n: u32| match u32::try_from(by) {
@@ -256,27 +270,27 @@ impl PeriodCalendar {
 }
 
 impl Period {
-    /// The calendar it is of.
+    /// Returns the calendar of the period.
     pub fn calendar(&self) -> &PeriodCalendar {
         &self.calendar
     }
 
-    /// Its first instant.
+    /// Returns the first instant of the period.
     pub fn start(&self) -> Instant {
         self.start
     }
 
-    /// The first instant behind it, which is in the next one.
+    /// Returns the first instant after the period, which belongs to the next period.
     pub fn end(&self) -> Instant {
         self.end
     }
 
-    /// Whether it holds an instant.
+    /// Returns whether the period contains an instant.
     pub fn contains(&self, at: Instant) -> bool {
         self.start <= at && at < self.end
     }
 
-    /// The period after it.
+    /// Returns the next period.
     ///
     /// # Errors
     /// `PeriodOutOfRange`.
@@ -284,7 +298,7 @@ impl Period {
         self.calendar.period(self.end)
     }
 
-    /// The period before it.
+    /// Returns the previous period.
     ///
     /// # Errors
     /// `PeriodOutOfRange`.
@@ -292,7 +306,7 @@ impl Period {
         self.calendar.period(Instant::from_micros(self.start.as_micros() - 1))
     }
 
-    /// This period and all up to `last`, with it; none if `last` is earlier.
+    /// Returns this period and all later ones up to and including `last`. Empty if `last` is earlier.
     ///
     /// # Errors
     /// `PeriodOutOfRange`.
@@ -310,13 +324,14 @@ impl Period {
     }
 }
 
-/// The value of the period's folder: `2024-02-29T13` (in zones other than UTC with the offset, since clocks show hours twice),
-/// `2024-02-29`, `2024-W09`, `2024-02`, `2024-Q1`, `2024`; weeks of one's own and numbers of days by their first day.
+/// The name of the period's folder: `2024-02-29T13`, `2024-02-29`, `2024-W09`, `2024-02`, `2024-Q1` or `2024`. Hours
+/// in zones other than UTC have an offset, since clocks show some hours twice. Weeks with another first day and
+/// numbers of days have the name of their first day.
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let utc = DateTime::<Utc>::from_timestamp_micros(self.start.as_micros()).unwrap_or_default();
         let zoned = utc.with_timezone(&self.calendar.zone);
-        // A day may begin at another time than midnight, but never with another date.
+        // A day may begin at another time than midnight, but always with its own date.
         let day = zoned.date_naive();
         match self.calendar.granularity {
             Granularity::Hour if self.calendar.zone == Tz::UTC => write!(f, "{}", zoned.format("%Y-%m-%dT%H")),
@@ -346,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_back() {
+    fn period_names_can_be_parsed() {
         let cases = [
             ("hour", "UTC", "2024-02-29T13"),
             ("hour", "Europe/Berlin", "2024-02-29T14+0100"),
@@ -372,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_granularity_zone_or_period_says_what_is() {
+    fn invalid_granularity_zone_or_period_shows_valid_forms() {
         for text in
             ["", "weeks", "0d", "week:noday", "month:3", "14d:2024-01-05", "14d@yesterday", "month@2024-01-01", "d"]
         {
@@ -411,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_do_not_lie_over_one_another_where_the_clock_is_put_on_by_half_an_hour() {
+    fn hours_do_not_overlap_when_the_clock_moves_by_half_an_hour() {
         for (zone, from) in
             [("Australia/Lord_Howe", "2024-10-05T12:00:00Z"), ("Asia/Kathmandu", "1985-12-31T12:00:00Z")]
         {
@@ -428,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_midnight_in_the_zone() {
+    fn date_is_read_as_midnight_in_the_zone() {
         let new_york = calendar("month", "America/New_York");
         let march = new_york.read("2024-03-01").expect("an instant");
         assert_eq!(
@@ -440,12 +455,12 @@ mod tests {
     }
 
     #[test]
-    fn days_without_midnight_begin_when_the_clock_is_put_forward() {
+    fn day_without_midnight_begins_when_the_clock_is_put_forward() {
         // In São Paulo the clock went from 2018-11-03 24:00 to 01:00.
         let day = calendar("day", "America/Sao_Paulo").parse("2018-11-04").expect("a day");
         assert_eq!(day.start().to_string(), "2018-11-04T03:00:00Z");
         assert_eq!(day.previous().expect("a day").end(), day.start());
-        // Samoa had no 30th of December 2011.
+        // Samoa had no 2011-12-30.
         let samoa = calendar("day", "Pacific/Apia");
         let before = samoa.parse("2011-12-29").expect("a day");
         assert_eq!(before.next().expect("a day").to_string(), "2011-12-31");
@@ -453,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_follow_one_another() {
+    fn periods_have_no_gaps_or_overlaps() {
         for zone in ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns"] {
             for granularity in ["day", "week", "week:saturday", "month", "quarter", "year", "10d"] {
                 let calendar = calendar(granularity, zone);
@@ -474,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_periods_outside_four_digits() {
+    fn periods_outside_of_years_1_to_9999_are_errors() {
         let day = calendar("day", "UTC");
         assert_eq!(day.parse("9999-12-31").unwrap().next().unwrap_err().code(), "PeriodOutOfRange");
         assert_eq!(day.period(Instant::from_micros(i64::MAX)).unwrap_err().code(), "PeriodOutOfRange");

@@ -1,3 +1,5 @@
+//! Effective times: when a record counts, from a column of dates, timestamps or text.
+
 use biscuit_change::ChangeBatch;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_schema::type_name;
@@ -8,8 +10,9 @@ use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicr
 
 use crate::calendar::PeriodCalendar;
 
-/// From when on each record of a batch counts, by one of its columns. A date is the midnight on which it begins, a timestamp without a
-/// zone is what the clock of the calendar's zone shows, text is read as either, or as an instant if it has an offset.
+/// The effective times of the records of a batch, from one column. A date is midnight at its beginning. A timestamp
+/// without a zone is the time on the clock of the calendar's zone. Text is read as either, or as an instant if it has
+/// an offset.
 #[derive(Debug)]
 pub(crate) struct EffectiveColumn {
     column: EffectiveValues,
@@ -17,28 +20,32 @@ pub(crate) struct EffectiveColumn {
 
 #[derive(Debug)]
 enum EffectiveValues {
-    /// Microseconds of instants.
+    /// Microseconds since the epoch.
     Instants(ArrayRef),
-    /// Microseconds that a clock shows.
+    /// Microseconds as shown on the clock of the calendar's zone.
     Local(ArrayRef),
     Dates(ArrayRef),
     Text(StringArray),
 }
 
 impl EffectiveColumn {
+    /// Takes the named column of the rows of a batch.
+    ///
     /// # Errors
-    /// `MissingColumn`, and `EffectiveType` for a column that holds no time.
+    /// `MissingColumn`, and `EffectiveType` for a column whose type is not a time.
     pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
         let place = format!("`{}`", batch.file);
         let at = biscuit_schema::column_index(batch.rows.schema_ref(), name, &place)?;
         Self::of(batch.rows.column(at), name, &place)
     }
 
+    /// Takes the values of an array.
+    ///
     /// # Errors
     /// `EffectiveType`.
     pub(crate) fn of(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
         let failed = |e| {
-            let message = format!("column `{name}` of {place} has a time that is out of range");
+            let message = format!("column `{name}` of {place} contains a time that is out of range");
             Error::data("Overflow", message).with_column(name).with_source(e)
         };
         let micros = |zone: Option<&str>| {
@@ -57,7 +64,7 @@ impl EffectiveColumn {
             other => {
                 let shown = type_name(other).unwrap_or_else(|| other.to_string());
                 let message = format!(
-                    "column `{name}` of {place} is {shown}, which does not say when a record takes effect: declare it a date or a timestamp"
+                    "column `{name}` of {place} is {shown} and cannot be an effective time; declare it as a date or a timestamp"
                 );
                 return Err(Error::data("EffectiveType", message).with_column(name));
             }
@@ -65,13 +72,17 @@ impl EffectiveColumn {
         Ok(Self { column })
     }
 
-    /// From when on a record counts.
+    /// Returns the effective time of a record.
     ///
     /// # Errors
-    /// `NullEffective`, `EffectiveType` for a text that is no time, `PeriodOutOfRange`; without file and row.
+    /// `NullEffective`, `EffectiveType` for text that is not a time, and `PeriodOutOfRange`, all without file and
+    /// row.
     pub(crate) fn at(&self, row: usize, name: &str, calendar: &PeriodCalendar) -> Result<Instant> {
         let null = || {
-            Error::data("NullEffective", format!("column `{name}` is null: when the record takes effect is not known"))
+            Error::data(
+                "NullEffective",
+                format!("column `{name}` is null, so the effective time of the record is not known"),
+            )
         };
         let array: &dyn Array = match &self.column {
             EffectiveValues::Instants(a) | EffectiveValues::Local(a) | EffectiveValues::Dates(a) => a,
@@ -95,7 +106,7 @@ impl EffectiveColumn {
             }
             EffectiveValues::Text(a) => read(a.value(row), calendar)?.ok_or_else(|| {
                 let message = format!(
-                    "column `{name}` is text that is no date and no time: write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
+                    "column `{name}` is text that is not a date or time; use a form such as 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
                 );
                 Error::data("EffectiveType", message)
             }),
@@ -103,7 +114,7 @@ impl EffectiveColumn {
     }
 }
 
-/// The instant that a text names; none if it is no time.
+/// Parses a date, a time on the clock of the zone, or an instant. `None` if the text is none of them.
 pub(crate) fn read(text: &str, calendar: &PeriodCalendar) -> Result<Option<Instant>> {
     let text = text.trim();
     for form in
@@ -132,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_a_date_a_clock_or_an_instant() {
+    fn text_can_be_a_date_a_local_time_or_an_instant() {
         let calendar = PeriodCalendar::new("day".parse().expect("a granularity"), "Europe/Berlin").expect("a calendar");
         let read = |text: &str| read(text, &calendar).expect("in range").map(|at| at.to_string());
         let utc = "2024-02-29T11:00:00Z";

@@ -1,3 +1,5 @@
+//! Erasure of subjects from a table and its state, as one commit. It works for tables with and without periods.
+
 use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
@@ -11,52 +13,53 @@ use serde::Serialize;
 use crate::pending::{self, PENDING};
 use crate::retracted::{RETRACTED, RetractedKeys};
 
-/// What was erased of a table, or would be, and what was not.
+/// Report of an erasure or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ForgetReport {
-    /// Rows and files.
+    /// Erased rows and replaced files.
     #[serde(flatten)]
     pub erased: EraseReport,
-    /// Records that waited for their period.
+    /// Number of erased pending records.
     pub pending: u64,
-    /// Records that were taken back, of which that was remembered.
+    /// Number of erased retractions.
     pub retracted: u64,
-    /// Keys of which something was kept besides their rows, such as a delete.
+    /// Number of keys whose key metadata was erased, such as a tombstone.
     pub keys: u64,
-    /// Records of the quarantine.
+    /// Number of erased records of the quarantine.
     pub quarantined: u64,
-    /// ErasureSubjects, or keys of erased rows, whose records change the table no more from now on.
+    /// Number of keys that are forgotten from now on: keys of the subjects, or of the erased rows. Records with these
+    /// keys no longer change the table.
     pub forgotten: u64,
-    /// Where values of the subjects may be or come back from, and what to do about it.
+    /// Places where values of the subjects may remain or come back from.
     pub not_covered: Vec<NotCovered>,
 }
 
-/// A place that an erasure does not reach.
+/// A place that an erasure does not reach, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NotCovered {
-    /// A name that does not change: `Copies`, `Replay`, `RunsUnderWay`, `FolderNames`, `InputNames`, `BloomFilters`, `Quarantine`,
+    /// Stable name: `Copies`, `Replay`, `RunsUnderWay`, `FolderNames`, `InputNames`, `BloomFilters`, `Quarantine` or
     /// `ObjectVersions`.
     pub code: &'static str,
-    /// What it is, and what to do.
+    /// Description of the place, and what to do.
     pub message: String,
 }
 
 impl NotCovered {
-    /// A place by its code, and what to do about it.
+    /// Creates a note about a place.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
 
-/// Erases the rows of subjects from a table, and everything that its state holds of them, as one commit: files that were replaced and stay for
-/// slow readers, records that wait for their period, records that were taken back, what is kept by key, and these records of the
-/// quarantine. Where the table is one of merges, the keys of the subjects are forgotten: their records change nothing any more.
+/// Erases the rows of subjects from a table, and everything about them in its state, as one commit: retained files,
+/// pending records, retractions, key metadata, and the given records of the quarantine. If the table is the result of
+/// merges, the keys of the subjects are forgotten: records with these keys no longer change the table.
 ///
 /// # Errors
-/// `NotFound` if there is no table; `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run was first; those of the store.
-/// After any of them the table is as it was.
+/// `NotFound` if there is no table; `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run
+/// committed first; errors of the store. After an error the table is unchanged.
 pub async fn forget(
     snapshot: TableVersion,
     subjects: &ErasureSubjects,
@@ -67,6 +70,7 @@ pub async fn forget(
     let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
     let spec = biscuit_merge::stored_spec(&head.properties)?;
     let pending = pending::load(journal, head).await?;
+    // If the subject column is not the key, the erased rows and pending records tell which keys to forget.
     let rows = match &spec {
         Some(spec) if !spec.key.iter().any(|key| key == subjects.column()) => {
             let key: Vec<&str> = spec.key.iter().map(String::as_str).collect();
@@ -94,18 +98,18 @@ pub async fn forget(
     Ok(report)
 }
 
-/// The rows of a batch that are of the subjects.
+/// Returns the rows of a batch that belong to the subjects.
 fn theirs_in(batch: &ChangeBatch, subjects: &ErasureSubjects) -> Result<RecordBatch> {
     let places = match batch.rows.column_by_name(subjects.column()) {
         Some(column) => subjects.places(column)?,
         None => vec![],
     };
     let places = places.into_iter().map(|row| u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-    let failed = |e| Error::internal("records could not be picked").with_source(e);
+    let failed = |e| Error::internal("cannot select records").with_source(e);
     take_record_batch(&batch.rows, &UInt32Array::from_iter_values(places)).map_err(failed)
 }
 
-/// Takes the records of subjects, and those of forgotten keys, out of those that wait; answers with how many they were.
+/// Removes the records of subjects and of forgotten keys from the pending records. Returns how many were removed.
 fn erase_pending(
     pending: Vec<ChangeBatch>,
     subjects: &ErasureSubjects,
@@ -133,7 +137,7 @@ fn erase_pending(
     Ok(count)
 }
 
-/// What the erasure of a table does not reach.
+/// Returns the places that the erasure of a table does not reach.
 fn not_covered(
     snapshot: &TableVersion,
     subjects: &ErasureSubjects,
@@ -144,38 +148,38 @@ fn not_covered(
     let head = &snapshot.observed.head;
     let mut all = vec![NotCovered::new(
         "Copies",
-        "input files, tables that were made of this one, and backups hold what they held: erase it there as well",
+        "input files, tables derived from this table, and backups are unchanged; erase the subjects there as well",
     )];
     let replay = match spec {
         Some(spec) if spec.key.iter().any(|key| key == column) => None,
         Some(spec) => Some(format!(
-            "records of the erased rows are refused by their key ({}), and records of the subjects under other keys are not: delete old input, or encrypt values with [pii] subject keys",
+            "records with the keys of erased rows ({}) are refused, but records of the subjects with other keys are not; delete old input, or encrypt values with [pii] subject keys",
             spec.key.join(", ")
         )),
         None => Some(
-            "the table has no key by which records could be refused, so that old input that is read again brings the subjects back: delete it, or encrypt values with [pii] subject keys"
+            "the table has no key, so records of the subjects cannot be refused, and old input that is read again brings them back; delete old input, or encrypt values with [pii] subject keys"
                 .to_owned(),
         ),
     };
     all.extend(replay.map(|message| NotCovered::new("Replay", message)));
     all.push(NotCovered::new(
         "RunsUnderWay",
-        "a run that began before the erasure ends with `Conflict` and deletes what it has staged; one that is killed before that leaves it to the next commit or `biscuit recover`",
+        "a run that began before the erasure ends with `Conflict` and deletes its staged files; if it is killed first, the next commit or `biscuit recover` deletes them",
     ));
     if !snapshot.partition_columns().is_empty() {
         let columns: Vec<&str> = snapshot.partition_columns().iter().map(|(name, _)| name.as_str()).collect();
         let message = format!(
-            "names of folders ({}) are in the history of the journal as they were: no value that says who somebody is should be in them",
+            "the history of the journal retains the names of folders ({}); do not partition by values that identify a person",
             columns.join(", ")
         );
         all.push(NotCovered::new("FolderNames", message));
     }
     if head.state.keys().any(|name| name.starts_with("bookmarks/")) {
-        let message = "bookmarks remember the names of input objects, also of those that are gone";
+        let message = "bookmarks retain the names of input objects, including deleted ones";
         all.push(NotCovered::new("InputNames", message));
     }
     if has_bloom_filters {
-        let message = "bloom filters of row groups that are not of the subjects now may answer `perhaps` for a value that was there before: `biscuit compact` with another row group size makes them anew";
+        let message = "bloom filters of copied row groups may still answer `perhaps` for an erased value; rewrite them by `biscuit compact` with another row group size";
         all.push(NotCovered::new("BloomFilters", message));
     }
     all

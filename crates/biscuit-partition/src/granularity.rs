@@ -1,51 +1,53 @@
+//! Lengths of periods and their text form, such as `month` or `14d@2024-01-05`.
+
 use std::fmt;
 use std::str::FromStr;
 
 use biscuit_core::{Error, Result};
 use chrono::NaiveDate;
 
-/// How long periods are.
+/// Length of periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Granularity {
-    /// An hour.
+    /// Sixty minutes.
     Hour,
-    /// A day of the calendar, as long as it is.
+    /// A calendar day, of 23 to 25 hours.
     Day,
     /// Seven days.
     Week(FirstDay),
-    /// A month of the calendar.
+    /// A calendar month.
     Month,
-    /// Three months, from January, April, July or October on.
+    /// Three months, beginning in January, April, July or October.
     Quarter,
-    /// A year of the calendar.
+    /// A calendar year.
     Year,
-    /// So many days, counted from a day on.
+    /// A number of days, counted from a given day.
     Days(DaySpan),
 }
 
-/// The day that weeks begin with.
+/// First day of weeks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FirstDay {
-    /// Monday, numbered as ISO 8601 does it: `2024-W09`.
+    /// Monday. Weeks have ISO 8601 numbers: `2024-W09`.
     Iso,
-    /// A day of one's own, from Monday (0) to Sunday (6); such weeks are named by their first day.
+    /// Another day, from Monday (0) to Sunday (6). Weeks have the name of their first day.
     Of(u8),
 }
 
-/// A number of days, and one on which a period begins.
+/// A number of days, and a day on which a period begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DaySpan {
-    /// How many, at least one.
+    /// Length in days, at least one.
     pub(crate) days: u32,
-    /// Days since 1970-01-01.
+    /// Day on which a period begins, in days since 1970-01-01.
     pub(crate) from: i32,
 }
 
 impl DaySpan {
-    /// Periods of so many days, one of which begins at `from`, in days since 1970-01-01.
+    /// Creates periods of `days` days, one of which begins on `from`, in days since 1970-01-01.
     ///
     /// # Errors
-    /// `InvalidGranularity` for no days, or more than 100 years of them.
+    /// `InvalidGranularity` for zero days, or for more than 100 years.
     pub fn new(days: u32, from: i32) -> Result<Self> {
         if days == 0 || days > 36_525 {
             return Err(invalid_granularity(&format!("{days}d")));
@@ -58,7 +60,7 @@ const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "frid
 
 fn invalid_granularity(text: &str) -> Error {
     let message = format!(
-        "`{text}` is not a granularity; write hour, day, week, week:sunday, month, quarter, year, 14d or 14d@2024-01-05"
+        "`{text}` is not a granularity; use hour, day, week, week:sunday, month, quarter, year, 14d or 14d@2024-01-05"
     );
     Error::usage("InvalidGranularity", message)
 }

@@ -1,3 +1,5 @@
+//! Pending records: records whose period does not exist yet, in a state file.
+
 use std::collections::HashSet;
 
 use biscuit_change::ChangeBatch;
@@ -10,16 +12,16 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::state_file::StateFileKind;
 
-/// The state file of records that wait for the period in which they take effect: each batch is an Arrow stream.
+/// State file of pending records. Each part is an Arrow IPC stream with one batch.
 pub(crate) const PENDING: StateFileKind = StateFileKind("pending");
 
-/// The records that wait, as the last commit left them.
+/// Loads the pending records of the newest version.
 pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Vec<ChangeBatch>> {
     read(&PENDING.load(journal, head).await?)
 }
 
 pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
-    let failed = |e| Error::internal("pending records could not be written").with_source(e);
+    let failed = |e| Error::internal("cannot write pending records").with_source(e);
     let mut parts = Vec::with_capacity(batches.len());
     for batch in batches {
         let packed = batch.pack()?;
@@ -42,12 +44,12 @@ fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
     Ok(batches)
 }
 
-/// What records say, so that those that wait already are known when they come again.
+/// Texts of records, to recognize records that are already pending when they arrive again.
 #[derive(Debug, Default)]
 pub(crate) struct PendingIndex(HashSet<String>);
 
 impl PendingIndex {
-    /// Takes down what these records say.
+    /// Creates an index of these records.
     pub(crate) fn of(batches: &[ChangeBatch]) -> Result<Self> {
         let mut known = Self::default();
         for batch in batches {
@@ -56,10 +58,10 @@ impl PendingIndex {
         Ok(known)
     }
 
-    /// The rows of the records that nobody has said before, which are known from then on.
+    /// Adds the records of a batch. Returns the rows of those that were not in the index.
     pub(crate) fn add(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
         let options = FormatOptions::default().with_null("\u{0}");
-        let failed = |e| Error::internal("a record could not be looked at").with_source(e);
+        let failed = |e| Error::internal("cannot format a record").with_source(e);
         let schema = batch.rows.schema();
         let mut columns = Vec::new();
         for (i, field) in schema.fields().iter().enumerate() {
@@ -69,6 +71,7 @@ impl PendingIndex {
         columns.sort_by_key(|(name, ..)| *name);
         let mut new = Vec::new();
         for row in 0..batch.ops.len() {
+            // Control characters separate the parts. An absent column and a column with null have different texts.
             let mut message = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
             for (name, i, shown) in &columns {
                 let present = batch.present.get(*i).and_then(Option::as_ref).is_none_or(|g| g.value(row));
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_back_and_known() {
+    fn pending_records_are_read_back_and_recognized() {
         let batches = [batch(&["a", "b"]), batch(&["a", "c", "d"])];
         let again = read(&PENDING.read(&write(&batches).expect("bytes")).expect("parts")).expect("records");
         assert_eq!(again.len(), 2);

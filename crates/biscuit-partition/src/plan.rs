@@ -1,3 +1,5 @@
+//! How a table is divided into periods, and the property of the journal that stores it.
+
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{TableVersion, partition_values};
 use biscuit_merge::{PeriodBase, PeriodState};
@@ -6,19 +8,19 @@ use serde_json::Value;
 
 use crate::calendar::{Period, PeriodCalendar};
 
-/// The fact in the journal that says which periods a table has.
+/// Name of the property with the periods of a table.
 pub(crate) const PERIODS: &str = "periods";
 
-/// In which period a record counts first.
+/// Which period a record belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeriodBasis {
-    /// In the current one, whatever the record says.
+    /// The current period, whatever the record contains.
     Ingestion,
-    /// In the one that holds the time in this column.
+    /// The period that contains the time in this column.
     Effective(String),
 }
 
-/// What becomes of records that take effect before the first period.
+/// Handling of records that take effect before the first period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BeforeFirstPeriod {
     /// They are an error, `BeforeFirstPeriod`.
@@ -26,7 +28,7 @@ pub enum BeforeFirstPeriod {
     Error,
     /// They count from the first period on.
     Clamp,
-    /// The periods from theirs on are built.
+    /// The table gets earlier periods, from the period of the earliest record on.
     Extend,
 }
 
@@ -34,24 +36,26 @@ pub enum BeforeFirstPeriod {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeriodPlan {
-    /// How long they are, and in which time zone.
+    /// Length of periods and time zone.
     pub calendar: PeriodCalendar,
-    /// In which of them a record counts first.
+    /// Which period a record belongs to.
     pub by: PeriodBasis,
-    /// The column in which a record says when a record of its key says it took effect, which never did: the correction of a date.
+    /// Column of retractions: the effective time of an earlier record with the same key, which is retracted. Null in
+    /// records that retract nothing. Default: no retractions.
     pub retracts: Option<String>,
-    /// The partition column that names them. Default: `period`.
+    /// Partition column with the name of the period. Default: `period`.
     pub column: String,
-    /// What becomes of records that take effect before the first one.
+    /// Handling of records that take effect before the first period. Default: they are an error.
     pub before_first: BeforeFirstPeriod,
-    /// The first one of a new table. Default: that of the earliest record.
+    /// First period of a new table. Default: the period of the earliest record.
     pub first: Option<Period>,
-    /// The most periods that one run may add: a date of the year 1 is an error, and not 24,000 months. Default: 1,000.
+    /// Maximum number of periods that one run may add. It turns a wrong date, such as the year 1, into an error
+    /// instead of 24,000 months. Default: 1,000.
     pub max_new_periods: usize,
 }
 
 impl PeriodPlan {
-    /// Periods of a calendar.
+    /// Creates a plan with the default settings.
     pub fn new(calendar: PeriodCalendar, by: PeriodBasis) -> Self {
         Self {
             calendar,
@@ -64,39 +68,41 @@ impl PeriodPlan {
         }
     }
 
-    /// The same periods; a record takes back the one of its key that took effect at the time in this column, which is null where it takes
-    /// back none.
+    /// Sets the column of retractions: a record retracts the record of its key whose effective time equals the value
+    /// of this column. Null retracts nothing. Default: no retractions. Only for [`PeriodBasis::Effective`].
     pub fn with_retracts(mut self, column: impl Into<String>) -> Self {
         self.retracts = Some(column.into());
         self
     }
 
-    /// The same periods, named by another column.
+    /// Sets the partition column with the name of the period. Default: `period`.
     pub fn with_column(mut self, column: impl Into<String>) -> Self {
         self.column = column.into();
         self
     }
 
-    /// The same periods with another choice for records before the first one.
+    /// Sets what happens to records that take effect before the first period. Default: [`BeforeFirstPeriod::Error`].
     pub fn with_before_first(mut self, choice: BeforeFirstPeriod) -> Self {
         self.before_first = choice;
         self
     }
 
-    /// The same periods; a new table begins with this one.
+    /// Sets the first period of a new table. Default: the period of the earliest record. An existing table keeps its
+    /// first period.
     pub fn with_first(mut self, first: Period) -> Self {
         self.first = Some(first);
         self
     }
 
-    /// The same periods; a run may add so many.
+    /// Sets the maximum number of periods that one run may add. Beyond it, the run fails with `TooManyPeriods`.
+    /// Default: 1,000.
     pub fn with_max_new_periods(mut self, periods: usize) -> Self {
         self.max_new_periods = periods;
         self
     }
 }
 
-/// The fact as the journal keeps it.
+/// The property of the journal with the periods of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PeriodsProperty {
     pub(crate) granularity: String,
@@ -130,17 +136,17 @@ impl PeriodsProperty {
     }
 
     pub(crate) fn value(&self) -> Result<Value> {
-        serde_json::to_value(self).map_err(|e| Error::internal("the periods could not be written").with_source(e))
+        serde_json::to_value(self).map_err(|e| Error::internal("cannot serialize the periods").with_source(e))
     }
 
-    /// The fact of a table; none if no run of periods has committed to it.
+    /// Returns the property of a table. `None` if no run with periods has committed to the table.
     pub(crate) fn of(snapshot: &TableVersion) -> Result<Option<Self>> {
         let Some(property) = snapshot.observed.head.properties.get(PERIODS) else { return Ok(None) };
-        let damaged = |e| Error::data("Diverged", "the periods in the journal cannot be read").with_source(e);
+        let damaged = |e| Error::data("Diverged", "cannot read the property `periods` of the journal").with_source(e);
         serde_json::from_value(property.clone()).map(Some).map_err(damaged)
     }
 
-    /// The periods that it speaks of.
+    /// Returns the plan that the property describes.
     pub(crate) fn periods(&self) -> Result<PeriodPlan> {
         let by = match &self.effective {
             Some(column) => PeriodBasis::Effective(column.clone()),
@@ -152,6 +158,7 @@ impl PeriodsProperty {
         Ok(periods)
     }
 
+    /// Checks that a run divides the table as earlier runs did.
     fn check(&self, periods: &PeriodPlan) -> Result<()> {
         let now = Self::new(
             periods,
@@ -160,7 +167,7 @@ impl PeriodsProperty {
         );
         if self.retracts.is_some() && self.retracts != now.retracts {
             let message = format!(
-                "records of this table take others back by the column `{}`, and this run does not look at it",
+                "earlier runs of this table used the column `{}` for retractions, but this run does not; set it again",
                 self.retracts.clone().unwrap_or_default()
             );
             return Err(Error::usage("SpecDrift", message));
@@ -170,11 +177,11 @@ impl PeriodsProperty {
             ("granularity", &self.granularity, &now.granularity),
             ("time zone", &self.zone, &now.zone),
             ("period column", &self.column, &now.column),
-            ("way to find a record's period", &self.by, &now.by),
+            ("way to find the period of a record", &self.by, &now.by),
             ("effective column", &effective(self), &effective(&now)),
         ] {
             if then != now {
-                let message = format!("the {what} of this table is `{then}`, and this run has `{now}`");
+                let message = format!("the {what} of this table is `{then}`, but this run has `{now}`");
                 return Err(Error::usage("SpecDrift", message));
             }
         }
@@ -182,12 +189,13 @@ impl PeriodsProperty {
     }
 }
 
-/// The periods that a table has, from the first to the last; none for a new one. A table that somebody else has written has those of
-/// its folders.
+/// Returns the first and the last period of a table. `None` for a new table. A table without the property, written by
+/// another program, has the periods of its folders.
 ///
 /// # Errors
-/// `SpecDrift` if they are not those of `periods`; `MissingPeriods` if folders leave one out, `InvalidPeriod` for one of another
-/// name.
+/// `SpecDrift` if the periods differ from `periods`; `MissingPeriods` if there is a gap between folders;
+/// `InvalidPeriod` for a folder that is not the name of a period; `PartitioningDiffers` for a file outside of such
+/// folders.
 pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<Option<(Period, Period)>> {
     let calendar = &periods.calendar;
     if let Some(property) = PeriodsProperty::of(snapshot)? {
@@ -199,7 +207,7 @@ pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<
         let value = match partition_values(&file.path)?.into_iter().next() {
             Some((column, Some(value))) if column == periods.column => value,
             _ => {
-                let message = format!("`{}` is in no folder of the column `{}`", file.path, periods.column);
+                let message = format!("`{}` is not in a folder of the column `{}`", file.path, periods.column);
                 return Err(Error::usage("PartitioningDiffers", message));
             }
         };
@@ -207,14 +215,13 @@ pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<
     }
     let (Some(first), Some(last)) = (there.first().copied(), there.last().copied()) else { return Ok(None) };
     if let Some(gap) = first.range(&last)?.into_iter().find(|p| !there.contains(p)) {
-        let message =
-            format!("the table has periods from {first} to {last}, and none for {gap}: what it held is not known");
+        let message = format!("the table has periods from {first} to {last}, but not {gap}; its rows are not known");
         return Err(Error::data("MissingPeriods", message));
     }
     Ok(Some((first, last)))
 }
 
-/// A period as a slice of a table whose newest period is `last`.
+/// Returns the state of a period for the merge, in a table whose newest period is `last`.
 pub(crate) fn period_state(period: &Period, base: PeriodBase, last: &Period) -> PeriodState {
     let next = (period < last).then(|| period.end().as_micros());
     PeriodState { number: period.start().as_micros(), next, value: period.to_string(), base }

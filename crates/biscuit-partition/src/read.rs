@@ -1,3 +1,5 @@
+//! Reads of a table of periods: the rows of one period, the history of keys, and the status of all periods.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,53 +21,53 @@ use crate::calendar::Period;
 use crate::plan::{PeriodPlan, PeriodsProperty, existing};
 use crate::snapshots::PeriodTable;
 
-/// What the last version that touched a period did to it; version 0 where the history does not say.
+/// Changes of a period by the last version that touched it. Version 0 if the history does not contain it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LastTouch {
-    /// The version.
+    /// Number of the version.
     pub version: u64,
-    /// Rows that were inserted, updated and deleted.
+    /// Rows that were inserted, updated or deleted.
     pub changed: u64,
     /// Keys with records of an earlier period.
     pub carried: u64,
-    /// Files that the store copied from the period before.
+    /// Files that the store copied from the previous period.
     pub copied: u64,
 }
 
-/// A period of a table and what is in it.
+/// Status of a period of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PeriodStatus {
-    /// The value of its folder.
+    /// Value of the period's folder.
     pub period: String,
-    /// Its first instant.
+    /// First instant of the period.
     pub start: String,
-    /// The first instant behind it.
+    /// First instant after the period.
     pub end: String,
-    /// Rows, as far as the journal knows them: those of files that somebody else wrote are not counted.
+    /// Number of rows in files that the journal has a count for. Rows of external files are not counted.
     pub rows: u64,
-    /// Files.
+    /// Number of files.
     pub files: u64,
-    /// Of those, files whose content the period before has too.
+    /// Number of files whose content is also in the previous period.
     pub shared: u64,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Bytes of files whose content the period before does not have.
+    /// Bytes of files whose content is not in the previous period.
     pub own_bytes: u64,
-    /// What was done to it last.
+    /// Changes by the last version that touched the period.
     pub last: LastTouch,
 }
 
 impl PeriodTable {
-    /// A table of periods as the last run has left it, with its key, order and periods.
+    /// Opens a table of periods with the key, order and periods that its last run stored.
     ///
     /// # Errors
-    /// `NoPeriods` if no run of periods has committed to it, and those of the journal.
+    /// `NoPeriods` if no run with periods has committed to the table, and errors of the journal.
     pub async fn open(dataset: Dataset) -> Result<Self> {
         let snapshot = dataset.view().await?;
         let none = || {
-            let message = format!("`{}` has no periods: no `biscuit snapshot` has committed to it", dataset.location());
+            let message = format!("`{}` has no periods; create them with `biscuit snapshot`", dataset.location());
             Error::usage("NoPeriods", message)
         };
         let periods = PeriodsProperty::of(&snapshot)?.ok_or_else(none)?.periods()?;
@@ -73,15 +75,15 @@ impl PeriodTable {
         Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
     }
 
-    /// How the table is divided into periods.
+    /// Returns how the table is divided into periods.
     pub fn layout(&self) -> &PeriodPlan {
         &self.periods
     }
 
-    /// The periods that the table has, from the first to the last.
+    /// Returns all periods of the table, in ascending order.
     ///
     /// # Errors
-    /// Those of the journal; `SpecDrift`.
+    /// Errors of the journal; `SpecDrift`.
     pub async fn periods(&self) -> Result<Vec<Period>> {
         self.all(&self.dataset.view().await?)
     }
@@ -93,7 +95,7 @@ impl PeriodTable {
         }
     }
 
-    /// The periods that the table has and what is in each.
+    /// Returns the status of each period, in ascending order.
     ///
     /// # Errors
     /// As [`periods`](Self::periods).
@@ -133,12 +135,12 @@ impl PeriodTable {
         Ok(states)
     }
 
-    /// What the versions of the history did to each period last.
+    /// Returns the last changes of each period in the history of the journal.
     async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
         let mut last = BTreeMap::new();
         for PastVersion { record, .. } in self.dataset.journal().history().await? {
             let period_states = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
-            // What another version of this crate said otherwise is passed over: it is for looking at.
+            // A report in the format of another version of this crate is skipped; the numbers are only for display.
             let period_states = period_states.filter_map(|period_state| PeriodReport::deserialize(period_state).ok());
             for period_state in period_states.filter(PeriodReport::is_touched) {
                 let changed = period_state.inserted + period_state.updated + period_state.deleted;
@@ -154,7 +156,7 @@ impl PeriodTable {
         value.is_some_and(|(_, value)| value.as_deref() == Some(period.to_string().as_str()))
     }
 
-    /// The periods up to the one that holds `until` which are not built yet.
+    /// Returns the periods after the last period up to the one that contains `until`. These are not built yet.
     ///
     /// # Errors
     /// As [`periods`](Self::periods).
@@ -166,15 +168,16 @@ impl PeriodTable {
         }
     }
 
-    /// The rows of the period that holds an instant, without the column that names it. Files of other periods are not opened.
+    /// Returns the rows of the period that contains an instant, without the period column. Files of other periods are
+    /// not opened.
     ///
     /// # Errors
-    /// `NoSuchPeriod` before the first and after the last one, and those of [`TableVersion::load`].
+    /// `NoSuchPeriod` before the first and after the last period, and errors of [`TableVersion::load`].
     pub async fn as_of(&self, ctx: &SessionContext, at: Instant) -> Result<DataFrame> {
         self.of_period(ctx, &self.periods.calendar.period(at)?).await
     }
 
-    /// The rows of a period, without the column that names it.
+    /// Returns the rows of a period, without the period column.
     ///
     /// # Errors
     /// As [`as_of`](Self::as_of).
@@ -192,17 +195,18 @@ impl PeriodTable {
 
     pub(crate) fn no_such(&self, period: &Period, all: &[Period]) -> Error {
         let has = match (all.first(), all.last()) {
-            (Some(first), Some(last)) => format!("it has {first} to {last}"),
-            _ => "it has none yet".to_owned(),
+            (Some(first), Some(last)) => format!("it has the periods {first} to {last}"),
+            _ => "it has no periods yet".to_owned(),
         };
-        Error::usage("NoSuchPeriod", format!("`{}` has no period {period}: {has}", self.dataset.location()))
+        Error::usage("NoSuchPeriod", format!("`{}` has no period {period}; {has}", self.dataset.location()))
     }
 
-    /// The states of the keys that a filter picks, as `col("id").eq(lit(7))`: one row for each state, by key and time, with the first
-    /// and the last period that have it in the columns `period_from` and `period_to`.
+    /// Returns the states of the keys that a filter selects, such as `col("id").eq(lit(7))`. There is one row for
+    /// each state, ordered by key and time. The columns `period_from` and `period_to` contain the first and the last
+    /// period with this state.
     ///
     /// # Errors
-    /// Those of [`Dataset::load`]; `ColumnClash` if the table has columns of these names.
+    /// Errors of [`Dataset::load`]; `ColumnClash` if the table has a column with one of these names.
     pub async fn history(&self, ctx: &SessionContext, filter: Expr) -> Result<DataFrame> {
         let place = self.dataset.location().to_string();
         let failed = |e| engine_error(&place, e);
@@ -210,12 +214,12 @@ impl PeriodTable {
         let schema = Arc::clone(frame.schema().inner());
         for name in ["period_from", "period_to"] {
             if schema.index_of(name).is_ok() {
-                let message = format!("the table has a column `{name}`, which the history needs for its own");
+                let message = format!("the table has a column `{name}`, a name that the history needs");
                 return Err(Error::usage("ColumnClash", message));
             }
         }
         let batches = frame.collect().await.map_err(failed)?;
-        let internal = |e| Error::internal("the states of a key could not be compared").with_source(e);
+        let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
         let rows = concat_batches(&schema, &batches).map_err(internal)?;
         let (states, first, last) = self.changes_of(&rows)?;
         let kept: Vec<usize> =
@@ -232,9 +236,10 @@ impl PeriodTable {
         ctx.read_batch(rows).map_err(failed)
     }
 
-    /// Where each state begins, by row, with its first and its last period.
+    /// Returns the row at which each state begins, with the first and the last period of the state. Run-length
+    /// encoding: consecutive periods with equal rows are one state.
     fn changes_of(&self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<String>, Vec<String>)> {
-        let internal = |e| Error::internal("the states of a key could not be compared").with_source(e);
+        let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
         let schema = rows.schema();
         let encoded = |wanted: &dyn Fn(&str) -> bool| {
             let columns: Vec<usize> = (0..schema.fields().len()).filter(|i| wanted(schema.field(*i).name())).collect();

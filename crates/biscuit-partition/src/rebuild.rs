@@ -1,3 +1,5 @@
+//! Rebuilds and audits of periods from all events of a table.
+
 use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, ChangeRecords};
@@ -22,38 +24,39 @@ use crate::report::PeriodTableReport;
 use crate::retracted::RetractedKeys;
 use crate::snapshots::PeriodTable;
 
-/// How a period differs from what the events of a table come to.
+/// Differences between a period and the result of all events of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PeriodAudit {
-    /// The period.
+    /// Name of the period.
     pub period: String,
-    /// Its rows.
+    /// Number of rows in the period.
     pub rows: u64,
-    /// Rows that the events come to.
+    /// Number of rows that result from the events.
     pub expected: u64,
-    /// Keys that the events have a row of, and the period has not.
+    /// Number of keys whose row is missing in the period.
     pub missing: u64,
-    /// Keys that the period has a row of, and the events have not, or more than one row.
+    /// Number of rows in the period whose key has no row in the result of the events, or a duplicate row.
     pub surplus: u64,
-    /// Keys whose row is another one.
+    /// Number of keys whose row differs.
     pub different: u64,
 }
 
 impl PeriodAudit {
-    /// Whether the period is what the events come to.
+    /// Returns whether the period equals the result of the events.
     pub fn is_sound(&self) -> bool {
         self.missing == 0 && self.surplus == 0 && self.different == 0
     }
 }
 
 impl PeriodTable {
-    /// Builds some periods anew from all events of the table, without looking at what is in them: exactly these are replaced, and
-    /// exactly what they held is retired, in one commit. Events of other periods count where they are carried to these.
+    /// Rebuilds periods from all events of the table, without reading their current rows. Exactly these periods are
+    /// replaced, in one commit. Events of other periods count where they are carried forward to these periods.
     ///
     /// # Errors
-    /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, since events are missing; as
-    /// [`run`](Self::run); `InvalidSpec` for a table by ingestion, whose events do not say when they came.
+    /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, which means that
+    /// events are missing; errors as for [`run`](Self::run); `InvalidSpec` for a table by ingestion, whose events do
+    /// not contain the period in which they arrived.
     pub async fn rebuild(&self, periods: &[Period], events: ChangeRecords, mode: RunMode) -> Result<PeriodTableReport> {
         let snapshot = self.dataset.observe().await?;
         let all = existing(&snapshot, &self.periods)?;
@@ -65,13 +68,15 @@ impl PeriodTable {
             return Err(self.no_such(period, &all));
         }
         let Some((first, last)) = wanted.first().zip(all.last()) else {
-            return Err(Error::usage("InvalidSpec", "no period is named that is to be built anew"));
+            return Err(Error::usage("InvalidSpec", "no period to rebuild; name at least one"));
         };
         let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
         let until = wanted.last().unwrap_or(last);
         let records_by_period = self.until(&events, until, &all, &self.forgotten().await?, &mut report)?;
         let mut used = ChangeRecords::of(vec![]);
         used.refused = events.refused.into_iter().chain(records_by_period.refused).collect();
+        // Events of periods between the rebuilt ones belong to the next rebuilt period, to which they are carried
+        // forward.
         for (of_period, batches) in records_by_period.by_period {
             let period =
                 u32::try_from(wanted.partition_point(|p| *p < of_period)).expect("there are fewer than 2^32 periods");
@@ -92,8 +97,8 @@ impl PeriodTable {
         ErasedKeys::load(journal, &journal.head().await?).await
     }
 
-    /// The events that take effect in a period or before it, by period, without those that were taken back and those of forgotten keys.
-    /// Events before the table's first period go where the choice for them says.
+    /// Returns the events that take effect in the period `last` or earlier, by period, without retracted events and
+    /// events of forgotten keys. `before_first` of the plan decides about events before the table's first period.
     fn until(
         &self,
         events: &ChangeRecords,
@@ -103,7 +108,7 @@ impl PeriodTable {
         report: &mut PeriodTableReport,
     ) -> Result<RecordsByPeriod> {
         if self.periods.by == PeriodBasis::Ingestion {
-            let message = "events of a table by ingestion do not say in which period they came";
+            let message = "events of a table by ingestion do not contain their period; only tables by effective time can be rebuilt and audited";
             return Err(Error::usage("InvalidSpec", message));
         }
         let (events, theirs) = forgotten.without_all(events.batches.clone(), &self.spec)?;
@@ -120,10 +125,10 @@ impl PeriodTable {
         Ok(records_by_period)
     }
 
-    /// Compares a period with what all events of the table come to.
+    /// Compares a period with the result of all events of the table. Differences are not an error but a finding.
     ///
     /// # Errors
-    /// `NoSuchPeriod`, and those of the events, as [`run`](Self::run) has them. What is wrong with the period is no error but a finding.
+    /// `NoSuchPeriod`, and errors of the events as for [`run`](Self::run).
     pub async fn audit(&self, period: &Period, events: &ChangeRecords) -> Result<PeriodAudit> {
         let all = self.periods().await?;
         let expected = self.reduced(period, events, &all).await?;
@@ -131,7 +136,7 @@ impl PeriodTable {
         self.compare(period, rows, expected).await
     }
 
-    /// Compares every period with what all events of the table come to.
+    /// Compares every period with the result of all events of the table.
     ///
     /// # Errors
     /// As [`audit`](Self::audit).
@@ -143,13 +148,13 @@ impl PeriodTable {
         Ok(audits)
     }
 
-    /// What the events come to at the end of a period, by a merge into an empty table.
+    /// Returns the rows that result from the events at the end of a period, by a merge into an empty table in memory.
     async fn reduced(&self, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
         let location = Location::new(TableStorage::durable(Arc::new(InMemory::new())), "t", "the events")?;
         let dataset = Dataset::new(location, JournalOptions::default());
         let records_by_period =
             self.until(events, period, all, &self.forgotten().await?, &mut PeriodTableReport::default())?;
-        // What cannot be used is no part of the table either, however much it is.
+        // Invalid events are not in the table either, so their share has no limit here.
         let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
         let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;
         merge
@@ -189,7 +194,7 @@ impl PeriodTable {
     }
 }
 
-/// Makes rows comparable that have their columns in another order, or in other widths.
+/// Converts rows to a comparable form, whatever the order and the width of their columns.
 struct ComparableRows {
     schema: SchemaRef,
     key: Vec<usize>,
@@ -199,7 +204,7 @@ struct ComparableRows {
 
 impl ComparableRows {
     fn new(schema: SchemaRef, key: &[String]) -> Result<Self> {
-        let internal = |e| Error::internal("rows could not be compared").with_source(e);
+        let internal = |e| Error::internal("cannot compare rows").with_source(e);
         let key = key.iter().map(|k| biscuit_schema::column_index(&schema, k, "the period"));
         let key = key.collect::<Result<Vec<_>>>()?;
         let field = |i: usize| SortField::new(schema.field(i).data_type().clone());
@@ -209,7 +214,7 @@ impl ComparableRows {
     }
 
     fn rows(&self, batch: &RecordBatch) -> Result<Vec<(OwnedRow, OwnedRow)>> {
-        let internal = |e| Error::internal("rows could not be compared").with_source(e);
+        let internal = |e| Error::internal("cannot compare rows").with_source(e);
         let batch = conform(batch, &self.schema, "a period")?;
         let key: Vec<ArrayRef> = self.key.iter().map(|i| batch.column(*i).clone()).collect();
         let keys = self.keys.convert_columns(&key).map_err(internal)?;

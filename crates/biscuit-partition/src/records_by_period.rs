@@ -1,3 +1,6 @@
+//! Divides the records of a run by period, and decides which records are pending, carried to another period, or
+//! refused.
+
 use std::collections::BTreeMap;
 
 use biscuit_change::{BadRows, ChangeBatch, RefusedRecord};
@@ -11,20 +14,20 @@ use crate::plan::{BeforeFirstPeriod, PeriodBasis};
 use crate::report::PeriodTableReport;
 use crate::snapshots::PeriodTable;
 
-/// The records of a run by the period in which they count first.
+/// Records of a run, by the period in which they first count.
 #[derive(Debug, Default)]
 pub(crate) struct RecordsByPeriod {
     pub(crate) by_period: BTreeMap<Period, Vec<ChangeBatch>>,
-    /// Those that take effect in a period that is not open yet.
+    /// Records that take effect in a period that does not exist yet.
     pub(crate) later: Vec<ChangeBatch>,
     pub(crate) refused: Vec<RefusedRecord>,
 }
 
-/// What waits, before and after.
+/// Pending records after a run.
 pub(crate) struct PendingRecords {
-    /// What waits after the run.
+    /// The pending records.
     rest: Vec<ChangeBatch>,
-    /// Whether that is not what waited before.
+    /// Whether they differ from the pending records before the run.
     pub(crate) changed: bool,
 }
 
@@ -43,6 +46,7 @@ impl PeriodTable {
         let (mut later, mut known): (Vec<u32>, Option<Period>) = (vec![], None);
         for row in 0..batch.ops.len() {
             let number = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
+            // Neighbouring records often have the same period, so the last period is tried first.
             let found = effective.at(row, column, calendar).and_then(|at| match known {
                 Some(period) if period.contains(at) => Ok(period),
                 _ => calendar.period(at),
@@ -70,6 +74,7 @@ impl PeriodTable {
         Ok(())
     }
 
+    /// Quarantines a record, or stops the run, as the options demand.
     fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, records_by_period: &mut RecordsByPeriod) -> Result<()> {
         let e = e.at(&batch.file, batch.places[row]);
         if self.options.bad_rows == BadRows::Fail {
@@ -79,7 +84,8 @@ impl PeriodTable {
         Ok(())
     }
 
-    /// Takes up what has waited long enough, and puts by what has to wait.
+    /// Moves pending records whose period is open now to `by_period`, and adds new records of later periods to the
+    /// pending ones.
     pub(crate) fn wait(
         &self,
         had: &[ChangeBatch],
@@ -113,7 +119,8 @@ impl PeriodTable {
         Ok(PendingRecords { rest, changed })
     }
 
-    /// The first period after the run. Records before the first one that is there go where the choice for them says.
+    /// Returns the first period after the run. Records before the existing first period are handled as `before_first`
+    /// of the plan demands.
     pub(crate) fn first(
         &self,
         existing: Option<(Period, Period)>,
@@ -124,8 +131,9 @@ impl PeriodTable {
         if let (None, Some(first)) = (existing, self.periods.first)
             && first > *current
         {
-            let message =
-                format!("the first period is to be {first}, and the run is as of {current}, which is before it");
+            let message = format!(
+                "the first period {first} is after the current period {current}; choose an earlier first period"
+            );
             return Err(Error::usage("InvalidSpec", message));
         }
         let begins = match (existing, self.periods.first) {
@@ -136,6 +144,7 @@ impl PeriodTable {
         if self.periods.before_first == BeforeFirstPeriod::Extend {
             return Ok(earliest);
         }
+        // Everything that remains in `before` is before the first period.
         let since = records_by_period.by_period.split_off(&begins);
         let before = std::mem::replace(&mut records_by_period.by_period, since);
         for (period, batches) in before {
@@ -146,7 +155,7 @@ impl PeriodTable {
             for batch in batches {
                 for row in 0..batch.ops.len() {
                     let message = format!(
-                        "a record takes effect in {period}, before the first period, {begins}: choose what becomes of such records"
+                        "a record takes effect in {period}, before the first period {begins}; choose how to handle such records with `before_first`"
                     );
                     self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), records_by_period)?;
                 }
@@ -157,7 +166,7 @@ impl PeriodTable {
 }
 
 impl PendingRecords {
-    /// The state file after the run.
+    /// Returns the content of the state file after the run. `None` if no record is pending.
     pub(crate) fn state(&self) -> Result<Option<Bytes>> {
         if self.rest.is_empty() { Ok(None) } else { pending::write(&self.rest).map(Some) }
     }

@@ -7,48 +7,50 @@ use serde::Serialize;
 
 use crate::calendar::Period;
 
-/// What a run did, or would do.
+/// Report of a run or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PeriodTableReport {
     /// `committed`, `unchanged`, or `planned` for a dry run.
     pub outcome: &'static str,
-    /// The newest version of the table.
+    /// Newest version of the table.
     pub version: u64,
-    /// Versions that the run made: one for the periods that were there and the first new one, and one for each further one.
+    /// Number of commits: one for the existing periods together with the first new period, and one for each further
+    /// new period.
     pub commits: u64,
-    /// The instant for which the run was scheduled.
+    /// Instant for which the run was scheduled.
     pub as_of: String,
-    /// The newest period.
+    /// Name of the newest period.
     pub current: String,
-    /// Input records.
+    /// Number of input records.
     pub records: u64,
-    /// Input records of other tables, which are not in `records`.
+    /// Number of input records of other tables, which are not in `records`.
     pub other_tables: u64,
-    /// Records that had waited for a period that is open now; they have verdicts too.
+    /// Number of pending records whose period was opened by this run. They have verdicts, too.
     pub opened: u64,
-    /// Records that wait after the run.
+    /// Number of pending records after the run.
     pub pending: u64,
-    /// What became of each record in the period in which it counts first.
+    /// Verdicts of the records, each in the period in which the record first counts.
     pub verdicts: RecordVerdicts,
-    /// What happened in each period, ascending.
+    /// Report of each period, in ascending order.
     pub periods: Vec<PeriodReport>,
-    /// Files that have the keys or headers of messages, whose values are in others.
+    /// Files that contain only keys or headers of messages. The values are in other files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
     /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
-    /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
+    /// Values of the records that were rounded, or replaced by null or the default as the contract demands, by
+    /// column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, ColumnLosses>,
-    /// Columns of JSON and CSV whose values are of several types, and that are text for that.
+    /// Columns of JSON and CSV with values of several types, which are stored as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<TypeConflict>,
-    /// Columns that the table did not have before.
+    /// Columns that are new in the table.
     pub added_columns: Vec<String>,
-    /// Columns whose type became wider, which rewrites all periods.
+    /// Columns whose type became wider. A wider type rewrites all periods.
     pub widened_columns: Vec<String>,
-    /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
+    /// Live files that were not deleted because someone else changed them. The run ended with exceptions.
     pub exceptions: Vec<String>,
 }
 
@@ -58,7 +60,7 @@ impl PeriodTableReport {
         Self { outcome: "unchanged", version, as_of, current, ..Self::default() }
     }
 
-    /// Takes in what a commit did.
+    /// Adds the report of a commit.
     pub(crate) fn take(&mut self, merged: MergeReport) {
         if merged.outcome != "unchanged" {
             self.outcome = merged.outcome;
@@ -72,7 +74,8 @@ impl PeriodTableReport {
         self.passed_over.extend(merged.passed_over);
         for period_state in merged.periods {
             match self.periods.iter_mut().find(|p| p.period == period_state.period) {
-                // A period that an earlier commit of the run made or changed, and that this one begins with.
+                // The period was made or changed by an earlier commit of the run, and is only the base of this
+                // commit.
                 Some(_) if !period_state.is_touched() => {}
                 Some(known) => known.clone_from(&period_state),
                 None => self.periods.push(period_state),

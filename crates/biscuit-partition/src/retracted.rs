@@ -1,3 +1,6 @@
+//! Retractions: records that state that an earlier record of their key never took effect when it said it did. They
+//! are remembered in a state file, so that a retracted record that arrives again, or late, never counts.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,20 +16,21 @@ use crate::effective::EffectiveColumn;
 use crate::plan::{PeriodBasis, PeriodPlan};
 use crate::state_file::StateFileKind;
 
-/// The state file of what was taken back: each entry is a key, a time and an order.
+/// State file of retractions. Three parts for each entry: key, effective time, order.
 pub(crate) const RETRACTED: StateFileKind = StateFileKind("retracted");
 
-/// What was taken back: by key and the time at which the record says it took effect, in microseconds, the order of the newest record
-/// that says that it did not. A record that is older than that one never counts.
+/// Retractions by key and by effective time of the retracted record, in microseconds. The value is the order of the
+/// newest record that retracts it. A record with this key and time and a lower order never counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RetractedKeys(BTreeMap<(Vec<u8>, i64), Vec<u8>>);
 
-/// One that is new, with the time at which the record that says so takes effect.
+/// A new retraction, with the effective time of the record that retracts.
 #[derive(Debug)]
 pub(crate) struct NewRetraction {
     pub(crate) key: Vec<u8>,
     pub(crate) effective: i64,
     pub(crate) order: Vec<u8>,
+    /// Effective time of the retracting record. From `effective` to `until`, the key has its earlier state again.
     pub(crate) until: i64,
 }
 
@@ -53,17 +57,17 @@ impl RetractedKeys {
         Ok(Self(all))
     }
 
-    /// Forgets what was taken back of the keys that `theirs` picks; answers with how many entries these were.
+    /// Removes the retractions of the keys that `theirs` selects. Returns how many were removed.
     pub(crate) fn forget(&mut self, theirs: &dyn Fn(&[u8]) -> bool) -> u64 {
         let before = self.0.len();
         self.0.retain(|(key, _), _| !theirs(key));
         (before - self.0.len()) as u64
     }
 
-    /// Takes up what the records of a batch take back; answers with what is new by it.
+    /// Adds the retractions in the records of a batch. Returns those that are new.
     ///
     /// # Errors
-    /// `EffectiveType` for a column that holds no time, naming file and row.
+    /// `EffectiveType` for a column that does not contain times, with file and row.
     pub(crate) fn take(
         &mut self,
         batch: &ChangeBatch,
@@ -73,7 +77,7 @@ impl RetractedKeys {
         let (Some(column), PeriodBasis::Effective(effective)) = (&periods.retracts, &periods.by) else {
             return Ok(vec![]);
         };
-        // A file whose records take nothing back need not have the column.
+        // A file without retractions need not have the column.
         let Some(array) = batch.rows.column_by_name(column) else { return Ok(vec![]) };
         let place = format!("`{}`", batch.file);
         let (back, own) = (EffectiveColumn::of(array, column, &place)?, EffectiveColumn::new(batch, effective)?);
@@ -85,8 +89,10 @@ impl RetractedKeys {
                 Err(e) if e.code() == "NullEffective" => continue,
                 Err(e) => return Err(e.with_column(column).at(&batch.file, batch.places[row])),
             };
-            // What has no key, order or time of its own is refused where it is looked at.
+            // A record without key, order or effective time is refused elsewhere.
             let (Some((key, order)), Ok(until)) = (known, own.at(row, effective, &periods.calendar)) else { continue };
+            // Last-writer-wins by order: an older retraction does not replace a newer one, so the order of arrival
+            // does not matter.
             if self.0.get(&(key.clone(), at)).is_none_or(|known| *known < order) {
                 self.0.insert((key.clone(), at), order.clone());
                 new.push(NewRetraction { key, effective: at, order, until: until.as_micros() });
@@ -95,7 +101,7 @@ impl RetractedKeys {
         Ok(new)
     }
 
-    /// The records that were not taken back, and how many were.
+    /// Returns the records that are not retracted, and the number of retracted records.
     pub(crate) fn without(
         &self,
         batches: Vec<ChangeBatch>,
@@ -126,7 +132,7 @@ impl RetractedKeys {
     }
 }
 
-/// What is new, as the merge takes it: in slices that are these periods.
+/// Converts new retractions to the form that the merge takes, with indices of periods in place of times.
 pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, period_states: &[Period]) -> RetractionSet {
     let PeriodBasis::Effective(column) = &periods.by else { return RetractionSet::default() };
     let place = |micros: i64| {
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_back_is_read_back() {
+    fn retractions_are_read_back() {
         let mut all = RetractedKeys::default();
         all.0.insert((b"k1".to_vec(), -7), vec![1, 2]);
         all.0.insert((vec![], 8), vec![]);

@@ -1,3 +1,6 @@
+//! Runs of a table of periods. A run first divides its records by period and plans its commits, a pure function
+//! (`commits`), and then performs them in order.
+
 use std::collections::BTreeMap;
 
 use biscuit_change::{ChangeBatch, ChangeRecords};
@@ -12,7 +15,7 @@ use crate::records_by_period::RecordsByPeriod;
 use crate::report::PeriodTableReport;
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
-/// A table that holds one full copy of its rows per period.
+/// A table that holds one full copy of its rows for each period.
 #[derive(Debug, Clone)]
 pub struct PeriodTable {
     pub(crate) dataset: Dataset,
@@ -21,14 +24,14 @@ pub struct PeriodTable {
     pub(crate) periods: PeriodPlan,
 }
 
-/// What is known of the table before a run.
+/// State of the table before a run.
 struct TableBeforeRun {
     existing: Option<(Period, Period)>,
     pending: Vec<ChangeBatch>,
     retracted: RetractedKeys,
 }
 
-/// The periods that a commit is about, and their records.
+/// Periods of one commit, and their records.
 struct CommitStep {
     periods: Vec<Period>,
     period_states: PeriodStates,
@@ -37,7 +40,7 @@ struct CommitStep {
     last: Period,
 }
 
-/// What one commit is made of.
+/// One commit of a run, with the state that it stores beside the rows.
 struct PlannedCommit {
     step: CommitStep,
     changes: ChangeRecords,
@@ -52,45 +55,50 @@ impl PlannedCommit {
 }
 
 impl PeriodTable {
-    /// The table of a dataset. Partition columns of the options come below the period's.
+    /// Creates a table of periods on a dataset. Partition columns in the options become subfolders of the period's
+    /// folder.
     ///
     /// # Errors
-    /// `InvalidSpec` if the effective column is dropped, or records of a table by ingestion are to take others back.
+    /// `InvalidSpec` if the effective column is dropped, or if a table by ingestion has a column of retractions.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: PeriodPlan) -> Result<Self> {
         if periods.retracts.is_some() && periods.by == PeriodBasis::Ingestion {
-            let message = "records that take others back name the time at which these took effect: by effective date";
+            let message =
+                "retractions name the effective time of other records; they require periods by effective time";
             return Err(Error::usage("InvalidSpec", message));
         }
         if let PeriodBasis::Effective(column) = &periods.by
             && spec.drop_columns.contains(column)
         {
             let message =
-                format!("the effective column `{column}` cannot be dropped: it tells records of one order apart");
+                format!("the effective column `{column}` cannot be dropped: it distinguishes records of equal order");
             return Err(Error::usage("InvalidSpec", message));
         }
         Merge::new(dataset.clone(), spec.clone(), options.clone())?;
         Ok(Self { dataset, spec, options, periods })
     }
 
-    /// Brings change records to the periods they belong to, and opens periods up to the current one, which holds `as_of`: the instant
-    /// for which the run was scheduled. A retry after the period has ended names the same instant.
+    /// Merges change records into the periods they belong to, and opens periods up to the current one. The current
+    /// period contains `as_of`, the instant for which the run was scheduled. Every attempt of a run passes the same
+    /// instant, even after the period has ended.
     ///
-    /// Periods that are there are changed in one commit, together with the first one that is new; each further one has a commit of its
-    /// own, so that a run that was cut off goes on where it stopped; what was committed before an error stands. Nothing is changed, and
-    /// no version written, if there is nothing to change.
+    /// Existing periods are changed in one commit, together with the first new period. Each further new period has a
+    /// commit of its own, so an interrupted run continues where it stopped. Commits before an error remain. If there
+    /// is nothing to change, no version is written.
     ///
     /// # Errors
-    /// As [`Merge::run`]; `NullEffective`, `EffectiveType`, `BeforeFirstPeriod` for records without a period, naming file and row;
-    /// `TooManyPeriods`; `EncryptedColumn` by effective date if files encrypt columns; `SpecDrift` if the table's periods are others.
+    /// As for [`Merge::run`]; `NullEffective`, `EffectiveType` and `BeforeFirstPeriod` for records without a period,
+    /// with file and row; `TooManyPeriods`; `EncryptedColumn` for a table by effective time whose files encrypt
+    /// columns; `SpecDrift` if the periods differ from the periods of the table.
     pub async fn run(&self, changes: ChangeRecords, as_of: Instant, mode: RunMode) -> Result<PeriodTableReport> {
         self.run_on(self.dataset.observe().await?, changes, as_of, mode, CommitExtras::default()).await
     }
 
-    /// As [`run`](Self::run), on top of a snapshot, and with what the last of its commits is to make true beside the rows: a bookmark of
-    /// what was read. A run that was cut off before that reads the same again, which changes nothing where it is applied already.
+    /// As [`run`](Self::run), based on the given table version. The last commit also stores `extras`, such as the
+    /// bookmarks of the input. After an interruption, the same input is read again, which changes nothing in the
+    /// periods that already contain it.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// As for [`run`](Self::run).
     pub async fn run_on(
         &self,
         snapshot: TableVersion,
@@ -102,16 +110,17 @@ impl PeriodTable {
         if matches!(self.periods.by, PeriodBasis::Effective(_))
             && snapshot.clone().for_writing(&self.options.parquet, &[]).await?.1.encryption.is_some()
         {
-            let message = "columns of the table are encrypted inside of its files, and records by effective date may wait for their period outside of them, where all would be in the clear: encrypt values instead";
+            let message = "the table encrypts columns in its files, but pending records of a table by effective time are stored in plain text; encrypt the values instead";
             return Err(Error::usage("EncryptedColumn", message));
         }
         let existing = plan::existing(&snapshot, &self.periods)?;
+        // A late retry names an earlier period, but the newest period of the table remains the current one.
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
         let mut report = PeriodTableReport::new(as_of, &current, snapshot.observed.head.version);
         report.records = changes.len() as u64 + changes.ignored + changes.refused.len() as u64;
         let head = &snapshot.observed.head;
-        // Records of forgotten keys do not wait either.
+        // Records of forgotten keys must not become pending either.
         let forgotten = ErasedKeys::load(self.dataset.journal(), head).await?;
         (changes.batches, report.verdicts.forgotten) = forgotten.without_all(changes.batches, &self.spec)?;
         let known = TableBeforeRun {
@@ -130,9 +139,10 @@ impl PeriodTable {
                 Some(snapshot) => snapshot,
                 None => self.dataset.observe().await?,
             };
-            // What another run has done between two commits of this one is not in the plan: periods, or records that wait.
+            // Another run that committed between two commits of this run may have added periods or pending records,
+            // which the plan does not consider.
             if on.observed.head.version != report.version {
-                let message = format!("another run has committed version {}; run again", on.observed.head.version);
+                let message = format!("another run committed version {}; run again", on.observed.head.version);
                 return Err(Error::conflict("Conflict", message));
             }
             let PlannedCommit { step, changes, mut extras } = commit;
@@ -148,7 +158,7 @@ impl PeriodTable {
         Ok(report)
     }
 
-    /// What a run is to commit, one after the other: a function of its records and of what is known of the table.
+    /// Plans the commits of a run: a function of its records and of the state of the table.
     fn commits(
         &self,
         mut changes: ChangeRecords,
@@ -164,11 +174,11 @@ impl PeriodTable {
         match self.periods.by {
             PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, batches)),
             PeriodBasis::Effective(_) => {
-                batches.iter().try_for_each(|batch| self.date(batch, current, &mut records_by_period))?
+                batches.iter().try_for_each(|batch| self.date(batch, current, &mut records_by_period))?;
             }
         }
         let first = self.first(existing, &mut records_by_period, current)?;
-        // Only what was not refused by now takes anything back.
+        // Retractions are collected after records were refused, since a refused record must not retract anything.
         let mut new = Vec::new();
         for batch in records_by_period.by_period.values().flatten().chain(&records_by_period.later) {
             new.extend(retracted.take(batch, &self.periods, &self.spec)?);
@@ -192,26 +202,28 @@ impl PeriodTable {
             let records = std::mem::take(&mut first.changes.batches);
             (changes.batches, first.extras.columns) = (records, later);
             first.changes = changes;
-            // What was taken back is taken out of the periods that are there.
+            // Existing rows of retracted records are removed by the first commit, which contains all existing
+            // periods.
             if !new.is_empty() {
                 first.extras.state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
                 first.extras.retractions = retractions(&new, &self.periods, &first.step.periods);
             }
         }
-        // What waits is kept until the last of the commits that take it up.
+        // Pending records remain in the state until the last commit that contains them, so that an interrupted run
+        // finds them again.
         if let Some(last) = commits.last_mut().filter(|_| pending.changed) {
             last.extras.state.push((PENDING.0.to_owned(), pending.state()?));
         }
         Ok(commits)
     }
 
-    /// The periods from one to another, of which one may be there already.
+    /// Returns the periods from `first` to `last`. `first` may already exist.
     fn added(&self, first: &Period, last: &Period) -> Result<Vec<Period>> {
         let mut all = vec![*first];
         while let Some(at) = all.last().filter(|at| *at < last) {
             if all.len() > self.periods.max_new_periods {
                 let message = format!(
-                    "the run would add more than {} periods, from {first} to {last}: is a date wrong, or the granularity?",
+                    "the run would add more than {} periods, from {first} to {last}; check the dates of the records and the granularity",
                     self.periods.max_new_periods
                 );
                 return Err(Error::usage("TooManyPeriods", message));
@@ -221,7 +233,7 @@ impl PeriodTable {
         Ok(all)
     }
 
-    /// The commits of a run, one after the other. A dry run looks at all periods at once.
+    /// Groups periods into commits. A dry run has a single group with all periods.
     fn steps(
         &self,
         existing: Option<(Period, Period)>,
@@ -243,7 +255,7 @@ impl PeriodTable {
         }
         let base = |nothing_before: bool| if nothing_before { PeriodBase::Empty } else { PeriodBase::Predecessor };
         let mut groups: Vec<Vec<(Period, PeriodBase)>> = Vec::new();
-        // The first new period is made together with the changes of those before it.
+        // The first new period is in the commit that changes the existing periods.
         let together = if mode == RunMode::DryRun { new.len() } else { new.len().min(1) };
         let mut group = there;
         for period in new.drain(..together) {
@@ -252,6 +264,8 @@ impl PeriodTable {
         }
         groups.push(group);
         for period in new {
+            // Each further commit also contains the period before its new one, since the new period begins as a copy
+            // of it.
             let before = groups.last().and_then(|g| g.last()).map(|(p, _)| (*p, PeriodBase::Own));
             groups.push(before.into_iter().chain([(period, PeriodBase::Predecessor)]).collect());
         }
@@ -271,7 +285,7 @@ impl PeriodTable {
             steps.push(CommitStep { periods, period_states, changes, first, last });
         }
         if let Some((period, _)) = by_period.first_key_value() {
-            return Err(Error::internal(format!("records of {period} have no place")));
+            return Err(Error::internal(format!("records of {period} are in no commit")));
         }
         Ok(steps)
     }

@@ -1,10 +1,11 @@
-//! State files of parts: a line that says what they are and in which format, then each part behind its length.
+//! State files that consist of parts: a line with the kind and the format version, then each part after its length (8
+//! bytes, little-endian).
 
 use biscuit_core::{Error, Result};
 use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 
-/// A kind of state file: its name, which is also what its first line says.
+/// A kind of state file. The name of the file is also in its first line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StateFileKind(pub(crate) &'static str);
 
@@ -14,10 +15,10 @@ impl StateFileKind {
     }
 
     pub(crate) fn damaged(self) -> Error {
-        Error::data("Diverged", format!("the state file `{}` cannot be read", self.0))
+        Error::data("Diverged", format!("cannot read the state file `{}`", self.0))
     }
 
-    /// The parts that the last commit left; none where there is no such file.
+    /// Loads the parts of the state file of the newest version. Empty if the file does not exist.
     pub(crate) async fn load(self, journal: &Journal, head: &TableHead) -> Result<Vec<Vec<u8>>> {
         match head.state.get(self.0) {
             Some(file) => self.read(&journal.read_state(head, file).await?),
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_read_back_and_anything_else_is_refused() {
+    fn parts_are_read_back_and_damaged_files_are_refused() {
         let kind = StateFileKind("parts");
         let parts = vec![b"one".to_vec(), vec![], vec![0; 300]];
         assert_eq!(kind.read(&kind.write(&parts)).expect("parts"), parts);

@@ -1,3 +1,6 @@
+//! Amazon Comprehend as a detector: texts are sent in parts within the size limit of the service, and its character
+//! offsets are converted to byte ranges.
+
 use async_trait::async_trait;
 use aws_sdk_comprehend::Client;
 use aws_sdk_comprehend::types::{LanguageCode, PiiEntity};
@@ -7,13 +10,14 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::failed;
 
-/// What `DetectPiiEntities` takes at once (API reference of Comprehend): 100 KB of UTF-8.
+/// Maximum size of a text of `DetectPiiEntities` (API reference of Comprehend): 100 KB of UTF-8.
 const MOST: usize = 100_000;
-/// Requests under way at once.
+/// Maximum number of concurrent requests.
 const AT_ONCE: usize = 8;
 
-/// Amazon Comprehend: names, addresses and other personal data that have no form. Each distinct text is a request, which costs money. It is a
-/// model: the same texts may have other hits tomorrow.
+/// Detects personal data with Amazon Comprehend, including names and addresses, which have no fixed format. Each
+/// distinct text is at least one request, which costs money. Comprehend is a model, so the same text may have other
+/// hits later.
 #[derive(Debug, Clone)]
 pub struct ComprehendDetector {
     client: Client,
@@ -22,7 +26,7 @@ pub struct ComprehendDetector {
 }
 
 impl ComprehendDetector {
-    /// Texts in English (`en`) or Spanish (`es`).
+    /// Creates a detector for texts in English (`en`) or Spanish (`es`).
     ///
     /// # Errors
     /// `UnknownLanguage` for another language.
@@ -31,14 +35,15 @@ impl ComprehendDetector {
             "en" => LanguageCode::En,
             "es" => LanguageCode::Es,
             other => {
-                let message = format!("Comprehend finds personal data in `en` and `es`, not in `{other}`");
+                let message =
+                    format!("Comprehend does not detect personal data in language `{other}`; use `en` or `es`");
                 return Err(Error::usage("UnknownLanguage", message));
             }
         };
         Ok(Self { client, language, likely: 0.8 })
     }
 
-    /// The same, taking what has this score as likely; what has less is possible. Without it, 0.8.
+    /// Sets the minimum score of a `Likely` hit; hits with a lower score are `Possible`. The default is 0.8.
     pub fn with_likely(mut self, score: f32) -> Self {
         self.likely = score;
         self
@@ -49,7 +54,7 @@ impl ComprehendDetector {
         for (begin, part) in parts(text) {
             let ask = self.client.detect_pii_entities().text(part).language_code(self.language.clone());
             let answer = ask.send().await.map_err(|e| {
-                let doing = format!("ask Comprehend about column `{column}`");
+                let doing = format!("detect personal data of column `{column}` with Comprehend");
                 failed!(aws_sdk_comprehend, &doing, e).with_column(column)
             })?;
             hits.extend(self.hits_of(begin, part, &answer.entities.unwrap_or_default()));
@@ -57,11 +62,13 @@ impl ComprehendDetector {
         Ok(hits)
     }
 
-    /// Its offsets are in characters.
+    /// Converts the entities of an answer to hits. Their offsets are in characters (code points), the ranges of hits
+    /// in bytes.
     fn hits_of(&self, begin: usize, part: &str, found: &[PiiEntity]) -> Vec<PiiHit> {
         let mut at: Vec<usize> = part.char_indices().map(|(byte, _)| byte).collect();
         at.push(part.len());
         let byte = |offset: Option<i32>| offset.and_then(|n| usize::try_from(n).ok()).and_then(|n| at.get(n)).copied();
+        // Entities whose offsets are outside of the text are ignored.
         let hit = |entity: &PiiEntity| {
             let range = byte(entity.begin_offset)?..byte(entity.end_offset)?;
             let likely = entity.score.is_some_and(|score| score >= self.likely);
@@ -74,7 +81,8 @@ impl ComprehendDetector {
     }
 }
 
-/// Parts of at most 100 KB, which end behind white space where they can.
+/// Splits a text into parts of at most 100 KB, with the offset of each. Parts end after white space if possible, so
+/// that no word is split.
 fn parts(text: &str) -> Vec<(usize, &str)> {
     let (mut all, mut begin) = (vec![], 0);
     while text.len() - begin > MOST {
@@ -88,7 +96,7 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
     all
 }
 
-/// The entity by the name that it has here.
+/// Returns the entity type that biscuit-pii uses for a type of Comprehend.
 fn entity_of(kind: &str) -> EntityType {
     match kind {
         "AWS_ACCESS_KEY" => EntityType::AWS_ACCESS_KEY,

@@ -1,3 +1,6 @@
+//! A token store in a DynamoDB table. The first write of a key wins by a condition on each put; reads are consistent
+//! batches.
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -16,15 +19,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::failed;
 
-/// What `BatchGetItem` takes at once (API reference of DynamoDB).
+/// Maximum number of keys of `BatchGetItem` (API reference of DynamoDB).
 const BATCH: usize = 100;
-/// Requests under way at once.
+/// Maximum number of concurrent requests.
 const AT_ONCE: usize = 16;
-/// How often what was not processed is asked for again, with pauses that double from the first one on.
+/// Maximum number of requests for keys that DynamoDB did not process. The pauses between them double, from the first
+/// to the longest.
 const TRIES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often a record is looked for by its alias: the index is a moment behind the table.
+/// Maximum number of searches for a record by its alias: the index lags behind the table.
 const LOOKS: u32 = 5;
 
 const KEY: &str = "pk";
@@ -32,10 +36,11 @@ const VALUE: &str = "v";
 const ALIAS: &str = "t";
 const INDEX: &str = "by-token";
 
-/// A store in a table of DynamoDB, for any number of processes.
+/// Token store in a DynamoDB table, for any number of processes.
 ///
-/// The table has the partition key `pk` (a string) and, to find records by their tokens, an index `by-token` on `t` (a string) with all attributes.
-/// First writes are `PutItem` under the condition that there is none: DynamoDB's batch writes have no conditions and are not used.
+/// The table has the partition key `pk` (a string). To find records by token, it has an index `by-token` on `t` (a
+/// string) with all attributes. A first write is a `PutItem` with the condition that the key does not exist. Batch
+/// writes of DynamoDB have no conditions and are not used.
 #[derive(Debug, Clone)]
 pub struct DynamoStore {
     client: Client,
@@ -43,17 +48,17 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// Records in this table, which is there.
+    /// Creates a store in an existing table.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }
     }
 
-    /// Makes the table, billed by request, if there is none, and waits until it is there.
+    /// Creates the table with on-demand billing, unless it exists, and waits up to five minutes until it is active.
     ///
     /// # Errors
-    /// `Refused`, `ServiceUnavailable`, `NoCredentials`.
+    /// `Refused`, `ServiceUnavailable` or `NoCredentials`.
     pub async fn create_table(&self) -> Result<()> {
-        let built = |e| Error::internal("a table is described").with_source(e);
+        let built = |e| Error::internal("cannot build the description of a table").with_source(e);
         let text = |name| {
             let attribute = AttributeDefinition::builder().attribute_name(name);
             attribute.attribute_type(ScalarAttributeType::S).build().map_err(built)
@@ -68,17 +73,17 @@ impl DynamoStore {
         if let Err(e) = ask.global_secondary_indexes(index).send().await
             && !e.as_service_error().is_some_and(|e| e.is_resource_in_use_exception())
         {
-            return Err(self.failed("make", |doing| failed!(aws_sdk_dynamodb, doing, e)));
+            return Err(self.failed("create", |doing| failed!(aws_sdk_dynamodb, doing, e)));
         }
         for _ in 0..600 {
             let answer = self.client.describe_table().table_name(&self.table).send().await;
-            let answer = answer.map_err(|e| self.failed("look at", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
+            let answer = answer.map_err(|e| self.failed("describe", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
             if answer.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        let message = format!("the DynamoDB table `{}` is not active after five minutes", self.table);
+        let message = format!("the DynamoDB table `{}` is not active after five minutes; run again", self.table);
         Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
     }
 
@@ -86,12 +91,12 @@ impl DynamoStore {
         e(&format!("{doing} the DynamoDB table `{}`", self.table))
     }
 
-    /// Up to 100 records by different keys.
+    /// Reads up to 100 records with different keys.
     async fn batch(&self, keys: Vec<String>) -> Result<Vec<TokenRecord>> {
         let (mut found, mut wanted) = (vec![], keys.iter().map(|key| key_of(key)).collect::<Vec<_>>());
         for tried in 0..TRIES {
             let ask = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-            let ask = ask.map_err(|e| Error::internal("keys are asked for").with_source(e))?;
+            let ask = ask.map_err(|e| Error::internal("cannot build a request for keys").with_source(e))?;
             let answer = self.client.batch_get_item().request_items(&self.table, ask).send().await;
             let answer = answer.map_err(|e| self.failed("read", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
             let items = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
@@ -102,11 +107,16 @@ impl DynamoStore {
             if wanted.is_empty() {
                 return Ok(found);
             }
-            tracing::debug!(table = self.table, unprocessed = wanted.len(), "DynamoDB asks to be asked again");
+            tracing::debug!(
+                table = self.table,
+                unprocessed = wanted.len(),
+                "DynamoDB did not process all keys; requesting the others again"
+            );
             tokio::time::sleep(pause(tried)).await;
         }
         let message = format!(
-            "the DynamoDB table `{}` has not processed {} of {} keys after {TRIES} tries: it has too little capacity",
+            "the DynamoDB table `{}` has not processed {} of {} keys after {TRIES} requests; increase its \
+            read capacity",
             self.table,
             wanted.len(),
             keys.len()
@@ -114,7 +124,7 @@ impl DynamoStore {
         Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
     }
 
-    /// Puts a record if there is none with its key, and gives the one that is there.
+    /// Inserts a record unless its key exists, and returns the record that the table then has.
     async fn put_new(&self, record: TokenRecord) -> Result<TokenRecord> {
         let ask = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record)));
         let ask = ask.condition_expression(format!("attribute_not_exists({KEY})"));
@@ -126,9 +136,12 @@ impl DynamoStore {
         match e.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(lost)) => match lost.item() {
                 Some(item) => self.record(item),
-                // A service that does not say what is there is asked.
+                // Some services do not return the existing item with the failed condition, so it is read.
                 None => self.batch(vec![record.key]).await?.pop().ok_or_else(|| {
-                    let message = format!("a record of the DynamoDB table `{}` was there and is gone", self.table);
+                    let message = format!(
+                        "a record of the DynamoDB table `{}` was deleted while it was read; run again",
+                        self.table
+                    );
                     Error::conflict("RecordGone", message)
                 }),
             },
@@ -136,16 +149,16 @@ impl DynamoStore {
         }
     }
 
-    /// The record with this alias.
+    /// Finds the record with an alias.
     async fn find_one(&self, alias: &str) -> Result<Option<TokenRecord>> {
         for look in 0..LOOKS {
             let ask = self.client.query().table_name(&self.table).index_name(INDEX);
             let ask = ask.key_condition_expression("#t = :t").expression_attribute_names("#t", ALIAS);
             let answer = ask.expression_attribute_values(":t", AttributeValue::S(alias.to_owned())).send().await;
             let answer = answer.map_err(|e| {
-                self.failed("look into the index `by-token` of", |doing| failed!(aws_sdk_dynamodb, doing, e))
+                self.failed("query the index `by-token` of", |doing| failed!(aws_sdk_dynamodb, doing, e))
             })?;
-            // A token may be there for several versions of the keys; the last one is that of the newest.
+            // A token may have a record for several versions of the root keys; the greatest key is taken.
             let records =
                 answer.items.unwrap_or_default().iter().map(|item| self.record(item)).collect::<Result<Vec<_>>>()?;
             if let Some(record) = records.into_iter().max_by(|a, b| a.key.cmp(&b.key)) {
@@ -165,7 +178,7 @@ impl DynamoStore {
             (Some(key), Some(value)) => Ok(TokenRecord { key, value: value.as_ref().to_vec(), alias: text(ALIAS) }),
             _ => {
                 let message = format!(
-                    "an item of the DynamoDB table `{}` is no record: it is used for something else",
+                    "an item of the DynamoDB table `{}` is not a token record; use a table that has no other purpose",
                     self.table
                 );
                 Err(Error::data("InvalidRecord", message))
@@ -174,6 +187,7 @@ impl DynamoStore {
     }
 }
 
+/// Returns the pause after a request: exponential backoff.
 fn pause(tried: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << tried.min(16)).min(LONGEST_PAUSE)
 }
@@ -194,7 +208,7 @@ fn item_of(record: &TokenRecord) -> HashMap<String, AttributeValue> {
 #[async_trait]
 impl TokenStore for DynamoStore {
     async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
-        // A request with a key that comes twice is refused.
+        // DynamoDB refuses a request that contains a key twice.
         let distinct: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
         let batches: Vec<Vec<String>> = distinct.chunks(BATCH).map(<[String]>::to_vec).collect();
         let found = stream::iter(batches.into_iter().map(|batch| self.batch(batch))).buffer_unordered(AT_ONCE);

@@ -1,10 +1,12 @@
+//! Conversion of errors of the AWS SDK to [`Error`].
+
 use std::error::Error as StdError;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use biscuit_core::{Error, ErrorKind};
 
-/// What a code of a service means to a job.
+/// Returns the kind and the code of the error for an error code of a service.
 fn meaning(code: &str) -> (ErrorKind, &'static str) {
     match code {
         "ResourceNotFoundException" | "NotFoundException" => (ErrorKind::Usage, "NotThere"),
@@ -22,19 +24,20 @@ fn meaning(code: &str) -> (ErrorKind, &'static str) {
         | "KeyUnavailableException"
         | "TransactionInProgressException"
         | "ReplicatedWriteConflictException" => (ErrorKind::Unavailable, "ServiceUnavailable"),
-        // What a service finds wrong with a request is wrong with the next one, too: rights, keys, settings.
+        // Other errors would occur again with the next request: permissions, keys, settings.
         _ => (ErrorKind::Denied, "Refused"),
     }
 }
 
-/// What an error of a service says of itself.
+/// Details of an error of a service.
 pub(crate) struct ServiceError<'a> {
     pub(crate) code: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
     pub(crate) request: Option<&'a str>,
 }
 
-/// An error of a request. Messages of services do not quote values; keys of the table are keyed hashes.
+/// Converts the error of a request. `doing` is the failed action in the infinitive. The message contains no values:
+/// messages of services do not quote them, and keys of the table are keyed hashes.
 pub(crate) fn service_error<E>(doing: &str, said: &ServiceError<'_>, e: &SdkError<E, HttpResponse>) -> Error
 where
     E: StdError + Send + Sync + 'static,
@@ -43,7 +46,7 @@ where
     let (kind, name) = match e {
         SdkError::ServiceError(_) if !code.is_empty() => meaning(code),
         SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials"),
-        // It did not come through, or its answer did not.
+        // The request or its response was lost.
         _ => (ErrorKind::Unavailable, "ServiceUnavailable"),
     };
     let mut message = format!("cannot {doing}");
@@ -51,7 +54,7 @@ where
         message.push_str(&format!(": {part}"));
     }
     if code.is_empty() {
-        // Why it did not come through is in its causes, none of which has what was sent.
+        // The reason is in the causes, none of which contains what was sent.
         let mut cause = e.source();
         while let Some(e) = cause {
             message.push_str(&format!(": {e}"));
@@ -64,7 +67,7 @@ where
     Error::new(kind, name, message)
 }
 
-/// The same for the errors of one client, whose traits are its own.
+/// Calls [`service_error`] with an error of one SDK client. It is a macro since each client has its own traits.
 macro_rules! failed {
     ($client:ident, $doing:expr, $e:expr) => {{
         use $client::error::ProvideErrorMetadata as _;

@@ -1,3 +1,5 @@
+//! AWS KMS as a provider of data keys.
+
 use std::collections::HashMap;
 
 use async_trait::async_trait;
@@ -11,10 +13,11 @@ use zeroize::Zeroizing;
 
 use crate::error::failed;
 
-/// The provider of data keys that KMS has sealed, in messages of the AWS Encryption SDK.
+/// Name of KMS as a provider in messages of the AWS Encryption SDK.
 const PROVIDER: &str = "aws-kms";
 
-/// Data keys of AWS KMS: `GenerateDataKey` and `Decrypt`, with the context as the encryption context, which is in CloudTrail.
+/// Provider of data keys with AWS KMS: `GenerateDataKey` and `Decrypt`. The key context is the encryption context of
+/// KMS, which CloudTrail records.
 #[derive(Debug, Clone)]
 pub struct KmsKeyProvider {
     client: Client,
@@ -23,39 +26,41 @@ pub struct KmsKeyProvider {
 }
 
 impl KmsKeyProvider {
-    /// Data keys sealed by this key: its id, its ARN or an alias (`alias/pii`).
+    /// Creates a provider that seals data keys with a key of KMS, given by its id, its ARN or an alias (`alias/pii`).
     pub fn new(client: Client, key: impl Into<String>) -> Self {
         Self { client, key: key.into(), older: vec![] }
     }
 
-    /// The same, unsealing also what another key has sealed.
+    /// Adds an older key, which unseals data keys but does not seal new ones.
     pub fn with_older(mut self, key: impl Into<String>) -> Self {
         self.older.push(key.into());
         self
     }
 }
 
+/// Returns the encryption context of KMS, or `None` for an empty context.
 fn context_of(context: &KeyContext) -> Option<HashMap<String, String>> {
     let pairs = context.iter().map(|(name, value)| (name.clone(), value.clone()));
     Some(pairs.collect()).filter(|pairs: &HashMap<_, _>| !pairs.is_empty())
 }
 
-/// A secret that the client has given away. Ours have 32 bytes; keys that others have sealed may be shorter.
+/// Takes a secret out of an answer. Data keys of Biscuit have 32 bytes; keys of other writers may be shorter.
 fn secret_of(blob: Option<Blob>) -> Option<KeyBytes> {
     let is_key = |secret: &KeyBytes| matches!(secret.expose().len(), 16 | 24 | 32);
     Some(KeyBytes::from(Zeroizing::new(blob?.into_inner()))).filter(is_key)
 }
 
-/// Whether what a sealed key is named by is the key that has answered, by its ARN; others than ours name keys by their ids, or by an alias that was
-/// asked for.
+/// Returns whether the name `by` in a sealed key is the key with the ARN `answered`. Biscuit stores ARNs. Other
+/// writers of Parquet files store the id of a key, or an alias, which is accepted if it equals the requested name
+/// `asked`.
 fn is_named(by: &str, asked: &str, answered: &str) -> bool {
     let id = answered.split_once(":key/").map_or("", |(_, id)| id);
     by == answered || (!by.is_empty() && by == id) || (by == asked && by.starts_with("alias/"))
 }
 
-/// An answer that lacks what it is to hold.
+/// Returns the error for an answer without a required field.
 fn no_answer(what: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, "InvalidAnswer", format!("KMS has answered without {what}; run again"))
+    Error::new(ErrorKind::Unavailable, "InvalidAnswer", format!("the answer of KMS has no {what}; run again"))
 }
 
 #[async_trait]
@@ -68,10 +73,10 @@ impl KeyProvider for KmsKeyProvider {
             failed!(aws_sdk_kms, &doing, e)
         })?;
         let (Some(arn), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
-            return Err(no_answer("a sealed key"));
+            return Err(no_answer("sealed key"));
         };
         let secret = secret_of(answer.plaintext).filter(|secret| secret.expose().len() == 32);
-        let secret = secret.ok_or_else(|| no_answer("a key"))?;
+        let secret = secret.ok_or_else(|| no_answer("key of 32 bytes"))?;
         let sealed = SealedKey { provider: PROVIDER.into(), info: arn.into_bytes(), bytes: sealed.into_inner() };
         Ok(DataKey { secret, sealed })
     }
@@ -81,18 +86,19 @@ impl KeyProvider for KmsKeyProvider {
             return Ok(None);
         };
         for key in std::iter::once(&self.key).chain(&self.older) {
-            // Of an id or an alias only KMS knows which key it is; it refuses what another one has sealed.
+            // An ARN can be compared here, without a request. Only KMS knows the key of an id or alias; it refuses
+            // data keys that another key sealed.
             if key.contains(":key/") && !is_named(arn, key, key) {
                 continue;
             }
             let ask = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(sealed.bytes.clone()));
             let e = match ask.set_encryption_context(context_of(context)).send().await {
                 Ok(answer) => {
-                    // Whatever was asked for, this is the key that has answered.
+                    // The requested name may be an alias that was moved; the answer contains the key that was used.
                     if !is_named(arn, key, answer.key_id.as_deref().unwrap_or_default()) {
                         continue;
                     }
-                    let none = || no_answer("a key");
+                    let none = || no_answer("key of a valid length");
                     return secret_of(answer.plaintext).map(Some).ok_or_else(none);
                 }
                 Err(e) => e,
@@ -100,8 +106,10 @@ impl KeyProvider for KmsKeyProvider {
             match e.as_service_error().and_then(|e| e.code()) {
                 Some("IncorrectKeyException") => {}
                 Some("InvalidCiphertextException") => {
-                    let message =
-                        format!("a data key was not sealed by `{arn}`, or not for what it is used for, or is damaged");
+                    let message = format!(
+                        "cannot unseal a data key of `{arn}`: another key sealed it, its context differs, \
+                        or it is damaged"
+                    );
                     return Err(Error::data("CannotUnseal", message));
                 }
                 _ => {

@@ -1,3 +1,6 @@
+//! One function of SQL. Its `invoke_async_with_args` evaluates a batch; the constant arguments select namespace,
+//! column and kind of token.
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use crate::functions::PiiFunctions;
 
-/// Which function.
+/// Function to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FunctionKind {
     Redact,
@@ -25,7 +28,7 @@ pub(crate) enum FunctionKind {
     Detokenize,
 }
 
-/// A function of DataFusion.
+/// Asynchronous scalar function of DataFusion.
 #[derive(Debug)]
 pub(crate) struct PiiFunction {
     kind: FunctionKind,
@@ -35,7 +38,8 @@ pub(crate) struct PiiFunction {
 
 impl PiiFunction {
     pub(crate) fn new(kind: FunctionKind, of: Arc<PiiFunctions>) -> Self {
-        // What is random, or in a store, is not folded into one constant.
+        // Volatile functions are not folded into a constant: encryption and random tokens differ, and detokenization
+        // is audited.
         let volatility = match kind {
             FunctionKind::Redact | FunctionKind::Mask | FunctionKind::Hash => Volatility::Stable,
             _ => Volatility::Volatile,
@@ -63,7 +67,7 @@ fn wrong(e: Error) -> DataFusionError {
     DataFusionError::External(Box::new(e))
 }
 
-/// A constant argument, as text.
+/// Returns a constant text argument. `what` describes the argument in the error.
 fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result<String> {
     let text = match args.get(at) {
         Some(ColumnarValue::Scalar(
@@ -71,16 +75,17 @@ fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result
         )) => text.clone(),
         _ => None,
     };
-    text.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} takes {what} as a constant text"))))
+    text.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} needs {what} as a constant text"))))
 }
 
-/// A constant number.
+/// Returns a constant argument that is a number of at least 0.
 fn number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
     let number = match args.get(at) {
         Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(n)))) => usize::try_from(*n).ok(),
         _ => None,
     };
-    number.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} takes constant numbers, not below 0"))))
+    number
+        .ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} needs constant numbers of at least 0"))))
 }
 
 impl ScalarUDFImpl for PiiFunction {
@@ -108,7 +113,7 @@ impl ScalarUDFImpl for PiiFunction {
             FunctionKind::Tokenize | FunctionKind::Detokenize => (2, 3),
         };
         if !(minimum..=maximum).contains(&args.len()) {
-            let message = format!("{} takes {minimum} to {maximum} arguments, not {}", self.name(), args.len());
+            let message = format!("{} needs {minimum} to {maximum} arguments, not {}", self.name(), args.len());
             return Err(wrong(Error::usage("InvalidArguments", message)));
         }
         Ok(match (&args[0], self.kind) {
@@ -116,7 +121,7 @@ impl ScalarUDFImpl for PiiFunction {
             (_, FunctionKind::Decrypt) => DataType::Utf8,
             (text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View), _) => text.clone(),
             (kind, FunctionKind::Redact) => {
-                let message = format!("{} takes texts, not a {kind}", self.name());
+                let message = format!("{} needs a text column, not {kind}", self.name());
                 return Err(wrong(Error::usage("NotText", message)));
             }
             _ => DataType::Utf8,
@@ -124,7 +129,7 @@ impl ScalarUDFImpl for PiiFunction {
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Err(wrong(Error::internal("the function is asynchronous")))
+        Err(wrong(Error::internal("the function can only be called asynchronously")))
     }
 }
 
@@ -134,18 +139,17 @@ impl AsyncScalarUDFImpl for PiiFunction {
         let (name, of, given) = (self.name(), &self.of, &args.args);
         let values: ArrayRef = given[0].to_array(args.number_rows)?;
         let namespace = || constant(name, given, 1, "a namespace");
-        let kind =
-            || if given.len() > 2 { constant(name, given, 2, "a kind of tokens") } else { Ok("random".to_owned()) };
+        let kind = || if given.len() > 2 { constant(name, given, 2, "a token kind") } else { Ok("random".to_owned()) };
         let made = match self.kind {
             FunctionKind::Redact => of.redactor.redact("", &values).await.map(|redacted| redacted.column),
             FunctionKind::Mask => mask_texts(name, &values, number(name, given, 1)?, number(name, given, 2)?),
             FunctionKind::Hash => of.hash_key(&namespace()?).and_then(|key| hash_texts(name, &values, &key)),
             FunctionKind::Encrypt => {
-                let column = constant(name, given, 1, "the name of a column")?;
+                let column = constant(name, given, 1, "a column name")?;
                 of.cells().and_then(|cells| cells.encrypt(&column, &values))
             }
             FunctionKind::Decrypt => {
-                let column = constant(name, given, 1, "the name of a column")?;
+                let column = constant(name, given, 1, "a column name")?;
                 let cells = of.cells().map_err(wrong)?;
                 let count = (values.len() - values.null_count()) as u64;
                 of.access().and_then(|access| access.record(&column, &column, count, count)).map_err(wrong)?;

@@ -1,3 +1,5 @@
+//! The set of functions with their shared context: keys, store, detectors, and the access that the audit records.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +10,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::function::{FunctionKind, PiiFunction};
 
-/// What the functions work with.
+/// Functions of SQL that redact, mask, hash, encrypt and tokenize values, and the context that they share.
 #[derive(Debug)]
 pub struct PiiFunctions {
     means: PiiContext,
@@ -20,25 +22,25 @@ pub struct PiiFunctions {
 }
 
 impl PiiFunctions {
-    /// Functions with these means; `table` is bound into what is encrypted.
+    /// Creates functions with a context. `table` is the name that is authenticated with encrypted values.
     pub fn new(means: PiiContext, table: impl Into<String>) -> Self {
         let (tokenizers, cells, redactor) = (Mutex::default(), Mutex::default(), Redactor::defaults());
         Self { means, table: table.into(), access: None, redactor, tokenizers, cells }
     }
 
-    /// The same, also showing what was encrypted and tokenized, with what this access writes down.
+    /// Adds `pii_decrypt` and `pii_detokenize`, whose calls are recorded by the audit of `access`.
     pub fn with_access(mut self, access: AccessRequest) -> Self {
         self.access = Some(access);
         self
     }
 
-    /// The same, redacting with other detectors and actions.
+    /// Sets the detectors and actions of `pii_redact`. The default is [`Redactor::defaults`].
     pub fn with_redactor(mut self, redactor: Redactor) -> Self {
         self.redactor = redactor;
         self
     }
 
-    /// Makes them functions of a session.
+    /// Registers the functions in a session. `pii_decrypt` and `pii_detokenize` are registered only with an access.
     pub fn register(self, ctx: &SessionContext) {
         let shared = Arc::new(self);
         let kinds = [
@@ -57,18 +59,22 @@ impl PiiFunctions {
     }
 
     pub(crate) fn access(&self) -> Result<&AccessRequest> {
-        self.access.as_ref().ok_or_else(|| Error::usage("NoAccess", "nobody has said who asks, and what for"))
+        self.access
+            .as_ref()
+            .ok_or_else(|| Error::usage("NoAccess", "the function needs an access with a name and a reason"))
     }
 
     fn roots(&self) -> Result<RootKeys> {
-        self.means.roots.clone().ok_or_else(|| Error::usage("NoKeys", "the function needs keys, and there are none"))
+        self.means.roots.clone().ok_or_else(|| {
+            Error::usage("NoKeys", "the function needs root keys; set them with `PiiContext::with_roots`")
+        })
     }
 
     pub(crate) fn hash_key(&self, namespace: &str) -> Result<HashKey> {
         HashKey::of(&self.roots()?, namespace)
     }
 
-    /// The same for all calls: keys of a column are used for several batches.
+    /// Returns the encryptor that all calls share, so that keys of a column are used for several batches.
     pub(crate) fn cells(&self) -> Result<Arc<ValueEncryptor>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         match &*cells {
@@ -77,6 +83,7 @@ impl PiiFunctions {
         }
     }
 
+    /// Returns the tokenizer of a namespace and kind. Tokenizers are shared by all calls, with their caches.
     pub(crate) fn tokenizer(&self, namespace: &str, kind: &str) -> Result<Arc<Tokenizer>> {
         let mut all = self.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), kind.to_owned());
@@ -87,14 +94,18 @@ impl PiiFunctions {
         let tokenizer = match (kind, store) {
             ("random", Some(store)) => Tokenizer::random(roots, namespace, store)?,
             ("random", None) => {
-                return Err(Error::usage("NoStore", "random tokens need a store, and there is none; `siv` needs none"));
+                return Err(Error::usage(
+                    "NoStore",
+                    "random tokens need a store, and there is none; set one with `PiiContext::with_store`, \
+                    or use `siv`",
+                ));
             }
             ("keyed", Some(store)) => Tokenizer::keyed_in(roots, namespace, store)?,
             ("keyed", None) => Tokenizer::keyed(roots, namespace)?,
             ("siv", _) => Tokenizer::siv(roots, namespace)?,
             ("ff1", _) => Tokenizer::ff1(roots, namespace, TokenAlphabet::Digits)?,
             (other, _) => {
-                let message = format!("`{other}` is no kind of token: random, keyed, siv, ff1");
+                let message = format!("unknown token kind `{other}`; use `random`, `keyed`, `siv` or `ff1`");
                 return Err(Error::usage("UnknownKind", message));
             }
         };

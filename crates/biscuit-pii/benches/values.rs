@@ -1,4 +1,5 @@
-//! What encrypting and tokenizing values costs, beside what it is made of. Prints ratios; `cargo bench -p biscuit-pii`.
+//! Costs of encrypting and tokenizing values, relative to the cipher alone. Prints rates and ratios; run with `cargo
+//! bench -p biscuit-pii`.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -20,7 +21,7 @@ const CELLS: usize = 10_000_000;
 const BATCH: usize = 8192;
 const ROUNDS: usize = 5;
 
-/// Counts requests as DynamoDB would have them: 100 keys each, a put for each record.
+/// Counts requests as DynamoDB would receive them: reads of up to 100 keys, and one put for each record.
 #[derive(Debug, Default)]
 struct Requests {
     of: MemoryStore,
@@ -49,7 +50,7 @@ impl TokenStore for Requests {
     }
 }
 
-/// The median seconds of some rounds.
+/// Returns the median of several rounds in seconds.
 fn median(mut work: impl FnMut()) -> f64 {
     let mut seconds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
@@ -62,7 +63,7 @@ fn median(mut work: impl FnMut()) -> f64 {
     seconds[ROUNDS / 2]
 }
 
-/// The cipher alone, with a counter as its nonce.
+/// Encrypts values with the cipher alone and a counter as nonce: the baseline.
 fn cipher_alone() {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("32 bytes"));
     let mut cell = [7u8; 100];
@@ -85,8 +86,8 @@ fn main() {
         println!("| {what} | {rate:.2} M/s | {:.2} |", rate / (CELLS as f64 / base / 1e6));
     };
     let base = median(cipher_alone);
-    println!("{CELLS} cells of 100 bytes in batches of {BATCH}, one core, median of {ROUNDS} rounds\n");
-    println!("| | cells | of the cipher alone |\n|---|---|---|");
+    println!("{CELLS} values of 100 bytes in batches of {BATCH}, one core, median of {ROUNDS} rounds\n");
+    println!("| | values | relative to the cipher alone |\n|---|---|---|");
     line("AES-256-GCM of aws-lc-rs alone, counter nonce", base, CELLS, base);
 
     let cells = ValueEncryptor::new(roots(), "t");
@@ -97,14 +98,14 @@ fn main() {
             black_box(cells.encrypt("c", &batch).expect("encrypted"));
         }
     });
-    line("`Cells::encrypt`", encrypt, batches * BATCH, base);
+    line("`ValueEncryptor::encrypt`", encrypt, batches * BATCH, base);
     let sealed = cells.encrypt("c", &batch).expect("encrypted");
     let decrypt = median(|| {
         for _ in 0..batches {
             black_box(runtime.block_on(cells.decrypt("c", &sealed, &DataType::Utf8)).expect("decrypted"));
         }
     });
-    line("`Cells::decrypt`", decrypt, batches * BATCH, base);
+    line("`ValueEncryptor::decrypt`", decrypt, batches * BATCH, base);
 
     let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("a key")), KeyLimits::default());
     let messages = EnvelopeEncryptor::new(keys, KeyContext::from([("table".into(), "t".into())]));
@@ -114,7 +115,7 @@ fn main() {
             black_box(runtime.block_on(messages.encrypt("c", &batch)).expect("encrypted"));
         }
     });
-    line("`Messages::encrypt`, one cached data key", seal, few * BATCH, base);
+    line("`EnvelopeEncryptor::encrypt`, one cached data key", seal, few * BATCH, base);
 
     let thousand: ArrayRef =
         Arc::new((0..BATCH).map(|n| Some(format!("customer-{:04}@example.com", n % 1000))).collect::<StringArray>());
@@ -132,7 +133,7 @@ fn main() {
     });
     let rate = (batches * BATCH) as f64 / tokenize / 1e6;
     println!(
-        "{CELLS} cells with 1,000 known values: {reads} reads of 100, {} puts, {rate:.2} M cells/s",
+        "{CELLS} rows with 1,000 known values: {reads} reads of 100, {} puts, {rate:.2} M values/s",
         take(&store.puts)
     );
 }

@@ -4,47 +4,48 @@ use crate::entity::EntityType;
 use crate::hash_key::HashKey;
 use crate::tokens::tokenizer::Tokenizer;
 
-/// What becomes of a hit.
+/// Replacement of a hit.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum HitAction {
-    /// `<EMAIL_ADDRESS>`.
+    /// The entity type: `<EMAIL_ADDRESS>`.
     #[default]
     Type,
-    /// A `*` for each of its letters and digits; what is between them stays.
+    /// The hit with `*` for each letter and digit; other characters remain.
     Mask,
-    /// As `Mask`, but for so many letters and digits at its beginning and end. Where that would show more than half of them, none is shown.
+    /// Like `Mask`, but shows some letters and digits at the ends. A hit of which this would show more than half is
+    /// masked completely.
     Partial {
-        /// Shown at the beginning.
+        /// Number of letters and digits to show at the beginning.
         first: usize,
-        /// Shown at the end.
+        /// Number of letters and digits to show at the end.
         last: usize,
     },
-    /// `<EMAIL_ADDRESS:` and its keyed hash: the same text, the same hash.
+    /// The entity type and a keyed hash, `<EMAIL_ADDRESS:…>`; equal hits have equal hashes.
     Hash(Arc<HashKey>),
-    /// Its token.
+    /// The token of the hit.
     Tokenize(Arc<Tokenizer>),
-    /// It stays as it is.
+    /// The hit itself: it is not replaced.
     Keep,
 }
 
 impl HitAction {
-    /// Masks all but so many letters and digits at the beginning and the end.
+    /// Masks all letters and digits except the `first` at the beginning and the `last` at the end.
     pub fn partial(first: usize, last: usize) -> Self {
         Self::Partial { first, last }
     }
 
-    /// Replaces by a keyed hash.
+    /// Replaces hits by keyed hashes.
     pub fn hash(key: HashKey) -> Self {
         Self::Hash(Arc::new(key))
     }
 
-    /// Replaces by tokens.
+    /// Replaces hits by tokens.
     pub fn tokenize(tokenizer: Tokenizer) -> Self {
         Self::Tokenize(Arc::new(tokenizer))
     }
 
-    /// What stands in the place of a text; `token` is its token, where that is asked for.
+    /// Returns the replacement of a hit with this text. `token` is its token if the action is `Tokenize`.
     pub(crate) fn replace(&self, entity: &EntityType, text: &str, token: Option<&String>) -> String {
         match self {
             Self::Type => format!("<{entity}>"),
@@ -57,9 +58,10 @@ impl HitAction {
     }
 }
 
-/// The text with a `*` for each letter and digit but so many at its ends.
+/// Replaces each letter and digit by `*`, except `first` at the beginning and `last` at the end.
 pub(crate) fn masked(text: &str, first: usize, last: usize) -> String {
     let all = text.chars().filter(|c| c.is_alphanumeric()).count();
+    // Saturating: both numbers come from a policy, and an overflow would show the whole text.
     let too_many = first.saturating_add(last).saturating_mul(2) > all;
     let (first, last) = if too_many { (0, 0) } else { (first, last) };
     let mut at = 0;

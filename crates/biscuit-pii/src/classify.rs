@@ -11,24 +11,27 @@ use crate::hit::Likelihood;
 use crate::redact::Redactor;
 use crate::texts::{as_text, distinct_texts, text_parts};
 
-/// What texts of a column hold.
+/// Kind of personal data in the texts of a column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ColumnClass {
-    /// The path of the column: `address.street`.
+    /// Path of the column, such as `address.street`.
     pub column: String,
-    /// What is in it.
+    /// Kind of personal data.
     pub entity: EntityType,
-    /// How many texts were looked at: those that are not null and not empty.
+    /// Number of texts that were searched; null and empty texts are not counted.
     pub texts: u64,
-    /// How many are that and nothing else but spaces around it.
+    /// Number of texts that consist of one hit, apart from white space around it.
     pub whole: u64,
-    /// How many have it somewhere in them.
+    /// Number of texts that contain at least one hit.
     pub inside: u64,
 }
 
-/// Says what the columns of a sample hold that is at least so likely: by column, what is in most of its texts first; numbers and dates are what they are
-/// written as. Columns in which nothing is found are left out. Batches may have different columns.
+/// Classifies the columns of a sample by the personal data in them. Only hits that are at least `min_likelihood`
+/// count.
+///
+/// The classes of a column are in descending order of the number of texts that contain them. Numbers and dates are
+/// searched in their text form. Columns without hits are left out. Batches may have different columns.
 ///
 /// # Errors
 /// Those of [`Redactor::hits`].
@@ -47,6 +50,7 @@ pub async fn classify(
             counts.iter().zip(redactor.hits(&ColumnTexts { name: &column, texts: &texts }).await?)
         {
             let plain = text.trim();
+            // A text counts once for each entity type; the flag is true if one of its hits is the whole text.
             let own: BTreeMap<EntityType, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
                 *own.entry(hit.entity).or_default() |= &text[hit.range] == plain;
                 own
@@ -66,12 +70,13 @@ pub async fn classify(
     Ok(classes)
 }
 
-/// The texts of each column, with their numbers of rows, in the order in which columns come first.
+/// Returns the texts of each column with their numbers of rows. Columns are in the order of their first occurrence.
 fn texts_by_column(sample: &[RecordBatch]) -> Vec<(String, BTreeMap<String, u64>)> {
     let mut all: Vec<(String, BTreeMap<String, u64>)> = vec![];
     for batch in sample {
         let columns = batch.schema_ref().fields().iter().zip(batch.columns());
         for (path, array) in columns.flat_map(|(field, array)| text_parts(field, array)) {
+            // Columns without a text form, such as binary ones, cannot be searched.
             let Ok(texts) = as_text(&path, &array) else { continue };
             let at = all.iter().position(|(known, _)| *known == path).unwrap_or_else(|| {
                 all.push((path, BTreeMap::new()));

@@ -11,28 +11,29 @@ use crate::find::{
 };
 use crate::hit::PiiHit;
 
-/// Texts of a column.
+/// Texts of a column, as a detector receives them.
 #[derive(Debug, Clone, Copy)]
 pub struct ColumnTexts<'a> {
-    /// The name of the column, which says something about all its texts; empty where it says nothing.
+    /// Name of the column, which is context for all texts; empty if there is none.
     pub name: &'a str,
-    /// The texts.
+    /// Texts to search.
     pub texts: &'a [&'a str],
 }
 
 /// Finds personal data in texts.
 ///
-/// Ranges of hits begin and end between characters of their text. Hits may overlap. The same texts give the same hits, unless the detector's
-/// documentation says otherwise.
+/// The range of a hit begins and ends at boundaries of characters. Hits may overlap. Equal texts have equal hits,
+/// unless the documentation of the detector states otherwise.
 #[async_trait]
 pub trait Detector: fmt::Debug + Send + Sync {
-    /// The hits of each text, in the order of the texts.
+    /// Returns the hits of each text, in the order of the texts.
     async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>>;
 }
 
 const _: fn(&dyn Detector) = |_| {};
 
-/// All detectors of this crate, for phone numbers of the United States and those with a country code, and with the usual names.
+/// Returns all detectors of this crate. They find phone numbers of the United States and those with a country code,
+/// and frequent names of persons of the United States.
 pub fn default_detectors() -> Vec<Arc<dyn Detector>> {
     vec![
         Arc::new(CreditCardDetector),

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of personal data, by the name that Presidio and Comprehend have for it where they have one.
+/// Kind of personal data. The names are those of Presidio and Comprehend where these have one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityType(Cow<'static, str>);
@@ -17,32 +17,32 @@ macro_rules! entities {
 }
 
 entities! {
-    AWS_ACCESS_KEY: "The id of an AWS access key.",
-    AWS_SECRET_KEY: "The secret of an AWS access key.",
-    CREDIT_CARD: "The number of a payment card.",
-    DATE: "A date, or a date with a time.",
-    DATE_OF_BIRTH: "A date of which the words around it say that somebody was born then.",
-    EMAIL_ADDRESS: "An e-mail address.",
-    IBAN_CODE: "An international bank account number.",
-    IP_ADDRESS: "An address of the internet protocol, version 4 or 6, with or without the length of its prefix.",
-    MAC_ADDRESS: "The address of a network card.",
-    PERSON_NAME: "A name of a person.",
-    PHONE_NUMBER: "A phone number.",
-    UK_DRIVING_LICENCE: "The number of a driving licence of Great Britain.",
-    URL: "A URL, or the name of a host.",
-    US_DRIVER_LICENSE: "The number of a driver license of a state of the United States.",
-    US_ITIN: "An individual taxpayer identification number of the United States.",
-    US_PASSPORT: "The number of a passport of the United States.",
-    US_SSN: "A social security number of the United States.",
+    AWS_ACCESS_KEY: "Id of an AWS access key.",
+    AWS_SECRET_KEY: "Secret of an AWS access key.",
+    CREDIT_CARD: "Number of a payment card.",
+    DATE: "Date, or date with a time.",
+    DATE_OF_BIRTH: "A date that the words around it, or the name of its column, mark as a date of birth.",
+    EMAIL_ADDRESS: "E-mail address.",
+    IBAN_CODE: "International bank account number.",
+    IP_ADDRESS: "Address of the internet protocol, version 4 or 6, with or without a prefix length.",
+    MAC_ADDRESS: "Address of a network card.",
+    PERSON_NAME: "Name of a person.",
+    PHONE_NUMBER: "Phone number.",
+    UK_DRIVING_LICENCE: "Number of a driving licence of Great Britain.",
+    URL: "URL, or name of a host.",
+    US_DRIVER_LICENSE: "Number of a driver license of a state of the United States.",
+    US_ITIN: "Individual taxpayer identification number of the United States.",
+    US_PASSPORT: "Number of a passport of the United States.",
+    US_SSN: "Social security number of the United States.",
 }
 
 impl EntityType {
-    /// An entity of another detector.
+    /// Creates an entity type for a detector of your own.
     pub fn new(name: impl Into<String>) -> Self {
         Self(Cow::Owned(name.into()))
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.0
     }

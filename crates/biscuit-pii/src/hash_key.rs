@@ -7,57 +7,59 @@ use crate::keys::roots::RootKeys;
 use crate::keys::secret::KeyBytes;
 use crate::mac::{hex, mac, mac_key};
 
-/// The key of a keyed hash; wiped when it is dropped, and never printed.
+/// Key of a keyed hash. It is wiped when it is dropped and does not appear in `Debug` output.
 #[derive(Clone)]
 pub struct HashKey {
     key: hmac::Key,
     namespace: String,
 }
 
-/// What RFC 2104 asks of a key: not shorter than what the hash makes.
+/// Minimum length of a key: RFC 2104 discourages keys that are shorter than the output of the hash.
 const LEAST: usize = 32;
 
 impl HashKey {
-    /// A key of at least 32 bytes for a namespace: the same text has another hash in another namespace.
+    /// Creates a key from at least 32 bytes. The same text has different hashes in different namespaces.
     ///
     /// # Errors
-    /// `WeakKey` for a shorter one.
+    /// `WeakKey` for fewer than 32 bytes.
     pub fn new(bytes: impl Into<Vec<u8>>, namespace: impl Into<String>) -> Result<Self> {
         let bytes = KeyBytes::new(bytes);
         let length = bytes.expose().len();
         if length < LEAST {
-            let message = format!("a hash key has {LEAST} bytes at least; this one has {length}");
+            let message = format!("a hash key needs at least {LEAST} bytes; this one has {length}");
             return Err(Error::usage("WeakKey", message));
         }
         Ok(Self { key: mac_key(bytes.expose()), namespace: namespace.into() })
     }
 
-    /// The key of a namespace that the current root key makes.
+    /// Derives the key of a namespace from the current root key.
     ///
     /// # Errors
-    /// `Internal` if it cannot be derived.
+    /// `Internal` if the key cannot be derived.
     pub fn of(roots: &RootKeys, namespace: impl Into<String>) -> Result<Self> {
         Self::of_version(roots, roots.current(), namespace)
     }
 
-    /// The key of a namespace that one version of the root keys makes.
+    /// Derives the key of a namespace from a version of the root keys.
     ///
     /// # Errors
-    /// `UnknownKeyVersion`.
+    /// `UnknownKeyVersion` if there is no such version.
     pub fn of_version(roots: &RootKeys, version: u16, namespace: impl Into<String>) -> Result<Self> {
         let namespace = namespace.into();
         let key = roots.derive(version, b"", &["biscuit hash", &namespace], 32)?;
         Self::new(key.expose(), namespace)
     }
 
-    /// HMAC-SHA-256 (RFC 2104, FIPS 180-4) of the namespace's length and bytes and the text: the first 16 bytes, as 32 hexadecimal digits.
+    /// Returns the hash of a text as 32 hexadecimal digits. It is the first 16 bytes of HMAC-SHA-256 (RFC 2104, FIPS
+    /// 180-4) over the length of the namespace, the namespace and the text.
     pub fn hash(&self, text: &str) -> String {
         let length = (self.namespace.len() as u64).to_be_bytes();
         hex(&mac(&self.key, &[&length, self.namespace.as_bytes(), text.as_bytes()])[..16])
     }
 
-    /// What may stand for a text in a message: `<email:3f2a>`, the namespace and four digits of the hash. The same text has the same tag, and one
-    /// in 65,536 others.
+    /// Returns a short replacement of a text for messages, such as `<email:3f2a>`: the namespace and four digits of
+    /// the hash. Equal texts have equal tags; two different texts have the same tag with a probability of 1 in
+    /// 65,536.
     pub fn tag(&self, text: &str) -> String {
         format!("<{}:{}>", self.namespace, &self.hash(text)[..4])
     }
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_depends_on_key_namespace_and_text_and_the_key_is_not_printed() {
+    fn hash_depends_on_key_namespace_and_text_and_debug_hides_the_key() {
         let key = |byte: u8, namespace: &str| HashKey::new(vec![byte; 32], namespace).unwrap();
         let hash = key(7, "email").hash("a@b.c");
         assert_eq!((hash.len(), &hash), (32, &key(7, "email").hash("a@b.c")));

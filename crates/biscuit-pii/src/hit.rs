@@ -4,32 +4,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::EntityType;
 
-/// How much says that a hit is what its form looks like.
+/// How likely it is that a hit is personal data of its entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Likelihood {
-    /// The form fits, and fits much else.
+    /// The format matches, but other data often has the same format.
     Possible,
-    /// The form is rare, or words around it say so too.
+    /// The format is rare, or words around the hit support it.
     Likely,
-    /// A check digit, a numbering plan or the like holds.
+    /// A check digit, a numbering plan or a similar check confirms it.
     Certain,
 }
 
-/// A part of a text that is personal data.
+/// Part of a text that is personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PiiHit {
-    /// What it is.
+    /// Kind of personal data.
     pub entity: EntityType,
-    /// Where it is, in bytes, at boundaries of characters.
+    /// Range in bytes, at boundaries of characters.
     pub range: Range<usize>,
-    /// How likely it is that.
+    /// How likely it is that the text in the range is of this entity type.
     pub likelihood: Likelihood,
 }
 
 impl PiiHit {
-    /// A hit in these bytes of a text.
+    /// Creates a hit for a range of bytes of a text.
     pub fn new(entity: EntityType, range: Range<usize>, likelihood: Likelihood) -> Self {
         Self { entity, range, likelihood }
     }

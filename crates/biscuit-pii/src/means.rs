@@ -1,3 +1,5 @@
+//! The keys, the store and the detectors that a policy works with, and how to open those that are on this machine.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,45 +14,46 @@ use crate::policy::Policy;
 use crate::tokens::embedded::FileStore;
 use crate::tokens::store::TokenStore;
 
-/// What a policy works with. What a policy does not need, need not be there.
+/// Keys, store and detectors that a policy works with. Each part is optional;
+/// [`Protector::new`](crate::Protector::new) returns an error if a treatment needs a part that is missing.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct PiiContext {
-    /// Root keys.
+    /// Root keys of hashes, tokens and encrypted columns.
     pub roots: Option<RootKeys>,
-    /// Where data keys of messages come from.
+    /// Provider of data keys, for messages and for Parquet encryption.
     pub provider: Option<Arc<dyn KeyProvider>>,
-    /// Where tokens and keys of subjects are kept.
+    /// Store of tokens and of subject keys.
     pub store: Option<Arc<dyn TokenStore>>,
-    /// Detectors besides the usual ones.
+    /// Detectors in addition to the default ones.
     pub detectors: Vec<Arc<dyn Detector>>,
 }
 
 impl PiiContext {
-    /// Nothing yet.
+    /// Creates a context without keys, store and additional detectors.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with root keys.
+    /// Sets the root keys of hashes, tokens and encrypted columns.
     pub fn with_roots(mut self, roots: RootKeys) -> Self {
         self.roots = Some(roots);
         self
     }
 
-    /// The same with a key provider for messages.
+    /// Sets the provider of data keys, for messages and for Parquet encryption.
     pub fn with_provider(mut self, provider: Arc<dyn KeyProvider>) -> Self {
         self.provider = Some(provider);
         self
     }
 
-    /// The same with a store.
+    /// Sets the store of tokens and of subject keys.
     pub fn with_store(mut self, store: Arc<dyn TokenStore>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// The same with one more detector.
+    /// Adds a detector to the default ones.
     pub fn with_detector(mut self, detector: Arc<dyn Detector>) -> Self {
         self.detectors.push(detector);
         self
@@ -58,35 +61,37 @@ impl PiiContext {
 
     pub(crate) fn roots(&self, path: &str) -> Result<RootKeys> {
         self.roots.clone().ok_or_else(|| {
-            let message =
-                format!("column `{path}` needs keys, and [pii] names no key file; `biscuit pii keygen` makes one");
+            let message = format!(
+                "column `{path}` needs keys; set `keys` in [pii] to a key file, which `biscuit pii keygen` creates"
+            );
             Error::usage("NoKeys", message).with_column(path)
         })
     }
 
     pub(crate) fn store(&self, path: &str) -> Result<Arc<dyn TokenStore>> {
         self.store.clone().ok_or_else(|| {
-            let message = format!("column `{path}` needs a store, and [pii] names none: `store = \"tokens.redb\"`");
+            let message = format!("column `{path}` needs a store; set one in [pii], such as `store = \"tokens.redb\"`");
             Error::usage("NoStore", message).with_column(path)
         })
     }
 }
 
 impl PiiContext {
-    /// What a policy names on this machine: its key file, and its store in a file.
+    /// Opens the key file and the file store that a policy names. Relative paths are relative to `folder`.
     ///
     /// # Errors
-    /// `NeedsAws` for keys of KMS and stores in DynamoDB; those of [`Policy::key_file`] and [`Policy::file_store`].
+    /// `NeedsAws` if the keys are in KMS or the store is in DynamoDB; the errors of [`Policy::key_file`] and
+    /// [`Policy::file_store`].
     pub async fn open_local(policy: &Policy, folder: &Path) -> Result<Self> {
         let mut means = Self::new();
         if let Some(file) = policy.key_file(folder)? {
             let KeyWrapping::Local(provider) = file.wrapping() else {
-                return Err(needs_aws("the key file names a key of KMS"));
+                return Err(needs_aws("the root keys are sealed by a KMS key"));
             };
             means = means.with_roots(file.roots(provider).await?).with_provider(Arc::new(provider.clone()));
         }
         if policy.dynamodb().is_some() {
-            return Err(needs_aws("the store is in DynamoDB"));
+            return Err(needs_aws("the token store is in DynamoDB"));
         }
         Ok(match policy.file_store(folder).await? {
             Some(store) => means.with_store(Arc::new(store)),
@@ -96,21 +101,21 @@ impl PiiContext {
 }
 
 fn needs_aws(what: &str) -> Error {
-    Error::usage("NeedsAws", format!("{what}, which biscuit-pii-aws opens"))
+    Error::usage("NeedsAws", format!("{what}; open it with biscuit-pii-aws"))
 }
 
-/// What the name of a table of DynamoDB stands behind.
+/// Prefix of a store that is a DynamoDB table.
 const DYNAMODB: &str = "dynamodb:";
-/// How long a store that another process has is waited for.
+/// Maximum time to wait for a store that another process has open.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Policy {
-    /// The table of DynamoDB that is its store, if it is one.
+    /// Returns the name of the DynamoDB table if the store is one.
     pub fn dynamodb(&self) -> Option<&str> {
         self.store.as_deref()?.strip_prefix(DYNAMODB)
     }
 
-    /// Its key file, if it names one: a path, relative to a folder.
+    /// Opens the key file if the policy names one. A relative path is relative to `folder`.
     ///
     /// # Errors
     /// Those of [`KeyFile::open`].
@@ -118,15 +123,17 @@ impl Policy {
         self.keys.as_ref().map(|keys| KeyFile::open(&folder.join(keys))).transpose()
     }
 
-    /// Its store, if it is a file: a path, relative to a folder. Another process that has it is waited for, half a minute.
+    /// Opens the store if it is a file. A relative path is relative to `folder`. Waits up to 30 seconds while another
+    /// process has the file open.
     ///
     /// # Errors
-    /// `InvalidPolicy` for a URL; those of [`FileStore::open`].
+    /// `InvalidPolicy` for a URL; the errors of [`FileStore::open`].
     pub async fn file_store(&self, folder: &Path) -> Result<Option<FileStore>> {
         let Some(store) = self.store.as_ref().filter(|_| self.dynamodb().is_none()) else { return Ok(None) };
         if store.contains("://") {
-            let message =
-                format!("`{store}` is no store of tokens: name a file on this machine, or `dynamodb:` and a table");
+            let message = format!(
+                "`{store}` is not a token store; use the path of a local file, or `dynamodb:` and a table name"
+            );
             return Err(Error::usage("InvalidPolicy", message));
         }
         FileStore::open(folder.join(store), PATIENCE).await.map(Some)

@@ -2,9 +2,14 @@ use std::cmp::Reverse;
 
 use crate::hit::PiiHit;
 
-/// The hits of a text in its order, of those that overlap one: it covers all that they cover, so that no end of one stays, and is what the
-/// longest of them is; of equally long ones the likeliest, then the first by name. Hits that only touch stay two.
+/// Merges the overlapping hits of a text and returns the hits in order.
+///
+/// The merged hit covers all of its hits, so that no end of one remains in the text. It has the entity type of the
+/// longest hit; among equally long hits the likeliest wins, then the first by name. Hits that only touch are not
+/// merged.
 pub fn without_overlaps(mut hits: Vec<PiiHit>) -> Vec<PiiHit> {
+    // A sweep in the order of beginnings, as for the union of intervals: a hit either begins inside of the last
+    // merged range and extends it, or begins a new one. Each entry has the merged range and the best hit in it.
     hits.sort_by_key(|hit| (hit.range.start, hit.range.end));
     let mut out: Vec<(PiiHit, PiiHit)> = Vec::new();
     for hit in hits {
@@ -41,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_that_was_covered_stays_covered_once_whatever_the_order(hits in prop::collection::vec(any_hit(), 0..12), seed in any::<u64>()) {
+        fn covered_bytes_remain_covered_exactly_once_in_any_input_order(hits in prop::collection::vec(any_hit(), 0..12), seed in any::<u64>()) {
             let out = without_overlaps(hits.clone());
             for byte in 0..60 {
                 let inside = |h: &&PiiHit| h.range.contains(&byte);

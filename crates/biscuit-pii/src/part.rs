@@ -1,4 +1,5 @@
-//! Parts of columns by their paths: `address.street`. A path goes into structs, and through lists and the values of maps.
+//! Access to parts of columns by path, such as `address.street`. A path goes into structs, and through lists and the
+//! values of maps to the structs in them.
 
 use std::sync::Arc;
 
@@ -7,16 +8,16 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use biscuit_core::{Error, Result};
 
 fn failed(e: arrow::error::ArrowError) -> Error {
-    Error::internal("rows could not be put together").with_source(e)
+    Error::internal("cannot build the treated rows").with_source(e)
 }
 
 fn missing(path: &str, there: &Fields) -> Error {
     let names: Vec<&str> = there.iter().map(|field| field.name().as_str()).collect();
-    Error::usage("MissingColumn", format!("there is no column `{path}`; there are {}", names.join(", ")))
+    Error::usage("MissingColumn", format!("there is no column `{path}`; the columns are {}", names.join(", ")))
         .with_column(path)
 }
 
-/// The values of a list's items or a map's values, and what else that array is made of.
+/// Returns the items of a list or the values of a map, without their grouping into rows.
 fn items(array: &ArrayRef) -> Option<ArrayRef> {
     match array.data_type() {
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
@@ -27,7 +28,8 @@ fn items(array: &ArrayRef) -> Option<ArrayRef> {
     }
 }
 
-/// The part of some rows that has this path: of nested ones, its values one behind the other.
+/// Returns the values at a path. For a path through lists or maps these are the values of all rows in sequence, so
+/// that their number differs from the number of rows.
 ///
 /// # Errors
 /// `MissingColumn`.
@@ -50,7 +52,7 @@ pub(crate) fn part(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
     Ok(array)
 }
 
-/// Whether a path has one value in each row: it does not go through a list or a map.
+/// Returns whether a path has exactly one value in each row, which means that it does not go through a list or a map.
 pub(crate) fn is_one_a_row(schema: &Schema, path: &str) -> bool {
     let mut fields = schema.fields().clone();
     let mut steps = path.split('.').peekable();
@@ -64,14 +66,14 @@ pub(crate) fn is_one_a_row(schema: &Schema, path: &str) -> bool {
     true
 }
 
-/// Whether a column may hold null where it could not before.
+/// Nullability of a column whose values are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NullRule {
     AsBefore,
     Allowed,
 }
 
-/// The rows with another part of that path, of as many values; its type may be another one.
+/// Replaces the values at a path. `new` has as many values as [`part`] returned; its type may be another one.
 pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: NullRule) -> Result<RecordBatch> {
     let steps: Vec<&str> = path.split('.').collect();
     let schema = rows.schema_ref();
@@ -89,6 +91,8 @@ fn of_type(field: &FieldRef, kind: DataType) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(kind))
 }
 
+/// Rebuilds `array` with `new` at the path `steps`. Only data types and the innermost values change: null buffers,
+/// offsets and the other fields of structs remain.
 fn replaced(
     field: &FieldRef,
     array: &ArrayRef,

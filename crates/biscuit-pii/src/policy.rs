@@ -1,3 +1,6 @@
+//! The policy of a table as it is written in TOML: one treatment for each column, or for each class of a contract.
+//! Reading a policy needs neither keys nor a store; [`crate::ready`] connects it to these.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -13,10 +16,10 @@ use crate::hit::Likelihood;
 use crate::tokens::digits::TokenAlphabet;
 use crate::tokens::normalize::ValueNormalization;
 
-/// What becomes of the columns of a table: the `[pii]` of a job's file.
+/// Treatment of the columns of a table that hold personal data: the `[pii]` section of a job file.
 ///
 /// ```
-/// use biscuit_pii::{Policy, Treatment};
+/// use biscuit_pii::{ColumnTreatment, Policy};
 ///
 /// let policy = Policy::parse(r#"
 ///     keys = "pii-keys.toml"
@@ -29,153 +32,161 @@ use crate::tokens::normalize::ValueNormalization;
 ///     phone = { partial = { last = 4 } }
 ///     "address.street" = "remove"
 /// "#).unwrap();
-/// assert_eq!(policy.columns["phone"], Treatment::Partial { first: 0, last: 4 });
+/// assert_eq!(policy.columns["phone"], ColumnTreatment::Partial { first: 0, last: 4 });
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct Policy {
-    /// Where the key file is.
+    /// Path of the key file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<String>,
-    /// Where tokens and keys of subjects are kept: a file, or `dynamodb:` and the name of a table.
+    /// Store of tokens and of subject keys: the path of a file, or `dynamodb:` followed by the name of a DynamoDB
+    /// table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// The name of the table that is bound into what is encrypted; what was encrypted with another one does not open.
+    /// Table name that is authenticated with each encrypted value; the default is the name of the table or output.
+    /// Values that were encrypted under another name cannot be decrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// The column that says whose values a row has, for those that are encrypted with keys of subjects.
+    /// Column that identifies the subject of a row. Required if a column is encrypted with keys of subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// By path.
+    /// Treatments by the path of the column.
     pub columns: BTreeMap<String, ColumnTreatment>,
-    /// By the class that a contract gives a column; one that is named in `columns` has that.
+    /// Treatments by the class that a contract gives to a column. An entry in `columns` takes precedence.
     pub classes: BTreeMap<String, ColumnTreatment>,
 }
 
-/// What becomes of a column. In TOML, a word where nothing more is to be said, else a table with one: `{ partial = { last = 4 } }`.
+/// Treatment of one column. In TOML it is a word, such as `"mask"`, or a table with one entry if it has options, such
+/// as
+/// `{ partial = { last = 4 } }`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ColumnTreatment {
-    /// It stays as it is.
+    /// Leaves the values unchanged.
     Keep,
-    /// It goes.
+    /// Removes the column.
     Remove,
-    /// What detectors find in its texts is replaced.
+    /// Replaces the personal data that detectors find in the texts of the column.
     Redact(RedactionOptions),
-    /// A `*` for each letter and digit.
+    /// Replaces each letter and digit by `*`.
     Mask,
-    /// As `Mask`, but for some letters and digits at the ends; where that would be more than half of them, none.
+    /// Like `Mask`, but shows some letters and digits at the ends. A text of which this would show more than half is
+    /// masked completely.
     Partial {
-        /// At the beginning.
+        /// Number of letters and digits to show at the beginning.
         first: usize,
-        /// At the end.
+        /// Number of letters and digits to show at the end.
         last: usize,
     },
-    /// A keyed hash.
+    /// Replaces each value by a keyed hash.
     Hash(HashOptions),
-    /// Encrypted, value by value.
+    /// Encrypts each value by itself.
     Encrypt(ValueEncryption),
-    /// A token for each value.
+    /// Replaces each value by a token.
     Tokenize(TokenOptions),
 }
 
-/// How texts are redacted.
+/// Options for the redaction of texts.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct RedactionOptions {
-    /// What is at least so likely; `likely` if none is given.
+    /// Minimum likelihood of a hit that is replaced; the default is `likely`.
     pub min_likelihood: Option<Likelihood>,
-    /// What hits become.
+    /// Replacement of hits whose entity type is not in `entities`.
     pub replace: HitReplacement,
-    /// What hits of single entities become.
+    /// Replacement of hits by entity type.
     pub entities: BTreeMap<EntityType, HitReplacement>,
-    /// Regions whose phone numbers are found without a country code; the United States if none is given.
+    /// Regions, as ISO 3166-1 codes of two letters, whose phone numbers are found without a country code, in addition
+    /// to those of the United States.
     pub phone_regions: Vec<String>,
 }
 
-/// What a hit becomes.
+/// Text that replaces a hit.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HitReplacement {
-    /// `<EMAIL_ADDRESS>`.
+    /// The entity type: `<EMAIL_ADDRESS>`.
     #[default]
     Type,
-    /// A `*` for each letter and digit.
+    /// The hit with `*` for each letter and digit.
     Mask,
-    /// As `Mask`, but for some at the ends.
+    /// Like `Mask`, but shows some letters and digits at the ends.
     Partial {
-        /// At the beginning.
+        /// Number of letters and digits to show at the beginning.
         #[serde(default)]
         first: usize,
-        /// At the end.
+        /// Number of letters and digits to show at the end.
         #[serde(default)]
         last: usize,
     },
-    /// `<EMAIL_ADDRESS:` and a keyed hash.
+    /// The entity type and a keyed hash: `<EMAIL_ADDRESS:…>`.
     Hash,
-    /// The token that the whole value would have in a column of this namespace.
+    /// The token that a column of this namespace has for the same value.
     Tokenize(TokenOptions),
-    /// It stays.
+    /// The hit itself: it is not replaced.
     Keep,
 }
 
-/// How values are hashed.
+/// Options for keyed hashes.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct HashOptions {
-    /// Equal values of a namespace have equal hashes; the class or the name of the column if none is given.
+    /// Namespace: equal values have equal hashes in the same namespace only. The default is the class of the column,
+    /// or its name if it has no class.
     pub namespace: Option<String>,
-    /// The version of the keys; the current one if none is given.
+    /// Version of the root key; the default is the current version.
     pub version: Option<u16>,
 }
 
-/// How values are encrypted.
+/// Options for the encryption of values.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct ValueEncryption {
-    /// How they are stored; inside of nested columns always as text.
+    /// Form in which encrypted values are stored. Values inside of nested columns are always stored as text.
     pub form: EncryptedForm,
-    /// Whose key.
+    /// Kind of key that encrypts the values.
     pub key: KeyUse,
 }
 
-/// Whose key encrypts a value.
+/// Kind of key that encrypts a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum KeyUse {
-    /// One of the column and batch.
+    /// A key of the column, derived from the root key for one or more batches.
     #[default]
     Column,
-    /// One of the row's subject, which can be forgotten.
+    /// The key of the row's subject. Deleting it makes the values of the subject unreadable.
     Subject,
-    /// A data key of the key provider, in a message of the AWS Encryption SDK.
+    /// A data key of the key provider. Each value becomes a message of the AWS Encryption SDK.
     Message,
-    /// One of the file and column, in Parquet's own encryption: values are as they were for readers that have the keys, of any type, and only the
-    /// data files hide them.
+    /// A key of the file and column, used by Parquet's modular encryption. Only the data files hide the values:
+    /// readers that have the keys see columns of any type as they were.
     File,
 }
 
-/// Which tokens.
+/// Options for tokens.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct TokenOptions {
-    /// Equal values of a namespace have equal tokens; the class or the name of the column if none is given.
+    /// Namespace: equal values have equal tokens in the same namespace only. The default is the class of the column,
+    /// or its name if it has no class.
     pub namespace: Option<String>,
-    /// Of what kind.
+    /// Kind of the tokens.
     pub kind: TokenKind,
-    /// What of a value does not matter.
+    /// Normalization steps that are applied to a value before it gets its token.
     pub normalize: Vec<ValueNormalization>,
-    /// What FF1 encrypts.
+    /// Characters that FF1 encrypts.
     pub alphabet: TokenAlphabet,
-    /// The version of the keys, for tokens that are made of nothing else; the current one if none is given.
+    /// Version of the root key for tokens that are not in a store; the default is the current version.
     pub version: Option<u16>,
 }
 
@@ -184,28 +195,29 @@ pub struct TokenOptions {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TokenKind {
-    /// Random ones, in the store.
+    /// A random token, stored together with the encrypted value.
     #[default]
     Random,
-    /// A keyed hash, and the value in the store if there is one.
+    /// A keyed hash. If there is a store, it holds the encrypted value.
     Keyed,
-    /// The value, encrypted so that equal ones stay equal (AES-SIV).
+    /// The value, encrypted deterministically (AES-SIV, RFC 5297), so that equal values have equal tokens.
     Siv,
-    /// A value of the same form (FF1).
+    /// A value of the same format (format-preserving encryption with FF1).
     Ff1,
 }
 
 impl Policy {
-    /// Reads it from TOML.
+    /// Reads a policy from TOML.
     ///
     /// # Errors
-    /// `InvalidPolicy`, which says what is wrong and where.
+    /// `InvalidPolicy` if the text is not a policy; the message contains the reason and the place.
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text)
-            .map_err(|e| Error::usage("InvalidPolicy", format!("this is no policy: {}", unquoted(&e.to_string()))))
+            .map_err(|e| Error::usage("InvalidPolicy", format!("invalid [pii] policy: {}", unquoted(&e.to_string()))))
     }
 
-    /// The same with the places of keys and store relative to a folder.
+    /// Resolves the paths of key file and store relative to a folder. Values that contain a colon, such as
+    /// `dynamodb:tokens`, remain as they are.
     pub fn in_folder(mut self, folder: &Path) -> Self {
         let below = |place: &mut String| {
             if !place.contains(':') {
@@ -217,7 +229,8 @@ impl Policy {
         self
     }
 
-    /// The same, taking the name of each class as that of a column as well: for tables whose contract is not at hand.
+    /// Returns a policy that also treats columns whose name equals a class. Use it for tables whose contract is not
+    /// available.
     pub fn all_named(&self) -> Self {
         let mut all = self.clone();
         for (class, treatment) in &self.classes {
@@ -226,10 +239,12 @@ impl Policy {
         all
     }
 
-    /// The treatment of each column: those that are named, and those of a contract, whose columns and classes these are.
+    /// Returns the treatment of each column by path, with the class of the column if it has one. Covers the columns
+    /// that the policy names and the columns of a contract, given as pairs of column and class in `classes`.
     ///
     /// # Errors
-    /// `UntreatedClass` for a class that the policy does not have: what is personal data is not passed through silently.
+    /// `UntreatedClass` for a column whose class the policy does not have: personal data never passes through
+    /// silently.
     pub fn treatments<'a>(
         &self,
         classes: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -237,17 +252,21 @@ impl Policy {
         let named = self.columns.iter().map(|(path, treatment)| (path.clone(), (treatment.clone(), None)));
         let mut all: BTreeMap<_, _> = named.collect();
         for (column, class) in classes {
+            // The entry in `columns` takes precedence. The class is retained because it is the default namespace.
             if let Some((_, of)) = all.get_mut(column) {
                 *of = Some(class.to_owned());
                 continue;
             }
+            // A column may be treated through its fields: with an entry for `address.street`, `address` needs no
+            // entry.
             let inside = format!("{column}.");
             let treatment = match self.classes.get(class) {
                 Some(treatment) => treatment.clone(),
                 None if all.keys().any(|path| path.starts_with(&inside)) => continue,
                 None => {
                     let message = format!(
-                        "column `{column}` has the class `{class}`, and [pii] says nothing about either; `keep` lets it through"
+                        "column `{column}` has the class `{class}`, and [pii] has no treatment for either; \
+                        add one, such as `keep`"
                     );
                     return Err(Error::usage("UntreatedClass", message).with_column(column));
                 }
@@ -260,6 +279,7 @@ impl Policy {
 
 const WORDS: &[&str] = &["keep", "remove", "redact", "mask", "partial", "hash", "encrypt", "tokenize"];
 
+// Deserialized by hand, since a treatment is either a word or a table with one entry.
 impl<'de> Deserialize<'de> for ColumnTreatment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(WordOrTable)
@@ -302,10 +322,13 @@ impl<'de> Visitor<'de> for WordOrTable {
             "hash" => ColumnTreatment::Hash(HashOptions::default()),
             "encrypt" => ColumnTreatment::Encrypt(ValueEncryption::default()),
             "tokenize" => ColumnTreatment::Tokenize(TokenOptions::default()),
-            "partial" => return Err(E::custom("`partial` says how much is shown: { partial = { last = 4 } }")),
+            "partial" => {
+                return Err(E::custom("`partial` needs the number of characters to show: { partial = { last = 4 } }"));
+            }
             plain if ["md5", "sha1", "sha256", "sha512"].contains(&plain.replace(['-', '_'], "").as_str()) => {
                 return Err(E::custom(format!(
-                    "a plain {plain} is no secret: whoever has it tries all numbers of nine digits in seconds; `hash` has a key"
+                    "a plain {plain} hides nothing: it can be computed for all nine-digit numbers in \
+                    seconds; use `hash`, which has a key"
                 )));
             }
             other => return Err(E::unknown_variant(other, WORDS)),

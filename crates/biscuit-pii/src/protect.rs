@@ -1,3 +1,7 @@
+//! Applies a policy to batches of rows, and reverses it for columns that are encrypted or tokenized. The treatments
+//! were compiled in [`crate::ready`]; this module finds the values, passes them to the treatment and puts the result
+//! back.
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -19,40 +23,40 @@ use crate::remove::remove;
 use crate::texts::{as_text, distinct_texts, is_all_text, map_texts};
 use crate::tokens::audit::AccessRequest;
 
-/// A policy that is ready to be applied, batch by batch.
+/// Applies the treatments of a [`Policy`] to batches of rows.
 #[derive(Debug)]
 pub struct Protector {
     table: String,
     subject: Option<String>,
     columns: Vec<(String, CompiledTreatment)>,
-    /// Columns that come out otherwise with another version of the keys, of which there are several.
+    /// Columns whose values depend on the current version of the keys although there are several versions.
     unpinned: Vec<String>,
-    /// Root keys, where equal rows are to be equal behind it.
+    /// Root keys of the row digests. Set if equal rows must have equal results.
     repeats: Option<RootKeys>,
-    /// Whether whoever writes the rows encrypts columns inside of the files.
+    /// Whether the writer of the rows applies Parquet encryption to the columns that need it.
     encrypts_files: bool,
 }
 
-/// Rows without personal data.
+/// Rows after the treatment of their columns.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProtectedRows {
-    /// The rows, as many as before.
+    /// The treated rows, in the order of the input.
     pub rows: RecordBatch,
-    /// What was done, by path.
+    /// Statistics of each treated column by path.
     pub columns: BTreeMap<String, TreatmentStats>,
 }
 
-/// What was done to a column.
+/// Statistics of the treatment of one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TreatmentStats {
-    /// How many values were treated: those that are not null.
+    /// Number of values that were treated; null is not counted.
     pub values: u64,
-    /// How many hits were replaced, by entity.
+    /// Number of hits that were replaced, by entity type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub found: BTreeMap<EntityType, u64>,
-    /// How many values are null because their subject was forgotten.
+    /// Number of values that became null because their subject was forgotten.
     #[serde(skip_serializing_if = "is_zero")]
     pub forgotten: u64,
 }
@@ -63,7 +67,7 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl TreatmentStats {
-    /// Adds what was done to other rows.
+    /// Adds the statistics of other rows.
     pub fn add(&mut self, other: &Self) {
         self.values += other.values;
         self.forgotten += other.forgotten;
@@ -74,11 +78,12 @@ impl TreatmentStats {
 }
 
 impl Protector {
-    /// Makes everything ready. `table` is the name that is bound into what is encrypted, if the policy names none; `classes` are the columns of
-    /// the contract that have one.
+    /// Compiles a policy. `table` is the name that is authenticated with encrypted values unless the policy has one.
+    /// `classes` are the pairs of column and class of the contract.
     ///
     /// # Errors
-    /// `NoKeys`, `NoStore`, `NoProvider`, `NoSubject` for what a column needs and is not there; those of [`Policy::treatments`].
+    /// `NoKeys`, `NoStore`, `NoProvider` or `NoSubject` if a treatment needs something that `means` or the policy
+    /// does not have; the errors of [`Policy::treatments`].
     pub fn new<'a>(
         policy: &Policy,
         table: &str,
@@ -106,16 +111,18 @@ impl Protector {
         Ok(Self { table, subject: policy.subject.clone(), columns, unpinned, repeats: None, encrypts_files: false })
     }
 
-    /// The same, of which equal rows come out equal: for rows that are merged, or made again by a rerun. Encrypting takes some microseconds a value then.
+    /// Makes the treatment repeatable: equal rows have equal results. Merges and reruns need this. Encryption then
+    /// derives a key for each value, which takes a few microseconds.
     ///
     /// # Errors
-    /// `CannotRepeat` for messages, which are different each time, and for encrypted values inside of nested columns.
+    /// `CannotRepeat` for messages of the AWS Encryption SDK, which differ each time, and for encrypted values inside
+    /// of nested columns.
     pub fn repeatable(mut self, means: &PiiContext) -> Result<Self> {
         for (path, ready) in &self.columns {
             let why = match ready {
-                CompiledTreatment::Messages(_) => "messages of the AWS Encryption SDK are different each time",
+                CompiledTreatment::Messages(_) => "messages of the AWS Encryption SDK differ each time",
                 CompiledTreatment::Cells(_) | CompiledTreatment::OfSubject(_) if path.contains('.') => {
-                    "it is inside of another column"
+                    "the column is a field of a nested column"
                 }
                 CompiledTreatment::Cells(_) | CompiledTreatment::OfSubject(_) => {
                     self.repeats = Some(means.roots(path)?);
@@ -124,60 +131,63 @@ impl Protector {
                 _ => continue,
             };
             let message = format!(
-                "column `{path}` cannot be encrypted so that equal rows stay equal, which a merge needs: {why}"
+                "column `{path}` cannot be encrypted so that equal rows have equal values, which a merge needs: {why}"
             );
             return Err(Error::usage("CannotRepeat", message).with_column(path));
         }
         Ok(self)
     }
 
-    /// What becomes of a column, and of parts of it.
+    /// The treatments of a column and of the fields in it.
     fn of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a CompiledTreatment> {
         let is =
             move |path: &str| path.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.columns.iter().filter(move |(path, _)| is(path)).map(|(_, ready)| ready)
     }
 
-    /// Whether a column comes out so that equal values, and no others, stay equal: what a key or a partition needs.
+    /// Returns whether two results are equal exactly if the values were equal. Keys and partition columns need this.
     pub fn keeps_equality(&self, column: &str) -> bool {
         self.of(column).all(|ready| {
             matches!(ready, CompiledTreatment::Keep | CompiledTreatment::Hash(_) | CompiledTreatment::Tokenize(_))
         })
     }
 
-    /// Whether new keys would give a column other values than it has: a table that has it as its key would hold each entity twice.
+    /// Returns whether a new version of the keys changes the results of a column. A table with such a key column
+    /// would then hold each entity twice.
     pub fn changes_with_keys(&self, column: &str) -> bool {
         self.unpinned.iter().any(|path| path == column)
     }
 
-    /// Whether it says something about a column, or a part of it, if only that it stays.
+    /// Returns whether the policy has a treatment, including `keep`, for a column or for a field in it.
     pub fn names(&self, column: &str) -> bool {
         self.of(column).next().is_some()
     }
 
-    /// Whether it says something about all of a column, or of a field by its path.
+    /// Returns whether the policy has a treatment for a whole column, or for a whole field given by its path.
     pub fn names_all(&self, path: &str) -> bool {
         let covers = |of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.columns.iter().any(|(of, _)| covers(of))
     }
 
-    /// Whether a column, or a part of it, has other values behind it.
+    /// Returns whether the treatment changes values of a column or of a field in it.
     pub fn changes(&self, column: &str) -> bool {
         self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep | CompiledTreatment::InFiles))
     }
 
-    /// Whether a column, or a part of it, is changed by it, or hidden by the files that it goes into.
+    /// Returns whether the treatment changes a column or a field in it, or leaves it for Parquet encryption.
     pub fn treats(&self, column: &str) -> bool {
         self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep))
     }
 
-    /// The same, for rows whose files encrypt the columns that are [`in_files`](Self::in_files): without this, rows that have them are refused.
+    /// Declares that the writer of the rows encrypts the columns of [`in_files`](Self::in_files) inside of the files.
+    /// Without this, [`apply`](Self::apply) refuses rows that have such columns.
     pub fn encrypting_files(mut self) -> Self {
         self.encrypts_files = true;
         self
     }
 
-    /// The paths whose values it leaves as they are, for whoever writes the files to encrypt: with [`ParquetKeys`](crate::ParquetKeys).
+    /// Returns the paths whose values remain in clear for a writer that encrypts them with
+    /// [`ParquetKeys`](crate::ParquetKeys).
     pub fn in_files(&self) -> impl Iterator<Item = &str> {
         self.columns
             .iter()
@@ -185,29 +195,32 @@ impl Protector {
             .map(|(path, _)| path.as_str())
     }
 
-    /// The name that is bound into what is encrypted.
+    /// Returns the table name that is authenticated with encrypted values.
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// The paths that it treats.
+    /// Returns the paths that have a treatment.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(path, _)| path.as_str())
     }
 
-    /// Treats all columns of some rows.
+    /// Treats all columns of the policy.
     ///
     /// # Errors
-    /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; `NotEncrypted` for a column that files are to
-    /// encrypt, without [`encrypting_files`](Self::encrypting_files); those of each treatment.
+    /// `MissingColumn` for a path that the rows do not have, so that a misspelt path never leaves a column
+    /// unprotected; `NotEncrypted` for a column that files have to encrypt, unless
+    /// [`encrypting_files`](Self::encrypting_files) was called; the errors of each treatment.
     pub async fn apply(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
         self.apply_to(rows, &|_| true).await
     }
 
-    /// Treats the columns that some rows have: for rows that come in several shapes. Whoever uses it looks that each path is somewhere.
+    /// Treats the columns of the policy that are present. Use it for rows of several shapes; the caller checks that
+    /// each path occurs in at least one of them.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply), but `MissingColumn` only for a part of a column that is there.
+    /// Those of [`apply`](Self::apply), except that `MissingColumn` is returned only for a missing field of a present
+    /// column.
     pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
         let schema = rows.schema();
         self.apply_to(rows, &|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_some()).await
@@ -215,6 +228,7 @@ impl Protector {
 
     async fn apply_to(&self, rows: &RecordBatch, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<ProtectedRows> {
         let (mut out, mut columns, mut gone) = (rows.clone(), BTreeMap::new(), vec![]);
+        // Digests are of the rows as they came, so that they do not depend on the order of the treatments.
         let digests = self.repeats.as_ref().map(|roots| RowDigests::of(roots, rows)).transpose()?;
         for (path, ready) in self.columns.iter().filter(|(path, _)| wanted(path)) {
             let values = part(rows, path)?;
@@ -223,15 +237,19 @@ impl Protector {
             match ready {
                 CompiledTreatment::InFiles if !self.encrypts_files => {
                     let message = format!(
-                        "column `{path}` is to be encrypted inside of Parquet files, and nobody says that these rows go into such files"
+                        "column `{path}` must be encrypted inside of Parquet files, and these rows are not \
+                        written to such files"
                     );
                     return Err(Error::usage("NotEncrypted", message).with_column(path));
                 }
                 CompiledTreatment::Keep | CompiledTreatment::InFiles => {}
+                // Removed in one step at the end. Treatments read the original rows, so that a removed column may be
+                // the subject.
                 CompiledTreatment::Remove => gone.push(path.as_str()),
                 _ => {
                     let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
-                    // A subject may be forgotten: also where none is yet, so that all batches have the same columns.
+                    // The result is nullable even if no subject was forgotten yet, so that all batches have the same
+                    // schema.
                     let nulls = if matches!(ready, CompiledTreatment::OfSubject(_)) {
                         NullRule::Allowed
                     } else {
@@ -258,7 +276,8 @@ impl Protector {
             CompiledTreatment::Redact(redactor) => {
                 if !is_all_text(values.data_type()) && values.data_type() != &DataType::Null {
                     let message = format!(
-                        "column `{path}` is a {}; detectors read text: mask, hash, encrypt or tokenize it, or name the parts of it that are text",
+                        "column `{path}` has type {}, and only text can be redacted; mask, hash, encrypt or \
+                        tokenize the column, or name its text fields",
                         values.data_type()
                     );
                     return Err(Error::usage("NotText", message).with_column(path));
@@ -280,7 +299,8 @@ impl Protector {
                 let subjects = part(rows, subject)?;
                 if !is_one_a_row(rows.schema_ref(), path) || !is_one_a_row(rows.schema_ref(), subject) {
                     let message = format!(
-                        "column `{path}`, or `{subject}`, may have several values in a row: keys of subjects are for one"
+                        "column `{path}` or `{subject}` can have several values in a row; keys of subjects \
+                        need exactly one"
                     );
                     return Err(Error::usage("CannotEncrypt", message).with_column(path));
                 }
@@ -291,11 +311,13 @@ impl Protector {
         }
     }
 
-    /// The rows with these columns as they were before: decrypted, and detokenized once that is written down. Values of those that were forgotten are
-    /// null. `kinds` are the types of columns that were no text.
+    /// Reverses the treatment of columns that are encrypted or tokenized, after the access was recorded. Values of
+    /// forgotten subjects and forgotten tokens are null. `kinds` are the original types of columns that were not
+    /// text.
     ///
     /// # Errors
-    /// `NoWayBack` for a column that was masked, redacted, hashed, removed or is not treated; `MissingColumn`; those of decrypting and detokenizing.
+    /// `NoWayBack` for a column whose treatment cannot be reversed, or that has none; `MissingColumn`; the errors of
+    /// decryption and detokenization.
     pub async fn reveal<S: AsRef<str>>(
         &self,
         rows: &RecordBatch,
@@ -330,7 +352,8 @@ impl Protector {
                     (messages.decrypt(path, &values, &to).await?, 0)
                 }
                 _ => {
-                    let message = format!("column `{path}` is neither encrypted nor tokenized: there is no way back");
+                    let message =
+                        format!("column `{path}` is neither encrypted nor tokenized, so its values cannot be restored");
                     return Err(Error::usage("NoWayBack", message).with_column(path));
                 }
             };
@@ -340,10 +363,10 @@ impl Protector {
         Ok(ProtectedRows { rows: out, columns: done })
     }
 
-    /// The tokens in a column whose values were to be forgotten: of each, what is behind it is deleted.
+    /// Deletes the stored values of tokens of a column and returns their number. The tokens remain and still join.
     ///
     /// # Errors
-    /// `NoWayBack` for a column that is not tokenized; those of [`Tokenizer::forget`](crate::Tokenizer::forget).
+    /// `NoWayBack` for a column that is not tokenized; the errors of [`Tokenizer::forget`](crate::Tokenizer::forget).
     pub async fn forget_tokens(&self, path: &str, tokens: &[&str]) -> Result<u64> {
         match self.columns.iter().find(|(of, _)| of == path) {
             Some((_, CompiledTreatment::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,
@@ -354,16 +377,17 @@ impl Protector {
         }
     }
 
-    /// Whether a store has the values of a column, behind its tokens.
+    /// Returns whether a store holds the values of the tokens of a column.
     pub fn keeps_values(&self, path: &str) -> bool {
         let tokenizes = |ready: &CompiledTreatment| matches!(ready, CompiledTreatment::Tokenize(tokenizer) if tokenizer.keeps_values());
         self.columns.iter().any(|(of, ready)| of == path && tokenizes(ready))
     }
 
-    /// What stands in a column for these values; values that have no token yet get none, and are left out.
+    /// Returns the tokens or hashes that a column has for these values. Creates no tokens: a value without a token is
+    /// left out.
     ///
     /// # Errors
-    /// `NoWayBack` for a column that is neither tokenized nor hashed; those of the store.
+    /// `NoWayBack` for a column that is neither tokenized nor hashed; the errors of the store.
     pub async fn tokens_for(&self, path: &str, values: &[String]) -> Result<Vec<String>> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         match self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready) {
@@ -373,13 +397,13 @@ impl Protector {
             Some(CompiledTreatment::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
             _ => {
                 let message =
-                    format!("column `{path}` is neither tokenized nor hashed, so that nothing is found by it");
+                    format!("column `{path}` is neither tokenized nor hashed, so its rows cannot be found by value");
                 Err(Error::usage("NoWayBack", message).with_column(path))
             }
         }
     }
 
-    /// The distinct tokens of a column that is tokenized in a store.
+    /// Returns the distinct tokens of a tokenized column.
     ///
     /// # Errors
     /// `MissingColumn`.
@@ -388,27 +412,29 @@ impl Protector {
     }
 }
 
-/// The texts of a column with a `*` for each letter and digit but so many at their ends; where that would show more than half of them, none is
-/// shown. Numbers, dates and the like become text.
+/// Replaces each letter and digit of the texts of a column by `*`, except the `first` at the beginning and the `last`
+/// at the end. A text of which this would show more than half is masked completely. Numbers, dates and similar values
+/// become text.
 ///
 /// # Errors
-/// `NotText` for a column whose values have no text.
+/// `NotText` for a column whose values have no text form.
 pub fn mask_texts(column: &str, values: &ArrayRef, first: usize, last: usize) -> Result<ArrayRef> {
     map_texts(&as_text(column, values)?, &mut |text| masked(text, first, last))
 }
 
-/// Keyed hashes of the texts of a column.
+/// Replaces the texts of a column by keyed hashes.
 ///
 /// # Errors
-/// As for [`mask_texts`].
+/// Those of [`mask_texts`].
 pub fn hash_texts(column: &str, values: &ArrayRef, key: &HashKey) -> Result<ArrayRef> {
     map_texts(&as_text(column, values)?, &mut |text| key.hash(text))
 }
 
 fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
+    // The cause is dropped on purpose: it quotes the value.
     cast_with_options(column, to, &strict).map_err(|_| {
-        let message = format!("column `{path}` was detokenized, and a value in it is no {to}");
+        let message = format!("column `{path}` was detokenized, but a value in it cannot be converted to {to}");
         Error::data("CannotDetokenize", message).with_column(path)
     })
 }

@@ -1,3 +1,6 @@
+//! Compiles the treatments of a policy: resolves keys, store, provider and detectors once, before the first row is
+//! read, so that a policy with a missing part fails early.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -20,7 +23,7 @@ use crate::policy::{
 use crate::redact::Redactor;
 use crate::tokens::tokenizer::Tokenizer;
 
-/// A treatment with all that it takes.
+/// A treatment with the keys, stores and detectors that it needs.
 #[derive(Debug)]
 pub(crate) enum CompiledTreatment {
     Keep,
@@ -34,12 +37,13 @@ pub(crate) enum CompiledTreatment {
     Cells(ValueEncryptor),
     OfSubject(ValueEncryptor),
     Messages(EnvelopeEncryptor),
-    /// Whoever writes the file encrypts it.
+    /// Left to the writer of the file, which encrypts the column.
     InFiles,
     Tokenize(Tokenizer),
 }
 
-/// Makes the treatment of a column ready. `name` is the namespace where none is given.
+/// Compiles the treatment of a column. The tuple contains the table name, the path of the column, and the namespace
+/// that is used if the treatment has none.
 pub(crate) fn ready(
     treatment: &ColumnTreatment,
     (table, path, name): (&str, &str, &str),
@@ -73,13 +77,16 @@ fn encryption(
     means: &PiiContext,
 ) -> Result<CompiledTreatment> {
     let nested = path.contains('.');
+    // Values inside of nested columns are always stored as text, whatever `form` the policy has.
     let form = if nested { EncryptedForm::Text } else { how.form };
+
     Ok(match how.key {
         KeyUse::Column => CompiledTreatment::Cells(ValueEncryptor::new(means.roots(path)?, table).with_form(form)),
         KeyUse::Subject => {
             if policy.subject.is_none() {
                 let message = format!(
-                    "column `{path}` has keys of subjects, and [pii] does not say which column is the `subject`"
+                    "column `{path}` is encrypted with keys of subjects; set `subject` in [pii] to the \
+                    column that identifies them"
                 );
                 return Err(Error::usage("NoSubject", message).with_column(path));
             }
@@ -89,7 +96,8 @@ fn encryption(
         }
         KeyUse::File => {
             if how.form != EncryptedForm::default() {
-                let message = format!("column `{path}` is encrypted inside of files, where values have no `form`");
+                let message =
+                    format!("column `{path}` is encrypted inside of files, where `form` has no effect; remove `form`");
                 return Err(Error::usage("InvalidPolicy", message).with_column(path));
             }
             provider(path, means)?;
@@ -107,7 +115,8 @@ fn encryption(
 
 fn provider(path: &str, means: &PiiContext) -> Result<Arc<dyn KeyProvider>> {
     means.provider.clone().ok_or_else(|| {
-        let message = format!("column `{path}` needs data keys, and there is no key provider for them");
+        let message =
+            format!("column `{path}` needs data keys, and there is no key provider; set `keys` in [pii] to a key file");
         Error::usage("NoProvider", message).with_column(path)
     })
 }

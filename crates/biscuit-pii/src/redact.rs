@@ -1,3 +1,5 @@
+//! Redaction: the hits of all detectors are filtered by likelihood, merged where they overlap, and replaced.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -20,40 +22,43 @@ pub struct Redactor {
     min_likelihood: Likelihood,
 }
 
-/// A column without its personal data.
+/// Column after redaction.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RedactedColumn {
-    /// The column, of the same type and length.
+    /// Redacted column, of the same type and length as the input.
     pub column: ArrayRef,
-    /// How many hits were replaced, by entity.
+    /// Number of hits that were replaced, by entity type.
     pub counts: BTreeMap<EntityType, u64>,
 }
 
 impl Redactor {
-    /// Replaces what these detectors find by its type, if it is likely.
+    /// Creates a redactor that replaces the hits of these detectors by their entity type if they are at least
+    /// `Likely`.
     pub fn new(detectors: Vec<Arc<dyn Detector>>) -> Self {
         Self { detectors, actions: BTreeMap::new(), otherwise: HitAction::Type, min_likelihood: Likelihood::Likely }
     }
 
-    /// Replaces what the [usual detectors](usual_detectors) find.
+    /// Creates a redactor with the [default detectors](default_detectors).
     pub fn defaults() -> Self {
         Self::new(default_detectors())
     }
 
-    /// The same, with another action for an entity.
+    /// Sets the action for hits of an entity type.
     pub fn with_action(mut self, entity: EntityType, action: HitAction) -> Self {
         self.actions.insert(entity, action);
         self
     }
 
-    /// The same, with another action for entities that have none of their own.
+    /// Sets the action for entity types that have no action of their own. Without it, hits are replaced by their
+    /// type.
     pub fn with_otherwise(mut self, action: HitAction) -> Self {
         self.otherwise = action;
         self
     }
 
-    /// The same, for hits that are at least so likely.
+    /// Sets the minimum likelihood of a hit that is replaced. The default is `Likely`; less likely hits remain in the
+    /// text.
     pub fn with_min_likelihood(mut self, min_likelihood: Likelihood) -> Self {
         self.min_likelihood = min_likelihood;
         self
@@ -63,26 +68,29 @@ impl Redactor {
         self.actions.get(entity).unwrap_or(&self.otherwise)
     }
 
-    /// What is to be replaced in each text: hits that are likely enough, none of them overlapping.
+    /// Returns the hits to replace in each text: those that are likely enough, without overlaps.
     ///
     /// # Errors
-    /// `InvalidHit` for a detector whose hits are not inside of their text, or begin or end inside of a character; those of detectors.
+    /// `InvalidHit` if a detector returns a range that is empty, outside of its text or inside of a character, or
+    /// results for another number of texts; the errors of detectors.
     pub async fn hits(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
         let mut all: Vec<Vec<PiiHit>> = vec![vec![]; column.texts.len()];
         for detector in &self.detectors {
             let found = detector.detect(column).await?;
             if found.len() != all.len() {
-                let message = format!("{detector:?} has answered for {} of {} texts", found.len(), all.len());
+                let message =
+                    format!("detector {detector:?} returned results for {} of {} texts", found.len(), all.len());
                 return Err(Error::data("InvalidHit", message).with_column(column.name));
             }
             for ((all, hits), text) in all.iter_mut().zip(found).zip(column.texts) {
                 let wrong = |hit: &&PiiHit| hit.range.is_empty() || text.get(hit.range.clone()).is_none();
                 if let Some(hit) = hits.iter().find(wrong) {
                     let message =
-                        format!("{detector:?} has found {} in no part of the text: {:?}", hit.entity, hit.range);
+                        format!("detector {detector:?} returned {} with an invalid range: {:?}", hit.entity, hit.range);
                     return Err(Error::data("InvalidHit", message).with_column(column.name));
                 }
-                // What is to stay does not hide what overlaps it.
+                // Hits with the action `Keep` are dropped before overlaps are merged, so that they do not hide hits
+                // that they overlap: an e-mail address inside of a URL that is kept is still replaced.
                 let counts = |hit: &PiiHit| {
                     hit.likelihood >= self.min_likelihood && !matches!(self.action(&hit.entity), HitAction::Keep)
                 };
@@ -92,11 +100,12 @@ impl Redactor {
         Ok(all.into_iter().map(without_overlaps).collect())
     }
 
-    /// Replaces personal data in the texts of a column, also inside of structs, lists, maps and dictionaries; other columns stay as they are. The
-    /// name of the column says something about its texts, too: nine digits in `ssn` are likely one.
+    /// Replaces personal data in the texts of a column, including texts inside of structs, lists, maps and
+    /// dictionaries. Other columns do not change. The name of the column is context for its texts: nine digits in a
+    /// column `ssn` are likely a social security number.
     ///
     /// # Errors
-    /// Those of [`hits`](Self::hits) and of tokenizers.
+    /// Those of [`hits`](Self::hits) and of [`Tokenizer::tokens`](crate::Tokenizer::tokens).
     pub async fn redact(&self, name: &str, column: &ArrayRef) -> Result<RedactedColumn> {
         let distinct = distinct_texts(column);
         let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
@@ -104,7 +113,7 @@ impl Redactor {
         let tokens = self.tokens(&texts, &hits).await?;
         let (mut new, mut replaced) = (HashMap::new(), BTreeMap::new());
         for ((text, count), hits) in distinct.iter().zip(&hits).filter(|(_, hits)| !hits.is_empty()) {
-            // Values of a dictionary that no row has are replaced, and do not count.
+            // Dictionary values that no row refers to are replaced, but not counted.
             if *count > 0 {
                 hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
             }
@@ -114,7 +123,8 @@ impl Redactor {
         Ok(RedactedColumn { column, counts: replaced })
     }
 
-    /// The tokens of the hits that become some, by entity and text.
+    /// Returns the tokens of all hits with the action `Tokenize`, by entity type and text. One request for each
+    /// entity type.
     async fn tokens<'a>(&self, texts: &[&'a str], hits: &[Vec<PiiHit>]) -> Result<HitTokens<'a>> {
         let mut wanted: BTreeMap<&EntityType, BTreeSet<&'a str>> = BTreeMap::new();
         for (text, hit) in texts.iter().zip(hits).flat_map(|(text, hits)| hits.iter().map(move |hit| (text, hit))) {
@@ -132,7 +142,7 @@ impl Redactor {
         Ok(all)
     }
 
-    /// A text with these hits replaced.
+    /// Replaces the hits of a text. The hits are in order and do not overlap.
     fn without(&self, text: &str, hits: &[PiiHit], tokens: &HitTokens<'_>) -> String {
         let (mut out, mut at) = (String::with_capacity(text.len()), 0);
         for hit in hits {

@@ -1,14 +1,17 @@
+//! Removal of columns, and of fields inside of nested columns.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, make_array};
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use biscuit_core::{Error, Result};
 
-/// The rows without these columns. A path goes into structs, and through lists and the values of maps to the structs in them: `address.street`,
-/// `orders.note`. A struct that has no field left goes as well. Nulls, types and the order of what stays are as they were.
+/// Removes columns by path. A path goes into structs, and through lists and the values of maps to the structs in
+/// them: `address.street`, `orders.note`. A struct whose fields are all removed is removed as well. Nulls, types and
+/// the order of the remaining columns do not change.
 ///
 /// # Errors
-/// `MissingColumn` for a path that is not there, so that a misspelt one removes nothing silently.
+/// `MissingColumn` for a path that the rows do not have, so that a misspelt path is not ignored silently.
 pub fn remove<S: AsRef<str>>(rows: &RecordBatch, paths: &[S]) -> Result<RecordBatch> {
     let paths: Vec<Vec<&str>> = paths.iter().map(|path| path.as_ref().split('.').collect()).collect();
     let schema = rows.schema_ref();
@@ -20,10 +23,10 @@ pub fn remove<S: AsRef<str>>(rows: &RecordBatch, paths: &[S]) -> Result<RecordBa
 }
 
 fn failed(e: arrow::error::ArrowError) -> Error {
-    Error::internal("rows could not be put together").with_source(e)
+    Error::internal("cannot build the rows without the removed columns").with_source(e)
 }
 
-/// The fields that stay, with their columns. `inside` is the path to them.
+/// Returns the remaining fields with their columns. `inside` is the path of the struct that contains the fields.
 fn without(
     fields: &Fields,
     columns: &[ArrayRef],
@@ -33,7 +36,7 @@ fn without(
     let missing = |path: &[&str]| {
         let path = [inside, path].concat().join(".");
         let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-        let message = format!("there is no column `{path}` to remove; there are {}", names.join(", "));
+        let message = format!("there is no column `{path}` to remove; the columns are {}", names.join(", "));
         Error::usage("MissingColumn", message).with_column(path)
     };
     let is_missing = |path: &&Vec<&str>| fields.iter().all(|field| field.name() != path[0]);
@@ -42,6 +45,7 @@ fn without(
     }
     let mut kept = Vec::new();
     for (field, column) in fields.iter().zip(columns) {
+        // The rest of each path below this field. An empty rest means that the field itself is removed.
         let own = paths.iter().filter(|path| path[0] == field.name());
         let rest: Vec<Vec<&str>> = own.map(|path| path[1..].to_vec()).collect();
         if rest.iter().any(Vec::is_empty) {
@@ -60,7 +64,7 @@ fn without(
     Ok(kept)
 }
 
-/// A column with less in it; none if nothing is left.
+/// Removes the fields at `paths` from a nested column. Returns `None` if no field is left.
 fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<Option<ArrayRef>> {
     match column.data_type() {
         DataType::Struct(fields) => {
@@ -92,7 +96,7 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
             let map = column.as_map();
             let Some(values) = part_without(map.values(), paths, at)? else { return Ok(None) };
             let DataType::Struct(fields) = entries.data_type() else {
-                return Err(Error::internal("the entries of a map are structs"));
+                return Err(Error::internal("the entries of a map are not structs"));
             };
             let value = fields[1].as_ref().clone().with_data_type(values.data_type().clone());
             let fields = Fields::from(vec![fields[0].clone(), Arc::new(value)]);
@@ -102,7 +106,7 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
             Ok(Some(make_array(data.child_data(vec![new.to_data()]).build().map_err(failed)?)))
         }
         _ => {
-            let message = format!("`{}` has no parts, so that `{}` is not in it", at.join("."), paths[0].join("."));
+            let message = format!("`{}` has no fields, so it does not contain `{}`", at.join("."), paths[0].join("."));
             Err(Error::usage("MissingColumn", message).with_column(at.join(".")))
         }
     }

@@ -1,4 +1,6 @@
-//! The texts of a column, also inside of nested ones.
+//! The texts of a column, including those inside of nested columns, dictionaries and run-end encoded columns.
+//! Detectors, masks, hashes and tokens read distinct texts with [`distinct_texts`] and write them back with
+//! [`with_texts`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use biscuit_core::{Error, Result};
 
-/// Whether each value in a column of this type is text: of nested ones, each leaf.
+/// Returns whether all values of a column of this type are text. For a nested type, each leaf has to be text.
 pub(crate) fn is_all_text(kind: &DataType) -> bool {
     match kind {
         DataType::Dictionary(_, of) => is_all_text(of),
@@ -24,11 +26,11 @@ pub(crate) fn is_all_text(kind: &DataType) -> bool {
     }
 }
 
-/// The column where all of it is text, or the text of its numbers, dates and the like. The text of a number says nothing of its type: 5 is `5` as an
-/// integer, a double and a decimal.
+/// Returns the column if it is text throughout, else the text form of its numbers, dates and similar values. The text
+/// of a number does not depend on its type: 5 is `5` as an integer, a double and a decimal.
 ///
 /// # Errors
-/// `NotText` for bytes, and for nested columns that hold anything else than text: it would stay in clear.
+/// `NotText` for bytes, and for nested columns that contain anything except text, since that would remain in clear.
 pub(crate) fn as_text(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
     let kind = values.data_type();
     if is_all_text(kind) {
@@ -42,22 +44,23 @@ pub(crate) fn as_text(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         || scalar.is_binary()
         || matches!(scalar, DataType::FixedSizeBinary(_) | DataType::BinaryView);
     let strict = CastOptions { safe: false, ..CastOptions::default() };
-    // The cause quotes a value.
+    // The cause is dropped on purpose: it quotes a value.
     let text = if none { None } else { cast_with_options(&plain_numbers(values)?, &DataType::Utf8, &strict).ok() };
     text.ok_or_else(|| {
         let message =
-            format!("column `{column}` is a {kind}, which is not text throughout: name the parts of it that are");
+            format!("column `{column}` has type {kind}, which is not text throughout; name its text fields by path");
         Error::usage("NotText", message).with_column(column)
     })
 }
 
-/// Floating-point and decimal numbers as the shortest text without an exponent, and without zeros behind the point that say nothing; other values as
-/// they are.
+/// Converts floating-point and decimal numbers to their shortest text without exponent and without trailing zeros
+/// after the point. Other values remain as they are.
 fn plain_numbers(values: &ArrayRef) -> Result<ArrayRef> {
     let kind = values.data_type();
     if kind.is_floating() {
-        let failed = |e| Error::internal("a number could not be read").with_source(e);
-        // The digits of a single are fewer than those of the double that is the same number.
+        let failed = |e| Error::internal("cannot convert a number to text").with_source(e);
+        // The shortest text of an `f32` has fewer digits than the text of the same number as `f64`: 0.1 against
+        // 0.10000000149011612.
         let texts: StringArray = if *kind == DataType::Float64 {
             values.as_primitive::<Float64Type>().iter().map(|n| n.map(|n| n.to_string())).collect()
         } else {
@@ -67,7 +70,8 @@ fn plain_numbers(values: &ArrayRef) -> Result<ArrayRef> {
         return Ok(Arc::new(texts));
     }
     if kind.is_decimal() {
-        let texts = cast(values, &DataType::Utf8).map_err(|e| Error::internal("a decimal").with_source(e))?;
+        let texts = cast(values, &DataType::Utf8)
+            .map_err(|e| Error::internal("cannot convert a decimal to text").with_source(e))?;
         let shortest = |text: &str| match text.contains('.') {
             true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
             false => text.to_owned(),
@@ -77,10 +81,11 @@ fn plain_numbers(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(values.clone())
 }
 
-/// What is done with each text of a column, and how often it is there.
+/// Function that receives each text of a column and its number of rows.
 type TextVisitor<'a> = dyn FnMut(&str, u64) + 'a;
 
-/// The texts of a column that are neither null nor empty, each once, as they come, with their numbers of rows.
+/// Returns the distinct texts of a column that are neither null nor empty, in the order of their first occurrence,
+/// each with its number of rows.
 pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
     let (mut all, mut numbers) = (Vec::<(String, u64)>::new(), HashMap::<String, usize>::new());
     each_text(array, &mut |text, count| match numbers.get(text) {
@@ -94,8 +99,8 @@ pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
     all
 }
 
-/// Goes through all texts that a column holds, also those that no row shows: of a dictionary each value comes once, with its number of rows, which
-/// may be none.
+/// Visits all texts of a column, including texts that no row refers to. Each value of a dictionary is visited once
+/// with its number of rows, which may be 0.
 fn each_text(array: &dyn Array, each: &mut TextVisitor<'_>) {
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().iter().flatten().for_each(|text| each(text, 1)),
@@ -113,17 +118,19 @@ fn each_text(array: &dyn Array, each: &mut TextVisitor<'_>) {
                 each_text(&dictionary.values().slice(at, 1), &mut |text, _| each(text, count));
             }
         }
+        // Nested columns of any kind, including unions, list views and run-end encoded columns. The children contain
+        // texts that no row shows, such as those behind a null struct: they are in the file as well.
         _ => array.to_data().child_data().iter().for_each(|part| each_text(&make_array(part.clone()), each)),
     }
 }
 
-/// The column with each of its texts that is not empty changed by this; each different one is changed once.
+/// Applies `map` to each distinct text of a column that is not empty.
 pub(crate) fn map_texts(array: &ArrayRef, map: &mut dyn FnMut(&str) -> String) -> Result<ArrayRef> {
     let distinct = distinct_texts(array);
     with_texts(array, &distinct.iter().map(|(text, _)| (text.as_str(), map(text))).collect())
 }
 
-/// The same column with other texts in the place of some: null stays null, and the type is the same.
+/// Replaces the texts that are keys of `new`. Null remains null, and the type of the column does not change.
 pub(crate) fn with_texts(array: &ArrayRef, new: &HashMap<&str, String>) -> Result<ArrayRef> {
     fn in_place_of<'a>(text: &'a str, new: &'a HashMap<&str, String>) -> &'a str {
         new.get(text).map_or(text, String::as_str)
@@ -141,12 +148,12 @@ pub(crate) fn with_texts(array: &ArrayRef, new: &HashMap<&str, String>) -> Resul
             let part = |part| with_texts(&make_array(part), new).map(|part| part.to_data());
             let parts: Vec<_> = data.child_data().iter().cloned().map(part).collect::<Result<_>>()?;
             let made = data.into_builder().child_data(parts).build();
-            make_array(made.map_err(|e| Error::internal("a column could not be put together").with_source(e))?)
+            make_array(made.map_err(|e| Error::internal("cannot build a column with replaced texts").with_source(e))?)
         }
     })
 }
 
-/// The parts of a column that may hold texts, by their paths: `address.street`.
+/// Returns the leaves of a column that may contain texts, with their paths, such as `address.street`.
 pub(crate) fn text_parts(field: &Field, array: &ArrayRef) -> Vec<(String, ArrayRef)> {
     let name = field.name();
     let inside = |field: &Field, array: &ArrayRef| {

@@ -1,3 +1,5 @@
+//! Purging in any store that `object_store` supports, with a check of each object just before its delete.
+
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -13,22 +15,24 @@ use crate::listing::ObjectListing;
 use crate::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, marker};
 use crate::store_error;
 
-/// Any store that `object_store` knows: without conditions, versions, storage classes and unfinished uploads.
+/// A [`PurgeStore`] for any store that `object_store` supports. It has no conditional deletes, versions, storage
+/// classes or unfinished uploads.
 #[derive(Debug, Clone)]
 pub struct AnyStore {
     store: Arc<dyn ObjectStore>,
-    /// The folder of a disk that keys are relative to.
+    /// Folder of a disk that keys are relative to; none for a store that is not a disk.
     disk: Option<PathBuf>,
 }
 
 impl AnyStore {
-    /// Deletes in this store.
+    /// Creates a purge store for this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, disk: None }
     }
 
-    /// The same store, which is a disk: keys are relative to this folder. What links to folders elsewhere lead to is left out of
-    /// listings: it is not below the prefix, although its path looks so.
+    /// Declares that the store is a disk whose keys are relative to the folder `root`. Listings then omit objects
+    /// that are reached through a link to a folder elsewhere: their paths look as if they were below the prefix, but
+    /// they are not.
     pub fn on_disk(mut self, root: impl Into<PathBuf>) -> Self {
         self.disk = Some(root.into());
         self
@@ -40,7 +44,7 @@ impl PurgeStore for AnyStore {
     async fn look(&self, scratch: &str) -> Result<StoreProbe> {
         let path = Path::from(marker(scratch)?);
         self.store.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
-        let seen = self.store.head(&path).await.map_err(|e| store_error("look at", &path, e));
+        let seen = self.store.head(&path).await.map_err(|e| store_error("check", &path, e));
         self.store.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
         let now = Instant::from_micros(seen?.last_modified.timestamp_micros());
         Ok(StoreProbe { now, condition: DeleteCondition::LookedAt })
@@ -56,7 +60,7 @@ impl PurgeStore for AnyStore {
         let mut links = ResolvedLinks::new(self.disk.as_deref(), prefix);
         while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
             let object = ListedObject::from(meta);
-            // The mark that some tools make for the folder itself is not in it.
+            // `is_below` also excludes the marker that some tools create for the folder of the prefix itself.
             if is_below(&object.key, prefix) && links.is_within(&object.key) {
                 listing.push(&object);
             }
@@ -87,11 +91,12 @@ impl PurgeStore for AnyStore {
     }
 }
 
-/// Where folders of a disk really are.
+/// Resolves links in folders of a disk, to find objects that are not really below the prefix.
 struct ResolvedLinks<'a> {
     disk: Option<&'a FilePath>,
+    /// Canonical path of the prefix.
     root: Option<PathBuf>,
-    /// The folder that was looked at last, since listings go folder by folder, and what was found.
+    /// The last folder and its result. Listings go folder by folder, so one entry saves nearly all system calls.
     last: Option<(String, bool)>,
 }
 
@@ -112,7 +117,10 @@ impl<'a> ResolvedLinks<'a> {
         let real = disk.join(folder).canonicalize().ok();
         let found = real.zip(self.root.as_ref()).is_some_and(|(real, root)| real.starts_with(root));
         if !found {
-            tracing::warn!(folder, "is reached by a link only, and left out");
+            tracing::warn!(
+                folder,
+                "the folder is reached through a link to a place outside of the prefix and is skipped"
+            );
         }
         self.last = Some((folder.to_owned(), found));
         found
@@ -123,7 +131,8 @@ fn no_versions() -> Error {
     Error::usage("NoVersions", "versions of objects can be listed and deleted on S3 only")
 }
 
-/// Looks at an object, and deletes it if it is the one that was listed.
+/// Deletes an object if it still has the listed size and ETag. The check and the delete are two calls: an object that
+/// is replaced between them is lost (see [`DeleteCondition::caveat`]).
 async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOutcome {
     let failed =
         |e: Error, again: bool| DeleteOutcome::Failed(DeleteFailure { code: e.code().to_owned(), error: e, again });
@@ -131,7 +140,7 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOut
         return failed(no_versions(), false);
     }
     let Some(path) = object.path() else {
-        let message = format!("`{}` is no path that this store can name; it was not deleted", object.key);
+        let message = format!("`{}` is not a valid path of this store; it was not deleted", object.key);
         return failed(Error::usage("InvalidPath", message), false);
     };
     let deleted = async {
@@ -144,7 +153,7 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOut
     match deleted.await {
         Ok(answer) => answer,
         Err(object_store::Error::NotFound { .. }) => DeleteOutcome::Absent,
-        // The store has tried again itself as often as it was told to.
+        // The store has its own retries, so another attempt is unlikely to help.
         Err(e) => failed(store_error("delete", &path, e), false),
     }
 }

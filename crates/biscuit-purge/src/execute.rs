@@ -1,3 +1,5 @@
+//! Carrying out a plan: batches, retries, and an outcome for every object.
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +15,21 @@ use crate::listed::{ListedObject, MultipartUpload, VersionKind};
 use crate::plan::{PurgePlan, object_json};
 use crate::store::{DeleteFailure, DeleteOutcome, KeptReason, PurgeStore};
 
-/// What became of every object of a plan.
+/// Outcome of a plan by object.
 #[derive(Debug, Default)]
 pub struct PurgeReport {
-    /// Deleted now.
+    /// Objects that were deleted.
     pub deleted: Vec<Path>,
-    /// Not there any more.
+    /// Objects that did not exist any more.
     pub absent: Vec<Path>,
-    /// Kept, with the reason.
+    /// Objects that were kept, with the reason.
     pub kept: Vec<(Path, KeptReason)>,
-    /// Not deleted because the store answered with an error.
+    /// Objects that were not deleted, with the error of the store.
     pub failed: Vec<(Path, Error)>,
 }
 
-/// Carries out a plan on any store, and answers key by key. Each object is looked at just before it is deleted, since `object_store`
-/// has no conditional delete.
+/// Carries out a plan in any store and returns the outcome of each object. Each object is checked just before its
+/// delete, because `object_store` has no conditional delete. Uploads of the plan are not part of the report.
 pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeReport {
     let mut report = PurgeReport::default();
     let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
@@ -44,15 +46,15 @@ pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeRep
     report
 }
 
-/// How a plan is carried out.
+/// Options for carrying out a plan.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeleteOptions {
-    /// Requests in flight. Default: 32, which a store that finds it too many slows down itself.
+    /// Maximum number of requests at the same time. Default: 32. A store that is too busy asks to slow down.
     pub in_flight: usize,
-    /// How often an object is tried. Default: 6.
+    /// Maximum number of attempts for an object. Default: 6.
     pub attempts: u32,
-    /// How long the first pause is before objects are tried again; it doubles from one to the next. Default: 200 ms.
+    /// Pause before the second attempt; it doubles with each further attempt. Default: 200 ms.
     pub pause: Duration,
 }
 
@@ -63,39 +65,40 @@ impl Default for DeleteOptions {
 }
 
 impl DeleteOptions {
-    /// The same pace with so many requests in flight.
+    /// Sets the maximum number of requests at the same time. Minimum: 1. Default: 32.
     pub fn with_in_flight(mut self, requests: usize) -> Self {
         self.in_flight = requests.max(1);
         self
     }
 }
 
-/// What came of a plan, in numbers.
+/// Outcome of a plan in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteCounts {
-    /// Objects that were deleted.
+    /// Number of objects that were deleted.
     pub deleted: u64,
-    /// Their bytes.
+    /// Sum of the sizes of the deleted objects in bytes.
     pub bytes: u64,
-    /// Objects that were not there any more.
+    /// Number of objects that did not exist any more.
     pub absent: u64,
-    /// Objects that were kept, by reason.
+    /// Number of objects that were kept, by the name of the reason.
     pub kept: BTreeMap<&'static str, u64>,
-    /// Objects that were not deleted, by the store's code.
+    /// Number of objects that were not deleted, by the code of the store.
     pub failed: BTreeMap<String, u64>,
-    /// Unfinished uploads that were aborted.
+    /// Number of unfinished uploads that were aborted.
     pub aborted: u64,
-    /// Batches that were sent to be deleted, attempts included; each is one request where the store deletes in batches.
+    /// Number of batches that were sent, including repeated ones. In a store that deletes in batches each is one
+    /// request.
     pub batches: u64,
 }
 
 impl DeleteCounts {
-    /// Whether everything that was to go is gone.
+    /// Whether every object of the plan is deleted: none was kept and none failed.
     pub fn is_complete(&self) -> bool {
         self.kept.is_empty() && self.failed.is_empty()
     }
 
-    /// Adds what came of another plan.
+    /// Adds the counts of another plan.
     pub fn add(&mut self, other: Self) {
         self.deleted += other.deleted;
         self.bytes += other.bytes;
@@ -106,7 +109,7 @@ impl DeleteCounts {
         other.failed.into_iter().for_each(|(code, n)| *self.failed.entry(code).or_default() += n);
     }
 
-    /// Counts what became of an object of so many bytes.
+    /// Counts the outcome of one object with a size of `bytes`.
     pub fn count(&mut self, answer: &DeleteOutcome, bytes: u64) {
         match answer {
             DeleteOutcome::Deleted => {
@@ -120,7 +123,7 @@ impl DeleteCounts {
     }
 }
 
-/// What was worked on.
+/// The subject of an outcome.
 #[derive(Debug, Clone, Copy)]
 pub enum DeleteItem<'a> {
     /// An object or a version.
@@ -129,7 +132,8 @@ pub enum DeleteItem<'a> {
     Upload(&'a MultipartUpload),
 }
 
-/// The line of a manifest: key, size, ETag and version of an object, its outcome, and the code and message of a failure.
+/// Formats a line of a manifest: key, size, ETag and version of an object, its outcome, and code and message of a
+/// failure.
 pub fn manifest_line(item: DeleteItem<'_>, answer: &DeleteOutcome) -> String {
     let mut line = match item {
         DeleteItem::Object(object) => object_json(object),
@@ -155,8 +159,8 @@ pub fn manifest_line(item: DeleteItem<'_>, answer: &DeleteOutcome) -> String {
     Value::Object(line).to_string()
 }
 
-/// Carries out a plan in batches, several in flight, and hands on what became of each object, and of each upload. What a store is
-/// too busy for is tried again after a pause; what it refuses is not.
+/// Carries out a plan in batches, several at the same time, and passes the outcome of each object and of each upload
+/// to `each`. A request for which the store is too busy is repeated after a pause; a refused one is not.
 pub async fn carry_out(
     store: &dyn PurgeStore,
     plan: &PurgePlan,
@@ -164,7 +168,9 @@ pub async fn carry_out(
     each: &mut (dyn FnMut(DeleteItem<'_>, DeleteOutcome) + Send),
 ) -> DeleteCounts {
     let mut done = DeleteCounts::default();
-    // Delete markers go behind the versions that they hide, and only where all of these are gone.
+    // Two rounds: first objects and versions, then delete markers. A marker hides the older versions of its key. If
+    // it were deleted while one of them still exists, that version would become the current object again. So the
+    // marker of a key in `there` is kept.
     let mut there: HashSet<String> = HashSet::new();
     for markers in [false, true] {
         let mut deletes = plan.deletes().filter(|o| (o.form == VersionKind::DeleteMarker) == markers);
@@ -207,7 +213,8 @@ pub async fn carry_out(
     done
 }
 
-/// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of batches, too.
+/// Deletes a batch, and repeats the deletes that failed and may succeed later, without the others (exponential
+/// backoff). Returns an outcome for each object, and the number of batches that were sent.
 async fn delete(
     store: &dyn PurgeStore,
     batch: Vec<ListedObject>,
@@ -224,7 +231,7 @@ async fn delete(
         if open.is_empty() {
             break;
         }
-        tracing::debug!(objects = open.len(), attempt, "trying again");
+        tracing::debug!(objects = open.len(), attempt, "repeating deletes that failed");
         tokio::time::sleep(pace.pause * (1 << (attempt - 1).min(10))).await;
         let again: Vec<ListedObject> = open.iter().map(|&i| batch[i].clone()).collect();
         batches += 1;

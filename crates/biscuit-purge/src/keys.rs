@@ -1,10 +1,10 @@
-//! What is below a prefix, and which keys are taken for one another.
+//! Comparison of keys: which keys are below a prefix, and which ones look alike after decoding.
 
 use std::collections::HashMap;
 
 use biscuit_core::{Error, Result};
 
-/// A prefix as it is compared: whole segments, with a `/` at its end unless it is the root of the bucket.
+/// Normalises a prefix for comparison by whole segments: it ends with `/`, or is empty for the root of the bucket.
 pub(crate) fn whole(prefix: &str) -> String {
     let trimmed = prefix.trim_matches('/');
     if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") }
@@ -16,8 +16,9 @@ pub fn is_below(key: &str, prefix: &str) -> bool {
     key.len() > prefix.len() && key.starts_with(&prefix)
 }
 
-/// What a program makes of a key that decodes it once too often, or takes it for a path: percent codes and `+` decoded, empty
-/// segments and `.` left out, `..` gone back. None for a key that stays as it is.
+/// Returns the key that a program sees that decodes a key once too often or treats it as a path: percent codes and
+/// `+` are decoded, empty segments and `.` are dropped, and `..` drops the segment before it. None if that changes
+/// nothing.
 fn looks_like(key: &str) -> Option<String> {
     let bytes = key.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
@@ -46,24 +47,28 @@ fn looks_like(key: &str) -> Option<String> {
     (path != key).then_some(path)
 }
 
-/// Looks for keys that only look alike after decoding: a store, a proxy or a tool that decodes once too often would take one for the
-/// other.
+/// Refuses keys that are equal after decoding, such as `a%2Fb` and `a/b`. A store, a proxy or a tool that decodes
+/// once too often would delete one instead of the other.
+///
+/// The keys are read twice, since `keys` may be a listing of millions that is not in memory as text: the first pass
+/// keeps only keys that change by decoding, which are few, and the second pass finds keys that are equal to one of
+/// those.
 ///
 /// # Errors
-/// `LooksAlike`, with the first two.
+/// `LooksAlike`, with the first two such keys.
 pub(crate) fn check_lookalikes<I: Iterator<Item = String>>(keys: impl Fn() -> I) -> Result<()> {
     let mut decoded: HashMap<String, String> = HashMap::new();
     let alike = |a: &str, b: &str| {
         Error::usage(
             "LooksAlike",
             format!(
-                "`{a}` and `{b}` are two keys, and one after decoding; nothing was deleted, unless `lookalikes` is allowed"
+                "`{a}` and `{b}` are different keys that are equal after decoding; nothing was deleted; allow `lookalikes` to go on"
             ),
         )
     };
     for key in keys() {
         let Some(path) = looks_like(&key) else { continue };
-        // Versions of one key have one name.
+        // Versions of one object have the same key.
         if let Some(other) = decoded.insert(path, key.clone()).filter(|other| *other != key) {
             return Err(alike(&other, &key));
         }
@@ -84,19 +89,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn siblings_are_not_below() {
+    fn siblings_are_not_below_a_prefix() {
         assert!(is_below("t/a", "t") && is_below("t/a", "/t/") && is_below("a", ""));
         assert!(!is_below("t_backup/a", "t") && !is_below("t", "t") && !is_below("t/", "t"));
     }
 
     #[test]
-    fn keys_that_decode_to_one_another_are_found() {
+    fn keys_that_are_equal_after_decoding_are_refused() {
         let check = |keys: &[&str]| check_lookalikes(|| keys.iter().map(|k| (*k).to_owned()));
         for alike in [["t/a%2Fb", "t/a/b"], ["t/a+b", "t/a%20b"], ["t/a//b", "t/a/b"], ["t/x/../a", "t/a"]] {
             let e = check(&alike).unwrap_err();
             assert_eq!(e.code(), "LooksAlike", "{alike:?}");
             assert!(alike.iter().all(|key| e.message().contains(key)), "{e}");
         }
-        check(&["t/a%2Fb", "t/a%2fc", "t/a+b", "t/a", "t/a%2Fb", "t/100%"]).expect("all of them differ");
+        check(&["t/a%2Fb", "t/a%2fc", "t/a+b", "t/a", "t/a%2Fb", "t/100%"]).expect("all keys differ");
     }
 }

@@ -1,22 +1,23 @@
-/// Marks that Spark and Hadoop leave, and that some tools rely on.
+/// Job markers: files that Spark and Hadoop write beside their output, and on which some tools rely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobMarker {
-    /// `_SUCCESS`
+    /// `_SUCCESS`: the job that wrote the folder has succeeded.
     Success,
-    /// `*_$folder$`
+    /// `*_$folder$`: marker of a folder.
     Folders,
 }
 
-/// Whether Spark, Hadoop or Hive has left this and has no use for it once its job has ended, by its path below the table: temporary
-/// folders, and the marks that are named.
+/// Whether a file was left by a job of Spark, Hadoop or Hive that no longer needs it, by its path below the table.
+/// Such files are in temporary folders, or are job markers of the given kinds.
 ///
 /// ```
-/// use biscuit_purge::{Mark, is_leaving};
+/// use biscuit_purge::{JobMarker, is_leaving};
 ///
 /// assert!(is_leaving("_temporary/0/part-0", &[]) && is_leaving("day=1/.spark-staging-5/part-0", &[]));
-/// assert!(is_leaving("day=1/_SUCCESS", &[Mark::Success]) && !is_leaving("day=1/_SUCCESS", &[Mark::Folders]));
-/// assert!(!is_leaving("day=1/part-0.parquet", &[Mark::Success, Mark::Folders]));
+/// assert!(is_leaving("day=1/_SUCCESS", &[JobMarker::Success]));
+/// assert!(!is_leaving("day=1/_SUCCESS", &[JobMarker::Folders]));
+/// assert!(!is_leaving("day=1/part-0.parquet", &[JobMarker::Success, JobMarker::Folders]));
 /// ```
 pub fn is_leaving(relative: &str, marks: &[JobMarker]) -> bool {
     let temporary = |s: &str| s == "_temporary" || s.starts_with(".spark-staging") || s.starts_with(".hive-staging");

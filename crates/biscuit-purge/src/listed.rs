@@ -4,40 +4,41 @@ use biscuit_core::Instant;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-/// Which state of an object an entry of a listing is.
+/// Kind of an entry in a listing: the object itself, or one of its versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum VersionKind {
-    /// The object as it is now.
+    /// The current object.
     #[default]
     Current,
-    /// An older version, in a bucket that keeps them.
+    /// An older version, in a bucket with versions.
     Noncurrent,
-    /// The mark of a delete, in a bucket that keeps versions.
+    /// A delete marker, in a bucket with versions.
     DeleteMarker,
 }
 
-/// An object, or a version of one, as a listing showed it.
+/// An object, or a version of one, as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedObject {
-    /// Its whole name in the bucket, or its path from the root of the store; as it is, not encoded.
+    /// Key in the bucket, or path from the root of the store; not encoded.
     pub key: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, where the store has them. S3 puts it between quotes.
+    /// ETag, if the store has ETags. On S3 it includes quotes.
     pub etag: Option<String>,
-    /// Its version, where that very version is meant and not what the key names now.
+    /// Id of a version, if the entry stands for exactly that version and not for the current object of the key.
     pub version: Option<String>,
-    /// When it was last modified, on the store's clock: in whole seconds on S3, and for a multipart upload when it began.
+    /// Time of the last modification, on the clock of the store. On S3 it is cut to whole seconds, and for a
+    /// multipart upload it is the time when the upload began.
     pub modified: Option<Instant>,
-    /// Its storage class, where the listing says one: `STANDARD`, `GLACIER`.
+    /// Storage class, if the listing has one, such as `STANDARD` or `GLACIER`.
     pub storage_class: Option<String>,
-    /// Whether it is the object as it is now.
+    /// Whether the entry is the current object, an older version or a delete marker.
     pub form: VersionKind,
 }
 
 impl ListedObject {
-    /// An object of which key, size and ETag are known.
+    /// Creates an entry for the current object of a key, with the given size and ETag and nothing else.
     pub fn new(key: impl Into<String>, size: u64, etag: Option<String>) -> Self {
         Self {
             key: key.into(),
@@ -50,7 +51,8 @@ impl ListedObject {
         }
     }
 
-    /// Whether this is a key that the crate's paths cannot say: an empty segment, `.`, `..`, or one that ends with `/`.
+    /// Returns the key as a path of `object_store`; none if such a path cannot represent it: a key with an empty
+    /// segment, `.` or `..`, or one that ends with `/`.
     pub(crate) fn path(&self) -> Option<Path> {
         Path::parse(&self.key).ok().filter(|path| path.as_ref() == self.key)
     }
@@ -72,13 +74,14 @@ impl fmt::Display for ListedObject {
     }
 }
 
-/// An upload in parts that was begun and neither completed nor aborted: no listing shows it, and it is paid for.
+/// A multipart upload that was neither completed nor aborted. It is not in listings of objects, but its storage is
+/// billed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MultipartUpload {
-    /// The key that it would have.
+    /// Key of the object that the upload would create.
     pub key: String,
-    /// The store's name for it.
+    /// Upload id of the store.
     pub id: String,
-    /// When it began, on the store's clock.
+    /// Time when the upload began, on the clock of the store.
     pub begun: Option<Instant>,
 }

@@ -1,26 +1,37 @@
+//! A compact list of objects: delta encoding of sorted keys and times, in the manner of a key block of an LSM tree.
+//!
+//! An entry is, in this order: a byte of flags; the length of the prefix that its key shares with the key before it;
+//! the rest of the key; the size; the ETag; the version; the change of the time since the entry before; the number of
+//! the storage class. Numbers are variable-length integers (LEB128), signed ones in zigzag encoding, and optional
+//! fields have a flag.
+
 use std::fmt;
 
 use biscuit_core::Instant;
 
 use crate::listed::{ListedObject, VersionKind};
 
-/// Objects of one part, which begin with whole keys.
+/// Number of objects in a part. Each part begins with a complete key, so it can be read without the part before it.
 const PART: usize = 1000;
 
-/// Many objects in little memory: keys by what differs from the one before, ETags of S3 as bytes. A million objects with keys of a
-/// hundred characters, of which 60 differ from one to the next, take 87 MB.
+/// A list of many objects in little memory. Keys share the prefix of the key before, and ETags of S3 are stored as
+/// bytes. A million objects with keys of 100 characters, of which 60 differ from one key to the next, take 87 MB.
 #[derive(Clone, Default)]
 pub struct ObjectListing {
+    /// Complete parts of [`PART`] objects each.
     parts: Vec<Box<[u8]>>,
+    /// The part that is being written.
     last: Vec<u8>,
+    /// Number of objects in `last`.
     in_last: usize,
     before: PreviousKey,
+    /// Storage classes; entries contain an index into this list.
     classes: Vec<Box<str>>,
     len: usize,
     bytes: u64,
 }
 
-/// The object before, against which one is written.
+/// Key and time of the object before, which the next entry refers to. Writer and reader update it in the same way.
 #[derive(Clone, Default)]
 struct PreviousKey {
     key: String,
@@ -42,27 +53,27 @@ impl PartialEq for ObjectListing {
 impl Eq for ObjectListing {}
 
 impl ObjectListing {
-    /// How many objects it has.
+    /// Number of objects.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Whether the list contains no objects.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The bytes of all its objects.
+    /// Sum of the sizes of all objects in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The bytes of memory that it takes.
+    /// Memory that the list takes, in bytes.
     pub fn memory(&self) -> usize {
         self.parts.iter().map(|p| p.len()).sum::<usize>() + self.last.capacity()
     }
 
-    /// Puts an object behind the others; it costs least where keys come sorted.
+    /// Appends an object. Sorted keys take the least memory.
     pub fn push(&mut self, object: &ListedObject) {
         if self.in_last == PART {
             self.parts.push(std::mem::take(&mut self.last).into_boxed_slice());
@@ -75,7 +86,7 @@ impl ObjectListing {
         self.bytes = self.bytes.saturating_add(object.size);
     }
 
-    /// Puts the objects of another listing behind those of this one.
+    /// Appends all objects of another list.
     pub fn append(&mut self, other: Self) {
         if self.is_empty() {
             *self = other;
@@ -84,7 +95,7 @@ impl ObjectListing {
         }
     }
 
-    /// The number of a storage class, of which there are few.
+    /// Returns the number of a storage class. A linear search is enough, because a store has few classes.
     fn class(&mut self, name: &str) -> usize {
         self.classes.iter().position(|c| **c == *name).unwrap_or_else(|| {
             self.classes.push(name.into());
@@ -92,7 +103,7 @@ impl ObjectListing {
         })
     }
 
-    /// The objects, in the order in which they came.
+    /// Returns the objects in the order in which they were appended.
     pub fn iter(&self) -> Iter<'_> {
         Iter { listing: self, part: 0, rest: self.bytes_of(0), before: PreviousKey::default() }
     }
@@ -123,7 +134,7 @@ impl<'a> IntoIterator for &'a ObjectListing {
     }
 }
 
-/// The objects of a [`ObjectListing`].
+/// Iterator over the objects of an [`ObjectListing`].
 pub struct Iter<'a> {
     listing: &'a ObjectListing,
     part: usize,
@@ -152,16 +163,18 @@ impl Iterator for Iter<'_> {
     }
 }
 
-/// The digits of ETags.
+/// Hexadecimal digits of ETags.
 const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
 
-/// What kind of ETag follows, in the lowest bits of the first byte.
+/// The two lowest bits of the flags are the kind of the ETag. This one: none.
 const NO_ETAG: u8 = 0;
-/// 32 hexadecimal digits between quotes, as 16 bytes.
+/// An ETag of 32 hexadecimal digits in quotes, stored as 16 bytes.
 const MD5: u8 = 1;
-/// The same, with the number of parts of an upload.
+/// An ETag of a multipart upload, `"<32 digits>-<parts>"`, stored as 16 bytes and the number of parts.
 const MD5_OF_PARTS: u8 = 2;
+/// Any other ETag, stored as text.
 const TEXT: u8 = 3;
+/// Mask of the kind of the ETag. Each of the other bits is a flag of its own.
 const ETAG: u8 = 3;
 const NONCURRENT: u8 = 4;
 const DELETE_MARKER: u8 = 8;
@@ -169,6 +182,7 @@ const VERSION: u8 = 16;
 const MODIFIED: u8 = 32;
 const CLASS: u8 = 64;
 
+/// Appends an entry. [`read`] is its exact inverse.
 fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, out: &mut Vec<u8>) {
     let etag = object.etag.as_deref().map(|text| (md5(text), text));
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -185,7 +199,7 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
             | flag(class.is_some(), CLASS),
     );
     let same = object.key.bytes().zip(before.key.bytes()).take_while(|(a, b)| a == b).count();
-    // Only whole characters are taken over, so that both halves are text.
+    // The shared prefix ends at a character boundary, so that the rest is valid UTF-8 too.
     let same = (0..=same).rev().find(|&at| object.key.is_char_boundary(at)).unwrap_or(0);
     push(same as u64, out);
     push_text(&object.key[same..], out);
@@ -201,6 +215,7 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
     object.version.iter().for_each(|version| push_text(version, out));
     if let Some(modified) = object.modified {
         let change = modified.as_micros().wrapping_sub(before.modified);
+        // Zigzag encoding: small changes of either sign become small numbers.
         push((change.wrapping_shl(1) ^ (change >> 63)) as u64, out);
         before.modified = modified.as_micros();
     }
@@ -209,6 +224,7 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
     before.key.push_str(&object.key[same..]);
 }
 
+/// Reads one entry and removes it from `bytes`.
 fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> ListedObject {
     let flags = take(bytes, 1)[0];
     let same = pull(bytes) as usize;
@@ -248,11 +264,12 @@ fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> Li
     ListedObject { key: before.key.clone(), size, etag, version, modified, storage_class, form }
 }
 
-/// The digest of an ETag of S3, and how many parts the upload had.
+/// Parses an ETag of S3 as a digest and the number of parts of a multipart upload. Returns none for any text that
+/// would not be formatted to exactly the same ETag again, such as one with upper-case digits.
 fn md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
     let inner = etag.strip_prefix('"')?.strip_suffix('"')?;
     let (hex, parts) = match inner.split_once('-') {
-        // Only a number that is written as it would be written again.
+        // A number with leading zeros would lose them.
         Some((hex, parts)) => (hex, Some(parts.parse::<u64>().ok().filter(|n| n.to_string() == parts)?)),
         None => (inner, None),
     };
@@ -267,6 +284,7 @@ fn md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
     Some((digest, parts))
 }
 
+/// Appends a variable-length integer (LEB128): seven bits in a byte, lowest first.
 fn push(mut n: u64, out: &mut Vec<u8>) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
@@ -275,6 +293,7 @@ fn push(mut n: u64, out: &mut Vec<u8>) {
     out.push(n as u8);
 }
 
+/// Appends a text with its length in bytes.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     push(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
@@ -339,7 +358,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_in_comes_out(objects in prop::collection::vec(objects(), 0..40), times in 1..80_usize) {
+        fn objects_round_trip(objects in prop::collection::vec(objects(), 0..40), times in 1..80_usize) {
             let all: Vec<ListedObject> = std::iter::repeat_n(objects, times).flatten().collect();
             let listing: ObjectListing = all.iter().cloned().collect();
             prop_assert_eq!(listing.len(), all.len());

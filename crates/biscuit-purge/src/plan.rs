@@ -1,3 +1,6 @@
+//! The purge plan: every listed object with its decision. A plan is a value that can be printed, stored and read
+//! again.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
@@ -7,34 +10,34 @@ use crate::keys::{is_below, whole};
 use crate::listed::{ListedObject, MultipartUpload, VersionKind};
 use crate::listing::ObjectListing;
 
-/// Why a listed object is in no danger.
+/// Reason why a plan keeps a listed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum KeepReason {
-    /// It is part of a table.
+    /// It is a live file of a table.
     Live,
-    /// It belongs to a table's state: journal, tombstones, staging.
+    /// It belongs to the state of a table: journal, state files, staged files, pointer.
     State,
     /// This run has written it.
     Own,
     /// It is not old enough.
     Newer,
-    /// It came, or may have come, after the listing.
+    /// It was modified, or may have been modified, after the listing began.
     AfterListing,
     /// Its storage class is excluded.
     StorageClass,
-    /// The store does not say how old it is.
+    /// Its age is unknown: the listing has no time of modification for it.
     NoTime,
-    /// It was replaced, and stays a while longer for those that still read it.
-    Held,
-    /// It is the mark of a delete, and a version under it stays.
+    /// It is a retained file whose retention has not ended.
+    Retained,
+    /// It is a delete marker, and a version that it hides is kept.
     HidesOlder,
-    /// It is the mark of a folder.
+    /// It is the marker of a folder.
     Folder,
 }
 
 impl KeepReason {
-    /// The reason as reports say it.
+    /// Name of the reason in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -44,24 +47,24 @@ impl KeepReason {
             Self::AfterListing => "after-listing",
             Self::StorageClass => "storage-class",
             Self::NoTime => "no-time",
-            Self::Held => "held",
+            Self::Retained => "retained",
             Self::HidesOlder => "hides-older",
             Self::Folder => "folder",
         }
     }
 }
 
-/// What is to become of a listed object.
+/// Decision of a plan about one listed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PurgeDecision {
-    /// It is deleted.
+    /// The object is deleted.
     Delete,
-    /// It stays.
+    /// The object is kept.
     Keep(KeepReason),
 }
 
-/// What is to be deleted, and what of the listing is not, with the reason. Making one is the only way to delete, and its guards
-/// cannot be gone around.
+/// A list of objects with the decision to delete or keep each one. Deleting is possible only with a plan, and every
+/// way to make a plan checks its guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurgePlan {
     prefix: String,
@@ -70,33 +73,33 @@ pub struct PurgePlan {
     uploads: Vec<MultipartUpload>,
 }
 
-/// A plan in numbers.
+/// Counts of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlanSummary {
-    /// Objects and versions that are to be deleted.
+    /// Number of objects and versions to delete.
     pub objects: u64,
-    /// Their bytes.
+    /// Sum of their sizes in bytes.
     pub bytes: u64,
-    /// Objects that stay, by reason.
+    /// Number of objects to keep, by the name of the reason.
     pub kept: BTreeMap<&'static str, u64>,
-    /// Unfinished uploads that are to be aborted.
+    /// Number of unfinished uploads to abort.
     pub uploads: u64,
 }
 
 impl PurgePlan {
-    /// A plan that deletes exactly `files`, all of them below `prefix`.
+    /// Plans to delete exactly `files`, which must all be below `prefix`.
     ///
     /// # Errors
-    /// `EmptyPrefix` for the root of a store; `OutsidePrefix` for a file that is not below the prefix, compared by whole
-    /// path segments: `t_backup/x` is not below `t`.
+    /// `EmptyPrefix` for the root of a store; `OutsidePrefix` for a file that is not below the prefix, compared by
+    /// whole segments: `t_backup/x` is not below `t`.
     pub fn exact(prefix: impl AsRef<str>, files: impl IntoIterator<Item = ListedObject>) -> Result<Self> {
         Self::keeping(prefix, files.into_iter().collect(), |_| None)
     }
 
-    /// A plan over a listing of which some objects stay, with the reason.
+    /// Plans to delete all objects of a listing except those for which `keep` returns a reason.
     ///
     /// # Errors
-    /// As [`exact`](Self::exact).
+    /// Those of [`exact`](Self::exact).
     pub fn keeping(
         prefix: impl AsRef<str>,
         listing: ObjectListing,
@@ -109,7 +112,8 @@ impl PurgePlan {
         Self::decided(prefix, listing, |object| keep(object).map_or(PurgeDecision::Delete, PurgeDecision::Keep))
     }
 
-    /// Decides for each object of a listing.
+    /// Makes a plan with a decision for each object of a listing. Every other constructor ends here, so no plan can
+    /// contain an object outside of its prefix.
     pub(crate) fn decided(
         prefix: &str,
         listing: ObjectListing,
@@ -126,7 +130,7 @@ impl PurgePlan {
         Ok(Self { prefix: whole(prefix), listing, decisions, uploads: vec![] })
     }
 
-    /// The same plan with other decisions.
+    /// Replaces the decisions of the plan, each from the object and its decision so far.
     pub(crate) fn redecided(mut self, decide: impl Fn(&ListedObject, PurgeDecision) -> PurgeDecision) -> Self {
         for (object, decision) in self.listing.iter().zip(&mut self.decisions) {
             *decision = decide(&object, *decision);
@@ -134,7 +138,7 @@ impl PurgePlan {
         self
     }
 
-    /// The same plan, which also aborts these uploads.
+    /// Adds unfinished uploads to abort.
     ///
     /// # Errors
     /// `OutsidePrefix` for an upload to a key that is not below the prefix.
@@ -149,32 +153,32 @@ impl PurgePlan {
         Ok(self)
     }
 
-    /// The prefix that everything is below.
+    /// Prefix of all objects and uploads of the plan.
     pub fn prefix(&self) -> &str {
         self.prefix.trim_end_matches('/')
     }
 
-    /// Every listed object with its decision, in the order of the listing.
+    /// Returns every listed object with its decision, in the order of the listing.
     pub fn objects(&self) -> impl Iterator<Item = (ListedObject, PurgeDecision)> + '_ {
         self.listing.iter().zip(self.decisions.iter().copied())
     }
 
-    /// What will be deleted.
+    /// Returns the objects to delete, in the order of the listing.
     pub fn deletes(&self) -> impl Iterator<Item = ListedObject> + '_ {
         self.objects().filter(|(_, d)| *d == PurgeDecision::Delete).map(|(object, _)| object)
     }
 
-    /// The uploads that will be aborted.
+    /// Unfinished uploads to abort.
     pub fn uploads(&self) -> &[MultipartUpload] {
         &self.uploads
     }
 
-    /// Whether nothing will be deleted.
+    /// Whether the plan deletes no object and aborts no upload.
     pub fn is_empty(&self) -> bool {
         self.uploads.is_empty() && !self.decisions.contains(&PurgeDecision::Delete)
     }
 
-    /// The plan in numbers.
+    /// Counts the objects and uploads of the plan.
     pub fn summary(&self) -> PlanSummary {
         let mut summary = PlanSummary { uploads: self.uploads.len() as u64, ..PlanSummary::default() };
         for (object, decision) in self.objects() {
@@ -189,7 +193,8 @@ impl PurgePlan {
         summary
     }
 
-    /// The folders, in whole names, of which every listed object will be deleted: what a catalog may want to forget.
+    /// Returns the folders of which every listed object is deleted, by their whole path. A catalog may drop them as
+    /// partitions.
     pub fn emptied_folders(&self) -> BTreeSet<String> {
         let mut folders: BTreeMap<String, bool> = BTreeMap::new();
         for (object, decision) in self.objects().filter(|(o, _)| o.form == VersionKind::Current) {
@@ -203,7 +208,8 @@ impl PurgePlan {
         folders.into_iter().filter(|(_, all)| *all).map(|(folder, _)| folder).collect()
     }
 
-    /// The plan as lines of JSON: every object with what is to become of it, then the uploads. What [`from_json_lines`] reads.
+    /// Formats the plan as lines of JSON: every object with its decision, then the uploads. [`from_json_lines`] reads
+    /// them.
     ///
     /// [`from_json_lines`]: Self::from_json_lines
     pub fn json_lines(&self) -> impl Iterator<Item = String> + '_ {
@@ -222,7 +228,7 @@ impl PurgePlan {
         objects.chain(uploads)
     }
 
-    /// Of the plan as lines of JSON those of objects that stay.
+    /// Formats only the kept objects as lines of JSON, each with its reason.
     pub fn kept_json_lines(&self) -> impl Iterator<Item = String> + '_ {
         self.objects().filter_map(|(object, decision)| match decision {
             PurgeDecision::Delete => None,
@@ -230,15 +236,17 @@ impl PurgePlan {
         })
     }
 
-    /// A plan that was written as lines of JSON: it deletes exactly what that one would have, and nothing else.
+    /// Reads a plan from lines of JSON. It deletes exactly the objects that the written plan deletes; kept objects
+    /// are omitted. `name` is the name of the file in errors.
     ///
     /// # Errors
-    /// `UnreadablePlan`, with the line; those of [`exact`](Self::exact) and [`with_uploads`](Self::with_uploads).
+    /// `UnreadablePlan` with the line; those of [`exact`](Self::exact) and [`with_uploads`](Self::with_uploads),
+    /// since a stored plan may have been edited.
     pub fn from_json_lines(prefix: &str, name: &str, text: &str) -> Result<Self> {
         let (mut files, mut uploads) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let unreadable = |what: &str| {
-                let message = format!("a line of the plan cannot be used: {what}");
+                let message = format!("a line of the plan is not valid: {what}");
                 Error::usage("UnreadablePlan", message).at(name, number)
             };
             let line: Map<String, Value> =
@@ -254,12 +262,12 @@ impl PurgePlan {
                 }
                 Some("delete") => {
                     let size = line.get("size").and_then(Value::as_u64).filter(|size| *size <= MAX_SIZE);
-                    let size = size.ok_or_else(|| unreadable("it has no `size`, or one that no object has"))?;
+                    let size = size.ok_or_else(|| unreadable("it has no `size`, or a `size` above the maximum"))?;
                     let form = match text("form").as_deref() {
                         None => VersionKind::Current,
                         Some("noncurrent") => VersionKind::Noncurrent,
                         Some("delete-marker") => VersionKind::DeleteMarker,
-                        Some(_) => return Err(unreadable("its `form` is not known")),
+                        Some(_) => return Err(unreadable("its `form` is not one of noncurrent and delete-marker")),
                     };
                     files.push(ListedObject {
                         version: text("version"),
@@ -269,14 +277,15 @@ impl PurgePlan {
                         ..ListedObject::new(key, size, text("etag"))
                     });
                 }
-                _ => return Err(unreadable("its `action` is none of delete, keep and abort")),
+                _ => return Err(unreadable("its `action` is not one of delete, keep and abort")),
             }
         }
         Self::exact(prefix, files)?.with_uploads(uploads)
     }
 }
 
-/// Bytes of the largest object that any store has, 1 PiB: so that no plan can count to more than there are numbers.
+/// Maximum size of an object in a stored plan, 1 PiB. No store has larger objects, and the sum of a plan cannot
+/// overflow.
 const MAX_SIZE: u64 = 1 << 50;
 
 fn kept_line(object: &ListedObject, reason: KeepReason) -> String {
@@ -289,11 +298,11 @@ fn kept_line(object: &ListedObject, reason: KeepReason) -> String {
 pub(crate) fn empty_prefix() -> Error {
     Error::usage(
         "EmptyPrefix",
-        "a plan to delete needs a prefix; the root of a store is none, unless `bucket-root` is allowed",
+        "a purge plan needs a prefix, and the root of a store is not one; allow `bucket-root` to plan for the whole store",
     )
 }
 
-/// What reports say of an object.
+/// Formats an object for plans and reports.
 pub(crate) fn object_json(object: &ListedObject) -> Map<String, Value> {
     let mut line = Map::new();
     let mut put =
@@ -322,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sibling_with_the_same_start_is_outside() {
+    fn sibling_with_the_same_start_is_outside_the_prefix() {
         let e = PurgePlan::exact("lake/t", [file("lake/t/a"), file("lake/t_backup/a")]).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
         assert!(e.message().contains("lake/t_backup/a"));
@@ -336,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_was_written_down_deletes_the_same() {
+    fn stored_plan_deletes_the_same_objects() {
         let version = ListedObject { version: Some("v1".into()), form: VersionKind::Noncurrent, ..file("t/b ü") };
         let begun = "2024-02-29T12:00:00Z".parse().ok();
         let decide = |o: &ListedObject| {
@@ -358,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_emptied_when_all_that_was_listed_goes() {
+    fn folder_is_emptied_if_all_its_listed_objects_are_deleted() {
         let decide = |o: &ListedObject| {
             if o.key == "t/b/2" { PurgeDecision::Keep(KeepReason::Newer) } else { PurgeDecision::Delete }
         };

@@ -1,3 +1,5 @@
+//! Rules that turn a listing into a purge plan, with guards against plans that delete too much.
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -9,52 +11,56 @@ use crate::listing::ObjectListing;
 use crate::plan::{KeepReason, PurgeDecision, PurgePlan, empty_prefix};
 use crate::table_format::ForeignTableFormat;
 
-/// What is never done unless it is named.
+/// Guards that a caller switches off by name. All are on by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct AllowedDeletes {
-    /// To plan for a whole bucket.
+    /// Allows a plan for a whole bucket.
     pub bucket_root: bool,
-    /// To plan for a folder in which a table is, or which is a part of one. Its files and its state stay in any case.
+    /// Allows a plan for a folder that contains a table or is part of one. Files and state of the table are kept in
+    /// any case.
     pub overlap: bool,
-    /// To leave nothing of what was listed.
+    /// Allows a plan that deletes all listed objects.
     pub empty: bool,
-    /// To delete keys that other programs may take for one another.
+    /// Allows a plan with keys that are equal after decoding.
     pub lookalikes: bool,
-    /// To plan for folders of other table formats, whose logs say which of their files count. Their live files are not known.
+    /// Allows a plan for folders of other table formats. Their live files are unknown and may be deleted.
     pub other_formats: bool,
 }
 
-/// A table, whose files and state are in no plan by time. It is to be looked at behind the listing: what is published meanwhile is
-/// then among its files.
+/// A table whose files and state a plan by time must keep.
+///
+/// Read the table *after* the listing. A file that is published between the two is then among the files of the table.
+/// In the opposite order it would be listed, but not protected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProtectedTable {
-    /// Its folder.
+    /// Folder of the table.
     pub root: String,
-    /// Its state root.
+    /// State root of the table.
     pub state: String,
-    /// The folder of the pointer to its state root, if that was moved: its state root in the default place.
+    /// Default state root of the table, which contains the pointer if the state root was moved.
     pub pointer: String,
-    /// The whole keys of its files.
+    /// Whole keys of the files of the table.
     pub files: HashSet<String>,
 }
 
 impl ProtectedTable {
-    /// Whether a key belongs to the state of the table, or is the pointer to it.
+    /// Whether a key belongs to the state of the table or to the folder of its pointer.
     pub fn has_state(&self, key: &str) -> bool {
         [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))
     }
 }
 
-/// The rules by which a listing is turned into a plan: a pure function, so that the plan of a dry run is the plan of the run.
+/// Rules that turn a listing into a plan. Planning is a pure function, so a dry run and the run itself make the same
+/// plan from the same listing.
 ///
-/// All instants are on the store's clock; no other clock is asked.
+/// All instants are on the clock of the store. No other clock is read.
 #[derive(Debug, Clone)]
 pub struct PurgeRules {
     prefix: String,
-    /// What was modified before this goes.
+    /// Objects that were modified before this are deleted.
     cutoff: Option<Instant>,
-    /// Before the listing; what may have come after it stays.
+    /// Time before the listing began. Objects that may have been modified since are kept.
     listed: Option<Instant>,
     excluded: BTreeSet<String>,
     outputs: HashSet<String>,
@@ -62,18 +68,18 @@ pub struct PurgeRules {
     allow: AllowedDeletes,
 }
 
-/// S3 says times of modification in whole seconds, and cuts off the rest.
+/// Microseconds of a second, the resolution of times of modification on S3.
 const SECOND: i64 = 1_000_000;
 
 impl PurgeRules {
-    /// By time: what was modified before `cutoff` goes. `listed` is the store's time from before the listing: what was modified
-    /// since then stays, whatever the cutoff.
+    /// Rules by time: objects that were modified before `cutoff` are deleted. `listed` is the time of the store
+    /// before the listing began; objects that were modified since then are kept, whatever the cutoff is.
     pub fn older_than(prefix: impl Into<String>, cutoff: Instant, listed: Instant) -> Self {
         Self { cutoff: Some(cutoff), listed: Some(listed), ..Self::existed_before(prefix) }
     }
 
-    /// By membership: what is in the listing goes, which was taken before the job began. What came later is not in it, whatever
-    /// its time of modification says.
+    /// Rules by membership: all objects of a listing that was taken before a job began are deleted. An object that
+    /// was written later is not in that listing, whatever its time of modification is.
     pub fn existed_before(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -86,55 +92,57 @@ impl PurgeRules {
         }
     }
 
-    /// The same rules; what was modified at `cutoff` or since stays.
+    /// Also keeps objects that were modified at `cutoff` or later. The earlier of several cutoffs counts.
     pub fn keeping_newer_than(mut self, cutoff: Instant) -> Self {
         self.cutoff = Some(self.cutoff.map_or(cutoff, |c| c.min(cutoff)));
         self
     }
 
-    /// The same rules with a cutoff that lies further back.
+    /// Moves the cutoff back by `grace`. Without a cutoff this has no effect.
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.cutoff = self.cutoff.map(|c| c.saturating_sub(grace));
         self
     }
 
-    /// The same rules; objects of this storage class stay, letter case aside.
+    /// Keeps objects of this storage class, without regard to letter case. Objects without a class count as
+    /// `STANDARD`.
     pub fn excluding_storage_class(mut self, class: impl AsRef<str>) -> Self {
         self.excluded.insert(class.as_ref().to_uppercase());
         self
     }
 
-    /// The same rules; these keys were written by this run, and stay.
+    /// Keeps these keys, which the run itself has written.
     pub fn with_outputs(mut self, keys: impl IntoIterator<Item = String>) -> Self {
         self.outputs.extend(keys);
         self
     }
 
-    /// The same rules with a table whose files and state stay.
+    /// Keeps the files and the state of a table.
     pub fn protecting(mut self, table: ProtectedTable) -> Self {
         self.tables.push(table);
         self
     }
 
-    /// The same rules with what is allowed by name.
+    /// Sets the guards that are switched off. Default: none.
     pub fn allowing(mut self, allow: AllowedDeletes) -> Self {
         self.allow = allow;
         self
     }
 
-    /// What becomes of these objects.
+    /// Makes a plan for the objects of a listing.
     ///
     /// # Errors
-    /// `EmptyPrefix`, `OtherTableFormat`, `OverlapsTable`, `LiveFiles` where files of a table are as old as what goes, `LooksAlike`, `WouldEmpty`,
-    /// `NothingWritten` where a job that replaces what existed before it has no outputs: each unless it is allowed, but for live
-    /// files, which stay in any case. `OutsidePrefix` for an object that is not below the prefix.
+    /// Unless allowed: `EmptyPrefix`; `OtherTableFormat`; `OverlapsTable`; `LooksAlike`; `WouldEmpty`; `LiveFiles` if
+    /// files of a table are before the cutoff (with [`AllowedDeletes::overlap`] they are kept instead);
+    /// `NothingWritten` if rules by membership have no outputs. `OutsidePrefix` for an object that is not below the
+    /// prefix.
     pub fn plan(&self, listing: ObjectListing) -> Result<PurgePlan> {
         if whole(&self.prefix).is_empty() && !self.allow.bucket_root {
             return Err(empty_prefix());
         }
         self.check_overlap()?;
         if self.listed.is_none() && self.outputs.is_empty() && !self.allow.empty {
-            let message = "the job has written nothing; to delete what was there before it would leave nothing";
+            let message = "the job has written no files, so deleting the earlier objects would leave nothing; nothing was deleted; allow `empty` to go on";
             return Err(Error::usage("NothingWritten", message));
         }
         if !self.allow.other_formats {
@@ -151,6 +159,8 @@ impl PurgeRules {
         Ok(plan)
     }
 
+    /// Decides about one object. The first reason to keep it wins; state and time come first, so that reports are
+    /// stable.
     fn decide(&self, object: &ListedObject, versions: &VersionDates) -> PurgeDecision {
         let key = &object.key;
         if self.tables.iter().any(|t| t.has_state(key)) {
@@ -180,7 +190,8 @@ impl PurgeRules {
             return None;
         }
         let Some(modified) = modified else { return Some(KeepReason::NoTime) };
-        // A whole second may be any instant in it; then it counts as the last one.
+        // S3 cuts times to whole seconds. A time of 12:00:05 may stand for any instant up to 12:00:05.999999, so it
+        // counts as that last one. A time with a fraction comes from a store with a finer clock.
         let at = modified.as_micros();
         let latest = if at % SECOND == 0 { at.saturating_add(SECOND - 1) } else { at };
         let since = |limit: Option<Instant>| limit.is_some_and(|limit| latest >= limit.as_micros());
@@ -196,12 +207,12 @@ impl PurgeRules {
             let [root, state, pointer] = [&table.root, &table.state, &table.pointer].map(|folder| whole(folder));
             let touches =
                 |folder: &str| !folder.is_empty() && (folder.starts_with(&prefix) || prefix.starts_with(folder));
-            // The table itself is meant, if it is named.
+            // A plan for exactly the folder of a table is meant for that table.
             if self.allow.overlap || prefix == root || ![&root, &state, &pointer].into_iter().any(|f| touches(f)) {
                 continue;
             }
             let message = format!(
-                "`{}` overlaps with the table `{}`; nothing was deleted. Its files and its state would stay, if `overlap` is allowed",
+                "`{}` overlaps with the table `{}`; nothing was deleted; allow `overlap` to go on and keep the files and the state of the table",
                 self.prefix,
                 root.trim_end_matches('/')
             );
@@ -214,13 +225,15 @@ impl PurgeRules {
         let mut live = plan.objects().filter(|(_, d)| *d == PurgeDecision::Keep(KeepReason::Live));
         let Some((first, _)) = live.next().filter(|_| !self.allow.overlap) else { return Ok(()) };
         let message = format!(
-            "{} of the objects that are old enough are files of a table, the first of them `{}`; most files of a table are old, and none is deleted for its age. What a table has no more use for goes with `--retained` and `--orphans`",
+            "{} of the objects before the cutoff are files of a table, the first is `{}`; files of a table are never deleted by age; delete files that the table no longer needs with `--retained` and `--orphans`",
             1 + live.count(),
             first.key
         );
         Err(Error::usage("LiveFiles", message))
     }
 
+    /// Refuses a plan by time that deletes every visible object: a wrong cutoff or prefix usually looks like that.
+    /// Markers and hidden files do not count, because a folder with only those is empty for a reader.
     fn check_emptying(&self, plan: &PurgePlan) -> Result<()> {
         if self.allow.empty || !self.outputs.is_empty() {
             return Ok(());
@@ -237,13 +250,14 @@ impl PurgeRules {
             return Ok(());
         }
         let prefix = &self.prefix;
-        let message =
-            format!("all {deleted} objects below `{prefix}` would be deleted, unless `empty` is allowed; nothing was");
+        let message = format!(
+            "all {deleted} objects below `{prefix}` would be deleted; nothing was deleted; allow `empty` to go on"
+        );
         Err(Error::usage("WouldEmpty", message))
     }
 }
 
-/// Live files of a table of another format look like any others: a plan for its folder is refused.
+/// Refuses a listing that contains the log of a table of another format, because its live files cannot be recognised.
 ///
 /// # Errors
 /// `OtherTableFormat`.
@@ -256,7 +270,11 @@ pub fn refuse_other_formats(listing: &ObjectListing) -> Result<()> {
     }
 }
 
-/// When objects with several versions got each of them: an old version is as old as what took its place, and not as itself.
+/// Times of the versions of each object that has older versions.
+///
+/// The age of an older version counts from the moment when it was replaced. Otherwise an object of last year that was
+/// overwritten a minute ago would lose its only older version at once. Example: versions of January and of today; the
+/// older one was replaced today, so its time is today.
 #[derive(Debug, Default)]
 struct VersionDates(HashMap<String, Vec<Instant>>);
 
@@ -275,7 +293,8 @@ impl VersionDates {
         all
     }
 
-    /// Since when an object has been what it is now: its own time, or for an old version that of the next one.
+    /// Returns the time since which an entry is what it is: its own time, or for an older version the time of the
+    /// next version.
     fn replaced(&self, object: &ListedObject) -> Option<Instant> {
         let own = object.modified?;
         let times = self.0.get(&object.key).filter(|_| object.form == VersionKind::Noncurrent);
@@ -283,7 +302,8 @@ impl VersionDates {
     }
 }
 
-/// A delete marker stays as long as a version of its key stays, which would be the object again without it.
+/// Keeps a delete marker as long as an older version of its key is kept. Without the marker, that version would
+/// become the current object again.
 fn keep_marks(plan: PurgePlan) -> PurgePlan {
     let stays =
         |(o, d): &(ListedObject, PurgeDecision)| o.form == VersionKind::Noncurrent && *d != PurgeDecision::Delete;
@@ -299,7 +319,7 @@ fn keep_marks(plan: PurgePlan) -> PurgePlan {
     })
 }
 
-/// Whether Hive-style readers pass over a key: its name starts with `_` or `.`.
+/// Whether Hive-style readers skip a key: its last segment starts with `_` or `.`, or it is a folder marker.
 fn is_hidden(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
     name.starts_with('_') || name.starts_with('.') || name.ends_with("_$folder$")

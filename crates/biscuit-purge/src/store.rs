@@ -1,3 +1,5 @@
+//! The interface of a store in which objects are purged, and the outcome of each delete.
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -6,18 +8,18 @@ use biscuit_core::{Error, ErrorKind, Instant, Result};
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
 
-/// Why an object of a plan was kept when it was to be deleted.
+/// Reason why an object was kept although the plan deletes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeptReason {
-    /// Its size or its ETag is not the listed one: somebody wrote to it since.
+    /// Its size or ETag differs from the listed one: another program has written it since.
     Changed,
-    /// It is the mark of a delete, and a version under it could not be deleted.
+    /// It is a delete marker, and a version that it hides could not be deleted.
     HidesOlder,
 }
 
 impl KeptReason {
-    /// The reason as reports say it.
+    /// Name of the reason in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -26,88 +28,89 @@ impl KeptReason {
     }
 }
 
-/// What became of one object.
+/// Outcome of the delete of one object.
 #[derive(Debug)]
 pub enum DeleteOutcome {
-    /// Deleted now; in a bucket that keeps versions a mark was put over it, unless the version itself was meant.
+    /// The object was deleted. In a bucket with versions, an object without a given version gets a delete marker.
     Deleted,
-    /// Not there any more.
+    /// The object did not exist any more.
     Absent,
-    /// Kept.
+    /// The object was kept.
     Kept(KeptReason),
-    /// Not deleted.
+    /// The object was not deleted because of an error.
     Failed(DeleteFailure),
 }
 
-/// Why an object was not deleted.
+/// Failure to delete an object.
 #[derive(Debug)]
 pub struct DeleteFailure {
-    /// The store's own code, where it gave one: `AccessDenied`, `SlowDown`.
+    /// Code of the store if it gave one, such as `AccessDenied` or `SlowDown`; otherwise the code of the error.
     pub code: String,
-    /// What it means.
+    /// The failure as an error.
     pub error: Error,
     /// Whether another attempt may help.
     pub again: bool,
 }
 
-/// How far a delete depends on the object being the one that was listed.
+/// How a store makes sure that a deleted object is still the listed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeleteCondition {
-    /// The store deletes only what still has the listed ETag, in whole batches.
+    /// The store itself compares the ETag of each object of a batch.
     InBatches,
-    /// The store does so for one object at a time.
+    /// The store itself compares the ETag, in requests for single objects.
     OneByOne,
-    /// It is looked at just before: what is replaced between the look and the delete is lost.
+    /// Each object is checked just before its delete. An object that is replaced between the check and the delete is
+    /// lost.
     LookedAt,
 }
 
 impl DeleteCondition {
-    /// What cannot be guaranteed, if something cannot.
+    /// Describes what the condition does not guarantee; none if it guarantees everything.
     pub fn caveat(self) -> Option<&'static str> {
         (self == Self::LookedAt).then_some(
-            "this store has no conditional delete: an object that is replaced between the last look at it and its delete is lost",
+            "this store has no conditional delete: an object that is replaced between its last check and its delete is lost",
         )
     }
 }
 
-/// What a look at a store shows.
+/// Result of probing a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreProbe {
-    /// The store's time, read from a marker that was written and deleted again.
+    /// Time of the store, read from a marker object that was written and deleted again.
     pub now: Instant,
-    /// How its deletes depend on the listed ETag.
+    /// Condition under which the store deletes objects.
     pub condition: DeleteCondition,
 }
 
-/// What a plan is made of and carried out on.
+/// A store that can be listed for a plan and in which a plan can be carried out.
 #[async_trait]
 pub trait PurgeStore: fmt::Debug + Send + Sync {
-    /// Writes a marker below `scratch`, reads the store's time from it, sees whether a delete with a wrong ETag is refused, and
-    /// deletes it.
+    /// Probes the store: writes a marker object below `scratch`, reads the time of the store from it, tries whether a
+    /// delete with a wrong ETag is refused, and deletes the marker.
     async fn look(&self, scratch: &str) -> Result<StoreProbe>;
 
-    /// Lists everything below a prefix, with whole segments; with `versions` every version and delete marker.
+    /// Lists all objects below a prefix, compared by whole segments; with `versions` all versions and delete markers.
     async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing>;
 
-    /// Unfinished uploads below a prefix; none where the store cannot tell.
+    /// Lists the unfinished uploads below a prefix; none if the store cannot list uploads.
     async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
 
-    /// Deletes these, at most [`batch`](Self::batch) of them, each only if it is still the one that was listed, and answers for
-    /// each, in their order. Of an object with a version that very version is deleted.
+    /// Deletes at most [`batch`](Self::batch) objects, each only if it is still the listed one. Returns one outcome
+    /// for each object, in the order of `objects`. If an object has a version, exactly that version is deleted.
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome>;
 
     /// Aborts an unfinished upload.
     async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome;
 
-    /// The most objects that are deleted by one request.
+    /// Maximum number of objects in one request.
     fn batch(&self) -> usize;
 }
 
-/// The name of a marker that nobody else writes.
+/// Returns a random name for a marker object, which no other program writes.
 pub(crate) fn marker(scratch: &str) -> Result<String> {
     let nonce = getrandom::u64().map_err(|e| {
-        Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system gives no random numbers")
+        Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system provides no random numbers")
             .with_source(std::io::Error::other(e.to_string()))
     })?;
     Ok(format!("{}/marker-{nonce:016x}", scratch.trim_matches('/')))

@@ -1,11 +1,11 @@
-//! Folders of table formats whose own log says which of their files count.
+//! Recognition of folders of other table formats by the names of their log files.
 
 use std::fmt;
 
 use biscuit_core::Error;
 
-/// A table format that keeps a log of its own. Biscuit does not read these logs, so it can neither tell which files of such a
-/// folder are live nor change them without breaking the table.
+/// A table format that has a log of its own. Biscuit does not read these logs, so it can neither tell which files of
+/// such a folder are live nor change files without breaking the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ForeignTableFormat {
@@ -34,7 +34,7 @@ impl ForeignTableFormat {
     /// All formats that are recognised.
     pub const ALL: [Self; 4] = [Self::DeltaLake, Self::Iceberg, Self::Hudi, Self::Paimon];
 
-    /// The folder of the format's log, directly below the folder of its table.
+    /// Name of the folder of the log, directly below the folder of its table.
     pub fn log_folder(self) -> &'static str {
         match self {
             Self::DeltaLake => "_delta_log",
@@ -44,23 +44,24 @@ impl ForeignTableFormat {
         }
     }
 
-    /// The error for the folder of a table of this format.
+    /// Returns the error `OtherTableFormat` for the folder of a table of this format.
     pub fn refused(self, folder: &str) -> Error {
         let message = format!(
-            "`{folder}` is a table of {self}, whose own log says which of its files count; nothing was done. Use the tools of {self}, or allow other table formats (`--allow-other-formats`) to take its files as they are"
+            "`{folder}` is a table of {self}, whose own log decides which files are live; nothing was done; use the tools of {self}, or allow other table formats (`--allow-other-formats`) to use the files as they are"
         );
         Error::usage("OtherTableFormat", message)
     }
 
-    /// Returns the format and the folder of the table whose log this key belongs to, if its name is one of a log.
+    /// Returns the format and the folder of the table whose log contains this key; none if the key is not part of a
+    /// log.
     ///
     /// ```
-    /// use biscuit_purge::TableFormat;
+    /// use biscuit_purge::ForeignTableFormat as Format;
     ///
-    /// let found = TableFormat::of_log("lake/t/_delta_log/00000000000000000000.json");
-    /// assert_eq!(found, Some((TableFormat::DeltaLake, "lake/t")));
-    /// assert_eq!(TableFormat::of_log("lake/t/metadata/v3.metadata.json"), Some((TableFormat::Iceberg, "lake/t")));
-    /// assert_eq!(TableFormat::of_log("lake/t/metadata/notes.json"), None);
+    /// let found = Format::of_log("lake/t/_delta_log/00000000000000000000.json");
+    /// assert_eq!(found, Some((Format::DeltaLake, "lake/t")));
+    /// assert_eq!(Format::of_log("lake/t/metadata/v3.metadata.json"), Some((Format::Iceberg, "lake/t")));
+    /// assert_eq!(Format::of_log("lake/t/metadata/notes.json"), None);
     /// ```
     pub fn of_log(key: &str) -> Option<(Self, &str)> {
         let mut from = 0;
@@ -76,7 +77,8 @@ impl ForeignTableFormat {
         }
     }
 
-    /// Whether a path below the log's folder is one that only the format writes.
+    /// Whether a path below the folder of the log is one that only this format writes. The names `metadata` and
+    /// `schema` are common, so for these the name of the file decides.
     fn is_log_file(self, rest: &str) -> bool {
         match self {
             Self::DeltaLake | Self::Hudi => true,
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_are_known_at_any_depth_and_at_the_root() {
+    fn logs_are_recognised_at_any_depth_and_at_the_root() {
         assert_eq!(ForeignTableFormat::of_log("_delta_log/0.json"), Some((ForeignTableFormat::DeltaLake, "")));
         assert_eq!(
             ForeignTableFormat::of_log("a/b/.hoodie/hoodie.properties"),
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_like_names_are_no_logs() {
+    fn folders_with_similar_names_are_not_logs() {
         for other in
             ["a/schema/schema-x", "a/metadata/x.json", "a/_delta_log", "a/_delta_logs/0.json", "part-0.parquet"]
         {

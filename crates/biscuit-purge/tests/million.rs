@@ -1,4 +1,4 @@
-//! A million objects, listed and planned for, in a process of its own, whose memory is looked at.
+//! Listing and planning of a million objects, in a separate process whose memory is measured.
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::SdkBody;
@@ -10,7 +10,7 @@ use biscuit_purge::{ListedObject, ObjectListing, PurgeRules, PurgeStore, S3Store
 const OBJECTS: usize = 1_000_000;
 const PAGE: usize = 1_000;
 
-/// A bucket of a million objects under one prefix, of which it holds none.
+/// A bucket that lists a million objects under one prefix without storing them.
 #[derive(Debug, Clone)]
 struct Many;
 
@@ -38,7 +38,7 @@ impl HttpConnector for Many {
     }
 }
 
-/// The most memory the process has had, in bytes, where the system says it.
+/// Returns the peak memory of the process in bytes, if the operating system reports it.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
@@ -52,17 +52,17 @@ fn etag(n: usize) -> String {
 fn check(listing: ObjectListing, objects: usize) {
     let cutoff: Instant = "2024-02-15".parse().expect("a day");
     let (len, memory) = (listing.len(), listing.memory());
-    let plan = PurgeRules::older_than("lake/events", cutoff, cutoff).plan(listing).expect("a plan");
+    let plan = PurgeRules::older_than("lake/events", cutoff, cutoff).plan(listing).expect("the plan is valid");
     let summary = plan.summary();
     assert_eq!(len, objects);
     assert_eq!(summary.objects + summary.kept["after-listing"], objects as u64);
-    assert_eq!(plan.deletes().next().expect("some are old").key, key(0));
+    assert_eq!(plan.deletes().next().expect("some objects are old").key, key(0));
     println!("{memory} bytes of memory for the listing, {:?} at the peak of the process", peak());
     assert!(memory < 100 * objects, "{memory} bytes of memory for the listing of {objects} objects");
 }
 
 #[test]
-fn an_object_takes_less_memory_than_its_name_alone() {
+fn object_in_a_listing_takes_less_memory_than_its_key() {
     let object = |n: usize| {
         let mut object = ListedObject::new(key(n), n as u64, Some(format!("\"{}\"", etag(n))));
         object.modified = format!("2024-02-{:02}", 1 + n % 28).parse().ok();
@@ -73,8 +73,8 @@ fn an_object_takes_less_memory_than_its_name_alone() {
 }
 
 #[tokio::test]
-#[ignore = "a minute without optimisation: cargo test --release -p biscuit-purge --features s3 --test million -- --ignored"]
-async fn a_million_keys_are_listed_and_planned_in_less_than_200_megabytes() {
+#[ignore = "takes a minute without optimisation: cargo test --release -p biscuit-purge --features s3 --test million -- --ignored"]
+async fn million_keys_are_listed_and_planned_in_less_than_200_megabytes() {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
@@ -84,7 +84,7 @@ async fn a_million_keys_are_listed_and_planned_in_less_than_200_megabytes() {
         .http_client(http_client_fn(|_, _| SharedHttpConnector::new(Many)))
         .build();
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(config), "b");
-    check(store.list("lake/events", false).await.expect("a listing"), OBJECTS);
+    check(store.list("lake/events", false).await.expect("the listing succeeds"), OBJECTS);
     if let Some(peak) = peak() {
         assert!(peak < 200_000_000, "{peak} bytes");
     }

@@ -1,6 +1,8 @@
-//! The floor of a full rewrite: decodes and encodes Parquet files with arrow-rs alone, a file at a time on each of `THREADS`
-//! threads, in batches of 8,192 rows, zstd 1, with page statistics, the source's dictionaries and row group size. Nothing is
-//! merged. `benches/merge.py` times it beside the merge.
+//! Lower bound for a full rewrite: decodes and encodes Parquet files with arrow-rs alone, one file at a time on each
+//! of `THREADS` threads.
+//!
+//! Batches have 8,192 rows, and the codec is zstd 1. Page statistics, the dictionaries of the source and its row
+//! group size are written. Nothing is merged. `benches/merge.py` times it beside the merge.
 //!
 //! Usage: `floor FOLDER OUT [THREADS]`
 

@@ -1,3 +1,5 @@
+//! Compaction: joins small files and small row groups, sorts rows, and changes codec, row group size and encryption.
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -12,19 +14,19 @@ use crate::plan::choice::{default_rows, has_sound_statistics, largest_group, sam
 use crate::replacing::FileReplacement;
 use crate::{RewriteUnit, RunMode, SmallGroups, SortBy, WrittenUnit};
 
-/// Choices of a compaction.
+/// Options of a compaction.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CompactOptions {
-    /// Bytes of a file: smaller ones of a folder are put together up to this size. Default: 256 MiB.
+    /// Target size of a file, in bytes. Smaller files of a folder are joined up to this size. Default: 256 MiB.
     pub target_size: u64,
-    /// What the rows of each folder are sorted by. Default: nothing, they keep their order.
+    /// Columns by which the rows of each folder are sorted. Default: none, the rows keep their order.
     pub sort_by: Vec<SortBy>,
-    /// Codec and row group size, where they are not to stay.
+    /// Codec, row group size and encryption of the new files. Default: as in the sources.
     pub parquet: ParquetOptions,
-    /// Cores that are used. Default: all.
+    /// Number of cores to use. Default: all.
     pub parallelism: usize,
-    /// Bytes of memory for row groups in work, and for sorting, which goes on on disk beyond. Default: no limit.
+    /// Memory for row groups and for sorting, in bytes. Sorts spill to disk beyond it. Default: no limit.
     pub memory: Option<usize>,
 }
 
@@ -40,41 +42,43 @@ impl Default for CompactOptions {
     }
 }
 
-/// What a compaction did, or would do.
+/// Result of a compaction, or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CompactReport {
     /// `committed`, `planned` for a dry run, or `unchanged`.
     pub outcome: &'static str,
-    /// The newest version.
+    /// Newest version of the table.
     pub version: u64,
-    /// Rows of the table, which do not change.
+    /// Number of rows of the table, which a compaction does not change.
     pub rows: u64,
-    /// Files before.
+    /// Number of live files before the compaction.
     pub files_before: u64,
-    /// Files that take the place of others; of a dry run 0, since it is not known how many.
+    /// Number of new files. It is 0 for a dry run, which does not know the number.
     pub files_written: u64,
-    /// Files that others take the place of.
+    /// Number of files that the new files replace.
     pub files_replaced: u64,
-    /// Bytes of those.
+    /// Size of the replaced files, in bytes.
     pub bytes_replaced: u64,
-    /// Bytes of the files written.
+    /// Size of the new files, in bytes.
     pub bytes_written: u64,
-    /// Row groups that were copied as they were.
+    /// Number of row groups that were copied byte for byte.
     pub groups_copied: u64,
-    /// Row groups that were encoded.
+    /// Number of row groups that were encoded.
     pub groups_encoded: u64,
-    /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
+    /// Replaced files that were not deleted because another program had changed them. The run ended with exceptions.
     pub exceptions: Vec<String>,
 }
 
-/// Makes few large files of many small ones, and few large row groups of many small ones, in each folder; sorts, and changes
-/// codec and row group size where that is asked for. What is as it should be stays: name and ETag. The rows are the same
-/// before and after.
+/// Compacts a table: in each folder, joins small files to large ones and small row groups to large ones. Sorts rows,
+/// and changes codec, row group size and encryption, if the options ask for it.
+///
+/// Files that already comply with the options keep their name and ETag. The rows of the table do not change.
 ///
 /// # Errors
-/// `MissingColumn` for a column to sort by, or to encrypt, that is not there, `NoFileKeys` for a table with encrypted columns and no keys, `Conflict` if another run was first, and those of the store.
-/// After any of them the table is as it was.
+/// `MissingColumn` for a sort column or an encrypted column that does not exist; `NoFileKeys` for a table with
+/// encrypted columns and no keys; `Conflict` if another run committed first; the errors of the store. After an error
+/// the table is unchanged.
 pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: RunMode) -> Result<CompactReport> {
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let head = snapshot.observed.head.clone();
@@ -139,14 +143,14 @@ async fn compact_snapshot(
     Ok(report)
 }
 
-/// The work there is, folder by folder.
+/// Returns the units of work, folder by folder.
 fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) -> Result<Vec<RewriteUnit>> {
     let table = snapshot.schema(files)?;
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
     let schema: SchemaRef = Arc::new(Schema::new(data));
     if let Some(by) = options.sort_by.iter().find(|by| schema.index_of(&by.column).is_err()) {
-        let message = format!("there is no column `{}` in the files to sort by", by.column);
+        let message = format!("cannot sort by column `{}`: the files do not have it", by.column);
         return Err(Error::usage("MissingColumn", message));
     }
     let mut folders: BTreeMap<&str, Vec<&OpenFile>> = BTreeMap::new();
@@ -176,11 +180,13 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
     Ok(units)
 }
 
-/// Small files that are put together, and single files that are not as they should be.
+/// Bins of files that are rewritten to one file each: small files that are joined (next-fit bin packing in the order
+/// of the files), and single files that do not comply with the options.
 fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a OpenFile>> {
     let (mut bins, mut open): (Vec<Vec<&OpenFile>>, Vec<&OpenFile>) = (Vec::new(), Vec::new());
     let size = |files: &[&OpenFile]| files.iter().map(|f| f.file.size).sum::<u64>();
     for file in files {
+        // A file of at least half of the target size is not joined: two of them might not fit into one file.
         if file.file.size >= options.target_size / 2 {
             bins.push(vec![file]);
             continue;
@@ -195,7 +201,8 @@ fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a Ope
     bins
 }
 
-/// Whether a file has the codec, the row groups and the encryption that are wanted, and not two small row groups that could be one.
+/// Returns whether a file has the wanted codec, row group size and encryption, and no two adjacent row groups that
+/// could be joined.
 fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let groups = file.metadata().metadata().row_groups();
     let codec = |codec| groups.iter().flat_map(|g| g.columns()).all(|c| same_codec(c.compression(), codec));
@@ -207,7 +214,8 @@ fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     parquet.compression.is_none_or(codec) && largest <= full && !joinable && encrypted
 }
 
-/// Whether the files say that they are sorted so, none is wanted otherwise, and their rows follow one another.
+/// Returns whether the files need no sort: all of them declare the sort columns, comply with the options, and their
+/// ranges of the first sort column do not overlap.
 fn is_sorted(files: &[&OpenFile], options: &CompactOptions) -> bool {
     let Some(by) = options.sort_by.first() else { return false };
     let says = |file: &OpenFile| {
@@ -222,7 +230,8 @@ fn is_sorted(files: &[&OpenFile], options: &CompactOptions) -> bool {
     sound && (files.len() == 1 || follow_one_another(files, &by.column).unwrap_or(false))
 }
 
-/// Whether no two files hold values of this column in between one another; none if that cannot be told.
+/// Returns whether the ranges of `column` in the files do not overlap, by the statistics of the footers. Returns
+/// `None` if statistics are missing.
 fn follow_one_another(files: &[&OpenFile], column: &str) -> Option<bool> {
     use datafusion::arrow::array::{Array, make_comparator};
     use datafusion::arrow::compute::{SortOptions, concat};
@@ -248,6 +257,7 @@ fn follow_one_another(files: &[&OpenFile], column: &str) -> Option<bool> {
     let (mins, maxes) = (refs(&mins)?, refs(&maxes)?);
     let low = make_comparator(&mins, &mins, SortOptions::default()).ok()?;
     let between = make_comparator(&maxes, &mins, SortOptions::default()).ok()?;
+    // Sort the files by their minimum; then the maximum of each must be at most the minimum of the next.
     let mut order: Vec<usize> = (0..mins.len()).collect();
     order.sort_by(|a, b| low(*a, *b));
     Some(order.windows(2).all(|w| between(w[0], w[1]).is_le()))

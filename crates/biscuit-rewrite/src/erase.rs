@@ -1,3 +1,5 @@
+//! Erasure: deletes the rows of subjects from live files, and the retained files that contain such rows.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -14,37 +16,40 @@ use serde_json::json;
 use crate::replacing::FileReplacement;
 use crate::{BloomFilters, ErasureSubjects, RewriteUnit, RunMode, WrittenUnit};
 
-/// What an erasure did, or would do.
+/// Result of an erasure, or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EraseReport {
     /// `committed`, `planned` for a dry run, or `unchanged`.
     pub outcome: &'static str,
-    /// The newest version.
+    /// Newest version of the table.
     pub version: u64,
-    /// Rows that were there.
+    /// Number of rows before the erasure.
     pub rows: u64,
-    /// Rows that go.
+    /// Number of rows that are erased.
     pub erased: u64,
-    /// Files that have some of them.
+    /// Number of live files that contain erased rows.
     pub files: u64,
-    /// Files that had been replaced, stayed in the folder for slow readers, and have some of them: they are deleted.
+    /// Number of retained files that contain erased rows. They are deleted.
     pub retained_files: u64,
-    /// Row groups that were copied as they were.
+    /// Number of row groups that were copied byte for byte.
     pub groups_copied: u64,
-    /// Row groups that were encoded.
+    /// Number of row groups that were encoded.
     pub groups_encoded: u64,
-    /// Files that were kept because somebody else changed them since: the run ended with exceptions.
+    /// Files that were not deleted because another program had changed them. The run ended with exceptions.
     pub exceptions: Vec<String>,
 }
 
-/// Deletes the rows of subjects, and writes the files that have them anew; all other files stay as they are: name and ETag. Files that were
-/// replaced earlier and stay for slow readers are deleted if they have some of these rows. What merges and snapshots keep besides the rows is not
-/// touched: `forget` of biscuit-partition erases both in one commit.
+/// Deletes the rows of `subjects` from a table.
+///
+/// Files that contain such rows are written again without them; all other files keep their name and ETag. Retained
+/// files that contain such rows are deleted. Key metadata of merges and state of periodic snapshots are not changed:
+/// `forget` of biscuit-partition erases rows and state in one commit.
 ///
 /// # Errors
-/// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and no keys; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
-/// table is as it was.
+/// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and
+/// no keys; `RawLayer` for an append-only table; `Conflict` if another run committed first; the errors of the store.
+/// After an error the table is unchanged.
 pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode) -> Result<EraseReport> {
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     SubjectRows::of(&snapshot, subjects).await?.erase(vec![], mode).await
@@ -53,24 +58,25 @@ pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode)
 /// The rows of subjects in the files of a table.
 #[derive(Debug)]
 pub struct SubjectRows {
-    /// As it is written to.
+    /// The snapshot, prepared for writing.
     snapshot: TableVersion,
     parquet: ParquetOptions,
-    /// The columns of the files.
+    /// Columns of the files, without the partition columns.
     schema: SchemaRef,
     files: Vec<OpenFile>,
-    /// By file, the rows that are theirs, by their numbers from 0.
+    /// For each file, the row numbers of the subjects, counted from 0.
     numbers: Vec<Vec<u64>>,
-    /// Files that were replaced and are still there, with their rows.
+    /// Retained files that contain rows of the subjects, with the numbers of these rows.
     retained: Vec<(FileRef, OpenFile, Vec<u64>)>,
 }
 
 impl SubjectRows {
-    /// Looks for the rows of subjects in all files of a snapshot, those that were replaced and stay for slow readers among them. Only that column
-    /// is read.
+    /// Finds the rows of `subjects` in all live and retained files of a snapshot. Reads only the column that
+    /// identifies the subjects.
     ///
     /// # Errors
-    /// `NotFound` if there is no table, `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`, and those of the store.
+    /// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys`; `RawLayer`; the errors of the
+    /// store.
     pub async fn of(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
         if head.version == 0 && files.is_empty() {
@@ -103,29 +109,31 @@ impl SubjectRows {
         Ok(found)
     }
 
-    /// Rows in files of the table.
+    /// Returns the number of rows of the subjects in live files.
     pub fn rows(&self) -> u64 {
         self.numbers.iter().map(|numbers| numbers.len() as u64).sum()
     }
 
-    /// The columns of the table, those of folders last.
+    /// Returns the columns of the table, partition columns last.
     ///
     /// # Errors
-    /// Those of [`TableVersion::schema`].
+    /// The errors of [`TableVersion::schema`].
     pub fn schema(&self) -> Result<SchemaRef> {
         self.snapshot.schema(&self.files)
     }
 
-    /// Whether row groups that are not touched have bloom filters, which may have been made with values that are gone.
+    /// Returns whether any live file has a bloom filter. The filters of row groups that the erasure does not touch
+    /// may have been built with erased values.
     pub fn has_bloom_filters(&self) -> bool {
         let groups = self.files.iter().flat_map(|file| file.metadata().metadata().row_groups());
         groups.flat_map(|group| group.columns()).any(|column| column.bloom_filter_offset().is_some())
     }
 
-    /// The rows themselves, of retained files as well: all columns of the table, or those named, as far as a file has them.
+    /// Reads the rows of the subjects from live and retained files, with all columns of the table or with `columns`.
+    /// A column that a file does not have is left out of its batches.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The errors of the store.
     pub async fn read(&self, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         let live = self.files.iter().zip(&self.numbers);
         let retained = self.retained.iter().map(|(_, file, numbers)| (file, numbers));
@@ -148,10 +156,10 @@ impl SubjectRows {
         self.snapshot.dataset().journal().explain(e, &self.snapshot.observed.head).await
     }
 
-    /// Takes the rows away, and makes these state files true, of which none drops the name: as one commit.
+    /// Erases the rows and replaces state files in the same commit. `None` removes the state file of that name.
     ///
     /// # Errors
-    /// `Conflict` if another run was first; those of the store. After any of them the table is as it was.
+    /// `Conflict` if another run committed first; the errors of the store. After an error the table is unchanged.
     pub async fn erase(self, state: Vec<(String, Option<Bytes>)>, mode: RunMode) -> Result<EraseReport> {
         let head = self.snapshot.observed.head.clone();
         let journal = self.snapshot.dataset().journal().clone();
@@ -174,6 +182,8 @@ impl SubjectRows {
             ..EraseReport::default()
         };
         let nothing = erased == 0 && self.retained.is_empty() && state.is_empty();
+        // A commit deletes the staged files of dead runs. If there is nothing to commit, `sweep` does it: staged
+        // files may contain rows of the subjects.
         if mode == RunMode::DryRun || nothing {
             if !nothing {
                 report.outcome = "planned";
@@ -182,12 +192,13 @@ impl SubjectRows {
             }
             return Ok(report);
         }
+        // Erased rows must not remain readable, so the replaced files are released without retention.
         let mut released: Vec<&FileRef> = self.retained.iter().map(|(listed, ..)| listed).collect();
         let (mut units, mut left) = (vec![], 0);
         for (file, numbers) in theirs() {
             let listed = snapshot.observed.file(&file.file.path);
             released.push(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
-            // A file of nothing else has none in its place.
+            // If every row of the file is erased, no new file replaces it.
             if (numbers.len() as u64) < file.rows() {
                 left += file.rows() - numbers.len() as u64;
                 let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -211,7 +222,7 @@ impl SubjectRows {
     }
 }
 
-/// Deletes what dead runs have left, where no commit does so by the way; gives the newest version.
+/// Deletes the files that dead runs left behind, for an erasure without a commit. Returns the newest version.
 async fn sweep(snapshot: &TableVersion) -> Result<u64> {
     let (journal, observed) = (snapshot.dataset().journal(), &snapshot.observed);
     if !observed.orphan_files.is_empty() {
@@ -221,6 +232,8 @@ async fn sweep(snapshot: &TableVersion) -> Result<u64> {
         let relative = path.prefix_match(journal.state_root()).map(|parts| Path::from_iter(parts).to_string());
         relative.is_some_and(|relative| observed.head.state.values().any(|file| file.path == relative))
     };
+    // Objects below `staging` and `state` that no version names are staged files of a run that died or still runs.
+    // The fence prevents such a run from committing the erased rows later.
     for folder in ["staging", "state"] {
         let root = journal.state_root().clone().join(folder);
         let objects = journal.storage().store.list(Some(&root)).try_collect::<Vec<_>>().await;
@@ -235,15 +248,16 @@ async fn sweep(snapshot: &TableVersion) -> Result<u64> {
 
 async fn open_retained(dataset: &Dataset, listed: &FileRef) -> Result<OpenFile> {
     let object = format!("{}/{}", dataset.location().path(), listed.path);
-    let object =
-        Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", listed.path)).with_source(e))?;
+    let object = Path::parse(object).map_err(|e| {
+        Error::data("InvalidPath", format!("`{}` is not a valid object path", listed.path)).with_source(e)
+    })?;
     let partition = partition_values(&listed.path)?;
     let file = DataFile { path: listed.path.clone(), object, size: listed.size, partition };
     let store = dataset.location().storage().store.clone();
     OpenFile::open_with(store, file, dataset.encryption()).await
 }
 
-/// The columns of a file, or those named, and those of its path.
+/// Returns the columns of a file and of its path, restricted to `columns`.
 fn of_file(
     file: &OpenFile,
     columns: Option<&[&str]>,
@@ -256,7 +270,7 @@ fn of_file(
     Arc::new(Schema::new(own.chain(path).collect::<Vec<_>>()))
 }
 
-/// The columns of the files, where the table has this one.
+/// Returns the columns of the files, after a check that the table has `column`.
 fn schema_with(snapshot: &TableVersion, files: &[OpenFile], column: &str) -> Result<SchemaRef> {
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let table = snapshot.schema(files)?;
@@ -265,20 +279,21 @@ fn schema_with(snapshot: &TableVersion, files: &[OpenFile], column: &str) -> Res
     if files.is_empty() || table.index_of(column).is_ok() {
         return Ok(schema);
     }
-    let message = format!("there is no column `{column}` in the table");
+    let message = format!("the table has no column `{column}`");
     Err(Error::usage("MissingColumn", message).with_column(column))
 }
 
-/// The rows of a file that are theirs, by their numbers from 0. Only that column is read.
+/// Returns the row numbers of the subjects in a file, counted from 0. Reads only the column that identifies the
+/// subjects.
 async fn numbers(file: &OpenFile, subjects: &ErasureSubjects) -> Result<Vec<u64>> {
     let (mut theirs, mut at) = (vec![], 0);
     if let Some((_, value)) = file.file.partition.iter().find(|(name, _)| name == subjects.column()) {
-        // All rows of a folder have the value that it names.
+        // All rows of a partition have the value in the path.
         let is_theirs = value.as_ref().is_some_and(|value| subjects.has(value));
         return Ok(if is_theirs { (0..file.rows()).collect() } else { theirs });
     }
     if file.schema().index_of(subjects.column()).is_err() {
-        // A file of before the column has none of them.
+        // The file was written before the table had the column, so that the column is null in all rows.
         return Ok(theirs);
     }
     let mut rows = file.stream(Some(&[subjects.column()]))?;

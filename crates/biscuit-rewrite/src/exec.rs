@@ -1,3 +1,5 @@
+//! The DataFusion operator that rewrites units, and the function that runs it in this process.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,23 +26,28 @@ use crate::encode::threads::{EncodeThreads, UnitResources};
 use crate::encode::write::write;
 use crate::plan::unit::{RewriteUnit, WrittenUnit};
 
-/// The operator that does units of work: its input are rows that name units by number, its output a row for every file that
-/// was staged. Units of one input partition are done one after the other, row groups of a unit on as many cores as are free; a file becomes
-/// durable while the row groups of the next one are worked on.
-/// What row groups hold is accounted in the session's memory pool; where it is used up, fewer are worked on at a time.
+/// DataFusion operator that rewrites units.
+///
+/// Each input row names a unit by its number; each output row describes a staged file. The units of one input
+/// partition are written one after the other. The row groups of a unit are encoded on all free cores. A file becomes
+/// durable while the row groups of the next unit are encoded.
+///
+/// The memory of row groups is reserved in the memory pool of the session. When the pool is used up, fewer row groups
+/// are encoded at a time.
 #[derive(Debug)]
 pub struct RewriteUnitsExec {
     input: Arc<dyn ExecutionPlan>,
     units: Arc<Vec<Arc<RewriteUnit>>>,
     stager: FileStager,
     cores: Arc<EncodeThreads>,
-    /// Units that are done, for the progress.
+    /// Number of finished units, for progress messages.
     done: Arc<AtomicUsize>,
     properties: Arc<PlanProperties>,
 }
 
 impl RewriteUnitsExec {
-    /// Does the `units` that rows of `input` name in their first column, an `UInt32`, on `cores` cores.
+    /// Creates an operator that rewrites `units` on `cores` cores. The first column of `input`, a `UInt32`, contains
+    /// the numbers of the units.
     pub fn new(input: Arc<dyn ExecutionPlan>, units: Vec<RewriteUnit>, stager: FileStager, cores: usize) -> Self {
         let units = Arc::new(units.into_iter().map(Arc::new).collect());
         Self::with_input(input, units, stager, Arc::new(EncodeThreads::new(cores)))
@@ -89,7 +96,7 @@ impl ExecutionPlan for RewriteUnitsExec {
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        // Units are laid out over partitions by their cost already.
+        // `spread` has already balanced the units over the partitions by cost.
         vec![false]
     }
 
@@ -99,7 +106,7 @@ impl ExecutionPlan for RewriteUnitsExec {
         _: ReplaceChildrenOptions,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let (Some(input), true) = (children.pop(), children.is_empty()) else {
-            return internal_err!("RewriteUnitsExec has one input");
+            return internal_err!("RewriteUnitsExec must have exactly one input");
         };
         Ok(Arc::new(Self::with_input(input, self.units.clone(), self.stager.clone(), self.cores.clone())))
     }
@@ -119,10 +126,12 @@ impl ExecutionPlan for RewriteUnitsExec {
         let numbers = numbers.map_ok(|n| stream::iter(n).map(EngineResult::Ok)).try_flatten();
         let all = units.len();
         let failed = |e| DataFusionError::External(Box::new(e));
+        // `and_then` encodes one unit after the other. `try_buffered(2)` below lets the upload of finished files
+        // overlap with the encoding of the next unit, for at most two units at a time.
         let files = numbers.and_then(move |number| {
             let (unit, shared) = (units.get(number).cloned(), shared.clone());
             async move {
-                let Some(unit) = unit else { return internal_err!("there is no unit {number}") };
+                let Some(unit) = unit else { return internal_err!("unit {number} does not exist") };
                 write(number, unit, shared).await.map_err(failed)
             }
         });
@@ -145,11 +154,11 @@ impl ExecutionPlan for RewriteUnitsExec {
 fn numbers(batch: &RecordBatch) -> EngineResult<Vec<usize>> {
     match batch.column(0).as_primitive_opt::<UInt32Type>() {
         Some(numbers) if numbers.null_count() == 0 => Ok(numbers.values().iter().map(|n| *n as usize).collect()),
-        _ => internal_err!("the first column of the input of RewriteUnitsExec is a number of a unit"),
+        _ => internal_err!("the first input column of RewriteUnitsExec must be a UInt32 unit number without nulls"),
     }
 }
 
-/// What rows about staged files have.
+/// Schema of the output rows, one for each staged file.
 fn written_schema() -> SchemaRef {
     let number = |name| Field::new(name, DataType::UInt64, false);
     let text = |name| Field::new(name, DataType::Utf8, false);
@@ -203,11 +212,14 @@ fn written_of(batch: &RecordBatch) -> Vec<WrittenUnit> {
     (0..batch.num_rows()).map(one).collect()
 }
 
-/// Does these units in this process, on the `target_partitions` of the context's session, and answers with the staged files,
-/// by unit. Nothing is part of the table by it: that takes the commit of a replace that publishes them.
+/// Rewrites `units` in this process on the `target_partitions` of the session of `context`, and returns the staged
+/// files, ordered by unit.
+///
+/// The staged files become part of the table only when the caller publishes them with a table commit.
 ///
 /// # Errors
-/// `MemoryExhausted` if the context's memory pool has no room for one row group; those of the source files and of the store.
+/// `MemoryExhausted` if the memory pool of `context` has no room for one row group; the errors of the source files
+/// and of the store.
 pub async fn rewrite_units(
     units: Vec<RewriteUnit>,
     stager: &FileStager,
@@ -230,7 +242,10 @@ pub async fn rewrite_units(
     Ok(written)
 }
 
-/// The numbers of the units by partition: the dearest first, each to the partition that has the least to do.
+/// Assigns units to partitions, and returns the unit numbers of each partition.
+///
+/// Greedy longest-processing-time-first scheduling: the units are taken in descending order of cost, each by the
+/// partition with the lowest total so far.
 fn spread(units: &[RewriteUnit], partitions: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(units[i].cost()), i));

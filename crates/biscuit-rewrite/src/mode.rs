@@ -1,9 +1,9 @@
-/// Whether a run changes anything.
+/// Selects whether a run changes the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RunMode {
-    /// It commits.
+    /// Commit the result.
     #[default]
     Commit,
-    /// It says what it would do.
+    /// Report what the run would do, and change nothing.
     DryRun,
 }

@@ -1,3 +1,6 @@
+//! The shared commit of compaction and erasure: rewrite units, check the number of rows, and replace files in one
+//! commit.
+
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, TableVersion};
 use biscuit_journal::{CommitOutcome, FileRef, TableCommit};
@@ -6,7 +9,7 @@ use serde_json::Value;
 
 use crate::{RewriteUnit, WrittenUnit, rewrite_units, session};
 
-/// What a commit of files in the place of others came to.
+/// Outcome of a commit that replaced files.
 #[derive(Debug)]
 pub(crate) struct ReplacedFiles {
     pub(crate) outcome: &'static str,
@@ -15,27 +18,27 @@ pub(crate) struct ReplacedFiles {
     pub(crate) exceptions: Vec<String>,
 }
 
-/// Work that is committed as one step.
+/// A replacement of files that is committed as one version.
 pub(crate) struct FileReplacement<'a> {
     pub(crate) snapshot: &'a TableVersion,
-    /// All files of the snapshot.
+    /// All live files of the snapshot.
     pub(crate) files: &'a [OpenFile],
-    /// Those that are retired, and stay in the folder for a while where the journal's options say so.
+    /// Files that the commit removes. Their objects are retained as long as the journal options say.
     pub(crate) gone: Vec<&'a OpenFile>,
-    /// Files that are deleted whatever the options say.
+    /// Files that are deleted without retention.
     pub(crate) released: Vec<&'a FileRef>,
-    /// State files by name; none drops the name.
+    /// State files by name; `None` removes the name.
     pub(crate) state: Vec<(String, Option<Bytes>)>,
-    /// What is made of them.
+    /// Work that produces the new files.
     pub(crate) units: Vec<RewriteUnit>,
-    /// The rows that have to be in it: another number of rows is a defect, and must not be committed.
+    /// Number of rows that the new files must have in total. Another number is a defect, and nothing is committed.
     pub(crate) rows: u64,
-    /// What the journal says of it.
+    /// Creates the report that the journal stores with the version.
     pub(crate) report: &'a (dyn Fn(&[WrittenUnit]) -> Value + Sync),
 }
 
 impl FileReplacement<'_> {
-    /// Does the work and commits it. After an error the table is as it was.
+    /// Rewrites the units and commits the result. After an error the table is unchanged.
     pub(crate) async fn commit(self, dataset: &Dataset, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
         let Self { snapshot, files, gone, released, state, units, rows, report } = self;
         let mut replace = dataset.journal().replace(&snapshot.observed);
@@ -46,6 +49,8 @@ impl FileReplacement<'_> {
         }
         let stager = replace.stager();
         let written = rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| complete(w, rows));
+        // Any error up to here is handled by `abandon`, which deletes the staged files. Only then is the error
+        // returned.
         let staged = match written {
             Ok(written) => with_state(&mut replace, state).await.map(|()| written),
             Err(e) => Err(e),
@@ -83,7 +88,7 @@ async fn with_state(replace: &mut TableCommit<'_>, state: Vec<(String, Option<By
 fn complete(written: Vec<WrittenUnit>, wanted: u64) -> Result<Vec<WrittenUnit>> {
     let rows: u64 = written.iter().filter_map(|w| w.file.rows).sum();
     if rows != wanted {
-        return Err(Error::internal(format!("{rows} rows were written where there are {wanted}")));
+        return Err(Error::internal(format!("{rows} rows were written, but the sources have {wanted}")));
     }
     Ok(written)
 }

@@ -1,3 +1,5 @@
+//! Sorts all rows of a unit with DataFusion's external merge sort, and cuts them into row groups.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -19,7 +21,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use crate::encode::threads::UnitResources;
 use crate::plan::unit::RewriteUnit;
 
-/// Files that are read one after the other.
+/// A partition of the sort input: files that are read one after the other.
 #[derive(Debug)]
 struct SequentialFiles {
     files: Vec<OpenFile>,
@@ -43,10 +45,11 @@ impl PartitionStream for SequentialFiles {
     }
 }
 
-/// All rows of a unit in their new order, in row groups of so many rows.
+/// Returns all rows of a unit in sorted order, in groups of `rows` rows.
 ///
 /// # Errors
-/// `MissingColumn`, `SortType`; in the stream those of the sources and of the sort.
+/// `MissingColumn` for a sort column that the unit does not have. The stream yields the errors of the sources and of
+/// the sort.
 pub(crate) fn sorted_groups(
     unit: &RewriteUnit,
     shared: &UnitResources,
@@ -56,14 +59,15 @@ pub(crate) fn sorted_groups(
     let mut by = Vec::new();
     for column in &unit.sort_by {
         let expr = col(&column.column, &unit.schema).map_err(|e| {
-            let message = format!("there is no column `{}` to sort by", column.column);
+            let message = format!("cannot sort by column `{}`: it does not exist", column.column);
             Error::usage("MissingColumn", message).with_source(e)
         })?;
         by.push(PhysicalSortExpr::new(expr, SortOptions { descending: column.descending, nulls_first: false }));
     }
-    let by = LexOrdering::new(by).ok_or_else(|| Error::internal("nothing to sort by"))?;
+    let by = LexOrdering::new(by).ok_or_else(|| Error::internal("the list of sort columns is empty"))?;
     let width = shared.cores.number().min(unit.sources.len()).max(1);
     let mut parts: Vec<Vec<OpenFile>> = vec![vec![]; width];
+    // The files are dealt round robin to one sort per core; a k-way merge combines the sorted partitions.
     for (i, file) in unit.sources.iter().enumerate() {
         parts[i % width].push(file.clone());
     }
@@ -86,12 +90,13 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
     Arc::new(datafusion::arrow::datatypes::Schema::new(fields))
 }
 
-/// Batches cut and put together to so many rows each.
+/// Cuts and joins batches into groups of exactly `rows` rows. The last group may be smaller.
 fn in_groups(
     batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
     rows: usize,
 ) -> impl Stream<Item = Result<Vec<RecordBatch>>> {
     stream::try_unfold((batches, None::<RecordBatch>), move |(mut batches, mut rest)| async move {
+        // `rest` is the remainder of a batch that crossed the end of the previous group.
         let (mut group, mut count) = (Vec::new(), 0);
         while count < rows {
             let batch = match rest.take() {

@@ -1,21 +1,25 @@
-/// A text that a reader meets in a column of a declared type, and what is stored of it.
+//! Test values at the bounds of each type, with what readers of any format have to store.
+
+/// A text in a column of a declared type, and its stored value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundaryValue {
-    /// The type by its name, as contracts have it.
+    /// Name of the type, as in contracts.
     pub column_type: &'static str,
     /// The value as text.
     pub text: &'static str,
-    /// What is stored, as text; `None` for a value that is refused.
+    /// Stored value as text; `None` if the value is refused.
     pub stored: Option<&'static str>,
 }
 
-/// Values at the bounds of each type, just beyond them, and such as are often written otherwise: what every reader stores, or refuses.
+/// Returns values at the bounds of each type, just beyond them, and in unusual forms. Every reader must store or
+/// refuse them as listed.
 pub fn boundaries() -> Vec<BoundaryValue> {
     let of = |column_type, values: &[(&'static str, Option<&'static str>)]| {
         values.iter().map(|(text, stored)| BoundaryValue { column_type, text, stored: *stored }).collect::<Vec<_>>()
     };
     let same = |text: &'static str| (text, Some(text));
     let all: [Vec<BoundaryValue>; 15] = [
+        // An integer that a float cannot represent, such as 16777217, is refused. A fraction such as 0.1 is rounded.
         of(
             "tinyint",
             &[same("-128"), same("127"), ("128", None), ("-129", None), ("+5", Some("5")), ("007", Some("7"))],

@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use biscuit_core::{Clock, Instant};
 
-/// A clock that stands still until it is moved.
+/// A clock that shows a fixed time until it is advanced.
 #[derive(Debug)]
 pub struct FixedClock(AtomicI64);
 
 impl FixedClock {
-    /// A clock at this instant.
+    /// Creates a clock at `instant`.
     pub fn at(instant: Instant) -> Self {
         Self(AtomicI64::new(instant.as_micros()))
     }

@@ -5,23 +5,24 @@ use biscuit_journal::TableStorage;
 
 use crate::fault_store::{FaultStore, InjectedFault};
 
-/// How often a job was crashed.
+/// Numbers of a crash test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashCount {
-    /// Storage calls of the job when nothing happens to it.
+    /// Number of storage calls of the job without a fault.
     pub calls: u64,
-    /// Runs that a fault stopped.
+    /// Number of runs that the fault stopped.
     pub crashed: u64,
 }
 
-/// Runs a job with a fault at every one of its storage calls, in turn; each time on a fresh setup, then again on a healthy
-/// storage, and then checks.
+/// Runs a job once for each of its storage calls, with a fault at that call. Each time it begins with a new setup,
+/// runs the job with the fault, runs it again on the healthy storage, and checks the outcome.
 ///
-/// `setup` makes a storage as it is before the job; `job` runs on the storage it is given; `check` looks at the outcome.
-/// The job has to end with an error where the fault strikes, unless it can do without that call.
+/// `setup` creates a storage in the state before the job. `job` runs on the storage that it gets. `check` examines
+/// the outcome; its second argument is the number of the call, or 0 for the run without a fault. The job may survive
+/// the fault if it does not need the call.
 ///
 /// # Panics
-/// If the job fails without a fault, or again after the fault is gone; and where `check` panics, naming the call.
+/// If the job fails without a fault or in the second run, and if `check` panics.
 pub async fn crash_at_every_call<S, J, C, SF, JF, CF>(fault: InjectedFault, setup: S, job: J, check: C) -> CrashCount
 where
     S: Fn() -> SF,

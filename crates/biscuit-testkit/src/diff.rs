@@ -1,3 +1,5 @@
+//! Comparison of two sets of rows, with their differences as text.
+
 use std::collections::BTreeMap;
 
 use datafusion::arrow::array::RecordBatch;
@@ -5,25 +7,28 @@ use datafusion::arrow::datatypes::Schema;
 
 use crate::snapshot::cells;
 
-/// Whether the order of rows matters.
+/// Significance of the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOrdering {
-    /// Rows are a bag: each as often on both sides.
+    /// Rows are a multiset: each must occur equally often on both sides.
     AnyOrder,
-    /// Rows come in the same order.
+    /// Rows must be in the same order.
     SameOrder,
 }
 
-/// What differs between two sets of rows, one line a difference; none if nothing does. Rows are compared as a bag, columns
-/// by name, values by type: 1 is not 1.0 and not true, null is not an empty text, NaN is NaN, 0.0 is not -0.0.
+/// Returns the differences of two sets of rows, one line each, or `None` if they are equal.
+///
+/// Rows are compared as a multiset, columns by name, and values by type: 1 differs from 1.0 and from true, null from
+/// an empty text, and 0.0 from -0.0. NaN equals NaN.
 pub fn diff_rows(left: &[RecordBatch], right: &[RecordBatch]) -> Option<String> {
     diff_rows_with(left, right, RowOrdering::AnyOrder)
 }
 
-/// As [`diff_rows`], with a choice.
+/// Compares rows like [`diff_rows`], in the given order or in any order.
 pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: RowOrdering) -> Option<String> {
     let names = |rows: &[RecordBatch]| rows.first().map(|b| columns(&b.schema())).unwrap_or_default();
     let (lc, rc) = (names(left), names(right));
+    // An empty side has no schema to compare.
     if !left.is_empty() && !right.is_empty() && lc != rc {
         let only = |a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, sign: char| {
             let missing = a.iter().filter(|(n, t)| b.get(*n) != Some(t));
@@ -46,14 +51,14 @@ fn columns(schema: &Schema) -> BTreeMap<String, String> {
     schema.fields().iter().map(field).collect()
 }
 
-/// The rows as text, the columns sorted by name.
+/// Returns the rows as text, with their columns sorted by name.
 fn texts(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for batch in batches {
         let mut order: Vec<usize> = (0..batch.num_columns()).collect();
         order.sort_by(|a, b| batch.schema().field(*a).name().cmp(batch.schema().field(*b).name()));
         let sorted = batch.project(&order).expect("indices come from this batch");
-        // Shown in the order of the left side's columns would be nicer, but both sides have to agree.
+        // Both sides need the same order of columns, so it cannot be that of the left side.
         rows.extend(cells(&sorted));
     }
     rows
@@ -62,6 +67,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<Vec<String>> {
 fn as_bags(mut left: Vec<Vec<String>>, mut right: Vec<Vec<String>>) -> Option<String> {
     left.sort();
     right.sort();
+    // Merges two sorted lists: the smaller row exists on one side only.
     let (mut l, mut r) = (left.into_iter().peekable(), right.into_iter().peekable());
     let mut out = String::new();
     loop {

@@ -1,3 +1,5 @@
+//! A store that injects one fault at a chosen call.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,30 +15,31 @@ use object_store::{
 };
 use tokio::sync::watch;
 
-/// What happens at the chosen call.
+/// Fault at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// The call is not carried out and fails; later calls work.
+    /// The call fails without effect. Later calls work.
     Fail,
-    /// The process dies before the call: it and all later ones fail.
+    /// The process dies before the call: the call and all later ones fail without effect.
     Crash,
-    /// The process dies after the call: it is carried out, but no answer comes, and all later ones fail.
+    /// The process dies after the call: it takes effect, but returns an error. All later calls fail.
     CrashAfter,
-    /// The call is carried out and its answer is lost; later calls work.
+    /// The call takes effect, but returns an error. Later calls work.
     LoseAnswer,
-    /// The call waits this long.
+    /// The call is delayed.
     Delay(Duration),
-    /// A put writes half of its bytes, then the process dies. At any other call, as [`Crash`](Self::Crash).
+    /// A put writes half of its bytes, then the process dies. For other calls the same as [`Crash`](Self::Crash).
     Torn,
-    /// The call is not carried out and answers that something is there already: a 409 that nobody won.
+    /// The call returns `AlreadyExists` without effect: a conflict response although no other writer won.
     Refuse,
     /// The process sleeps before the call, until [`FaultStore::resume`].
     Pause,
-    /// The process sleeps after the call and before it knows the answer, until [`FaultStore::resume`].
+    /// The process sleeps after the call and before it gets the response, until [`FaultStore::resume`].
     PauseAfter,
 }
 
-/// Hands calls on until the n-th, at which a fault happens. Calls are counted from 1; each object of a delete is one.
+/// A store that forwards calls to `inner`, and injects a fault at the n-th call. Calls are counted from 1; each
+/// object of a delete counts as one call.
 #[derive(Debug, Clone)]
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
@@ -52,7 +55,7 @@ struct SharedFaults {
     sleep: watch::Sender<PauseLength>,
 }
 
-/// How far a pause is.
+/// State of the pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PauseLength {
     NotYet,
@@ -60,7 +63,7 @@ enum PauseLength {
     Over,
 }
 
-/// What a call is to do.
+/// How a call is carried out.
 enum CallTurn {
     Go,
     Stop,
@@ -71,31 +74,32 @@ enum CallTurn {
 }
 
 impl FaultStore {
-    /// A store in front of `inner` whose `at`-th call meets `fault`; 0 for none.
+    /// Creates a store in front of `inner` with `fault` at call number `at`; 0 injects no fault.
     pub fn new(inner: Arc<dyn ObjectStore>, fault: InjectedFault, at: u64) -> Self {
         let sleep = watch::Sender::new(PauseLength::NotYet);
         let shared = SharedFaults { calls: AtomicU64::new(0), at, fault, dead: AtomicBool::new(false), sleep };
         Self { inner, shared: Arc::new(shared) }
     }
 
-    /// The calls so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
-    /// Returns when a call is paused: true; or when [`resume`](Self::resume) was called without one: false.
+    /// Waits until a call is paused and returns `true`, or until [`resume`](Self::resume) was called without a pause
+    /// and returns `false`.
     pub async fn paused(&self) -> bool {
         let mut sleep = self.shared.sleep.subscribe();
         let now = sleep.wait_for(|s| *s != PauseLength::NotYet).await.expect("the sender is in this store");
         *now == PauseLength::Asleep
     }
 
-    /// Lets a paused call go on, and every pause to come.
+    /// Ends the pause, and prevents later ones.
     pub fn resume(&self) {
         self.shared.sleep.send_replace(PauseLength::Over);
     }
 
-    /// Whether the fault has happened.
+    /// Returns whether the chosen call has happened.
     pub fn has_struck(&self) -> bool {
         self.shared.at > 0 && self.calls() >= self.shared.at
     }
@@ -104,12 +108,15 @@ impl FaultStore {
 impl SharedFaults {
     async fn turn(&self) -> CallTurn {
         let n = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        // A process that died makes no more calls. The calls after the fault fail, so that the job ends.
         if self.dead.load(Ordering::SeqCst) {
             return CallTurn::Stop;
         }
         if n != self.at {
             return CallTurn::Go;
         }
+        // Mark the process as dead before the call is carried out, so that a concurrent call cannot succeed
+        // meanwhile.
         if matches!(self.fault, InjectedFault::Crash | InjectedFault::CrashAfter | InjectedFault::Torn) {
             self.dead.store(true, Ordering::SeqCst);
         }
@@ -132,6 +139,7 @@ impl SharedFaults {
 
     async fn sleep(&self) {
         let mut sleep = self.sleep.subscribe();
+        // A store sleeps once. If `resume` came first, the state is `Over`, and the wait below returns at once.
         self.sleep.send_if_modified(|s| {
             let first = *s == PauseLength::NotYet;
             if first {
@@ -221,7 +229,7 @@ impl ObjectStore for FaultStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, shared) = (self.inner.list(prefix), self.shared.clone());
         let path = prefix.cloned().unwrap_or_default();
-        // A listing is one call, and what it answers is what was there when it was asked.
+        // A listing is one call, and shows the objects at the time of the call.
         let listed = async move {
             match shared.call(&path, inner.try_collect::<Vec<_>>()).await {
                 Ok(objects) => futures::stream::iter(objects.into_iter().map(Ok)).boxed(),

@@ -1,15 +1,17 @@
+//! Random change histories for property tests, and a plain replay as the expected result.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-/// What a generated record does. Values are small numbers, so that equal ones come up.
+/// Operation of a generated record. Values are small numbers, so that equal values occur.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordKind {
-    /// Sets all three columns; none is null.
+    /// Sets all three columns. A value may be null.
     Full([Option<i64>; 3]),
-    /// Sets the columns that have a value and leaves the others as they are.
+    /// Sets the columns that have a value. The others are unchanged.
     Sparse([Option<i64>; 3]),
-    /// Sets the first two columns; the value of the third was not available.
+    /// Sets the first two columns. The third one is an unchanged value, which the database did not send.
     Unavailable([Option<i64>; 2]),
     /// Deletes the row.
     Delete,
@@ -17,41 +19,44 @@ pub enum RecordKind {
     Truncate,
 }
 
-/// One record of a history: order numbers are unique, so that no two records of a key tie.
+/// A record of a history. Order numbers are unique, so that no two records of a key tie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrueRecord {
-    /// The key; of no meaning for a truncate.
+    /// Key of the row; ignored for a truncate.
     pub key: i64,
-    /// The order.
+    /// Order number.
     pub order: i64,
-    /// What it does.
+    /// Operation.
     pub kind: RecordKind,
 }
 
-/// A history: records in the order in which they happened, and how they are delivered.
+/// A history of changes, and its delivery.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// As it happened, ascending by order.
+    /// Records in the order in which they happened.
     pub records: Vec<TrueRecord>,
-    /// As it is delivered: runs of indices into `records`, in any order, some of them twice.
+    /// Delivery of the records: for each run, indices into `records`, in any order. Some records are delivered twice.
     pub deliveries: Vec<Vec<usize>>,
 }
 
-/// Which records a history may have.
+/// Kinds of records that a history may contain.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HistoryOptions {
     /// Sparse updates instead of full ones.
     pub sparse: bool,
-    /// Values that were not available; only where there is a row to take them from.
+    /// Unchanged values that were not sent, for keys that have a row.
     pub unavailable: bool,
     /// Truncates.
     pub truncates: bool,
 }
 
-/// Histories of up to 5 keys and 24 records, delivered in up to 5 runs, shuffled, with up to 6 records twice.
+/// Returns a strategy for histories of up to 5 keys and 23 records. They are shuffled and delivered in up to 4 runs,
+/// with up to 5 records delivered twice.
 pub fn histories(options: HistoryOptions) -> impl Strategy<Value = History> {
     let value = prop::option::weighted(0.8, 0i64..4);
     let kind = (0u8..20, [value.clone(), value.clone(), value]).prop_map(move |(pick, v)| match pick {
+        // Of 20 equally likely picks, 4 are deletes, 1 is a truncate and 5 are updates with an unchanged value, if
+        // the options allow them; all others set values.
         0..4 => RecordKind::Delete,
         4 if options.truncates => RecordKind::Truncate,
         5..10 if options.unavailable => RecordKind::Unavailable([v[0], v[1]]),
@@ -70,6 +75,8 @@ pub fn histories(options: HistoryOptions) -> impl Strategy<Value = History> {
             let n = records.len();
             let twice = prop::collection::vec(0..n, 0..6);
             let order = twice.prop_flat_map(move |twice| {
+                // Deliver every record once and some twice, shuffled, and cut the sequence into runs at random
+                // places.
                 let all: Vec<usize> = (0..n).chain(twice).collect();
                 let cuts = prop::collection::vec(0..=all.len(), 0..4);
                 (Just(all).prop_shuffle(), cuts)
@@ -88,7 +95,8 @@ pub fn histories(options: HistoryOptions) -> impl Strategy<Value = History> {
         })
 }
 
-/// An update whose value was not available can only follow a row: where there is none, it has the value.
+/// Replaces updates that are impossible: an unchanged value needs an existing row. Without a row the update sets the
+/// value.
 fn possible(mut records: Vec<TrueRecord>) -> Vec<TrueRecord> {
     for i in 0..records.len() {
         let state = true_state(&records[..i]);
@@ -101,7 +109,7 @@ fn possible(mut records: Vec<TrueRecord>) -> Vec<TrueRecord> {
     records
 }
 
-/// The rows that a history leads to, by key: a plain replay, one record after the other.
+/// Returns the rows after a history, by key. This is a plain replay, one record after the other.
 pub fn true_state(records: &[TrueRecord]) -> BTreeMap<i64, [Option<i64>; 3]> {
     let mut sorted: Vec<&TrueRecord> = records.iter().collect();
     sorted.sort_by_key(|r| r.order);

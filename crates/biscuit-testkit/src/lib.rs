@@ -7,6 +7,7 @@ mod crash;
 mod diff;
 mod fault_store;
 mod histories;
+pub mod internal;
 mod memory_keys;
 mod pause;
 mod recording_sink;
@@ -32,8 +33,8 @@ pub use table::{json_rows, table};
 #[doc(hidden)]
 pub use insta::assert_snapshot as __assert_snapshot;
 
-/// Asserts that two sets of rows are equal: by type, whatever the order of rows and columns; a failure shows the cells
-/// that differ. Takes batches, or anything that is a slice of them.
+/// Asserts that two sets of rows are equal in values and types, in any order of rows and columns. A failure shows the
+/// rows that differ. Accepts everything that implements [`RowBatches`].
 #[macro_export]
 macro_rules! assert_rows_eq {
     ($left:expr, $right:expr $(,)?) => {
@@ -43,7 +44,7 @@ macro_rules! assert_rows_eq {
     };
 }
 
-/// Compares rows with a snapshot of insta, as a text table sorted by all columns.
+/// Compares rows with an insta snapshot, as a text table that is sorted by all columns.
 #[macro_export]
 macro_rules! assert_rows_snapshot {
     ($rows:expr, @$snapshot:literal) => {
@@ -57,9 +58,9 @@ macro_rules! assert_rows_snapshot {
     };
 }
 
-/// What the macros take as rows.
+/// Rows for the assertion macros.
 pub trait RowBatches {
-    /// The batches.
+    /// Returns the batches.
     fn rows(&self) -> Vec<datafusion::arrow::array::RecordBatch>;
 }
 

@@ -6,7 +6,8 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{FileEncryption, FileKey, FileKeys, FilePart};
 use zeroize::Zeroizing;
 
-/// Keys of encrypted Parquet files that are in memory alone: what was written with them opens with the same ones, and with no others.
+/// Keys for encrypted Parquet files, in memory. A file can be read with the instance that it was written with, or
+/// with a clone of it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryKeys(Arc<Mutex<GivenKeys>>);
 
@@ -23,32 +24,32 @@ impl std::fmt::Debug for GivenKeys {
 }
 
 impl MemoryKeys {
-    /// None yet.
+    /// Creates an instance without keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a dataset is to have, which encrypts these columns of new files.
+    /// Returns an encryption that encrypts `columns` in new files.
     pub fn encrypting<S: Into<String>>(&self, columns: impl IntoIterator<Item = S>) -> FileEncryption {
         FileEncryption::new(Arc::new(self.clone())).with_columns(columns)
     }
 
-    /// A key that a file of another writer has, and what it says of it.
+    /// Adds the key of a file of another writer, with its key metadata.
     pub fn insert(&self, metadata: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) {
         self.given().keys.insert(metadata.into(), Zeroizing::new(key.into()));
     }
 
-    /// How many keys were made or put in.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.given().keys.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How often a key of a file was asked for.
+    /// Returns how often a key of a file was requested.
     pub fn asked(&self) -> u64 {
         self.given().asked
     }
@@ -63,6 +64,7 @@ impl FileKeys for MemoryKeys {
     async fn new_key(&self, of: FilePart) -> Result<FileKey> {
         let mut given = self.given();
         let number = given.keys.len() as u64;
+        // A distinct key of 32 bytes for each number; the multiplier is that of Fibonacci hashing.
         let key: Vec<u8> = (0..4).flat_map(|i: u64| (number.wrapping_mul(0x9e37_79b9) + i).to_be_bytes()).collect();
         let metadata = format!("{of:?} {number}").into_bytes();
         given.keys.insert(metadata.clone(), Zeroizing::new(key.clone()));

@@ -1,3 +1,5 @@
+//! Pause tests: a job sleeps at each of its storage calls while other runs finish.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -5,26 +7,27 @@ use biscuit_journal::TableStorage;
 
 use crate::fault_store::{FaultStore, InjectedFault};
 
-/// How often a job was paused.
+/// Numbers of a pause test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseCount {
-    /// Storage calls of the job when nothing happens to it.
+    /// Number of storage calls of the job without a pause.
     pub calls: u64,
-    /// Runs that slept while two others finished.
+    /// Number of runs that slept while two other runs finished.
     pub slept: u64,
-    /// Runs that found out, on waking, that others had been there, and had to be run again.
+    /// Number of runs that ended with a conflict after the pause and were repeated.
     pub conflicts: u64,
 }
 
-/// Runs a job that falls asleep at every one of its storage calls, in turn; each time on a fresh setup. While it sleeps two
-/// other runs finish; then it wakes up and goes on. A job that ends with `Conflict` is run again, as a scheduler would
-/// do it; any other error is a failure. Then `check` looks at the outcome.
+/// Runs a job once for each of its storage calls, and pauses it at that call while two other runs finish. Each time
+/// it begins with a new setup. A job that ends with `Conflict` after the pause is run again, as a scheduler would do;
+/// any other error is a failure. Then `check` examines the outcome.
 ///
-/// `pause` is [`InjectedFault::Pause`] (asleep before the call) or [`InjectedFault::PauseAfter`] (asleep before its answer is known). `other`
-/// is told which of the two it is, 1 or 2. What `check` expects must not depend on who was first.
+/// `pause` is [`InjectedFault::Pause`] (before the call) or [`InjectedFault::PauseAfter`] (before the response
+/// arrives). `other` gets the number of the other run, 1 or 2. The outcome that `check` expects must not depend on
+/// the order of the runs.
 ///
 /// # Panics
-/// If a run fails, and where `check` panics.
+/// If a run fails, and if `check` panics.
 pub async fn pause_at_every_call<S, J, O, C, SF, JF, OF, CF>(
     pause: InjectedFault,
     setup: S,
@@ -42,7 +45,7 @@ where
     C: Fn(TableStorage, u64) -> CF,
     CF: Future<Output = ()>,
 {
-    assert!(matches!(pause, InjectedFault::Pause | InjectedFault::PauseAfter), "{pause:?} is no pause");
+    assert!(matches!(pause, InjectedFault::Pause | InjectedFault::PauseAfter), "{pause:?} is not a pause");
     let healthy = setup().await;
     let counting = FaultStore::new(healthy.store.clone(), pause, 0);
     job(healthy.with_store(Arc::new(counting.clone()))).await.unwrap_or_else(|e| panic!("without a pause: {e}"));
@@ -57,6 +60,8 @@ where
             answer
         };
         let others = async {
+            // Both futures run in one task. `resume` after the job ends the wait below if the job needed fewer calls
+            // this time.
             let asleep = sleepy.paused().await;
             for n in [1, 2] {
                 let done = other(healthy.clone(), n).await;

@@ -3,18 +3,18 @@ use std::sync::Mutex;
 
 use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 
-/// What a sink was given.
+/// A value that a sink received.
 #[derive(Debug, Clone)]
 pub struct RecordedWrite<T> {
-    /// The commit.
+    /// Commit id of the write.
     pub commit: CommitId,
-    /// The attempt that wrote it first.
+    /// Number of the attempt that wrote the value first.
     pub attempt: u32,
     /// The value.
     pub value: T,
 }
 
-/// A sink that keeps what it is given, once for each commit id, as every sink has to.
+/// A sink that keeps the values it receives, once for each commit id, as every sink must.
 #[derive(Debug)]
 pub struct RecordingSink<T> {
     written: Mutex<Vec<RecordedWrite<T>>>,
@@ -23,12 +23,12 @@ pub struct RecordingSink<T> {
 }
 
 impl<T: Clone> RecordingSink<T> {
-    /// A sink that counts the rows of a value so.
+    /// Creates a sink that counts the rows of a value with `rows`.
     pub fn counting(rows: fn(&T) -> u64) -> Self {
         Self { written: Mutex::default(), by_commit: Mutex::default(), rows }
     }
 
-    /// All it was given, in order, without repeated commits.
+    /// Returns all values in order, without repeated commits.
     pub fn written(&self) -> Vec<RecordedWrite<T>> {
         self.written.lock().expect("no holder of this lock panics").clone()
     }

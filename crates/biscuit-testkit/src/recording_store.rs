@@ -1,3 +1,5 @@
+//! A store that records its calls, for tests of their order.
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -11,23 +13,24 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-/// The calls a store got, in order, each as `verb path`: `put`, `create` (put-if-absent), `update`, `upload`, `get`,
-/// `head`, `delete`, `list`, `copy from to`; where a [`RecordingStore::storage`] is used, `sync` and `sync-folder` too.
+/// Calls that a store received, in order, each as `verb path`. The verbs are `put`, `create` (put-if-absent),
+/// `update`, `upload`, `get`, `head`, `delete`, `list` and `copy from to`; with [`RecordingStore::storage`] also
+/// `sync` and `sync-folder`.
 #[derive(Debug, Clone, Default)]
 pub struct StoreCalls(Vec<String>);
 
 impl StoreCalls {
-    /// All calls.
+    /// Returns all calls.
     pub fn all(&self) -> &[String] {
         &self.0
     }
 
-    /// The calls that contain a text.
+    /// Returns the calls that contain `text`.
     pub fn with(&self, text: &str) -> Vec<&str> {
         self.0.iter().map(String::as_str).filter(|c| c.contains(text)).collect()
     }
 
-    /// Whether a call that contains `first` came, and no call that contains `then` came before it.
+    /// Returns whether there is a call that contains `first`, and no call that contains `then` came before it.
     pub fn before(&self, first: &str, then: &str) -> bool {
         let at = |text: &str| self.0.iter().position(|c| c.contains(text));
         match (at(first), at(then)) {
@@ -38,7 +41,7 @@ impl StoreCalls {
     }
 }
 
-/// Hands every call on and writes it down. A clone writes to the same list.
+/// A store that forwards every call to `inner` and records it. Clones share the list of calls.
 #[derive(Debug, Clone)]
 pub struct RecordingStore {
     inner: Arc<dyn ObjectStore>,
@@ -46,12 +49,13 @@ pub struct RecordingStore {
 }
 
 impl RecordingStore {
-    /// A store in front of `inner`.
+    /// Creates a recorder in front of `inner`.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self { inner, calls: Arc::default() }
     }
 
-    /// A recorder in front of a storage, and that storage: `sync path` and `sync-folder path` are written down too.
+    /// Creates a recorder in front of a storage, and the recorded storage. `sync path` and `sync-folder path` are
+    /// recorded as well.
     pub fn storage(storage: &TableStorage) -> (Self, TableStorage) {
         let recorder = Self::new(storage.store.clone());
         let durability = Arc::new(RecordedDurability { inner: storage.durability.clone(), recorder: recorder.clone() });
@@ -59,7 +63,7 @@ impl RecordingStore {
         (recorder, recorded)
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     pub fn calls(&self) -> StoreCalls {
         StoreCalls(self.calls.lock().expect("no holder of this lock panics").clone())
     }
@@ -79,6 +83,7 @@ struct RecordedDurability {
 #[deny(clippy::missing_trait_methods)]
 impl WriteDurability for RecordedDurability {
     async fn sync_file(&self, path: &Path) -> biscuit_core::Result<()> {
+        // Recorded after the sync, so that a recorded sync is one that succeeded.
         self.inner.sync_file(path).await?;
         self.recorder.note(format!("sync {path}"));
         Ok(())

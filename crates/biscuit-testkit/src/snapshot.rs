@@ -5,7 +5,7 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{DataFrame, SessionContext};
 
-/// Rows as a text table that is the same every time: columns with their types, rows sorted by all cells.
+/// Formats rows as a stable text table: columns with their types, and rows sorted by all cells.
 pub fn rows_text(batches: &[RecordBatch]) -> String {
     let Some(first) = batches.first() else { return "(no rows)".to_owned() };
     let schema = first.schema();
@@ -32,12 +32,12 @@ pub fn rows_text(batches: &[RecordBatch]) -> String {
     all.clone().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Whole numbers sort as numbers.
+/// Sort key of a row: integers are compared as numbers.
 fn natural(row: &[String]) -> Vec<(Option<i128>, String)> {
     row.iter().map(|c| (c.parse().ok(), c.clone())).collect()
 }
 
-/// The cells of each row as text.
+/// Returns the cells of each row as text.
 pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
     let columns: Vec<Vec<String>> = batch.columns().iter().map(column).collect();
     (0..batch.num_rows()).map(|r| columns.iter().map(|c| c[r].clone()).collect()).collect()
@@ -45,36 +45,36 @@ pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
 
 fn column(array: &ArrayRef) -> Vec<String> {
     let texts: Vec<String> = match array.data_type() {
-        // Rust's own form tells -0.0 from 0.0 and prints the shortest text that reads back.
+        // Debug output of floats distinguishes -0.0 from 0.0 and is the shortest text that parses to the same value.
         DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().map(|f| format!("{f:?}")).collect(),
         DataType::Float32 => array.as_primitive::<Float32Type>().values().iter().map(|f| format!("{f:?}")).collect(),
         _ => {
             let options = FormatOptions::default().with_null("null");
-            let f = ArrayFormatter::try_new(array, &options).expect("all types of a table can be shown");
+            let f = ArrayFormatter::try_new(array, &options).expect("all types of a table can be formatted");
             (0..array.len()).map(|r| f.value(r).try_to_string().unwrap_or_else(|_| raw(array, r))).collect()
         }
     };
     let text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let shown = |(r, t): (usize, String)| match array.is_null(r) {
         true => "null".to_owned(),
-        // A text that would read as null, as nothing, or as the end of a cell is quoted.
+        // Quote a text that could be taken for a null, an empty cell or the end of a cell.
         false if text && (t.is_empty() || t == "null" || t.contains(['|', '\n', '\r', '"'])) => format!("{t:?}"),
         false => t,
     };
     texts.into_iter().enumerate().map(shown).collect()
 }
 
-/// Values that have no calendar form, as PostgreSQL's infinity, are shown as their number.
+/// Shows a value without a calendar form, such as PostgreSQL's infinity, as its number.
 fn raw(array: &ArrayRef, row: usize) -> String {
     let number = datafusion::arrow::compute::cast(array, &DataType::Int64);
     number
         .map_or("?".to_owned(), |n| n.as_primitive::<datafusion::arrow::datatypes::Int64Type>().value(row).to_string())
 }
 
-/// The rows of a frame, as [`rows_text`] shows them.
+/// Formats the rows of a DataFrame like [`rows_text`].
 ///
 /// # Errors
-/// `UnreadableRows` where the frame cannot be computed.
+/// `UnreadableRows` if the DataFrame cannot be computed.
 pub async fn frame_text(frame: DataFrame) -> Result<String> {
     Ok(rows_text(&collect(frame).await?))
 }
@@ -83,10 +83,10 @@ async fn collect(frame: DataFrame) -> Result<Vec<RecordBatch>> {
     frame.collect().await.map_err(|e| engine_error("the rows", e))
 }
 
-/// The rows of a dataset as it is now, as [`rows_text`] shows them.
+/// Formats the current rows of a dataset like [`rows_text`].
 ///
 /// # Errors
-/// Those of loading it.
+/// The errors of loading the dataset.
 pub async fn dataset_text(dataset: &Dataset) -> Result<String> {
     frame_text(dataset.view().await?.load(&SessionContext::new()).await?).await
 }

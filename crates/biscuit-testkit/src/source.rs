@@ -1,11 +1,11 @@
 use biscuit_core::{Result, Run, Source, async_trait};
 
-/// A source that gives every run the same value.
+/// A source that returns the same value to every run.
 #[derive(Debug, Clone)]
 pub struct MemorySource<T>(T);
 
 impl<T> MemorySource<T> {
-    /// A source of this value.
+    /// Creates a source of `value`.
     pub fn of(value: T) -> Self {
         Self(value)
     }

@@ -6,18 +6,22 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use datafusion::arrow::datatypes::{Field, Schema};
 
-/// Rows from a small text table. The first line names the columns and their types (`id:bigint | paid:decimal(8,2)`), in
-/// the names of `biscuit_schema::ColumnType`; then a line a row, cells between `|`; `null` is null, `""` an empty text.
+/// Parses rows from a small text table.
+///
+/// The first line contains the names and types of the columns (`id:bigint | paid:decimal(8,2)`), with the type names
+/// of `biscuit_schema::ColumnType`. Each further line is a row, with cells between `|`. `null` is null, and `""` is
+/// an empty text.
 ///
 /// # Panics
-/// With the line, where a type is not known, a cell is not of its type, or a row is too short or too long.
+/// With the line, if a type is unknown, a cell does not have the type of its column, or a row has too many or too few
+/// cells.
 pub fn table(text: &str) -> RecordBatch {
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let header = lines.next().expect("a table has a header");
     let columns: Vec<(&str, ColumnType)> = header.split('|').map(str::trim).map(column).collect();
     let rows: Vec<Vec<&str>> = lines.map(|l| l.split('|').map(str::trim).collect()).collect();
     if let Some(row) = rows.iter().find(|r| r.len() != columns.len()) {
-        panic!("`{}` has {} cells where the header has {}", row.join(" | "), row.len(), columns.len());
+        panic!("the row `{}` has {} cells, but the header has {}", row.join(" | "), row.len(), columns.len());
     }
     let array = |(i, (name, t)): (usize, &(&str, ColumnType))| -> ArrayRef {
         let cell = |r: &Vec<&str>| match r[i] {
@@ -31,7 +35,7 @@ pub fn table(text: &str) -> RecordBatch {
     };
     let arrays = columns.iter().enumerate().map(array).collect();
     let fields: Vec<_> = columns.iter().map(|(n, t)| Field::new(*n, t.arrow().clone(), true)).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("the columns have one length")
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("the columns have the same length")
 }
 
 fn column(text: &str) -> (&str, ColumnType) {
@@ -39,16 +43,16 @@ fn column(text: &str) -> (&str, ColumnType) {
     (name.trim(), ColumnType::parse(t.trim()).unwrap_or_else(|e| panic!("{e}")))
 }
 
-/// Rows from JSON lines, with the types their values have: whole numbers bigint, other numbers double, the rest text;
-/// nested values are lists and structs.
+/// Parses rows from JSON lines. The types follow from the values: integers are bigint, other numbers are double, and
+/// nested values are lists and structs; everything else is text.
 ///
 /// # Panics
-/// With the line, where it is not JSON or a column changes its type.
+/// With the line, if it is not JSON or a column changes its type.
 pub fn json_rows(lines: &str) -> RecordBatch {
     let mut reader = RowsReader::new(RowsOptions::default());
     reader.read("rows.jsonl", lines.to_owned().into_bytes().into()).unwrap_or_else(|e| panic!("{e}"));
     let changes = reader.finish().unwrap_or_else(|e| panic!("{e}"));
     let batches: Vec<RecordBatch> = changes.batches.into_iter().map(|b| b.rows).collect();
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    concat_batches(&schema, &batches).expect("all batches of one file have one schema")
+    concat_batches(&schema, &batches).expect("all batches of one file have the same schema")
 }

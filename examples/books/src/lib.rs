@@ -3,10 +3,10 @@
 use biscuit_core::Result;
 use biscuit_job::JobSpec;
 
-/// The job, with these values in place of its own.
+/// Returns the job, with these values in place of those of its file.
 ///
 /// # Errors
-/// `InvalidJob` for a path that is none.
+/// `InvalidJob` for a path that does not exist in the job file.
 pub fn job(set: &[(String, String)]) -> Result<JobSpec> {
     JobSpec::from_toml(include_str!("../books.toml"), set)
 }

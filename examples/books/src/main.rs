@@ -1,4 +1,4 @@
-//! Runs the job in the current folder.
+//! Runs the job of `books.toml` in the current folder.
 
 use std::process::ExitCode;
 

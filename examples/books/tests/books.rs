@@ -1,4 +1,4 @@
-//! The job on a lake in memory.
+//! Tests of the job on a lake in memory.
 
 use biscuit_core::{Instant, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
@@ -24,12 +24,12 @@ async fn run(lake: &str, authors: &str) -> Result<JobReport> {
 }
 
 async fn rows(lake: &str) -> String {
-    let location = Location::parse(&table(lake)).expect("a place");
-    dataset_text(&Dataset::new(location, JournalOptions::default())).await.expect("rows")
+    let location = Location::parse(&table(lake)).expect("the path is valid");
+    dataset_text(&Dataset::new(location, JournalOptions::default())).await.expect("the table can be read")
 }
 
 #[tokio::test]
-async fn every_book_has_what_is_known_of_its_author() {
+async fn every_book_has_the_data_of_its_author() {
     run("books", &format!("{DATA}/authors")).await.unwrap();
     insta::assert_snapshot!(rows("books").await, @r"
     title:string               | publish_date:date | author_name:string | author_birth_date:date | author_id:bigint
@@ -43,7 +43,7 @@ async fn every_book_has_what_is_known_of_its_author() {
 }
 
 #[tokio::test]
-async fn two_authors_of_one_name_stop_the_run() {
+async fn two_authors_with_the_same_name_stop_the_run() {
     let folder = std::env::temp_dir().join(format!("biscuit-books-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let known = std::fs::read_to_string(format!("{DATA}/authors/authors.jsonl")).unwrap();

@@ -1,19 +1,21 @@
+//! A sink for CSV files. The journal makes it safe against crashes and second writers.
+
 use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use biscuit_journal::{CommitOutcome, Journal, ObservedTable, StagedFile, TableCommit};
 
 use crate::{Day, Sale};
 
-/// Writes each day's sales as one CSV file below `day=<day>/`, in place of what was there of that day.
+/// Writes the sales of each day as one CSV file below `day=<day>/`, and replaces the earlier files of that day.
 #[derive(Debug)]
 pub struct CsvSink(Journal);
 
 impl CsvSink {
-    /// A sink into the folder of this journal.
+    /// Creates a sink for the folder of this journal.
     pub fn new(journal: Journal) -> Self {
         Self(journal)
     }
 
-    /// Writes the file where no reader finds it, and looks at it again.
+    /// Writes the file to the staging folder, where no reader looks, and checks its content.
     async fn stage(replace: &TableCommit<'_>, day: &Day) -> Result<StagedFile> {
         let mut writer = replace.writer(&format!("day={}", day.day), "csv");
         writer.write("shop,cents\n".into()).await?;
@@ -46,7 +48,7 @@ impl CsvSink {
     }
 }
 
-/// A line of CSV; a shop with a comma, a quote or a line break in its name is quoted.
+/// Returns a line of CSV. The name of a shop is quoted if it has a comma, a quote or a line break.
 fn line(sale: &Sale, row: u64, day: &Day) -> Result<String> {
     if sale.shop.is_empty() {
         return Err(Error::data("EmptyShop", "the shop of a sale is empty").with_column("shop").at(&day.day, row));
@@ -67,10 +69,11 @@ impl Sink<Day> for CsvSink {
             let place = format!("{} version {version}", self.0.table());
             WriteReceipt { commit: commit.clone(), outcome, rows, place }
         };
-        // A day without a sale is no reason to empty what is there.
+        // An attempt that committed before has the same commit id: nothing is staged again.
         if let Some(version) = observed.head.committed(commit) {
             return Ok(receipt(version, SinkOutcome::AlreadyDone));
         }
+        // A day without sales must not delete existing files: it may be the result of missing input.
         if day.sales.is_empty() {
             return Ok(receipt(observed.head.version, SinkOutcome::AlreadyDone));
         }

@@ -1,4 +1,4 @@
-//! Two sinks of one's own.
+//! Two sinks of a program: CSV files through the journal, and SQLite by commit id.
 
 mod csv;
 mod sqlite;
@@ -6,20 +6,20 @@ mod sqlite;
 pub use csv::CsvSink;
 pub use sqlite::SqliteSink;
 
-/// What a shop took in.
+/// Sales of a shop on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sale {
-    /// The shop; never empty.
+    /// Name of the shop. Not empty.
     pub shop: String,
-    /// Cents.
+    /// Amount in cents.
     pub cents: i64,
 }
 
-/// The sales of one day.
+/// Sales of one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Day {
-    /// `YYYY-MM-DD`.
+    /// The day, as `YYYY-MM-DD`.
     pub day: String,
-    /// In any order.
+    /// Sales of the shops, in any order.
     pub sales: Vec<Sale>,
 }

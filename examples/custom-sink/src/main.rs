@@ -1,4 +1,4 @@
-//! Writes a day's sales into both sinks below `./out`; run again, both say that it is done.
+//! Writes the sales of a day to both sinks below `./out`. In a second run both sinks report that it was done already.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ async fn main() -> ExitCode {
 }
 
 async fn work() -> Result<()> {
-    let failed = |e: std::io::Error| Error::usage("NoFolder", "the folder `out` cannot be made").with_source(e);
+    let failed = |e: std::io::Error| Error::usage("NoFolder", "cannot create the folder `out`").with_source(e);
     std::fs::create_dir_all("out").map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix("out")
-        .map_err(|e| Error::usage("NoFolder", "the folder `out` cannot be opened").with_source(e))?;
+        .map_err(|e| Error::usage("NoFolder", "cannot open the folder `out`").with_source(e))?;
     let journal = Journal::new(TableStorage::local(Arc::new(store)), Path::from("sales"), JournalOptions::default());
     let sinks: [Arc<dyn Sink<Day>>; 2] = [Arc::new(CsvSink::new(journal)), Arc::new(SqliteSink::new("out/sales.db"))];
     let run = Run::new("sales", RunId::new("2024-02-29"), SystemClock.now());

@@ -1,3 +1,5 @@
+//! A sink for SQLite. The commit id in the transaction makes it safe against repeated writes.
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -6,12 +8,13 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Day;
 
-/// Writes sales into a table of SQLite. The commit id is a row of the same transaction: a second write of it finds it there.
+/// Writes sales to a table of SQLite. The commit id is a row of the same transaction, so that a second write with
+/// this id finds it and changes nothing.
 #[derive(Debug, Clone)]
 pub struct SqliteSink(PathBuf);
 
 impl SqliteSink {
-    /// A sink into this database file; it and its tables are made if they are not there.
+    /// Creates a sink for this database file. The file and its tables are created if they do not exist.
     pub fn new(file: impl AsRef<Path>) -> Self {
         Self(file.as_ref().to_owned())
     }
@@ -19,6 +22,7 @@ impl SqliteSink {
     fn insert(&self, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
         let mut connection = Connection::open(&self.0).map_err(unavailable)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(unavailable)?;
+        // `Immediate` takes the write lock at once: the check of the commit id and the insert must not be separated.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
         transaction
             .execute_batch(
@@ -35,7 +39,7 @@ impl SqliteSink {
         }
         for (row, sale) in (1..).zip(&day.sales) {
             if sale.shop.is_empty() {
-                // Without a commit the transaction is undone.
+                // The transaction is rolled back when it is dropped without a commit.
                 return Err(Error::data("EmptyShop", "the shop of a sale is empty")
                     .with_column("shop")
                     .at(&day.day, row));
@@ -52,7 +56,7 @@ impl SqliteSink {
 }
 
 fn unavailable(e: rusqlite::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "DatabaseUnavailable", "SQLite did not do what it was asked").with_source(e)
+    Error::new(ErrorKind::Unavailable, "DatabaseUnavailable", "SQLite failed").with_source(e)
 }
 
 #[async_trait]
@@ -60,7 +64,8 @@ impl Sink<Day> for SqliteSink {
     async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<WriteReceipt> {
         let (sink, id) = (self.clone(), commit.clone());
         let inserted = tokio::task::spawn_blocking(move || sink.insert(&id, &day)).await;
-        let (rows, outcome) = inserted.map_err(|e| Error::internal("a write was cut off").with_source(e))??;
+        let (rows, outcome) =
+            inserted.map_err(|e| Error::internal("the task that writes was cancelled").with_source(e))??;
         Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: self.0.display().to_string() })
     }
 }

@@ -1,4 +1,4 @@
-//! Both sinks pass the testkit's suites.
+//! Runs the conformance suites of biscuit-testkit for both sinks.
 
 use std::sync::Arc;
 
@@ -29,21 +29,26 @@ fn journal(storage: TableStorage) -> Journal {
 }
 
 #[tokio::test]
-async fn csv_through_the_journal_does_what_a_sink_has_to() {
+async fn csv_sink_passes_the_conformance_suite() {
     let open = |storage| -> Arc<dyn Sink<Day>> { Arc::new(CsvSink::new(journal(storage))) };
     let read = |storage: TableStorage| {
         async move {
-            let observed = journal(storage.clone()).view().await.expect("a view");
+            let observed = journal(storage.clone()).view().await.expect("the table can be observed");
             let mut rows = Vec::new();
             for f in &observed.files {
                 let state = observed.head.live[&f.path].staged.as_ref().map(|s| format!("lake/.biscuit/sales/{s}"));
                 let path = Path::from(format!("lake/sales/{}", f.path));
                 let found = match storage.store.get(&path).await {
                     Ok(found) => found,
-                    Err(_) => storage.store.get(&Path::from(state.expect("it is staged"))).await.expect("a file"),
+                    Err(_) => storage
+                        .store
+                        .get(&Path::from(state.expect("an unpublished file has a staged path")))
+                        .await
+                        .expect("the staged file exists"),
                 };
-                let text = String::from_utf8(found.bytes().await.expect("bytes").to_vec()).expect("text");
-                let folder = f.path.split('/').next().expect("a folder");
+                let text = String::from_utf8(found.bytes().await.expect("the file can be read").to_vec())
+                    .expect("the file is UTF-8");
+                let folder = f.path.split('/').next().expect("the path has a folder");
                 rows.extend(text.lines().skip(1).map(|l| format!("{folder} {l}")));
             }
             rows
@@ -62,18 +67,19 @@ impl SinkWorld<Day> for Database {
     }
 
     async fn rows(&self) -> Vec<String> {
-        let connection = rusqlite::Connection::open(self.0.path().join("sales.db")).expect("a database");
+        let connection =
+            rusqlite::Connection::open(self.0.path().join("sales.db")).expect("the database can be opened");
         let mut statement = match connection.prepare("select day || ' ' || shop || ' ' || cents from sales") {
             Ok(statement) => statement,
-            // A database that nothing was written to has no table.
+            // The table does not exist before the first write.
             Err(_) => return vec![],
         };
-        let rows = statement.query_map([], |r| r.get(0)).expect("rows");
-        rows.map(|r| r.expect("a row")).collect()
+        let rows = statement.query_map([], |r| r.get(0)).expect("the query succeeds");
+        rows.map(|r| r.expect("the row can be read")).collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_by_commit_id_does_what_a_sink_has_to() {
-    check_sink(|| async { Database(tempfile::tempdir().expect("a folder")) }, &case()).await;
+async fn sqlite_sink_passes_the_conformance_suite() {
+    check_sink(|| async { Database(tempfile::tempdir().expect("a temporary folder can be created")) }, &case()).await;
 }

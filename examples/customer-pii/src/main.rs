@@ -1,4 +1,4 @@
-//! Customers without their personal data.
+//! Runs the job of `customer.job.toml`: the current state of customers without personal data.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ use biscuit_pii::KeyFile;
 const JOB: &str = include_str!("../customer.job.toml");
 const EVENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
 
-/// Runs a job on a lake in this folder, which also has the keys and the store.
+/// Runs a job on a lake in this folder, which also contains the keys and the token store. Creates the keys in the
+/// first run.
 async fn protect(job: &str, lake: &Path, set: &[(&str, String)], run: &Run) -> Result<JobReport> {
     let keys = lake.join("keys.toml");
     if !keys.exists() {
@@ -67,14 +68,14 @@ mod tests {
         Run::new("customer", RunId::new(id), Instant::from_micros(1_709_300_000_000_000))
     }
 
-    /// The rows of a table, by id.
+    /// Returns the rows of a table, sorted by id.
     async fn rows(table: &Path) -> RecordBatch {
-        let location = Location::parse(&table.display().to_string()).expect("a place");
+        let location = Location::parse(&table.display().to_string()).expect("the path is valid");
         let dataset = Dataset::new(location, JournalOptions::default());
-        let frame = dataset.load(&SessionContext::new()).await.expect("a table");
+        let frame = dataset.load(&SessionContext::new()).await.expect("the table can be loaded");
         let sort = datafusion::prelude::col("id").sort(true, true);
         let batches = frame.sort(vec![sort]).expect("a column").collect().await.expect("rows");
-        concat_batches(&batches[0].schema(), &batches).expect("one batch")
+        concat_batches(&batches[0].schema(), &batches).expect("all batches have one schema")
     }
 
     fn texts(rows: &RecordBatch, column: &str) -> Vec<Option<String>> {
@@ -82,12 +83,12 @@ mod tests {
         column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 
-    /// The same customers as they are.
+    /// Returns the same customers without treatment, from the job without its `[pii]` section.
     async fn clear(folder: &Path) -> RecordBatch {
-        let job = JOB.split("\n[pii]").next().expect("a job");
+        let job = JOB.split("\n[pii]").next().expect("the job file is not empty");
         let target = folder.join("customer").display().to_string();
         let set = [("sources.changes.url", EVENTS.to_owned()), ("target.url", target)];
-        protect(job, folder, &set, &run("clear")).await.expect("it runs");
+        protect(job, folder, &set, &run("clear")).await.expect("the job succeeds");
         rows(&folder.join("customer")).await
     }
 
@@ -100,7 +101,7 @@ mod tests {
         let after = rows(&at.join("customer")).await;
         assert_eq!(texts(&after, "id"), texts(&before, "id"));
 
-        // Another table with SSNs, of other spelling, through another job.
+        // Another job writes a table with the same numbers in another form, without dashes.
         let numbers: BTreeSet<String> = texts(&before, "ssn").into_iter().flatten().collect();
         let scores: String = numbers
             .iter()
@@ -118,7 +119,7 @@ mod tests {
         let by_token: BTreeMap<String, String> = texts(&scores, "ssn").into_iter().flatten().zip(numbers).collect();
         let joined: Vec<Option<String>> =
             texts(&after, "ssn").iter().map(|token| token.as_ref().map(|token| by_token[token].clone())).collect();
-        assert_eq!(joined, texts(&before, "ssn"), "each token finds its number");
+        assert_eq!(joined, texts(&before, "ssn"), "each token leads to its number");
         assert!(joined.iter().flatten().count() > 5);
 
         let phones = texts(&before, "phone").into_iter().zip(texts(&after, "phone"));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn addresses_open_until_their_customer_is_forgotten() {
+    async fn addresses_can_be_decrypted_until_their_customer_is_forgotten() {
         let (lake, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (at, before) = (lake.path(), clear(plain.path()).await);
         customers(at, &run("monday")).await.unwrap();
@@ -150,10 +151,10 @@ mod tests {
         subjects().forget(texts(&before, "id")[row].as_ref().unwrap()).await.unwrap();
         let back = opened().await;
         assert_eq!(back.forgotten, 1);
-        assert_eq!(texts(&after, "ssn")[row].is_some(), texts(&before, "ssn")[row].is_some(), "tokens stay");
+        assert_eq!(texts(&after, "ssn")[row].is_some(), texts(&before, "ssn")[row].is_some(), "tokens remain");
     }
 
-    /// All bytes below a folder.
+    /// Reads all files below a folder.
     fn bytes(folder: &Path, all: &mut Vec<(String, Vec<u8>)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_number_and_no_address_is_in_the_lake() {
+    async fn lake_contains_no_number_and_no_address_in_plain_text() {
         let (lake, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let before = clear(plain.path()).await;
         customers(lake.path(), &run("monday")).await.unwrap();

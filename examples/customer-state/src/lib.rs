@@ -1,4 +1,4 @@
-//! The job: change files in, current state out.
+//! The job: reads change files and writes the current state of two tables.
 
 mod sink;
 
@@ -9,15 +9,15 @@ use biscuit_core::{Job, Result, Run, Sink, Source, WriteReceipt, async_trait};
 
 pub use sink::StateSink;
 
-/// Keeps the current state of customers and their orders.
+/// Maintains the current state of customers and their orders.
 pub struct CustomerState {
-    /// Changes of the table `customer`.
+    /// Source of the changes of the table `customer`.
     pub customer_changes: Arc<dyn Source<ChangeRecords>>,
-    /// Changes of the table `orders`.
+    /// Source of the changes of the table `orders`.
     pub order_changes: Arc<dyn Source<ChangeRecords>>,
-    /// The current customers.
+    /// Sink for the current customers.
     pub customers: Arc<dyn Sink<ChangeRecords>>,
-    /// The current orders.
+    /// Sink for the current orders.
     pub orders: Arc<dyn Sink<ChangeRecords>>,
 }
 
@@ -27,12 +27,12 @@ impl std::fmt::Debug for CustomerState {
     }
 }
 
-/// What a run did to both tables.
+/// Result of a run for both tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The current customers.
+    /// Receipt of the table `customer`.
     pub customers: WriteReceipt,
-    /// The current orders.
+    /// Receipt of the table `orders`.
     pub orders: WriteReceipt,
 }
 
@@ -43,6 +43,8 @@ impl Job for CustomerState {
     async fn run(&self, run: &Run) -> Result<Outcome> {
         let customer_changes = self.customer_changes.read(run).await?;
         let order_changes = self.order_changes.read(run).await?;
+        // Each write has a commit id of its own, which is the same for each attempt: a retry repeats only what is
+        // missing.
         let customers = self.customers.write(run, &run.commit_id("customer"), customer_changes).await?;
         let orders = self.orders.write(run, &run.commit_id("orders"), order_changes).await?;
         Ok(Outcome { customers, orders })

@@ -1,4 +1,4 @@
-//! Runs the job on a lake in a local folder, or wherever `--lake` says.
+//! Runs the job on the lake of `--lake`: a local folder or an S3 URL.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ async fn work() -> Result<()> {
     Ok(())
 }
 
-/// Where the lake is: on S3, reached by the credential chain of AWS, or wherever else a URL says.
+/// The store of the lake: S3 with the credential chain of AWS, or `None` for any other URL.
 struct Place(Option<TableStorage>);
 
 impl Place {

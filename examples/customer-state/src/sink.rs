@@ -1,3 +1,5 @@
+//! The sink of the job: merges change records into a dataset, once for each commit id.
+
 use std::sync::Mutex;
 
 use biscuit_change::ChangeRecords;
@@ -5,7 +7,7 @@ use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async
 use biscuit_dataset::Dataset;
 use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
-/// Merges change records into a dataset: the current state of one table.
+/// Sink that merges change records into a dataset, the current state of one table.
 #[derive(Debug)]
 pub struct StateSink {
     dataset: Dataset,
@@ -14,12 +16,12 @@ pub struct StateSink {
 }
 
 impl StateSink {
-    /// A sink into `dataset`.
+    /// Creates a sink for `dataset`.
     pub fn new(dataset: Dataset, options: MergeOptions) -> Self {
         Self { dataset, options, last: Mutex::default() }
     }
 
-    /// What the last write did.
+    /// Returns the report of the last write.
     pub fn report(&self) -> Option<MergeReport> {
         self.last.lock().expect("no holder of this lock panics").clone()
     }

@@ -1,4 +1,4 @@
-//! The job on a lake in memory.
+//! Tests of the job on a lake in memory.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ const FILES: [&[u8]; 3] = [
 fn read(table: &str, files: &[usize]) -> ChangeRecords {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table(table));
     for &i in files {
-        reader.read(&format!("{i}.jsonl.gz"), &FILES[i].into()).expect("the sample is whole");
+        reader.read(&format!("{i}.jsonl.gz"), &FILES[i].into()).expect("the sample is valid");
     }
-    reader.finish().expect("the sample has keys")
+    reader.finish().expect("the sample has keys and orders")
 }
 
 fn run() -> Run {
@@ -33,7 +33,7 @@ fn run() -> Run {
 
 fn dataset(storage: &TableStorage, table: &str) -> Dataset {
     let place = format!("lake/{table}");
-    Dataset::new(Location::new(storage.clone(), &place, &place).expect("a place"), JournalOptions::default())
+    Dataset::new(Location::new(storage.clone(), &place, &place).expect("the path is valid"), JournalOptions::default())
 }
 
 fn job(storage: &TableStorage, files: &[usize]) -> CustomerState {
@@ -54,9 +54,14 @@ fn job_of(storage: &TableStorage, customers: ChangeRecords, orders: ChangeRecord
 }
 
 async fn rows(storage: &TableStorage, table: &str, columns: &[&str]) -> Vec<RecordBatch> {
-    let frame =
-        dataset(storage, table).view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
-    frame.select_columns(columns).expect("columns").collect().await.expect("rows")
+    let frame = dataset(storage, table)
+        .view()
+        .await
+        .expect("the table can be observed")
+        .load(&SessionContext::new())
+        .await
+        .expect("the table can be loaded");
+    frame.select_columns(columns).expect("the columns exist").collect().await.expect("the table can be read")
 }
 
 fn memory() -> TableStorage {
@@ -64,9 +69,9 @@ fn memory() -> TableStorage {
 }
 
 #[tokio::test]
-async fn the_sample_becomes_the_current_state() {
+async fn sample_is_merged_to_the_current_state() {
     let storage = memory();
-    job(&storage, &[0, 1, 2]).run(&run()).await.expect("a run");
+    job(&storage, &[0, 1, 2]).run(&run()).await.expect("the run succeeds");
     assert_rows_snapshot!("customers", rows(&storage, "customer", &["id", "name", "balance", "level", "birth"]).await);
     assert_rows_snapshot!(
         "orders",
@@ -75,27 +80,27 @@ async fn the_sample_becomes_the_current_state() {
 }
 
 #[tokio::test]
-async fn three_runs_make_the_same_as_one_and_a_fourth_changes_nothing() {
+async fn three_runs_give_the_same_rows_as_one_and_a_fourth_changes_nothing() {
     let (once, thrice) = (memory(), memory());
-    job(&once, &[0, 1, 2]).run(&run()).await.expect("a run");
+    job(&once, &[0, 1, 2]).run(&run()).await.expect("the run succeeds");
     for file in 0..3 {
-        job(&thrice, &[file]).run(&run()).await.expect("a run");
+        job(&thrice, &[file]).run(&run()).await.expect("the run succeeds");
     }
     for table in ["customer", "orders"] {
-        let all = biscuit_testkit::dataset_text(&dataset(&once, table)).await.expect("rows");
-        assert_eq!(all, biscuit_testkit::dataset_text(&dataset(&thrice, table)).await.expect("rows"));
+        let all = biscuit_testkit::dataset_text(&dataset(&once, table)).await.expect("the table can be read");
+        assert_eq!(all, biscuit_testkit::dataset_text(&dataset(&thrice, table)).await.expect("the table can be read"));
     }
-    let again = job(&thrice, &[0, 1, 2]).run(&run()).await.expect("a run");
+    let again = job(&thrice, &[0, 1, 2]).run(&run()).await.expect("the run succeeds");
     assert_eq!(again.customers.outcome, SinkOutcome::AlreadyDone);
     assert_eq!(again.orders.outcome, SinkOutcome::AlreadyDone);
 }
 
 #[tokio::test]
-async fn the_job_survives_a_crash_at_every_call() {
+async fn job_survives_a_crash_at_every_call() {
     let expected = {
         let storage = memory();
-        job(&storage, &[0, 1]).run(&run()).await.expect("a run");
-        biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows")
+        job(&storage, &[0, 1]).run(&run()).await.expect("the run succeeds");
+        biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("the table can be read")
     };
     let (customers, orders) = (read("public.customer", &[0, 1]), read("public.orders", &[0, 1]));
     let work = |storage: TableStorage| {
@@ -105,14 +110,17 @@ async fn the_job_survives_a_crash_at_every_call() {
     let check = |storage: TableStorage, _| {
         let expected = expected.clone();
         async move {
-            assert_eq!(biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows"), expected);
+            assert_eq!(
+                biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("the table can be read"),
+                expected
+            );
         }
     };
     crash_at_every_call(InjectedFault::Crash, || async { memory() }, work, check).await;
 }
 
 #[tokio::test]
-async fn each_table_gets_its_own_changes_under_its_own_commit() -> Result<()> {
+async fn each_table_gets_its_own_changes_under_its_own_commit_id() -> Result<()> {
     let customers = Arc::new(RecordingSink::counting(|c: &ChangeRecords| c.len() as u64));
     let orders = Arc::new(RecordingSink::counting(|c: &ChangeRecords| c.len() as u64));
     let mut job = job(&memory(), &[0]);

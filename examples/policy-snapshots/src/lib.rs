@@ -1,4 +1,5 @@
-//! One full copy of all policies per month: late, back-dated and future changes go to the months they belong to.
+//! One full copy of all policies for each month. Late, back-dated and future changes reach the months that they
+//! concern.
 
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::{Instant, Result};
@@ -8,16 +9,16 @@ use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, Pe
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::{SessionContext, col, lit};
 
-/// The policies of an insurer, by month.
+/// Policies of an insurer, as a periodic snapshot by month.
 #[derive(Debug, Clone)]
 pub struct Policies(PeriodTable);
 
 impl Policies {
-    /// The policies in a dataset. A policy is named by its number; its changes are in force from `since` on, the newest of them wins, and
-    /// of two of one day a cancellation does.
+    /// Opens the policies in a dataset. The key of a policy is its number. A change takes effect at `since`, and the
+    /// newest change wins; of two changes of one day, a cancellation wins.
     ///
     /// # Errors
-    /// None that is not a mistake in this function.
+    /// Only after a mistake in this function: the specification is constant.
     pub fn new(dataset: Dataset) -> Result<Self> {
         let spec = MergeSpec::new(["policy"], ["since"])?.with_op_rank(["c", "u", "d"]);
         let months = PeriodCalendar::new(Granularity::Month, "Europe/Zurich")?;
@@ -25,35 +26,35 @@ impl Policies {
         PeriodTable::new(dataset, spec, MergeOptions::default(), periods).map(Self)
     }
 
-    /// Brings a delivery to the months that it is about. `as_of` is the instant for which the run was scheduled.
+    /// Merges a delivery into the months that it concerns. `as_of` is the instant for which the run was scheduled.
     ///
     /// # Errors
-    /// Those of [`PeriodTable::run`].
+    /// As [`PeriodTable::run`].
     pub async fn deliver(&self, changes: ChangeRecords, as_of: Instant) -> Result<PeriodTableReport> {
         self.0.run(changes, as_of, RunMode::Commit).await
     }
 
-    /// What was insured at the end of the month of an instant, by what is known now.
+    /// Returns the policies at the end of the month of an instant, as they are known now.
     ///
     /// # Errors
-    /// `NoSuchPeriod` for a month that is not there.
+    /// `NoSuchPeriod` for a month that the table does not have.
     pub async fn as_of(&self, at: Instant) -> Result<DataFrame> {
         self.0.as_of(&SessionContext::new(), at).await
     }
 
-    /// What a policy was, state by state.
+    /// Returns all states of a policy, one after the other.
     ///
     /// # Errors
-    /// Those of [`PeriodTable::history`].
+    /// As [`PeriodTable::history`].
     pub async fn history(&self, policy: &str) -> Result<DataFrame> {
         self.0.history(&SessionContext::new(), col("policy").eq(lit(policy))).await
     }
 }
 
-/// The changes in a file or folder: JSON lines with the operation in `op`.
+/// Reads the changes of a file or folder: JSON lines with the operation in `op`.
 ///
 /// # Errors
-/// Those of [`ChangeFiles::changes`].
+/// As [`ChangeFiles::changes`].
 pub async fn delivery(place: &str) -> Result<ChangeRecords> {
     ChangeFiles::new([place], ChangeFormat::Rows(RowsOptions::default().with_op("op"))).changes().await
 }

@@ -1,4 +1,4 @@
-//! Brings the sample deliveries to a lake in a local folder, and shows what was insured as of a date.
+//! Merges the sample deliveries into a lake in a local folder, and prints the policies of a date.
 
 use std::process::ExitCode;
 
@@ -30,14 +30,17 @@ async fn work() -> Result<()> {
     let policies = Policies::new(Dataset::new(Location::parse(&table)?, JournalOptions::default()))?;
     for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
         let report = policies.deliver(delivery(&format!("{DATA}/{day}.jsonl")).await?, day.parse()?).await?;
-        println!("{day}  {} ({} of {} records wait)", report.outcome, report.pending, report.records);
+        println!("{day}  {} ({} of {} records pending)", report.outcome, report.pending, report.records);
         let touched = report.periods.iter().filter(|m| m.keys > 0 || m.is_new);
         for month in touched.filter(|_| report.outcome == "committed") {
-            println!("  {}  {} policies, {} of them carried there", month.period, month.after, month.carried);
+            println!(
+                "  {}  {} policies, {} carried over from earlier months",
+                month.period, month.after, month.carried
+            );
         }
     }
     let shown = policies.as_of(arguments.text("as-of")?.parse()?).await?;
-    let shown = shown.to_string().await.map_err(|e| Error::internal("the rows cannot be shown").with_source(e))?;
+    let shown = shown.to_string().await.map_err(|e| Error::internal("cannot print the rows").with_source(e))?;
     println!("as of {}\n{shown}", arguments.text("as-of")?);
     Ok(())
 }

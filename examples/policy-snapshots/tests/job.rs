@@ -1,4 +1,4 @@
-//! The months after each delivery, on a lake in memory.
+//! Tests of the months after each delivery, on a lake in memory.
 
 use std::sync::Arc;
 
@@ -10,26 +10,30 @@ use object_store::memory::InMemory;
 use policy_snapshots::{Policies, delivery};
 
 fn at(text: &str) -> Instant {
-    text.parse().expect("an instant")
+    text.parse().expect("the instant is valid")
 }
 
 fn dataset() -> Dataset {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
-    Dataset::new(Location::new(storage, "lake/policies", "policies").expect("a place"), JournalOptions::default())
+    Dataset::new(
+        Location::new(storage, "lake/policies", "policies").expect("the path is valid"),
+        JournalOptions::default(),
+    )
 }
 
 async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::PeriodTableReport {
-    let changes = delivery(&format!("{}/data/{day}.jsonl", env!("CARGO_MANIFEST_DIR"))).await.expect("a delivery");
-    policies.deliver(changes, at(day)).await.expect("a run")
+    let changes =
+        delivery(&format!("{}/data/{day}.jsonl", env!("CARGO_MANIFEST_DIR"))).await.expect("the delivery can be read");
+    policies.deliver(changes, at(day)).await.expect("the run succeeds")
 }
 
 #[tokio::test]
-async fn each_delivery_goes_to_the_months_it_is_about() {
+async fn each_delivery_changes_the_months_that_it_concerns() {
     let dataset = dataset();
     let policies = Policies::new(dataset.clone()).expect("policies");
     deliver(&policies, "2024-01-31").await;
     let report = deliver(&policies, "2024-02-29").await;
-    assert_eq!(report.pending, 1, "what takes effect in April");
+    assert_eq!(report.pending, 1, "one record takes effect in April");
     insta::assert_snapshot!("on_time", dataset_text(&dataset).await.expect("rows"));
     deliver(&policies, "2024-03-31").await;
     insta::assert_snapshot!("late_and_back_dated", dataset_text(&dataset).await.expect("rows"));
@@ -44,7 +48,7 @@ async fn each_delivery_goes_to_the_months_it_is_about() {
 }
 
 #[tokio::test]
-async fn a_second_delivery_of_the_same_changes_nothing() {
+async fn delivering_the_same_files_again_changes_nothing() {
     let policies = Policies::new(dataset()).expect("policies");
     for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
         deliver(&policies, day).await;

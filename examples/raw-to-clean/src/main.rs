@@ -1,4 +1,4 @@
-//! Raw JSON in, typed Parquet by day out, each file once.
+//! Reads raw JSON, each file once, and writes typed Parquet by day.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use biscuit_core::{Clock, Result, Run, RunId, SystemClock};
 use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
 
-/// What comes, what it is to be, and where it goes.
+/// The job file: source, contract and target.
 const JOB: &str = r#"
     name = "orders"
 
@@ -20,7 +20,7 @@ const JOB: &str = r#"
     columns = [
         { name = "id", type = "bigint", nullable = false },
         { name = "order_datetime", type = "timestamp", nullable = false },
-        { name = "zip", type = "string", comment = "zeros at the front count" },
+        { name = "zip", type = "string", comment = "leading zeros are significant" },
         { name = "amount", type = "decimal(15,2)" },
     ]
 
@@ -36,7 +36,7 @@ const SAMPLE: &str = r#"{"id":1,"order_datetime":"2024-02-29T12:00:00Z","zip":"0
 {"id":2,"order_datetime":1709294400,"zip":"10115","amount":"7.00"}
 "#;
 
-/// Runs the job on a lake in this folder.
+/// Runs the job on a lake in the folder `lake`.
 async fn clean(lake: &Path, run: &Run) -> Result<JobReport> {
     let at = |path: &str| lake.join(path).display().to_string();
     let set = [("sources.orders.url".to_owned(), at("raw/orders")), ("target.url".to_owned(), at("clean/orders"))];
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     if !raw.exists() {
         let written = std::fs::create_dir_all(&raw).and_then(|()| std::fs::write(raw.join("1.json"), SAMPLE));
         if let Err(e) = written {
-            eprintln!("error: the sample could not be written: {e}");
+            eprintln!("error: cannot write the sample: {e}");
             return ExitCode::FAILURE;
         }
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_file_is_read_once_and_late_orders_are_in_their_day() {
+    async fn each_file_is_read_once_and_late_orders_are_in_their_partition() {
         let lake = tempfile::tempdir().unwrap();
         let raw = lake.path().join("raw/orders");
         std::fs::create_dir_all(&raw).unwrap();

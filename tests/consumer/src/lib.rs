@@ -1,11 +1,11 @@
-//! What a user's crate does with single crates of the family: the pure merge alone, the journal alone, and a job with a sink
-//! of its own.
+//! A crate outside of the workspace that uses single crates of the family: the merge of data frames alone, the
+//! journal alone, and a job with a sink of its own.
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_core::{CommitId, Job, WriteReceipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
+use biscuit_core::{CommitId, Job, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait};
 
-/// A sink of this crate's own: it knows nothing of the family but `biscuit-core`.
+/// A sink of this crate, which depends only on `biscuit-core`.
 #[derive(Debug, Default)]
 pub struct Ledger(pub Mutex<Vec<(CommitId, Vec<i64>)>>);
 
@@ -23,11 +23,11 @@ impl Sink<Vec<i64>> for Ledger {
     }
 }
 
-/// A job of this crate's own.
+/// A job of this crate.
 pub struct Copy {
-    /// Where numbers come from.
+    /// Source of the numbers.
     pub from: Arc<dyn Source<Vec<i64>>>,
-    /// Where they go.
+    /// Sink of the numbers.
     pub to: Arc<dyn Sink<Vec<i64>>>,
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_merge_alone() {
+    async fn data_frames_are_merged_without_a_table() {
         let current = dataframe!("id" => [1, 2], "seq" => [1, 7], "v" => ["a", "b"]).expect("a frame");
         let changes =
             dataframe!("id" => [1, 2, 3], "seq" => [2, 3, 1], "v" => ["x", "late", "new"], "op" => ["u", "u", "c"]);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_journal_alone() {
+    async fn journal_commits_a_file_without_a_dataset() {
         let storage = TableStorage::durable(Arc::new(InMemory::new()));
         let journal = Journal::new(storage, Path::from("lake/notes"), JournalOptions::default());
         let observed = journal.observe().await.expect("a base");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_with_a_sink_of_its_own() {
+    async fn job_writes_to_a_sink_of_this_crate_once() {
         let ledger = Arc::new(Ledger::default());
         let job = Copy { from: Arc::new(Numbers), to: ledger.clone() };
         let run = Run::new("copy", RunId::new("monday"), SystemClock.now());

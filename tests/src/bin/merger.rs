@@ -1,6 +1,9 @@
-//! Merges change files into a table, and is killed or stopped at a storage call of its choice: what the tests of real processes
-//! start. Arguments: table (a path, or a URL of S3), change file, number of the call (0 for none), and what happens there: killed
-//! `before` or `after` it, or `stopped` after it until somebody sends SIGCONT.
+//! Merges a change file into a table, and is killed or stopped at a given call to the store. The tests of real
+//! processes start it.
+//!
+//! Arguments: table (a path or an S3 URL), change file, number of the call (0 for none), and what happens at the
+//! call. `before` and `after`: the process is killed before or after it. `stopped`: it is stopped after the call
+//! until it gets SIGCONT.
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -30,7 +33,7 @@ async fn run() -> Result<u64> {
     let [_, table, changes, at, when] = words.as_slice() else {
         return Err(Error::usage("InvalidArguments", "merger TABLE CHANGES CALL before|after|stopped"));
     };
-    let at = at.parse().map_err(|_| Error::usage("InvalidArguments", "the call is a number"))?;
+    let at = at.parse().map_err(|_| Error::usage("InvalidArguments", "the call must be a number"))?;
     let fault = if when == "before" { InjectedFault::Pause } else { InjectedFault::PauseAfter };
     let signal = if when == "stopped" { "-STOP" } else { "-KILL" };
     let location = process::location(table).await?;
@@ -38,7 +41,7 @@ async fn run() -> Result<u64> {
     let watched = store.clone();
     tokio::spawn(async move {
         if watched.paused().await {
-            // Asleep at this call: the process ends here, or stands still as a whole.
+            // This call does not return before the process ends or continues.
             let sent = Command::new("kill").arg(signal).arg(std::process::id().to_string()).status();
             sent.expect("the command `kill` is on every Unix");
             watched.resume();

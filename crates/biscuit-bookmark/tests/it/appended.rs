@@ -1,3 +1,5 @@
+//! Outputs that are appended to: each object is in the output once, and the files of replaced runs are removed.
+
 use std::collections::BTreeSet;
 
 use biscuit_bookmark::{BookmarkOptions, InputSelection, ReadMode, ReplayRange, RunOutput};
@@ -5,7 +7,7 @@ use biscuit_core::Result;
 
 use crate::lab::{Lab, names, run};
 
-/// A run that appends a file for its objects, whose content is their names and versions; what it read before goes.
+/// Runs a job that appends a file with the names and versions of its objects, and removes the files that it replaces.
 async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> {
     let observed = lab.observe().await;
     let options = BookmarkOptions::default();
@@ -19,7 +21,7 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
         let rows: Vec<String> = selection
             .objects
             .iter()
-            .map(|o| format!("{} {}", o.url, o.etag.as_deref().expect("the lab works")))
+            .map(|o| format!("{} {}", o.url, o.etag.as_deref().expect("the test bench works")))
             .collect();
         let mut writer = replace.writer("", "csv");
         writer.write(rows.join("\n").into()).await?;
@@ -28,7 +30,7 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
         replace.publish(staged);
     }
     for file in &replaced.files {
-        replace.remove(observed.file(file).expect("the lab works"));
+        replace.remove(observed.file(file).expect("the test bench works"));
     }
     if let Some(change) = state.replace(&selection, &run(id), output, &replaced)? {
         change.apply(&mut replace).await?;
@@ -43,20 +45,24 @@ async fn rows(lab: &Lab) -> Vec<String> {
         let path = object_store::path::Path::from(format!("lake/t/{}", file.path));
         let bytes = object_store::ObjectStoreExt::get(&*lab.storage.store, &path)
             .await
-            .expect("the lab works")
+            .expect("the test bench works")
             .bytes()
             .await
-            .expect("the lab works");
-        rows.extend(String::from_utf8(bytes.to_vec()).expect("the lab works").lines().map(str::to_owned));
+            .expect("the test bench works");
+        rows.extend(String::from_utf8(bytes.to_vec()).expect("the test bench works").lines().map(str::to_owned));
     }
     rows.sort();
     rows
 }
 
-/// Every object that is there is in the output once, in its newest version.
+/// Asserts that the output contains every existing object once, in its newest version.
 async fn assert_once(lab: &Lab) {
-    let there: BTreeSet<String> =
-        lab.input().await.objects().map(|(o, _)| format!("{} {}", o.url, o.etag.expect("the lab works"))).collect();
+    let there: BTreeSet<String> = lab
+        .input()
+        .await
+        .objects()
+        .map(|(o, _)| format!("{} {}", o.url, o.etag.expect("the test bench works")))
+        .collect();
     assert_eq!(rows(lab).await, there.into_iter().collect::<Vec<_>>());
 }
 
@@ -65,14 +71,14 @@ async fn three_runs() -> Lab {
     for n in 1..=3 {
         lab.put(&format!("{n}a"), &format!("10:0{n}"), "v1");
         lab.put(&format!("{n}b"), &format!("10:0{n}"), "v1");
-        append(&lab, &format!("run{n}"), &ReadMode::Advance).await.expect("the lab works");
+        append(&lab, &format!("run{n}"), &ReadMode::Advance).await.expect("the test bench works");
     }
     assert_once(&lab).await;
     lab
 }
 
 #[tokio::test]
-async fn an_overwritten_object_takes_its_old_rows_with_it() {
+async fn old_rows_of_an_overwritten_object_are_replaced() {
     let lab = three_runs().await;
     lab.put("2a", "10:09", "v2");
     let selection = append(&lab, "run4", &ReadMode::Advance).await.unwrap();
@@ -82,13 +88,13 @@ async fn an_overwritten_object_takes_its_old_rows_with_it() {
 }
 
 #[tokio::test]
-async fn replays_resets_and_rewinds_leave_each_object_once() {
+async fn each_object_is_in_the_output_once_after_replays_resets_and_rewinds() {
     let lab = three_runs().await;
     let replay =
         |after: &str, through: &str| ReadMode::Replay(ReplayRange::runs(Some(after), Some(through)).unwrap().unwrap());
     assert_eq!(append(&lab, "r1", &replay("1", "3")).await.unwrap().objects.len(), 4);
     assert_once(&lab).await;
-    // Runs 2 and 3 were replayed together, so that their rows are in one file.
+    // Runs 2 and 3 were replayed together, so their rows are in one file.
     assert_eq!(append(&lab, "r2", &replay("1", "2")).await.unwrap().objects.len(), 4);
     assert_once(&lab).await;
     for to in ["1", "0"] {
@@ -104,7 +110,7 @@ async fn replays_resets_and_rewinds_leave_each_object_once() {
 }
 
 #[tokio::test]
-async fn rows_of_an_object_that_is_gone_are_not_lost_with_those_of_another() {
+async fn rows_of_a_missing_object_are_not_lost_with_those_of_another() {
     let lab = three_runs().await;
     lab.put("2a", "10:09", "v2");
     lab.remove("2b");

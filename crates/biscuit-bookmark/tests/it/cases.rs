@@ -1,4 +1,4 @@
-//! B01 to B20. The watermark is 10:00 and the allowed lateness 24 hours unless a case says otherwise.
+//! Cases B01 to B20. The watermark is 10:00 and the allowed lateness is 24 hours unless a case sets them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn with_watermark() -> Lab {
 }
 
 #[tokio::test]
-async fn b01_a_new_object_is_selected_once() {
+async fn b01_new_object_is_selected_once() {
     let lab = with_watermark().await;
     lab.put("new", "10:05", "v1");
     assert_eq!(lab.run("second").await, ["new"]);
@@ -26,26 +26,26 @@ async fn b01_a_new_object_is_selected_once() {
 }
 
 #[tokio::test]
-async fn b02_an_object_of_the_same_second_as_the_watermark_is_selected() {
+async fn b02_object_with_the_same_second_as_the_watermark_is_selected() {
     let lab = with_watermark().await;
     lab.put("new", "10:00", "v1");
     assert_eq!(lab.run("second").await, ["new"]);
 }
 
 #[tokio::test]
-async fn b03_an_overwritten_object_is_selected_again() {
+async fn b03_overwritten_object_is_selected_again() {
     let lab = with_watermark().await;
     lab.put("old", "10:05", "v2");
     let selection = lab.select(&ReadMode::Advance).await;
     assert_eq!((names(&selection), selection.counts.overwritten), (vec!["old".to_owned()], 1));
-    // An older version that became current again is another one too.
+    // An older version that became current again counts as overwritten too.
     lab.run("second").await;
     lab.put("old", "10:00", "v1");
     assert_eq!(lab.run("third").await, ["old"]);
 }
 
 #[tokio::test]
-async fn b04_what_is_uploaded_again_and_is_the_same_is_known_by_content_and_new_by_time() {
+async fn b04_object_that_is_uploaded_again_is_known_by_content_and_new_by_time() {
     let lab = with_watermark().await;
     lab.put("old", "10:05", "v1");
     let by = |identity| BookmarkOptions::default().with_identity(identity);
@@ -54,7 +54,7 @@ async fn b04_what_is_uploaded_again_and_is_the_same_is_known_by_content_and_new_
 }
 
 #[tokio::test]
-async fn b05_an_upload_that_took_two_hours_is_selected_and_glues_band_misses_it() {
+async fn b05_upload_that_took_two_hours_is_selected_and_missed_by_the_band_of_glue() {
     let lab = with_watermark().await;
     lab.put("large", "08:10", "v1");
     let glue = BookmarkOptions::default()
@@ -66,7 +66,7 @@ async fn b05_an_upload_that_took_two_hours_is_selected_and_glues_band_misses_it(
 }
 
 #[tokio::test]
-async fn b06_what_shows_up_below_the_look_back_is_reported_and_a_backfill_reads_it() {
+async fn b06_object_before_the_allowed_lateness_is_reported_and_a_backfill_reads_it() {
     let lab = with_watermark().await;
     lab.put("late", "2024-02-28T09:59", "v1");
     let reported = lab.select(&ReadMode::Advance).await;
@@ -74,12 +74,12 @@ async fn b06_what_shows_up_below_the_look_back_is_reported_and_a_backfill_reads_
     assert!(matches!(lab.explain("late").await, ObjectExplanation::TooLate { read: false, .. }));
     let backfill = BookmarkOptions::default().with_late(LatePolicy::Read);
     assert_eq!(lab.run_with("second", &backfill).await, ["late"]);
-    // It is known from then on.
+    // From then on the object is known.
     assert_eq!(lab.select(&ReadMode::Advance).await.counts.too_late, 0);
 }
 
 #[tokio::test]
-async fn b07_after_a_failed_attempt_the_selection_is_the_same_and_the_run_too() {
+async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let lab = with_watermark().await;
     lab.put("new", "10:05", "v1");
     let (observed, options) = (lab.observe().await, BookmarkOptions::default());
@@ -104,7 +104,7 @@ async fn b07_after_a_failed_attempt_the_selection_is_the_same_and_the_run_too() 
 }
 
 #[tokio::test]
-async fn b09_of_two_runs_on_one_version_the_second_is_a_conflict_and_the_state_is_the_firsts() {
+async fn b09_second_of_two_runs_on_one_version_conflicts_and_changes_no_state() {
     let lab = with_watermark().await;
     lab.put("new", "10:05", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
@@ -120,7 +120,7 @@ async fn b09_of_two_runs_on_one_version_the_second_is_a_conflict_and_the_state_i
     assert_eq!(lab.state(&BookmarkOptions::default()).await.runs().last().unwrap().0.id, "one");
 }
 
-/// Five runs, of one object each.
+/// Five runs that read one object each.
 pub(crate) async fn five_runs() -> Lab {
     let lab = Lab::new();
     for n in 1..=5 {
@@ -131,7 +131,7 @@ pub(crate) async fn five_runs() -> Lab {
 }
 
 #[tokio::test]
-async fn b10_a_replay_reads_what_runs_behind_the_first_through_the_second_read_and_moves_nothing() {
+async fn b10_replay_reads_objects_of_a_range_of_runs_and_changes_no_state() {
     let lab = five_runs().await;
     let remembered = lab.remembered().await;
     for ends in [("run2", "run4"), ("2", "4"), ("id:run2", "4")] {
@@ -152,14 +152,14 @@ fn b11_one_end_of_a_replay_is_an_error() {
 }
 
 #[tokio::test]
-async fn b12_a_replay_behind_a_run_through_the_same_run_is_empty() {
+async fn b12_replay_after_a_run_through_the_same_run_is_empty() {
     let lab = five_runs().await;
     let replay = ReadMode::Replay(ReplayRange::runs(Some("run3"), Some("run3")).unwrap().unwrap());
     assert!(lab.select(&replay).await.objects.is_empty());
 }
 
 #[tokio::test]
-async fn b13_after_a_reset_everything_is_read_and_no_output_is_touched() {
+async fn b13_reset_makes_the_next_run_read_everything_and_changes_no_output() {
     let lab = five_runs().await;
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
@@ -172,7 +172,7 @@ async fn b13_after_a_reset_everything_is_read_and_no_output_is_touched() {
 }
 
 #[tokio::test]
-async fn b14_after_a_rewind_what_later_runs_read_is_read_again() {
+async fn b14_rewind_makes_the_next_run_read_objects_of_later_runs_again() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
@@ -185,7 +185,7 @@ async fn b14_after_a_rewind_what_later_runs_read_is_read_again() {
 }
 
 #[tokio::test]
-async fn b15_a_full_run_reads_everything_and_changes_no_byte_of_the_state() {
+async fn b15_full_run_reads_everything_and_changes_no_state() {
     let lab = five_runs().await;
     let remembered = lab.remembered().await;
     let selection = lab.select(&ReadMode::Full).await;
@@ -196,7 +196,7 @@ async fn b15_a_full_run_reads_everything_and_changes_no_byte_of_the_state() {
 }
 
 #[tokio::test]
-async fn b16_a_limit_reads_in_the_order_of_time_and_name_and_misses_nothing() {
+async fn b16_runs_with_a_limit_read_by_time_and_name_and_miss_nothing() {
     let lab = Lab::new();
     for n in 0..250 {
         lab.put(&format!("{:03}", (n * 7) % 250), &format!("10:{:02}", n % 7), "v1");
@@ -216,7 +216,7 @@ async fn b16_a_limit_reads_in_the_order_of_time_and_name_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn b17_marks_staging_empty_and_archived_objects_are_never_selected_and_are_listed() {
+async fn b17_hidden_empty_and_archived_objects_are_reported_and_not_selected() {
     let lab = Lab::new();
     let hidden = ["_SUCCESS", "d/.spark-staging-1/x.parquet", "_temporary/0/y", "x.crc", "d_$folder$"];
     hidden.iter().for_each(|name| lab.put(name, "10:00", "v1"));
@@ -238,13 +238,13 @@ async fn b17_marks_staging_empty_and_archived_objects_are_never_selected_and_are
 }
 
 #[tokio::test]
-async fn b18_an_object_that_turns_out_to_be_gone_does_not_count_as_read() {
+async fn b18_object_that_disappeared_before_reading_does_not_count_as_read() {
     let lab = with_watermark().await;
     lab.put("new", "10:05", "v1");
     lab.put("gone", "10:05", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
     let mut selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
-    // The reader says so, and the caller chose to go on without it.
+    // The reader reports the missing object, and the caller goes on without it.
     assert!(selection.without("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
     let mut replace = lab.journal.replace(&observed);
@@ -256,12 +256,12 @@ async fn b18_an_object_that_turns_out_to_be_gone_does_not_count_as_read() {
         .await
         .unwrap();
     replace.commit().await.unwrap();
-    // It is back, and it is new.
+    // The object exists again, and counts as new.
     assert_eq!(lab.run("third").await, ["gone"]);
 }
 
 #[tokio::test]
-async fn b19_the_clock_of_the_host_plays_no_part() {
+async fn b19_clock_of_the_host_has_no_effect() {
     let mut seen = Vec::new();
     for minutes in [-10, 0, 10] {
         let lab = with_watermark().await;
@@ -282,7 +282,7 @@ async fn b19_the_clock_of_the_host_plays_no_part() {
 }
 
 #[tokio::test]
-async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_begins_with_everything_and_a_warning() {
+async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_gets_a_warning() {
     let lab = Lab::new();
     let options = BookmarkOptions::default();
     for (folder, name) in [("a", "a/1"), ("b", "b/1")] {

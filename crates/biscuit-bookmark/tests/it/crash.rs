@@ -1,3 +1,5 @@
+//! Crashes and pauses at every call: each object is in the output once.
+
 use std::sync::Arc;
 
 use biscuit_bookmark::{Bookmark, ReadMode, RunOutput, SourcePlace, list};
@@ -17,14 +19,14 @@ fn journal(storage: &TableStorage) -> Journal {
 async fn setup() -> TableStorage {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for name in ["a", "b"] {
-        storage.store.put(&Path::from(format!("raw/{name}")), name.into()).await.expect("the lab works");
+        storage.store.put(&Path::from(format!("raw/{name}")), name.into()).await.expect("the test bench works");
     }
-    job(storage.clone()).await.expect("the lab works");
-    storage.store.put(&Path::from("raw/c"), "c".into()).await.expect("the lab works");
+    job(storage.clone()).await.expect("the test bench works");
+    storage.store.put(&Path::from("raw/c"), "c".into()).await.expect("the test bench works");
     storage
 }
 
-/// Appends the content of every object that is new.
+/// Appends the content of every new object.
 async fn job(storage: TableStorage) -> Result<()> {
     let journal = journal(&storage);
     let observed = journal.observe().await?;
@@ -44,10 +46,11 @@ async fn job(storage: TableStorage) -> Result<()> {
 
 async fn check(storage: TableStorage, _: u64) {
     let mut rows = Vec::new();
-    for file in journal(&storage).observe().await.expect("the lab works").files {
+    for file in journal(&storage).observe().await.expect("the test bench works").files {
         let path = Path::from(format!("lake/t/{}", file.path));
-        let bytes = storage.store.get(&path).await.expect("the lab works").bytes().await.expect("the lab works");
-        rows.push(String::from_utf8(bytes.to_vec()).expect("the lab works"));
+        let bytes =
+            storage.store.get(&path).await.expect("the test bench works").bytes().await.expect("the test bench works");
+        rows.push(String::from_utf8(bytes.to_vec()).expect("the test bench works"));
     }
     rows.sort();
     assert_eq!(rows, ["a", "b", "c"]);
@@ -62,7 +65,7 @@ async fn b08_after_a_crash_at_any_call_each_object_is_in_the_output_once() {
 }
 
 #[tokio::test]
-async fn while_a_run_sleeps_at_any_call_others_read_the_same_objects_and_each_is_there_once() {
+async fn each_object_is_read_once_while_a_run_sleeps_at_any_call() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let pauses = pause_at_every_call(pause, setup, job, |storage, _| job(storage), check).await;
         assert!(pauses.slept > 10 && pauses.conflicts > 0, "{pauses:?}");

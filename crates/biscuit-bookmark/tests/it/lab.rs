@@ -1,3 +1,5 @@
+//! A test bench: an output, and a source with a listing that the test defines.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -12,20 +14,20 @@ use biscuit_purge::{DeleteOutcome, ListedObject, MultipartUpload, ObjectListing,
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-/// A store whose listing is what a test says.
+/// A store with a listing that the test defines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shelf(Arc<Mutex<BTreeMap<String, ListedObject>>>);
 
 #[async_trait]
 impl PurgeStore for Shelf {
     async fn list(&self, prefix: &str, _: bool) -> Result<ObjectListing> {
-        let shelf = self.0.lock().expect("the lab works");
+        let shelf = self.0.lock().expect("the test bench works");
         let folder = format!("{prefix}/");
         Ok(shelf.values().filter(|l| l.key.starts_with(&folder)).cloned().collect())
     }
 
     async fn look(&self, _: &str) -> Result<StoreProbe> {
-        unreachable!("bookmarks do not look")
+        unreachable!("bookmarks do not probe stores")
     }
 
     async fn uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
@@ -45,13 +47,13 @@ impl PurgeStore for Shelf {
     }
 }
 
-/// A time of the day of the cases.
+/// Returns a time on the day of the cases.
 pub(crate) fn at(time: &str) -> Instant {
     let full = if time.contains('T') { format!("{time}:00Z") } else { format!("2024-02-29T{time}:00Z") };
-    full.parse().expect("the lab works")
+    full.parse().expect("the test bench works")
 }
 
-/// An output, and a source whose objects have the times that a test gives them.
+/// An output, and a source whose objects have times that the test defines.
 #[derive(Debug, Clone)]
 pub(crate) struct Lab {
     pub(crate) journal: Journal,
@@ -74,23 +76,28 @@ impl Lab {
         let key = format!("raw/{name}");
         let mut listed = ListedObject::new(&key, size, Some(format!("\"{etag}\"")));
         listed.modified = Some(at(time));
-        self.shelf.0.lock().expect("the lab works").insert(key, listed);
+        self.shelf.0.lock().expect("the test bench works").insert(key, listed);
     }
 
     pub(crate) fn archive(&self, name: &str, class: &str) {
-        let mut shelf = self.shelf.0.lock().expect("the lab works");
-        shelf.get_mut(&format!("raw/{name}")).expect("the lab works").storage_class = Some(class.to_owned());
+        let mut shelf = self.shelf.0.lock().expect("the test bench works");
+        shelf.get_mut(&format!("raw/{name}")).expect("the test bench works").storage_class = Some(class.to_owned());
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        self.shelf.0.lock().expect("the lab works").remove(&format!("raw/{name}")).expect("the lab works");
+        self.shelf
+            .0
+            .lock()
+            .expect("the test bench works")
+            .remove(&format!("raw/{name}"))
+            .expect("the test bench works");
     }
 
     pub(crate) async fn input_of(&self, folder: &str) -> ListedInput {
         let place = SourcePlace::new(&self.storage, "mem://", folder)
-            .expect("the lab works")
+            .expect("the test bench works")
             .with_lister(Arc::new(self.shelf.clone()));
-        list(&[place]).await.expect("the lab works")
+        list(&[place]).await.expect("the test bench works")
     }
 
     pub(crate) async fn input(&self) -> ListedInput {
@@ -98,7 +105,7 @@ impl Lab {
     }
 
     pub(crate) async fn observe(&self) -> ObservedTable {
-        self.journal.observe().await.expect("the lab works")
+        self.journal.observe().await.expect("the test bench works")
     }
 
     pub(crate) async fn state(&self, options: &BookmarkOptions) -> BookmarkState {
@@ -106,8 +113,8 @@ impl Lab {
     }
 
     pub(crate) async fn state_of(&self, name: &str, options: &BookmarkOptions) -> BookmarkState {
-        let bookmark = Bookmark::new(name).expect("the lab works").with_options(options.clone());
-        bookmark.load(&self.journal, &self.observe().await.head).await.expect("the lab works")
+        let bookmark = Bookmark::new(name).expect("the test bench works").with_options(options.clone());
+        bookmark.load(&self.journal, &self.observe().await.head).await.expect("the test bench works")
     }
 
     pub(crate) async fn select_with(&self, options: &BookmarkOptions, mode: &ReadMode) -> Result<InputSelection> {
@@ -115,10 +122,10 @@ impl Lab {
     }
 
     pub(crate) async fn select(&self, mode: &ReadMode) -> InputSelection {
-        self.select_with(&BookmarkOptions::default(), mode).await.expect("the lab works")
+        self.select_with(&BookmarkOptions::default(), mode).await.expect("the test bench works")
     }
 
-    /// A run that reads what is new, and writes a file.
+    /// Runs a job that reads new objects and writes a file. Returns the names of the objects.
     pub(crate) async fn run(&self, id: &str) -> Vec<String> {
         self.run_with(id, &BookmarkOptions::default()).await
     }
@@ -126,22 +133,22 @@ impl Lab {
     pub(crate) async fn run_with(&self, id: &str, options: &BookmarkOptions) -> Vec<String> {
         let observed = self.observe().await;
         let state = self.state(options).await;
-        let selection = state.select(&self.input().await, &ReadMode::Advance).expect("the lab works");
+        let selection = state.select(&self.input().await, &ReadMode::Advance).expect("the test bench works");
         let mut replace = self.journal.replace(&observed);
-        if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the lab works") {
-            replace.stage("", "csv", id.to_owned().into()).await.expect("the lab works");
-            change.apply(&mut replace).await.expect("the lab works");
+        if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the test bench works") {
+            replace.stage("", "csv", id.to_owned().into()).await.expect("the test bench works");
+            change.apply(&mut replace).await.expect("the test bench works");
         }
-        replace.commit().await.expect("the lab works");
+        replace.commit().await.expect("the test bench works");
         names(&selection)
     }
 
     pub(crate) async fn explain(&self, name: &str) -> ObjectExplanation {
         let state = self.state(&BookmarkOptions::default()).await;
-        state.explain(&self.input().await, &format!("mem://raw/{name}")).expect("the lab works")
+        state.explain(&self.input().await, &format!("mem://raw/{name}")).expect("the test bench works")
     }
 
-    /// Everything of the state root that a bookmark has, byte by byte.
+    /// Returns names and checksums of all state files, and all properties.
     pub(crate) async fn remembered(&self) -> String {
         let head = self.observe().await.head;
         let files: Vec<_> = head.state.iter().map(|(name, f)| format!("{name} {}", f.checksum)).collect();

@@ -1,4 +1,4 @@
-//! What a bookmark selects and remembers, by the cases of its contract.
+//! Behaviour of bookmarks: selection of input, and memory of what was read.
 
 mod appended;
 mod cases;

@@ -2,8 +2,9 @@ use biscuit_bookmark::{Bookmark, BookmarkOptions, ReadMode, RunOutput};
 
 use crate::lab::{Lab, run};
 
-/// Many objects, as S3 has them: a folder for every hour and names that nothing is known of. `cargo test --release -- --ignored million`
-/// prints the figures for a million.
+/// Tracks many objects in a typical layout of S3: a folder for every hour, and random names. Returns the size of the
+/// state, and the bytes that a run of ten objects adds. `cargo test --release -- --ignored million` prints the
+/// figures for a million.
 async fn track(count: u64) -> (u64, u64) {
     let lab = Lab::new();
     let put = |n: u64| {
@@ -26,23 +27,25 @@ async fn track(count: u64) -> (u64, u64) {
     let options = BookmarkOptions::default();
     let started = std::time::Instant::now();
     let state = Bookmark::new("b")
-        .expect("the lab works")
+        .expect("the test bench works")
         .with_options(options)
         .load(&lab.journal, &observed.head)
         .await
-        .expect("the lab works");
-    let selection = state.select(&input, &ReadMode::Advance).expect("the lab works");
+        .expect("the test bench works");
+    let selection = state.select(&input, &ReadMode::Advance).expect("the test bench works");
     println!("{count} objects: {} bytes of state, selected in {:.2?}", state.bytes(), started.elapsed());
     assert_eq!(selection.objects.len(), 10);
-    let change =
-        state.advance(&selection, &run("second"), RunOutput::default()).expect("the lab works").expect("the lab works");
+    let change = state
+        .advance(&selection, &run("second"), RunOutput::default())
+        .expect("the test bench works")
+        .expect("the test bench works");
     let delta = change.state.iter().filter_map(|(_, bytes)| Some(bytes.as_ref()?.len() as u64)).sum();
     println!("a run of ten objects adds {delta} bytes");
     (state.bytes(), delta)
 }
 
 #[tokio::test]
-async fn a_run_adds_what_it_read_and_the_state_takes_less_than_a_hundred_bytes_an_object() {
+async fn state_takes_less_than_100_bytes_per_object_and_a_run_adds_its_objects() {
     let (state, delta) = track(5_000).await;
     assert!(state < 5_000 * 100, "{state}");
     assert!(delta < 10 * 300, "{delta}");
@@ -50,7 +53,7 @@ async fn a_run_adds_what_it_read_and_the_state_takes_less_than_a_hundred_bytes_a
 
 #[tokio::test]
 #[ignore = "takes a minute in a debug build"]
-async fn a_million_objects_take_less_than_a_hundred_megabytes() {
+async fn million_objects_take_less_than_100_megabytes() {
     let (state, delta) = track(1_000_000).await;
     assert!(state < 100_000_000, "{state}");
     assert!(delta < 10 * 300, "{delta}");

@@ -1,10 +1,12 @@
+//! Modes, limits, options and explanations.
+
 use biscuit_bookmark::{BookmarkOptions, ObjectExplanation, OverwrittenPolicy, ReadMode, ReplayRange, RunLimit};
 
 use crate::cases::five_runs;
 use crate::lab::{Lab, at, names, run};
 
 #[tokio::test]
-async fn read_only_selects_what_advance_would_and_a_replay_may_name_times_or_objects() {
+async fn read_only_selects_like_advance_and_a_replay_takes_times_or_objects() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     assert_eq!(names(&lab.select(&ReadMode::ReadOnly).await), ["6"]);
@@ -16,7 +18,7 @@ async fn read_only_selects_what_advance_would_and_a_replay_may_name_times_or_obj
 }
 
 #[tokio::test]
-async fn what_a_replay_wants_and_does_not_find_is_named() {
+async fn objects_that_a_replay_does_not_find_are_reported() {
     let lab = five_runs().await;
     lab.remove("4");
     let selection = lab.select(&ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
@@ -24,7 +26,7 @@ async fn what_a_replay_wants_and_does_not_find_is_named() {
 }
 
 #[tokio::test]
-async fn ends_of_a_replay_that_are_no_runs_are_errors() {
+async fn unknown_ends_of_a_replay_are_errors() {
     let lab = five_runs().await;
     for end in ["6", "run9"] {
         let replay = ReadMode::Replay(ReplayRange::runs(Some("0"), Some(end)).unwrap().unwrap());
@@ -34,7 +36,7 @@ async fn ends_of_a_replay_that_are_no_runs_are_errors() {
 }
 
 #[tokio::test]
-async fn set_to_now_remembers_what_is_there_and_reads_nothing() {
+async fn set_to_now_remembers_existing_objects_without_reading_them() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
@@ -49,7 +51,7 @@ async fn set_to_now_remembers_what_is_there_and_reads_nothing() {
 }
 
 #[tokio::test]
-async fn a_limit_of_bytes_reads_one_object_whatever_its_size() {
+async fn limit_of_bytes_reads_one_object_whatever_its_size() {
     let lab = Lab::new();
     for (name, size) in [("a", 60), ("b", 30), ("c", 500), ("d", 5)] {
         lab.put_sized(name, "10:00", "v1", size);
@@ -61,7 +63,7 @@ async fn a_limit_of_bytes_reads_one_object_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn overwritten_objects_stop_a_run_or_are_passed_over_where_that_was_chosen() {
+async fn overwritten_objects_stop_a_run_or_are_skipped_by_option() {
     let lab = five_runs().await;
     lab.put("2", "10:09", "v2");
     let with = |choice| BookmarkOptions::default().with_overwritten(choice);
@@ -72,7 +74,7 @@ async fn overwritten_objects_stop_a_run_or_are_passed_over_where_that_was_chosen
 }
 
 #[tokio::test]
-async fn explain_says_why() {
+async fn explain_gives_the_reason() {
     let lab = five_runs().await;
     lab.put("new", "10:09", "v1");
     lab.put("2", "10:09", "v2");
@@ -80,18 +82,18 @@ async fn explain_says_why() {
     lab.remove("5");
     let said = |e: ObjectExplanation| e.to_string();
     assert_eq!(said(lab.explain("new").await), "it is new, and the next run reads it");
-    assert_eq!(said(lab.explain("1").await), "run 1 (run1) read it, and it is as it was");
+    assert_eq!(said(lab.explain("1").await), "run 1 (run1) read it, and it has not changed since");
     assert_eq!(
         said(lab.explain("2").await),
         "run 2 read it; it was overwritten since, and the next run reads it again"
     );
-    assert_eq!(said(lab.explain("5").await), "it is not there any more; run 5 read it");
-    assert_eq!(said(lab.explain("_SUCCESS").await), "it is a mark, a checksum or staging, which nobody reads");
+    assert_eq!(said(lab.explain("5").await), "it no longer exists; run 5 read it");
+    assert_eq!(said(lab.explain("_SUCCESS").await), "it is a marker, a checksum or a staged file, which no run reads");
     assert!(matches!(lab.explain("nothing").await, ObjectExplanation::NotThere));
 }
 
 #[tokio::test]
-async fn a_source_that_never_held_anything_is_an_error_and_an_emptied_one_is_not() {
+async fn source_without_objects_is_an_error_in_the_first_run_only() {
     let lab = Lab::new();
     let e = lab.select_with(&BookmarkOptions::default(), &ReadMode::Advance).await.unwrap_err();
     assert_eq!(e.code(), "NotFound");
@@ -105,7 +107,7 @@ async fn a_source_that_never_held_anything_is_an_error_and_an_emptied_one_is_not
 }
 
 #[tokio::test]
-async fn on_a_local_disk_nothing_is_too_late() {
+async fn no_object_is_too_late_on_a_local_disk() {
     let lab = five_runs().await;
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("old.json");

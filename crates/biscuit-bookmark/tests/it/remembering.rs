@@ -1,3 +1,5 @@
+//! Memory of runs: compaction, rewinds and names.
+
 use biscuit_bookmark::{Bookmark, BookmarkOptions, ObjectExplanation, ReadMode, ReplayRange, bookmarks};
 
 use crate::lab::Lab;
@@ -18,7 +20,7 @@ async fn many_runs_leave_few_state_files_and_every_run_can_be_replayed() {
 }
 
 #[tokio::test]
-async fn objects_of_runs_that_are_far_back_stay_known_and_cannot_be_replayed() {
+async fn objects_of_compacted_runs_are_known_and_cannot_be_replayed() {
     let lab = Lab::new();
     let options = BookmarkOptions::default().with_keep_runs(4);
     for n in 1..=33 {
@@ -31,7 +33,7 @@ async fn objects_of_runs_that_are_far_back_stay_known_and_cannot_be_replayed() {
     assert_eq!(state.rewind(&"3".parse().unwrap()).unwrap_err().code(), "RunForgotten");
     assert_eq!(state.rewind(&"run3".parse().unwrap()).unwrap_err().code(), "UnknownRun");
     assert_eq!(state.watermark(), Some(crate::lab::at("10:00")));
-    // What is overwritten is seen all the same, and a reset reads all of it.
+    // Overwritten objects of compacted runs are still noticed, and a reset makes the next run read all objects.
     lab.put("03", "10:05", "v2");
     assert_eq!(lab.run_with("next", &options).await, ["03"]);
     let observed = lab.observe().await;
@@ -45,7 +47,7 @@ async fn objects_of_runs_that_are_far_back_stay_known_and_cannot_be_replayed() {
 }
 
 #[tokio::test]
-async fn two_rewinds_in_a_row_forget_one_span() {
+async fn consecutive_rewinds_forget_one_span() {
     let lab = crate::cases::five_runs().await;
     for to in ["4", "2", "3"] {
         let observed = lab.observe().await;
@@ -54,7 +56,7 @@ async fn two_rewinds_in_a_row_forget_one_span() {
         change.apply(&mut replace).await.unwrap();
         replace.commit().await.unwrap();
     }
-    // A run that is forgotten is not remembered again by a rewind to a later one.
+    // A rewind to a later run does not remember forgotten runs again.
     assert_eq!(lab.run("again").await, ["3", "4", "5"]);
     let counted: Vec<_> = lab
         .state(&BookmarkOptions::default())
@@ -67,7 +69,7 @@ async fn two_rewinds_in_a_row_forget_one_span() {
 }
 
 #[test]
-fn a_name_is_a_name() {
+fn invalid_names_are_refused() {
     for bad in ["", "a/b", "a b", "ä", ".", &"x".repeat(101)] {
         assert_eq!(Bookmark::new(bad).unwrap_err().code(), "InvalidBookmark", "{bad}");
     }

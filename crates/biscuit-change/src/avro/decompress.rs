@@ -1,10 +1,12 @@
+//! Decompression of the blocks of Avro files.
+
 use std::borrow::Cow;
 use std::io::Read;
 
-/// Bytes of a block of Avro, unpacked. Writers make blocks of some kilobytes to a few megabytes.
+/// Maximum number of bytes of a decompressed block. Writers make blocks of some kilobytes to a few megabytes.
 pub(crate) const MAX_BLOCK: u64 = 256 << 20;
 
-/// How the blocks of a file are packed.
+/// Compression of the blocks of a file, `avro.codec` in the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AvroCodec {
     Null,
@@ -15,16 +17,17 @@ pub(crate) enum AvroCodec {
     Xz,
 }
 
-/// Why a block cannot be unpacked.
+/// Reason why a block cannot be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecompressError {
-    /// It is not what its codec says.
+    /// The bytes are invalid for the codec of the file.
     Damaged,
-    /// It is larger than it may be.
+    /// The decompressed block is larger than the maximum.
     TooLarge,
 }
 
 impl AvroCodec {
+    /// Returns the codec with this name; without a name, blocks are not compressed.
     pub(crate) fn of(name: Option<&[u8]>) -> Option<Self> {
         Some(match name {
             None | Some(b"null" | b"") => Self::Null,
@@ -37,7 +40,7 @@ impl AvroCodec {
         })
     }
 
-    /// What a block holds, if it has not more than so many bytes: what is larger is never in memory.
+    /// Decompresses a block of at most `maximum` bytes. At most one byte more than that is ever in memory.
     pub(crate) fn unpack(self, block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
         let all = |packed: &mut dyn Read| {
             let mut out = Vec::new();
@@ -56,7 +59,8 @@ impl AvroCodec {
     }
 }
 
-/// A block is followed by the CRC-32 of what it holds.
+/// Decompresses a Snappy block, which is followed by the CRC-32 of the decompressed bytes. The declared length is
+/// checked before memory is allocated for it.
 fn snappy(block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
     let (packed, check) = block.split_last_chunk::<4>().ok_or(DecompressError::Damaged)?;
     let size = snap::raw::decompress_len(packed).map_err(|_| DecompressError::Damaged)?;
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_snappy_says_take_no_memory() {
+    fn length_declared_by_snappy_allocates_no_memory() {
         // 2^32 - 1 bytes.
         let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
         assert_eq!(AvroCodec::Snappy.unpack(&huge, MAX_BLOCK), Err(DecompressError::TooLarge));

@@ -1,3 +1,5 @@
+//! Reads Avro files with arrow-avro, which gets the blocks only after they were verified and decompressed here.
+
 use std::io::{self, BufRead, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,15 +14,18 @@ use crate::avro::decompress::{AvroCodec, DecompressError, MAX_BLOCK};
 use crate::avro::header::{AvroHeader, SCHEMA, long, put_long};
 use crate::avro::shape::{AvroShape, SchemaRefusal};
 
-/// The rows of an Avro file, batch by batch. Each block is looked at before it is decoded: it ends with the file's marker, is not larger
-/// than a block may be, and holds as many records as it says, and nothing else. arrow-avro checks none of that: it passes over a block that
-/// was cut off, and loops where a block is larger than its records.
+/// Iterator over the rows of an Avro file in batches.
+///
+/// Each block is verified before it is decoded: it ends with the sync marker of the file, is not larger than the
+/// maximum, and contains exactly the declared number of records. arrow-avro checks none of this: it skips a truncated
+/// block, and loops forever if a block has bytes after its records.
 pub(crate) struct AvroFile {
     file: Arc<str>,
     reader: Reader<BlockReader>,
     state: Arc<Mutex<BlockState>>,
-    /// The schema that it was written with.
+    /// Schema with which the file was written, as JSON.
     pub(crate) schema: String,
+    /// Number of rows that were decoded.
     rows: u64,
 }
 
@@ -30,10 +35,12 @@ impl std::fmt::Debug for AvroFile {
     }
 }
 
-/// What the blocks were, beside the bytes that the decoder gets of them.
+/// State that [`BlockReader`] shares with [`AvroFile`], while the decoder owns the block reader.
 #[derive(Debug, Default)]
 struct BlockState {
+    /// Number of records in the blocks so far, to be compared with the decoded rows.
     records: u64,
+    /// Error of a block: the decoder only passes on an `io::Error`, which would lose its code.
     failed: Option<Error>,
 }
 
@@ -49,23 +56,26 @@ fn refused(file: &str, (code, reason): SchemaRefusal) -> Error {
 }
 
 fn cut_off(file: &str, what: &str) -> Error {
-    let message = format!("{what}: the file was cut off, or is damaged");
+    let message = format!("{what}; the file was truncated or is damaged");
     Error::data("TruncatedInput", message).in_file(file)
 }
 
 impl AvroFile {
+    /// Opens a file and checks its header and schema.
+    ///
     /// # Errors
-    /// `TruncatedInput` for a file that ends in its head, `UnreadableAvro`, `TooDeep`, `TooManyColumns`, `TooLarge` and `UnsupportedType` for
-    /// its schema.
+    /// `TruncatedInput` for a file that ends inside its header; `UnreadableAvro`, `TooDeep`, `TooManyColumns`,
+    /// `TooLarge` and `UnsupportedType` for its schema.
     pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
         let header = AvroHeader::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
         let codec = AvroCodec::of(header.get("avro.codec"));
-        let codec = codec.ok_or_else(|| unreadable(file, "its codec is none of Avro's"))?;
+        let codec = codec.ok_or_else(|| unreadable(file, "its codec is not one of Avro's codecs"))?;
         let written = header.get(SCHEMA).ok_or_else(|| unreadable(file, "it has no schema"))?;
         let schema: Value = serde_json::from_slice(written).map_err(|e| match e.to_string() {
-            // serde_json follows 128 levels of JSON, which are more levels of types than are followed here.
+            // serde_json parses at most 128 levels of JSON. A deeper schema has more levels of types than are
+            // allowed.
             e if e.starts_with("recursion limit") => too_deep("the schema").in_file(file),
-            _ => unreadable(file, "its schema is no JSON"),
+            _ => unreadable(file, "its schema is not valid JSON"),
         })?;
         let text = String::from_utf8_lossy(written).into_owned();
         let shape = AvroShape::of(&schema).map_err(|reason| refused(file, reason))?;
@@ -95,7 +105,7 @@ impl AvroFile {
             None => {
                 let records = self.state.lock().unwrap_or_else(PoisonError::into_inner).records;
                 if records != self.rows {
-                    let reason = format!("its blocks say {records} records, and {} were found", self.rows);
+                    let reason = format!("its blocks declare {records} records, and {} were found", self.rows);
                     return Err(unreadable(&self.file, &reason));
                 }
                 return Ok(None);
@@ -114,28 +124,31 @@ impl Iterator for AvroFile {
     }
 }
 
-/// The error of a block, if it was one, and not what the decoder made of it.
+/// Returns the error of the block if verification failed, or else the error of the decoder.
 fn failed(file: &str, state: &Mutex<BlockState>, e: arrow::error::ArrowError) -> Error {
     let own = state.lock().unwrap_or_else(PoisonError::into_inner).failed.take();
     own.unwrap_or_else(|| unreadable(file, "a value is not of its type, or a type is not supported").with_source(e))
 }
 
-/// The file for the decoder: its head, and its blocks as they are unpacked.
+/// The file as the decoder reads it: a new header, then each verified block without compression.
 struct BlockReader {
     file: Arc<str>,
     bytes: Bytes,
+    /// Position of the next block in `bytes`.
     at: usize,
     sync: [u8; 16],
     codec: AvroCodec,
     shape: Arc<AvroShape>,
     state: Arc<Mutex<BlockState>>,
-    /// What the decoder gets next, and how much of it was given.
+    /// Bytes for the decoder, of which the first `present` were read.
     out: Vec<u8>,
     present: usize,
 }
 
 impl BlockReader {
-    /// The next block with records in it; false at the end of the file.
+    /// Verifies the next block that has records and puts it into `out`; returns false at the end of the file.
+    ///
+    /// A block is the number of its records, its size in bytes, the compressed records, and the sync marker.
     fn next_block(&mut self) -> Result<bool> {
         while self.at < self.bytes.len() {
             let begin = self.at;
@@ -144,7 +157,7 @@ impl BlockReader {
             let mut number = |what: &str| {
                 let n = long(&self.bytes, &mut self.at);
                 let n = n.ok_or_else(|| {
-                    if self.at >= self.bytes.len() { ends() } else { bad("it holds a number that is none") }
+                    if self.at >= self.bytes.len() { ends() } else { bad("it contains an invalid number") }
                 })?;
                 u64::try_from(n).map_err(|_| bad(what))
             };
@@ -153,19 +166,20 @@ impl BlockReader {
             let end = usize::try_from(size).ok().and_then(|size| self.at.checked_add(size)).ok_or_else(ends)?;
             let marker = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<16>()).ok_or_else(ends)?;
             if *marker != self.sync {
-                return Err(bad("it does not end with the marker of the file"));
+                return Err(bad("it does not end with the sync marker of the file"));
             }
             let unpacked = catch_panic(|| self.codec.unpack(&self.bytes[self.at..end], MAX_BLOCK));
             let block = unpacked.unwrap_or(Err(DecompressError::Damaged)).map_err(|e| match e {
-                DecompressError::Damaged => bad("it is not packed as the file says"),
+                DecompressError::Damaged => bad("it is not compressed with the codec of the file"),
                 DecompressError::TooLarge => {
-                    let message = format!("the block at byte {begin} is larger than {MAX_BLOCK} bytes, unpacked");
+                    let message =
+                        format!("the block at byte {begin} has more than {MAX_BLOCK} bytes after decompression");
                     Error::data("TooLarge", message).in_file(&self.file)
                 }
             })?;
             self.shape
                 .check(&block, records)
-                .map_err(|reason| bad(&format!("it says {records} records, and {reason}")))?;
+                .map_err(|reason| bad(&format!("it declares {records} records, but {reason}")))?;
             self.at = end + 16;
             if records == 0 {
                 continue;

@@ -1,9 +1,11 @@
+//! Header of Avro files, and the variable-length numbers of Avro.
+
 use serde_json::Value;
 
 pub(crate) const SCHEMA: &str = "avro.schema";
 
-/// The head of an Avro file: what it says of itself, the marker behind each block, and where the first block begins.
-/// Form of the file: <https://avro.apache.org/docs/1.11.1/specification/#object-container-files>
+/// Header of an Avro file: metadata, the sync marker that follows each block, and the position of the first block.
+/// Format: <https://avro.apache.org/docs/1.11.1/specification/#object-container-files>
 #[derive(Debug)]
 pub(crate) struct AvroHeader<'a> {
     entries: Vec<(&'a [u8], &'a [u8])>,
@@ -12,7 +14,8 @@ pub(crate) struct AvroHeader<'a> {
 }
 
 impl<'a> AvroHeader<'a> {
-    /// Of a file that begins with Avro's four bytes; none if it ends in its head, or its numbers lead out of it.
+    /// Reads the header of a file that begins with the four magic bytes of Avro. Returns `None` if the file ends
+    /// inside the header, or a length in the header is beyond the end of the file.
     pub(crate) fn read(file: &'a [u8]) -> Option<Self> {
         let mut at = 4;
         let mut entries: Vec<(&[u8], &[u8])> = Vec::new();
@@ -37,8 +40,10 @@ impl<'a> AvroHeader<'a> {
         self.entries.iter().find(|(k, _)| *k == name.as_bytes()).map(|(_, v)| *v)
     }
 
-    /// A head of blocks that are not packed. Where the schema gives full names in one piece (`"name": "a.b.C"`), it has these in two
-    /// (`"namespace": "a.b"`): the specification allows both, and arrow-avro finds only the latter again.
+    /// Writes the header of a file with uncompressed blocks.
+    ///
+    /// Full names in one piece (`"name": "a.b.C"`) are split into name and namespace (`"namespace": "a.b"`). The
+    /// specification allows both forms, but arrow-avro resolves references only to the second form.
     pub(crate) fn unpacked(&self, mut schema: Value) -> Vec<u8> {
         let written = if split(&mut schema) {
             schema.to_string().into_bytes()
@@ -55,7 +60,7 @@ impl<'a> AvroHeader<'a> {
     }
 }
 
-/// Splits names wherever they are; answers whether there was one.
+/// Splits all full names in a schema; returns whether there was one.
 fn split(schema: &mut Value) -> bool {
     match schema {
         Value::Array(options) => options.iter_mut().map(split).fold(false, |a, b| a | b),
@@ -76,13 +81,13 @@ fn split(schema: &mut Value) -> bool {
     }
 }
 
-/// A number of at most ten bytes.
+/// Reads a number of at most ten bytes: zigzag encoding in base-128 groups, the lowest first. Advances `at`.
 pub(crate) fn long(file: &[u8], at: &mut usize) -> Option<i64> {
     let (mut value, mut shift) = (0_u64, 0);
     loop {
         let byte = *file.get(*at)?;
         *at += 1;
-        // The tenth byte has the highest bit only.
+        // The tenth byte can only contain the highest bit.
         if shift == 63 && byte > 1 {
             return None;
         }
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_as_they_are_written() {
+    fn variable_length_numbers_round_trip() {
         for n in [0, 1, -1, 63, 64, -64, -65, 300, i64::MAX, i64::MIN] {
             let mut out = Vec::new();
             put_long(n, &mut out);
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn full_names_are_split_and_all_else_stays() {
+    fn full_names_are_split_and_the_rest_is_unchanged() {
         let schema = r#"{"type":"record","name":"a.b.C","fields":[{"name":"x.y","type":["null",{"type":"enum","name":"d.E","symbols":["s"]}]}]}"#;
         let mut file = b"Obj\x01".to_vec();
         put_long(2, &mut file);
@@ -141,7 +146,7 @@ mod tests {
         }
         put_long(0, &mut file);
         file.extend_from_slice(b"0123456789abcdefblocks");
-        let header = AvroHeader::read(&file).expect("it has a whole head");
+        let header = AvroHeader::read(&file).expect("the header is complete");
         assert_eq!((&file[header.end..], &header.sync), (&b"blocks"[..], b"0123456789abcdef"));
         assert_eq!(header.get("avro.codec"), Some(&b"null"[..]));
         let split = header.unpacked(serde_json::from_str(schema).unwrap());
@@ -149,7 +154,7 @@ mod tests {
         for part in [r#""name":"C""#, r#""namespace":"a.b""#, r#""namespace":"d""#, r#""name":"x.y""#] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let again = AvroHeader::read(&split).expect("it has a whole head");
+        let again = AvroHeader::read(&split).expect("the header is complete");
         let plain = serde_json::from_slice(again.get(SCHEMA).unwrap()).unwrap();
         assert_eq!(again.unpacked(plain), split, "nothing is left to split");
         for cut in 4..header.end {

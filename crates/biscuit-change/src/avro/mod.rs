@@ -1,4 +1,4 @@
-//! Avro object container files.
+//! Reading Avro object container files. Every block is verified before it is decoded.
 
 pub(crate) mod decompress;
 pub(crate) mod file;

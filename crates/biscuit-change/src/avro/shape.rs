@@ -1,16 +1,20 @@
+//! Structure of an Avro schema, and a check that a block contains exactly the declared number of records. The check
+//! walks over the bytes of a block without decoding values.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use biscuit_schema::{MAX_DEPTH, MAX_FIELDS};
 use serde_json::Value;
 
-/// Bytes of a `fixed`: a null of it takes as many in memory.
+/// Maximum size of a `fixed` in bytes. Even a null of this type takes that many bytes in memory.
 const MAX_FIXED: u64 = 1 << 20;
 
-/// Records and items of a block that take no bytes (`null`): their number is bounded by nothing else.
+/// Maximum number of records and items in a block that take no bytes (`null`), since their number is not limited by
+/// the size of the block.
 const MAX_EMPTY: u64 = 1 << 20;
 
-/// How values of an Avro schema are written, as far as one has to know to pass over them.
+/// Encoding of the values of a schema, as far as it is needed to skip them.
 #[derive(Debug)]
 enum ShapeNode {
     Null,
@@ -28,19 +32,19 @@ enum ShapeNode {
     Record(Vec<Arc<AvroShape>>),
 }
 
-/// A schema, and what it is in full: named types are written once and count each time that they are used.
+/// Schema with its expanded size: a named type is declared once and counts each time it is used.
 #[derive(Debug)]
 pub(crate) struct AvroShape {
     node: ShapeNode,
-    /// Types within.
+    /// Number of types in the schema.
     fields: usize,
-    /// Levels below.
+    /// Number of nested levels.
     depth: usize,
-    /// Bytes that a row of it takes in memory at least, null or not.
+    /// Minimum number of bytes that a row takes in memory, even if it is null.
     width: usize,
 }
 
-/// Why a schema cannot be used: a stable code, and the reason.
+/// Stable code and reason why a schema cannot be used.
 pub(crate) type SchemaRefusal = (&'static str, String);
 
 fn damaged(reason: impl Into<String>) -> SchemaRefusal {
@@ -48,7 +52,7 @@ fn damaged(reason: impl Into<String>) -> SchemaRefusal {
 }
 
 impl AvroShape {
-    /// Of the schema in a file's header. Source: Avro 1.12, "Schema Declaration" and "Names".
+    /// Analyses the schema in the header of a file. Source: Avro 1.12, "Schema Declaration" and "Names".
     pub(crate) fn of(schema: &Value) -> Result<Arc<Self>, SchemaRefusal> {
         DeclaredNames::default().shape(schema, "", 0)
     }
@@ -62,28 +66,28 @@ impl AvroShape {
             _ => (&[], 8),
         };
         let fields = 1 + parts.iter().map(|p| p.fields).sum::<usize>();
-        // A union is no level of the columns.
+        // A union does not add a level to the columns.
         let own_level = usize::from(!matches!(node, ShapeNode::Union(_)));
         let depth = own_level + parts.iter().map(|p| p.depth).max().unwrap_or(0);
-        // Items of a list take memory of their own.
+        // The items of a list are stored apart, so they do not add to the width of a row.
         let listed = matches!(node, ShapeNode::Array(_) | ShapeNode::Map(_));
         let width = own + if listed { 0 } else { parts.iter().map(|p| p.width).sum() };
         if fields > MAX_FIELDS {
             return Err(("TooManyColumns", format!("the schema has more than {MAX_FIELDS} columns and nested fields")));
         }
-        // The record around the columns is no level of them either.
+        // The outermost record does not count as a level either.
         if depth > MAX_DEPTH + 1 {
             return Err(("TooDeep", format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
         Ok(Arc::new(Self { node, fields, depth, width }))
     }
 
-    /// How many rows may be decoded at a time.
+    /// Returns how many rows are decoded at a time: about 64 MiB of fixed-width data, and at most 8192 rows.
     pub(crate) fn batch_rows(&self) -> usize {
         ((64 << 20) / self.width.max(1)).clamp(1, 8192)
     }
 
-    /// Checks that a block holds so many records, and nothing else.
+    /// Checks that a block contains exactly this number of records.
     pub(crate) fn check(&self, block: &[u8], records: u64) -> Result<(), &'static str> {
         let mut data = BlockBytes { rest: block, empty: 0 };
         for _ in 0..records {
@@ -95,12 +99,15 @@ impl AvroShape {
     }
 }
 
-/// Named types that were declared so far; none for one whose declaration is not at its end.
+/// Named types that are declared so far. `None` is a type whose declaration has not ended, so that a use of it is a
+/// recursion.
 #[derive(Debug, Default)]
 struct DeclaredNames(HashMap<String, Option<Arc<AvroShape>>>);
 
 impl DeclaredNames {
     fn shape(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
+        // Bounds the recursion of this function. Unions take a level here but not in the columns, hence twice the
+        // depth.
         if level > 2 * MAX_DEPTH {
             return Err(("TooDeep", format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
@@ -111,7 +118,7 @@ impl DeclaredNames {
                 AvroShape::new(ShapeNode::Union(parts))
             }
             Value::Object(_) => self.object(schema, namespace, level),
-            _ => Err(damaged("its schema has a type that is neither a name nor a declaration")),
+            _ => Err(damaged("the schema has a type that is neither a name nor a declaration")),
         }
     }
 
@@ -128,11 +135,10 @@ impl DeclaredNames {
                 let full = full_name(name, namespace);
                 return match self.0.get(&full).or_else(|| self.0.get(name)) {
                     Some(Some(shape)) => Ok(shape.clone()),
-                    Some(None) => Err((
-                        "UnsupportedType",
-                        "its schema has a type within itself, which no column holds".to_owned(),
-                    )),
-                    None => Err(damaged("its schema uses a type that it does not declare")),
+                    Some(None) => {
+                        Err(("UnsupportedType", "the schema has a recursive type, which cannot be a column".to_owned()))
+                    }
+                    None => Err(damaged("the schema uses a type that it does not declare")),
                 };
             }
         };
@@ -140,7 +146,7 @@ impl DeclaredNames {
     }
 
     fn object(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
-        let missing = |what: &str| damaged(format!("its schema has a type without `{what}`"));
+        let missing = |what: &str| damaged(format!("the schema has a type without `{what}`"));
         let t = schema.get("type").ok_or_else(|| missing("type"))?;
         let Some(kind) = t.as_str() else { return self.shape(t, namespace, level + 1) };
         let within = |what: &str| schema.get(what).ok_or_else(|| missing(what));
@@ -176,7 +182,7 @@ impl DeclaredNames {
 }
 
 fn fixed_size(size: &Value) -> Result<usize, SchemaRefusal> {
-    let size = size.as_u64().ok_or_else(|| damaged("its schema has a `fixed` without a size"))?;
+    let size = size.as_u64().ok_or_else(|| damaged("the schema has a `fixed` without a size"))?;
     match usize::try_from(size) {
         Ok(fits) if size <= MAX_FIXED => Ok(fits),
         _ => Err(("TooLarge", format!("the schema has a `fixed` of more than {MAX_FIXED} bytes"))),
@@ -187,18 +193,18 @@ fn full_name(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
-/// What is left of a block.
+/// Cursor over the rest of a block.
 struct BlockBytes<'a> {
     rest: &'a [u8],
-    /// Items so far that took no bytes.
+    /// Number of items so far that took no bytes.
     empty: u64,
 }
 
 const ENDS: &str = "it ends in the middle of a record";
-const NO_NUMBER: &str = "it holds a number that is none";
+const NO_NUMBER: &str = "it contains an invalid number";
 
 impl BlockBytes<'_> {
-    /// Passes over a value. Nested as deep as its schema, which is bounded.
+    /// Skips a value. The recursion is as deep as the schema, which is limited.
     fn step(&mut self, shape: &AvroShape) -> Result<(), &'static str> {
         match &shape.node {
             ShapeNode::Null => Ok(()),
@@ -211,11 +217,11 @@ impl BlockBytes<'_> {
             ShapeNode::Fixed(size) => self.pass(*size as u64),
             ShapeNode::Enum(symbols) => match usize::try_from(self.long()?) {
                 Ok(symbol) if symbol < *symbols => Ok(()),
-                _ => Err("it holds a symbol that its schema does not have"),
+                _ => Err("it contains an enum symbol that the schema does not have"),
             },
             ShapeNode::Union(parts) => {
                 let part = usize::try_from(self.long()?).ok().and_then(|i| parts.get(i));
-                self.step(part.ok_or("it holds a part of a union that its schema does not have")?)
+                self.step(part.ok_or("it contains a branch of a union that the schema does not have")?)
             }
             ShapeNode::Record(parts) => parts.iter().try_for_each(|part| self.step(part)),
             ShapeNode::Array(item) => self.items(item, false),
@@ -223,15 +229,16 @@ impl BlockBytes<'_> {
         }
     }
 
+    /// Skips an array or a map: blocks of items, each with its count, until a count of zero.
     fn items(&mut self, item: &AvroShape, keys: bool) -> Result<(), &'static str> {
         loop {
             let count = self.long()?;
             if count == 0 {
                 return Ok(());
             }
-            // A negative count is followed by the bytes of its items.
+            // A negative count is followed by the size of its items in bytes.
             if count < 0 && self.long()? < 0 {
-                return Err("it holds a list of a negative size");
+                return Err("it contains a list with a negative size");
             }
             for _ in 0..count.unsigned_abs() {
                 let before = self.rest.len();
@@ -244,14 +251,15 @@ impl BlockBytes<'_> {
         }
     }
 
+    /// Counts an item that took no bytes; `before` is the number of bytes that remained before the item.
     fn count_empty(&mut self, before: usize) -> Result<(), &'static str> {
         self.empty += u64::from(self.rest.len() == before);
-        if self.empty > MAX_EMPTY { Err("it has more items without content than a block may have") } else { Ok(()) }
+        if self.empty > MAX_EMPTY { Err("it has too many items without content") } else { Ok(()) }
     }
 
     fn step_bytes(&mut self) -> Result<(), &'static str> {
         let length = self.long()?;
-        self.pass(u64::try_from(length).map_err(|_| "it holds a text of a negative length")?)
+        self.pass(u64::try_from(length).map_err(|_| "it contains text with a negative length")?)
     }
 
     fn pass(&mut self, bytes: u64) -> Result<(), &'static str> {
@@ -281,32 +289,32 @@ mod tests {
     }
 
     #[test]
-    fn a_block_holds_its_records_and_nothing_else() {
+    fn block_must_contain_exactly_its_records() {
         let s = record(r#"{"name":"a","type":"long"},{"name":"b","type":["null","string"]}"#);
         let two = [2, 0, 4, 2, 2, b'x'];
         assert_eq!(s.check(&two, 2), Ok(()));
         assert_eq!(s.check(&two, 1), Err("it has bytes after its last record"));
         assert_eq!(s.check(&two, 3), Err(ENDS));
         assert_eq!(s.check(&two[..5], 2), Err(ENDS));
-        assert_eq!(s.check(&[2, 4], 1), Err("it holds a part of a union that its schema does not have"));
-        assert_eq!(s.check(&[2, 2, 1], 1), Err("it holds a text of a negative length"));
+        assert_eq!(s.check(&[2, 4], 1), Err("it contains a branch of a union that the schema does not have"));
+        assert_eq!(s.check(&[2, 2, 1], 1), Err("it contains text with a negative length"));
         assert_eq!(s.check(&[0x80; 12], 1), Err(NO_NUMBER));
     }
 
     #[test]
-    fn lists_of_nothing_are_bounded_and_lists_of_something_by_their_bytes() {
+    fn lists_of_empty_items_are_limited_by_number_and_others_by_bytes() {
         let nulls = record(r#"{"name":"a","type":{"type":"array","items":"null"}}"#);
         assert_eq!(nulls.check(&[6, 0], 1), Ok(()));
-        // The greatest number that a count can be.
+        // The greatest possible count.
         let endless = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0];
-        assert_eq!(nulls.check(&endless, 1), Err("it has more items without content than a block may have"));
+        assert_eq!(nulls.check(&endless, 1), Err("it has too many items without content"));
         let longs = record(r#"{"name":"a","type":{"type":"map","values":"long"}}"#);
         assert_eq!(longs.check(&endless, 1), Err(ENDS));
-        assert_eq!(longs.check(&[1, 6, 2, b'k', 8, 0], 1), Ok(()), "a negative count and the size");
+        assert_eq!(longs.check(&[1, 6, 2, b'k', 8, 0], 1), Ok(()), "a negative count is followed by the size");
     }
 
     #[test]
-    fn names_are_found_in_their_namespaces() {
+    fn type_names_are_resolved_in_their_namespaces() {
         let s = record(
             r#"{"name":"a","type":{"type":"fixed","name":"f","size":2}},{"name":"b","type":"f"},{"name":"c","type":"n.f"}"#,
         );
@@ -318,12 +326,12 @@ mod tests {
     }
 
     #[test]
-    fn schemas_that_are_too_much_are_refused() {
+    fn recursive_and_oversized_schemas_are_refused() {
         let code = |schema: &str| shape(schema).map(drop).map_err(|(code, _)| code);
         let inside = r#"{"type":"record","name":"r","fields":[{"name":"a","type":["null","r"]}]}"#;
         assert_eq!(code(inside), Err("UnsupportedType"));
         assert_eq!(code(r#"{"type":"fixed","name":"f","size":2000000000}"#), Err("TooLarge"));
-        // Each type names the one before twice.
+        // Each type uses the one before it twice, so that the expanded size doubles.
         let doubled = (1..40).fold(r#"{"type":"record","name":"r0","fields":[]}"#.to_owned(), |t, i| {
             let before = i - 1;
             format!(r#"{{"type":"record","name":"r{i}","fields":[{{"name":"a","type":{t}}},{{"name":"b","type":"r{before}"}}]}}"#)

@@ -1,4 +1,4 @@
-//! Formats with columns or schemas: Parquet and Avro, a few rows at a time.
+//! Formats with a schema, Parquet and Avro, which are read a few thousand rows at a time.
 
 pub(crate) mod parquet;
 pub(crate) mod rows;

@@ -1,3 +1,6 @@
+//! Reads Parquet files in batches whose size is limited by the size of the values, with checks of damaged files
+//! before the decoder sees them.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,35 +17,35 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-/// Rows that are decoded at a time.
+/// Maximum number of rows in a batch.
 const BATCH: usize = 65_536;
 
 fn unreadable(file: &str, reason: &str) -> Error {
     Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}")).in_file(file)
 }
 
-/// Runs the decoder; a panic in it is an error, as its own are.
+/// Runs the decoder. Its errors and panics become `UnreadableParquet`.
 fn decode<T, E: std::error::Error + Send + Sync + 'static>(
     file: &str,
     decoder: impl FnOnce() -> Result<T, E>,
 ) -> Result<T> {
     match catch_panic(decoder) {
-        // The words of the decoder may quote what is in the file.
-        Ok(done) => done.map_err(|e| unreadable(file, "it is damaged, or uses what is not supported").with_source(e)),
+        // The message of the decoder may quote values of the file, so it is only the source of the error.
+        Ok(done) => done.map_err(|e| unreadable(file, "it is damaged or uses an unsupported feature").with_source(e)),
         Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
     }
 }
 
-/// Looks at the footer before it is decoded. What has none is left to the decoder.
+/// Checks the footer before it is decoded. A file without a footer is refused by the decoder.
 fn check_footer(file: &str, bytes: &Bytes) -> Result<()> {
     let Some((rest, b"PAR1")) = bytes.split_last_chunk::<4>() else { return Ok(()) };
     let Some((rest, length)) = rest.split_last_chunk::<4>() else { return Ok(()) };
     let begin = usize::try_from(u32::from_le_bytes(*length)).ok().and_then(|length| rest.len().checked_sub(length));
-    let footer = rest.get(begin.ok_or_else(|| unreadable(file, "its footer is longer than it is"))?..);
+    let footer = rest.get(begin.ok_or_else(|| unreadable(file, "its footer is longer than the file"))?..);
     check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64).map_err(|reason| unreadable(file, &reason))
 }
 
-/// How many rows may be decoded at a time: as few as the row group with the largest values demands.
+/// Returns how many rows are decoded at a time: few enough for the row group with the largest values.
 fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Result<usize> {
     let of_group = |group: &RowGroupMetaData| {
         let columns = group.columns().iter().map(|column| {
@@ -63,26 +66,28 @@ fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Re
     metadata.row_groups().iter().map(of_group).try_fold(BATCH, |minimum, rows| Ok(minimum.min(rows?)))
 }
 
-/// The rows of a Parquet file, as many at a time as their sizes allow; after an error there are no more.
+/// Iterator over the rows of a Parquet file in batches. Ends after the first error.
 pub(crate) struct ParquetRows {
     file: Arc<str>,
     reader: Option<ParquetRecordBatchReader>,
     metadata: HashMap<String, String>,
-    /// Columns that hold UUIDs, which are read as text.
+    /// Columns with UUIDs, which are read as text.
     uuids: UuidColumns,
-    /// Whether dates and times are in the calendar of Spark 2.
+    /// Whether dates and times may be in the hybrid Julian calendar of Spark 2.
     legacy_calendar: bool,
-    /// Rows that are still to come, by the footer.
+    /// Number of rows that remain, according to the footer.
     left: u64,
 }
 
 impl ParquetRows {
     pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
         check_footer(file, &bytes)?;
+        // The Arrow schema in the metadata is ignored: only the Parquet types are checked and trusted.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let content = bytes.clone();
         let builder = decode(file, || {
             let own = ArrowReaderMetadata::load(&bytes, options.clone())?;
+            // INT96 is read as microseconds: nanoseconds wrap before 1677 and after 2262.
             let own = match int96_as_micros(own.schema(), own.parquet_schema()) {
                 Some(schema) => ArrowReaderMetadata::try_new(own.metadata().clone(), options.with_schema(schema))?,
                 None => own,
@@ -108,7 +113,7 @@ impl ParquetRows {
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
-        let other = || unreadable(&self.file, "its columns do not have the rows that its footer says");
+        let other = || unreadable(&self.file, "its columns do not have the number of rows that its footer declares");
         let Some(batch) = decode(&self.file, || reader.next().transpose())? else {
             return if self.left == 0 { Ok(None) } else { Err(other()) };
         };
@@ -123,7 +128,7 @@ impl ParquetRows {
 }
 
 impl ParquetRows {
-    /// Times of Spark 2 that are others in Parquet's calendar.
+    /// Refuses dates and times of Spark 2 that are different in the calendar of Parquet.
     fn check_calendar(&self, rows: &RecordBatch) -> Result<()> {
         let schema = rows.schema();
         let mut columns = schema.fields().iter().zip(rows.columns());
@@ -139,6 +144,7 @@ impl Iterator for ParquetRows {
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.read().transpose();
+        // A decoder that failed or panicked must not be used again.
         if !matches!(next, Some(Ok(_))) {
             self.reader = None;
         }

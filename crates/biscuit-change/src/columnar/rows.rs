@@ -1,3 +1,6 @@
+//! Rows of Parquet and Avro files in storable types, and their conversion to the JSON of Kafka Connect, so that
+//! envelopes in these formats are read by the same code as JSON.
+
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -21,19 +24,20 @@ use crate::files::decompress::DecodedRows;
 use crate::records::refused::RowsInProgress;
 use crate::values::codec::ValueCodec;
 
-/// Where files and batches keep the Avro schema they were written with.
+/// Metadata key of the Avro schema in Avro files and in batches.
 pub(crate) const AVRO_SCHEMA: &str = "avro.schema";
+/// Metadata key of the Avro schema in Parquet files.
 const AVRO_IN_PARQUET: &str = "parquet.avro.schema";
 
-/// Whether a file holds columns or records with a schema, by its first bytes.
+/// Returns whether a file is Parquet or Avro, by its first bytes.
 pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01")
 }
 
-/// The rows of a file, part by part.
+/// Iterator over the rows of a file in parts.
 pub(crate) type RowParts = Box<dyn Iterator<Item = Result<RowsInProgress>> + Send>;
 
-/// The rows of a Parquet or Avro file; the only one of a record that was put aside keeps its place.
+/// Returns the rows of a Parquet or Avro file. `only` is the row number of a quarantined record that is read again.
 pub(crate) fn parts(
     file: &Arc<str>,
     bytes: Bytes,
@@ -49,7 +53,8 @@ pub(crate) fn parts(
     })))
 }
 
-/// The rows of a file that holds columns or records with a schema, a few thousand at a time, so that they need not be in memory all at once.
+/// Iterator over the rows of a Parquet or Avro file in batches of a few thousand rows, so that a file is never in
+/// memory as a whole.
 pub struct FileRows {
     rows: FormatRows,
     decoded: DecodedRows,
@@ -62,12 +67,14 @@ enum FormatRows {
 }
 
 impl FileRows {
-    /// The rows of a Parquet or an Avro file, by its first bytes; `file` is what messages call it. Those of Avro are in plain types, those of Parquet
-    /// in Parquet's own. They may have `max_decompressed` bytes together, or as many as [`DecodedRows`] says.
+    /// Opens a Parquet or Avro file, told apart by the first bytes; `file` is its name in messages.
+    ///
+    /// Rows of Avro have plain types; rows of Parquet have the types of the file, as far as they can be stored.
+    /// `max_decompressed` is the maximum number of bytes of all rows; see [`DecodedRows`] for the default.
     ///
     /// # Errors
-    /// `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`. Those of a block or a
-    /// page come with its rows.
+    /// `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`,
+    /// `UnsupportedType`. An error in a block or page is returned by the iterator in place of its rows.
     pub fn open(file: &Arc<str>, bytes: Bytes, max_decompressed: Option<u64>) -> Result<Self> {
         let decoded = DecodedRows::new(file, bytes.len() as u64, max_decompressed);
         let rows = match bytes.starts_with(b"PAR1") {
@@ -93,7 +100,7 @@ impl Iterator for FileRows {
     }
 }
 
-/// Rows in types in which they can be stored.
+/// Converts rows to types that can be stored.
 ///
 /// # Errors
 /// `UnsupportedType`; `Overflow` for times outside of a day, and for decimals with more digits than their type.
@@ -102,7 +109,7 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         let unsupported = || {
             let message = format!(
-                "column `{}` is {}, which no table holds: leave it out, or write it as another type",
+                "column `{}` is {}, which cannot be stored in a table; remove the column or write it as another type",
                 field.name(),
                 field.data_type()
             );
@@ -111,7 +118,7 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
         let plain = plain_type(field.data_type());
         let stored = stored_type(field.data_type()).ok_or_else(unsupported)?;
         check_values(column, field.name(), file)?;
-        // What is stored as it is stays as it came.
+        // A column whose type can be stored is not converted, even if its Arrow type is not the plain one.
         let as_it_is = plain == stored;
         columns.push(if as_it_is { column.clone() } else { cast(column, &stored).map_err(|_| unsupported())? });
         fields.push(if as_it_is { field.clone() } else { Arc::new(field.as_ref().clone().with_data_type(stored)) });
@@ -119,15 +126,16 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema, columns, &options)
-        .map_err(|e| Error::internal("columns could not be put together").with_source(e))
+        .map_err(|e| Error::internal("cannot build a batch of columns").with_source(e))
 }
 
-/// Times of day are within a day, and decimals have no more digits than their type: other ones make a file that readers refuse.
+/// Refuses times outside of a day and decimals with more digits than their type: readers refuse files with such
+/// values.
 fn check_values(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
     match impossible_values(column) {
         None => Ok(()),
         Some((count, what)) => {
-            let message = format!("column `{name}` has {count} {what}, which are no values of it");
+            let message = format!("column `{name}` contains {count} {what}, which are invalid for its type");
             Err(Error::data("Overflow", message).with_column(name).in_file(file))
         }
     }
@@ -139,12 +147,12 @@ impl fmt::Debug for FileRows {
     }
 }
 
-/// The rows of an Avro file, in plain types.
+/// Iterator over the rows of an Avro file in plain types.
 struct AvroRows {
     file: Arc<str>,
     blocks: AvroFile,
     metadata: HashMap<String, String>,
-    /// Columns that hold UUIDs, which are text in the file and bytes behind the decoder.
+    /// Columns with UUIDs, which are text in the file and bytes after decoding.
     uuids: UuidColumns,
 }
 
@@ -175,7 +183,7 @@ impl Iterator for AvroRows {
     }
 }
 
-/// Where an Avro schema has UUIDs.
+/// Finds the UUIDs in an Avro schema, as paths such as `ids.[]` or `owner.id`.
 fn avro_uuids(schema: &str) -> UuidColumns {
     fn find(root: &Value, schema: &Value, place: &str, depth: usize, all: &mut Vec<String>) {
         let schema = definition(root, not_null(schema));
@@ -208,12 +216,14 @@ fn plain_fields(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|f| Field::new(f.name(), plain_type(f.data_type()), true)).collect()
 }
 
-/// How the values of envelopes, or of flattened records, in these columns are read back from their JSON.
+/// Returns the codecs that decode the JSON of [`line()`] again: of the columns in `after` or `before` of envelopes,
+/// or of the columns of flattened records.
 pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let schema = batch.schema();
     let metadata = schema.metadata();
     let avro: Option<Value> =
         [AVRO_SCHEMA, AVRO_IN_PARQUET].iter().find_map(|k| metadata.get(*k)).and_then(|s| serde_json::from_str(s).ok());
+    // Envelopes have a struct `after` or `before` with the columns; otherwise the rows are flattened records.
     let image = ["after", "before"].iter().find_map(|name| {
         let field = schema.field_with_name(name).ok()?;
         let DataType::Struct(fields) = field.data_type() else { return None };
@@ -235,17 +245,17 @@ fn codec(field: &Field, record: Option<&Value>) -> (String, ValueCodec) {
     (field.name().clone(), named.unwrap_or(ValueCodec::Plain(t)))
 }
 
-/// The schema of a record's field, without the null that it may be.
+/// Returns the schema of a field of a record, without the null of an optional field.
 fn avro_field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
     let record = not_null(record);
     let field =
         record.get("fields")?.as_array()?.iter().find(|f| f.get("name").and_then(Value::as_str) == Some(name))?;
-    // A named record may be written in place or as the type of the field.
+    // `"type": {"type": {…}}` and `"type": {…}` are both valid.
     let t = not_null(field.get("type")?);
     Some(if t.get("type").is_some_and(|t| t.is_object() || t.is_array()) { not_null(&t["type"]) } else { t })
 }
 
-/// What a schema that is the name of a type stands for; any other schema is its own.
+/// Resolves a schema that is the name of a type to its definition; returns any other schema unchanged.
 fn definition<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let last = |name: &'a str| name.rsplit('.').next().unwrap_or(name);
     let Some(wanted) = schema.as_str().map(last) else { return schema };
@@ -270,7 +280,8 @@ fn not_null(schema: &Value) -> &Value {
     }
 }
 
-/// What Kafka Connect says of a type, where Arrow does not say it already.
+/// Returns the codec for a type of Kafka Connect (`connect.name`, `connect.type`) that the Arrow type does not
+/// express; `None` if the Arrow type is sufficient.
 fn connect(avro: &Value, t: &DataType) -> Option<ValueCodec> {
     let narrow = match (t, avro.get("connect.type").and_then(Value::as_str)) {
         (DataType::Int32, Some("int8")) => Some(DataType::Int8),
@@ -294,12 +305,12 @@ fn connect(avro: &Value, t: &DataType) -> Option<ValueCodec> {
     schema.named_codec()
 }
 
-/// A row as a line of JSON, as Kafka Connect writes it: bytes as base64, times as ISO text.
+/// Returns a row as a line of JSON as Kafka Connect writes it, with bytes as base64 and times as ISO text.
 pub(crate) fn line(batch: &RecordBatch, row: usize) -> Result<String> {
     let mut out = String::from("{");
     for (i, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        write!(out, "{comma}{}:", text(field.name())).expect("a String takes all");
+        write!(out, "{comma}{}:", text(field.name())).expect("writing to a String does not fail");
         value(column, row, &mut out)?;
     }
     out.push('}');
@@ -316,7 +327,7 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         return Ok(());
     }
     let failed = |e: arrow::error::ArrowError| {
-        Error::data("Overflow", "a value is out of the range of its type, a date or a time for example").with_source(e)
+        Error::data("Overflow", "a value is out of the range of its type, for example a date or a time").with_source(e)
     };
     match array.data_type() {
         DataType::Struct(fields) => {
@@ -324,7 +335,7 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
             out.push('{');
             for (i, (field, column)) in fields.iter().zip(columns).enumerate() {
                 let comma = if i == 0 { "" } else { "," };
-                write!(out, "{comma}{}:", text(field.name())).expect("a String takes all");
+                write!(out, "{comma}{}:", text(field.name())).expect("writing to a String does not fail");
                 value(column, row, out)?;
             }
             out.push('}');
@@ -343,7 +354,8 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
             out.push('{');
             for i in 0..entries.len() {
                 let key = array_value_to_string(entries.column(0), i).map_err(failed)?;
-                write!(out, "{}{}:", if i == 0 { "" } else { "," }, text(&key)).expect("a String takes all");
+                write!(out, "{}{}:", if i == 0 { "" } else { "," }, text(&key))
+                    .expect("writing to a String does not fail");
                 value(entries.column(1), i, out)?;
             }
             out.push('}');
@@ -354,16 +366,18 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         DataType::Float64 => number(array.as_primitive::<Float64Type>().value(row), array, row, out)?,
         DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
         t if t.is_integer() => out.push_str(&array_value_to_string(array, row).map_err(failed)?),
+        // Types such as dictionaries and views are converted to plain ones first.
         t if plain_type(t) != *t => value(&cast(&array.slice(row, 1), &plain_type(t)).map_err(failed)?, 0, out)?,
         _ => out.push_str(&text(&array_value_to_string(array, row).map_err(failed)?)),
     }
     Ok(())
 }
 
+/// Writes a floating-point number. `NaN` and infinities are not JSON numbers and are written as text.
 fn number(value: f64, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
     if value.is_finite() {
         let shown = array_value_to_string(array, row);
-        out.push_str(&shown.map_err(|e| Error::internal("a number").with_source(e))?);
+        out.push_str(&shown.map_err(|e| Error::internal("cannot format a number").with_source(e))?);
     } else {
         let name = if value.is_nan() {
             "NaN"

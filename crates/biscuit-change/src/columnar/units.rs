@@ -9,21 +9,21 @@ use crate::records::refused::{RawSource, lines};
 use crate::values::codec::ValueCodec;
 use crate::values::text::json_text;
 
-/// The columns of a table and how they are read.
+/// Columns of a table with their codecs.
 pub(crate) type ColumnCodecs = Vec<(String, ValueCodec)>;
 
-/// A step in the reading of a file.
+/// Step of [`each_line`]. Each part of a file is one `Begin`, any number of `Line`s and one `End`.
 pub(crate) enum ReadUnit<'a> {
-    /// A part of the file, and the codecs of its columns where it holds columns.
+    /// Begin of a part, with the codecs of its columns if the file has a schema.
     Begin(&'a RawSource, Option<&'a Arc<ColumnCodecs>>),
-    /// A record as JSON, where it is in the part, and its row in the file.
+    /// Record as JSON, its position in the part, and its row in the file.
     Line(&'a str, RecordIndex, u64),
-    /// The end of the part.
+    /// End of the part.
     End,
 }
 
-/// Reads a file as lines of JSON. Rows of a file that holds columns are the lines they would be; their types are the
-/// file's.
+/// Reads a file as lines of JSON. Rows of Parquet and Avro files are converted to the JSON that Kafka Connect would
+/// write, and keep the types of the file as codecs.
 pub(crate) fn each_line(
     file: &Arc<str>,
     bytes: &Bytes,
@@ -32,6 +32,7 @@ pub(crate) fn each_line(
     step: &mut dyn FnMut(ReadUnit<'_>) -> Result<()>,
 ) -> Result<()> {
     if is_columnar(bytes) {
+        // The parts need not keep raw records, because `Begin` passes the rows themselves on.
         for part in rows::parts(file, bytes.clone(), false, row, max_decompressed)? {
             let part = part?;
             let codecs = Arc::new(rows::codecs(&part.batch));
@@ -52,13 +53,14 @@ pub(crate) fn each_line(
     step(ReadUnit::End)
 }
 
-/// Where a record is in what its file was read as.
+/// Position of a record in the raw records of a part.
 #[derive(Debug, Clone)]
 pub(crate) enum RecordIndex {
     Span(Range<usize>),
     Row(u32),
 }
 
+/// Returns the raw records at these positions.
 pub(crate) fn picked(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSource> {
     let (mut all, mut rows) = (Vec::new(), Vec::new());
     for pick in picks {

@@ -1,18 +1,23 @@
+//! Dialects of CSV, and a check of quotes that CSV readers do not make.
+
 use std::io::{self, Read};
 
 use biscuit_core::{Error, Result};
 
-/// How CSV is written. Default: cells between commas, tabs in files called `.tsv`; quotes `"`, which are doubled inside of quotes; no comments.
+/// Dialect of CSV. Default: commas between cells, or tabs in `.tsv` files; quotes `"`, which are doubled inside of
+/// quotes; no comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CsvDialect {
-    /// Between cells. Default: what the name of the file says.
+    /// Character between cells. Default: tab for files with the extension `.tsv`, comma for all others.
     pub delimiter: Option<u8>,
-    /// Around cells with delimiters or line breaks in them; nothing if quotes have no meaning.
+    /// Character around cells that contain delimiters or line breaks. `None`: quotes are ordinary characters.
+    /// Default: `"`.
     pub quote: Option<u8>,
-    /// In front of a quote inside of quotes, as Spark and MySQL write it; a doubled quote is one in any case.
+    /// Character before a quote inside of quotes, as Spark and MySQL write it. A doubled quote is a quote in any
+    /// case. Default: none.
     pub escape: Option<u8>,
-    /// At the begin of lines that are no records.
+    /// Character at the beginning of lines that are comments. Default: none.
     pub comment: Option<u8>,
 }
 
@@ -23,8 +28,9 @@ impl Default for CsvDialect {
 }
 
 impl CsvDialect {
-    /// A byte of a dialect by its name: `comma`, `tab`, `semicolon`, `pipe`, `space`, `quote`, `apostrophe`, `backslash`, `hash`; `\t`, `\xNN` (two
-    /// hexadecimal digits); or the character itself. `none` and an empty text are nothing.
+    /// Parses a character of a dialect: a name (`comma`, `tab`, `semicolon`, `pipe`, `space`, `quote`, `apostrophe`,
+    /// `backslash`, `hash`), an escape (`\t`, or `\xNN` with two hexadecimal digits) or the character itself. Returns
+    /// `None` for `none` and empty text.
     ///
     /// # Errors
     /// `InvalidSpec` for more than one byte, and for line breaks.
@@ -47,19 +53,22 @@ impl CsvDialect {
                 (_, Some(byte)) if byte.is_ascii() => byte,
                 _ => {
                     let message = format!(
-                        "`{name}` is no character of a CSV dialect: write one character, a name such as `tab`, or `\\x1f`"
+                        "`{name}` is not a character of a CSV dialect; use one ASCII character, a name such as `tab`, or an escape such as `\\x1f`"
                     );
                     return Err(Error::usage("InvalidSpec", message));
                 }
             },
         };
         if matches!(byte, b'\n' | b'\r') {
-            return Err(Error::usage("InvalidSpec", "a line break separates records of CSV, and has no other meaning"));
+            return Err(Error::usage(
+                "InvalidSpec",
+                "a line break separates CSV records and cannot have another meaning; choose another character",
+            ));
         }
         Ok(Some(byte))
     }
 
-    /// The same dialect with the delimiter of a file.
+    /// Sets the delimiter by the name of a file, if no delimiter is set.
     pub fn of_file(mut self, file: &str) -> Self {
         let plain = without_packing(file);
         let defaults = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
@@ -67,28 +76,31 @@ impl CsvDialect {
         self
     }
 
-    /// Checks that its characters differ.
+    /// Checks that no character has two meanings.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidSpec` if a character has two meanings.
     pub fn check(&self) -> Result<()> {
-        // Without one, the name of a file says which of two it is.
+        // Without a delimiter, the name of the file chooses one of these two.
         let delimiters = self.delimiter.map_or(vec![b',', b'\t'], |delimiter| vec![delimiter]);
         let all: Vec<u8> =
             delimiters.into_iter().chain([self.quote, self.escape, self.comment].into_iter().flatten()).collect();
-        // A quote in front of a quote is a doubled one.
+        // A quote as the escape character is the same as a doubled quote.
         let doubled = self.escape.is_some() && self.escape == self.quote;
         let twice = (1..all.len()).find(|at| all[..*at].contains(&all[*at])).filter(|_| !doubled);
         match twice {
             Some(at) => {
-                let message = format!("`{}` has two meanings in the CSV dialect", char::from(all[at]).escape_default());
+                let message = format!(
+                    "`{}` has two meanings in the CSV dialect; choose different characters",
+                    char::from(all[at]).escape_default()
+                );
                 Err(Error::usage("InvalidSpec", message))
             }
             None => Ok(()),
         }
     }
 
-    /// A reader of records as they are, of whatever number of cells, without a header.
+    /// Returns a reader of records with any number of cells, in which the first line is an ordinary record.
     pub fn reader(&self) -> csv::ReaderBuilder {
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).flexible(true);
@@ -97,7 +109,7 @@ impl CsvDialect {
         builder
     }
 
-    /// A line of CSV.
+    /// Formats a line of CSV, without a line break at the end.
     pub fn line<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> String {
         let mut writer = csv::WriterBuilder::new();
         writer.delimiter(self.delimiter.unwrap_or(b','));
@@ -112,7 +124,7 @@ impl CsvDialect {
     }
 }
 
-/// The name of a file without the ending that says how it is packed.
+/// Returns the name of a file without the extension of its compression.
 pub(crate) fn without_packing(file: &str) -> &str {
     let packed = [".gz", ".zst", ".bz2"].iter().find_map(|ending| {
         let at = file.len().checked_sub(ending.len())?;
@@ -121,21 +133,29 @@ pub(crate) fn without_packing(file: &str) -> &str {
     packed.unwrap_or(file)
 }
 
-/// Where a reader of CSV is.
+/// State of the quote checker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CsvState {
+    /// At the beginning of a record.
     Record,
+    /// At the beginning of a cell.
     Cell,
+    /// In a cell without quotes.
     Plain,
+    /// Inside of quotes.
     Quoted,
+    /// Inside of quotes, after the escape character.
     Escaped,
-    /// Behind a quote that ends the cell, or is the first of two.
+    /// After a quote that ends the cell or is the first of a doubled quote; the next byte decides.
     Quote,
+    /// In a comment.
     Comment,
 }
 
-/// Text of CSV, of which quotes are checked while it is read: a quote that does not end makes one cell of all rows behind it, and what follows a quote
-/// that ends belongs to no cell. Readers of CSV take both without a word.
+/// Reader that passes CSV through and checks its quotes.
+///
+/// CSV parsers silently accept two mistakes: a quote that is never closed, which turns all further rows into one
+/// cell, and text after a closing quote. Both are errors here.
 #[derive(Debug)]
 pub struct CheckedCsv<R> {
     text: R,
@@ -147,7 +167,8 @@ pub struct CheckedCsv<R> {
 }
 
 impl<R: Read> CheckedCsv<R> {
-    /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidCsv` with the row.
+    /// Creates a reader of the text of a file; `file` is its name in messages. The `io::Error`s of the reader contain
+    /// `InvalidCsv` with the row.
     pub fn new(file: &str, text: R, dialect: CsvDialect) -> Self {
         Self { text, file: file.to_owned(), dialect, at: CsvState::Record, line: 1, opened: 0 }
     }
@@ -177,10 +198,11 @@ impl<R: Read> CheckedCsv<R> {
             CsvState::Quoted if is(d.escape) && d.escape != d.quote => CsvState::Escaped,
             CsvState::Quoted if is(d.quote) => CsvState::Quote,
             CsvState::Quoted | CsvState::Escaped => CsvState::Quoted,
+            // The second quote of a doubled one.
             CsvState::Quote if is(d.quote) => CsvState::Quoted,
             CsvState::Quote => match begin(byte) {
                 CsvState::Plain => {
-                    let what = "there is text behind a quote that ends";
+                    let what = "there is text after a closing quote";
                     return Err(self.wrong(what, self.line));
                 }
                 next => next,
@@ -191,7 +213,7 @@ impl<R: Read> CheckedCsv<R> {
     }
 
     fn wrong(&self, what: &str, line: u64) -> Error {
-        let hint = "if quotes are escaped or have no meaning in the file, say so with the options `escape` and `quote` of CSV (`quote = \"none\"`)";
+        let hint = "if the file escapes quotes or does not use them, set the CSV options `escape` or `quote` (`quote = \"none\"`)";
         Error::data("InvalidCsv", format!("{what}; {hint}")).at(&self.file, line)
     }
 }
@@ -200,7 +222,7 @@ impl<R: Read> Read for CheckedCsv<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.text.read(into)?;
         if read == 0 && !into.is_empty() && matches!(self.at, CsvState::Quoted | CsvState::Escaped) {
-            let what = "the quote that opens in this row is not closed up to the end of the file";
+            let what = "the quote that opens in this row is not closed until the end of the file";
             return Err(io::Error::other(self.wrong(what, self.opened)));
         }
         for byte in &into[..read] {
@@ -215,9 +237,9 @@ pub(crate) fn check_quotes(file: &str, text: &str, dialect: CsvDialect) -> Resul
     let mut checked = CheckedCsv::new(file, text.as_bytes(), dialect);
     match io::copy(&mut checked, &mut io::sink()) {
         Ok(_) => Ok(()),
-        Err(e) => {
-            Err(e.downcast::<Error>().unwrap_or_else(|_| Error::data("InvalidCsv", "the text is no CSV").in_file(file)))
-        }
+        Err(e) => Err(e
+            .downcast::<Error>()
+            .unwrap_or_else(|_| Error::data("InvalidCsv", "the text is not CSV").in_file(file))),
     }
 }
 
@@ -232,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_are_closed_and_end_their_cell_are_fine() {
+    fn closed_quotes_that_end_their_cell_are_accepted() {
         let defaults = CsvDialect::default();
         for text in [
             "",
@@ -256,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_is_told_where_it_opens() {
+    fn unclosed_quote_is_reported_with_the_row_in_which_it_opens() {
         let (message, row) =
-            wrong("id,name\n1,Ann\n2,\"5 inch\n3,Cy\n4,Di\n", CsvDialect::default()).expect("it is open");
+            wrong("id,name\n1,Ann\n2,\"5 inch\n3,Cy\n4,Di\n", CsvDialect::default()).expect("the quote is not closed");
         assert!(message.contains("not closed") && row == 3, "{message} {row}");
         let escaped = CsvDialect { escape: Some(b'\\'), ..CsvDialect::default() };
         assert_eq!(wrong("a,\"b\\\"", escaped).map(|(_, row)| row), Some(1));
@@ -266,15 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn text_behind_a_quote_is_told() {
+    fn text_after_a_closing_quote_is_reported() {
         for (text, row) in [("a\n\"b\" ,c\n", 2), ("\"She said \\\"yes\\\"\"\n", 1), ("\"a\nb\"c", 2)] {
-            let (message, at) = wrong(text, CsvDialect::default()).expect("it is wrong");
-            assert!(message.contains("text behind a quote") && at == row, "{text:?}: {message} {at}");
+            let (message, at) = wrong(text, CsvDialect::default()).expect("there is text after the quote");
+            assert!(message.contains("text after a closing quote") && at == row, "{text:?}: {message} {at}");
         }
     }
 
     #[test]
-    fn bytes_have_names() {
+    fn characters_of_a_dialect_are_parsed_by_name() {
         let byte = |name| CsvDialect::byte(name).map_err(|e| e.code());
         assert_eq!(
             ["tab", "\\t", "\t", "\\x01", "pipe", ";"].map(byte).map(Result::ok),

@@ -1,4 +1,4 @@
-//! CSV files.
+//! Reading CSV files.
 
 pub(crate) mod dialect;
 pub(crate) mod records;

@@ -1,3 +1,5 @@
+//! Records of CSV files with their lines and spans, and their conversion to rows with typed columns.
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,22 +14,22 @@ use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RawSource, RefusedRecord, RowsInProgress};
 use crate::values::declared::{LossCounter, in_column, of_type};
 
-/// How a CSV file is written.
+/// Form of a CSV file.
 #[derive(Debug, Clone)]
 pub(crate) struct CsvForm {
     pub(crate) dialect: CsvDialect,
-    /// The names of the columns, in files without a header.
+    /// Names of the columns of a file without a header.
     pub(crate) names: Option<Vec<String>>,
-    /// What stands for null; an empty field of a column that holds neither text nor bytes is null in any case.
+    /// Text for null. An empty field is null in any case, except in columns of text and bytes.
     pub(crate) null: String,
 }
 
-/// A CSV file taken apart.
+/// CSV file, split into rows and fields.
 #[derive(Debug)]
 pub(crate) struct CsvFile {
     pub(crate) file: Arc<str>,
     text: Arc<str>,
-    /// The header as it stands in the file, if it has one.
+    /// Header line as it is in the file, if the file has one.
     head: Option<Arc<str>>,
     pub(crate) names: Vec<String>,
     pub(crate) rows: Vec<CsvRow>,
@@ -42,7 +44,7 @@ pub(crate) struct CsvRow {
 }
 
 impl CsvFile {
-    /// As [`parse`](Self::parse); `only` is the place of a record that was put aside and is the only one of its text.
+    /// Same as [`parse`](Self::parse). `only` is the original row number if the text is a quarantined record.
     pub(crate) fn parse_at(
         file: &Arc<str>,
         text: String,
@@ -60,8 +62,10 @@ impl CsvFile {
         Ok(csv)
     }
 
+    /// Parses a CSV file. Rows with a wrong number of fields are quarantined if the rule takes them.
+    ///
     /// # Errors
-    /// `InvalidCsv` for a row of another length than the header, or quotes that do not end.
+    /// `InvalidCsv` for a row with another number of fields than the header, or an unclosed quote.
     fn parse(
         file: &Arc<str>,
         text: String,
@@ -91,7 +95,7 @@ impl CsvFile {
                     let message = format!("the header has more than {MAX_FIELDS} columns");
                     return Err(Error::data("TooManyColumns", message).in_file(file));
                 }
-                // Spaces around a name are not part of it.
+                // Spaces around a name are not part of the name.
                 names = Some(fields.iter().map(|name| name.trim().to_owned()).collect());
                 continue;
             };
@@ -100,7 +104,7 @@ impl CsvFile {
                 continue;
             }
             let what = if head.is_some() { "the header" } else { "the table" };
-            let message = format!("the row has {} fields, {what} {expected}", fields.len());
+            let message = format!("the row has {} fields, but {what} has {expected}", fields.len());
             let e = Error::data("InvalidCsv", message).at(file, line);
             if !quarantine_rule.takes(&e) {
                 return Err(e);
@@ -118,9 +122,10 @@ impl CsvFile {
         })
     }
 
-    /// Counts the rows of a part of a file as they are counted in the whole of it: `places` has the line of every row,
-    /// those that were put aside among them.
+    /// Replaces the line numbers of a copied part of a file by the lines of the whole file. `places` has the line of
+    /// every row in the part, including quarantined rows.
     pub(crate) fn count_in(&mut self, places: &[u64], refused: &mut [RefusedRecord]) {
+        // Sorted lines of the part: the position of a line in this list is its position in `places`.
         let mut own: Vec<u64> = self.rows.iter().map(|r| r.line).chain(refused.iter().map(|r| r.row)).collect();
         own.sort_unstable();
         let whole = |line: u64| own.binary_search(&line).ok().and_then(|i| places.get(i).copied()).unwrap_or(line);
@@ -128,6 +133,7 @@ impl CsvFile {
         refused.iter_mut().for_each(|r| r.row = whole(r.row));
     }
 
+    /// Returns the value of a field; `None` for null.
     fn value<'a>(&self, row: &'a CsvRow, column: usize, is_text: bool) -> Option<&'a str> {
         let value = row.fields.get(column)?;
         let null = value == self.null || (value.is_empty() && !is_text);
@@ -135,7 +141,7 @@ impl CsvFile {
     }
 }
 
-/// The rows of all files; a column that is not declared gets the type that its values have in all of them.
+/// Converts the rows of all files. A column that is not declared gets the type of its values in all files.
 pub(crate) fn parts(
     files: &[CsvFile],
     declared: impl Fn(&str) -> Option<ContractColumn>,
@@ -148,6 +154,7 @@ pub(crate) fn parts(
         if columns.contains_key(name.as_str()) {
             continue;
         }
+        // An undeclared column gets one type for all files, so that their batches have the same type.
         let column = declared(name).unwrap_or_else(|| {
             for f in files {
                 let Some(at) = f.names.iter().position(|h| h == name) else { continue };
@@ -163,6 +170,7 @@ pub(crate) fn parts(
     files.iter().map(|f| Ok((part(f, &columns, quarantine_rule, changes)?, f.file.clone()))).collect()
 }
 
+/// Converts the rows of one file, column by column.
 fn part(
     f: &CsvFile,
     columns: &HashMap<&str, ContractColumn>,
@@ -180,7 +188,7 @@ fn part(
         let is_text = matches!(column.column_type.arrow(), DataType::Utf8 | DataType::Binary);
         let cells: StringArray = f.rows.iter().map(|row| f.value(row, i, is_text)).collect();
         let (array, faults) = match column.column_type.arrow() {
-            // No file has a value of it.
+            // The column has no value in any file.
             DataType::Null => (new_null_array(&DataType::Null, cells.len()), vec![]),
             _ => text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?,
         };
@@ -203,12 +211,12 @@ fn part(
     check_names(&schema, &format!("`{}`", f.file))?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
-        .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
+        .map_err(|e| Error::internal("cannot build a batch of CSV rows").with_source(e))?;
     let raws = quarantine_rule.any().then_some(raws);
     RowsInProgress { batch, places, raws, is_typed: true }.without(&is_bad)
 }
 
-/// Texts in a declared column: bytes are hexadecimal digits or base64.
+/// Converts texts to a declared column. Bytes are written as hexadecimal digits or base64.
 ///
 /// # Errors
 /// `NoCoercion`.
@@ -223,23 +231,24 @@ pub(crate) fn text_in_column(
     in_column(&column, texts, (file, places), lost)
 }
 
-/// The first record of a text; none if it has none.
+/// Returns the first record of a text, if there is one.
 pub(crate) fn first_record(text: &str, dialect: CsvDialect) -> Option<csv::StringRecord> {
     let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut fields = csv::StringRecord::new();
     reader.read_record(&mut fields).ok().filter(|more| *more).map(|_| fields)
 }
 
-/// The line in which the record behind a place in the text begins: the reader stops in front of the line feed of a CRLF, and of empty lines.
+/// Returns the line in which the record after position `from` begins. The CSV reader stops before the line feed of a
+/// CRLF and before empty lines, so the line breaks at this position have to be counted.
 fn begins_in(text: &str, from: usize, line: u64) -> u64 {
     let before = text.as_bytes()[from..].iter().take_while(|b| matches!(b, b'\r' | b'\n'));
     line + before.filter(|b| **b == b'\n').count() as u64
 }
 
-/// A record, where it is in the text, and its line.
+/// Record, its span in the text, and its line.
 type CsvRecord = (csv::StringRecord, Range<usize>, u64);
 
-/// The records of a text.
+/// Returns all records of a text.
 pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<CsvRecord>> {
     check_quotes(file, text, dialect)?;
     let mut reader = dialect.reader().from_reader(text.as_bytes());

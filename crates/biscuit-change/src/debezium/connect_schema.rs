@@ -1,3 +1,5 @@
+//! Schemas that the JSON converter of Kafka Connect embeds in records, and the codecs of their types.
+
 use arrow::datatypes::{DataType, TimeUnit};
 use biscuit_core::{Error, Result};
 use biscuit_schema::MAX_FIELDS;
@@ -5,12 +7,14 @@ use serde::Deserialize;
 
 use crate::values::codec::ValueCodec;
 
-/// A schema as Kafka Connect's JSON converter embeds it.
+/// Schema as the JSON converter of Kafka Connect embeds it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ConnectSchema {
     #[serde(rename = "type")]
     kind: String,
+    /// Name of the field that has this schema.
     pub(crate) field: Option<String>,
+    /// Name of the semantic type, such as `io.debezium.time.Date`.
     name: Option<String>,
     #[serde(default)]
     parameters: std::collections::BTreeMap<String, String>,
@@ -21,12 +25,12 @@ pub(crate) struct ConnectSchema {
 }
 
 impl ConnectSchema {
-    /// The field of this name.
+    /// Returns the field with this name.
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.fields.iter().find(|f| f.field.as_deref() == Some(name))
     }
 
-    /// The names and codecs of a struct's fields.
+    /// Returns the name and codec of each field of a struct.
     ///
     /// # Errors
     /// `UnknownType`, `TooManyColumns`.
@@ -37,15 +41,15 @@ impl ConnectSchema {
         }
         let column = |f: &Self| {
             let name = f.field.clone().unwrap_or_default();
-            let codec = f.codec().map_err(|t| {
-                Error::data("UnknownType", format!("column `{name}` has the type `{t}`, which is not known here"))
-            })?;
+            let codec = f
+                .codec()
+                .map_err(|t| Error::data("UnknownType", format!("column `{name}` has the unknown type `{t}`")))?;
             Ok((name, codec))
         };
         self.fields.iter().map(column).collect()
     }
 
-    /// Fields, with those within them; nested as deep as a line may be.
+    /// Number of fields, including nested ones. The recursion is limited by the depth of a line.
     fn size(&self) -> usize {
         let within = self.fields.iter().chain(self.items.as_deref()).chain(self.values.as_deref());
         within.map(|part| 1 + part.size()).sum()
@@ -55,7 +59,7 @@ impl ConnectSchema {
         self.parameters.get(name)?.parse().ok()
     }
 
-    /// The codec that the name of the type says.
+    /// Returns the codec of a semantic type; `None` for a type without a name or with an unknown one.
     pub(crate) fn named_codec(&self) -> Option<ValueCodec> {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond};
         match self.name.as_deref()? {
@@ -84,10 +88,11 @@ impl ConnectSchema {
         }
     }
 
+    /// Returns the codec of the type, or the name of a type that is not known.
     fn codec(&self) -> Result<ValueCodec, String> {
         match (&self.name, self.named_codec()) {
             (_, Some(codec)) => return Ok(codec),
-            // A decimal without its scale is no decimal, nor is one of a scale that none has.
+            // Without a valid scale or length, the bytes of these types cannot be decoded.
             (Some(name), None)
                 if name == "org.apache.kafka.connect.data.Decimal" || name == "io.debezium.data.Bits" =>
             {

@@ -1,4 +1,4 @@
-//! Changes of MongoDB's documents, which their envelopes hold as text.
+//! Changes of MongoDB documents, which envelopes contain as text in Extended JSON.
 
 use std::sync::Arc;
 
@@ -11,29 +11,30 @@ use crate::json::extended::{plain, quoted};
 use crate::json::object::{self, JsonObject};
 use crate::values::text::wrong_type;
 
-/// The field that identifies a document.
+/// Field that identifies a document.
 const ID: &str = "_id";
 
-/// The images of a change in plain JSON, with the names of the contract's columns.
+/// Images of a change in plain JSON, with the names of the columns of the contract.
 #[derive(Debug, Default)]
 pub(crate) struct DocumentImages {
-    /// An object with the `_id` alone.
+    /// Object with the `_id` only.
     key: Option<String>,
     before: Option<String>,
     after: Option<String>,
-    /// The columns that an update without a document changes.
+    /// Columns that an update without a document changes.
     only: Option<Vec<String>>,
 }
 
-/// The kind of an `_id`. A text and a number can have equal text although they are different documents.
+/// Kind of an `_id`. The text `"1"` and the number `1` identify different documents, but are equal as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {
     Text,
-    /// A number, true or false.
+    /// Number, true or false.
     Scalar,
 }
 
-/// The `_id` of an event's document as plain JSON and its kind, from the message key or the document; `None` if neither has it.
+/// Returns the `_id` of the document of an event as plain JSON, and its kind, from the message key or the document;
+/// `None` if neither has it.
 ///
 /// # Errors
 /// `InvalidJson`, `TooDeep`, `WrongType`.
@@ -62,18 +63,18 @@ pub(crate) fn identity(
 }
 
 impl DocumentImages {
-    /// Converts the images of an event. An update without its document gets an image of the changed fields alone.
+    /// Converts the images of an event. An update without its document gets an image of the changed fields only.
     ///
     /// # Errors
-    /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a field of which the document is
-    /// not there.
+    /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a
+    /// field without the document.
     pub(crate) fn of(event: &ChangeEvent<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
         let reading = DocumentContext { contract, file, place };
         let image = |raw: Option<&RawValue>| raw.map(|raw| reading.document(raw.get())).transpose();
         let (before, after) = (image(event.before)?, image(event.after)?);
         let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
             Some(raw) => Some(reading.key(raw.get())?),
-            // Files without message keys: the `_id` is in the document.
+            // In files without message keys, the `_id` is in the document.
             None => match after.as_ref().or(before.as_ref()) {
                 Some(document) => reading.key_in(document)?,
                 None => None,
@@ -87,7 +88,7 @@ impl DocumentImages {
         Ok(images)
     }
 
-    /// The event with these images.
+    /// Returns the event with these images.
     pub(crate) fn event<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
         let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
         ChangeEvent {
@@ -109,7 +110,7 @@ impl DocumentImages {
     }
 }
 
-/// How a record is read, and where it is.
+/// Contract and position of a record.
 struct DocumentContext<'a> {
     contract: &'a Contract,
     file: &'a Arc<str>,
@@ -117,11 +118,12 @@ struct DocumentContext<'a> {
 }
 
 impl DocumentContext<'_> {
-    /// The column of a field.
+    /// Returns the name of the column of a field.
     fn column<'n>(&'n self, field: &'n str) -> &'n str {
         self.contract.column_for(field).map_or(field, |column| &column.name)
     }
 
+    /// Returns a field as plain JSON, `"column":value`.
     fn field(&self, name: &str, value: &str) -> Result<String> {
         let value = plain(value).map_err(|reason| wrong_type(name, reason, self.file, self.place))?;
         Ok(format!("{}:{value}", quoted(self.column(name))))
@@ -134,18 +136,18 @@ impl DocumentContext<'_> {
         object::object(text).map_err(|e| object::invalid(&e, self.file, self.place))
     }
 
-    /// A document, which is a text in the envelope.
+    /// Converts a document, which is text in the envelope.
     fn document(&self, raw: &str) -> Result<String> {
         let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
         let object = self.object(&text)?;
         let fields = object.0.iter().map(|(name, value)| self.field(name, value.get()));
         let plain = format!("{{{}}}", fields.collect::<Result<Vec<_>>>()?.join(","));
-        // Two fields may be of one column.
+        // Parsed again, because two fields may belong to one column, which is an error.
         object::object_line(&plain, self.file, self.place)?;
         Ok(plain)
     }
 
-    /// The `_id` in a message key, which holds it as text: `{"id": "{\"$oid\": …}"}`.
+    /// Returns the `_id` in a message key, which contains it as text: `{"id": "{\"$oid\": …}"}`.
     fn id_of_key(&self, raw: &str) -> Result<String> {
         let object = self.object(raw)?;
         let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
@@ -156,33 +158,37 @@ impl DocumentContext<'_> {
         }
     }
 
+    /// Returns the `_id` in a document.
     fn id_of_document(&self, raw: &str) -> Result<Option<String>> {
         let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
         Ok(self.object(&text)?.get(ID).map(|id| id.get().to_owned()))
     }
 
+    /// Returns the key object of a message key.
     fn key(&self, raw: &str) -> Result<String> {
         Ok(format!("{{{}}}", self.field(ID, &self.id_of_key(raw)?)?))
     }
 
-    /// The key of a document that is read.
+    /// Returns the key object of a converted document.
     fn key_in(&self, document: &str) -> Result<Option<String>> {
         let object = self.object(document)?;
         let id = self.column(ID);
         Ok(object.get(id).map(|value| format!("{{{}:{}}}", quoted(id), value.get())))
     }
 
-    /// Builds the image of an update without its document from `updateDescription`.
+    /// Builds the image of an update without its document from `updateDescription`: the key, the updated fields, and
+    /// null for each removed field.
     fn changed_fields(&self, update: Option<&RawValue>, images: &mut DocumentImages) -> Result<()> {
         let missing = |what: &str| {
             let message = format!(
-                "the update has no document, and {what}: capture with `capture.mode=change_streams_update_full`, or put such records aside with `--bad-rows quarantine`"
+                "the update has no document, and {what}; capture with `capture.mode=change_streams_update_full`, or quarantine such records with `--bad-rows quarantine`"
             );
             Error::data("MissingImage", message).at(self.file, self.place)
         };
-        let update = update.ok_or_else(|| missing("does not say what it changes"))?;
+        let update = update.ok_or_else(|| missing("its changed fields are missing"))?;
         let update = self.object(update.get())?;
-        let key = images.key.as_deref().ok_or_else(|| missing("no key"))?;
+        let key = images.key.as_deref().ok_or_else(|| missing("its key is missing"))?;
+        // The key is an object `{"column":value}`; without its braces it is the first field of the image.
         let mut fields = vec![key[1..key.len() - 1].to_owned()];
         let mut only = Vec::new();
         let updated =
@@ -191,21 +197,22 @@ impl DocumentContext<'_> {
         let removed = update.some("removedFields").and_then(|raw| object::items(raw.get())).unwrap_or_default();
         let removed: Vec<String> = removed.iter().filter_map(|name| object::string(name.get())).collect();
         let is_nested = |name: &str| name.contains('.');
+        // A change inside of a field contains only a part of the value of its column.
         let inside = updated.0.iter().map(|(name, _)| name).chain(&removed).find(|name| is_nested(name));
         if let Some(name) = inside {
-            return Err(missing(&format!("changes `{name}`, which is inside of a field")).with_column(name));
+            return Err(missing(&format!("it changes `{name}`, which is inside of a field")).with_column(name));
         }
         if update.some("truncatedArrays").is_some_and(|raw| object::items(raw.get()).is_none_or(|all| !all.is_empty()))
         {
-            return Err(missing("changes the length of an array"));
+            return Err(missing("it changes the length of an array"));
         }
         for (name, value) in &updated.0 {
             fields.push(self.field(name, value.get())?);
             only.push(self.column(name).to_owned());
         }
-        // The document may have the column's current field as well, whose value must not become null.
+        // The document may also have a field with the current name of the column, whose value must not become null.
         if let Some(name) = removed.iter().find(|name| self.column(name) != name.as_str()) {
-            let message = format!("removes `{name}`, which is another name of column `{}`", self.column(name));
+            let message = format!("it removes `{name}`, which is another name of column `{}`", self.column(name));
             return Err(missing(&message).with_column(self.column(name)));
         }
         for name in &removed {
@@ -213,7 +220,7 @@ impl DocumentContext<'_> {
             only.push(self.column(name).to_owned());
         }
         let after = format!("{{{}}}", fields.join(","));
-        // Two fields may be of one column.
+        // Parsed again, because two fields may belong to one column, which is an error.
         object::object_line(&after, self.file, self.place)?;
         images.after = Some(after);
         images.only = Some(only);

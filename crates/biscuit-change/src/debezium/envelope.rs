@@ -1,3 +1,6 @@
+//! Parses a line into a change event: envelopes, envelopes with their schema, flattened records, and any of these
+//! wrapped with message key and headers.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -8,7 +11,7 @@ use crate::json::object::{self, JsonObject};
 use crate::records::change_records::LogServer;
 use crate::tables::name::SourceTable;
 
-/// One change of a table as Debezium writes it.
+/// Change of a table as Debezium writes it.
 #[derive(Debug)]
 pub(crate) struct ChangeEvent<'a> {
     pub(crate) op: String,
@@ -16,43 +19,44 @@ pub(crate) struct ChangeEvent<'a> {
     pub(crate) after: Option<&'a RawValue>,
     pub(crate) source: JsonObject<'a>,
     pub(crate) key: Option<&'a RawValue>,
-    /// The embedded schema of the value.
+    /// Embedded schema of the value.
     pub(crate) schema: Option<&'a RawValue>,
-    /// The headers; none where the line has no place for them.
+    /// Message headers; `None` if the line does not contain headers. The difference to empty headers matters: only
+    /// with headers is it certain that a create is not half of a key change.
     pub(crate) headers: Option<EventHeaders<'a>>,
-    /// Whether the record is a row with its metadata in columns, as the transform `ExtractNewRecordState` makes it.
+    /// Whether the record is flattened: a row with metadata in columns, as written by `ExtractNewRecordState`.
     pub(crate) flat: bool,
-    /// Whether the images are texts of MongoDB's documents.
+    /// Whether the images are texts of MongoDB documents.
     pub(crate) is_document: bool,
     /// `updateDescription` of an update of a MongoDB document.
     pub(crate) update: Option<&'a RawValue>,
-    /// The columns that a partial update sets, besides the key; `None` for a full image.
+    /// Columns that a sparse update sets in addition to the key; `None` for a full image.
     pub(crate) only: Option<&'a [String]>,
-    /// The schema or database of the table, where the record says it.
+    /// Schema or database of the table, if the record contains it.
     pub(crate) schema_name: Option<String>,
-    /// The database that the schema is in, where the record says both.
+    /// Database of the schema, if the record contains both.
     pub(crate) database: Option<String>,
-    /// The table; empty where the record does not say it.
+    /// Name of the table; empty if the record does not contain it.
     pub(crate) table: String,
 }
 
 impl ChangeEvent<'_> {
-    /// The name of its table.
+    /// Returns the name of the table.
     pub(crate) fn table_name(&self) -> SourceTable {
         let database = self.database.clone().filter(|_| self.schema_name.is_some());
         SourceTable { database, schema: self.schema_name.clone(), table: self.table.clone() }
     }
 
-    /// The server whose log the record is in, where one of these fields is a position in MySQL's or MariaDB's.
+    /// Returns the server whose log contains the record, if `fields` include the log file of MySQL or MariaDB.
     pub(crate) fn log_server(&self, fields: &[SourceField]) -> Option<LogServer> {
         let named = |field: &str| fields.iter().find(|f| f.field == field).map(|f| f.name.clone());
         let (column, position) = (named("file")?, named("pos"));
         let text =
             |name: &str| self.source.some(name).map(|v| object::string(v.get()).unwrap_or_else(|| v.get().to_owned()));
-        // Rows of a snapshot have 0.
+        // Snapshot rows have the server id 0.
         let server_id = text("server_id").filter(|id| id != "0" && !self.is_snapshot());
         let gtid = text("gtid").filter(|gtid| !gtid.is_empty() && server_id.is_some());
-        // `uuid:transaction`, `uuid:tag:transaction`, or MariaDB's `domain-server-transaction`.
+        // MySQL writes `uuid:transaction` or `uuid:tag:transaction`, MariaDB `domain-server-transaction`.
         let source = |gtid: String| match gtid.split_once(':') {
             Some((uuid, _)) => uuid.to_owned(),
             None => gtid.rsplit_once('-').map_or(gtid.clone(), |(source, _)| source.to_owned()),
@@ -60,30 +64,31 @@ impl ChangeEvent<'_> {
         Some(LogServer { server_id, gtid_source: gtid.map(source), column, position })
     }
 
-    /// The position in the log that a field of `source` holds; `None` for snapshot rows without a position.
+    /// Returns the position in the log from a field of `source`; `None` for snapshot rows without a position.
     pub(crate) fn position(&self, field: &SourceField) -> Option<&'_ RawValue> {
-        // Snapshot rows of MongoDB have the time at which the connector read them, which is not comparable with the server's times.
+        // Snapshot rows of MongoDB have the time at which the connector read them, which cannot be compared with the
+        // times of the server.
         self.source.some(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
     }
 
-    /// Whether it is a row that a snapshot read, an initial or an incremental one, and no change.
+    /// Returns whether the event is a row of an initial or incremental snapshot, and not a change.
     pub(crate) fn is_snapshot(&self) -> bool {
         let is_read = self.op.eq_ignore_ascii_case("r");
         is_read && self.source.some("snapshot").is_some_and(|s| !matches!(s.get(), "false" | "\"false\""))
     }
 }
 
-/// The headers of a record that say something about it.
+/// Headers that link the two halves of a key change.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct EventHeaders<'a> {
-    /// The key that the row has after this delete.
+    /// Key of the row after this delete.
     pub(crate) new_key: Option<&'a RawValue>,
-    /// The key that the row had before this create.
+    /// Key of the row before this create.
     pub(crate) old_key: Option<&'a RawValue>,
 }
 
-/// Reads a line of any of the forms; none for what changes no table: a Kafka tombstone, a logical message, a transaction
-/// marker, a heartbeat.
+/// Parses a line. Returns `None` for a line that does not change a table: a Kafka tombstone, a logical message, a
+/// transaction marker, a heartbeat, a schema change, a notification or a signal.
 ///
 /// # Errors
 /// `InvalidJson`, `NotAnEnvelope`.
@@ -92,11 +97,13 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         return Ok(None);
     }
     let outer = object::object_line(line, file, place)?;
+    // A table may have a column `value`, so the line must not be an envelope itself.
     let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
     let (key, headers, value) = match is_wrapped {
         true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
         false => (None, None, None),
     };
+    // From the outside to the inside: message (`key`, `value`, `headers`), converter (`schema`, `payload`), envelope.
     let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| object::string(t.get()));
     let (inner, raw) = match (is_wrapped, value) {
         (true, None) => return Ok(None),
@@ -115,14 +122,18 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         None => None,
     };
     let text = |o: &JsonObject<'a>, name: &str| o.some(name).and_then(|v| object::string(v.get()));
+    // A flattened row may have a column `op` of its own; unlike an envelope, it has no `source`.
     let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
         if is_flat(&envelope) {
             let row = row.or_else(|| serde_json::from_str(line).ok());
             return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
         }
-        let not = || Error::data("NotAnEnvelope", "the line is no Debezium envelope: it has no `op`").at(file, place);
+        let not = || {
+            Error::data("NotAnEnvelope", "the line is not a Debezium envelope, because it has no `op`").at(file, place)
+        };
         return if is_beside_changes(&envelope) { Ok(None) } else { Err(not()) };
     };
+    // A logical decoding message of PostgreSQL.
     if op == "m" {
         return Ok(None);
     }
@@ -132,6 +143,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     let source = nested(source, file, place)?;
     let is_document = text(&source, "connector").as_deref() == Some("mongodb");
     let (before, after) = (envelope.some("before"), envelope.some("after"));
+    // MySQL and MongoDB have only `db`, which then takes the place of the schema.
     let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
         (Some(schema), database) => (Some(schema), database),
         (None, database) => (database, None),
@@ -156,7 +168,8 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     }))
 }
 
-/// Whether this is something that Debezium writes besides changes: a transaction marker, a heartbeat, a change of a schema, a notification, a signal.
+/// Returns whether this is a record of Debezium that is not a change: a transaction marker, a heartbeat, a schema
+/// change, a notification or a signal.
 fn is_beside_changes(envelope: &JsonObject<'_>) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| envelope.get(name).is_some());
     let heartbeat = envelope.0.len() == 1 && has(&["ts_ms"]);
@@ -166,14 +179,16 @@ fn is_beside_changes(envelope: &JsonObject<'_>) -> bool {
     has(&["status"]) || heartbeat || schema || notification || signal
 }
 
-/// Metadata of flattened records have this prefix, unless the transform is told otherwise.
+/// Default prefix of the metadata columns of flattened records.
 pub(crate) const META: &str = "__";
 
 fn is_flat(row: &JsonObject<'_>) -> bool {
     row.get("__op").is_some() || row.get("__deleted").is_some()
 }
 
-/// A record as `ExtractNewRecordState` makes it: the row, with its metadata in columns beside it.
+/// Converts a flattened record, a row with its metadata in columns, as written by `ExtractNewRecordState`.
+///
+/// Both images are the row: an upsert reads `after`, and a delete reads its key from `before`.
 fn flat<'a>(
     object: &JsonObject<'a>,
     row: Option<&'a RawValue>,
@@ -185,7 +200,7 @@ fn flat<'a>(
     let text = |name: &str| object.some(name).and_then(|v| object::string(v.get()));
     let deleted = object.some("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
     let op = if deleted { "d".to_owned() } else { text("__op").unwrap_or_default() };
-    // A topic is `prefix.schema.table`.
+    // A topic is called `prefix.schema.table`; it names the table if no column does.
     let mut topic = topic.into_iter().flat_map(|t| t.rsplit('.'));
     let (of_topic, schema_of_topic) = (topic.next().map(str::to_owned), topic.next().map(str::to_owned));
     let (own_schema, own_database) =
@@ -221,7 +236,7 @@ fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<JsonObject<'a
     object::object(raw.get()).map_err(|e| object::invalid(&e, file, place))
 }
 
-/// What is inside `{"schema": …, "payload": …}`, or the value itself; none for null.
+/// Returns the payload of `{"schema": …, "payload": …}`, or any other value itself; `None` for null.
 fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a RawValue>> {
     if !raw.get().starts_with('{') {
         return Ok(Some(raw).filter(|r| r.get() != "null"));
@@ -233,7 +248,7 @@ fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a R
     }
 }
 
-/// Headers are an object, or a list of objects with `key` and `value`.
+/// Reads the headers, which are an object, or a list of objects with `key` and `value`.
 fn headers<'a>(outer: &JsonObject<'a>, file: &str, place: u64) -> Result<Option<EventHeaders<'a>>> {
     let Some(raw) = outer.some("headers") else { return Ok(None) };
     let pairs: Vec<(String, &RawValue)> = match object::items(raw.get()) {

@@ -1,4 +1,4 @@
-//! Debezium's change events.
+//! Reading change events of Debezium.
 
 pub(crate) mod connect_schema;
 pub(crate) mod documents;

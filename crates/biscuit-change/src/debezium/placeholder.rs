@@ -1,3 +1,5 @@
+//! Placeholder that Debezium writes for unchanged values, in all encodings in which it occurs.
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use base64::Engine;
@@ -6,25 +8,28 @@ use biscuit_core::{Error, Result};
 
 use crate::values::text_value::TextValue;
 
-/// What Debezium writes for a value that the database did not send, because it did not change, unless its connector is told
-/// otherwise (`unavailable.value.placeholder`).
+/// Default placeholder of Debezium for an unchanged value, which the database did not send. The connector option
+/// `unavailable.value.placeholder` changes it.
 pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
-/// The placeholder of a connector, in every form in which it comes.
+/// Placeholder of a connector in every encoding. Empty `bytes` mean that there is no placeholder.
 #[derive(Debug, Clone)]
 pub(crate) struct UnchangedPlaceholder {
     bytes: Vec<u8>,
+    /// Placeholder as text, if its bytes are UTF-8.
     text: Option<String>,
-    /// Its JSON texts: as text, as base64 of both kinds and as hexadecimal digits.
+    /// Placeholder as JSON: as text, as base64 with both alphabets, and as hexadecimal digits.
     raws: Vec<String>,
+    /// Placeholder as base64 with both alphabets, and as hexadecimal digits.
     encoded: Vec<String>,
 }
 
 impl UnchangedPlaceholder {
-    /// Of a setting: a text, or `hex:` and the bytes as hexadecimal digits; nothing is a placeholder if it is empty.
+    /// Parses a setting: a text, or `hex:` and the bytes as hexadecimal digits. Empty text means that no value is the
+    /// placeholder.
     ///
     /// # Errors
-    /// `InvalidPlaceholder` for digits that are none.
+    /// `InvalidPlaceholder` for invalid hexadecimal digits.
     pub(crate) fn new(setting: Option<&str>) -> Result<Self> {
         let setting = setting.unwrap_or(PLACEHOLDER);
         if setting.is_empty() {
@@ -35,7 +40,7 @@ impl UnchangedPlaceholder {
             None => Some(setting.as_bytes().to_vec()),
         };
         let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {
-            Error::usage("InvalidPlaceholder", "the placeholder is a text, or `hex:` and hexadecimal digits")
+            Error::usage("InvalidPlaceholder", "the placeholder after `hex:` is not a sequence of hexadecimal digits; use a text, or `hex:` and an even number of digits")
         })?;
         let text = String::from_utf8(bytes.clone()).ok();
         let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
@@ -45,18 +50,20 @@ impl UnchangedPlaceholder {
         Ok(Self { bytes, text, raws, encoded })
     }
 
-    /// A quick look at a value's JSON text, before anything is decoded: whether it may be the placeholder.
+    /// Returns whether the JSON text of a value may be the placeholder. A cheap test before decoding;
+    /// [`is`](Self::is) decides.
     pub(crate) fn may_be(&self, raw: &str) -> bool {
         match raw.as_bytes().first() {
             Some(b'"') => self.raws.iter().any(|r| r == raw),
-            // A list of the text alone, or of its bytes as numbers.
+            // A list with the text as its only item, or of the bytes as numbers (at most `-128, ` with spaces for
+            // each).
             Some(b'[') if !self.bytes.is_empty() => raw.len() <= 8 * self.bytes.len() + 16,
             _ => false,
         }
     }
 
-    /// Whether a value of a stored type is the placeholder: the text, its bytes, these encoded where bytes came as text, or
-    /// a list of the text alone or of its bytes.
+    /// Returns whether a decoded value is the placeholder: the text, the bytes, the bytes encoded as text, a list
+    /// with the text as its only item, or a list of the bytes.
     pub(crate) fn is(&self, cell: &TextValue) -> bool {
         match cell {
             TextValue::Text(t) => self.text.as_ref() == Some(t) || self.encoded.contains(t),
@@ -72,7 +79,7 @@ impl UnchangedPlaceholder {
         }
     }
 
-    /// The rows of an array whose value is the placeholder.
+    /// Returns the rows of an array whose value is the placeholder, in ascending order.
     pub(crate) fn rows(&self, array: &dyn Array) -> Vec<usize> {
         if self.bytes.is_empty() {
             return vec![];
@@ -111,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_as_text_as_bytes_and_in_lists() {
+    fn placeholder_is_recognized_as_text_bytes_and_list() {
         let p = UnchangedPlaceholder::new(None).unwrap();
         assert!(
             p.may_be("\"__debezium_unavailable_value\"") && p.may_be("\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\"")
@@ -122,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_may_have_its_own_and_may_write_it_as_digits() {
+    fn custom_and_hexadecimal_placeholders_are_recognized() {
         let custom = UnchangedPlaceholder::new(Some("n/a")).unwrap();
         assert!(custom.may_be("\"n/a\"") && !custom.may_be("\"__debezium_unavailable_value\""));
         let hex = UnchangedPlaceholder::new(Some("hex:00ff")).unwrap();

@@ -1,3 +1,8 @@
+//! Reads Debezium envelopes and flattened records from JSON, Parquet and Avro files.
+//!
+//! Each record is parsed as an event, decoded with the codecs of its schema or contract, and added to a batch. A
+//! batch ends with its part of the file, or when the codecs, the file or the log server change.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -25,43 +30,47 @@ use crate::values::codec::ValueCodec;
 use crate::values::declared::{LossCounter, as_written, as_written_in, comply, with_defaults};
 use crate::values::text::is_beside_values;
 
-/// Reads files of Debezium envelopes, whole or flattened.
+/// Reads files of Debezium envelopes or flattened records.
 #[derive(Debug)]
 pub struct DebeziumReader {
     options: DebeziumOptions,
     quarantine_rule: QuarantineRule,
     placeholder: Result<UnchangedPlaceholder>,
+    /// Codecs of the contract, for records without a schema.
     declared: Option<Arc<ColumnCodecs>>,
-    /// Those of documents of MongoDB.
+    /// Codecs of the contract for documents of MongoDB.
     documents: Option<Arc<ColumnCodecs>>,
+    /// Codecs by the JSON text of the embedded schema.
     embedded: HashMap<String, Arc<ColumnCodecs>>,
-    /// Those of the file that is read, where it holds columns.
+    /// Codecs of the current part, if the file is Parquet or Avro.
     of_file: Option<Arc<ColumnCodecs>>,
-    /// The fields that are stored; none before the first record, unless they were named.
+    /// Fields of `source` that are stored as the order; `None` until the options or the first record determine them.
     fields: Option<Vec<SourceField>>,
     key: Vec<String>,
     tables: BTreeSet<SourceTable>,
     building: Option<BatchBuilder>,
-    /// Whether updates come with their documents, so that the connector looks them up.
+    /// Whether an update with its document was read, so that the connector looks documents up.
     updates_have_documents: bool,
+    /// Updates inside of a field without a document, until the end decides on them.
     without_document: Vec<WithoutDocument>,
+    /// Kind of the `_id`s so far.
     id_kind: Option<IdKind>,
-    /// What is read, for records that are put aside.
+    /// Raw records of the current part, for quarantined records.
     raws: RawSource,
     changes: ChangeRecords,
 }
 
-/// An update inside of a field of a MongoDB document, whose record has no document.
+/// Update inside of a field of a MongoDB document whose record does not have the document.
 #[derive(Debug)]
 struct WithoutDocument {
     key: Option<String>,
     error: Error,
-    /// The record for the quarantine, if it may be quarantined.
+    /// Record for the quarantine, if it may be quarantined.
     refused: Option<RefusedRecord>,
 }
 
 impl DebeziumReader {
-    /// A reader with these options.
+    /// Creates a reader.
     pub fn new(options: DebeziumOptions) -> Self {
         let contract = options.contract.as_ref();
         let declared = contract.map(|c| {
@@ -100,6 +109,8 @@ impl DebeziumReader {
         reader
     }
 
+    /// Sets the order. Entries with the prefix `source.` are stored in columns of their own, other entries are
+    /// columns of the table.
     fn order_by<S: AsRef<str>>(&mut self, order: &[S]) {
         let mut names = self.options.order_as.iter();
         let mut fields = Vec::new();
@@ -117,20 +128,22 @@ impl DebeziumReader {
         self.fields = Some(fields);
     }
 
-    /// Reads one file: JSON lines, plain or gzip, or Parquet or Avro whose rows are envelopes or flattened records.
+    /// Reads one file: JSON, plain or compressed, or Parquet or Avro whose rows are envelopes or flattened records.
     ///
     /// # Errors
-    /// `InvalidJson`, `NotAnEnvelope`, `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`,
-    /// `AmbiguousPlaceholder`, `NullValue`, `ColumnClash`, naming file and line, unless records with them are put aside;
-    /// `EmptyFile`, `TruncatedInput`, `NotUtf8`, `UnreadableParquet`, `UnreadableAvro`, `InvalidPlaceholder`.
+    /// About a record, with file and line, unless the record is quarantined: `InvalidJson`, `NotAnEnvelope`,
+    /// `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`, `AmbiguousPlaceholder`, `NullValue`,
+    /// `ColumnClash`. About the file or the options: `EmptyFile`, `TruncatedInput`, `NotUtf8`, `UnreadableParquet`,
+    /// `UnreadableAvro`, `InvalidPlaceholder`.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
 
-    /// Reads a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
+    /// Reads a quarantined record again from [`RefusedRecord::raw`]. The record keeps its row number in the original
+    /// file.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn read_record(&mut self, file: &str, row: u64, raw: &Bytes) -> Result<()> {
         self.read_as(file, raw, Some(row))
     }
@@ -155,7 +168,7 @@ impl DebeziumReader {
         })
     }
 
-    /// What comes next is a part of a file that was read as this.
+    /// Begins a part of a file.
     pub(crate) fn begin(&mut self, raws: &RawSource, of_file: Option<&Arc<ColumnCodecs>>) {
         self.raws = raws.clone();
         self.of_file = of_file.map(|codecs| {
@@ -165,6 +178,7 @@ impl DebeziumReader {
         });
     }
 
+    /// Adapts codecs of a schema to the types and names of the contract.
     fn decode_for_contract(&self, codecs: &mut ColumnCodecs) {
         let Some(contract) = &self.options.contract else { return };
         for (name, codec) in codecs {
@@ -175,7 +189,7 @@ impl DebeziumReader {
         }
     }
 
-    /// Puts a record aside, or else ends in its error.
+    /// Quarantines a record, or returns its error if it is not to be quarantined.
     pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
         if !self.quarantine_rule.takes(&e) {
             return Err(e);
@@ -193,17 +207,18 @@ impl DebeziumReader {
         Ok(())
     }
 
-    /// The change records of all files.
+    /// Returns the change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have more than one, or the name that was given fits several; `NoKey` for a table without a key.
+    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `NoKey` for a
+    /// table without a key; `MissingImage` for an update of a MongoDB document without the document.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         self.finish_documents()?;
         if self.key.is_empty() && !self.changes.is_empty() {
             let table = self.tables.first().map_or("the table".to_owned(), ToString::to_string);
             let message = format!(
-                "the records of `{table}` have no key: a table without a key has no current state; name key columns if it has some"
+                "the records of `{table}` have no key, which is required to find the current row; name the key columns if the table has any"
             );
             return Err(Error::data("NoKey", message));
         }
@@ -211,6 +226,7 @@ impl DebeziumReader {
         Ok(self.changes)
     }
 
+    /// Adds an event of the wanted table.
     pub(crate) fn event(
         &mut self,
         event: &ChangeEvent<'_>,
@@ -225,7 +241,7 @@ impl DebeziumReader {
         }
         self.tables.insert(name);
         if !is_one(&self.tables) {
-            // The error comes at the end, with the names of all tables.
+            // `finish` returns the error, with the names of all tables.
             self.changes.other_tables += 1;
             return Ok(());
         }
@@ -235,10 +251,10 @@ impl DebeziumReader {
         self.change(event, pick, file, place)
     }
 
-    /// A change of a document of MongoDB.
+    /// Adds a change of a MongoDB document.
     fn document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let contract = self.options.contract.as_ref().ok_or_else(|| {
-            let message = "documents of MongoDB have no types: declare the columns in a contract";
+            let message = "documents of MongoDB have no types; declare the columns in a contract";
             Error::data("UntypedRecords", message).at(file, place)
         })?;
         let (key, kind) = match identity(event, contract, file, place)? {
@@ -247,22 +263,25 @@ impl DebeziumReader {
         };
         match (self.id_kind, kind) {
             (Some(known), Some(kind)) if known != kind => {
-                let message = "the collection has both numbers and strings as `_id`: documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
+                let message = "the collection has both numbers and strings as `_id`, so that documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
                 return Err(Error::data("KeyDrift", message).with_column("_id").at(file, place));
             }
             (None, Some(_)) => self.id_kind = kind,
             _ => {}
         }
+        // A delete makes earlier updates of its document irrelevant.
         if event.op.eq_ignore_ascii_case("d") && !self.without_document.is_empty() {
             let before = self.without_document.len();
             self.without_document.retain(|update| update.key.is_none() || update.key != key);
             self.changes.ignored += (before - self.without_document.len()) as u64;
         }
+        // One update with its document is sufficient: the capture mode of a connector applies to all updates.
         let is_update = event.op.eq_ignore_ascii_case("u");
         self.updates_have_documents |= is_update && event.after.is_some();
         match DocumentImages::of(event, contract, file, place) {
             Ok(images) => self.change(&images.event(event), pick, file, place),
-            // Either the document was deleted before the connector looked it up, or the connector never looks documents up.
+            // Either the document was deleted before the connector looked it up, or the connector never looks
+            // documents up. `finish_documents` decides, when all records are known.
             Err(error) if is_update && error.code() == "MissingImage" => {
                 let refused = match self.quarantine_rule.takes(&error) {
                     false => None,
@@ -278,11 +297,11 @@ impl DebeziumReader {
         }
     }
 
-    /// Decides what becomes of updates inside of fields whose documents were not in the records.
+    /// Ignores or refuses the updates inside of fields whose records did not have the document.
     fn finish_documents(&mut self) -> Result<()> {
         let updates = std::mem::take(&mut self.without_document);
         if self.updates_have_documents {
-            // The connector found no document because it was deleted; the delete event follows.
+            // The connector looks documents up and found none, because it was deleted. Its delete event follows.
             self.changes.ignored += updates.len() as u64;
             return Ok(());
         }
@@ -292,9 +311,11 @@ impl DebeziumReader {
         Ok(())
     }
 
+    /// Adds a change to the current batch, or to a new batch if codecs, file or log server differ or the batch is
+    /// full.
     fn change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
-            let message = format!("the envelope has an operation code that is not known; known are {KNOWN_CODES}");
+            let message = format!("the envelope has an unknown operation code; known codes are {KNOWN_CODES}");
             let e = Error::data("UnknownOp", message);
             return Err(e.at(file, place).with_detail("op", &event.op));
         };
@@ -311,13 +332,13 @@ impl DebeziumReader {
         if !same {
             self.flush()?;
         }
-        let fields = self.fields.as_deref().expect("it was set above");
+        let fields = self.fields.as_deref().expect("the order was set above");
         if !same {
             let mut building = BatchBuilder::new(codecs, fields, file)?;
             building.server = server;
             self.building = Some(building);
         }
-        let building = self.building.as_mut().expect("it was made above");
+        let building = self.building.as_mut().expect("the batch was created above");
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
         let contract = self.options.contract.as_ref();
         building.push(event, op, &ReaderContext { contract, key: &self.key, fields, placeholder }, place)?;
@@ -327,6 +348,8 @@ impl DebeziumReader {
         Ok(())
     }
 
+    /// Takes the key columns from the message keys, if neither the options nor the contract have a key. All message
+    /// keys must have the same columns.
     fn learn_key(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<()> {
         if !self.options.key.is_empty() || self.options.contract.as_ref().is_some_and(|c| !c.key.is_empty()) {
             return Ok(());
@@ -340,12 +363,17 @@ impl DebeziumReader {
         if self.key.is_empty() {
             self.key = names;
         } else if self.key != names {
-            let message = format!("the key is {} here and {} before", names.join(", "), self.key.join(", "));
+            let message = format!(
+                "the key columns are {} here and were {} before; name the key columns",
+                names.join(", "),
+                self.key.join(", ")
+            );
             return Err(Error::data("KeyDrift", message).at(file, place));
         }
         Ok(())
     }
 
+    /// Returns the codecs of an event: of MongoDB documents, of its embedded schema, of the file, or of the contract.
     fn codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
         if let Some(codecs) = self.documents.as_ref().filter(|_| event.is_document) {
             return Ok(codecs.clone());
@@ -355,7 +383,8 @@ impl DebeziumReader {
                 return Ok(codecs.clone());
             }
             return self.declared.clone().ok_or_else(|| {
-                let message = "the envelopes carry no schema, and JSON has no types: declare the columns in a contract";
+                let message =
+                    "the envelopes have no embedded schema, and JSON has no types; declare the columns in a contract";
                 Error::data("UntypedRecords", message).at(file, place)
             });
         };
@@ -365,8 +394,11 @@ impl DebeziumReader {
         let schema: ConnectSchema = serde_json::from_str(raw.get()).map_err(|e| {
             Error::data("InvalidSchema", "the embedded schema cannot be read").at(file, place).with_source(e)
         })?;
+        // The schema of an envelope describes `after` and `before`; the schema of a flattened record is the row
+        // itself.
         let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
-        let no_image = || Error::data("InvalidSchema", "the embedded schema has no `after`").at(file, place);
+        let no_image =
+            || Error::data("InvalidSchema", "the embedded schema has neither `after` nor `before`").at(file, place);
         let of = |image: &ConnectSchema| image.columns().map_err(|e| e.at(file, place));
         let mut columns = match image {
             Some(image) => of(image)?,
@@ -380,6 +412,8 @@ impl DebeziumReader {
         Ok(codecs)
     }
 
+    /// Finishes the current batch: converts it to the contract, and quarantines or refuses records that do not
+    /// comply.
     pub(crate) fn flush(&mut self) -> Result<()> {
         let Some(mut building) = self.building.take() else { return Ok(()) };
         let fields = self.fields.as_deref().unwrap_or_default();
@@ -393,6 +427,8 @@ impl DebeziumReader {
         let mut bad = BTreeMap::new();
         match &self.options.contract {
             Some(contract) => {
+                // The sequence matters: defaults are added first, then values that were invalid become null again,
+                // and only then nulls in columns that are not nullable can be found.
                 let (complying, faults, mut lost) = under_contract(batch, contract, fields.len())?;
                 batch = complying;
                 batch.rows = lost.nulled_in(&batch.rows, contract, &nulled)?;
@@ -423,7 +459,8 @@ impl DebeziumReader {
     }
 }
 
-/// Puts a batch with embedded types into the contract's columns, and finds the records that do not comply; the order columns at its end stay.
+/// Converts a batch to the columns of the contract, and finds the records that do not comply. The last `order`
+/// columns, which are the stored fields of `source`, are unchanged.
 fn under_contract(
     mut batch: ChangeBatch,
     contract: &Contract,
@@ -432,11 +469,11 @@ fn under_contract(
     let schema = batch.rows.schema();
     let data = schema.fields().len() - order;
     let columns: Vec<usize> = (0..data).collect();
-    let part = batch.rows.project(&columns).expect("indices come from this batch");
+    let part = batch.rows.project(&columns).expect("the indices are of this batch");
     let at = (&batch.file, batch.places.as_slice());
     let complying = comply((&part, false), contract, &|_| false, at)?;
     let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
-    // Keys before and after a change of the key are those of rows.
+    // The keys in key changes get the same types as the key columns of the rows.
     for of in &mut batch.key_changes {
         let place = [batch.places[of.row]];
         let key = comply((&of.key, false), contract, &|_| false, (&batch.file, &place))?;
@@ -445,6 +482,7 @@ fn under_contract(
         }
         of.key = key.rows;
     }
+    // New sequence of columns: columns of the contract, added defaults, order columns. `present` follows it.
     let tail = data..schema.fields().len();
     let with_data = complying.kept.len();
     let declared = with_defaults(&complying.rows, contract, &mut lost)?;
@@ -456,6 +494,6 @@ fn under_contract(
     let data = complying.kept.iter().map(|&i| batch.present[i].clone()).chain(vec![None; added]);
     batch.present = data.chain(tail.map(|i| batch.present[i].clone())).collect();
     batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
-        .map_err(|e| Error::internal("records could not be put in the contract's columns").with_source(e))?;
+        .map_err(|e| Error::internal("cannot put records into the columns of the contract").with_source(e))?;
     Ok((batch, bad, lost))
 }

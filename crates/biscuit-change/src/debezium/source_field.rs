@@ -5,49 +5,53 @@ use crate::values::codec::ValueCodec;
 use crate::values::text::InvalidValue;
 use crate::values::text_value::TextValue;
 
-/// A field of `source` that is stored as an order column.
+/// Field of `source` that is stored as an order column.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceField {
+    /// Name of the field in `source`.
     pub(crate) field: String,
+    /// Name of the order column.
     pub(crate) name: String,
 }
 
 impl SourceField {
-    /// The type it is stored in: a log sequence number of SQL Server needs 25 digits, all others are bigint.
+    /// Returns the type of the order column. A log sequence number of SQL Server has 10 bytes, which are up to 25
+    /// digits; all other fields are bigint.
     pub(crate) fn data_type(&self) -> DataType {
         if self.is_hex() { DataType::Decimal128(25, 0) } else { DataType::Int64 }
     }
 
-    /// What is less than all positions in the log.
+    /// Returns the value for records that are older than every position in the log.
     pub(crate) fn before_all(&self) -> TextValue {
         if self.is_hex() { TextValue::Decimal(0) } else { TextValue::Int(0) }
     }
 
+    /// Returns whether the field is a log sequence number in hexadecimal digits.
     fn is_hex(&self) -> bool {
         matches!(self.field.as_str(), "commit_lsn" | "change_lsn" | "begin_lsn")
     }
 
-    /// A number, also as text; the number of a binlog file (`mysql-bin.000003`); a log sequence number of SQL Server
-    /// (`00000027:00000758:0005`).
+    /// Decodes a number, also if it is written as text; the number of a binlog file (3 for `mysql-bin.000003`); or a
+    /// log sequence number of SQL Server (`00000027:00000758:0005`).
     pub(crate) fn decode(&self, raw: &str) -> Result<TextValue, InvalidValue> {
         let Some(text) = object::string(raw) else { return ValueCodec::Plain(self.data_type()).decode(raw) };
         if self.is_hex() {
             let digits = text.replace(':', "");
-            // Of ten bytes; Db2 writes fewer.
+            // SQL Server writes ten bytes; Db2 writes fewer.
             let value = (1..=20).contains(&digits.len()).then(|| i128::from_str_radix(&digits, 16).ok()).flatten();
             return value
                 .map(TextValue::Decimal)
-                .ok_or_else(|| "it is no log sequence number of SQL Server or Db2".into());
+                .ok_or_else(|| "the value is not a log sequence number of SQL Server or Db2".into());
         }
         let number = match (self.field.as_str(), text.rsplit_once('.')) {
             ("file", Some((_, number))) => number,
             _ => &text,
         };
-        number.parse().map(TextValue::Int).map_err(|_| "it is no number".into())
+        number.parse().map(TextValue::Int).map_err(|_| "the value is not a number".into())
     }
 }
 
-/// The fields that order the changes of a connector.
+/// Returns the fields that order the changes of a connector.
 pub(crate) fn default_order(connector: Option<&str>) -> &'static [&'static str] {
     match connector {
         Some("mysql" | "mariadb") => &["source.file", "source.pos", "source.row"],
@@ -68,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn binlog_files_count_by_their_numbers() {
+    fn binlog_files_are_ordered_by_number() {
         assert_eq!(decode("file", "\"mysql-bin.000003\""), Ok(TextValue::Int(3)));
         assert_eq!(decode("file", "\"bin.log.1000000\""), Ok(TextValue::Int(1_000_000)));
         assert!(decode("file", "\"mysql-bin\"").is_err());
     }
 
     #[test]
-    fn log_sequence_numbers_of_sql_server_are_one_number() {
+    fn log_sequence_number_of_sql_server_becomes_one_number() {
         assert_eq!(decode("commit_lsn", "\"00000000:00000001:0002\""), Ok(TextValue::Decimal(0x1_0002)));
         let greatest = decode("change_lsn", "\"ffffffff:ffffffff:ffff\"");
         assert_eq!(greatest, Ok(TextValue::Decimal(1_208_925_819_614_629_174_706_175)));
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_texts() {
+    fn numbers_may_be_written_as_text() {
         assert_eq!((decode("scn", "\"17\""), decode("lsn", "17")), (Ok(TextValue::Int(17)), Ok(TextValue::Int(17))));
     }
 }

@@ -1,20 +1,22 @@
-/// What kind of file of DMS a name says it is.
+//! Names of DMS files: kind of file, time or number, schema and table.
+
+/// Kind of a DMS file, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DmsFileKind {
-    /// `LOAD00000001`: the number is hexadecimal.
+    /// Full load, `LOAD00000001` with a hexadecimal number.
     Load,
-    /// `20141029-1134010000`: the time it was written.
+    /// Changes of one table, `20141029-1134010000` with the time at which the file was written.
     Changes,
-    /// `CDC_TXN-20141029113401000`: the changes of all tables in the order of transactions.
+    /// Changes of all tables in the order of transactions, `CDC_TXN-20141029113401000`.
     Transactions,
     Unknown,
 }
 
-/// What the path of a file says.
+/// Parts of the path of a DMS file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DmsFile {
     pub(crate) kind: DmsFileKind,
-    /// For changes and transactions the time as eighteen digits, `YYYYMMDDHHMMSSffff`; for a load its number, which is
+    /// Time of changes and transactions as eighteen digits, `YYYYMMDDHHMMSSffff`; number of a full load, which is
     /// less than any time.
     pub(crate) number: i64,
     pub(crate) schema: Option<String>,
@@ -22,7 +24,7 @@ pub(crate) struct DmsFile {
 }
 
 impl DmsFile {
-    /// Of a path: `<schema>/<table>/[YYYY/MM/DD/]<name>`; transaction files lie in a folder of their own.
+    /// Parses a path `<schema>/<table>/[YYYY/MM/DD/]<name>`. Transaction files are in a folder of their own.
     pub(crate) fn of(path: &str) -> Self {
         let mut parts = path.rsplit(['/', '\\']);
         let name = parts.next().unwrap_or_default();
@@ -37,7 +39,8 @@ impl DmsFile {
             number.map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Changes, n))
         };
         let mut folders: Vec<&str> = parts.filter(|p| !p.is_empty()).collect();
-        // Only what is captured goes into folders of dates. The schema and the table are above them.
+        // Only change files are in date folders, and at least the schema and the table are above these folders. The
+        // longest run of folders that is a date is removed.
         if kind == DmsFileKind::Changes {
             let of_date = (1..=4).rev().find(|n| folders.len() >= n + 2 && is_date(&folders[..*n]));
             folders.drain(..of_date.unwrap_or(0));
@@ -48,8 +51,8 @@ impl DmsFile {
     }
 }
 
-/// Whether folders, the last one first, are those of a date: the `DatePartitionSequence` of a task, between slashes or, in one folder, between dashes,
-/// underscores or nothing.
+/// Returns whether folders, the last one first, are a date: the parts of `DatePartitionSequence` in several folders,
+/// or in one folder with dashes, underscores or nothing between them.
 ///
 /// Source: `DatePartitionSequence` and `DatePartitionDelimiter` in the settings of DMS for S3 targets.
 fn is_date(folders: &[&str]) -> bool {
@@ -65,7 +68,7 @@ fn is_date(folders: &[&str]) -> bool {
         && is_date_of(&parts.concat())
 }
 
-/// Whether digits are a date as `YYYYMM`, `YYYYMMDD`, `YYYYMMDDHH`, `MMYYYYDD` or `DDMMYYYY`.
+/// Returns whether digits are a date: `YYYYMM`, `YYYYMMDD`, `YYYYMMDDHH`, `MMYYYYDD` or `DDMMYYYY`.
 fn is_date_of(digits: &str) -> bool {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return false;
@@ -87,7 +90,8 @@ fn is_date_of(digits: &str) -> bool {
     }
 }
 
-/// Fourteen digits of date and time, and the fraction of a second with as many digits as there are.
+/// Parses fourteen digits of date and time and up to four digits of the fraction of a second. The fraction is padded
+/// with zeros on the right: `040` is 0.0400 s, not 0.0040 s, so that times with different numbers of digits compare.
 fn time(digits: &str) -> Option<i64> {
     let (second, fraction) = digits.split_at_checked(14)?;
     if !digits.bytes().all(|b| b.is_ascii_digit()) || fraction.len() > 4 {
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_kind_time_and_table() {
+    fn path_determines_kind_time_and_table() {
         let file = |path| DmsFile::of(path);
         let load = file("s3://b/dms/public/orders/LOAD0000001A.csv.gz");
         assert_eq!((load.kind, load.number, load.table.as_deref()), (DmsFileKind::Load, 26, Some("orders")));
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_dates_are_no_tables_in_whatever_sequence_and_delimiter() {
+    fn date_folders_in_any_sequence_and_delimiter_are_not_tables() {
         for folder in [
             "2024/05/06",
             "2024/05/06/13",
@@ -143,14 +147,18 @@ mod tests {
             }
         }
         let of = |path: &str| DmsFile::of(path).table;
-        assert_eq!(of("public/202405/LOAD00000001.csv").as_deref(), Some("202405"), "loads have no folders of dates");
+        assert_eq!(of("public/202405/LOAD00000001.csv").as_deref(), Some("202405"), "full loads have no date folders");
         assert_eq!(of("public/2024/20240506-130501123.csv").as_deref(), Some("2024"));
         assert_eq!(of("public/20241399/20240506-130501123.csv").as_deref(), Some("20241399"), "no such month");
-        assert_eq!(of("public/202405/20240506-130501123.csv").as_deref(), Some("202405"), "a schema is above a table");
+        assert_eq!(
+            of("public/202405/20240506-130501123.csv").as_deref(),
+            Some("202405"),
+            "a schema and a table are required above date folders"
+        );
     }
 
     #[test]
-    fn a_later_file_has_a_greater_number_whatever_its_digits() {
+    fn later_file_has_a_greater_number_with_any_number_of_digits() {
         assert!(DmsFile::of("20261120-175407040.csv").number < DmsFile::of("20261120-1754070410.csv").number);
         assert!(DmsFile::of("LOADFFFFFFFF.csv").number < DmsFile::of("19700101-000000000.csv").number);
     }

@@ -1,4 +1,4 @@
-//! Files of AWS DMS.
+//! Reading files of AWS DMS.
 
 pub(crate) mod file_name;
 pub(crate) mod reader;

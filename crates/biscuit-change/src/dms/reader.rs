@@ -1,3 +1,6 @@
+//! Reads files that AWS DMS wrote to S3. The names of the files and the settings of the S3 endpoint determine what a
+//! file contains, since DMS files have no schema.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,43 +24,45 @@ use crate::tables::name::{SourceTable, check_one};
 use crate::values::declared::{declared, of_type};
 use crate::values::text::{empty, text_of};
 
-/// The order columns that are stored unless others are named: when the file was written, and the row in it.
+/// Default order columns: the time of the file, and the row in it. They are stored in the table.
 pub(crate) const FILE: &str = "__dms_file";
 pub(crate) const ROW: &str = "__dms_row";
 
-/// Choices of a DMS reader that have a default; they are the settings of the task's S3 endpoint.
+/// Options of a [`DmsReader`]. Many of them repeat a setting of the S3 endpoint of the DMS task.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DmsOptions {
-    /// The table whose records are wanted, `schema.table` or `table`. Default: the one that the files have.
+    /// Table whose records are read, as `schema.table` or `table`. Default: the only table in the files.
     pub table: Option<String>,
-    /// Declared columns and types. Files without a header need it.
+    /// Declared columns and types. Required for files without a header.
     pub contract: Option<Contract>,
-    /// The types that columns are expected to have, where there is no contract.
+    /// Types of the columns if there is no contract, usually the schema of the table.
     pub expected: Option<SchemaRef>,
-    /// The key columns. Default: the contract's.
+    /// Key columns. Default: the key of the contract.
     pub key: Vec<String>,
-    /// The columns that order the changes. Default: the contract's, else the file and the row in it, stored as `__dms_file`
-    /// and `__dms_row`.
+    /// Columns that order the changes. Default: the order of the contract, or else the file and the row in it, stored
+    /// as `__dms_file` and `__dms_row`.
     pub order: Vec<String>,
-    /// The column of operation codes. Default: `Op`.
+    /// Column of operation codes. Default: `Op`.
     pub op: String,
-    /// What operation codes say that are not those of common tools.
+    /// Operation codes other than the ones of [`parse_op`](crate::parse_op).
     pub op_map: OpMap,
-    /// `TimestampColumnName`, if the task has it.
+    /// `TimestampColumnName` of the endpoint. Default: none.
     pub timestamp_column: Option<String>,
-    /// `CsvNullValue`. Default: `NULL`.
+    /// `CsvNullValue` of the endpoint. Default: `NULL`.
     pub null: String,
-    /// The prefix of columns with the key before an update, if the task has a rule that adds them. Default: `BI_`.
+    /// Prefix of the columns with the key before an update, which a rule of the task adds. Default: `BI_`.
     pub before_image: String,
-    /// What happens to records that cannot be used.
+    /// Handling of records that cannot be used. Default: the first one is an error.
     pub bad_rows: BadRows,
-    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
-    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
+    /// Maximum size of one file after decompression or decoding, in bytes. A larger file is refused with `TooLarge`.
+    ///
+    /// Default for text: 4 GiB, and for compressed text also 250 times the size of the file (at least 64 MiB).
+    /// Default for rows of Parquet: 2,000 times the size of the file (at least 256 MiB).
     pub max_decompressed: Option<u64>,
-    /// How CSV is written.
+    /// Dialect of CSV files.
     pub csv: CsvDialect,
-    /// The encoding of text without a byte order mark. Default: UTF-8.
+    /// Encoding of text without a byte order mark. Default: UTF-8.
     pub encoding: Option<TextEncoding>,
 }
 
@@ -83,66 +88,67 @@ impl Default for DmsOptions {
 }
 
 impl DmsOptions {
-    /// The same options for one table.
+    /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
     pub fn with_table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
     }
 
-    /// The same options with a contract.
+    /// Sets the contract, which declares the columns and their types.
     pub fn with_contract(mut self, contract: Contract) -> Self {
         self.contract = Some(contract);
         self
     }
 
-    /// The same options with a key.
+    /// Sets the key columns.
     pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
         self.key = key.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same options with an order.
+    /// Sets the columns that order the changes. A full load is then older than all changes, whatever its values are.
     pub fn with_order<S: Into<String>>(mut self, order: impl IntoIterator<Item = S>) -> Self {
         self.order = order.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same options with the name of the timestamp column.
+    /// Sets the name of the timestamp column, `TimestampColumnName` of the endpoint.
     pub fn with_timestamp_column(mut self, name: impl Into<String>) -> Self {
         self.timestamp_column = Some(name.into());
         self
     }
 
-    /// The same options with another text for null.
+    /// Sets the text for null, `CsvNullValue` of the endpoint.
     pub fn with_null(mut self, null: impl Into<String>) -> Self {
         self.null = null.into();
         self
     }
 
-    /// The same options for CSV that is written in another way.
+    /// Sets the dialect of CSV files.
     pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
         self.csv = dialect;
         self
     }
 
-    /// The same options for text in another encoding.
+    /// Sets the encoding of text without a byte order mark.
     pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
         self.encoding = Some(encoding);
         self
     }
 
-    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
+    /// Sets the maximum size of one file after decompression or decoding, in bytes.
     pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
         self.max_decompressed = Some(bytes);
         self
     }
 
-    /// The same options with another choice for records that cannot be used.
+    /// Sets the handling of records that cannot be used.
     pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
         self.bad_rows = bad_rows;
         self
     }
 
+    /// Returns the key columns of the options, or else of the contract.
     pub(crate) fn key(&self) -> &[String] {
         match &self.contract {
             Some(contract) if self.key.is_empty() => &contract.key,
@@ -150,13 +156,13 @@ impl DmsOptions {
         }
     }
 
-    /// Whether a name in a file means this column: in any letter case, or as a former name in the contract.
+    /// Returns whether a name in a file means this column: in any letter case, or as a former name in the contract.
     pub(crate) fn is_called(&self, name: &str, column: &str) -> bool {
         let declared = self.contract.as_ref().and_then(|contract| contract.column_for(name));
         name.eq_ignore_ascii_case(column) || declared.is_some_and(|declared| declared.name == column)
     }
 
-    /// The key column whose before image a column of this name holds.
+    /// Returns the key column whose before image a column of this name contains: `id` for `BI_id`.
     pub(crate) fn key_before(&self, name: &str) -> Option<String> {
         let prefix = &self.before_image;
         let of = name.get(..prefix.len()).filter(|begin| !prefix.is_empty() && begin.eq_ignore_ascii_case(prefix));
@@ -169,12 +175,12 @@ impl DmsOptions {
     }
 }
 
-/// Reads files that AWS DMS wrote to S3: full loads and changes, CSV and Parquet, and transaction files.
+/// Reads files that AWS DMS wrote to S3: full loads and changes in CSV and Parquet, and transaction files.
 #[derive(Debug)]
 pub struct DmsReader {
     options: DmsOptions,
     quarantine_rule: QuarantineRule,
-    /// Whether the order is the file and the row in it.
+    /// Whether the records are ordered by file and row.
     by_place: bool,
     csv: Vec<(CsvFile, DmsFile)>,
     tables: BTreeSet<SourceTable>,
@@ -182,7 +188,7 @@ pub struct DmsReader {
 }
 
 impl DmsReader {
-    /// A reader with these options.
+    /// Creates a reader.
     pub fn new(options: DmsOptions) -> Self {
         let declared = options.contract.as_ref().map(|c| c.order.clone()).unwrap_or_default();
         let named = if options.order.is_empty() { declared } else { options.order.clone() };
@@ -193,29 +199,32 @@ impl DmsReader {
         Self { options, quarantine_rule, by_place, csv: vec![], tables: BTreeSet::new(), changes }
     }
 
-    /// Reads one file: Parquet is known by its first bytes, all else is CSV, plain or gzip. What it holds is known by its
-    /// name: `LOAD…` a full load, `CDC_TXN-…` transactions, `YYYYMMDD-HHMMSSmmm` changes.
+    /// Reads one file. Parquet is recognized by its first bytes; any other file is CSV, plain or compressed.
+    ///
+    /// The name tells the content: `LOAD…` is a full load, `CDC_TXN-…` contains transactions, `YYYYMMDD-HHMMSSmmm`
+    /// changes.
     ///
     /// # Errors
-    /// `UnknownDmsFile` for another name where the file's time is the order; `UntypedRecords` for a file without a header
-    /// and without a contract; `InvalidCsv`, `UnreadableParquet`, `EmptyFile`, `TruncatedInput`, `NotUtf8`.
+    /// `UnknownDmsFile` for another name if the records are ordered by file; `UntypedRecords` for a file without a
+    /// header if there is no contract; `InvalidCsv`, `UnreadableParquet`, `EmptyFile`, `TruncatedInput`, `NotUtf8`.
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
 
-    /// Reads a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
+    /// Reads a quarantined record again from [`RefusedRecord::raw`]. The record keeps its row number in the original
+    /// file.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn read_record(&mut self, file: &str, row: u64, raw: Bytes) -> Result<()> {
         self.read_as(file, raw, Some(row))
     }
 
-    /// Takes rows of a Parquet file, which somebody else has decoded; `first` is the number of the first of them in the file,
+    /// Reads rows that the caller decoded from a Parquet file; `first` is the number of the first row in the file,
     /// from 1.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
         let part = RowsInProgress::of(rows, first, self.quarantine_rule.any());
         match self.named(file)? {
@@ -224,7 +233,8 @@ impl DmsReader {
         }
     }
 
-    /// Whether a file is one of the table that is wanted, by its name; one that is not is counted.
+    /// Returns whether a file may contain records of the wanted table, by its name. A file of another table is
+    /// counted.
     ///
     /// # Errors
     /// `UnknownDmsFile`.
@@ -234,21 +244,23 @@ impl DmsReader {
         Ok(wanted)
     }
 
-    /// The change records that are ready: those of Parquet files. Those of text come with [`finish`](Self::finish).
+    /// Takes the change records that are ready, which are from Parquet files. Records from CSV are returned by
+    /// [`finish`](Self::finish).
     pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
         std::mem::take(&mut self.changes.batches)
     }
 
-    /// The key columns and the order columns, as far as the options say them.
+    /// Returns the key columns and the order columns, as far as the options determine them.
     pub fn key_and_order(&self) -> (&[String], &[String]) {
         (&self.changes.key, &self.changes.order)
     }
 
-    /// What the name of a file says; none for one of another table.
+    /// Parses the name of a file; returns `None` for a file of another table.
     fn named(&mut self, file: &str) -> Result<Option<DmsFile>> {
         let named = DmsFile::of(file);
         if named.kind == DmsFileKind::Unknown && self.by_place {
-            let message = "the name says neither a full load nor the time of a change file: name the order columns";
+            let message =
+                "the name is neither a full load (`LOAD…`) nor a change file with its time; name the order columns";
             return Err(Error::data("UnknownDmsFile", message).in_file(file));
         }
         let wanted =
@@ -281,6 +293,7 @@ impl DmsReader {
         self.push_csv(&name, text, named, names, row)
     }
 
+    /// Parses a CSV file and renames its columns to the names in the options and the contract, in any letter case.
     fn push_csv(
         &mut self,
         file: &Arc<str>,
@@ -306,7 +319,8 @@ impl DmsReader {
         Ok(())
     }
 
-    /// Whether a table is the one that was asked for. Without a choice all are, and several are an error in the end.
+    /// Returns whether a table is the wanted one. If no table is set, every table is wanted, and
+    /// [`finish`](Self::finish) returns an error if there were several.
     fn is_wanted(&mut self, schema: Option<&str>, table: Option<&str>) -> bool {
         let Some(table) = table else { return true };
         let name = SourceTable::new(schema, table);
@@ -317,7 +331,10 @@ impl DmsReader {
         wanted
     }
 
-    /// The names of the columns of a file without a header; none for one that has a header.
+    /// Returns the column names of a file without a header, or `None` for a file with a header.
+    ///
+    /// A row has the operation code if the endpoint writes one, then the timestamp if `TimestampColumnName` is set,
+    /// then the columns of the contract. The number of fields beyond the contract tells which of the two are present.
     fn names(&self, first: &csv::StringRecord, file: &str) -> Result<Option<Vec<String>>> {
         let o = &self.options;
         let columns: Vec<String> =
@@ -327,16 +344,18 @@ impl DmsReader {
         let stamp = o.timestamp_column.as_deref();
         let key = o.key();
         let has_key = !key.is_empty() && key.iter().all(|k| first.iter().any(|f| is(f, k)));
+        // A first row that begins with the name of a metadata column, or contains all names of the key, is a header.
         if begins(&o.op) || stamp.is_some_and(begins) || has_key {
             return Ok(None);
         }
         if columns.is_empty() {
-            let message = "the file has no header: declare its columns in a contract";
+            let message = "the file has no header; declare its columns in a contract";
             return Err(Error::data("UntypedRecords", message).in_file(file));
         }
         let code = first.get(0).is_some_and(|code| o.op_map.read(Some(code.trim())) != ParsedOp::Unknown);
         let more = first.len().saturating_sub(columns.len());
-        // A task that writes inserts only has no code in its change files, either.
+        // A task with `CdcInsertsOnly` writes no codes. With one additional field and a timestamp column set, the
+        // field is the code if it is one of the known codes, and else the timestamp.
         let has_op = more > usize::from(stamp.is_some()) || (more > 0 && code);
         let has_stamp = stamp.is_some() && more > usize::from(has_op);
         let mut names = Vec::new();
@@ -349,17 +368,21 @@ impl DmsReader {
         Ok(Some(names))
     }
 
+    /// Returns whether a column is about the record and not from the source table.
     fn is_meta(&self, name: &str) -> bool {
         let o = &self.options;
         name == o.op || Some(name) == o.timestamp_column.as_deref() || name == FILE || name == ROW
     }
 
-    /// A transaction file holds all tables: operation, table, schema, values.
+    /// Reads a transaction file, which contains records of all tables: operation, table, schema, values.
+    ///
+    /// The records of the wanted table are copied to a text of their own, which is then read as CSV.
     fn transactions(&mut self, file: &Arc<str>, text: &str, named: DmsFile, row: Option<u64>) -> Result<()> {
         let Some(contract) = &self.options.contract else {
-            let message = "a transaction file has no header: declare the columns of the table in a contract";
+            let message = "a transaction file has no header; declare the columns of the table in a contract";
             return Err(Error::data("UntypedRecords", message).in_file(file));
         };
+        // Names that no column of a table can have; these columns are removed later.
         let (meta_table, meta_schema) = ("\u{0}table".to_owned(), "\u{0}schema".to_owned());
         let columns = contract.columns.iter().map(|c| c.name.clone()).filter(|n| !self.is_meta(n));
         let names = [self.options.op.clone(), meta_table, meta_schema].into_iter().chain(columns).collect();
@@ -378,22 +401,22 @@ impl DmsReader {
         }
         let before = self.changes.refused.len();
         self.push_csv(file, own, named, Some(names), row)?;
-        // Lines are counted in the whole file.
-        let (csv, _) = self.csv.last_mut().expect("it was pushed above");
+        // The line numbers are in the copied text; convert them to the lines of the whole file.
+        let (csv, _) = self.csv.last_mut().expect("the file was pushed above");
         csv.count_in(&places, &mut self.changes.refused[before..]);
         Ok(())
     }
 
-    /// The change records of all files.
+    /// Returns the change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have more than one, or the name that was given fits several; `WrongType`, `UnknownOp`, `NullValue` and the
-    /// like, naming file, row and column.
+    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `WrongType`,
+    /// `UnknownOp`, `NullValue` and the like, with file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
         let options = &self.options;
-        // Operation codes and orders are read as text first.
+        // Operation codes and order columns are read as text and converted later, by rules of their own.
         let order = self.changes.order.clone();
         let is_text = |name: &str| {
             let is_order = || order.iter().any(|o| o == name) || Some(name) == options.timestamp_column.as_deref();
@@ -403,6 +426,7 @@ impl DmsReader {
             Some(column) => Some(column),
             None if is_text(name) => Some(of_type(name, &DataType::Utf8)),
             None => {
+                // A before image has the type of its key column, and no default: null means that there is none.
                 let mut column = options.key_before(name).and_then(|key| options.declared(&key))?;
                 name.clone_into(&mut column.name);
                 column.reading.default = None;
@@ -416,6 +440,7 @@ impl DmsReader {
         Ok(self.changes)
     }
 
+    /// Converts rows to change records, and quarantines invalid ones if the options allow it.
     fn add(&mut self, part: RowsInProgress, file: &Arc<str>, named: &DmsFile) -> Result<()> {
         let make = DmsChangeBuilder {
             options: &self.options,
@@ -424,7 +449,7 @@ impl DmsReader {
             file,
             named,
         };
-        // DMS has no placeholder: a text that is one elsewhere is a value here.
+        // DMS writes no placeholder, so the text of Debezium's placeholder is an ordinary value.
         let rows = RowsOptions {
             op: Some(self.options.op.clone()),
             op_map: self.options.op_map.clone(),
@@ -444,15 +469,17 @@ impl DmsReader {
     }
 }
 
-/// A file without a header whose rows have another number of fields than the settings say.
+/// Creates the error for a file without a header whose rows have an unexpected number of fields. The message names
+/// the option that is probably missing.
 fn fields_differ(first: &csv::StringRecord, expected: usize, o: &DmsOptions) -> Error {
-    let mut message = format!("the row has {} fields, and by the contract it would have {expected}", first.len());
+    let mut message =
+        format!("the row has {} fields, but the contract and the options require {expected}", first.len());
     if first.len() == 1 {
-        message.push_str("; if the task has `CsvDelimiter`, name it with `--delimiter`");
+        message.push_str("; if the endpoint sets `CsvDelimiter`, set the same with `--delimiter`");
     } else if o.timestamp_column.is_none() && first.len() > expected {
-        message.push_str("; if the task has `TimestampColumnName`, name it with `--timestamp-column`");
+        message.push_str("; if the endpoint sets `TimestampColumnName`, set the same with `--timestamp-column`");
     } else {
-        message.push_str("; the contract has to name the columns of the table in their order");
+        message.push_str("; declare all columns of the table in the contract, in their order");
     }
     Error::data("InvalidCsv", message)
 }

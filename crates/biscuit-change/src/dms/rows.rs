@@ -1,3 +1,5 @@
+//! Converts rows of DMS files to change records: types, order columns, and key changes from before images.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
@@ -16,7 +18,7 @@ use crate::rows::changes::part_changes;
 use crate::rows::reader::RowsOptions;
 use crate::values::declared::{LossCounter, in_column, of_type, with_defaults};
 
-/// Makes change records of the rows of one file.
+/// Builds change records from the rows of one file.
 pub(crate) struct DmsChangeBuilder<'a> {
     pub(crate) options: &'a DmsOptions,
     pub(crate) order: &'a [String],
@@ -26,6 +28,7 @@ pub(crate) struct DmsChangeBuilder<'a> {
 }
 
 impl DmsChangeBuilder<'_> {
+    /// Converts rows to a batch of change records, with the losses that the contract allows.
     pub(crate) fn batch(&self, part: &RowsInProgress, rows: &RowsOptions) -> Result<(ChangeBatch, LossCounter)> {
         let mut lost = LossCounter::default();
         let old_keys = self.old_keys(part, &mut lost)?;
@@ -34,6 +37,7 @@ impl DmsChangeBuilder<'_> {
         let schema = part.batch.schema();
         for (field, column) in schema.fields().iter().zip(part.batch.columns()) {
             let name = field.name();
+            // Before images are not stored, and neither are the columns that only transaction files have.
             let before = self.options.key_before(name).is_some_and(|key| self.has_key(&part.batch, &key));
             if before || name.starts_with('\u{0}') {
                 continue;
@@ -52,7 +56,7 @@ impl DmsChangeBuilder<'_> {
                 self.options.contract.as_ref().map(|c| c.extra).filter(|e| *e != ExtraColumns::Keep)
             {
                 if extra == ExtraColumns::Refuse {
-                    let message = format!("the contract does not have `{name}`");
+                    let message = format!("the contract does not have column `{name}`");
                     return Err(Error::data("ExtraColumns", message).with_column(name).in_file(self.file));
                 }
                 lost.drop(name);
@@ -76,20 +80,21 @@ impl DmsChangeBuilder<'_> {
         }
         let size = arrow::array::RecordBatchOptions::new().with_row_count(Some(part.places.len()));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &size)
-            .map_err(|e| Error::internal("rows could not be put together").with_source(e))?;
+            .map_err(|e| Error::internal("cannot build a batch of DMS rows").with_source(e))?;
         let batch = match &self.options.contract {
             Some(contract) => with_defaults(&batch, contract, &mut lost)?,
             None => batch,
         };
         let (mut batch, _) = part_changes(&RowsInProgress { batch, ..part.clone() }, self.file, rows)?;
+        // Ordered by file, a full load is older than the changes because its number is less than any time.
         if self.named.kind == DmsFileKind::Load && !self.by_place {
             batch.rank = 0;
         }
         Ok((self.with_old_keys(batch, old_keys.as_ref())?, lost))
     }
 
-    /// An order column: whole numbers of up to 38 digits and timestamps come as text. A full load may have none; it ranks
-    /// below all changes anyway.
+    /// Converts an order column. Text of digits becomes a number of up to 38 digits, other text a timestamp. A full
+    /// load may have no values, and gets the minimum: its source rank makes it older than all changes in any case.
     fn ordered(
         &self,
         column: &ArrayRef,
@@ -101,7 +106,7 @@ impl DmsChangeBuilder<'_> {
         let load = self.named.kind == DmsFileKind::Load;
         if load && *column.data_type() == DataType::Utf8 {
             let blank = column.as_string::<i32>().iter().map(|v| Some(v.is_some_and(str::is_empty))).collect();
-            column = nullif(&column, &blank).map_err(|e| Error::internal("orders").with_source(e))?;
+            column = nullif(&column, &blank).map_err(|e| Error::internal("cannot read order values").with_source(e))?;
         }
         let declared = self.options.declared(name).map_or_else(
             || {
@@ -126,17 +131,18 @@ impl DmsChangeBuilder<'_> {
         if !load || column.null_count() == 0 {
             return Ok(column);
         }
-        let valid = is_not_null(&column).map_err(|e| Error::internal("orders").with_source(e))?;
+        let valid = is_not_null(&column).map_err(|e| Error::internal("cannot read order values").with_source(e))?;
         let minimum = cast_with_options(&Int64Array::from_value(0, 1), &DataType::Int64, &CastOptions::default())
             .and_then(|zero| cast_with_options(&zero, &t, &CastOptions::default()))
-            .map_err(|e| Error::internal("the least order").with_source(e))?;
+            .map_err(|e| Error::internal("cannot make the minimum order value").with_source(e))?;
         let minimum = arrow::compute::take(&minimum, &Int64Array::from_value(0, column.len()), None)
-            .map_err(|e| Error::internal("the least order").with_source(e))?;
+            .map_err(|e| Error::internal("cannot make the minimum order value").with_source(e))?;
         arrow::compute::kernels::zip::zip(&valid, &column, &minimum)
-            .map_err(|e| Error::internal("the least order").with_source(e))
+            .map_err(|e| Error::internal("cannot make the minimum order value").with_source(e))
     }
 
-    /// A column in its declared type: DMS writes many types as text, and numbers and timestamps in types of its own.
+    /// Converts a column to its declared type. DMS writes many types as text, and numbers and timestamps in types of
+    /// its own.
     fn declared(
         &self,
         values: &ArrayRef,
@@ -162,7 +168,8 @@ impl DmsChangeBuilder<'_> {
         batch.schema().fields().iter().any(|f| self.options.is_called(f.name(), key))
     }
 
-    /// The key before each update, where the file has it: columns with the prefix, under the names of the key.
+    /// Returns the key before each update, if the file has a column with the prefix for every key column. The columns
+    /// get the names of the key columns.
     fn old_keys(&self, part: &RowsInProgress, lost: &mut LossCounter) -> Result<Option<RecordBatch>> {
         let key = self.options.key();
         let mut columns = Vec::new();
@@ -170,6 +177,7 @@ impl DmsChangeBuilder<'_> {
             let schema = part.batch.schema();
             let before = schema.fields().iter().position(|f| self.options.key_before(f.name()).as_ref() == Some(name));
             let Some(column) = before.map(|at| part.batch.column(at)) else { return Ok(None) };
+            // Without a declaration, a before image has the type of the key column, so that both can be compared.
             let now = schema.fields().iter().find(|f| self.options.is_called(f.name(), name));
             let now = now.map(|f| plain_type(f.data_type()));
             let now = now.unwrap_or_else(|| column.data_type().clone());
@@ -181,18 +189,20 @@ impl DmsChangeBuilder<'_> {
             return Ok(None);
         }
         let keys = RecordBatch::try_from_iter(columns);
-        keys.map(Some).map_err(|e| Error::internal("keys could not be put together").with_source(e))
+        keys.map(Some).map_err(|e| Error::internal("cannot build a batch of keys").with_source(e))
     }
 
-    /// An update that changes the key is a delete of the old key and a create of the new one.
+    /// Splits each update that changes the key into a delete of the old key, appended at the end of the batch, and
+    /// the update itself, which creates the new key. Both halves are linked by key changes.
     fn with_old_keys(&self, mut batch: ChangeBatch, old: Option<&RecordBatch>) -> Result<ChangeBatch> {
         let Some(old) = old else { return Ok(batch) };
         let key = self.options.key();
-        let failed = |e| Error::internal("a key update could not be taken apart").with_source(e);
+        let failed = |e| Error::internal("cannot split a key change").with_source(e);
         let mut now = Vec::with_capacity(key.len());
         for name in key {
             now.push(batch.rows.column(column_index(&batch.rows.schema(), name, &format!("`{}`", self.file))?).clone());
         }
+        // Only updates with an old key that differs are key changes; other records may have a before image, too.
         let changed = |row: &usize| {
             let differs = |(o, n): (&ArrayRef, &ArrayRef)| {
                 o.is_valid(*row) && o.slice(*row, 1).to_data() != n.slice(*row, 1).to_data()
@@ -203,6 +213,7 @@ impl DmsChangeBuilder<'_> {
         if moved.is_empty() {
             return Ok(batch);
         }
+        // A delete has the old key and the order of its update; its other columns are null.
         let schema = batch.rows.schema();
         let mut deletes = Vec::new();
         for (i, field) in schema.fields().iter().enumerate() {
@@ -221,6 +232,7 @@ impl DmsChangeBuilder<'_> {
             batch.key_changes.push(KeyChange { row: rows + n, kind: KeyChangeKind::To, key: new_keys.slice(row, 1) });
             batch.key_changes.push(KeyChange { row, kind: KeyChangeKind::From, key: old.slice(row, 1) });
         }
+        // All vectors of the batch get the entries of the deletes, in the same sequence.
         let indices: Vec<u32> = (0..rows).chain(moved.iter().copied()).map(|r| r as u32).collect();
         batch.raw = batch.raw.map(|r| r.0.pick(&indices).map(RawRows)).transpose()?;
         batch.rows = concat_batches(&schema, [&batch.rows, &deletes]).map_err(failed)?;
@@ -236,7 +248,8 @@ impl DmsChangeBuilder<'_> {
 
 fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, t, &options).map_err(|e| Error::data("WrongType", "a value does not fit").with_source(e))
+    cast_with_options(column, t, &options)
+        .map_err(|e| Error::data("WrongType", "a value does not fit the type of its column").with_source(e))
 }
 
 fn as_text(column: &ArrayRef) -> Result<ArrayRef> {

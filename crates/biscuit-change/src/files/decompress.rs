@@ -1,34 +1,36 @@
+//! Decompression of text files with verification of their end, and limits that stop decompression bombs.
+
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use biscuit_core::{Error, Result, catch_panic};
 
-/// Bytes of a text file that is held in memory, unpacked.
+/// Default maximum number of bytes of a decompressed text file, which is held in memory.
 const MAX_TEXT: u64 = 4 << 30;
 
-/// Bytes of unpacked text for each byte of the file, where there are more than [`RATIO_FROM`]. Text that somebody means is seldom packed to
-/// less than a hundredth of its size.
+/// Default maximum number of bytes of text for each byte of a compressed file, if the text has more than
+/// [`RATIO_FROM`] bytes. Real data is rarely compressed to less than a hundredth of its size.
 const MAX_RATIO: u64 = 250;
 
-/// Bytes up to which any ratio is fine.
+/// Number of bytes of text up to which any ratio is accepted.
 const RATIO_FROM: u64 = 64 << 20;
 
-/// How a text is packed, by its first bytes.
+/// Compression of a text file, detected by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileCompression {
-    /// It is not.
+    /// Not compressed.
     None,
-    /// By gzip: one member, or several behind one another.
+    /// Gzip with one or several members.
     Gzip,
-    /// By zstd: one frame, or several.
+    /// Zstandard with one or several frames.
     Zstd,
-    /// By bzip2: one stream, or several.
+    /// Bzip2 with one or several streams.
     Bzip2,
 }
 
 impl FileCompression {
-    /// That of a file which begins like this; four bytes are enough.
+    /// Detects the compression of a file from its first bytes; four bytes are enough.
     pub fn of(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -38,11 +40,13 @@ impl FileCompression {
         }
     }
 
-    /// The text, unpacked while it is read. It ends only where all of it was read: checksums and lengths at the end are checked, and what
-    /// follows has to be another member or frame.
+    /// Returns a reader that decompresses the text.
+    ///
+    /// The reader verifies the end: checksums and lengths are checked, and any bytes after them must be another
+    /// member or frame. A truncated file is therefore an error while reading.
     ///
     /// # Errors
-    /// Those of the system, if there is no memory for a decoder.
+    /// An error of the system if there is no memory for a decoder.
     pub fn reader<'a>(self, packed: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Self::None => Box::new(packed),
@@ -53,16 +57,16 @@ impl FileCompression {
     }
 }
 
-/// The error for a packed file that cannot be unpacked.
+/// Creates the error for a compressed file that cannot be decompressed.
 pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
     let message = match e.kind() {
-        io::ErrorKind::UnexpectedEof => "the packed text ends too early: the file was cut off",
-        _ => "the packed text is damaged, or something else follows it: the file was cut off or changed",
+        io::ErrorKind::UnexpectedEof => "the compressed text ends too early; the file was truncated",
+        _ => "the compressed text is damaged, or other bytes follow it; the file was truncated or changed",
     };
     Error::data("TruncatedInput", message).in_file(file).with_source(e)
 }
 
-/// All of a text, unpacked.
+/// Decompresses a whole text.
 pub(crate) fn unpack(file: &str, bytes: &[u8], max_decompressed: Option<u64>) -> Result<Vec<u8>> {
     unpack_to(file, bytes, max_decompressed, RATIO_FROM)
 }
@@ -74,19 +78,22 @@ fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from
         (None, FileCompression::None) => MAX_TEXT,
         (None, _) => MAX_TEXT.min((bytes.len() as u64).saturating_mul(MAX_RATIO).max(ratio_from)),
     };
+    // Reads one byte more than the maximum, which tells a text of the maximum size from a longer one.
     let read = catch_panic(|| {
         let mut out = Vec::new();
         packing.reader(bytes)?.take(maximum.saturating_add(1)).read_to_end(&mut out).map(|_| out)
     });
     let out = match read {
         Ok(read) => read.map_err(|e| unpacking_failed(file, e))?,
-        Err(e) => return Err(Error::data("TruncatedInput", "the packed text is damaged").in_file(file).with_source(e)),
+        Err(e) => {
+            return Err(Error::data("TruncatedInput", "the compressed text is damaged").in_file(file).with_source(e));
+        }
     };
     if out.len() as u64 <= maximum {
         return Ok(out);
     }
     let what = match max_decompressed {
-        None if maximum < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the packed file"),
+        None if maximum < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the compressed file"),
         _ => format!("{maximum} bytes"),
     };
     Err(too_large(file, &format!("the text has more than {what}")))
@@ -94,18 +101,20 @@ fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from
 
 fn too_large(file: &str, what: &str) -> Error {
     let message = format!(
-        "{what}; if that is meant, say the most that a file may have (--max-decompressed, or `max_decompressed` of a source)"
+        "{what}; if the file is valid, raise the limit with --max-decompressed or `max_decompressed` of the source"
     );
     Error::data("TooLarge", message).in_file(file)
 }
 
-/// Bytes of decoded rows for each byte of a file, where there are more than [`ROWS_FROM`]: a value that all rows have is in it once.
+/// Default maximum number of bytes of decoded rows for each byte of a file, if the rows have more than [`ROWS_FROM`]
+/// bytes. The ratio is larger than for text, because a dictionary stores a value that all rows share only once.
 const ROWS_RATIO: u64 = 2000;
 
-/// Bytes of decoded rows up to which any ratio is fine.
+/// Number of bytes of decoded rows up to which any ratio is accepted.
 const ROWS_FROM: u64 = 256 << 20;
 
-/// Counts the bytes of the rows that a file is decoded to: a small file that becomes very many of them is an error and not the end of the memory.
+/// Counts the bytes of the rows that are decoded from a file, so that a small file that decodes to huge rows is an
+/// error before it exhausts the memory.
 #[derive(Debug, Clone)]
 pub struct DecodedRows {
     file: Arc<str>,
@@ -115,16 +124,17 @@ pub struct DecodedRows {
 }
 
 impl DecodedRows {
-    /// Of a file of `size` bytes. Without `max_decompressed` it may have 256 MiB of rows, or 2,000 times its bytes if that is more.
+    /// Creates a counter for a file of `size` bytes. The maximum is `max_decompressed`; by default it is 256 MiB, or
+    /// 2,000 times `size` if that is more.
     pub fn new(file: &Arc<str>, size: u64, max_decompressed: Option<u64>) -> Self {
         let maximum = max_decompressed.unwrap_or(size.saturating_mul(ROWS_RATIO).max(ROWS_FROM));
         Self { file: file.clone(), bytes: 0, maximum, is_default: max_decompressed.is_none() }
     }
 
-    /// Counts some rows.
+    /// Adds the bytes of some rows.
     ///
     /// # Errors
-    /// `TooLarge`.
+    /// `TooLarge` if all rows so far have more bytes than the maximum.
     pub fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         let sizes = rows.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
         self.bytes = self.bytes.saturating_add(sizes.sum::<usize>() as u64);
@@ -160,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_frames_behind_one_another_are_one_text() {
+    fn consecutive_members_and_frames_are_one_text() {
         for one in packed(b"id,v\n1,a\n") {
             assert_eq!(unpack("a", &one, None).unwrap(), b"id,v\n1,a\n");
             assert_eq!(unpack("a", &one.repeat(2), None).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
@@ -169,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_text_that_was_cut_off_anywhere_is_an_error() {
+    fn compressed_text_truncated_at_any_byte_is_an_error() {
         for whole in packed(&(0..2000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()) {
             for cut in 4..whole.len() {
                 assert_eq!(code(&whole[..cut]), "TruncatedInput", "the first {cut} of {} bytes", whole.len());
@@ -183,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_many_times_its_packed_size_is_refused() {
+    fn text_much_larger_than_its_compressed_size_is_refused() {
         let spaces = vec![b' '; 1 << 20];
         for packed in packed(&spaces) {
             let e = unpack_to("a.gz", &packed, None, 1000).map(drop).unwrap_err();

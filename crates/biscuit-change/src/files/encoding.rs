@@ -1,22 +1,26 @@
+//! Conversion of text in other encodings to UTF-8 while it is read.
+
 use std::io::{self, Read};
 
 use biscuit_core::{Error, Result};
 use encoding_rs::{DecoderResult, Encoding, UTF_8};
 
-/// The encoding of text, where it is not UTF-8: by a name of the WHATWG's encoding standard, such as `latin1`, `windows-1252` or `utf-16le`. A byte order
-/// mark says more than a name. As the standard has it, `latin1` is read as Windows-1252, which differs in characters that Latin-1 does not print.
+/// Encoding of text, named by a label of the WHATWG Encoding Standard such as `latin1`, `windows-1252` or `utf-16le`.
+///
+/// A byte order mark takes precedence over the encoding. As the standard requires, `latin1` is read as Windows-1252,
+/// which differs only in the control characters of Latin-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextEncoding(&'static Encoding);
 
 impl TextEncoding {
-    /// The encoding of this name.
+    /// Returns the encoding with this label.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidSpec` for an unknown label.
     pub fn of(name: &str) -> Result<Self> {
         let unknown = || {
             let message = format!(
-                "no encoding is called `{name}`; known are names such as `utf-8`, `latin1`, `windows-1252`, `utf-16le`"
+                "unknown encoding `{name}`; use a name such as `utf-8`, `latin1`, `windows-1252` or `utf-16le`"
             );
             Error::usage("InvalidSpec", message)
         };
@@ -24,15 +28,17 @@ impl TextEncoding {
     }
 }
 
-/// Text as UTF-8, without a byte order mark. Text without a mark and an encoding passes as it is.
+/// Reader that converts text to UTF-8 and removes the byte order mark. Text that has no mark and no other encoding is
+/// passed through unchanged, without a check that it is UTF-8.
 pub struct Utf8Text<R> {
     text: R,
     file: String,
     encoding: Option<TextEncoding>,
     state: DecodeState,
-    /// Bytes that are ready, and those that are still to be decoded.
+    /// Decoded bytes, of which the first `at` have been read.
     ready: Vec<u8>,
     at: usize,
+    /// Bytes that are not decoded yet.
     raw: Vec<u8>,
 }
 
@@ -50,12 +56,14 @@ impl<R> std::fmt::Debug for Utf8Text<R> {
 }
 
 impl<R: Read> Utf8Text<R> {
-    /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidText`.
+    /// Creates a reader of the text of a file; `file` is its name in messages. The `io::Error`s of the reader may
+    /// contain `InvalidText`.
     pub fn new(file: &str, text: R, encoding: Option<TextEncoding>) -> Self {
         let file = file.to_owned();
         Self { text, file, encoding, state: DecodeState::Begin, ready: vec![], at: 0, raw: vec![] }
     }
 
+    /// Reads the byte order mark, which has at most three bytes, and chooses the decoder.
     fn begin(&mut self) -> io::Result<()> {
         (&mut self.text).take(3).read_to_end(&mut self.raw)?;
         let marked = Encoding::for_bom(&self.raw);
@@ -75,7 +83,7 @@ impl<R: Read> Utf8Text<R> {
         Ok(())
     }
 
-    /// Decodes some more; nothing is ready at the end.
+    /// Decodes until some bytes are ready. At the end of the text no bytes are ready.
     fn fill(&mut self) -> io::Result<()> {
         self.ready.clear();
         self.at = 0;
@@ -94,7 +102,7 @@ impl<R: Read> Utf8Text<R> {
             if let DecoderResult::Malformed(..) = result {
                 let name = decoder.encoding().name();
                 let message = format!(
-                    "the text is not {name}: name its encoding (`encoding` of the source or `--encoding`), or look where it was damaged"
+                    "the text is not {name}; set the encoding of the file (`encoding` of the source, or `--encoding`), or repair the file if it is damaged"
                 );
                 return Err(io::Error::other(Error::data("InvalidText", message).in_file(&self.file)));
             }
@@ -129,11 +137,11 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8], encoding: Option<&str>) -> Result<String, &'static str> {
-        let encoding = encoding.map(|name| TextEncoding::of(name).expect("a known name"));
+        let encoding = encoding.map(|name| TextEncoding::of(name).expect("the encoding is known"));
         let mut text = Vec::new();
         match Utf8Text::new("a.csv", bytes, encoding).read_to_end(&mut text) {
-            Ok(_) => Ok(String::from_utf8(text).expect("UTF-8")),
-            Err(e) => Err(e.downcast::<Error>().expect("an error of ours").code()),
+            Ok(_) => Ok(String::from_utf8(text).expect("the text is UTF-8")),
+            Err(e) => Err(e.downcast::<Error>().expect("the error is a Biscuit error").code()),
         }
     }
 
@@ -143,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn text_with_a_mark_or_a_name_becomes_utf_8_without_a_mark() {
+    fn text_with_a_byte_order_mark_or_a_named_encoding_becomes_utf_8() {
         for text in ["", "a", "ab", "id,name\n1,Zoë 🐎\n", &"äöü\n".repeat(20_000)] {
             assert_eq!(read(text.as_bytes(), None).as_deref(), Ok(text));
             assert_eq!(read(format!("\u{feff}{text}").as_bytes(), None).as_deref(), Ok(text));
             for little in [true, false] {
                 let marked = utf16(&format!("\u{feff}{text}"), little);
                 assert_eq!(read(&marked, None).as_deref(), Ok(text));
-                assert_eq!(read(&marked, Some("latin1")).as_deref(), Ok(text), "the mark says more");
+                assert_eq!(read(&marked, Some("latin1")).as_deref(), Ok(text), "the mark takes precedence");
             }
             assert_eq!(read(&utf16(text, true), Some("utf-16le")).as_deref(), Ok(text));
         }
@@ -159,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_of_its_encoding_is_an_error() {
+    fn text_invalid_in_its_encoding_is_an_error() {
         let mut cut = utf16("\u{feff}abc", true);
         cut.pop();
         assert_eq!(read(&cut, None), Err("InvalidText"));

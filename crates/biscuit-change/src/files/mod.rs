@@ -1,4 +1,4 @@
-//! From the bytes of a file to its text.
+//! Decompression and decoding of the bytes of a file to text.
 
 pub(crate) mod decompress;
 pub(crate) mod encoding;

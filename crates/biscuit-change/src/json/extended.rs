@@ -1,4 +1,5 @@
-//! MongoDB's Extended JSON as plain JSON, in each of the modes in which Debezium writes it: strict (version 1), canonical and relaxed (version 2).
+//! Converts MongoDB Extended JSON to plain JSON, in all modes that Debezium writes: strict (version 1), canonical and
+//! relaxed (version 2).
 
 use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use serde_json::value::RawValue;
@@ -6,11 +7,13 @@ use serde_json::value::RawValue;
 use crate::json::object::{self, JsonObject};
 use crate::values::text::InvalidValue;
 
-/// Replaces type wrappers such as `{"$numberLong": "7"}` by plain JSON: numbers, or text for `NaN` and infinities; text for identifiers; ISO 8601 in UTC
-/// for times; base64 for bytes. Values without a plain form stay objects.
+/// Replaces type wrappers such as `{"$numberLong": "7"}` by plain JSON.
+///
+/// Numbers become numbers, or text for `NaN` and infinities; identifiers become text; times become ISO 8601 text in
+/// UTC; bytes become base64. Values without a plain form remain objects.
 ///
 /// # Errors
-/// The reason why a value is invalid, as the end of a sentence.
+/// Returns the reason why a value is invalid.
 pub(crate) fn plain(raw: &str) -> Result<String, InvalidValue> {
     let mut out = String::with_capacity(raw.len());
     write_plain(raw, &mut out)?;
@@ -19,7 +22,7 @@ pub(crate) fn plain(raw: &str) -> Result<String, InvalidValue> {
 
 fn write_plain(raw: &str, out: &mut String) -> Result<(), InvalidValue> {
     if raw.starts_with('{') {
-        let object = object::object(raw).map_err(|_| "it is no JSON")?;
+        let object = object::object(raw).map_err(|_| "it is not valid JSON")?;
         return match typed(&object)? {
             Some(value) => {
                 out.push_str(&value);
@@ -29,7 +32,7 @@ fn write_plain(raw: &str, out: &mut String) -> Result<(), InvalidValue> {
         };
     }
     if raw.starts_with('[') {
-        let items = object::items(raw).ok_or("it is no JSON")?;
+        let items = object::items(raw).ok_or("it is not valid JSON")?;
         out.push('[');
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
@@ -61,12 +64,15 @@ fn write_object<'a>(
     Ok(())
 }
 
-/// A text as JSON.
+/// Returns a text as a JSON string.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// Unwraps a type wrapper; returns `None` for any other object.
+///
+/// A wrapper is recognized by its first field and the number of fields: a document may have a field `$oid` among
+/// others.
 fn typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
     let [(first, value), rest @ ..] = object.0.as_slice() else { return Ok(None) };
     let as_text = |value: &RawValue| object::string(value.get()).map(|text| quoted(&text));
@@ -90,7 +96,7 @@ fn typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
     })
 }
 
-/// A JSON number, or a JSON string for `NaN` and infinities, which JSON numbers do not include.
+/// Returns a JSON number, or a JSON string for `NaN` and infinities, which are not JSON numbers.
 fn number(raw: &str) -> Option<String> {
     let Some(text) = object::string(raw) else { return Some(raw.to_owned()) };
     let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
@@ -98,7 +104,7 @@ fn number(raw: &str) -> Option<String> {
     Some(if is_number { text } else { quoted(&text) })
 }
 
-/// Milliseconds since 1970, or ISO 8601.
+/// Converts a date, milliseconds since 1970 or ISO 8601 text, to ISO 8601 text.
 fn date(raw: &str) -> Result<String, InvalidValue> {
     if let Some(text) = object::string(raw) {
         return Ok(quoted(&text));
@@ -108,9 +114,9 @@ fn date(raw: &str) -> Result<String, InvalidValue> {
         Some(long) => object::string(long.get()).unwrap_or_else(|| long.get().to_owned()),
         None => raw.to_owned(),
     };
-    let millis: i64 = millis.parse().map_err(|_| "its date is not a whole number of milliseconds")?;
-    let time =
-        timestamp_ms_to_datetime(millis).ok_or_else(|| InvalidValue::overflow("it is out of the range of dates"))?;
+    let millis: i64 = millis.parse().map_err(|_| "the date is not a whole number of milliseconds")?;
+    let time = timestamp_ms_to_datetime(millis)
+        .ok_or_else(|| InvalidValue::overflow("the value is out of the range of dates"))?;
     Ok(quoted(&format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
 }
 
@@ -119,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_say_their_types_in_three_modes() {
+    fn type_wrappers_of_all_three_modes_become_plain_json() {
         for (extended, want) in [
             (r#"{"$oid":"596e275826f08b2730779e1f"}"#, r#""596e275826f08b2730779e1f""#),
             (r#"{"$numberLong" : "9223372036854775807"}"#, "9223372036854775807"),
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_are_none_are_refused() {
+    fn invalid_dates_are_refused() {
         assert_eq!(plain(r#"{"$date":{"$numberLong":"9223372036854775807"}}"#).map_err(|w| w.code()), Err("Overflow"));
         assert_eq!(plain(r#"{"$date":1.5}"#).map_err(|w| w.code()), Err("WrongType"));
     }

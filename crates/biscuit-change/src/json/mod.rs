@@ -1,4 +1,4 @@
-//! JSON text, read without losing digits or repeated names.
+//! Parsing JSON without loss: numbers keep all digits, and duplicate names are detected.
 
 pub(crate) mod extended;
 pub(crate) mod object;

@@ -1,3 +1,5 @@
+//! JSON objects and arrays whose values remain text until their type is known.
+
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -7,12 +9,14 @@ use biscuit_schema::{is_too_deep, name_twice, too_deep};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The fields of a JSON object in their order, each value as its text: numbers keep all their digits, and a name that
-/// comes twice is seen.
+/// Fields of a JSON object in their order, each value as its JSON text. Numbers keep all their digits, and duplicate
+/// names are preserved.
+///
+/// The second field is an index by name, which is built on first use for objects with many fields.
 #[derive(Debug, Default)]
 pub(crate) struct JsonObject<'a>(pub(crate) Vec<(String, &'a RawValue)>, OnceCell<HashMap<String, usize>>);
 
-/// Most objects have few names, which are compared faster than they are hashed.
+/// Number of fields up to which a linear search is faster than hashing the name.
 const FEW: usize = 32;
 
 impl<'a> JsonObject<'a> {
@@ -20,6 +24,7 @@ impl<'a> JsonObject<'a> {
         Self(fields, OnceCell::new())
     }
 
+    /// Returns the value of the first field with this name.
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
         if self.0.len() <= FEW {
             return self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
@@ -34,7 +39,7 @@ impl<'a> JsonObject<'a> {
         self.1.get_or_init(index).get(name).map(|i| self.0[*i].1)
     }
 
-    /// The field, if it is there and not null.
+    /// Returns the value of a field if it exists and is not null.
     pub(crate) fn some(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|v| v.get() != "null")
     }
@@ -60,38 +65,40 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     }
 }
 
-/// Reads the fields of an object.
+/// Parses a JSON object.
 pub(crate) fn object(raw: &str) -> Result<JsonObject<'_>, serde_json::Error> {
     serde_json::from_str(raw)
 }
 
-/// Reads a line that has to be an object whose names come once.
+/// Parses a line that must be an object without duplicate names at any depth.
 ///
 /// # Errors
 /// `TooDeep`, `InvalidJson`, `DuplicateColumn`.
 pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<JsonObject<'a>> {
+    // Before parsing: the depth check is iterative, so that deep nesting cannot overflow the stack.
     if is_too_deep(raw.as_bytes()) {
         return Err(too_deep("the line").at(file, line));
     }
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
     match name_twice(raw) {
-        Some(name) => {
-            Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name).at(file, line))
-        }
+        Some(name) => Err(Error::data("DuplicateColumn", format!("the record has column `{name}` twice"))
+            .with_column(name)
+            .at(file, line)),
         None => Ok(object),
     }
 }
 
+/// Creates the error for a line that is not valid JSON.
 pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
     let what = match e.classify() {
         serde_json::error::Category::Eof => "the line ends in the middle of its JSON".to_owned(),
-        // The library's message may quote the value; its place does not.
-        _ => format!("the line is not the JSON that is expected, at character {}", e.column()),
+        // The message of the library may quote the value; the position does not.
+        _ => format!("the line is not the expected JSON, at character {}", e.column()),
     };
     Error::data("InvalidJson", what).at(file, line)
 }
 
-/// The items of an array.
+/// Returns the items of a JSON array; `None` for anything else.
 pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
     struct ItemVisitor<'a>(Vec<&'a RawValue>);
     impl<'de: 'a, 'a> Deserialize<'de> for ItemVisitor<'a> {
@@ -116,7 +123,7 @@ pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
     serde_json::from_str::<ItemVisitor<'_>>(raw).ok().map(|i| i.0)
 }
 
-/// The text of a JSON string; none for anything else.
+/// Returns the text of a JSON string; `None` for anything else.
 pub(crate) fn string(raw: &str) -> Option<String> {
     raw.starts_with('"').then(|| serde_json::from_str(raw).ok()).flatten()
 }

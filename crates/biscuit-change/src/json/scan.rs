@@ -1,20 +1,22 @@
-//! Text of JSON values that is not one value a line: one array, values that are printed over several lines, values behind one another.
+//! JSON text with a layout other than one value per line: one array, values over several lines, or several values in
+//! a line. [`JsonValues`] converts such text to lines with a byte-wise state machine, without parsing the values.
 
 use std::io::{self, Read};
 
 use biscuit_core::Error;
 
-/// How the values of a JSON text follow one another.
+/// Layout of the values in a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonLayout {
-    /// Each is a line. A line that is damaged does not harm the others.
+    /// Each value is a line. A damaged line does not affect the other lines.
     Lines,
-    /// They are one array, go over several lines, or several are in a line: [`JsonValues`] makes lines of them.
+    /// The values are the items of one array, span several lines, or share a line. [`JsonValues`] converts them to
+    /// lines.
     Stream,
 }
 
 impl JsonLayout {
-    /// The layout of a text by its begin; `is_all` says whether that is all of it.
+    /// Detects the layout from the beginning of a text. `is_all` tells that `begin` is the whole text.
     pub fn of(begin: &[u8], is_all: bool) -> Self {
         let text = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begin);
         let Some(start) = text.iter().position(|b| !b.is_ascii_whitespace()) else { return Self::Lines };
@@ -27,7 +29,8 @@ impl JsonLayout {
         }
         let line_end = |text: &[u8]| memchr::memchr(b'\n', text);
         let Some(end) = value_end(text) else {
-            // A first value without an end. A line by itself is damaged, if the next one is whole.
+            // The first value does not end in this part. If the next line is a whole object, the first line is a
+            // damaged line, and not the beginning of a value over several lines.
             let rest = line_end(text).map(|end| &text[end + 1..]).unwrap_or_default();
             let next = &rest[..line_end(rest).unwrap_or(rest.len())];
             let next = next.trim_ascii();
@@ -43,7 +46,8 @@ impl JsonLayout {
     }
 }
 
-/// Where the object at the begin of a text ends; none if it does not, or has a line break in a text.
+/// Returns the end of the object at the beginning of a text; `None` if the object does not end, or a string in it
+/// contains a line break.
 fn value_end(text: &[u8]) -> Option<usize> {
     let mut state = ScanState::default();
     text.iter()
@@ -52,15 +56,15 @@ fn value_end(text: &[u8]) -> Option<usize> {
         .map(|at| at + 1)
 }
 
-/// Where in a value a reader is.
+/// Position of a scanner relative to the structure of a value.
 #[derive(Debug, Default)]
 struct ScanState {
     depth: usize,
     quoted: bool,
     escaped: bool,
-    /// A value that is neither an object nor an array.
+    /// Whether the scanner is in a number or word (`true`, `false`, `null`) outside of objects and arrays.
     scalar: bool,
-    /// There was a line break in a text.
+    /// Whether a string contained a line break, which JSON does not allow.
     broken: bool,
 }
 
@@ -69,7 +73,8 @@ impl ScanState {
         self.depth == 0 && !self.quoted && !self.scalar
     }
 
-    /// Whether a value ends with this byte; an error for one that ends before it.
+    /// Advances by one byte. Returns whether a value ends with this byte, or an error if the byte cannot continue or
+    /// begin a value. In the state `scalar` the error means that the number or word ended before the byte.
     fn step(&mut self, byte: u8) -> Result<bool, ()> {
         if self.quoted {
             self.broken |= matches!(byte, b'\n' | b'\r');
@@ -102,8 +107,8 @@ impl ScanState {
     }
 }
 
-/// The values of a JSON text, each as a line of its own: the items of an array at the top, and values that follow one another, whatever line breaks are
-/// in them. The number of a line is that of the value.
+/// Reader that returns each value of a JSON text as one line: the items of a top-level array, and consecutive values.
+/// Line breaks inside a value become spaces, so that the number of a line is the number of its value.
 #[derive(Debug)]
 pub struct JsonValues<R> {
     text: R,
@@ -118,15 +123,19 @@ pub struct JsonValues<R> {
 }
 
 impl<R: Read> JsonValues<R> {
-    /// The values of a file; `file` is what messages call it. Errors of reading carry `InvalidJson` and `TruncatedInput` with the number of the value.
+    /// Creates a reader of the values of a file; `file` is its name in messages. The `io::Error`s of the reader
+    /// contain `InvalidJson` or `TruncatedInput` with the number of the value.
     pub fn new(file: &str, text: R) -> Self {
         let file = file.to_owned();
         Self { text, file, state: ScanState::default(), in_array: false, values: 0, lines: vec![], at: 0, ended: false }
     }
 
+    /// Adds one byte of the text to the lines.
     fn take(&mut self, byte: u8) -> Result<(), Error> {
+        // Between values: white space, and the brackets and commas of the top-level array.
         if self.state.is_outside() {
             match byte {
+                // 0x1e separates records in JSON text sequences (RFC 7464).
                 b' ' | b'\t' | b'\n' | b'\r' | 0x1e => return Ok(()),
                 b',' if self.in_array => return Ok(()),
                 b'[' if !self.in_array => {
@@ -143,7 +152,7 @@ impl<R: Read> JsonValues<R> {
         let in_scalar = self.state.scalar;
         match self.state.step(byte) {
             _ if self.state.broken => {
-                let message = "there is a line break in a text, so that the end of the value cannot be told";
+                let message = "a JSON string contains a line break, so that the end of the value cannot be found";
                 Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
             }
             Ok(ended) => {
@@ -153,13 +162,13 @@ impl<R: Read> JsonValues<R> {
                 }
                 Ok(())
             }
-            // What ends a value of a word or number belongs to what follows.
+            // The byte after a number or word is not part of it: end the value, then take the byte again.
             Err(()) => {
                 if in_scalar {
                     self.end();
                     return self.take(byte);
                 }
-                let message = "there is no JSON value where one is expected";
+                let message = "a JSON value is expected here";
                 Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
             }
         }
@@ -170,6 +179,7 @@ impl<R: Read> JsonValues<R> {
         self.values += 1;
     }
 
+    /// Reads until at least one byte of a line is ready, or the text ends.
     fn fill(&mut self) -> io::Result<()> {
         self.lines.clear();
         self.at = 0;
@@ -180,7 +190,7 @@ impl<R: Read> JsonValues<R> {
                 self.ended = true;
                 if !self.state.is_outside() && !self.state.scalar || self.in_array {
                     let message =
-                        "the last JSON value, or the array around all of them, is not closed: the file was cut off";
+                        "the last JSON value, or the array around all of them, is not closed; the file was truncated";
                     return Err(io::Error::other(
                         Error::data("TruncatedInput", message).at(&self.file, self.values + 1),
                     ));
@@ -211,7 +221,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Result<String, (&'static str, Option<u64>)> {
-        // One byte at a time, so that nothing depends on how a text is cut.
+        // One byte per call, so that the result cannot depend on the size of the parts.
         struct SlowReader<'a>(&'a [u8]);
         impl Read for SlowReader<'_> {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -225,14 +235,14 @@ mod tests {
         match JsonValues::new("a.json", SlowReader(text.as_bytes())).read_to_string(&mut all) {
             Ok(_) => Ok(all),
             Err(e) => {
-                let e = e.downcast::<Error>().expect("an error of ours");
+                let e = e.downcast::<Error>().expect("the error is a Biscuit error");
                 Err((e.code(), e.row()))
             }
         }
     }
 
     #[test]
-    fn values_are_lines_however_they_are_written() {
+    fn each_value_becomes_one_line() {
         for (text, want) in [
             ("[{\"a\":1},{\"a\":2}]", "{\"a\":1}\n{\"a\":2}\n"),
             ("[\n  {\n    \"a\": \"]\\\"}\"\n  }\n]\n", "{     \"a\": \"]\\\"}\"   }\n"),
@@ -245,12 +255,12 @@ mod tests {
         ] {
             assert_eq!(lines(text).as_deref(), Ok(want), "{text}");
         }
-        // The last one is a number that nothing ends.
+        // The last value is a number without a byte after it.
         assert_eq!(lines("1 2").as_deref(), Ok("1\n2"));
     }
 
     #[test]
-    fn text_that_was_cut_off_is_an_error_with_the_value() {
+    fn truncated_text_is_an_error_with_the_number_of_the_value() {
         let whole = "[{\"a\":\"x\"},{\"b\":[1,2]}]";
         for cut in 1..whole.len() {
             let found = lines(&whole[..cut]).unwrap_err();
@@ -263,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_are_told_by_the_begin() {
+    fn layout_is_detected_from_the_beginning() {
         let of = |text: &str| JsonLayout::of(text.as_bytes(), true);
         for text in [
             "",
@@ -280,7 +290,7 @@ mod tests {
         for text in ["[", "\u{feff}\n[{}]", "{\"a\":1}{\"a\":2}\n", "{\n\"a\":1}\n", "{\"a\":1} {\"a\":2}"] {
             assert_eq!(of(text), JsonLayout::Stream, "{text:?}");
         }
-        // A damaged line does not make the rest a stream; a value of which only the begin is known does.
+        // A damaged line does not make the rest a stream; a value over several lines does.
         assert_eq!(JsonLayout::of(b"{\"a\":\n{\"a\":1}\n{\"a\":2}\n{", false), JsonLayout::Lines);
         assert_eq!(JsonLayout::of(b"{\n \"a\": [\n 1,\n", false), JsonLayout::Stream);
         assert_eq!(JsonLayout::of(b"{\"long\": \"xxxx", false), JsonLayout::Lines);

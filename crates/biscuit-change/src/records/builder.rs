@@ -1,3 +1,6 @@
+//! Builds change batches from Debezium events: decodes images column by column, finds unchanged values, and links the
+//! two halves of key changes.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -21,14 +24,14 @@ use crate::values::declared::{NulledRows, push_once};
 use crate::values::text::wrong_type;
 use crate::values::text_value::{TextValue, to_array};
 
-/// A key column, how it is read, and its value.
+/// Name, codec and value of a key column.
 type KeyCell = (String, ValueCodec, TextValue);
 
-/// Records of a batch, and bytes of their values.
+/// Maximum number of records in a batch, and maximum number of bytes of their values.
 const BATCH_ROWS: usize = 65_536;
 const BATCH_BYTES: usize = 256 << 20;
 
-/// What is the same for all records of a reader.
+/// Settings that all records of a reader share.
 #[derive(Debug)]
 pub(crate) struct ReaderContext<'a> {
     pub(crate) contract: Option<&'a Contract>,
@@ -38,35 +41,41 @@ pub(crate) struct ReaderContext<'a> {
 }
 
 impl ReaderContext<'_> {
-    /// Whether the contract makes invalid values of a column null (`on_error = "null"`).
+    /// Returns whether the contract sets invalid values of a column to null (`on_error = "null"`).
     fn nulls(&self, column: &str) -> bool {
         let declared = self.contract.and_then(|contract| Some((contract, contract.column_for(column)?)));
         declared.is_some_and(|(contract, column)| contract.on_error_of(column) == OnError::Null)
     }
 }
 
-/// Records that share their codecs, column by column.
+/// Records with the same codecs, stored column by column until the batch is finished.
+///
+/// Invariant: all vectors of `cells` and `order`, and `ops`, `codes` and `places`, have one entry for each record.
+/// [`push`](Self::push) decodes the whole record before it changes any of them.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     pub(crate) codecs: Arc<Vec<(String, ValueCodec)>>,
     names: HashSet<String>,
-    /// Bytes of the records' text.
+    /// Approximate number of bytes of the values.
     bytes: usize,
     pub(crate) file: Arc<str>,
-    /// Whose log the records are in, where that matters.
+    /// Server whose log contains the records, if the positions of two servers cannot be compared.
     pub(crate) server: Option<LogServer>,
+    /// Values by column.
     cells: Vec<Vec<TextValue>>,
+    /// For each column, the records with an unchanged value.
     missing: Vec<Vec<usize>>,
+    /// Values by order column.
     order: Vec<Vec<TextValue>>,
     ops: Vec<ChangeOp>,
     codes: Vec<Arc<str>>,
     places: Vec<u64>,
     key_changes: Vec<(usize, KeyChangeKind, Vec<KeyCell>)>,
-    /// Invalid values that the contract made null.
+    /// Invalid values that were set to null because of the contract.
     pub(crate) nulled: NulledRows,
-    /// Columns of the records that no codec reads.
+    /// Columns of the records that have no codec.
     pub(crate) unknown: Vec<String>,
-    /// Where the records are in what was read, if that is wanted.
+    /// Position of each record in the raw records, if raw records are kept.
     pub(crate) picks: Vec<RecordIndex>,
 }
 
@@ -74,7 +83,7 @@ impl BatchBuilder {
     pub(crate) fn new(codecs: Arc<Vec<(String, ValueCodec)>>, fields: &[SourceField], file: &Arc<str>) -> Result<Self> {
         if let Some(f) = fields.iter().find(|f| codecs.iter().any(|(n, _)| n.eq_ignore_ascii_case(&f.name))) {
             let message = format!(
-                "the order would be stored as `{}`, which is a column of the table: choose another name",
+                "cannot store the order as `{}`: the table has a column of this name; choose another name for the order column",
                 f.name
             );
             return Err(Error::usage("ColumnClash", message));
@@ -99,12 +108,13 @@ impl BatchBuilder {
         })
     }
 
-    /// Whether it holds as much as a batch may: an array counts the bytes of its texts with 31 bits.
+    /// Returns whether the batch has reached its maximum size. Text arrays have offsets of 31 bits, so the limit
+    /// keeps them far below 2 GiB.
     pub(crate) fn is_full(&self) -> bool {
         self.ops.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
-    /// Adds a record, whole or not at all.
+    /// Adds a record. If it returns an error, nothing was added.
     pub(crate) fn push(
         &mut self,
         event: &ChangeEvent<'_>,
@@ -117,6 +127,7 @@ impl BatchBuilder {
         let mut nulled = Vec::new();
         for i in 0..self.codecs.len() {
             let cell = self.cell(i, &object, event, op, context, place).or_else(|e| {
+                // An ambiguous placeholder may be an unchanged value; null would overwrite the stored value.
                 let is_null = context.nulls(&self.codecs[i].0) && e.code() != "AmbiguousPlaceholder";
                 if is_null { Ok(Some(TextValue::Null)).inspect(|_| nulled.push((i, e.code()))) } else { Err(e) }
             });
@@ -126,12 +137,13 @@ impl BatchBuilder {
         for f in context.fields {
             let cell = match event.position(f) {
                 Some(raw) => f.decode(raw.get()),
-                // What a snapshot read has no place in the log, and is older than every change that has one.
+                // A snapshot row has no position in the log and is older than every change that has one.
                 None if event.is_snapshot() => Ok(f.before_all()),
                 None => Ok(TextValue::Null),
             };
             order.push(cell.map_err(|reason| wrong_type(&format!("source.{}", f.field), reason, &self.file, place))?);
         }
+        // The last step that can fail: from here on, the record is added.
         let half = self.half(event, op, context, place)?;
         let row = self.ops.len();
         for (i, code) in nulled {
@@ -145,7 +157,7 @@ impl BatchBuilder {
             self.cells[i].push(cell.unwrap_or(TextValue::Null));
         }
         for (i, (name, _)) in object.0.iter().enumerate() {
-            // Records mostly have the columns in their order.
+            // Fast path: most records have their columns in the order of the codecs.
             let own = self.codecs.get(i).is_some_and(|(c, _)| c == name)
                 || self.names.contains(name)
                 || (event.flat && name.starts_with(META));
@@ -153,6 +165,7 @@ impl BatchBuilder {
                 push_once(&mut self.unknown, name.clone());
             }
         }
+        // With an embedded schema, the codecs have all fields of the record.
         if event.schema.is_none() {
             for (name, codec) in self.codecs.iter() {
                 if let Some(raw) = object.get(name) {
@@ -168,7 +181,8 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// What the record says of the row.
+    /// Returns the image that the columns are read from: `after` for an upsert, and for a delete the message key or,
+    /// if the key columns are not all in it, `before`.
     fn image<'a>(
         &self,
         event: &ChangeEvent<'a>,
@@ -187,13 +201,13 @@ impl BatchBuilder {
         let parse = |raw: &'a RawValue| self.object(raw, context, place);
         let object = image.map_or_else(|| Ok(object::JsonObject::default()), parse)?;
         match (op, event.before) {
-            // A declared key may be wider than the message's key.
+            // The declared key may have more columns than the message key.
             (ChangeOp::Delete, Some(before)) if key.iter().any(|k| object.get(k).is_none()) => parse(before),
             _ => Ok(object),
         }
     }
 
-    /// A column's value; none where it was not available.
+    /// Returns the value of column `i`; `None` for an unchanged value.
     fn cell(
         &self,
         i: usize,
@@ -204,7 +218,7 @@ impl BatchBuilder {
         place: u64,
     ) -> Result<Option<TextValue>> {
         let (name, codec) = &self.codecs[i];
-        // What a delete says besides the key may be padding.
+        // Values of a delete other than the key may be padding, such as empty texts.
         if op != ChangeOp::Upsert && !context.key.contains(name) {
             return Ok(Some(TextValue::Null));
         }
@@ -212,10 +226,14 @@ impl BatchBuilder {
         if op == ChangeOp::Upsert && event.only.is_some_and(|only| !is_said(only)) {
             return Ok(None);
         }
+        // Fast path: most records have their columns in the order of the codecs.
         let raw = match object.0.get(i) {
             Some((n, raw)) if n == name => raw.get(),
             _ => object.get(name).map_or("null", RawValue::get),
         };
+        // The placeholder means an unchanged value in updates, and in creates that are half of a key change. Snapshot
+        // rows and other creates contain real values only, even if the text is the placeholder. A create without
+        // headers could be either one.
         if op == ChangeOp::Upsert && context.placeholder.may_be(raw) {
             let cell = placeholder_cell(codec, raw);
             if cell.as_ref().is_some_and(|c| context.placeholder.is(c)) {
@@ -233,7 +251,7 @@ impl BatchBuilder {
         codec.decode(raw).map(Some).map_err(|reason| wrong_type(name, reason, &self.file, place))
     }
 
-    /// Which half of a key update the record is, and the key of the other half.
+    /// Returns which half of a key change the record is, with the key of the other half.
     fn half(
         &self,
         event: &ChangeEvent<'_>,
@@ -251,9 +269,10 @@ impl BatchBuilder {
         let object = self.object(raw, context, place)?;
         let mut cells = Vec::with_capacity(key.len());
         for name in key {
+            // The header contains a key of the table, so it is decoded with the codecs of the key columns.
             let codec = self.codecs.iter().find(|(n, _)| n == name).map(|(_, c)| c.clone());
             let (Some(codec), Some(value)) = (codec, object.get(name)) else {
-                let message = format!("the header of a key update does not name the key column `{name}`");
+                let message = format!("the header of a key change does not contain the key column `{name}`");
                 return Err(Error::data("MissingColumn", message).with_column(name).at(&self.file, place));
             };
             let cell = codec.decode(value.get()).map_err(|reason| wrong_type(name, reason, &self.file, place))?;
@@ -262,7 +281,8 @@ impl BatchBuilder {
         Ok(Some((kind, cells)))
     }
 
-    /// Parses an object and renames its fields to the contract's columns: names match in any letter case, and by former names.
+    /// Parses an object and renames its fields to the columns of the contract: names match in any letter case, and as
+    /// former names.
     fn object<'a>(&self, raw: &'a RawValue, context: &ReaderContext<'_>, place: u64) -> Result<object::JsonObject<'a>> {
         let mut object = object::object(raw.get()).map_err(|e| object::invalid(&e, &self.file, place))?;
         let Some(contract) = context.contract else { return Ok(object) };
@@ -273,7 +293,7 @@ impl BatchBuilder {
                 continue;
             };
             if object.0.iter().any(|(other, _)| *other == column.name) {
-                let message = format!("two fields of the record are column `{}`", column.name);
+                let message = format!("two fields of the record belong to column `{}`", column.name);
                 return Err(Error::data("DuplicateColumn", message).with_column(&column.name).at(&self.file, place));
             }
             object.0[at].0.clone_from(&column.name);
@@ -285,8 +305,10 @@ impl BatchBuilder {
         Error::data("MissingImage", format!("the envelope has no {what}")).at(&self.file, place)
     }
 
+    /// Converts the records into a batch: the table columns first, then the order columns `fields`.
     pub(crate) fn finish(self, fields: &[SourceField]) -> Result<ChangeBatch> {
         let rows = self.ops.len();
+        // Table columns first, then order columns: `under_contract` in the reader relies on this sequence.
         let mut schema = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         let mut present: Vec<Option<BooleanBuffer>> = Vec::new();
@@ -305,7 +327,7 @@ impl BatchBuilder {
             schema.push(Field::new(&f.name, t, true));
             present.push(None);
         }
-        let put_together = |e| Error::internal("envelopes could not be put together").with_source(e);
+        let put_together = |e| Error::internal("cannot build a batch of envelopes").with_source(e);
         let rows = RecordBatch::try_new(Arc::new(Schema::new(schema)), arrays).map_err(put_together)?;
         let mut key_changes = Vec::new();
         for (row, kind, cells) in self.key_changes {
@@ -336,7 +358,8 @@ impl BatchBuilder {
     }
 }
 
-/// The cell as the codec reads it, or as plain text where a number or time has the placeholder's text in its place.
+/// Decodes a value that may be the placeholder: with the codec, or else as text, list of numbers or list of texts,
+/// because the connector writes the placeholder in place of a number, time or list, too.
 fn placeholder_cell(codec: &ValueCodec, raw: &str) -> Option<TextValue> {
     let of_list = || ValueCodec::List(Box::new(ValueCodec::Plain(DataType::Int64))).decode(raw).ok();
     let of_texts = || ValueCodec::List(Box::new(ValueCodec::Plain(DataType::Utf8))).decode(raw).ok();

@@ -1,3 +1,5 @@
+//! Change records: batches of rows with their operations, order and origin, and the result of reading all files.
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,80 +14,85 @@ use crate::records::op::ChangeOp;
 use crate::records::refused::{RawRows, RawSource, RefusedRecord};
 use crate::values::declared::{LossCounter, push_once};
 
-/// Whether a column that a record's batch does not have was null in it, or was not said.
+/// Meaning of a table column that a batch does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AbsentColumns {
-    /// Records are full images: a column that is not there is null.
+    /// Records are full images: an absent column is null.
     Full,
-    /// Records name what changed: a column that is not there keeps its value.
+    /// Records contain changed columns only: an absent column keeps its value.
     Sparse,
 }
 
-/// Which half of a key update a record is.
+/// Half of a key change: a key change is a delete of the old key and a create of the new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyChangeKind {
-    /// The delete of the old key; the other key is the new one.
+    /// Delete of the old key; [`KeyChange::key`] is the new key.
     To,
-    /// The create of the new key; the other key is the old one.
+    /// Create of the new key; [`KeyChange::key`] is the old key.
     From,
 }
 
-/// The other half of a key update.
+/// Link from one half of a key change to the key of the other half.
 #[derive(Debug, Clone)]
 pub struct KeyChange {
-    /// The row of its batch that this belongs to.
+    /// Index of the row in [`ChangeBatch::rows`].
     pub row: usize,
-    /// Which half that row is.
+    /// Half of the key change that the row is.
     pub kind: KeyChangeKind,
-    /// The other half's key: one row, the key columns.
+    /// Key of the other half: one row with the key columns.
     pub key: RecordBatch,
 }
 
-/// The database server whose log the positions of records are in.
+/// Database server that wrote the log in which records have their positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogServer {
-    /// Its `server_id`; `None` for rows that a snapshot read, which do not say it.
+    /// `server_id` of the server; `None` for snapshot rows, which do not have one.
     pub server_id: Option<String>,
-    /// The source of its GTIDs, where the records have them: a server's UUID, or MariaDB's domain and server.
+    /// Source of the GTIDs of the server, if the records have GTIDs: the UUID of the server, or domain and server of
+    /// MariaDB.
     pub gtid_source: Option<String>,
-    /// The order column that has the number of the log's file.
+    /// Order column with the number of the log file.
     pub column: String,
-    /// The order column that has the position in it, if there is one.
+    /// Order column with the position in the log file, if there is one.
     pub position: Option<String>,
 }
 
 /// Change records of one file that share a schema.
+///
+/// `ops`, `codes`, `places` and `raw` are parallel to the rows, and `present` is parallel to the columns of `rows`.
 #[derive(Debug, Clone)]
 pub struct ChangeBatch {
-    /// The columns to store, the key and the order columns among them.
+    /// Columns to store, including the key and the order columns.
     pub rows: RecordBatch,
-    /// What each record does.
+    /// Operation of each record.
     pub ops: Vec<ChangeOp>,
-    /// The operation code of each record in lower case, empty where it has none; no entry at all where no record has one.
+    /// Operation code of each record in lower case, or empty text if the record has none. Empty if no record has a
+    /// code; use [`code`](Self::code).
     pub codes: Vec<Arc<str>>,
-    /// By column, which records give it; none where all do.
+    /// For each column, the records in which it is present; `None` if it is present in all records. A column that is
+    /// not present is an unchanged value.
     pub present: Vec<Option<BooleanBuffer>>,
-    /// What the absence of a column means.
+    /// Meaning of table columns that `rows` does not have.
     pub completeness: AbsentColumns,
-    /// The source rank: 0 for a full load that ranks below changes, 1 for changes.
+    /// Source rank: 0 for a full load, which is older than all changes, and 1 for changes.
     pub rank: u8,
-    /// The number of the slice from which on the records count, where the table has one state per period; else 0.
+    /// Number of the first period in which the records take effect, for a table with one state per period; otherwise
+    /// 0.
     pub period: u32,
-    /// The halves of key updates.
+    /// Halves of key changes among the records.
     pub key_changes: Vec<KeyChange>,
-    /// The server whose log orders the records, where positions in the logs of two servers cannot be compared.
+    /// Server whose log orders the records, for databases in which the positions of two servers cannot be compared.
     pub server: Option<LogServer>,
-    /// The file, as messages call it.
+    /// Name of the file in messages.
     pub file: Arc<str>,
-    /// The row or line of each record in its file, from 1.
+    /// Row or line of each record in its file, from 1.
     pub places: Vec<u64>,
-    /// The records as they were in the file, for those that are put aside later; readers keep them where bad records are to
-    /// be put aside.
+    /// Records as they were in the file. Readers keep them only if invalid records may be quarantined.
     pub raw: Option<RawRows>,
 }
 
 impl ChangeBatch {
-    /// The records but those in these rows.
+    /// Returns the batch without these rows.
     ///
     /// # Errors
     /// `Internal`.
@@ -100,14 +107,15 @@ impl ChangeBatch {
         self.pick(&keep)
     }
 
-    /// The records of these rows, in this order.
+    /// Returns the batch of these rows, in this order.
     ///
     /// # Errors
     /// `Internal`.
     pub fn pick(&self, rows: &[u32]) -> Result<Self> {
         let old = || rows.iter().map(|&r| r as usize);
-        let failed = |e| Error::internal("records could not be picked").with_source(e);
+        let failed = |e| Error::internal("cannot select records of a batch").with_source(e);
         let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
+        // Key changes refer to rows by index, so the indices must follow their rows.
         let new: HashMap<usize, usize> =
             if self.key_changes.is_empty() { HashMap::new() } else { old().zip(0..).collect() };
         let moved = |m: &KeyChange| Some(KeyChange { row: *new.get(&m.row)?, ..m.clone() });
@@ -127,12 +135,12 @@ impl ChangeBatch {
         })
     }
 
-    /// The operation code of a record in lower case; empty where it has none.
+    /// Returns the operation code of a record in lower case, or empty text if it has none.
     pub fn code(&self, row: usize) -> &str {
         self.codes.get(row).map_or("", |code| code)
     }
 
-    /// Bytes that the records take in memory, about.
+    /// Approximate number of bytes that the records take in memory.
     pub fn memory(&self) -> usize {
         let raw = match self.raw.as_ref().map(|r| &r.0) {
             None => 0,
@@ -146,10 +154,10 @@ impl ChangeBatch {
         self.rows.get_array_memory_size() + raw + key_changes + codes + each * self.ops.len()
     }
 
-    /// The same records, of which others are put aside than what was in the file: sealed ones.
+    /// Replaces each raw record by `seal(raw)`, so that the quarantine contains encrypted records.
     ///
     /// # Errors
-    /// Those of `seal`.
+    /// The errors of `seal`.
     pub fn map_raw(mut self, mut seal: impl FnMut(Vec<u8>) -> Result<Vec<u8>>) -> Result<Self> {
         if let Some(RawRows(raws)) = self.raw.take() {
             let sealed = (0..self.ops.len()).map(|row| seal(raws.get(row)?).map(Arc::from)).collect::<Result<_>>()?;
@@ -158,10 +166,10 @@ impl ChangeBatch {
         Ok(self)
     }
 
-    /// A record that is put aside for this error.
+    /// Returns the quarantined form of a record that is refused with the error `e`.
     ///
     /// # Errors
-    /// The error itself if the source did not keep the records as they were: what is put aside must not be lost.
+    /// `e` itself if the reader did not keep the raw records: without them the record would be lost.
     pub fn refuse(&self, row: usize, e: Error) -> Result<RefusedRecord> {
         match &self.raw {
             Some(raw) => Ok(RefusedRecord::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
@@ -170,51 +178,54 @@ impl ChangeBatch {
     }
 }
 
-/// The change records of one run.
+/// Change records of one run, with counters of everything that did not become a change record.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ChangeRecords {
-    /// The records.
+    /// Change records.
     pub batches: Vec<ChangeBatch>,
-    /// Input records that are no change of the table: Kafka tombstones, images before an update, logical messages.
+    /// Number of input records that are not a change of the table: Kafka tombstones, images before an update, logical
+    /// messages and the like.
     pub ignored: u64,
-    /// Input records of other tables.
+    /// Number of input records of other tables.
     pub other_tables: u64,
-    /// Records of files that do not have the operation column that was named: upserts, as those of a full load are.
+    /// Number of records in files without the operation column of the options. They are upserts, as in a full load.
     pub without_op: u64,
-    /// The key columns, where the records say them.
+    /// Key columns, if the records or the options name them.
     pub key: Vec<String>,
-    /// The order columns, where the records say them.
+    /// Order columns, if the records or the options name them.
     pub order: Vec<String>,
-    /// Files that have the keys or headers of messages, whose values are in others.
+    /// Files that were skipped because they contain the keys or headers of messages.
     pub passed_over: Vec<String>,
-    /// Records that were put aside.
+    /// Quarantined records.
     pub refused: Vec<RefusedRecord>,
-    /// Columns of the records that the contract does not have, and that were left out.
+    /// Columns, and fields of structs, that were dropped because the contract does not have them.
     pub dropped_columns: Vec<String>,
-    /// Values that were rounded, or became null or the default, as the contract has it, by column.
+    /// For each column, the number of values that were rounded, set to null or set to the default, as the contract
+    /// allows it.
     pub losses: BTreeMap<String, ColumnLosses>,
-    /// Columns of text formats whose values are of several types, and that are text for that.
+    /// Columns of JSON and CSV files that are text because their values have several types.
     pub conflicts: Vec<TypeConflict>,
 }
 
 impl ChangeRecords {
-    /// The change records of these batches, without a key or an order of their own.
+    /// Creates a result from batches, without key and order.
     pub fn of(batches: Vec<ChangeBatch>) -> Self {
         Self { batches, ..Self::default() }
     }
 
-    /// The number of change records, without those that were put aside.
+    /// Number of change records, without the quarantined ones.
     pub fn len(&self) -> usize {
         self.batches.iter().map(|b| b.ops.len()).sum()
     }
 
+    /// Adds the losses of one part of the input.
     pub(crate) fn lost(&mut self, lost: LossCounter) {
         lost.dropped.into_iter().for_each(|name| push_once(&mut self.dropped_columns, name));
         lost.columns.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
     }
 
-    /// Whether there is no change record.
+    /// Returns whether there are no change records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! Change records, batch by batch.
+//! Change records: how batches are built, packed and quarantined.
 
 pub(crate) mod builder;
 pub(crate) mod change_records;

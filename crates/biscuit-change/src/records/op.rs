@@ -1,33 +1,35 @@
+//! Operations of change records, and the operation codes of the common tools.
+
 use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
 
-/// What a change record does.
+/// Operation of a change record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChangeOp {
-    /// The row is there from now on, as the record says.
+    /// Inserts the row, or replaces its present columns.
     Upsert,
-    /// The row of this key is gone.
+    /// Deletes the row of the key.
     Delete,
-    /// All rows are gone.
+    /// Deletes all rows of the table that are older.
     Truncate,
 }
 
-/// What an operation code says.
+/// Meaning of an operation code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ParsedOp {
     /// A change of the table.
     Change(ChangeOp),
-    /// The image before an update (`-U`): no change by itself.
+    /// Image before an update (`-U`), which is not a change by itself.
     Ignored,
-    /// No code of the tools that [`parse_op`] knows.
+    /// Code that [`parse_op`] does not know.
     Unknown,
 }
 
-/// The codes that are known, for messages.
+/// List of the known codes for messages.
 pub(crate) const KNOWN_CODES: &str = "c, r, u, i, d, t, b, +I, +U, -U, -D, insert, update, upsert, delete, truncate, update_preimage, update_postimage, 1 to 4 of SQL Server";
 
-/// Reads an operation code, in any letter case; a row without one is an upsert.
+/// Parses an operation code in any letter case. `None`, a row without a code, is an upsert.
 ///
 /// | tool | upsert | delete | truncate | ignored |
 /// | --- | --- | --- | --- | --- |
@@ -36,15 +38,15 @@ pub(crate) const KNOWN_CODES: &str = "c, r, u, i, d, t, b, +I, +U, -U, -D, inser
 /// | Flink, Paimon, Hudi | `+I` `+U` | `-D` | | `-U` |
 /// | Qlik Replicate | `I` `U` | `D` | | `B` |
 /// | Delta Lake's change data feed | `insert` `update_postimage` | `delete` | | `update_preimage` |
-/// | Maxwell, Snowflake, Oracle and others by word | `insert` `update` `upsert` `bootstrap-insert` | `delete` | `truncate` | |
+/// | Maxwell, Snowflake, Oracle and others | `insert` `update` `upsert` `bootstrap-insert` | `delete` | `truncate` | |
 /// | SQL Server's `__$operation` | `2` `4` | `1` | | `3` |
 ///
 /// ```
-/// use biscuit_change::{parse_op, Op, ParsedOp};
+/// use biscuit_change::{parse_op, ChangeOp, ParsedOp};
 ///
-/// assert_eq!(parse_op(Some("D")), ParsedOp::Change(Op::Delete));
+/// assert_eq!(parse_op(Some("D")), ParsedOp::Change(ChangeOp::Delete));
 /// assert_eq!(parse_op(Some("update_preimage")), ParsedOp::Ignored);
-/// assert_eq!(parse_op(None), ParsedOp::Change(Op::Upsert));
+/// assert_eq!(parse_op(None), ParsedOp::Change(ChangeOp::Upsert));
 /// assert_eq!(parse_op(Some("x")), ParsedOp::Unknown);
 /// ```
 pub fn parse_op(code: Option<&str>) -> ParsedOp {
@@ -59,28 +61,29 @@ pub fn parse_op(code: Option<&str>) -> ParsedOp {
     }
 }
 
-/// Whether a code in lower case is that of an update, whose row was there before.
+/// Returns whether a code in lower case means an update of an existing row. Only then is the placeholder certain to
+/// mean an unchanged value.
 pub(crate) fn is_update(code: &str) -> bool {
     matches!(code, "u" | "+u" | "4" | "update" | "update_postimage")
 }
 
-/// Codes of other tools, and what they say: those come before the ones that [`parse_op`] knows.
+/// User-defined operation codes. They take precedence over the codes that [`parse_op`] knows.
 ///
 /// ```
-/// use biscuit_change::{Op, OpMap, ParsedOp};
+/// use biscuit_change::{ChangeOp, OpMap, ParsedOp};
 ///
 /// let map = OpMap::parse(["X=delete", "neu=upsert"]).unwrap();
-/// assert_eq!(map.read(Some("x")), ParsedOp::Change(Op::Delete));
-/// assert_eq!(map.read(Some("U")), ParsedOp::Change(Op::Upsert));
+/// assert_eq!(map.read(Some("x")), ParsedOp::Change(ChangeOp::Delete));
+/// assert_eq!(map.read(Some("U")), ParsedOp::Change(ChangeOp::Upsert));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpMap(BTreeMap<String, ParsedOp>);
 
 impl OpMap {
-    /// Codes as `CODE=upsert`, `CODE=delete`, `CODE=truncate` or `CODE=ignore`.
+    /// Parses entries of the form `CODE=upsert`, `CODE=delete`, `CODE=truncate` or `CODE=ignore`.
     ///
     /// # Errors
-    /// `InvalidOpMap`.
+    /// `InvalidOpMap` for an entry of another form, and for a code with two meanings.
     pub fn parse<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut map = BTreeMap::new();
         for entry in entries {
@@ -105,7 +108,7 @@ impl OpMap {
         Ok(Self(map))
     }
 
-    /// What a code says; a row without one is an upsert.
+    /// Returns the meaning of a code. `None`, a row without a code, is an upsert.
     pub fn read(&self, code: Option<&str>) -> ParsedOp {
         let own = code.and_then(|code| self.0.get(&code.to_ascii_lowercase()));
         own.copied().unwrap_or_else(|| parse_op(code))

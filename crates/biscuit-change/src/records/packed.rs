@@ -1,3 +1,5 @@
+//! Packed form of change records: one Arrow batch that can be written to disk, sent or stored, and read back.
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,15 +18,15 @@ use crate::records::change_records::{AbsentColumns, ChangeBatch, KeyChange, KeyC
 use crate::records::op::ChangeOp;
 use crate::records::refused::{RawRows, RawSource};
 
-/// Names of what is packed besides the rows.
+/// Names of the columns after the table columns. They are stored, so they must not change.
 const OP: &str = "op";
 const PLACE: &str = "place";
 const CODE: &str = "code";
-const GIVEN: &str = "given ";
+const PRESENT: &str = "present ";
 const RAW: &str = "raw";
-const MOVE: &str = "move";
-const MOVE_KEY: &str = "move key";
-/// Metadata: what is the same for all records.
+const KEY_CHANGE: &str = "key change";
+const KEY_CHANGE_KEY: &str = "key change key";
+/// Keys of the schema metadata, for values that all records share.
 const FILE: &str = "file";
 const RANK: &str = "rank";
 const PERIOD: &str = "period";
@@ -32,20 +34,23 @@ const SPARSE: &str = "sparse";
 const SERVER: &str = "server";
 const COLUMNS: &str = "columns";
 const HEADER: &str = "header";
-/// Metadata of the records as they were.
+/// Prefix of the metadata keys of the raw records.
 const OF_RAW: &str = "raw ";
 
 fn failed(e: ArrowError) -> Error {
-    Error::internal("change records could not be packed").with_source(e)
+    Error::internal("cannot pack or unpack change records").with_source(e)
 }
 
 fn damaged() -> Error {
-    Error::internal("these are no packed change records")
+    Error::internal("the batch does not contain packed change records")
 }
 
 impl ChangeBatch {
-    /// All of it as one Arrow batch, to be put on a disk or sent: the columns to store come first, what is said about the records after
-    /// them. Tables of periods keep records in this form, so that [`unpack`](Self::unpack) of later versions has to read it.
+    /// Packs the batch into one Arrow batch: first the columns to store, then the columns about the records
+    /// (`op`, `place`, `code` and so on). Values that all records share are in the schema metadata.
+    ///
+    /// Tables with periods store pending records in this form, so [`unpack`](Self::unpack) of later versions must
+    /// read it.
     ///
     /// # Errors
     /// `Internal`.
@@ -60,7 +65,8 @@ impl ChangeBatch {
             metadata.insert(SPARSE.to_owned(), String::new());
         }
         if let Some(server) = &self.server {
-            let server = serde_json::to_string(server).map_err(|e| Error::internal("a server").with_source(e))?;
+            let server = serde_json::to_string(server)
+                .map_err(|e| Error::internal("cannot pack the log server").with_source(e))?;
             metadata.insert(SERVER.to_owned(), server);
         }
         let mut fields: Vec<Field> = self.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
@@ -76,7 +82,7 @@ impl ChangeBatch {
         }
         for (i, present) in self.present.iter().enumerate() {
             if let Some(present) = present {
-                add(format!("{GIVEN}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
+                add(format!("{PRESENT}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
             }
         }
         match self.raw.as_ref().map(|r| &r.0) {
@@ -105,22 +111,23 @@ impl ChangeBatch {
                 kinds[m.row] = Some(u8::from(m.kind == KeyChangeKind::From));
                 keys[m.row] = Some(to_bytes(&m.key)?);
             }
-            add(MOVE.to_owned(), Arc::new(UInt8Array::from(kinds)));
-            add(MOVE_KEY.to_owned(), Arc::new(keys.iter().map(Option::as_deref).collect::<BinaryArray>()));
+            add(KEY_CHANGE.to_owned(), Arc::new(UInt8Array::from(kinds)));
+            add(KEY_CHANGE_KEY.to_owned(), Arc::new(keys.iter().map(Option::as_deref).collect::<BinaryArray>()));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.ops.len()));
         let schema = Schema::new(fields).with_metadata(metadata);
         RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).map_err(failed)
     }
 
-    /// What was packed.
+    /// Unpacks a batch that [`pack`](Self::pack) made.
     ///
     /// # Errors
-    /// `Internal` for anything else.
+    /// `Internal` for any other batch.
     pub fn unpack(packed: &RecordBatch) -> Result<Self> {
         let schema = packed.schema();
         let message = |name: &str| schema.metadata().get(name);
         let number = |name: &str| message(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
+        // A table column may be called `op` or `place`: names are only looked up after the first `width` columns.
         let width = number(COLUMNS)?;
         let rest = |name: &str| {
             let at = (width..schema.fields().len()).find(|&i| schema.field(i).name() == name)?;
@@ -133,13 +140,13 @@ impl ChangeBatch {
             Some(codes) => codes.iter().map(|c| c.unwrap_or_default().into()).collect(),
             None => vec![],
         };
-        let present = |i: usize| rest(&format!("{GIVEN}{i}")).map(|g| g.as_boolean().values().clone());
+        let present = |i: usize| rest(&format!("{PRESENT}{i}")).map(|g| g.as_boolean().values().clone());
         let raw = match rest(RAW) {
             None => None,
             Some(column) => Some(RawRows(raws(column, &schema)?)),
         };
         let mut key_changes = Vec::new();
-        if let (Some(kinds), Some(keys)) = (rest(MOVE), rest(MOVE_KEY)) {
+        if let (Some(kinds), Some(keys)) = (rest(KEY_CHANGE), rest(KEY_CHANGE_KEY)) {
             let kinds = kinds.as_primitive::<UInt8Type>();
             for row in (0..ops.len()).filter(|r| kinds.is_valid(*r)) {
                 let kind = if kinds.value(row) == 0 { KeyChangeKind::To } else { KeyChangeKind::From };
@@ -167,6 +174,7 @@ impl ChangeBatch {
     }
 }
 
+/// Inverse of `ChangeOp as u8`.
 fn op_of(number: u8) -> Result<ChangeOp> {
     [ChangeOp::Upsert, ChangeOp::Delete, ChangeOp::Truncate]
         .into_iter()
@@ -174,6 +182,8 @@ fn op_of(number: u8) -> Result<ChangeOp> {
         .ok_or_else(damaged)
 }
 
+/// Restores the raw records. The type of the column tells the variant: struct for rows, binary for single records,
+/// text for lines.
 fn raws(column: &ArrayRef, schema: &Schema) -> Result<RawSource> {
     if let Some(rows) = column.as_struct_opt() {
         let own = schema.metadata().iter().filter_map(|(k, v)| Some((k.strip_prefix(OF_RAW)?.to_owned(), v.clone())));
@@ -198,6 +208,7 @@ fn raws(column: &ArrayRef, schema: &Schema) -> Result<RawSource> {
     Ok(RawSource::Text { text: text.into(), header, spans })
 }
 
+/// Key of one key change as an Arrow IPC stream: key columns may have other types than the columns of the table.
 fn to_bytes(key: &RecordBatch) -> Result<Vec<u8>> {
     let mut writer = StreamWriter::try_new(Vec::new(), &key.schema()).map_err(failed)?;
     writer.write(key).and_then(|()| writer.finish()).map_err(failed)?;
@@ -219,8 +230,8 @@ mod tests {
     fn rows(ids: &[i64]) -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
         let names: ArrayRef = Arc::new(StringArray::from(vec![Some("n"); ids.len()]));
-        // A column of the table may have the name of one of ours.
-        RecordBatch::try_from_iter([("op", ids), ("place", names)]).expect("a batch")
+        // Table columns with the names of packed columns.
+        RecordBatch::try_from_iter([("op", ids), ("place", names)]).expect("the columns have equal lengths")
     }
 
     fn batch(raw: Option<RawSource>) -> ChangeBatch {
@@ -246,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_back() {
+    fn packing_and_unpacking_preserves_everything() {
         let header = Some("h".into());
         let text = RawSource::Text { text: "a\nbc\nd".into(), header, spans: vec![0..1, 2..4, 5..6] };
         let as_rows = rows(&[1, 2, 3]);
         let metadata = HashMap::from([("avro.schema".to_owned(), "{}".to_owned())]);
         let schema = Arc::new(as_rows.schema().as_ref().clone().with_metadata(metadata));
-        let as_rows = RawSource::Rows(as_rows.with_schema(schema).expect("the same columns"));
+        let as_rows = RawSource::Rows(as_rows.with_schema(schema).expect("the columns are the same"));
         let each = RawSource::Each([&b"1"[..], b"", b"\xff"].map(Arc::from).to_vec());
         for raw in [None, Some(text), Some(as_rows), Some(each)] {
             let before = batch(raw);
@@ -262,7 +273,7 @@ mod tests {
             let kind = |b: &ChangeBatch| (b.completeness, b.rank, b.period, b.file.clone());
             assert_eq!(kind(&after), kind(&before));
             assert_eq!(after.places, before.places);
-            let [m] = &after.key_changes[..] else { panic!("one move") };
+            let [m] = &after.key_changes[..] else { panic!("there is one key change") };
             assert_eq!((m.row, m.kind, &m.key), (2, KeyChangeKind::To, &before.key_changes[0].key));
             for row in 0..3 {
                 let get = |b: &ChangeBatch| b.raw.as_ref().map(|r| r.0.get(row).unwrap());
@@ -272,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn picked_records_keep_what_belongs_to_them() {
+    fn picked_records_keep_places_key_changes_and_present_columns() {
         let picked = batch(None).pick(&[2, 0]).unwrap();
         assert_eq!((picked.ops, picked.places), (vec![ChangeOp::Delete, ChangeOp::Upsert], vec![27, 3]));
         assert_eq!(picked.key_changes.iter().map(|m| m.row).collect::<Vec<_>>(), [0]);

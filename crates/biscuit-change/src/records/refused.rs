@@ -1,3 +1,6 @@
+//! Records that cannot be used: the rule for the quarantine, the quarantined record, and the search for invalid rows
+//! in a batch.
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,17 +11,18 @@ use biscuit_schema::{Contract, ContractColumn, OnError};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-/// What happens to a record that cannot be used.
+/// Handling of records that cannot be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum BadRows {
-    /// It stops the run.
+    /// The first such record stops the run with its error.
     #[default]
     Fail,
-    /// It is put aside with the reason, and the others go on.
+    /// Such records are quarantined with their reason, and the other records are used.
     Quarantine,
 }
 
-/// Decides which invalid records are quarantined: all of them, or only those with an invalid value in certain columns (`on_error = "quarantine"`).
+/// Decides which invalid records are quarantined: all of them, or only records with an invalid value in certain
+/// columns (`on_error = "quarantine"` in the contract).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QuarantineRule {
     all: bool,
@@ -34,70 +38,70 @@ impl QuarantineRule {
         Self { all: bad_rows == BadRows::Quarantine, columns: columns.collect() }
     }
 
-    /// Whether any record may be quarantined, so that readers have to keep the raw records.
+    /// Returns whether any record may be quarantined, so that readers must keep the raw records.
     pub(crate) fn any(&self) -> bool {
         self.all || !self.columns.is_empty()
     }
 
-    /// Whether every invalid record is quarantined.
+    /// Returns whether every invalid record is quarantined.
     pub(crate) fn all(&self) -> bool {
         self.all
     }
 
-    /// Whether the record that caused this error is quarantined.
+    /// Returns whether the record that caused this error is quarantined.
     pub(crate) fn takes(&self, e: &Error) -> bool {
         let by_column = || e.column().is_some_and(|column| self.columns.iter().any(|own| own == column));
         is_about_a_record(e) && (self.all || by_column())
     }
 }
 
-/// A record that was put aside: where it came from, why, and what it was.
+/// Quarantined record: its origin, the reason and the record itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecord {
-    /// The file, as messages call it.
+    /// Name of the file in messages.
     pub file: String,
-    /// The row or line in it, from 1.
+    /// Row or line in the file, from 1.
     pub row: u64,
-    /// The code of the error it would have been.
+    /// Code of the error.
     pub code: String,
-    /// The column it is about, if it is about one.
+    /// Column of the error, if the error is about one column.
     pub column: Option<String>,
-    /// The message of that error.
+    /// Message of the error.
     pub message: String,
-    /// The record as a file of its own, in the format of the file it came from: a line, a header and a line, or Parquet
-    /// with one row.
+    /// Record as a file of its own, in the format of its source: a JSON line, a CSV line with the header if the file
+    /// has one, or a Parquet file with one row.
     pub raw: Vec<u8>,
 }
 
 impl RefusedRecord {
-    /// A record that was refused for this error.
+    /// Creates a quarantined record from the error that it caused.
     pub fn new(file: &str, row: u64, e: &Error, raw: Vec<u8>) -> Self {
         let column = e.column().map(str::to_owned);
         Self { file: file.to_owned(), row, code: e.code().to_owned(), column, message: e.message().to_owned(), raw }
     }
 }
 
-/// Whether an error is about one record, which can be put aside without the others.
+/// Returns whether an error is about one record, so that this record can be quarantined alone.
 fn is_about_a_record(e: &Error) -> bool {
     e.kind() == ErrorKind::Data && e.row().is_some()
 }
 
-/// The records of a batch as they were in their file; kept only where bad ones may be put aside.
+/// Raw records of a batch as they were in their file. Readers keep them only if records may be quarantined.
 #[derive(Debug, Clone)]
 pub struct RawRows(pub(crate) RawSource);
 
 #[derive(Debug, Clone)]
 pub(crate) enum RawSource {
-    /// Parts of a text, with the header that each of them needs.
+    /// Spans of a text, and the header that each record needs to be a file of its own.
     Text { text: Arc<str>, header: Option<Arc<str>>, spans: Vec<Range<usize>> },
-    /// Rows of a file that holds columns.
+    /// Rows of a Parquet or Avro file.
     Rows(RecordBatch),
-    /// Each record by itself.
+    /// Each record as bytes of its own.
     Each(Vec<Arc<[u8]>>),
 }
 
 impl RawSource {
-    /// The records of these rows only.
+    /// Returns the raw records of these rows, in this order.
     pub(crate) fn pick(&self, rows: &[u32]) -> Result<Self> {
         Ok(match self {
             Self::Text { text, header, spans } => {
@@ -107,12 +111,12 @@ impl RawSource {
             Self::Each(all) => Self::Each(rows.iter().map(|&r| all[r as usize].clone()).collect()),
             Self::Rows(batch) => Self::Rows(
                 take_record_batch(batch, &UInt32Array::from(rows.to_vec()))
-                    .map_err(|e| Error::internal("rows could not be picked").with_source(e))?,
+                    .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?,
             ),
         })
     }
 
-    /// One record as a file of its own.
+    /// Returns one record as a file of its own.
     pub(crate) fn get(&self, row: usize) -> Result<Vec<u8>> {
         match self {
             Self::Text { text, header, spans } => {
@@ -128,10 +132,11 @@ impl RawSource {
     }
 }
 
+/// Writes one row as a Parquet file. The Avro schema in its metadata is needed to read the types of Kafka Connect
+/// again.
 fn one_row(row: &RecordBatch) -> Result<Vec<u8>> {
-    let failed = |e: parquet::errors::ParquetError| {
-        Error::internal("a record could not be written for the quarantine").with_source(e)
-    };
+    let failed =
+        |e: parquet::errors::ParquetError| Error::internal("cannot write a record to the quarantine").with_source(e);
     let schema = row.schema();
     let metadata = schema.metadata().iter().filter(|(k, _)| k.contains("avro"));
     let metadata = metadata.map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect();
@@ -143,7 +148,7 @@ fn one_row(row: &RecordBatch) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The spans of the lines of a text, with their numbers from 1; lines without anything in them are left out.
+/// Returns the span of each line of a text with its number from 1. Blank lines are counted but not returned.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut at = 0;
     let span = move |line: &str| {
@@ -155,39 +160,41 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
     numbered.filter(|(_, span)| !text[span.clone()].trim().is_empty())
 }
 
-/// Rows on their way to be change records.
+/// Rows of one file that are not change records yet, with their places and raw records.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsInProgress {
     pub(crate) batch: RecordBatch,
     pub(crate) places: Vec<u64>,
     pub(crate) raws: Option<RawSource>,
-    /// Whether the values were coerced to the types of their columns already.
+    /// Whether the values already have the types of their declared columns.
     pub(crate) is_typed: bool,
 }
 
 impl RowsInProgress {
-    /// Rows of a file that holds columns, numbered from `first`.
+    /// Creates a part from rows of a Parquet or Avro file, numbered from `first`.
     pub(crate) fn of(batch: RecordBatch, first: u64, keeps_raws: bool) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
         let raws = keeps_raws.then(|| RawSource::Rows(batch.clone()));
         Self { batch, places, raws, is_typed: false }
     }
 
-    /// The rows that are not bad.
+    /// Returns the part without the rows whose flag in `bad` is set.
     pub(crate) fn without(self, bad: &[bool]) -> Result<Self> {
         if !bad.contains(&true) {
             return Ok(self);
         }
         let rows: Vec<u32> = (0..).zip(bad).filter(|(_, bad)| !**bad).map(|(row, _)| row).collect();
         let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.clone()))
-            .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
+            .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?;
         let places = rows.iter().map(|&r| self.places[r as usize]).collect();
         let raws = self.raws.map(|r| r.pick(&rows)).transpose()?;
         Ok(Self { batch, places, raws, is_typed: self.is_typed })
     }
 
+    /// Returns `len` rows beginning with row `from`.
     fn half(&self, from: usize, len: usize) -> Result<Self> {
-        let rows: Vec<u32> = (from..from + len).map(|r| u32::try_from(r).expect("fewer than 2^32 rows")).collect();
+        let rows: Vec<u32> =
+            (from..from + len).map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows")).collect();
         Ok(Self {
             batch: self.batch.slice(from, len),
             places: self.places[from..from + len].to_vec(),
@@ -197,8 +204,10 @@ impl RowsInProgress {
     }
 }
 
-/// Makes something of rows. Where a record makes that fail, and bad records are put aside, it is looked for by halving:
-/// everything else is used.
+/// Applies `make` to rows and quarantines the rows that make it fail, so that all other rows are used.
+///
+/// Binary search by halving: a part that fails is split in two until single rows remain. With one invalid row among
+/// `n`, `make` runs about `2 log2(n)` times. The results are in the order of the rows.
 pub(crate) fn sift<T>(
     file: &str,
     part: RowsInProgress,
@@ -207,6 +216,7 @@ pub(crate) fn sift<T>(
     make: &mut dyn FnMut(&RowsInProgress) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut made = Vec::new();
+    // Stack of parts still to try; the first half is pushed last, so that it is tried first.
     let mut parts = vec![part];
     while let Some(part) = parts.pop() {
         let e = match make(&part) {
@@ -234,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_their_numbers_and_spans() {
+    fn lines_are_returned_with_number_and_span() {
         let text = "a\r\n\n  \nlast";
         let found: Vec<_> = lines(text).map(|(n, s)| (n, &text[s])).collect();
         assert_eq!(found, [(1, "a"), (4, "last")]);

@@ -1,3 +1,5 @@
+//! Converts plain rows to change records: operation codes, delete flags and unchanged values.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,13 +17,15 @@ use crate::records::refused::{RawRows, RowsInProgress};
 use crate::rows::reader::RowsOptions;
 use crate::values::text::wrong_type;
 
-/// Rows as change records: reads and takes away the operation column and the delete flag, finds values that were not
-/// given, leaves out images before an update; answers with the records and the number left out. `places` are the row
-/// numbers in the file.
+/// Converts rows to change records. Returns the records and the number of rows that were left out, which are images
+/// before an update.
+///
+/// The operation column and the delete flag are read and removed. Placeholders become unchanged values. `places` are
+/// the row numbers in the file.
 ///
 /// # Errors
 /// `UnknownOp`, `WrongType` for an operation column or delete flag of another type, `AmbiguousPlaceholder`,
-/// `DuplicateColumn`, `ColumnCase`, `NullValue` for a null in a column that the contract says has none.
+/// `DuplicateColumn`, `ColumnCase`, `NullValue` for a null in a column that the contract declares as not nullable.
 pub fn row_changes(
     batch: &RecordBatch,
     file: &Arc<str>,
@@ -32,6 +36,7 @@ pub fn row_changes(
     part_changes(&part, file, options)
 }
 
+/// Same as [`row_changes`], for rows that keep their raw records.
 pub(crate) fn part_changes(
     part: &RowsInProgress,
     file: &Arc<str>,
@@ -43,11 +48,12 @@ pub(crate) fn part_changes(
     let codes = codes(batch, options.op.as_deref(), file)?;
     let deleted = delete_flags(batch, options.delete_column.as_deref(), file, places)?;
     let is_deleted = |row: usize| deleted.as_ref().is_some_and(|d| d.value(row));
+    // Rows that become records; filled only if there are codes, since rows are left out only because of their code.
     let mut keep: Vec<u32> = Vec::new();
     match &codes {
-        // Nothing says what a record does but the flag.
+        // Without codes, only the delete flag decides.
         None => {
-            ops.extend((0..places.len()).map(|row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert }))
+            ops.extend((0..places.len()).map(|row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert }));
         }
         Some(codes) => {
             for (row, place) in places.iter().enumerate() {
@@ -57,7 +63,7 @@ pub(crate) fn part_changes(
                     ParsedOp::Unknown => {
                         let column = options.op.as_deref().unwrap_or_default();
                         let message = format!(
-                            "column `{column}` holds an operation code that is not known; known are {KNOWN_CODES}, and others with `--op-map CODE=delete` or `op_map` of the source"
+                            "column `{column}` contains an unknown operation code; known codes are {KNOWN_CODES}; define others with `--op-map CODE=delete` or `op_map` of the source"
                         );
                         let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
                         return Err(e.with_detail("op", code.unwrap_or_default()));
@@ -72,11 +78,11 @@ pub(crate) fn part_changes(
     let ignored = batch.num_rows() - ops.len();
     let stored: Vec<usize> =
         (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
-    let mut rows = batch.project(&stored).expect("indices come from this batch");
+    let mut rows = batch.project(&stored).expect("the indices are of this batch");
     let (mut places, mut raws) = (places.clone(), raws.clone());
     if ignored > 0 {
         rows = take_record_batch(&rows, &UInt32Array::from(keep.clone()))
-            .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
+            .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?;
         places = keep.iter().map(|&r| places[r as usize]).collect();
         raws = raws.map(|r| r.pick(&keep)).transpose()?;
     }
@@ -113,18 +119,20 @@ pub(crate) fn part_changes(
     }
 }
 
+/// Returns the operation codes as text; `None` if the batch has no operation column.
 fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
     let t = plain_type(array.data_type());
     if !matches!(t, DataType::Utf8 | DataType::Null) && !t.is_integer() {
-        let message = format!("the operation column `{name}` is {t}, not text or a whole number");
+        let message = format!("the operation column `{name}` is {t}; it must be text or a whole number");
         return Err(Error::data("WrongType", message).in_file(file));
     }
     let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
-        .map_err(|e| Error::internal("operation codes could not be read").with_source(e))?;
+        .map_err(|e| Error::internal("cannot read the operation codes").with_source(e))?;
     Ok(Some(text.as_string::<i32>().clone()))
 }
 
+/// Returns for each row whether its delete flag is set; `None` if the batch has no delete flag.
 fn delete_flags(
     batch: &RecordBatch,
     column: Option<&str>,
@@ -133,7 +141,8 @@ fn delete_flags(
 ) -> Result<Option<BooleanArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
     let wrong = |row: usize| {
-        let reason = "a delete flag is true or false, 1 or 0, Y or N, or the time of the delete";
+        let reason =
+            "the value is not a delete flag; it must be true or false, 1 or 0, Y or N, or the time of the delete";
         wrong_type(name, reason, file, places[row])
     };
     let t = plain_type(array.data_type());
@@ -141,16 +150,16 @@ fn delete_flags(
         DataType::Null => return Ok(None),
         DataType::Boolean => array.as_boolean().clone(),
         DataType::Timestamp(..) | DataType::Date32 => {
-            is_not_null(array).map_err(|e| Error::internal("delete flags could not be read").with_source(e))?
+            is_not_null(array).map_err(|e| Error::internal("cannot read the delete flags").with_source(e))?
         }
         t if t.is_integer() || *t == DataType::Utf8 => {
             let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
-                .map_err(|e| Error::internal("delete flags could not be read").with_source(e))?;
+                .map_err(|e| Error::internal("cannot read the delete flags").with_source(e))?;
             let flag = |(row, v): (usize, Option<&str>)| match v.map(str::to_lowercase).as_deref() {
                 None | Some("") => Ok(false),
                 Some("true" | "1" | "y" | "t" | "yes") => Ok(true),
                 Some("false" | "0" | "n" | "f" | "no") => Ok(false),
-                // The time at which the row was deleted, or null.
+                // Some tools write the time of the delete as the flag, or null if the row exists.
                 Some(_) if v.is_some_and(|v| iso_date_time(v).is_some()) => Ok(true),
                 Some(_) => Err(wrong(row)),
             };
@@ -159,7 +168,7 @@ fn delete_flags(
         }
         t => {
             let message = format!(
-                "the delete flag `{name}` is {t}; it is boolean, a whole number, text, or the time of the delete"
+                "the delete flag `{name}` is {t}; it must be boolean, a whole number, text, or the time of the delete"
             );
             return Err(Error::data("WrongType", message).in_file(file));
         }
@@ -168,7 +177,8 @@ fn delete_flags(
     Ok(Some(flags.iter().map(|f| Some(f.unwrap_or(false))).collect()))
 }
 
-/// By column, which records give it: the placeholder in an update, or where there is no code, gives nothing.
+/// Returns for each column the records in which it is present. The placeholder is an unchanged value in an update and
+/// in a record without a code, an ordinary value in a snapshot row, and ambiguous in a create.
 fn present(
     rows: &RecordBatch,
     ops: &[ChangeOp],
@@ -196,12 +206,13 @@ fn present(
 
 pub(crate) fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
     let message = format!(
-        "column `{column}` of a create holds the unavailable-value placeholder, and without headers it cannot be told whether it is a value"
+        "column `{column}` of a create contains the placeholder for unchanged values, and without headers it may also be an ordinary value"
     );
     Error::data("AmbiguousPlaceholder", message).with_column(column).at(file, row)
 }
 
-/// The rows in which a column is null that the contract says never is, each once.
+/// Returns the rows with a null in a column that the contract declares as not nullable, each with its first error. An
+/// unchanged value is not a null.
 pub(crate) fn null_rows(batch: &ChangeBatch, contract: &Contract) -> Vec<(usize, Error)> {
     let mut bad: BTreeMap<usize, Error> = BTreeMap::new();
     for column in contract.columns.iter().filter(|c| !c.nullable) {
@@ -211,7 +222,7 @@ pub(crate) fn null_rows(batch: &ChangeBatch, contract: &Contract) -> Vec<(usize,
             Some(i) => batch.rows.column(i).is_null(row) && batch.present[i].as_ref().is_none_or(|g| g.value(row)),
         };
         for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == ChangeOp::Upsert && null(r)) {
-            let message = format!("column `{}` is null, and the contract says it never is", column.name);
+            let message = format!("column `{}` is null, and the contract declares it as not nullable", column.name);
             let e = || Error::data("NullValue", message).with_column(&column.name).at(&batch.file, batch.places[row]);
             bad.entry(row).or_insert_with(e);
         }

@@ -1,4 +1,4 @@
-//! Plain rows that say what they change.
+//! Plain rows as change records: the operation is in a column, or every row is an upsert.
 
 pub(crate) mod changes;
 pub(crate) mod reader;

@@ -1,3 +1,6 @@
+//! Reads files of plain rows in Parquet, Avro, JSON and CSV. Columns of JSON and CSV without a declared type get one
+//! type for all files of the run, so their rows are converted at the end.
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,94 +28,99 @@ use crate::values::declared::{
 use crate::values::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::values::text_value::{TextValue, to_array};
 
-/// How rows say what they change.
+/// Options of a [`RowsReader`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RowsOptions {
-    /// The column of operation codes; it is not stored.
+    /// Column of operation codes, which is not stored. Default: none, so that every row is an upsert.
     pub op: Option<String>,
-    /// What operation codes say that are not those of common tools.
+    /// Operation codes other than the ones of [`parse_op`](crate::parse_op).
     pub op_map: OpMap,
-    /// The column whose truth means that the row is deleted, or that has the time at which it was, if it was; it is not stored.
+    /// Column with the delete flag, which is not stored: true, or the time of the delete, means that the row is
+    /// deleted. Default: none.
     pub delete_column: Option<String>,
-    /// Declared columns and types; columns it does not have are left out and named in the result.
+    /// Declared columns and types. Other columns are handled as `extra` of the contract tells; by default they are
+    /// dropped and listed in [`ChangeRecords::dropped_columns`].
     pub contract: Option<Contract>,
-    /// The types that columns of JSON and CSV files are expected to have, where there is no contract.
+    /// Types of the columns of JSON and CSV files if there is no contract, usually the schema of the table.
     pub expected: Option<SchemaRef>,
-    /// What stands for a value that was not available: a text, or `hex:` and hexadecimal digits; none if it is empty. Default:
-    /// [`PLACEHOLDER`](crate::PLACEHOLDER).
+    /// Placeholder for unchanged values: a text, or `hex:` and hexadecimal digits. Empty means no placeholder.
+    /// Default: [`PLACEHOLDER`](crate::PLACEHOLDER).
     pub placeholder: Option<String>,
-    /// What happens to records that cannot be used.
+    /// Handling of records that cannot be used. Default: the first one is an error.
     pub bad_rows: BadRows,
-    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
-    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
+    /// Maximum size of one file after decompression or decoding, in bytes. A larger file is refused with `TooLarge`.
+    ///
+    /// Default for text: 4 GiB, and for compressed text also 250 times the size of the file (at least 64 MiB).
+    /// Default for rows of Parquet and Avro: 2,000 times the size of the file (at least 256 MiB).
     pub max_decompressed: Option<u64>,
-    /// How CSV is written.
+    /// Dialect of CSV files.
     pub csv: CsvDialect,
-    /// The encoding of text without a byte order mark. Default: UTF-8.
+    /// Encoding of text without a byte order mark. Default: UTF-8.
     pub encoding: Option<TextEncoding>,
 }
 
 impl RowsOptions {
-    /// The same options with a column of operation codes.
+    /// Sets the column of operation codes. A file without this column is a full load: all its rows are upserts.
     pub fn with_op(mut self, column: impl Into<String>) -> Self {
         self.op = Some(column.into());
         self
     }
 
-    /// The same options with other operation codes.
+    /// Sets operation codes other than the ones of [`parse_op`](crate::parse_op).
     pub fn with_op_map(mut self, map: OpMap) -> Self {
         self.op_map = map;
         self
     }
 
-    /// The same options with a delete flag.
+    /// Sets the column with the delete flag.
     pub fn with_delete_column(mut self, column: impl Into<String>) -> Self {
         self.delete_column = Some(column.into());
         self
     }
 
-    /// The same options with a contract.
+    /// Sets the contract, which declares the columns and their types.
     pub fn with_contract(mut self, contract: Contract) -> Self {
         self.contract = Some(contract);
         self
     }
 
-    /// The same options with expected types.
+    /// Sets the types of the columns of JSON and CSV files. Ignored if there is a contract.
     pub fn with_expected(mut self, schema: SchemaRef) -> Self {
         self.expected = Some(schema);
         self
     }
 
-    /// The same options for CSV that is written in another way.
+    /// Sets the dialect of CSV files.
     pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
         self.csv = dialect;
         self
     }
 
-    /// The same options for text in another encoding.
+    /// Sets the encoding of text without a byte order mark.
     pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
         self.encoding = Some(encoding);
         self
     }
 
-    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
+    /// Sets the maximum size of one file after decompression or decoding, in bytes.
     pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
         self.max_decompressed = Some(bytes);
         self
     }
 
-    /// The same options with another choice for records that cannot be used.
+    /// Sets the handling of records that cannot be used.
     pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
         self.bad_rows = bad_rows;
         self
     }
 
+    /// Returns whether a column is read but not stored.
     pub(crate) fn is_input_only(&self, name: &str) -> bool {
         self.op.as_deref() == Some(name) || self.delete_column.as_deref() == Some(name)
     }
 
-    /// The column that was declared for one of the input, if there is one.
+    /// Returns the declared column for a column of the input, if there is one.
     fn declared(&self, name: &str) -> Option<ContractColumn> {
         match self.is_input_only(name) {
             true => None,
@@ -121,36 +129,40 @@ impl RowsOptions {
     }
 }
 
-/// Reads files of plain rows. Types of JSON and CSV are found over all files of the run, so `finish` does the work.
+/// Reads files of plain rows. The types of JSON and CSV columns are inferred from all files of the run, so their
+/// records are built by [`finish`](Self::finish).
 #[derive(Debug, Default)]
 pub struct RowsReader {
     options: RowsOptions,
     quarantine_rule: QuarantineRule,
     changes: ChangeRecords,
+    /// Name and text of each JSON file; for a quarantined record that is read again, also its row.
     json: Vec<(Arc<str>, Arc<str>, Option<u64>)>,
     csv: Vec<CsvFile>,
 }
 
 impl RowsReader {
-    /// A reader with these options.
+    /// Creates a reader.
     pub fn new(options: RowsOptions) -> Self {
         let quarantine_rule = QuarantineRule::new(options.bad_rows, options.contract.as_ref());
         Self { options, quarantine_rule, ..Self::default() }
     }
 
-    /// Takes one file. Parquet and Avro are known by their first bytes, CSV by the ending of its name (`.csv`, `.csv.gz`, `.tsv`),
-    /// everything else is JSON lines.
+    /// Reads one file. Parquet and Avro are recognized by their first bytes, CSV by the extension (`.csv`, `.csv.gz`,
+    /// `.tsv`); any other file is JSON.
     ///
     /// # Errors
-    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and those of [`row_changes`](crate::row_changes).
+    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and the errors
+    /// of [`row_changes`](crate::row_changes).
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
 
-    /// Takes a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
+    /// Reads a quarantined record again from [`RefusedRecord::raw`]. The record keeps its row number in the original
+    /// file.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn read_record(&mut self, file: &str, row: u64, raw: Bytes) -> Result<()> {
         self.read_as(file, raw, Some(row))
     }
@@ -162,7 +174,7 @@ impl RowsReader {
         }
         let name: Arc<str> = file.into();
         let plain = without_packing(file).to_ascii_lowercase();
-        // What was put aside is UTF-8 already.
+        // Quarantined records are UTF-8, whatever the encoding of their file was.
         let encoding = self.options.encoding.filter(|_| row.is_none());
         let columnar = is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro");
         if bytes.is_empty() {
@@ -181,16 +193,17 @@ impl RowsReader {
         }
     }
 
-    /// Takes rows of a file that holds columns, which somebody else has decoded; `first` is the number of the first of them in
-    /// the file, from 1.
+    /// Reads rows that the caller decoded from a Parquet or Avro file; `first` is the number of the first row in the
+    /// file, from 1.
     ///
     /// # Errors
-    /// Those of [`row_changes`](crate::row_changes).
+    /// The errors of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
         self.add(RowsInProgress::of(rows, first, self.quarantine_rule.any()), file)
     }
 
-    /// The change records that are ready: those of files that hold columns. Those of text come with [`finish`](Self::finish).
+    /// Takes the change records that are ready, which are from Parquet and Avro files. Records from text are returned
+    /// by [`finish`](Self::finish).
     pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
         std::mem::take(&mut self.changes.batches)
     }
@@ -202,11 +215,14 @@ impl RowsReader {
         Ok(())
     }
 
+    /// Converts rows to change records, and quarantines invalid ones if the options allow it.
     fn add(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
         let (options, changes) = (&self.options, &mut self.changes);
         if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
             changes.without_op += part.batch.num_rows() as u64;
         }
+        // If a row is invalid, `sift` calls this again with parts of the rows, so the counters are updated
+        // afterwards.
         let mut make = |part: &RowsInProgress| {
             let Some(contract) = &options.contract else {
                 let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), (file, &part.places))?;
@@ -234,10 +250,12 @@ impl RowsReader {
         Ok(())
     }
 
-    /// The change records of all files, in the order in which they were read within a format.
+    /// Returns the change records of all files: first Parquet and Avro, then JSON, then CSV, in the order of reading
+    /// within a format.
     ///
     /// # Errors
-    /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and those of [`row_changes`](crate::row_changes), naming file, row and column.
+    /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and the errors of [`row_changes`](crate::row_changes), with
+    /// file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
@@ -250,6 +268,7 @@ impl RowsReader {
     }
 
     fn finish_json(&mut self) -> Result<()> {
+        // Two passes: the first parses all lines and infers the columns, the second converts the values.
         let files = std::mem::take(&mut self.json);
         let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<JsonLine<'_>>)> = Vec::new();
         let inference = SchemaInference::default().without_times();
@@ -258,7 +277,7 @@ impl RowsReader {
             let mut found = Vec::new();
             for (place, span) in lines(text) {
                 let (line, place) = (&text[span.clone()], only.unwrap_or(place));
-                // Kafka tombstones have no row in them.
+                // A Kafka tombstone, which has no row.
                 if line.trim() == "null" {
                     self.changes.ignored += 1;
                     continue;
@@ -286,7 +305,7 @@ impl RowsReader {
     }
 }
 
-/// Puts a line aside, if that is wanted and the error is about it.
+/// Quarantines a line if the rule takes its error; otherwise returns `None`.
 fn refuse(
     e: &Error,
     file: &str,
@@ -299,19 +318,19 @@ fn refuse(
     Some(())
 }
 
-/// An object, the number of its line, and where that is in the text.
+/// Object of a line, with the number of the line and its span in the text.
 struct JsonLine<'a> {
     place: u64,
     span: Range<usize>,
     object: JsonObject<'a>,
 }
 
-/// The columns of JSON lines, as far as they are known.
+/// Columns that the JSON lines so far have, in the order in which they first occur.
 #[derive(Debug, Default)]
 struct JsonColumns {
     all: Vec<JsonColumn>,
     at: HashMap<String, usize>,
-    /// Of those that were not declared.
+    /// Inferred types of the columns that are not declared.
     inference: SchemaInference,
 }
 
@@ -322,10 +341,10 @@ struct JsonColumn {
 }
 
 impl JsonColumns {
-    /// Makes the columns what holds this line, too.
+    /// Adds the columns and types of a line.
     fn widen(&mut self, object: &JsonObject<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
         for (i, (name, raw)) in object.0.iter().enumerate() {
-            // Lines mostly have the same columns in the same order.
+            // Fast path: most lines have the same columns in the same order.
             let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
                 true => i,
                 false => match self.at.get(name) {
@@ -350,7 +369,7 @@ impl JsonColumns {
         Ok(self.all.len() - 1)
     }
 
-    /// Each by the name that lines have, and what it is.
+    /// Returns each column with its name in the lines and its declared or inferred type.
     fn typed(self) -> Vec<(String, ContractColumn)> {
         let Self { all, inference, .. } = self;
         let column = |JsonColumn { name, declared }: JsonColumn| {
@@ -362,7 +381,8 @@ impl JsonColumns {
     }
 }
 
-/// Lines that are one batch: of a number of rows and bytes, since an array counts the bytes of its texts with 31 bits.
+/// Splits lines into batches with a maximum number of rows and bytes. Text arrays have offsets of 31 bits, so the
+/// limit keeps them far below 2 GiB. A longer line is a batch of its own.
 fn chunks<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLine<'b>]> {
     let mut rest = found;
     std::iter::from_fn(move || {
@@ -381,6 +401,8 @@ fn chunks<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLi
 const BATCH_ROWS: usize = 65_536;
 const BATCH_BYTES: usize = 256 << 20;
 
+/// Converts lines to rows with typed columns, column by column. Invalid lines are quarantined or become null as the
+/// contract tells.
 fn json_part(
     columns: &[(String, ContractColumn)],
     found: &[JsonLine<'_>],
@@ -398,6 +420,7 @@ fn json_part(
         let t = as_written(column.column_type.arrow());
         let mut cells = Vec::with_capacity(found.len());
         for (row, line) in found.iter().enumerate() {
+            // Fast path: the line has its columns in the common order.
             let raw = match line.object.0.get(i) {
                 Some((n, raw)) if n == name => Some(*raw),
                 _ => line.object.get(name),
@@ -424,13 +447,13 @@ fn json_part(
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{file}`"))?;
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
-        .map_err(|e| Error::internal("JSON rows could not be put together").with_source(e))?;
+        .map_err(|e| Error::internal("cannot build a batch of JSON rows").with_source(e))?;
     let spans = || found.iter().map(|l| l.span.clone()).collect();
     let raws = quarantine_rule.any().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
     RowsInProgress { batch, places, raws, is_typed: true }.without(&bad)
 }
 
-/// Lines that are put aside, each once.
+/// Invalid lines, each quarantined once even if several of its values are invalid.
 struct BadLines<'a, 'b> {
     file: &'a Arc<str>,
     text: &'a Arc<str>,
@@ -441,8 +464,10 @@ struct BadLines<'a, 'b> {
 }
 
 impl BadLines<'_, '_> {
+    /// Quarantines a line.
+    ///
     /// # Errors
-    /// The one of the line, if it is not to be put aside.
+    /// The error `e` itself if the line is not to be quarantined.
     fn add(&mut self, row: usize, e: Error) -> Result<()> {
         if !std::mem::replace(&mut self.bad[row], true) {
             let line = &self.text[self.found[row].span.clone()];

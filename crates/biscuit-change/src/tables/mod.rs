@@ -1,4 +1,4 @@
-//! Files with the records of several tables.
+//! Reading files with records of several tables.
 
 pub(crate) mod name;
 pub(crate) mod reader;

@@ -1,44 +1,47 @@
+//! Names of source tables: how they are compared, shown and matched by names that a user gave.
+
 use std::collections::BTreeSet;
 use std::fmt;
 
 use biscuit_core::{Error, Result};
 
-/// The name of a table in change files: its schema or database, where the records say one, and its own name. Either may contain
-/// any character, dots included.
+/// Name of a table in change files: its schema or database, if the records contain one, and its own name. Both may
+/// contain any character, including dots.
 ///
-/// It is shown as `schema.table`; a part that contains a dot or a quote is in double quotes, so that two tables never have one name.
+/// The name is shown as `schema.table`. A part that contains a dot or a quote is shown in double quotes, so that two
+/// tables never have the same text.
 ///
 /// ```
-/// use biscuit_change::TableName;
+/// use biscuit_change::SourceTable;
 ///
-/// assert_eq!(TableName::new(Some("public"), "orders").to_string(), "public.orders");
-/// assert_eq!(TableName::new(Some("a"), "b.c").to_string(), "a.\"b.c\"");
-/// assert_eq!(TableName::new(Some("a.b"), "c").to_string(), "\"a.b\".c");
+/// assert_eq!(SourceTable::new(Some("public"), "orders").to_string(), "public.orders");
+/// assert_eq!(SourceTable::new(Some("a"), "b.c").to_string(), "a.\"b.c\"");
+/// assert_eq!(SourceTable::new(Some("a.b"), "c").to_string(), "\"a.b\".c");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceTable {
-    /// The database that the schema is in, where the records say both. It is part of what tells tables apart, and not of how they are shown.
+    /// Database of the schema, if the records contain both. It distinguishes tables, but `Display` does not show it.
     pub database: Option<String>,
-    /// The schema or database; none where the records do not say it.
+    /// Schema or database; `None` if the records do not contain it.
     pub schema: Option<String>,
-    /// The table; empty where the records do not say it.
+    /// Name of the table; empty if the records do not contain it.
     pub table: String,
 }
 
 impl SourceTable {
-    /// A name of these parts.
+    /// Creates a name without a database.
     pub fn new(schema: Option<&str>, table: &str) -> Self {
         Self { database: None, schema: schema.map(str::to_owned), table: table.to_owned() }
     }
 
-    /// Whether this table is meant by a name that somebody wrote: as it is shown, as `schema.table` without quotes, or without its
-    /// schema.
+    /// Returns whether a name that a user wrote means this table: the name as it is shown, `schema.table` or
+    /// `database.schema.table` without quotes, or the name without the schema.
     pub fn is_meant_by(&self, wanted: &str) -> bool {
         let plain = |wanted: &str| match &self.schema {
             Some(schema) => {
                 wanted.strip_prefix(schema.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(&self.table)
             }
-            // Records that do not say a schema are those of the table, whatever schema was named.
+            // A record without a schema matches any schema in the name.
             None => wanted.rsplit('.').next() == Some(&self.table),
         };
         let in_database =
@@ -50,7 +53,7 @@ impl SourceTable {
             || wanted == self.full()
     }
 
-    /// The name with that of its database, where there is one.
+    /// Returns the name with the database in front, if there is one.
     pub fn full(&self) -> String {
         match &self.database {
             Some(database) => format!("{}.{self}", part(database)),
@@ -59,7 +62,7 @@ impl SourceTable {
     }
 }
 
-/// A part of a name as it is shown.
+/// Quotes a part of a name if it contains a dot or a quote.
 fn part(text: &str) -> String {
     match text.contains(['.', '"']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
@@ -76,7 +79,7 @@ impl fmt::Display for SourceTable {
     }
 }
 
-/// Refuses records of several tables where those of one are wanted. Records without a schema are those of the table of that name.
+/// Refuses records of several tables. Records without a schema belong to the table of the same name.
 ///
 /// # Errors
 /// `SeveralTables`.
@@ -87,10 +90,13 @@ pub(crate) fn check_one(tables: &BTreeSet<SourceTable>) -> Result<()> {
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
     let name = if databases.len() > 1 { SourceTable::full } else { SourceTable::to_string };
     let names: Vec<String> = tables.iter().map(name).collect();
-    Err(Error::usage("SeveralTables", format!("the files have several tables, name one of {}", names.join(", "))))
+    Err(Error::usage(
+        "SeveralTables",
+        format!("the files have records of several tables; name one of {}", names.join(", ")),
+    ))
 }
 
-/// Whether these are names of one table.
+/// Returns whether all names mean one table: names without schema or database match any.
 pub(crate) fn is_one(tables: &BTreeSet<SourceTable>) -> bool {
     let schemas: BTreeSet<&String> = tables.iter().filter_map(|t| t.schema.as_ref()).collect();
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
@@ -104,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_look_alike_are_told_apart() {
+    fn names_with_dots_are_told_apart() {
         let (one, other) = (SourceTable::new(Some("a"), "b.c"), SourceTable::new(Some("a.b"), "c"));
         assert!(one.is_meant_by("a.b.c") && other.is_meant_by("a.b.c"));
         assert!(one.is_meant_by("a.\"b.c\"") && !other.is_meant_by("a.\"b.c\""));
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_schema_is_that_of_the_table() {
+    fn name_without_a_schema_matches_any_schema() {
         let name = SourceTable::new(None, "orders");
         assert!(name.is_meant_by("orders") && name.is_meant_by("public.orders") && !name.is_meant_by("orders.public"));
         assert!(is_one(&BTreeSet::from([name.clone(), SourceTable::new(Some("public"), "orders")])));

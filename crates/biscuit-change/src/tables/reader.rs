@@ -1,3 +1,5 @@
+//! Reads files with records of several tables in one pass: each record is passed to the reader of its table.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -18,27 +20,29 @@ use crate::records::refused::RawSource;
 use crate::tables::name::SourceTable;
 use crate::values::text::{is_beside_values, text_of};
 
-/// How the records of one of several tables are read.
+/// Format and options for the records of one table.
 #[derive(Debug, Clone)]
 pub enum TableRecordFormat {
     /// Debezium envelopes, whole or flattened.
     Debezium(DebeziumOptions),
-    /// What AWS DMS writes.
+    /// Files of AWS DMS.
     Dms(DmsOptions),
 }
 
-/// Reads files of several tables in one pass: each record goes to the reader of its table, which is made when the first of
-/// its records comes.
+/// Reads files of several tables in one pass. Each record is passed to the reader of its table, which is created at
+/// the first record of the table.
+///
+/// An error in the records of one table ends the reading of this table only.
 pub struct TablesReader<'a> {
     kind: TableReaders,
     make: ReaderFactory<'a>,
     ignored: u64,
-    /// Tables of which a record stopped the reading; the others go on.
+    /// Tables whose reading ended with an error. Further records of these tables are skipped.
     failed: BTreeMap<SourceTable, Error>,
     max_decompressed: Option<u64>,
 }
 
-/// Makes the options of a table.
+/// Function that returns the options of a table.
 type ReaderFactory<'a> = Box<dyn FnMut(&SourceTable) -> Result<TableRecordFormat> + Send + 'a>;
 
 enum TableReaders {
@@ -46,7 +50,7 @@ enum TableReaders {
     Dms(BTreeMap<SourceTable, DmsReader>),
 }
 
-/// The change records of one of several tables, by its name.
+/// Name and change records of one table, or the error that ended its reading.
 pub type TableChanges = (SourceTable, Result<ChangeRecords>);
 
 impl fmt::Debug for TablesReader<'_> {
@@ -55,7 +59,7 @@ impl fmt::Debug for TablesReader<'_> {
     }
 }
 
-/// Refuses records that do not say their table.
+/// Refuses records that do not contain the name of their table.
 ///
 /// # Errors
 /// `UnknownTable`.
@@ -63,12 +67,12 @@ fn check_named(table: &SourceTable) -> Result<()> {
     if !table.table.is_empty() {
         return Ok(());
     }
-    let message = "the record does not say its table: name the table with its files, or have the connector write the table's name";
+    let message = "the record does not contain the name of its table; name one table for these files, or let the connector write the name";
     Err(Error::data("UnknownTable", message))
 }
 
 impl<'a> TablesReader<'a> {
-    /// A reader of Debezium files; `make` is asked for the options of each table.
+    /// Creates a reader of Debezium files; `make` returns the options of each table.
     pub fn debezium(mut make: impl FnMut(&SourceTable) -> Result<DebeziumOptions> + Send + 'a) -> Self {
         let make = Box::new(move |table: &SourceTable| make(table).map(TableRecordFormat::Debezium));
         Self {
@@ -80,7 +84,7 @@ impl<'a> TablesReader<'a> {
         }
     }
 
-    /// A reader of DMS files; `make` is asked for the options of each table.
+    /// Creates a reader of DMS files; `make` returns the options of each table.
     pub fn dms(mut make: impl FnMut(&SourceTable) -> Result<DmsOptions> + Send + 'a) -> Self {
         let make = Box::new(move |table: &SourceTable| make(table).map(TableRecordFormat::Dms));
         Self {
@@ -92,8 +96,9 @@ impl<'a> TablesReader<'a> {
         }
     }
 
-    /// The same reader with another limit for what one file is unpacked or decoded to, in bytes; the options of tables have it, too. Default: that of
-    /// [`DebeziumOptions::max_decompressed`].
+    /// Sets the maximum size of one file after decompression or decoding, in bytes. Beyond it, the file is refused
+    /// with `TooLarge`. DMS files of one table are read with the limit in the options of the table, which is set
+    /// separately. Default: see [`DebeziumOptions::max_decompressed`].
     pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
         self.max_decompressed = bytes;
         self
@@ -102,8 +107,9 @@ impl<'a> TablesReader<'a> {
     /// Reads one file.
     ///
     /// # Errors
-    /// An error about a line that does not say its table, and those about the file; an error about a table is with its
-    /// records. `UnknownTable` for a DMS file whose path does not say it.
+    /// Errors about the file, and about a line that is not a record. `UnknownTable` for a DMS file whose path does
+    /// not contain the table. An error about the records of a table is in the result of that table; see
+    /// [`finish`](Self::finish).
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         match self.kind {
             TableReaders::Debezium(_) if is_beside_values(file) => {
@@ -120,6 +126,7 @@ impl<'a> TablesReader<'a> {
             return Err(Error::internal("a reader of another kind"));
         };
         let name: Arc<str> = file.into();
+        // The current part of the file, for readers that are created in the middle of it.
         let mut part: Option<(RawSource, Option<Arc<ColumnCodecs>>)> = None;
         each_line(&name, bytes, None, *max_decompressed, &mut |unit| match unit {
             ReadUnit::Begin(raws, of_file) => {
@@ -150,7 +157,7 @@ impl<'a> TablesReader<'a> {
                     part.iter().for_each(|(raws, of_file)| reader.begin(raws, of_file.as_ref()));
                     readers.insert(table.clone(), reader);
                 }
-                let reader = readers.get_mut(&table).expect("it was made above");
+                let reader = readers.get_mut(&table).expect("the reader was inserted above");
                 let read = reader.event(&event, pick.clone(), &name, place);
                 if let Err(e) = read.or_else(|e| reader.refuse(e, &name, place, &pick)) {
                     readers.remove(&table);
@@ -180,7 +187,7 @@ impl<'a> TablesReader<'a> {
             }
             (_, Some(schema), Some(table)) => BTreeSet::from([SourceTable::new(Some(&schema), &table)]),
             _ => {
-                let message = "the path does not say the table: DMS writes `<schema>/<table>/<file>`";
+                let message = "the path does not contain the table; DMS writes `<schema>/<table>/<file>`";
                 return Err(Error::data("UnknownTable", message).in_file(file));
             }
         };
@@ -200,7 +207,7 @@ impl<'a> TablesReader<'a> {
                 options.table = Some(table.to_string());
                 readers.insert(table.clone(), DmsReader::new(options));
             }
-            if let Err(e) = readers.get_mut(&table).expect("it was made above").read(file, bytes.clone()) {
+            if let Err(e) = readers.get_mut(&table).expect("the reader was inserted above").read(file, bytes.clone()) {
                 readers.remove(&table);
                 failed.insert(table, e);
             }
@@ -208,13 +215,13 @@ impl<'a> TablesReader<'a> {
         Ok(())
     }
 
-    /// Records that are no change of any table.
+    /// Number of records that are not a change of any table.
     pub fn ignored(&self) -> u64 {
         self.ignored
     }
 
-    /// The change records of every table, by name, each with its own error if it has one: `NoKey` for a table without a
-    /// key, and so on.
+    /// Returns the change records of each table, sorted by name. A table whose records caused an error has the error
+    /// instead, for example `NoKey` for a table without a key.
     pub fn finish(self) -> Vec<TableChanges> {
         let failed = self.failed.into_iter().map(|(t, e)| (t, Err(e)));
         let mut all: Vec<TableChanges> = match self.kind {
@@ -222,6 +229,7 @@ impl<'a> TablesReader<'a> {
                 readers.into_iter().map(|(t, r)| (t, r.finish())).chain(failed).collect()
             }
             TableReaders::Dms(readers) => {
+                // In one pass, records of other tables are not skipped: they are in the results of their tables.
                 let alone = |r: DmsReader| r.finish().map(|changes| ChangeRecords { other_tables: 0, ..changes });
                 readers.into_iter().map(|(t, r)| (t, alone(r))).chain(failed).collect()
             }

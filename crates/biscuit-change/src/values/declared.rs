@@ -1,4 +1,5 @@
-//! Columns declared by a contract or by the existing table. Values are brought to their types by the coercion that jobs use too.
+//! Columns that are declared by a contract or by the existing table. Values are converted to the declared types by
+//! the same coercion that jobs use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use biscuit_schema::{
 
 use crate::debezium::placeholder::UnchangedPlaceholder;
 
-/// The column that was declared for one of the input; under a contract there are no others.
+/// Returns the declared column for a column of the input. If there is a contract, only its columns are declared, and
+/// `expected` is ignored.
 pub(crate) fn declared(
     contract: Option<&Contract>,
     expected: Option<&SchemaRef>,
@@ -29,24 +31,24 @@ pub(crate) fn declared(
     Some(of_type(field.name(), &plain_type(field.data_type())))
 }
 
-/// A column of a contract with its effective `on_error`.
+/// Returns a column of a contract with its effective `on_error`.
 fn of_contract(contract: &Contract, column: &ContractColumn) -> ContractColumn {
     let mut column = column.clone();
     column.reading.on_error = Some(contract.on_error_of(&column));
     column
 }
 
-/// A column of this type, whose values become it without a loss or not at all.
+/// Returns a column of this type whose values are converted without loss or refused.
 pub(crate) fn of_type(name: &str, t: &DataType) -> ContractColumn {
     ContractColumn::new(name, ColumnType::of_arrow(t.clone()))
 }
 
-/// What was lost of values as columns allow it.
+/// Counts the losses that the contract allows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LossCounter {
-    /// Columns, and fields of structs, that were left out.
+    /// Columns, and fields of structs, that were dropped.
     pub(crate) dropped: Vec<String>,
-    /// What became of values, by column.
+    /// Number of rounded, nulled and defaulted values by column.
     pub(crate) columns: BTreeMap<String, ColumnLosses>,
 }
 
@@ -59,8 +61,8 @@ impl LossCounter {
         self.columns.entry(column.to_owned()).or_default()
     }
 
-    /// Returns whether the contract makes an invalid value null, and counts it then. A placeholder for a value that was not sent never becomes null, since
-    /// the stored value would be lost.
+    /// Returns whether the contract sets an invalid value to null, and counts the value in this case. The placeholder
+    /// of an unchanged value never becomes null, since the stored value would be lost.
     pub(crate) fn null(&mut self, column: &ContractColumn, code: &'static str, is_placeholder: bool) -> bool {
         let is_null = column.reading.on_error == Some(OnError::Null) && !is_placeholder;
         if is_null {
@@ -69,15 +71,17 @@ impl LossCounter {
         is_null
     }
 
-    /// Sets invalid values to null, although their columns have a default, and counts them. They arrive as nulls, which the coercion has filled with the
-    /// default and counted as such.
+    /// Sets invalid values to null, although their columns have a default, and counts them.
+    ///
+    /// The values were nulls when they were coerced, so that the coercion filled them with the default and counted
+    /// them as defaulted; both are undone here.
     pub(crate) fn nulled_in(
         &mut self,
         rows: &RecordBatch,
         contract: &Contract,
         nulled: &NulledRows,
     ) -> Result<RecordBatch> {
-        let failed = |e| Error::internal("values could not become null").with_source(e);
+        let failed = |e| Error::internal("cannot set values to null").with_source(e);
         let mut columns = rows.columns().to_vec();
         for (name, values) in nulled {
             let Some(column) = contract.column_for(name) else { continue };
@@ -96,17 +100,18 @@ impl LossCounter {
     }
 }
 
-/// By column: the rows whose values became null because they were invalid, and the error code of each.
+/// For each column, the rows whose values were set to null because they were invalid, each with the error code.
 pub(crate) type NulledRows = BTreeMap<String, Vec<(usize, &'static str)>>;
 
-/// Adds a name that is not in the list.
+/// Adds a name if it is not in the list.
 pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
     if !names.contains(&name) {
         names.push(name);
     }
 }
 
-/// Values in the type of a declared column, and the rows that are refused because their values do not fit it.
+/// Converts values to the type of a declared column. Returns the array and the rows that are refused because their
+/// values do not fit.
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
@@ -122,6 +127,7 @@ pub(crate) fn in_column(
         let counted = ColumnLosses { rounded: made.rounded, defaulted: made.defaulted, ..ColumnLosses::default() };
         lost.of(&column.name).add(&counted);
     }
+    // Sorted, so that a row can be found by binary search.
     let placeholders = match column.reading.on_error {
         Some(OnError::Null) => UnchangedPlaceholder::new(None)?.rows(values),
         _ => vec![],
@@ -135,20 +141,21 @@ pub(crate) fn in_column(
     Ok((made.array, bad.collect()))
 }
 
-/// Rows in the columns and types of a contract.
+/// Rows with the columns and types of a contract.
 pub(crate) struct CompliantRows {
     pub(crate) rows: RecordBatch,
-    /// Which of the columns that came they are.
+    /// Index of the input column of each column.
     pub(crate) kept: Vec<usize>,
-    /// Rows with values that do not fit their columns, ascending, each once.
+    /// Rows with a value that does not fit its column, ascending, each with its first error.
     pub(crate) bad: Vec<(usize, Error)>,
     pub(crate) lost: LossCounter,
 }
 
-/// Rows of a file that holds columns in the types in which they are written where nothing asks for others. `expected` are those of the table.
+/// Converts rows of a Parquet or Avro file, for which there is no contract, to the types that are written by default.
+/// A column that has the type of the table (`expected`) keeps it.
 ///
 /// # Errors
-/// `PrecisionLoss` with the row.
+/// `NoCoercion`, `ColumnCase`. Rows with invalid values are returned, for example with `PrecisionLoss`.
 pub(crate) fn as_written_in(
     rows: &RecordBatch,
     expected: Option<&SchemaRef>,
@@ -162,7 +169,7 @@ pub(crate) fn as_written_in(
         let known = || declared(None, expected, field.name()).map(|column| column.column_type.arrow().clone());
         let written = written_type(&plain);
         let is_of_table = known().is_some_and(|known| known == plain);
-        // A map may have a key twice whatever its type is.
+        // Maps are always checked, because a map of any type may have a duplicate key.
         if (written == plain || is_of_table) && !has_maps(&plain) {
             continue;
         }
@@ -180,7 +187,7 @@ pub(crate) fn as_written_in(
         columns,
         &options,
     );
-    let rows = rows.map_err(|e| Error::internal("rows could not be put in other types").with_source(e))?;
+    let rows = rows.map_err(|e| Error::internal("cannot convert the types of rows").with_source(e))?;
     Ok((rows, bad.into_iter().collect()))
 }
 
@@ -193,12 +200,13 @@ fn has_maps(t: &DataType) -> bool {
     }
 }
 
-/// Brings rows to a contract; columns that it does not have are left out and named, and those that are `passed` stay as they are.
+/// Converts rows to the columns and types of a contract. Columns that the contract does not have are dropped, kept or
+/// refused as its `extra` tells, and columns for which `passed` returns true are unchanged.
 ///
-/// With `is_typed`, columns that have the contract's type already were coerced before, and are taken as they are.
+/// With `is_typed`, columns that already have the type of the contract were coerced before and are not coerced again.
 ///
 /// # Errors
-/// `NoCoercion`, `ColumnCase`.
+/// `NoCoercion`, `ColumnCase`, `ExtraColumns`.
 pub(crate) fn comply(
     (batch, is_typed): (&RecordBatch, bool),
     contract: &Contract,
@@ -220,7 +228,7 @@ pub(crate) fn comply(
             (Some(column), _) => Some(of_contract(contract, column)),
             (None, ExtraColumns::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
             (None, ExtraColumns::Refuse) => {
-                let message = format!("the contract does not have `{name}`");
+                let message = format!("the contract does not have column `{name}`");
                 return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
             }
             (None, _) => {
@@ -243,11 +251,11 @@ pub(crate) fn comply(
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))?;
+        .map_err(|e| Error::internal("cannot put rows into the columns of the contract").with_source(e))?;
     Ok(CompliantRows { rows, kept, bad: bad.into_iter().collect(), lost })
 }
 
-/// Adds the contract's columns that are missing and have a default, and counts the values.
+/// Adds the columns of the contract that are missing and have a default, and counts their values as defaulted.
 ///
 /// # Errors
 /// `InvalidContract`, `TooLarge`.
@@ -264,10 +272,11 @@ pub(crate) fn with_defaults(rows: &RecordBatch, contract: &Contract, lost: &mut 
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))
+        .map_err(|e| Error::internal("cannot put rows into the columns of the contract").with_source(e))
 }
 
-/// The type in which text is read before it becomes of this type. Bytes have no text of their own.
+/// Returns the type in which text is read before it is coerced to `t`. Bytes are decoded directly, since they have no
+/// text form of their own.
 pub(crate) fn as_written(t: &DataType) -> DataType {
     text_type(t, &|t| matches!(t, DataType::Null | DataType::Binary))
 }

@@ -1,4 +1,4 @@
-//! Values of change files as values of columns.
+//! Conversion of the values in change files to the values of columns.
 
 pub(crate) mod codec;
 pub(crate) mod declared;

@@ -1,3 +1,5 @@
+//! Text of a file: decompressed, decoded to UTF-8, one JSON value per line; and the errors of single values.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -9,10 +11,12 @@ use crate::files::decompress::unpack;
 use crate::files::encoding::{TextEncoding, Utf8Text};
 use crate::json::scan::{JsonLayout, JsonValues};
 
-/// The text of a file, unpacked if it begins as gzip, zstd or bzip2 does, in UTF-8 and without a byte order mark.
+/// Returns the text of a file in UTF-8 without a byte order mark. Gzip, zstd and bzip2 are recognized by their first
+/// bytes and decompressed.
 ///
 /// # Errors
-/// `EmptyFile`, `NotUtf8`, `TooLarge`, and for packed text that ends too early or is damaged `TruncatedInput`.
+/// `EmptyFile`, `NotUtf8`, `InvalidText`, `TooLarge`, and `TruncatedInput` for compressed text that is truncated or
+/// damaged.
 pub(crate) fn text_of(
     file: &str,
     bytes: &Bytes,
@@ -23,6 +27,7 @@ pub(crate) fn text_of(
         return Err(empty(file));
     }
     let raw = unpack(file, bytes, max_decompressed)?;
+    // Most files are UTF-8 without a mark and need no copy.
     let raw = match Encoding::for_bom(&raw).is_some() || encoding.is_some() {
         true => read_all(file, Utf8Text::new(file, raw.as_slice(), encoding))?,
         false => raw,
@@ -31,7 +36,7 @@ pub(crate) fn text_of(
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
         let line = bytes[..at].iter().filter(|b| **b == b'\n').count();
         let message = format!(
-            "the text is not UTF-8: byte {} is {:#04x}; if it is of another encoding, name it (`encoding` of the source or `--encoding`)",
+            "the text is not UTF-8: byte {} is {:#04x}; if the file has another encoding, set it (`encoding` of the source, or `--encoding`)",
             at + 1,
             bytes[at]
         );
@@ -39,10 +44,11 @@ pub(crate) fn text_of(
     })
 }
 
-/// The text of a file of JSON values: each is a line.
+/// Returns the text of a JSON file with one value per line, whatever the layout of the file is.
 ///
 /// # Errors
-/// Those of [`text_of`]; `InvalidJson` and `TruncatedInput` for values that are not lines, and of which one does not end.
+/// The errors of [`text_of`]; `InvalidJson` and `TruncatedInput` for text with another layout than lines that
+/// contains an invalid or unclosed value.
 pub(crate) fn json_text(
     file: &str,
     bytes: &Bytes,
@@ -54,7 +60,7 @@ pub(crate) fn json_text(
         return Ok(text);
     }
     let lines = read_all(file, JsonValues::new(file, text.as_bytes()))?;
-    String::from_utf8(lines).map_err(|e| Error::internal("values of text are text").with_source(e))
+    String::from_utf8(lines).map_err(|e| Error::internal("JSON values of UTF-8 text are not UTF-8").with_source(e))
 }
 
 fn read_all(file: &str, mut text: impl std::io::Read) -> Result<Vec<u8>> {
@@ -65,8 +71,8 @@ fn read_all(file: &str, mut text: impl std::io::Read) -> Result<Vec<u8>> {
     }
 }
 
-/// Whether a file has the keys or the headers of messages whose values are in another one, as Kafka's sinks for S3 write them:
-/// `topic+0+0000000000.keys.json`.
+/// Returns whether a file contains the keys or headers of messages whose values are in another file. Kafka's sinks
+/// for S3 write such files: `topic+0+0000000000.keys.json`.
 pub(crate) fn is_beside_values(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     let mut parts = without_packing(name).rsplit('.');
@@ -75,10 +81,11 @@ pub(crate) fn is_beside_values(file: &str) -> bool {
 }
 
 pub(crate) fn empty(file: &str) -> Error {
-    Error::data("EmptyFile", "the file has no bytes").in_file(file)
+    Error::data("EmptyFile", "the file is empty").in_file(file)
 }
 
-/// Why a value is none of its column's type: the code of the error, and the reason.
+/// Reason why a value is invalid for the type of its column, with the code of the error. The reason never contains
+/// the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InvalidValue {
     code: &'static str,
@@ -90,17 +97,17 @@ impl InvalidValue {
         self.code
     }
 
-    /// It is beyond a limit.
+    /// The value is beyond the range of the type or beyond a limit.
     pub(crate) fn overflow(reason: impl Into<String>) -> Self {
         Self { code: "Overflow", reason: reason.into() }
     }
 
-    /// It would be another value.
+    /// The type could only hold a different value.
     pub(crate) fn precision_loss(reason: impl Into<String>) -> Self {
         Self { code: "PrecisionLoss", reason: reason.into() }
     }
 
-    /// It takes more room than there may be.
+    /// The value takes more memory than allowed.
     pub(crate) fn too_large(reason: impl Into<String>) -> Self {
         Self { code: "TooLarge", reason: reason.into() }
     }
@@ -118,7 +125,7 @@ impl From<&str> for InvalidValue {
     }
 }
 
-/// A value that its column's type does not hold.
+/// Creates the error for an invalid value of a column.
 pub(crate) fn wrong_type(column: &str, why: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
     let InvalidValue { code, reason } = why.into();
     Error::data(code, format!("column `{column}`: {reason}")).with_column(column).at(file, row)

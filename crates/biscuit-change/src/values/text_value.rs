@@ -1,3 +1,5 @@
+//! Values between JSON text and Arrow arrays, and the conversion of a column of such values to an array.
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,26 +12,26 @@ use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 
 use crate::values::text::InvalidValue;
 
-/// A value on its way from text to an array.
+/// Value that was decoded from text and is not in an array yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum TextValue {
     Null,
     Bool(bool),
-    /// Integers, days, microseconds, nanoseconds: by the type of the column.
+    /// Integer, or a number of days, microseconds or nanoseconds, depending on the type of the column.
     Int(i64),
     Float(f64),
-    /// An unscaled decimal, by the scale of the column.
+    /// Unscaled decimal; the column has the scale.
     Decimal(i128),
     Text(String),
     Bytes(Vec<u8>),
     List(Vec<TextValue>),
-    /// The fields in the order of the column's type.
+    /// Fields in the order of the type of the column.
     Struct(Vec<TextValue>),
     Map(Vec<(TextValue, TextValue)>),
 }
 
 impl TextValue {
-    /// Bytes of its texts and byte strings, and some for each value.
+    /// Approximate number of bytes: texts and byte strings, plus a constant for each value.
     pub(crate) fn size(&self) -> usize {
         16 + match self {
             Self::Text(t) => t.len(),
@@ -41,7 +43,7 @@ impl TextValue {
     }
 }
 
-/// The array of these cells; every cell was made for this type.
+/// Converts cells to an array. Every cell was decoded for this type; a cell that does not fit is an error.
 pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     Ok(match t {
         DataType::Null => Arc::new(NullArray::new(cells.len())),
@@ -58,11 +60,13 @@ pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, In
             let values = collect(cells, |c| if let TextValue::Decimal(d) = c { Some(*d) } else { None }, t)?;
             let array = values.into_iter().collect::<Decimal128Array>();
             let array = array.with_precision_and_scale(*p, *s).map_err(|e| InvalidValue::from(e.to_string()))?;
-            // The array takes any number; Parquet would store the lower bytes of one that has too many digits.
+            // Arrow accepts any number here. For a number with too many digits, Parquet would store only the lower
+            // bytes.
             let fits = array.validate_decimal_precision(*p);
             fits.map_err(|_| InvalidValue::overflow(format!("a value has more digits than {t}")))?;
             Arc::new(array)
         }
+        // Arrays of texts and bytes have offsets of 31 bits.
         DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
             return Err(InvalidValue::too_large("the values of one batch have more than 2^31 bytes"));
         }
@@ -91,7 +95,7 @@ pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, In
     })
 }
 
-/// Bytes of texts and byte strings, which an array counts with 31 bits.
+/// Returns the number of bytes of all texts and byte strings.
 fn bytes(cells: &[TextValue]) -> usize {
     let of = |c: &TextValue| match c {
         TextValue::Text(t) => t.len(),
@@ -101,6 +105,7 @@ fn bytes(cells: &[TextValue]) -> usize {
     cells.iter().map(of).sum()
 }
 
+/// Extracts the values of one variant; null remains null, and another variant is an error.
 fn collect<'a, T>(
     cells: &'a [TextValue],
     get: impl Fn(&'a TextValue) -> Option<T>,
@@ -116,26 +121,26 @@ fn collect<'a, T>(
 fn float(c: &TextValue) -> Option<f64> {
     match c {
         TextValue::Float(f) => Some(*f),
-        // Only inferred columns mix the two; a whole number that a double cannot hold exactly is no double.
+        // Only inferred columns contain both. A whole number that a double cannot represent exactly is refused.
         TextValue::Int(i) => Some(*i as f64).filter(|f| *f as i128 == i128::from(*i)),
         _ => None,
     }
 }
 
-/// Types that are integers underneath: a cast from Int64 that fails where a value does not fit.
+/// Converts cells to a type that is stored as integers, by a cast from Int64 that fails if a value does not fit.
 fn integers(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let values = collect(cells, |c| if let TextValue::Int(i) = c { Some(*i) } else { None }, t)?;
     let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
     let strict = |a: &ArrayRef, t: &DataType| {
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        // The error of the cast quotes the value.
+        // The error of the cast quotes the value and must not be shown.
         cast_with_options(a, t, &options).map_err(|_| InvalidValue::from(format!("a value does not fit {t}")))
     };
     match t {
         DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
         DataType::Timestamp(unit, zone) => {
             let naive = strict(&base, &DataType::Timestamp(*unit, None))?;
-            // The integers are UTC already: only the label of the zone is put on.
+            // The integers are in UTC already: a cast would shift them, so only the name of the zone is attached.
             match zone {
                 None => Ok(naive),
                 Some(zone) => Ok(with_zone(&naive, *unit, zone.clone())),
@@ -162,7 +167,7 @@ fn list(item: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> 
         match c {
             TextValue::Null => {}
             TextValue::List(items) => flat.extend(items.iter().cloned()),
-            _ => return Err("a value is no list".into()),
+            _ => return Err("a value is not a list".into()),
         }
         lengths.push(flat.len() - before);
     }
@@ -188,7 +193,7 @@ fn structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValu
 }
 
 fn map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
-    let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".into()) };
+    let DataType::Struct(fields) = entry.data_type() else { return Err("the type of the map has no entries".into()) };
     let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
     for c in cells {
         let entries: &[(TextValue, TextValue)] = if let TextValue::Map(entries) = c { entries } else { &[] };
@@ -211,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_with_more_digits_than_its_column_is_no_value_of_it() {
+    fn decimal_with_more_digits_than_its_type_is_refused() {
         let t = DataType::Decimal128(5, 2);
         assert!(to_array(&t, &[TextValue::Decimal(99_999), TextValue::Null]).is_ok());
         let reason = to_array(&t, &[TextValue::Decimal(100_000)]).unwrap_err();

@@ -1,4 +1,4 @@
-//! One set of rules: what a value of each type is stored as, by every reader and from every format.
+//! Boundary values of every type: every reader and format stores the same value or refuses it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn contract(of: &BoundaryValue) -> Contract {
         "key = ['id']\norder = ['seq']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'seq'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{}'\n",
         of.column_type
     );
-    Contract::from_toml(&text).expect("a contract")
+    Contract::from_toml(&text).expect("the contract is valid")
 }
 
 fn rows(of: &BoundaryValue, file: &str, bytes: Vec<u8>) -> Result<ChangeRecords> {
@@ -35,10 +35,11 @@ fn csv(of: &BoundaryValue) -> Result<ChangeRecords> {
 fn parquet_of(of: &BoundaryValue) -> Vec<u8> {
     let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let text: ArrayRef = Arc::new(StringArray::from(vec![of.text]));
-    let batch = RecordBatch::try_from_iter([("id", one.clone()), ("seq", one), ("v", text)]).expect("a batch");
-    let mut writer = parquet::arrow::ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
-    writer.write(&batch).expect("rows");
-    writer.into_inner().expect("a file")
+    let batch = RecordBatch::try_from_iter([("id", one.clone()), ("seq", one), ("v", text)])
+        .expect("the columns have equal lengths");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(vec![], batch.schema(), None).expect("the writer is created");
+    writer.write(&batch).expect("the rows are written");
+    writer.into_inner().expect("the file is finished")
 }
 
 fn parquet(of: &BoundaryValue) -> Result<ChangeRecords> {
@@ -59,7 +60,7 @@ fn dms_parquet(of: &BoundaryValue) -> Result<ChangeRecords> {
     dms(of, "s/t/LOAD00000001.parquet", parquet_of(of))
 }
 
-/// With a schema in which the column is text, as `decimal.handling.mode=string` makes it.
+/// Reads an envelope with a schema in which the column is text, as with `decimal.handling.mode=string`.
 fn debezium(of: &BoundaryValue) -> Result<ChangeRecords> {
     let text = serde_json::Value::from(of.text);
     let line = format!(
@@ -75,7 +76,7 @@ fn debezium(of: &BoundaryValue) -> Result<ChangeRecords> {
 type Reader = fn(&BoundaryValue) -> Result<ChangeRecords>;
 
 #[test]
-fn a_value_is_stored_alike_or_refused_by_every_reader() {
+fn every_reader_stores_the_same_value_or_refuses_it() {
     let readers: [(&str, Reader); 6] = [
         ("JSON", json),
         ("CSV", csv),
@@ -89,9 +90,13 @@ fn a_value_is_stored_alike_or_refused_by_every_reader() {
             let read = read(&of);
             match (&read, of.stored) {
                 (Ok(changes), Some(stored)) => {
-                    let column = changes.batches[0].rows.column_by_name("v").expect("the column");
+                    let column = changes.batches[0].rows.column_by_name("v").expect("the column exists");
                     assert_eq!(column.data_type(), contract(&of).columns[2].column_type.arrow(), "{name}: {of:?}");
-                    assert_eq!(array_value_to_string(column, 0).expect("a value"), stored, "{name}: {of:?}");
+                    assert_eq!(
+                        array_value_to_string(column, 0).expect("the value can be shown"),
+                        stored,
+                        "{name}: {of:?}"
+                    );
                     assert!(changes.losses.is_empty(), "{name}: {of:?}");
                 }
                 (Err(e), None) => {
@@ -108,7 +113,7 @@ fn a_value_is_stored_alike_or_refused_by_every_reader() {
 }
 
 #[test]
-fn a_number_of_json_is_what_its_text_is() {
+fn json_number_is_coerced_like_its_text() {
     for of in boundaries() {
         let is_number = of.text.starts_with(['-', '0', '1', '2', '3', '5', '8', '9'])
             && serde_json::from_str::<serde_json::Number>(of.text).is_ok();
@@ -121,12 +126,13 @@ fn a_number_of_json_is_what_its_text_is() {
 }
 
 #[test]
-fn nulls_and_empty_cells_are_null_where_text_is_not_meant() {
+fn nulls_and_empty_cells_are_null() {
     for of in boundaries() {
-        let null = rows(&of, "a.jsonl", b"{\"id\":1,\"seq\":1,\"v\":null}\n".to_vec()).expect("null is a value of all");
-        assert!(null.batches[0].rows.column_by_name("v").expect("the column").is_null(0), "{of:?}");
-        let empty = rows(&of, "a.csv", b"id,seq,v\n1,1,\n".to_vec()).expect("an empty cell is one");
-        assert!(empty.batches[0].rows.column_by_name("v").expect("the column").is_null(0), "{of:?}");
+        let null =
+            rows(&of, "a.jsonl", b"{\"id\":1,\"seq\":1,\"v\":null}\n".to_vec()).expect("null is valid for every type");
+        assert!(null.batches[0].rows.column_by_name("v").expect("the column exists").is_null(0), "{of:?}");
+        let empty = rows(&of, "a.csv", b"id,seq,v\n1,1,\n".to_vec()).expect("an empty cell is null");
+        assert!(empty.batches[0].rows.column_by_name("v").expect("the column exists").is_null(0), "{of:?}");
         let text = rows(&of, "a.jsonl", b"{\"id\":1,\"seq\":1,\"v\":\"\"}\n".to_vec());
         assert_eq!(text.is_ok(), of.column_type == "string", "{of:?}");
     }

@@ -1,3 +1,5 @@
+//! Damaged, truncated and hostile Avro files.
+
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use bytes::Bytes;
@@ -31,7 +33,7 @@ fn block(records: i64, content: &[u8]) -> Vec<u8> {
     [long(records), text(content), MARKER.to_vec()].concat()
 }
 
-/// Records whose text is null in every other one.
+/// Encodes records of which every other one has a null text.
 fn records(ids: std::ops::Range<i64>) -> Vec<u8> {
     ids.flat_map(
         |id| if id % 2 == 0 { [long(id), long(0)].concat() } else { [long(id), long(1), text(b"text")].concat() },
@@ -46,13 +48,13 @@ fn read(file: impl Into<Bytes>) -> Result<ChangeRecords> {
 }
 
 fn code(file: Vec<u8>) -> &'static str {
-    let e = read(file).expect_err("it is damaged");
+    let e = read(file).expect_err("the file is damaged");
     assert_eq!(e.file(), Some("in/a.avro"), "{e}");
     e.code()
 }
 
 fn rows(file: Vec<u8>) -> usize {
-    read(file).expect("it is whole").batches.iter().map(|b| b.ops.len()).sum()
+    read(file).expect("the file is valid").batches.iter().map(|b| b.ops.len()).sum()
 }
 
 fn two_blocks() -> Vec<u8> {
@@ -60,10 +62,10 @@ fn two_blocks() -> Vec<u8> {
 }
 
 #[test]
-fn a_cut_off_avro_file_is_an_error() {
+fn truncated_avro_file_is_an_error() {
     let file = two_blocks();
     assert_eq!(rows(file.clone()), 43);
-    // Cut between two blocks, a file is one of fewer blocks.
+    // A file that is truncated between two blocks is a valid file with fewer blocks.
     let whole = [file.len(), head(SCHEMA, "null").len(), file.len() - block(3, &records(40..43)).len()];
     for cut in (4..file.len()).filter(|cut| !whole.contains(cut)) {
         assert_eq!(code(file[..cut].to_vec()), "TruncatedInput", "the first {cut} bytes");
@@ -71,7 +73,7 @@ fn a_cut_off_avro_file_is_an_error() {
 }
 
 #[test]
-fn bytes_behind_the_last_block_are_an_error() {
+fn bytes_after_the_last_block_are_an_error() {
     for tail in [&b"\n"[..], &[0], &[0; 40], b"Obj\x01"] {
         let file = [two_blocks(), tail.to_vec()].concat();
         assert!(matches!(code(file), "TruncatedInput" | "UnreadableAvro"), "{tail:?}");
@@ -79,20 +81,20 @@ fn bytes_behind_the_last_block_are_an_error() {
 }
 
 #[test]
-fn a_block_has_as_many_records_as_it_says() {
+fn block_must_contain_the_declared_number_of_records() {
     let of = |records_said, content: &[u8]| [head(SCHEMA, "null"), block(records_said, content)].concat();
     assert_eq!(rows(of(40, &records(0..40))), 40);
     for message in [-40, -1, 0, 1, 39, 41, 1000, i64::MAX, i64::MIN] {
         assert_eq!(code(of(message, &records(0..40))), "UnreadableAvro", "{message} records");
     }
     assert_eq!(code(of(40, &records(0..40)[..100])), "UnreadableAvro");
-    // A record that takes no bytes.
+    // Records that take no bytes.
     let nothing = r#"{"type":"record","name":"r","fields":[{"name":"n","type":"null"}]}"#;
     assert_eq!(code([head(nothing, "null"), block(i64::MAX, b"")].concat()), "UnreadableAvro");
 }
 
 #[test]
-fn a_block_ends_with_the_marker_of_its_file() {
+fn block_must_end_with_the_sync_marker_of_the_file() {
     let mut file = two_blocks();
     let last = file.len() - 1;
     file[last] ^= 1;
@@ -100,7 +102,7 @@ fn a_block_ends_with_the_marker_of_its_file() {
 }
 
 #[test]
-fn lengths_that_lead_out_of_a_block_take_no_memory() {
+fn lengths_beyond_the_end_of_a_block_allocate_no_memory() {
     let of = |content: Vec<u8>| [head(SCHEMA, "null"), block(1, &content)].concat();
     for length in [5, 1 << 20, i64::MAX, -1, i64::MIN] {
         let content = [long(1), long(1), long(length), b"text".to_vec()].concat();
@@ -115,7 +117,7 @@ fn lengths_that_lead_out_of_a_block_take_no_memory() {
 }
 
 #[test]
-fn every_changed_bit_of_an_avro_file_ends_in_rows_or_an_error() {
+fn flipping_any_bit_of_an_avro_file_yields_rows_or_an_error() {
     let file = two_blocks();
     for bit in 32..file.len() * 8 {
         let mut damaged = file.clone();
@@ -130,17 +132,17 @@ fn every_changed_bit_of_an_avro_file_ends_in_rows_or_an_error() {
 }
 
 #[test]
-fn a_block_is_packed_as_the_file_says() {
+fn block_must_be_compressed_with_the_declared_codec() {
     assert_eq!(code([head(SCHEMA, "deflate"), block(40, &records(0..40))].concat()), "UnreadableAvro");
     assert_eq!(code([head(SCHEMA, "snappy"), block(40, b"abc")].concat()), "UnreadableAvro");
     assert_eq!(code([head(SCHEMA, "lzo"), block(40, &records(0..40))].concat()), "UnreadableAvro");
-    // The length that snappy says of itself.
+    // The length that Snappy declares.
     let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
     assert_eq!(code([head(SCHEMA, "snappy"), block(40, &huge)].concat()), "TooLarge");
 }
 
 #[test]
-fn a_schema_is_as_deep_and_as_wide_as_a_table_may_be() {
+fn depth_and_width_of_a_schema_are_limited() {
     let nested = |levels: usize| {
         let t = r#"{"type":"array","items":"#.repeat(levels) + "\"int\"" + &"}".repeat(levels);
         let schema = format!(r#"{{"type":"record","name":"r","fields":[{{"name":"a","type":{t}}}]}}"#);

@@ -1,4 +1,4 @@
-//! Every encoding that Debezium's options produce, with embedded and with declared types.
+//! All encodings that the options of Debezium produce, with embedded and with declared types.
 
 use arrow::array::AsArray;
 use biscuit_change::{ChangeOp, ChangeRecords, DebeziumOptions, DebeziumReader, KeyChangeKind};
@@ -14,12 +14,12 @@ fn read_with(options: DebeziumOptions, lines: &str) -> Result<ChangeRecords> {
     reader.finish()
 }
 
-/// One row whose column `v` was declared with a type, for a connector with these settings.
+/// Reads one row whose column `v` is declared with type `t`, from a connector with these settings.
 fn declared(t: &str, settings: &str, value: &str) -> Result<ChangeRecords> {
     let contract = format!(
         r#"{{"key":["id"],"debezium":{{{settings}}},"columns":[{{"name":"id","type":"int"}},{{"name":"v","type":"{t}"}}]}}"#
     );
-    let contract = Contract::from_json(&contract).expect("a contract");
+    let contract = Contract::from_json(&contract).expect("the contract is valid");
     let line = format!(r#"{{"op":"r","after":{{"id":1,"v":{value}}},{SOURCE}}}"#);
     read_with(DebeziumOptions::default().with_contract(contract), &line)
 }
@@ -49,7 +49,7 @@ fn declared_types_follow_the_connectors_settings() {
         ("text[]", "", r#"["a",null]"#, ""),
     ] {
         let changes = declared(t, settings, value).unwrap_or_else(|e| panic!("{t} {settings}: {e}"));
-        let got = changes.batches[0].rows.project(&[1]).expect("v");
+        let got = changes.batches[0].rows.project(&[1]).expect("column v exists");
         if want.is_empty() {
             assert_rows_eq!(got, json_rows(r#"{"v":["a",null]}"#));
         } else {
@@ -64,7 +64,7 @@ fn declared_types_follow_the_connectors_settings() {
 }
 
 #[test]
-fn a_value_that_its_column_cannot_hold_is_named_with_its_line() {
+fn value_that_does_not_fit_its_column_is_reported_with_its_line() {
     for (t, value, code) in [
         ("int", "3000000000", "Overflow"),
         ("decimal(12,2)", r#""!!""#, "WrongType"),
@@ -88,8 +88,8 @@ fn headers_may_be_an_object_or_a_list_with_or_without_schemas() {
         let line = format!(
             r#"{{"key":{{"id":1}},"headers":{headers},"value":{{"op":"d","before":{{"id":1,"v":""}},"after":null,{SOURCE}}}}}"#
         );
-        let contract = Contract::from_json(contract).expect("a contract");
-        let changes = read_with(DebeziumOptions::default().with_contract(contract), &line).expect("a record");
+        let contract = Contract::from_json(contract).expect("the contract is valid");
+        let changes = read_with(DebeziumOptions::default().with_contract(contract), &line).expect("the record is read");
         let batch = &changes.batches[0];
         assert_eq!(
             (batch.ops.as_slice(), batch.key_changes[0].kind),
@@ -101,7 +101,7 @@ fn headers_may_be_an_object_or_a_list_with_or_without_schemas() {
 }
 
 #[test]
-fn what_is_no_change_is_counted_as_ignored() {
+fn records_that_are_not_changes_are_counted_as_ignored() {
     let lines = format!(
         "null\n{}\n{}\n{}\n{}\n",
         r#"{"key":{"id":1},"headers":{},"value":null}"#,
@@ -109,28 +109,30 @@ fn what_is_no_change_is_counted_as_ignored() {
         r#"{"topic":"hb","key":{},"headers":{},"value":{"ts_ms":5}}"#,
         r#"{"topic":"cdc.message","key":null,"headers":{},"value":{"op":"m","source":{"lsn":1},"message":{}}}"#,
     );
-    let changes = read_with(DebeziumOptions::default(), &lines).expect("nothing");
+    let changes = read_with(DebeziumOptions::default(), &lines).expect("the file is read");
     assert_eq!((changes.ignored, changes.len()), (5, 0));
     let e = read_with(DebeziumOptions::default(), r#"{"something":"else"}"#).unwrap_err();
     assert_eq!(e.code(), "NotAnEnvelope");
 }
 
 #[test]
-fn a_stored_order_column_may_not_be_a_column_of_the_table() {
+fn stored_order_column_must_not_have_the_name_of_a_table_column() {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"int"},{"name":"__lsn","type":"int"}]}"#;
     let line = format!(r#"{{"op":"r","after":{{"id":1,"__lsn":2}},{SOURCE}}}"#);
-    let options = || DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("a contract"));
+    let options =
+        || DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("the contract is valid"));
     assert_eq!(read_with(options(), &line).unwrap_err().code(), "ColumnClash");
-    let renamed = read_with(options().with_order_as(["_order"]), &line).expect("another name");
+    let renamed = read_with(options().with_order_as(["_order"]), &line).expect("the order has another name");
     assert_eq!(renamed.order, ["_order"]);
 }
 
 #[test]
-fn columns_that_a_contract_leaves_out_are_named() {
+fn columns_that_the_contract_omits_are_reported() {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"int"}]}"#;
     let line = format!(r#"{{"op":"r","after":{{"id":1,"secret":"x"}},{SOURCE}}}"#);
-    let options = DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("a contract"));
-    assert_eq!(read_with(options, &line).expect("a record").dropped_columns, ["secret"]);
+    let options =
+        DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("the contract is valid"));
+    assert_eq!(read_with(options, &line).expect("the record is read").dropped_columns, ["secret"]);
 }
 
 fn mysql(file: &str, pos: u64, row: u64, id: u64, v: &str) -> String {
@@ -145,8 +147,8 @@ fn mysql(file: &str, pos: u64, row: u64, id: u64, v: &str) -> String {
 fn mysql_is_ordered_by_file_position_and_row() {
     let lines = [mysql("mysql-bin.999999", 900, 0, 1, "a"), mysql("mysql-bin.1000000", 4, 1, 1, "b")];
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table("shop.t"));
-    reader.read("e.jsonl", &lines.join("\n").into_bytes().into()).expect("lines");
-    let changes = reader.finish().expect("records");
+    reader.read("e.jsonl", &lines.join("\n").into_bytes().into()).expect("the lines are read");
+    let changes = reader.finish().expect("the records are read");
     assert_eq!(changes.order, ["__file", "__pos", "__row"]);
     let want = biscuit_testkit::table(
         "id:bigint | v:string | __file:bigint | __pos:bigint | __row:bigint
@@ -158,27 +160,27 @@ fn mysql_is_ordered_by_file_position_and_row() {
 
 fn flat(lines: &str, options: DebeziumOptions) -> biscuit_core::Result<biscuit_change::ChangeRecords> {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"},{"name":"b","type":"binary"}]}"#;
-    let contract = biscuit_schema::Contract::from_json(contract).expect("a contract");
+    let contract = biscuit_schema::Contract::from_json(contract).expect("the contract is valid");
     let mut reader = DebeziumReader::new(options.with_contract(contract));
     reader.read("e.jsonl", &lines.to_owned().into_bytes().into())?;
     reader.finish()
 }
 
 #[test]
-fn flattened_records_say_their_operation_in_columns() {
+fn flattened_records_have_their_operation_in_a_column() {
     let lines = r#"{"id":1,"v":"a","__op":"c","__lsn":5,"__table":"t","__deleted":"false"}
 {"id":1,"v":"","__op":"d","__lsn":6,"__table":"t","__deleted":"true"}
 {"id":2,"v":"__debezium_unavailable_value","__op":"u","__lsn":7,"__table":"t","__deleted":"false"}
 null
 "#;
-    let changes = flat(lines, DebeziumOptions::default().with_table("public.t")).expect("records");
+    let changes = flat(lines, DebeziumOptions::default().with_table("public.t")).expect("the records are read");
     assert_eq!((changes.order.as_slice(), changes.ignored), (["__lsn".to_owned()].as_slice(), 1));
     let batch = &changes.batches[0];
     assert_eq!(
         batch.ops,
         [biscuit_change::ChangeOp::Upsert, biscuit_change::ChangeOp::Delete, biscuit_change::ChangeOp::Upsert]
     );
-    let present = batch.present[1].as_ref().expect("one value is missing");
+    let present = batch.present[1].as_ref().expect("one value is unchanged");
     assert_eq!(present.iter().collect::<Vec<_>>(), [true, true, false]);
     assert!(changes.dropped_columns.is_empty(), "{:?}", changes.dropped_columns);
     let ambiguous = lines.replace("\"__op\":\"u\"", "\"__op\":\"c\"");
@@ -186,10 +188,11 @@ null
 }
 
 #[test]
-fn placeholders_are_the_connectors_own() {
+fn custom_placeholders_of_connectors_are_recognized() {
     let line = |v: &str, b: &str| format!("{{\"id\":1,\"v\":{v},\"b\":{b},\"__op\":\"u\",\"__lsn\":5}}\n");
     let missing = |lines: &str, placeholder: &str| {
-        let changes = flat(lines, DebeziumOptions::default().with_placeholder(placeholder)).expect("records");
+        let changes =
+            flat(lines, DebeziumOptions::default().with_placeholder(placeholder)).expect("the records are read");
         changes.batches[0].present.iter().map(Option::is_some).collect::<Vec<_>>()
     };
     assert_eq!(missing(&line("\"n/a\"", "\"bi9h\""), "n/a"), [false, true, true, false]);

@@ -1,3 +1,5 @@
+//! Limits on depth, columns, numbers and decoded size.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -17,7 +19,7 @@ fn nested(levels: usize) -> String {
 }
 
 #[test]
-fn a_line_that_is_nested_too_deep_is_refused_and_the_others_are_not() {
+fn only_the_line_that_is_nested_too_deeply_is_refused() {
     assert!(rows("a.jsonl", &nested(64), BadRows::Fail).is_ok());
     for levels in [65, 200, 100_000] {
         let text = format!("{{\"id\":1}}\n{}\n{{\"id\":3}}\n", nested(levels));
@@ -30,7 +32,7 @@ fn a_line_that_is_nested_too_deep_is_refused_and_the_others_are_not() {
 }
 
 #[test]
-fn rows_of_more_columns_than_a_table_may_have_are_refused() {
+fn rows_with_too_many_columns_are_refused() {
     let names: Vec<String> = (0..10_001).map(|i| format!("c{i}")).collect();
     let line: Vec<String> = names.iter().map(|n| format!("\"{n}\":1")).collect();
     let line = |n: usize| format!("{{{}}}", line[..n].join(","));
@@ -41,7 +43,7 @@ fn rows_of_more_columns_than_a_table_may_have_are_refused() {
     assert_eq!((e.code(), e.file()), ("TooManyColumns", Some("a.csv")));
 }
 
-/// An envelope of a value that is of this type.
+/// Returns an envelope with a value of this type.
 fn envelope(id: usize, t: &str, value: &str) -> String {
     format!(
         r#"{{"key":{{"id":{id}}},"headers":{{}},"value":{{"schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{t}]}}]}},"payload":{{"op":"c","before":null,"after":{{"id":{id},"v":{value}}},"source":{{"connector":"postgresql","schema":"public","table":"t","lsn":{id}}}}}}}}}"#
@@ -49,7 +51,7 @@ fn envelope(id: usize, t: &str, value: &str) -> String {
 }
 
 #[test]
-fn numbers_of_envelopes_that_would_size_memory_are_put_aside() {
+fn envelope_numbers_that_would_exhaust_memory_are_quarantined() {
     const VARIABLE: &str =
         r#"{"field":"v","type":"struct","name":"io.debezium.data.VariableScaleDecimal","fields":[]}"#;
     const BITS: &str =
@@ -77,26 +79,27 @@ fn numbers_of_envelopes_that_would_size_memory_are_put_aside() {
     }
 }
 
-/// A file with a long text that all of its rows have, and that is in it once.
+/// Returns a Parquet file in which all rows have the same long text, which the file stores once.
 fn same_text(rows: usize) -> Bytes {
     let id: ArrayRef = Arc::new(Int64Array::from_iter_values(std::iter::repeat_n(1, rows)));
     let text: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n("x".repeat(10_000), rows)));
-    let batch = RecordBatch::try_from_iter([("id", id), ("text", text)]).expect("two columns");
-    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
-    writer.write(&batch).expect("rows");
-    writer.into_inner().expect("a file").into()
+    let batch = RecordBatch::try_from_iter([("id", id), ("text", text)]).expect("the columns have equal lengths");
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("the writer is created");
+    writer.write(&batch).expect("the rows are written");
+    writer.into_inner().expect("the file is finished").into()
 }
 
 #[test]
-fn a_small_file_of_very_many_bytes_of_rows_is_refused_unless_that_is_meant() {
+fn small_file_with_huge_rows_is_refused_unless_the_limit_is_raised() {
     let file = same_text(30_000);
     assert!(file.len() < 100_000, "{}", file.len());
-    let open = |max: Option<u64>| FileRows::open(&"a.parquet".into(), file.clone(), max).expect("its footer is fine");
-    // No batch is much larger than 32 MiB, however many rows there are.
-    let rows: Vec<_> = open(Some(400_000_000)).map(|rows| rows.expect("it may have so many").num_rows()).collect();
+    let open = |max: Option<u64>| FileRows::open(&"a.parquet".into(), file.clone(), max).expect("the footer is valid");
+    // No batch is much larger than 32 MiB, whatever the number of rows is.
+    let rows: Vec<_> =
+        open(Some(400_000_000)).map(|rows| rows.expect("the rows are within the limit").num_rows()).collect();
     assert!(rows.iter().sum::<usize>() == 30_000 && rows.iter().all(|rows| *rows < 4000), "{rows:?}");
     for (max, limit) in [(None, "268435456 bytes, and 2000 times"), (Some(1_000_000), "1000000 bytes;")] {
-        let e = open(max).find_map(Result::err).expect("they are too many");
+        let e = open(max).find_map(Result::err).expect("the rows exceed the limit");
         assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.parquet")));
         assert!(e.message().contains(limit) && e.message().contains("--max-decompressed"), "{e}");
     }

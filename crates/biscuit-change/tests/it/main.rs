@@ -1,4 +1,4 @@
-//! What is read from files.
+//! Tests of the readers with whole files.
 
 mod boundaries;
 mod contracts;

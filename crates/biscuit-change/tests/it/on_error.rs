@@ -1,4 +1,4 @@
-//! What a contract says of values that do not become their column's type holds for every reader and format.
+//! `on_error` and `default` of a contract apply in every reader and format.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ fn contract(v: &str) -> Contract {
     let text = format!(
         "key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = 'int'\n{v}\n[[columns]]\nname = 'w'\ntype = 'int'\n"
     );
-    Contract::from_toml(&text).expect("a contract")
+    Contract::from_toml(&text).expect("the contract is valid")
 }
 
 fn parquet(rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<u8> {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
     let v: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| r.1)));
     let w: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| r.2)));
-    let batch = RecordBatch::try_from_iter([("id", ids), ("v", v), ("w", w)]).expect("a batch");
-    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
-    writer.write(&batch).expect("rows");
-    writer.into_inner().expect("a file")
+    let batch = RecordBatch::try_from_iter([("id", ids), ("v", v), ("w", w)]).expect("the columns have equal lengths");
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("the writer is created");
+    writer.write(&batch).expect("the rows are written");
+    writer.into_inner().expect("the file is finished")
 }
 
-/// The same rows through each reader and format.
+/// Reads the same rows with each reader and format.
 fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<(&'static str, Result<ChangeRecords>)> {
     let of_rows = |file: &str, bytes: Vec<u8>| {
         let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract.clone()));
@@ -57,7 +57,7 @@ fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<
     };
     let envelopes: String = rows.iter().map(envelope).collect();
     let fields = ["id:int64", "v:string", "w:string"].map(|field| {
-        let (name, t) = field.split_once(':').expect("a name and a type");
+        let (name, t) = field.split_once(':').expect("the field has a name and a type");
         format!("{{\"field\":\"{name}\",\"type\":\"{t}\",\"optional\":true}}")
     });
     let schema = format!(
@@ -84,8 +84,10 @@ fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<
 
 fn column(changes: &ChangeRecords, name: &str) -> Vec<String> {
     let of = |batch: &biscuit_change::ChangeBatch| {
-        let column = batch.rows.column_by_name(name).expect("the column").clone();
-        (0..column.len()).map(|row| array_value_to_string(&column, row).expect("a value")).collect::<Vec<_>>()
+        let column = batch.rows.column_by_name(name).expect("the column exists").clone();
+        (0..column.len())
+            .map(|row| array_value_to_string(&column, row).expect("the value can be shown"))
+            .collect::<Vec<_>>()
     };
     changes.batches.iter().flat_map(of).collect()
 }
@@ -94,11 +96,11 @@ const ROWS: [(i64, Option<&str>, Option<&str>); 4] =
     [(1, Some("1"), None), (2, Some("x"), None), (3, Some("3000000000"), None), (4, None, None)];
 
 #[test]
-fn values_become_null_and_are_counted() {
+fn invalid_values_become_null_and_are_counted() {
     let contract = contract("on_error = 'null'\ndefault = '7'");
     for (name, changes) in read(&contract, &ROWS) {
         let changes = changes.unwrap_or_else(|e| panic!("{name}: {e}"));
-        // A column without a value has the default, one whose value was lost has none.
+        // A missing value becomes the default, an invalid value becomes null.
         assert_eq!(column(&changes, "v"), ["1", "", "", "7"], "{name}");
         let losses = &changes.losses["v"];
         assert_eq!((losses.nulled.values().sum::<u64>(), losses.defaulted), (2, 1), "{name}: {losses:?}");
@@ -107,7 +109,7 @@ fn values_become_null_and_are_counted() {
 }
 
 #[test]
-fn records_are_put_aside_for_the_columns_that_say_so() {
+fn records_are_quarantined_for_columns_with_on_error_quarantine() {
     let contract = contract("on_error = 'quarantine'");
     for (name, changes) in read(&contract, &ROWS) {
         let changes = changes.unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -115,7 +117,7 @@ fn records_are_put_aside_for_the_columns_that_say_so() {
         assert!(changes.refused.iter().all(|r| r.column.as_deref() == Some("v") && !r.raw.is_empty()), "{name}");
         assert_eq!(changes.refused.len(), 2, "{name}");
     }
-    // Another column stops the run all the same.
+    // An invalid value in another column is still an error.
     let other = [(1, None, Some("x")), (2, Some("x"), None)];
     for (name, changes) in read(&contract, &other) {
         let e = changes.map(drop).unwrap_err();
@@ -124,7 +126,7 @@ fn records_are_put_aside_for_the_columns_that_say_so() {
 }
 
 #[test]
-fn what_was_not_given_is_not_lost() {
+fn unchanged_values_are_not_turned_into_null() {
     let contract = contract("on_error = 'null'");
     let line = r#"{"id":1,"v":"__debezium_unavailable_value","op":"u"}"#;
     let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract).with_op("op"));
@@ -135,31 +137,31 @@ fn what_was_not_given_is_not_lost() {
         let contract = format!(
             "on_error = 'null'\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{t}'\n"
         );
-        let contract = Contract::from_toml(&contract).expect("a contract");
+        let contract = Contract::from_toml(&contract).expect("the contract is valid");
         let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract).with_op("op"));
         let line = r#"{"id":1,"v":["__debezium_unavailable_value"],"op":"u"}"#;
         reader.read("a.jsonl", format!("{line}\n").into_bytes().into())?;
         reader.finish()
     };
     assert_eq!(list("array<int>").map(drop).unwrap_err().code(), "Unparseable");
-    let texts = list("array<string>").expect("it is not given");
+    let texts = list("array<string>").expect("the value is unchanged");
     assert!(texts.batches[0].present[1].as_ref().is_some_and(|present| !present.value(0)));
 }
 
 #[test]
-fn a_column_that_is_not_there_has_its_default() {
+fn absent_column_gets_its_default() {
     let with = Contract::from_toml(
         "key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'kind'\ntype = 'string'\nnullable = false\ndefault = 'new'\n",
     )
-    .expect("a contract");
+    .expect("the contract is valid");
     for (file, text) in [("a.jsonl", "{\"id\":1}\n"), ("a.csv", "id\n1\n")] {
         let mut reader = RowsReader::new(RowsOptions::default().with_contract(with.clone()));
-        reader.read(file, text.as_bytes().to_vec().into()).expect("a file");
-        let changes = reader.finish().expect("rows");
+        reader.read(file, text.as_bytes().to_vec().into()).expect("the file is read");
+        let changes = reader.finish().expect("the rows are read");
         assert_eq!((column(&changes, "kind"), changes.losses["kind"].defaulted), (vec!["new".to_owned()], 1), "{file}");
     }
     let mut reader = DmsReader::new(DmsOptions::default().with_contract(with));
-    reader.read("s/t/LOAD00000001.csv", "Op,id\nI,1\n".as_bytes().to_vec().into()).expect("a file");
-    let changes = reader.finish().expect("rows");
+    reader.read("s/t/LOAD00000001.csv", "Op,id\nI,1\n".as_bytes().to_vec().into()).expect("the file is read");
+    let changes = reader.finish().expect("the rows are read");
     assert_eq!(column(&changes, "kind"), ["new"]);
 }

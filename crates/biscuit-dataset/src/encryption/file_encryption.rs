@@ -1,3 +1,5 @@
+//! Encryption of Parquet files: the source of keys, and the parts of new files that are encrypted.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -10,37 +12,38 @@ use parquet::schema::types::SchemaDescriptor;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Keys of files that are encrypted in Parquet's own way: its modular encryption, with `AES_GCM_V1`. A file has a data key of its own for its footer
-/// and for each encrypted column; what it says of them in the clear is enough to get them again.
+/// Source of keys for Parquet modular encryption (`AES_GCM_V1`). A file has a data key for its footer and one for
+/// each encrypted column. The file contains the key metadata of each data key in plain form, from which
+/// [`key`](Self::key) gets the data key again.
 #[async_trait]
 pub trait FileKeys: fmt::Debug + Send + Sync {
-    /// A new data key for this part of a file.
+    /// Creates a data key for a part of a file.
     async fn new_key(&self, of: FilePart) -> Result<FileKey>;
 
-    /// The data key that a file says this of.
+    /// Returns the data key for key metadata of a file.
     ///
     /// # Errors
-    /// If there is none to be had for it.
+    /// An error if the key does not exist or may not be used.
     async fn key(&self, metadata: &[u8]) -> Result<Zeroizing<Vec<u8>>>;
 }
 
 const _: fn(&dyn FileKeys) = |_| {};
 
-/// What of a file a key encrypts.
+/// Part of a file that a key encrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilePart {
-    /// The footer, which is signed with it where it is in the clear.
+    /// The footer. A footer that is not encrypted is signed with the key.
     Footer,
-    /// A column.
+    /// One column.
     Column,
 }
 
-/// A data key, and what a file says of it.
+/// A data key and its key metadata.
 #[derive(Clone)]
 pub struct FileKey {
-    /// 16 or 32 bytes: the Parquet library takes no others.
+    /// Data key of 16 or 32 bytes. The Parquet library accepts no other length.
     pub key: Zeroizing<Vec<u8>>,
-    /// What a reader gets it by: the *key metadata* of the format.
+    /// *Key metadata* of the format, by which a reader gets the key.
     pub metadata: Vec<u8>,
 }
 
@@ -50,15 +53,15 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// What is encrypted in the files of a table.
+/// Encrypted parts of the files of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EncryptedParts {
-    /// By name, or the path of a field inside of structs.
+    /// Columns: a name, or the path of a field inside of structs.
     pub(crate) columns: BTreeSet<String>,
-    /// Everything, also columns that come later, and the footer.
+    /// Whether everything is encrypted: all columns, including columns that are added later, and the footer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) everything: bool,
-    /// The footer, besides the columns.
+    /// Whether the footer is encrypted in addition to the columns.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) footer: bool,
 }
@@ -75,10 +78,11 @@ impl EncryptedParts {
     }
 }
 
-/// Where the keys of encrypted files come from, and what is encrypted in new ones.
+/// Source of keys, and the parts of new files that are encrypted.
 ///
-/// Where single columns are encrypted, the footer stays in the clear, and is signed: engines without keys read all other columns. In encrypted columns neither
-/// pages nor statistics nor indexes show anything; they have no bloom filters, which the Parquet library would write in the clear.
+/// If single columns are encrypted, the footer is signed but not encrypted, so engines without keys read all other
+/// columns. Pages, statistics and page indexes of encrypted columns are encrypted. Encrypted columns have no bloom
+/// filters, because the Parquet library writes bloom filters without encryption.
 #[derive(Debug, Clone)]
 pub struct FileEncryption {
     keys: Arc<dyn FileKeys>,
@@ -86,35 +90,37 @@ pub struct FileEncryption {
 }
 
 impl FileEncryption {
-    /// Keys that encrypted files are read with. In new files nothing is encrypted but what was in the table before.
+    /// Creates an encryption that reads encrypted files. New files are encrypted only where files of the table were.
     pub fn new(keys: Arc<dyn FileKeys>) -> Self {
         Self { keys, hidden: EncryptedParts::default() }
     }
 
-    /// The same, encrypting these columns, too: by name, or the path of a field inside of structs, with dots.
+    /// Adds columns to encrypt in new files: names, or paths of fields inside of structs, with dots.
     pub fn with_columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.hidden.columns.extend(columns.into_iter().map(Into::into));
         self
     }
 
-    /// The same, encrypting all columns, now and later, and the footer: without keys, not even the names of columns and the number of rows are seen.
+    /// Encrypts all columns, including columns that are added later, and the footer. Without keys, not even the names
+    /// of columns and the number of rows can be read.
     pub fn with_everything(mut self) -> Self {
         self.hidden.everything = true;
         self
     }
 
-    /// The same, encrypting the footer as well as the columns that are named; pages of others stay in the clear. Without any, everything is encrypted.
+    /// Encrypts the footer in addition to the columns. Pages of other columns are not encrypted. Without columns,
+    /// everything is encrypted.
     pub fn with_encrypted_footer(mut self) -> Self {
         self.hidden.footer = true;
         self
     }
 
-    /// The same, encrypting also what the other one does, with the keys of this one.
+    /// Adds the encrypted parts of `other`. The keys are those of this encryption.
     pub fn and(self, other: &Self) -> Self {
         self.hiding(&other.hidden)
     }
 
-    /// The same keys, and nothing that is encrypted.
+    /// Returns an encryption with the same keys and no encrypted parts.
     pub(crate) fn only_keys(&self) -> Self {
         Self::new(self.keys.clone())
     }
@@ -124,48 +130,51 @@ impl FileEncryption {
         self
     }
 
-    /// The columns that are encrypted in new files; none is named where everything is.
+    /// Returns the columns that are encrypted in new files. Empty if everything is encrypted by
+    /// [`with_everything`](Self::with_everything).
     pub fn columns(&self) -> &BTreeSet<String> {
         &self.hidden.columns
     }
 
-    /// Whether everything is encrypted in new files.
+    /// Returns whether everything is encrypted in new files.
     pub fn encrypts_everything(&self) -> bool {
         self.hidden.everything
     }
 
-    /// Whether the footer is encrypted in new files.
+    /// Returns whether the footer is encrypted in new files.
     pub fn encrypts_footer(&self) -> bool {
         self.hidden.footer || self.hidden.everything
     }
 
-    /// Whether anything is encrypted in new files.
+    /// Returns whether anything is encrypted in new files.
     pub fn encrypts(&self) -> bool {
         !self.hidden.is_nothing()
     }
 
-    /// Whether a column, or a part of it, is encrypted in new files.
+    /// Returns whether a column, or a part of it, is encrypted in new files.
     pub fn covers(&self, column: &str) -> bool {
         let is = |path: &String| is_or_inside(path, column) || is_or_inside(column, path);
         self.hidden.everything || self.hidden.columns.iter().any(is)
     }
 
-    /// What is kept beside the rows, or in the path of a file, is not inside of one.
+    /// Checks that none of `columns` is encrypted. The values of these columns are also stored outside of the files,
+    /// such as in paths, where they would not be encrypted. `what` describes the columns in the message: "a partition
+    /// column".
     ///
     /// # Errors
-    /// `EncryptedColumn` if one of these columns is encrypted.
+    /// `EncryptedColumn`.
     pub fn check_clear<'a>(&self, what: &str, columns: impl IntoIterator<Item = &'a String>) -> Result<()> {
         let Some(column) = columns.into_iter().find(|column| self.covers(column)) else { return Ok(()) };
         let message = format!(
-            "column `{column}` is {what}, which stands outside of the data files too, and inside of these it would be encrypted: encrypt, tokenize or hash its values instead"
+            "column `{column}` cannot be encrypted: it is {what}, whose values are also stored outside of the data files. Encrypt, tokenize or hash its values instead"
         );
         Err(Error::usage("EncryptedColumn", message).with_column(column))
     }
 
-    /// Columns that are to be encrypted, by whatever is known of them, and are not among these.
+    /// Checks that the columns to encrypt exist.
     ///
     /// # Errors
-    /// `MissingColumn`: it would be in the clear.
+    /// `MissingColumn`: a misspelt name would leave the column without encryption.
     pub(crate) fn check_names<'a>(
         names: impl IntoIterator<Item = &'a String>,
         is_there: &dyn Fn(&str) -> bool,
@@ -173,17 +182,18 @@ impl FileEncryption {
         for path in names {
             let root = path.split('.').next().unwrap_or(path);
             if !is_there(path) && !is_there(root) {
-                let message = format!("`{path}` is to be encrypted, and there is no such column");
+                let message = format!("there is no column `{path}` to encrypt");
                 return Err(Error::usage("MissingColumn", message).with_column(path));
             }
         }
         Ok(())
     }
 
-    /// The leaf columns of a file of this schema that are encrypted, by their paths.
+    /// Returns the encrypted leaf columns of a file with this schema, by their paths.
     ///
     /// # Errors
-    /// `MissingColumn` for a part of a column that is there, if that part is not; `ColumnCase` for a name that is there in other letters.
+    /// `MissingColumn` if the column exists but has no such field; `ColumnCase` if the column exists in another
+    /// letter case.
     pub fn leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
         let all: Vec<String> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
         if self.hidden.everything {
@@ -196,28 +206,28 @@ impl FileEncryption {
             if own().next().is_none() {
                 if all.iter().any(|leaf| is_or_inside(leaf, root)) {
                     let message = format!(
-                        "`{path}` is no field of the column `{root}`; inside of lists and maps, name the whole column"
+                        "`{path}` is not a field of the column `{root}`; for a list or map, name the whole column"
                     );
                     return Err(Error::usage("MissingColumn", message).with_column(path));
                 }
                 let lower = root.to_lowercase();
                 if let Some(leaf) = all.iter().find(|leaf| is_or_inside(&leaf.to_lowercase(), &lower)) {
-                    let message = format!("`{path}` is to be encrypted, and the column is written `{leaf}`");
+                    let message = format!("there is no column `{path}` to encrypt; the column is `{leaf}`");
                     return Err(Error::usage("ColumnCase", message).with_column(path));
                 }
             }
             chosen.extend(own().cloned());
         }
-        // A footer alone cannot be.
+        // The format cannot encrypt a footer without any column.
         let whole = self.hidden.footer && chosen.is_empty();
         Ok(if whole { all.into_iter().collect() } else { chosen })
     }
 
-    /// How the Parquet writer is to encrypt a new file of this schema, with keys that no other file has; none if it has nothing to encrypt. What this
-    /// answers shows the keys in its `Debug`.
+    /// Returns the encryption properties of a new file for the Parquet writer, with keys that no other file has.
+    /// Returns `None` if nothing is encrypted. The `Debug` output of the result contains the keys.
     ///
     /// # Errors
-    /// As [`leaves`](Self::leaves), and those of the keys.
+    /// As [`leaves`](Self::leaves), and the errors of the keys.
     pub async fn properties(&self, schema: &SchemaDescriptor) -> Result<Option<Arc<FileEncryptionProperties>>> {
         if self.hidden.everything {
             return self.whole().await.map(Some);
@@ -230,7 +240,7 @@ impl FileEncryption {
             return self.whole().await.map(Some);
         }
         let footer = self.keys.new_key(FilePart::Footer).await?;
-        // The library has its own copies, which it does not wipe.
+        // The Parquet library makes copies of the keys, which it does not wipe.
         let mut properties = FileEncryptionProperties::builder(footer.key.to_vec())
             .with_footer_key_metadata(footer.metadata)
             .with_plaintext_footer(!self.hidden.footer);
@@ -241,10 +251,11 @@ impl FileEncryption {
         properties.build().map(Some).map_err(incomplete)
     }
 
-    /// How the Parquet writer is to encrypt all of a file, with a key that no other file has: also for what is kept beside a table.
+    /// Returns the properties that encrypt a whole file with a key that no other file has. Also used for files that
+    /// are stored beside a table.
     ///
     /// # Errors
-    /// Those of the keys.
+    /// The errors of the keys.
     pub async fn whole(&self) -> Result<Arc<FileEncryptionProperties>> {
         let FileKey { key, metadata } = self.keys.new_key(FilePart::Footer).await?;
         let properties = FileEncryptionProperties::builder(key.to_vec()).with_footer_key_metadata(metadata);
@@ -257,18 +268,20 @@ impl FileEncryption {
 }
 
 fn incomplete(e: ParquetError) -> Error {
-    Error::internal("keys of a file could not be put together").with_source(e)
+    Error::internal("the encryption properties of a file are incomplete").with_source(e)
 }
 
-/// Whether a path is this column, or of a part of it.
+/// Returns whether `path` is the column `column` or a part of it.
 pub(crate) fn is_or_inside(path: &str, column: &str) -> bool {
     path.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// There are no keys for what is encrypted.
+/// Error for an encrypted part without keys.
 pub(crate) fn no_keys(place: &str, column: Option<&str>) -> Error {
     let what = column.map_or_else(|| "the file".to_owned(), |column| format!("column `{column}`"));
-    let message = format!("{what} is encrypted (Parquet's modular encryption), and no keys of files are given");
+    let message = format!(
+        "{what} is encrypted (Parquet modular encryption), and there are no file keys; configure the keys of the table"
+    );
     let e = Error::usage("NoFileKeys", message).in_file(place);
     match column {
         Some(column) => e.with_column(column),

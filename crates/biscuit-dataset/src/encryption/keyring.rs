@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 use crate::encryption::file_encryption::{FileEncryption, no_keys};
 use crate::files::reader::parquet_error;
 
-/// How the Parquet library is to read a file in memory, which may be encrypted as a whole.
+/// Returns the options with which the Parquet library reads a file in memory, whose footer may be encrypted.
 ///
 /// # Errors
-/// `NoFileKeys`, `UnreadableParquet`, those of the keys.
+/// `NoFileKeys`, `UnreadableParquet`, and the errors of the keys.
 pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) -> Result<ArrowReaderOptions> {
     let options = ArrowReaderOptions::new();
     if !bytes.ends_with(ENCRYPTED_FOOTER) {
@@ -23,6 +23,8 @@ pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) 
     }
     let Some(keys) = keys else { return Err(no_keys(place, None)) };
     let keyring = FileKeyring::new(place, keys)?;
+    // A failed call records the missing keys. The loop ends when a call missed no key; each round fetches at least
+    // one.
     loop {
         let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(keyring.properties.clone()));
         let parsed = reader.parse_and_finish(bytes);
@@ -33,15 +35,16 @@ pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) 
     }
 }
 
-/// What a file ends with whose footer is encrypted.
+/// Magic bytes at the end of a Parquet file with an encrypted footer.
 pub(crate) const ENCRYPTED_FOOTER: &[u8] = b"PARE";
 
-/// The keys of one file, which the Parquet library asks for while it cannot wait: what it misses is fetched before it is asked again.
+/// Keys of one file. The Parquet library asks for keys in a synchronous call. A missing key is recorded and fails the
+/// call; the caller then fetches it and reads the file again.
 pub(crate) struct FileKeyring<'a> {
     place: &'a str,
     keys: &'a FileEncryption,
     fetched: Arc<FetchedKeys>,
-    /// What the library reads the file with.
+    /// Decryption properties for the Parquet library.
     pub(crate) properties: Arc<FileDecryptionProperties>,
 }
 
@@ -62,7 +65,7 @@ impl<'a> FileKeyring<'a> {
         Ok(Self { place, keys, fetched, properties })
     }
 
-    /// Fetches what was missed; whether there was anything.
+    /// Fetches the recorded missing keys. Returns whether there were any, so that the file must be read again.
     pub(crate) async fn missed(&self) -> Result<bool> {
         let missing = std::mem::take(&mut self.fetched.keys().missing);
         let any = !missing.is_empty();
@@ -87,6 +90,6 @@ impl KeyRetriever for FetchedKeys {
             return Ok(key.to_vec());
         }
         keys.missing.insert(metadata.to_vec());
-        Err(ParquetError::General("a key is not there yet".to_owned()))
+        Err(ParquetError::General("the key is not fetched yet".to_owned()))
     }
 }

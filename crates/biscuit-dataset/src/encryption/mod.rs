@@ -1,4 +1,4 @@
-//! Files that are encrypted in Parquet's own way.
+//! Parquet modular encryption: keys, encrypted parts, and how a table remains encrypted.
 
 pub(crate) mod file_encryption;
 pub(crate) mod keyring;

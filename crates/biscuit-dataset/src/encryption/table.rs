@@ -1,4 +1,4 @@
-//! That what was encrypted in a table once stays so, whoever writes it.
+//! Keeps the columns of a table encrypted: columns that were encrypted once are encrypted in every new file.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::files::data_file::{DataFile, OpenFile};
 use crate::files::writer::ParquetOptions;
 use crate::version::table_version::{COLUMNS, TableVersion};
 
-/// The fact that says what is encrypted inside of the files.
+/// Name of the journal property with the encrypted parts of the files.
 const ENCRYPTED: &str = "encrypted";
 
-/// What the journal knows to be encrypted.
+/// Returns the encrypted parts that the journal knows.
 ///
 /// # Errors
-/// `Diverged` if its fact cannot be read.
+/// `Diverged` if the property cannot be read.
 pub(crate) fn hidden_of(head: &TableHead) -> Result<EncryptedParts> {
     let Some(property) = head.properties.get(ENCRYPTED).filter(|property| !property.is_null()) else {
         return Ok(EncryptedParts::default());
     };
-    EncryptedParts::deserialize(property).map_err(|e| {
-        Error::data("Diverged", "what the journal says of encrypted columns cannot be read").with_source(e)
-    })
+    EncryptedParts::deserialize(property)
+        .map_err(|e| Error::data("Diverged", "the journal property `encrypted` cannot be read").with_source(e))
 }
 
-/// What is encrypted in a file. Keys are needed for an encrypted footer alone; what is no Parquet file hides nothing.
+/// Returns the encrypted parts of a file. Keys are needed only for an encrypted footer. A file that is not readable
+/// as Parquet has none.
 async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<EncryptedParts> {
     let opened = match OpenFile::open(store.clone(), file.clone()).await {
         Err(e) if e.code() == "NoFileKeys" => OpenFile::open_with(store, file, keys).await,
@@ -42,17 +42,19 @@ async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&File
 }
 
 impl TableVersion {
-    /// The same snapshot, of the dataset with this [encryption](crate::Dataset::with_encryption).
+    /// Sets the [encryption](crate::Dataset::with_encryption) of the dataset of this version.
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.dataset = self.dataset.with_encryption(encryption);
         self
     }
 
-    /// The snapshot as it is written to, and the options that its new files are written with: what these, the dataset and all that was in the table before
-    /// have encrypted, is encrypted. `open` are the files of it that are open already; others that no commit has described are opened.
+    /// Prepares this version for writing. Returns it with the options of its new files, in which everything is
+    /// encrypted that `options`, the dataset or files of the table encrypt. `open` are files that are already open;
+    /// other files that no commit has described are opened.
     ///
     /// # Errors
-    /// `NoFileKeys` if something was encrypted, and there are no keys: values of it would be in the clear. Those of [`OpenFile::open_with`].
+    /// `NoFileKeys` if files of the table are encrypted and there are no keys: the new files would not be encrypted.
+    /// The errors of [`OpenFile::open_with`].
     pub async fn for_writing(self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
         let mut this = self.looked_at(open).await?;
         if let Some(own) = &options.encryption {
@@ -60,7 +62,7 @@ impl TableVersion {
             this.named.clone_from(&own.hidden.columns);
         }
         let encryption = match &options.encryption {
-            // The keys of the options go before.
+            // The keys of the options take precedence over those of the dataset.
             Some(own) => Some(own.clone().hiding(&this.all_hidden())),
             None => this.encryption()?,
         };
@@ -68,11 +70,12 @@ impl TableVersion {
         Ok((this, options))
     }
 
-    /// The same snapshot, knowing what is encrypted in all of its files. `open` are those that are open already; others that no commit has described are
-    /// looked at, for which no keys are needed unless their footers are encrypted. One that is no Parquet file hides nothing.
+    /// Finds the encrypted parts of all files. `open` are files that are already open; other files that no commit has
+    /// described are opened, which needs keys only for encrypted footers. A file that is not readable as Parquet has
+    /// no encrypted parts.
     ///
     /// # Errors
-    /// `NoFileKeys` for an encrypted footer, and those of the keys and of the store.
+    /// `NoFileKeys` for an encrypted footer; the errors of the keys and of the store.
     pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
         open.iter().for_each(|file| self.hidden.add(&file.hidden()));
         let known: HashSet<&str> = open.iter().map(|open| open.file.path.as_str()).collect();
@@ -84,7 +87,8 @@ impl TableVersion {
         Ok(self)
     }
 
-    /// Files that no commit has described.
+    /// Returns the files that no commit has described: external files, or all files of a table without columns in its
+    /// journal.
     fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
         let described = self.observed.head.properties.contains_key(COLUMNS) && !self.observed.diverged;
         let external: HashSet<&str> = self.observed.external.iter().map(|external| external.path.as_str()).collect();
@@ -97,10 +101,11 @@ impl TableVersion {
         all
     }
 
-    /// How new files of the table are encrypted, as far as commits have said it: what its dataset names, and what was encrypted before. None without keys.
+    /// Returns the encryption of new files, as far as commits describe it: the parts that the dataset names, and the
+    /// parts that were encrypted before. `None` without keys.
     ///
     /// # Errors
-    /// `NoFileKeys` if something was encrypted before, and the dataset has no keys.
+    /// `NoFileKeys` if something was encrypted before and the dataset has no keys.
     pub fn encryption(&self) -> Result<Option<FileEncryption>> {
         let hidden = &self.hidden;
         match self.dataset.encryption() {
@@ -110,16 +115,17 @@ impl TableVersion {
         }
     }
 
-    /// Whether all columns that are named to be encrypted are there, by their names.
+    /// Checks that all columns to encrypt exist.
     ///
     /// # Errors
-    /// `MissingColumn`: a misspelt name would protect nothing.
+    /// `MissingColumn`: a misspelt name would leave the column without encryption.
     pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
         let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
         FileEncryption::check_names(named.chain(&self.named), is_there)
     }
 
-    /// What the journal is to know of what is encrypted, by name: one of the [`properties`](Self::facts), for commits that have none of the others.
+    /// Returns the journal property with the encrypted parts, by name. It is one of the
+    /// [`properties`](Self::properties), for commits that set none of the others.
     pub fn encrypted_property(&self) -> (&'static str, Value) {
         let hidden = self.all_hidden();
         (ENCRYPTED, if hidden.is_nothing() { Value::Null } else { json!(hidden) })

@@ -5,9 +5,9 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 use crate::files::data_file::OpenFile;
 
-/// Refuses a file with dates or times that are others in the calendar of Spark 2, by its statistics: read as they are they would be days off, and files
-/// that are combined have one calendar. INT96 has no statistics, and is looked at
-/// where its pages are (`biscuit_schema::check_int96`).
+/// Refuses a file with dates or times that differ in the calendar of Spark 2, by its statistics. Such values would be
+/// read days off, and a file that is combined from several ones has one calendar. INT96 columns have no statistics;
+/// `biscuit_schema::check_int96` checks them where their pages are read.
 ///
 /// # Errors
 /// `LegacyCalendar`.

@@ -1,3 +1,5 @@
+//! A data file of a table, and its open form: footer, schema, encryption, and streams of its rows.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,13 +31,13 @@ use crate::rows::conform;
 /// A Parquet file of a table.
 #[derive(Debug, Clone)]
 pub struct DataFile {
-    /// Relative to the table.
+    /// Path relative to the table.
     pub path: String,
-    /// In the store.
+    /// Path in the store.
     pub object: Path,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The partition columns and values that its path says; null is none.
+    /// Partition columns and values of the path. `None` is null.
     pub partition: Vec<(String, Option<String>)>,
 }
 
@@ -43,19 +45,21 @@ pub struct DataFile {
 #[derive(Debug, Clone)]
 pub struct OpenFile {
     /// The file.
+    /// Columns in plain types, without columns that are also in the path.
     pub file: DataFile,
     schema: SchemaRef,
     metadata: ArrowReaderMetadata,
     reader: FileReader,
     batch_rows: usize,
     keys: Option<FileEncryption>,
-    /// Its leaf columns that are encrypted, by their paths, and what a new file calls what they are of.
+    /// Encrypted leaf columns: the path of the leaf, and the path that names it in a new file.
     encrypted: BTreeMap<String, String>,
     encrypted_whole: bool,
     encrypted_footer: bool,
 }
 
-/// What a new file calls the column, or the field, that a leaf is of: inside of lists and maps, writers name them differently.
+/// Returns the path of the column or field that contains a leaf, up to a list or map. Inside of lists and maps,
+/// writers use different names, so a new file could not refer to the leaf.
 fn named(leaf: &ColumnDescriptor, root: &Type) -> String {
     let (mut at, mut named) = (root, Vec::new());
     for part in leaf.path().parts() {
@@ -75,21 +79,22 @@ fn named(leaf: &ColumnDescriptor, root: &Type) -> String {
 }
 
 impl OpenFile {
-    /// Reads the footer. Types are those of Parquet itself, in their plain form; a schema that Arrow embeds is not
-    /// looked at, since no other engine does.
+    /// Opens a file and reads its footer. The types are those of Parquet in their plain form. An embedded Arrow
+    /// schema is ignored, as it is by other engines.
     ///
     /// # Errors
-    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `PartitionMismatch` for one whose path says something else of a column than
-    /// it says itself, `LegacyCalendar`, `ColumnCase`, `NoFileKeys` for a file whose footer is
-    /// encrypted, and those of the store.
+    /// `UnreadableParquet` for a damaged file or another format; `PartitionMismatch` if a column has another value in
+    /// the path than in the file; `LegacyCalendar`; `ColumnCase`; `NoFileKeys` for an encrypted footer; the errors of
+    /// the store.
     pub async fn open(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Self> {
         Self::open_with(store, file, None).await
     }
 
-    /// As [`open`](Self::open), with keys for what is encrypted. Without any, the other columns of a file whose footer is in the clear can be read.
+    /// Opens a file like [`open`](Self::open), with keys for encrypted parts. Without keys, the other columns of a
+    /// file can be read if its footer is not encrypted.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and those of the keys.
+    /// As [`open`](Self::open), and the errors of the keys.
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
         let object = ObjectReader { store, path: file.object.clone(), size: file.size };
         let footer = fetch_footer(&object, &file.path, keys).await?;
@@ -115,6 +120,7 @@ impl OpenFile {
         let encrypted_footer = footer.encrypted;
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        // INT96 is decoded to microseconds: as nanoseconds, which is the default, only years from 1677 to 2262 fit.
         let metadata = decode_parquet(&file.path, || {
             let own = ArrowReaderMetadata::try_new(footer.metadata.clone(), options.clone())?;
             match int96_as_micros(own.schema(), own.parquet_schema()) {
@@ -141,7 +147,7 @@ impl OpenFile {
         })
     }
 
-    /// The file without the columns that are in its path as well, which have to say the same there.
+    /// Removes the columns that are also in the path, after a check that they have the same values.
     async fn without_path_columns(mut self) -> Result<Self> {
         let twice: Vec<String> = self.file.partition.iter().map(|(n, _)| n.clone()).collect();
         let twice: Vec<String> = twice.into_iter().filter(|name| self.schema.index_of(name).is_ok()).collect();
@@ -155,27 +161,28 @@ impl OpenFile {
         Ok(self)
     }
 
-    /// Whether a column, or a part of it, is encrypted.
+    /// Returns whether a column, or a part of it, is encrypted.
     pub fn is_encrypted(&self, column: &str) -> bool {
         self.encrypted.keys().any(|leaf| is_or_inside(leaf, column))
     }
 
-    /// Its encrypted columns: by name, or the path of a field inside of structs. A list or map is named as a whole, whatever of it is encrypted.
+    /// Returns the encrypted columns: a name, or the path of a field inside of structs. A list or map is returned as
+    /// a whole, even if only a part of it is encrypted.
     pub fn encrypted(&self) -> BTreeSet<String> {
         self.encrypted.values().cloned().collect()
     }
 
-    /// Whether all columns are encrypted with the key of the footer: the file as a whole is.
+    /// Returns whether all columns are encrypted with the key of the footer.
     pub fn is_encrypted_whole(&self) -> bool {
         self.encrypted_whole
     }
 
-    /// Whether anything of it is encrypted.
+    /// Returns whether the footer or a column is encrypted.
     pub fn has_encrypted(&self) -> bool {
         self.encrypted_footer || !self.encrypted.is_empty()
     }
 
-    /// Whether at least that is encrypted in it which would be in a new file.
+    /// Returns whether at least the parts are encrypted that `wanted` would encrypt in a new file.
     pub fn is_encrypted_as(&self, wanted: &FileEncryption) -> bool {
         let leaves = wanted.leaves(self.metadata.parquet_schema());
         let columns = leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)));
@@ -183,15 +190,15 @@ impl OpenFile {
     }
 
     pub(crate) fn hidden(&self) -> EncryptedParts {
-        // Where everything is, no column is one of those that are.
+        // If everything is encrypted, no columns are listed: this includes columns that are added later.
         let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
         EncryptedParts { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
     }
 
-    /// How a file in its place is to be encrypted; none if nothing of it is.
+    /// Returns the encryption of a file that replaces this one, or `None` if nothing is encrypted.
     ///
     /// # Errors
-    /// `NoFileKeys` if there are no keys: what it hides would be in the clear.
+    /// `NoFileKeys` if there are no keys; the new file would not be encrypted.
     pub fn encryption(&self) -> Result<Option<FileEncryption>> {
         if !self.has_encrypted() {
             return Ok(None);
@@ -201,14 +208,16 @@ impl OpenFile {
         Ok(Some(keys.only_keys().hiding(&self.hidden())))
     }
 
+    /// Checks that there are keys if one of `columns` is encrypted.
+    ///
     /// # Errors
-    /// `NoFileKeys` for a column that is encrypted, if there are no keys.
+    /// `NoFileKeys` for an encrypted column, if there are no keys.
     pub(crate) fn check_keys<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> Result<()> {
         let hidden = columns.find(|column| self.is_closed() && self.is_encrypted(column));
         hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
     }
 
-    /// Whether it has encrypted columns and there are no keys: its page indexes cannot be read then.
+    /// Returns whether there are encrypted columns but no keys. The page indexes cannot be read then.
     pub(crate) fn is_closed(&self) -> bool {
         self.keys.is_none() && !self.encrypted.is_empty()
     }
@@ -217,46 +226,47 @@ impl OpenFile {
         &self.reader
     }
 
-    /// The same content as another file of the table: what is known of it is taken from this one, and so are its bytes.
+    /// Uses this open file for another file of the table with the same content. The footer and the bytes are those of
+    /// this file.
     pub fn known_as(mut self, file: DataFile) -> Self {
         self.file = file;
         self
     }
 
-    /// The same file, read so many rows at a time. Default: 8,192.
+    /// Sets the maximum number of rows of a batch. Default: 8,192.
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
         self
     }
 
-    /// The columns in the file, in plain types; partition columns are not among them.
+    /// Returns the columns of the file in plain types, without partition columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Rows, by the footer.
+    /// Returns the number of rows of the footer.
     pub fn rows(&self) -> u64 {
         u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// The footer, and the Arrow schema by Parquet's own types.
+    /// Returns the footer, with the Arrow schema that follows from Parquet's own types.
     pub fn metadata(&self) -> &ArrowReaderMetadata {
         &self.metadata
     }
 
-    /// Some of its bytes.
+    /// Reads byte ranges of the file.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The errors of the store.
     pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
         read.map_err(|e| store_error("read", &self.file.path, e))
     }
 
-    /// The footer with the page indexes, which are left out at first.
+    /// Reads the page indexes, and returns the footer with them. [`open`](Self::open) does not read them.
     ///
     /// # Errors
-    /// `UnreadableParquet` and those of the store.
+    /// `UnreadableParquet` and the errors of the store.
     pub async fn page_indexes(&self) -> Result<ParquetMetaData> {
         let metadata = self.metadata.metadata().as_ref().clone();
         let mut reader =
@@ -268,15 +278,16 @@ impl OpenFile {
         reader.finish().map_err(failed)
     }
 
-    /// The rows in the order of the file, in plain types: all columns, or those named (in the file's order).
+    /// Reads the rows in the order of the file, in plain types: all columns, or `columns` in the order of the file.
     ///
     /// # Errors
-    /// `NoFileKeys` for a column that is encrypted, if there are no keys. In the stream: `UnreadableParquet` and those of the store.
+    /// `NoFileKeys` for an encrypted column, if there are no keys. The stream yields `UnreadableParquet` and the
+    /// errors of the store.
     pub fn stream(&self, columns: Option<&[&str]>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         self.build(columns, None, None)
     }
 
-    /// The rows of some row groups, in the order of the file; all columns, or those named.
+    /// Reads the rows of some row groups, in the order of the file: all columns, or `columns`.
     ///
     /// # Errors
     /// As [`stream`](Self::stream).
@@ -288,7 +299,7 @@ impl OpenFile {
         self.build(columns, Some(groups), None)
     }
 
-    /// The number of the first row of each row group, counted from 0, and the number of rows at the end.
+    /// Returns the number of the first row of each row group, counted from 0, followed by the number of all rows.
     pub fn group_starts(&self) -> Vec<u64> {
         let mut starts = vec![0];
         for group in self.metadata.metadata().row_groups() {
@@ -297,7 +308,7 @@ impl OpenFile {
         starts
     }
 
-    /// Only the rows of these numbers, counted from 0 and ascending; all columns, or those named.
+    /// Reads the rows with the numbers `rows`, which are counted from 0 and ascending: all columns, or `columns`.
     ///
     /// # Errors
     /// As [`stream`](Self::stream).
@@ -311,7 +322,7 @@ impl OpenFile {
             let first = rows.partition_point(|r| *r < starts[*g]);
             rows.get(first).is_some_and(|r| *r < starts[*g + 1])
         };
-        // Row groups without a wanted row are not even looked at.
+        // Row groups without a wanted row are not fetched.
         let groups: Vec<usize> = (0..starts.len() - 1).filter(has).collect();
         let mut selectors: Vec<RowSelector> = Vec::new();
         let mut rows = rows.iter().peekable();
@@ -359,7 +370,8 @@ impl OpenFile {
         if let Some(selection) = &selection {
             expected = selection.row_count() as u64;
         }
-        // Each row group by a reader of its own, since how many of its rows are decoded at a time depends on its pages.
+        // Each row group has a reader of its own, because the number of rows of a batch depends on the pages of the
+        // row group.
         let parts: Vec<_> =
             groups.iter().map(|g| (*g, selection.as_mut().map(|s| s.split_off(in_group(*g))))).collect();
         let (reader, metadata, wanted) = (self.reader.clone(), self.metadata.clone(), self.batch_rows);

@@ -5,12 +5,13 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, SortField};
 use parquet::schema::types::ColumnPath;
 
-/// Rows that are looked at.
+/// Number of rows in the sample.
 const SAMPLE: usize = 2048;
-/// Fewer rows say nothing.
+/// Minimum number of values for a decision.
 const LEAST: usize = 256;
 
-/// The columns, fields of structs too, of whose first values at least four in five are met once.
+/// Returns the columns and fields of structs in which at least four of five values of the sample are distinct. A
+/// dictionary of such a column would be filled and given up.
 pub(crate) fn hardly_repeating(rows: &RecordBatch) -> Vec<ColumnPath> {
     let mut found = Vec::new();
     if rows.num_rows() < LEAST {
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_get_no_dictionary_and_what_repeats_does() {
+    fn distinct_values_get_no_dictionary_and_repeated_ones_do() {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
         let cities: ArrayRef = Arc::new(StringArray::from_iter_values((0..1000).map(|i| format!("city {}", i % 50))));
         let field = |name: &str, a: &ArrayRef| Arc::new(Field::new(name, a.data_type().clone(), true));

@@ -1,3 +1,5 @@
+//! Turns panics of the Parquet decoder into errors, and checks the number of decoded rows.
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -10,9 +12,10 @@ use parquet::errors::ParquetError;
 
 use crate::files::reader::parquet_error;
 
-/// Runs a decoder that reads from a store; a panic in it is a value.
+/// Runs a decoder that reads from a store, and catches a panic in it.
 pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPanic> {
     let mut decode = pin!(decode);
+    // A future that panicked must not be polled again; the closure returns `Ready` once and is dropped.
     poll_fn(move |context| match catch_panic(|| decode.as_mut().poll(context)) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
@@ -21,15 +24,16 @@ pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPan
     .await
 }
 
-/// A panic of a decoder, as an error of its library.
+/// Converts a panic of a decoder to an error of the Parquet library.
 pub(crate) fn panicked(e: CaughtPanic) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
-/// Runs a decoder of Parquet that does not read; a panic in it is `UnreadableParquet`, as its errors are. `place` is what messages call the file.
+/// Runs a Parquet decoder that does not read from a store. A panic in it is `UnreadableParquet`, as are its errors.
+/// `place` names the file in messages.
 ///
 /// # Errors
-/// `UnreadableParquet`, and those that [`parquet_error`] makes of the decoder's.
+/// `UnreadableParquet`, and the errors that [`parquet_error`] returns.
 pub fn decode_parquet<T>(place: &str, decode: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     match catch_panic(decode) {
         Ok(done) => done.map_err(|e| parquet_error(place, e)),
@@ -37,13 +41,13 @@ pub fn decode_parquet<T>(place: &str, decode: impl FnOnce() -> parquet::errors::
     }
 }
 
-/// The rows of a file as they are decoded: a panic of the decoder is an error, after which there are no more rows, and so is another number of
-/// rows than the footer says.
+/// Decoded rows of a file. A panic of the decoder ends the rows with an error, as does another number of rows than
+/// the footer contains.
 pub(crate) struct GuardedRows {
     place: String,
-    /// Rows that are still to come.
+    /// Number of rows that are still expected.
     left: u64,
-    /// None at the end.
+    /// `None` after the end or an error.
     rows: Option<BoxStream<'static, Result<RecordBatch>>>,
 }
 
@@ -54,7 +58,7 @@ impl GuardedRows {
 
     fn counted(&mut self, next: Option<Result<RecordBatch>>) -> Option<Result<RecordBatch>> {
         let other = |place: &str| {
-            let reason = "its columns do not have the rows that its footer says".to_owned();
+            let reason = "its columns do not have the number of rows of its footer".to_owned();
             Some(Err(parquet_error(place, ParquetError::General(reason))))
         };
         match &next {
@@ -82,7 +86,7 @@ impl Stream for GuardedRows {
             Err(e) => Some(Err::<_, Error>(parquet_error(&self.place, panicked(e)))),
         };
         if !matches!(next, Some(Ok(_))) {
-            // What has failed is not asked again.
+            // A decoder that failed or panicked is not polled again.
             self.rows = None;
         }
         Poll::Ready(next)
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_rows_with_an_error_that_names_the_file() {
+    fn panic_of_the_decoder_is_an_error_with_the_file_name() {
         let decoded = stream::iter(0..3).map(|i| if i == 1 { panic!("damaged") } else { rows(2) }).boxed();
         assert_eq!(codes(6, decoded), [Ok(2), Err("UnreadableParquet")]);
         let e = decode_parquet("a.parquet", || -> parquet::errors::Result<()> { panic!("damaged") }).unwrap_err();
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_as_many_as_the_footer_says() {
+    fn number_of_rows_must_match_the_footer() {
         let two = || stream::iter([rows(2), rows(2)]).boxed();
         assert_eq!(codes(4, two()), [Ok(2), Ok(2)]);
         assert_eq!(codes(5, two()), [Ok(2), Ok(2), Err("UnreadableParquet")]);

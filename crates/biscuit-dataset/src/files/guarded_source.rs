@@ -1,3 +1,5 @@
+//! A DataFusion file source whose errors and panics name the file.
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,8 +26,8 @@ use object_store::ObjectStore;
 use crate::engine_error::{engine_error, parquet_error};
 use crate::files::guarded::{guarded, panicked};
 
-/// A source of files whose decoders' panics are errors that name the file, and whose errors do so, too. The engine decodes in tasks of its
-/// own, from which a panic would come back without the file.
+/// Wraps a file source, so that errors of its decoders name the file, and panics become such errors. The engine
+/// decodes in tasks of its own, from which a panic would return without the name of the file.
 pub(crate) struct GuardedSource(Arc<dyn FileSource>);
 
 impl GuardedSource {
@@ -96,7 +98,7 @@ impl FileSource for GuardedSource {
         ordering: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> Result<Option<FileScanConfig>> {
-        // A scan that is divided is one of the source of its configuration, which is this one.
+        // DataFusion builds the divided scan from the source of the configuration, which is this wrapper.
         self.0.repartitioned(target_partitions, min_size, ordering, config)
     }
 
@@ -133,10 +135,10 @@ impl FileSource for GuardedSource {
     }
 }
 
-/// A step of the engine's reading of a file.
+/// One of the steps in which the engine reads a file: morselizer, planner, morsel.
 #[derive(Debug)]
 struct GuardedStep<T: ?Sized> {
-    /// The file; empty before there is one.
+    /// Name of the file; empty before it is known.
     place: Arc<str>,
     inner: Box<T>,
 }
@@ -145,7 +147,7 @@ fn failed(place: &str, e: biscuit_core::CaughtPanic) -> DataFusionError {
     DataFusionError::External(Box::new(parquet_error(place, panicked(e))))
 }
 
-/// An error of the decoder as one that names the file; any other one is as it was.
+/// Adds the name of the file to an error of the decoder. Other errors are returned as they are.
 fn named(place: &str, e: DataFusionError) -> DataFusionError {
     match e {
         e @ (DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..) | DataFusionError::ObjectStore(_)) => {
@@ -201,7 +203,7 @@ impl Morsel for GuardedStep<dyn Morsel> {
 
 struct GuardedMorsel {
     place: Arc<str>,
-    /// None at the end.
+    /// `None` after the end or an error.
     rows: Option<BoxStream<'static, Result<RecordBatch>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Single Parquet files: written, opened and read.
+//! Writes, opens and reads single Parquet files.
 
 pub(crate) mod calendar;
 pub(crate) mod data_file;

@@ -1,3 +1,5 @@
+//! Reads footers, page indexes and pages of Parquet objects, and checks them before they are decoded.
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use crate::encryption::keyring::{ENCRYPTED_FOOTER, FileKeyring};
 pub(crate) use crate::engine_error::parquet_error;
 use crate::files::guarded::{guarded, panicked};
 
-/// Bytes that are fetched from the end at first: most footers are shorter.
+/// Number of bytes that are fetched first from the end of a file. Most footers are shorter.
 const FOOTER: usize = 64 * 1024;
 
-/// One object.
+/// An object in a store.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectReader {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -31,7 +33,7 @@ pub(crate) struct ObjectReader {
     pub(crate) size: u64,
 }
 
-/// One object whose footer was read, as the Parquet reader wants it.
+/// An object whose footer was read, as a reader for the Parquet library.
 #[derive(Debug, Clone)]
 pub(crate) struct FileReader {
     pub(crate) object: ObjectReader,
@@ -71,7 +73,7 @@ impl AsyncFileReader for FileReader {
 }
 
 impl FileReader {
-    /// Pages are looked at before they are decoded: their headers size memory.
+    /// Checks pages before they are decoded, because the decoder allocates memory by the sizes in their headers.
     fn check_pages(&self, ranges: &[Range<u64>], found: &[Bytes]) -> parquet::errors::Result<()> {
         let columns = self.metadata.row_groups().iter().flat_map(|group| group.columns());
         let mut columns: Vec<_> = columns.map(|column| (column.byte_range(), column)).collect();
@@ -91,7 +93,7 @@ impl FileReader {
         check_int96(column, pages, self.metadata.file_metadata().key_value_metadata())
     }
 
-    /// Fetches the columns of a row group that are to be decoded.
+    /// Fetches the columns of a row group that will be decoded.
     pub(crate) async fn hold(
         self,
         group: usize,
@@ -109,8 +111,8 @@ impl FileReader {
         Ok(BufferedRowGroup { file: self, held })
     }
 
-    /// Page indexes are looked at before they are decoded, as footers are: they are what is fetched besides pages, which come by several
-    /// ranges at a time.
+    /// Checks page indexes before they are decoded. The Parquet library reads single ranges only for page indexes;
+    /// pages are read by several ranges at a time.
     fn check_indexes(&self, range: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<()> {
         let within = |(at, length): (Option<i64>, Option<i32>)| {
             let begin = u64::try_from(at?).ok()?.checked_sub(range.start)?;
@@ -131,15 +133,16 @@ impl FileReader {
     }
 }
 
-/// A file of which columns of one row group are in memory.
+/// A file with columns of one row group in memory.
 pub(crate) struct BufferedRowGroup {
     file: FileReader,
-    /// By the number of the leaf column: where it is in the file, and its bytes.
+    /// Range in the file and bytes of each column, by leaf index.
     held: BTreeMap<usize, (Range<u64>, Bytes)>,
 }
 
 impl BufferedRowGroup {
-    /// How many rows of it may be decoded at a time, `wanted` at most.
+    /// Returns the number of rows that may be decoded at a time, at most `wanted`. Rows with large values are decoded
+    /// a few at a time.
     pub(crate) fn rows_at_a_time(&self, group: usize, wanted: usize) -> parquet::errors::Result<usize> {
         let group = self.file.metadata.row_group(group);
         let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
@@ -180,7 +183,7 @@ impl AsyncFileReader for BufferedRowGroup {
 }
 
 impl ObjectReader {
-    /// What was found wrong before a decoder saw it; these words quote nothing of the file.
+    /// Error for damage that was found before a decoder read the bytes. The message quotes nothing of the file.
     fn damaged(&self, reason: &str) -> ParquetError {
         external_error(damaged(reason).in_file(&self.path))
     }
@@ -194,7 +197,7 @@ fn external_error(e: Error) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
-/// The end of an object, which is fetched once.
+/// The end of an object, which is fetched once and kept.
 struct ObjectTail<'a> {
     object: &'a ObjectReader,
     held: Option<(u64, Bytes)>,
@@ -210,16 +213,18 @@ impl ObjectTail<'_> {
             return Ok(held);
         }
         let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
-        // A footer that is longer than what is held begins before it.
+        // A footer that is longer than the bytes in memory begins before them.
         if self.held.as_ref().is_none_or(|(from, _)| range.start < *from) {
             self.held = Some((range.start, bytes.clone()));
         }
         Ok(bytes)
     }
 
-    /// Looks at the footer before it is decoded, unless it is encrypted; what has no footer is left to the decoder.
+    /// Checks the footer before it is decoded, unless it is encrypted. A file without a footer is left to the
+    /// decoder, which reports it.
     async fn check(&mut self) -> parquet::errors::Result<()> {
         let size = self.object.size;
+        // A Parquet file ends with the footer, its length in four bytes, and the magic `PAR1` (`PARE` if encrypted).
         let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
         let Some((rest, magic)) = end.split_last_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1") else {
             return Ok(());
@@ -244,17 +249,18 @@ impl MetadataFetch for &mut ObjectTail<'_> {
     }
 }
 
-/// A footer.
+/// A footer of a file.
 pub(crate) struct ParquetFooter {
     pub(crate) metadata: Arc<ParquetMetaData>,
-    /// Whether it is encrypted in the file.
+    /// Whether the footer is encrypted in the file.
     pub(crate) encrypted: bool,
 }
 
-/// Reads a footer.
+/// Reads the footer of a file.
 ///
 /// # Errors
-/// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
+/// `NoFileKeys` if the footer is encrypted and there are no keys; the errors of the keys; `UnreadableParquet`; the
+/// errors of the store.
 pub(crate) async fn fetch_footer(
     object: &ObjectReader,
     place: &str,
@@ -284,6 +290,8 @@ async fn decode_footer(
         None => reader().load_and_finish(tail, size).await,
         Some(keys) => {
             let keyring = FileKeyring::new(place, keys)?;
+            // The Parquet library cannot wait for keys. Each round fetches the keys that the last one missed, until
+            // none is missing.
             loop {
                 let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
                 let read = reader.load_and_finish(&mut *tail, size).await;

@@ -12,12 +12,13 @@ use crate::Location;
 use crate::engine_error::{engine_error, parquet_error};
 use crate::files::writer::{ParquetOptions, unfit};
 
-/// Writes rows as the one file at `place`, whose name the caller chose, in one put: readers see the old file or the new
-/// one. The file is built in memory. An existing file is overwritten only if it is still the one observed here.
+/// Writes rows as one file at `place` with a single put, so that readers see the old file or the new one. The file is
+/// built in memory. An existing file is replaced only if it is still the one that was observed here. Returns the
+/// number of rows.
 ///
 /// # Errors
-/// `NoConditionalOverwrite` where the store cannot check that (a local disk) and `writers` does not say that there is
-/// one; `Conflict` if another writer was faster.
+/// `NoConditionalOverwrite` if the store cannot check that (a local disk) and `writers` is not [`WriterPolicy::One`];
+/// `Conflict` if another run wrote the file first.
 pub async fn write_single(
     place: &Location,
     rows: DataFrame,
@@ -28,7 +29,7 @@ pub async fn write_single(
     let observed = match store.head(path).await {
         Ok(meta) => Some(meta),
         Err(object_store::Error::NotFound { .. }) => None,
-        Err(e) => return Err(store_error("look at", path, e)),
+        Err(e) => return Err(store_error("read the metadata of", path, e)),
     };
     let (bytes, count) = encode(rows, options).await?;
     let mode = match &observed {
@@ -47,12 +48,13 @@ pub async fn write_single(
     match put {
         Ok(_) => {}
         Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
-            let message =
-                format!("this store cannot overwrite `{place}` only if it is unchanged; say that there is one writer");
+            let message = format!(
+                "this store cannot check that `{place}` is unchanged before it is replaced; promise a single writer to replace it"
+            );
             return Err(Error::new(ErrorKind::Denied, "NoConditionalOverwrite", message));
         }
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            return Err(Error::conflict("Conflict", format!("another run has written `{place}`; run again")));
+            return Err(Error::conflict("Conflict", format!("another run wrote `{place}` meanwhile; run again")));
         }
         Err(e) => return Err(store_error("write", path, e)),
     }

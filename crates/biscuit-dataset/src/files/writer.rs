@@ -1,3 +1,5 @@
+//! Options and writer of Parquet files.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -19,20 +21,20 @@ use crate::encryption::file_encryption::FileEncryption;
 use crate::files::dictionary;
 use crate::files::reader::{ObjectReader, fetch_footer, parquet_error};
 
-/// Rows of a row group of a new file.
+/// Default number of rows of a row group.
 const ROW_GROUP_ROWS: usize = 262_144;
 
-/// How Parquet files are written. A file that takes the place of another follows that one in all that is not chosen here.
+/// Options of Parquet files. A file that replaces another one follows it in everything that is not set here.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ParquetOptions {
-    /// The codec. Default: the one of the file that is rewritten, by column; zstd, level 1, for a new file.
+    /// Codec. Default: for each column the codec of the replaced file; zstd level 1 for a new file.
     pub compression: Option<Compression>,
-    /// The most rows of a row group. Default: as in the file that is rewritten; 262,144 for a new file.
+    /// Maximum number of rows of a row group. Default: as in the replaced file; 262,144 for a new file.
     pub row_group_rows: Option<usize>,
-    /// The most bytes a row group may take in memory before it is written. Default: 64 MiB.
+    /// Maximum memory of an unfinished row group, in bytes. Beyond it, the row group is written. Default: 64 MiB.
     pub row_group_bytes: usize,
-    /// Which columns are encrypted in Parquet's own way. Default: those that are in the file that is rewritten.
+    /// Columns that are encrypted (Parquet modular encryption). Default: the encrypted columns of the replaced file.
     pub encryption: Option<FileEncryption>,
 }
 
@@ -43,28 +45,28 @@ impl Default for ParquetOptions {
 }
 
 impl ParquetOptions {
-    /// The same options with a chosen codec.
+    /// Sets the codec.
     pub fn with_compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self
     }
 
-    /// The same options with a chosen limit of rows per row group.
+    /// Sets the maximum number of rows of a row group.
     pub fn with_row_group_rows(mut self, rows: usize) -> Self {
         self.row_group_rows = Some(rows.max(1));
         self
     }
 
-    /// The same options with columns that are encrypted.
+    /// Sets the columns that are encrypted.
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
         self
     }
 
-    /// How a new file with these columns is written, encryption included.
+    /// Returns the properties of a new file with these columns, encryption included.
     ///
     /// # Errors
-    /// `UnsupportedType` for types that Parquet cannot hold; those of [`FileEncryption::properties`].
+    /// `UnsupportedType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
     pub(crate) async fn sealed(
         &self,
         mut properties: WriterPropertiesBuilder,
@@ -79,7 +81,7 @@ impl ParquetOptions {
         Ok(properties.build())
     }
 
-    /// How a new file is written, but for encryption.
+    /// Returns the properties of a new file, without encryption.
     pub fn properties(&self) -> WriterPropertiesBuilder {
         let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
         WriterProperties::builder()
@@ -90,13 +92,13 @@ impl ParquetOptions {
 }
 
 pub(crate) fn unfit(e: ParquetError) -> Error {
-    Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
+    Error::usage("UnsupportedType", format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
 }
 
-/// What files say of who wrote them.
+/// Value of `created_by` in the footers of new files.
 const CREATED_BY: &str = concat!("biscuit-dataset version ", env!("CARGO_PKG_VERSION"));
 
-/// The staged file as the Parquet writer wants it.
+/// Adapter from the Parquet writer to a staged file.
 struct StagedFileSink(StagedWriter);
 
 impl AsyncFileWriter for StagedFileSink {
@@ -109,7 +111,7 @@ impl AsyncFileWriter for StagedFileSink {
     }
 }
 
-/// Writes one Parquet file into the staging of a replace.
+/// Writes one staged Parquet file of a table commit.
 pub struct FileWriter {
     writer: AsyncArrowWriter<StagedFileSink>,
     row_group_bytes: usize,
@@ -124,16 +126,16 @@ impl std::fmt::Debug for FileWriter {
 }
 
 impl FileWriter {
-    /// Starts a file of rows with this schema.
+    /// Begins a file of rows with this schema.
     ///
     /// # Errors
-    /// `UnsupportedType` for types that Parquet cannot hold; those of [`FileEncryption::properties`].
+    /// `UnsupportedType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
     pub async fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
         Self::with_properties(stage, schema, options.properties(), options).await
     }
 
-    /// Starts a file whose first rows will be these: columns whose values hardly repeat there get no dictionary, which would be filled
-    /// and thrown away again. The rows are not written by this.
+    /// Begins a file whose first rows will be `rows`. A column whose values hardly repeat in them gets no dictionary,
+    /// which would be filled and given up. The rows are not written.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -158,37 +160,37 @@ impl FileWriter {
         Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0, encryption })
     }
 
-    /// Appends rows.
+    /// Appends rows. Ends the row group if it takes more memory than `row_group_bytes`.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The errors of the store.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         self.writer.write(batch).await.map_err(|e| parquet_error("the staged file", e))?;
         if self.writer.in_progress_size() >= self.row_group_bytes { self.flush().await } else { Ok(()) }
     }
 
-    /// Ends the row group, so that it does not take memory any more.
+    /// Ends the row group and releases its memory.
     pub async fn flush(&mut self) -> Result<()> {
         self.writer.flush().await.map_err(|e| parquet_error("the staged file", e))
     }
 
-    /// Rows written so far.
+    /// Returns the number of rows written so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Bytes the file has and will get, by the encoder's estimate.
+    /// Returns the estimated size of the file in bytes, unfinished row group included.
     pub fn estimated_size(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Bytes of memory that the row group in progress takes.
+    /// Returns the memory of the unfinished row group, in bytes.
     pub fn memory(&self) -> usize {
         self.writer.memory_size()
     }
 
-    /// Ends the file, then opens it again and checks its footer and its number of rows.
+    /// Finishes the file, opens it again, and checks its footer and its number of rows.
     ///
     /// # Errors
     /// As [`check_staged`].
@@ -199,10 +201,11 @@ impl FileWriter {
     }
 }
 
-/// Opens a staged Parquet file and checks its footer and its number of rows, which it gets. What is encrypted has to open with the keys.
+/// Opens a staged Parquet file, and checks its footer and its number of rows. An encrypted footer is decrypted with
+/// `keys`.
 ///
 /// # Errors
-/// `TornWrite` if the file is not what was written, and those of the keys and of the store.
+/// `TornWrite` if the file has another number of rows; the errors of the keys and of the store.
 pub async fn check_staged(
     staged: StagedFile,
     rows: u64,
@@ -214,7 +217,7 @@ pub async fn check_staged(
     let found = footer.metadata.file_metadata().num_rows();
     if found != i64::try_from(rows).unwrap_or(-1) {
         let object = staged.object();
-        let message = format!("`{object}` has {found} rows where {rows} were written; run again");
+        let message = format!("`{object}` has {found} rows, but {rows} were written; run again");
         return Err(Error::new(biscuit_core::ErrorKind::Unavailable, "TornWrite", message));
     }
     Ok(staged.with_rows(rows))

@@ -1,3 +1,5 @@
+//! Checks of a column that is both in the path of a file and in its rows.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -10,14 +12,14 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 use crate::files::data_file::OpenFile;
 
-/// Checks that a column of a file says in each row what the file's path says.
+/// Checks that a column of a file has in every row the value that the path of the file contains.
 ///
 /// # Errors
-/// `PartitionMismatch` with the row and both values; those of the file.
+/// `PartitionMismatch` with the row and both values; the errors of the file.
 pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()> {
     let value = file.file.partition.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref());
     let field = file.schema().field_with_name(name);
-    let field = field.map_err(|e| Error::internal("a column of the file is not in it").with_source(e))?;
+    let field = field.map_err(|e| Error::internal("the file does not have the column").with_source(e))?;
     let said = PathValue::new(name, value, &ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone())))
         .map_err(|e| e.in_file(&file.file.path))?;
     if by_statistics(file, name, &said) {
@@ -32,7 +34,8 @@ pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()>
     Ok(())
 }
 
-/// Whether the footer alone says that all rows have the value.
+/// Returns whether the statistics of the footer prove that all rows have the value: the bounds are exact and equal to
+/// it, and there are no nulls.
 fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
     let metadata = file.metadata();
     let groups = metadata.metadata().row_groups();
@@ -44,7 +47,7 @@ fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
     };
     let no_nulls = converter.row_group_null_counts(groups);
     let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
-    // A bound that is cut off is not a value of the column.
+    // A truncated bound is not a value of the column.
     let exact =
         groups.iter().flat_map(|g| g.columns()).filter(|c| c.column_path().parts().first().is_some_and(|p| p == name));
     let exact = exact.map(|c| c.statistics()).all(|s| s.is_some_and(|s| s.min_is_exact() && s.max_is_exact()));
@@ -52,18 +55,18 @@ fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
     said_value && exact && no_nulls && all(converter.row_group_mins(groups)) && all(converter.row_group_maxes(groups))
 }
 
-/// What a path says of a column.
+/// Value of a column in a path.
 #[derive(Debug)]
 pub struct PathValue {
     name: String,
     text: Option<String>,
     column: ContractColumn,
-    /// One value, in the column's type.
+    /// The value as an array of length 1, in the type of the column.
     value: ArrayRef,
 }
 
 impl PathValue {
-    /// A text of a path, in a column.
+    /// Parses a text of a path as a value of `column`.
     ///
     /// # Errors
     /// `Unparseable`, `Overflow` and the other codes of a coercion, if the text does not fit the column.
@@ -81,12 +84,12 @@ impl PathValue {
         }
     }
 
-    /// The value, as the only one of an array.
+    /// Returns the value as an array of length 1.
     pub fn value(&self) -> &ArrayRef {
         &self.value
     }
 
-    /// Checks that rows say the same, or nothing. The first of them is the row `first` of `file`.
+    /// Checks that each row has the value or is null. `first` is the number of the first row in `file`.
     ///
     /// # Errors
     /// `PartitionMismatch`.
@@ -96,8 +99,7 @@ impl PathValue {
             .map_err(|e| Error::internal("values could not be compared").with_source(e))?;
         let differs = |row: &usize| rows.is_valid(*row) && !same.value(*row);
         let Some(row) = (0..rows.len()).find(differs) else { return Ok(()) };
-        let message =
-            format!("column `{}` is in the path of the file and in its rows, and they do not say the same", self.name);
+        let message = format!("column `{}` has one value in the path of the file and another one in a row", self.name);
         Err(Error::data("PartitionMismatch", message)
             .with_column(&self.name)
             .at(file, first + row as u64)

@@ -1,13 +1,15 @@
+//! Hive paths: escaping of folder names, partition values of a path, and checks of partition columns.
+
 use biscuit_core::{Error, Result};
 use biscuit_journal::MAX_NAME;
 
-/// The folder value that stands for null.
+/// Folder value that stands for null.
 pub const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Characters that Hive writes as `%XX` in the names of partition folders, besides control characters.
+/// Characters that Hive escapes as `%XX` in names of partition folders, in addition to control characters.
 const ESCAPED: &str = "\"#%'*/:=?\\{[]^\u{7f}";
 
-/// The text as part of a partition folder's name.
+/// Escapes a text for the name of a partition folder.
 ///
 /// ```
 /// assert_eq!(biscuit_dataset::escape("10:30 a/b"), "10%3A30 a%2Fb");
@@ -24,7 +26,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// The text that was escaped; a `%` that no two hexadecimal digits follow stands for itself.
+/// Reverses [`escape`]. A `%` that is not followed by two hexadecimal digits stands for itself.
 pub fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
@@ -45,7 +47,7 @@ pub fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The partition columns and values of a file's path relative to its table; null is none.
+/// Returns the partition columns and values of a path relative to its table. `None` is null.
 ///
 /// # Errors
 /// `NotHivePath` for a folder that is not `column=value`.
@@ -63,18 +65,20 @@ pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
     folders.split('/').map(value).collect()
 }
 
-/// Whether a text of a partition column has a folder.
+/// Checks that a text of a partition column can be the name of a folder.
 ///
 /// # Errors
-/// `PartitionValue` for the empty text, the one that stands for null, and one with too long a name.
+/// `PartitionValue` for the empty text, the text that stands for null, and a text whose folder name would be too
+/// long.
 pub fn check_folder(column: &str, text: &str) -> Result<()> {
     folder(column, Some(text)).map(drop)
 }
 
-/// One folder for a column's value.
+/// Returns the folder for a value of a column.
 ///
 /// # Errors
-/// `PartitionValue` for texts that Hive has no folder for: the empty one, and the one that stands for null.
+/// `PartitionValue` for a text without a folder in Hive (the empty text, and the text that stands for null), and for
+/// a folder name that would be too long.
 pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
     let value = match value {
         None => HIVE_NULL.to_owned(),
@@ -85,7 +89,7 @@ pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
     let name = format!("{}={value}", escape(column));
     if name.len() > MAX_NAME {
         let message = format!(
-            "partition column `{column}` holds a text whose folder would have a name of {} bytes, and file systems take {MAX_NAME}: partition by a shorter text",
+            "partition column `{column}` contains a text whose folder name would have {} bytes; the maximum is {MAX_NAME}. Partition by a shorter text",
             name.len()
         );
         return Err(Error::data("PartitionValue", message).with_column(column));
@@ -93,31 +97,31 @@ pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
     Ok(name)
 }
 
-/// Refuses partition columns that would make a table which readers cannot read: one that is named twice (letter case aside, as
-/// Hive compares names), one without a name or with one that readers take for hidden, and all columns of the rows, which would
-/// leave files without a row. `columns` are those of the rows, partition columns among them.
+/// Refuses partition columns that readers could not read: a column that is named twice (ignoring case, as Hive
+/// compares names), a column whose name is empty or hidden from readers, and partitioning by all columns, which
+/// leaves files without a column. `columns` are all columns of the rows, partition columns included.
 ///
 /// # Errors
 /// `PartitionColumns`.
 pub fn check_partition_columns<'a>(columns: impl IntoIterator<Item = &'a str>, partition_by: &[String]) -> Result<()> {
     check_partition_names(partition_by)?;
     if !partition_by.is_empty() && columns.into_iter().all(|column| partition_by.iter().any(|p| p == column)) {
-        let message = "all columns are partition columns, and no file would hold a row: leave one out";
+        let message = "all columns are partition columns, so the files would have no columns; leave one out";
         return Err(Error::usage("PartitionColumns", message));
     }
     Ok(())
 }
 
-/// As [`check_partition_columns`], where it does not matter whether there is another column: nothing may have been written.
+/// Checks the names like [`check_partition_columns`], without the check for other columns: there may be no rows yet.
 pub(crate) fn check_partition_names(partition_by: &[String]) -> Result<()> {
     let refused = |message: String| Err(Error::usage("PartitionColumns", message));
     for (i, name) in partition_by.iter().enumerate() {
         if partition_by[..i].iter().any(|other| other.eq_ignore_ascii_case(name)) {
-            return refused(format!("the partition columns name `{name}` twice"));
+            return refused(format!("partition column `{name}` is given twice"));
         }
         if name.is_empty() || name.starts_with('.') {
             return refused(format!(
-                "the column `{name}` cannot make folders: readers pass over names that are empty or begin with a dot"
+                "column `{name}` cannot be a partition column: readers skip folders whose names are empty or begin with a dot"
             ));
         }
     }
@@ -125,7 +129,7 @@ pub(crate) fn check_partition_names(partition_by: &[String]) -> Result<()> {
 }
 
 fn no_folder(column: &str, what: &str) -> Error {
-    let message = format!("partition column `{column}` holds {what}, which Hive paths cannot say");
+    let message = format!("partition column `{column}` contains {what}, which has no Hive path");
     Error::data("PartitionValue", message).with_column(column)
 }
 
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_text_is_read_back() {
+    fn escaped_texts_are_read_back() {
         for text in ["a b", "ä=ö/ü", "100%", "%2F", "\u{1}\u{7f}", "…", "x:y?z", "%zz"] {
             assert_eq!(unescape(&escape(text)), text);
         }
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_a_column_is_refused() {
+    fn folder_without_a_column_name_is_refused() {
         assert_eq!(partition_values("2024/f.parquet").unwrap_err().code(), "NotHivePath");
         assert_eq!(partition_values("f.parquet").unwrap(), []);
     }
@@ -155,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn texts_whose_folder_has_too_long_a_name_are_refused() {
+    fn texts_with_too_long_a_folder_name_are_refused() {
         assert_eq!(folder("c", Some(&"x".repeat(253))).unwrap().len(), 255);
-        // Each of these is three bytes long in a name.
+        // Each text has 254 bytes or more after escaping: an escaped slash has three bytes.
         for text in ["x".repeat(254), "/".repeat(85), "ä".repeat(127)] {
             let e = folder("c", Some(&text)).unwrap_err();
             assert_eq!((e.code(), e.column()), ("PartitionValue", Some("c")), "{text}");
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn partition_columns_leave_rows_that_can_be_read() {
+    fn partition_columns_leave_readable_rows() {
         let check = |columns: &[&str], by: &[&str]| {
             let by: Vec<String> = by.iter().map(|name| (*name).to_owned()).collect();
             check_partition_columns(columns.iter().copied(), &by).err().map(|e| e.code())

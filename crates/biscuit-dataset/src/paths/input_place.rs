@@ -1,29 +1,32 @@
+//! Checks that a place of input does not overlap the table that is written.
+
 use biscuit_core::{Error, Result};
 use biscuit_journal::is_hidden;
 use object_store::path::Path;
 
 use crate::paths::location::{Location, OpenLocation};
 
-/// Refuses a place of input that reads, or will read, files of the table that is written: each run would read what the one before it wrote. `place` is
-/// a path or URL of a file or a folder, or a glob.
+/// Refuses a place of input that contains, or will contain, files of the table that is written, because each run
+/// would read what the run before it wrote. `place` is a path or URL of a file or a folder, or a glob.
 ///
 /// # Errors
-/// `InputOverlapsTable`, and those of the opener.
+/// `InputOverlapsTable`, and the errors of the opener.
 pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocation) -> Result<()> {
     let (folder, pattern) = split_glob(place);
-    // What is no place at all is an error where it is read.
+    // An invalid place is reported where it is read.
     let Ok(input) = opener.open(folder).await else { return Ok(()) };
     if !input.same_store(target) || !overlap(input.path(), pattern.unwrap_or_default(), target.path()) {
         return Ok(());
     }
     let message = format!(
-        "the input `{place}` and the table `{target}` have files in common, so that a run would read what another one has written: \
-         keep them in folders of their own, or name the input more closely"
+        "the input `{place}` contains files of the table `{target}`, so that a run would read what another run wrote; \
+         use separate folders or a narrower glob"
     );
     Err(Error::usage("InputOverlapsTable", message))
 }
 
-/// The folder above the first part of a path or URL with a wildcard, and the pattern of the paths below it; no pattern for a place that is no glob.
+/// Splits a path or URL with wildcards into the folder above the first wildcard, and the glob below it. Returns no
+/// glob for a place without wildcards.
 pub fn split_glob(place: &str) -> (&str, Option<&str>) {
     let Some(wild) = place.find(['*', '?', '[']) else { return (place, None) };
     let cut = place[..wild].rfind('/').map_or(0, |slash| slash + 1);
@@ -31,13 +34,15 @@ pub fn split_glob(place: &str) -> (&str, Option<&str>) {
     (if folder.is_empty() { "." } else { folder }, Some(pattern))
 }
 
+/// Returns whether a folder or glob contains files of the table at `target`. A glob is tested with two typical names:
+/// a file in the folder of the table, and a file in a partition.
 fn overlap(folder: &Path, pattern: &str, target: &Path) -> bool {
     if folder.prefix_matches(target) {
         return true;
     }
     let Some(below) = target.prefix_match(folder) else { return false };
     let below = below.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-    // Folders are read without what is hidden in them.
+    // A read of a folder skips hidden files and folders.
     if is_hidden(&below) {
         return false;
     }

@@ -1,3 +1,5 @@
+//! Locations: paths in a store, by URL.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -9,7 +11,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-/// A folder or file in a store.
+/// A folder or a file in a store.
 #[derive(Debug, Clone)]
 pub struct Location {
     storage: TableStorage,
@@ -18,11 +20,11 @@ pub struct Location {
 }
 
 impl Location {
-    /// Opens a URL: `file:///…`, `s3://bucket/…` (`s3a` means the same), `memory://name/…` (shared within the process),
-    /// or a plain path.
+    /// Parses a URL: `file:///…`, `s3://bucket/…` (or `s3a`), `memory://name/…` (shared within the process), or a
+    /// plain path.
     ///
     /// # Errors
-    /// `InvalidUrl` for other schemes and for the root of a store.
+    /// `InvalidUrl` for another scheme, and for the root of a store.
     pub fn parse(url: &str) -> Result<Self> {
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -30,8 +32,11 @@ impl Location {
         };
         match scheme.as_str() {
             "file" => {
-                let parsed = url::Url::parse(url).map_err(|e| invalid(url, "it is no URL").with_plain_source(e))?;
-                let path = parsed.to_file_path().map_err(|()| invalid(url, "it names a host; write file:///path"))?;
+                let parsed =
+                    url::Url::parse(url).map_err(|e| invalid(url, "it is not a valid URL").with_plain_source(e))?;
+                let path = parsed
+                    .to_file_path()
+                    .map_err(|()| invalid(url, "it contains a host name; write `file:///path`"))?;
                 Self::local(url, &path)
             }
             "memory" => {
@@ -39,26 +44,29 @@ impl Location {
                 Self::new(TableStorage::durable(memory(name)), path, url)
             }
             "s3" | "s3a" => Self::s3(url, rest),
-            _ => Err(invalid(url, "known are file://, s3://, s3a://, memory:// and plain paths")),
+            _ => Err(invalid(
+                url,
+                "the scheme is unknown; use `file://`, `s3://`, `s3a://`, `memory://` or a plain path",
+            )),
         }
     }
 
-    /// A folder of a storage that is open already; `url` is what messages call it.
+    /// Creates a location in a storage that is already open. `url` is its name in messages.
     pub fn new(storage: TableStorage, path: &str, url: &str) -> Result<Self> {
         let path = Path::parse(path.trim_matches('/'))
             .map_err(|e| invalid(url, "its path is not valid").with_plain_source(e))?;
         if path.parts().next().is_none() {
-            return Err(invalid(url, "it is the root of a store"));
+            return Err(invalid(url, "it is the root of a store; name a folder"));
         }
         Ok(Self { storage, path, url: url.trim_end_matches('/').to_owned() })
     }
 
-    /// A path of the disk by its real name, so that a table has one name, one state root and one journal, whichever links
-    /// lead to it.
+    /// Resolves symbolic links in a path on disk, so that a table has one name, one state root and one journal,
+    /// whatever links lead to it.
     fn local(url: &str, path: &std::path::Path) -> Result<Self> {
         let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is not a path").with_plain_source(e))?;
         let real = real_path(&absolute)
-            .map_err(|e| invalid(url, "a symbolic link in its path leads nowhere").with_plain_source(e))?;
+            .map_err(|e| invalid(url, "a symbolic link in its path is broken").with_plain_source(e))?;
         let mut parts = Vec::new();
         for part in real.components() {
             if let Component::Normal(p) = part {
@@ -76,47 +84,51 @@ impl Location {
             .with_bucket_name(bucket)
             .with_allow_http(http)
             .build()
-            .map_err(|e| invalid(url, "the S3 client cannot be made").with_plain_source(e))?;
+            .map_err(|e| {
+                invalid(url, "the S3 client cannot be created; check the AWS settings of the environment")
+                    .with_plain_source(e)
+            })?;
         Self::new(TableStorage::durable(Arc::new(store)), path, url)
     }
 
     #[cfg(not(feature = "s3"))]
     fn s3(url: &str, _: &str) -> Result<Self> {
-        Err(invalid(url, "this build is without the feature `s3`"))
+        Err(invalid(url, "this build does not have the feature `s3`"))
     }
 
-    /// The store.
+    /// Returns the storage.
     pub fn storage(&self) -> &TableStorage {
         &self.storage
     }
 
-    /// The path in the store.
+    /// Returns the path in the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same place in a storage that wraps this one's.
+    /// Sets the storage, for a storage that wraps the present one.
     pub fn with_storage(mut self, storage: TableStorage) -> Self {
         self.storage = storage;
         self
     }
 
-    /// Whether both are in the same store: the same scheme and, on S3 and in memory, the same bucket or name.
+    /// Returns whether both locations are in the same store: the same scheme and, on S3 and in memory, the same
+    /// bucket or name.
     pub fn same_store(&self, other: &Self) -> bool {
         store_of(&self.url) == store_of(&other.url)
     }
 }
 
-/// Opens locations: where a job decides how stores are reached.
+/// Opens locations. A job can implement it to decide how stores are reached.
 #[async_trait::async_trait]
 pub trait OpenLocation: fmt::Debug + Send + Sync {
-    /// The place of a URL or path.
+    /// Opens the location of a URL or path.
     async fn open(&self, url: &str) -> Result<Location>;
 }
 
 const _: fn(&dyn OpenLocation) = |_| {};
 
-/// Opens locations as [`Location::parse`] does.
+/// Opens locations with [`Location::parse`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenByUrl;
 
@@ -133,8 +145,8 @@ impl fmt::Display for Location {
     }
 }
 
-/// An absolute path with links and `..` resolved one after the other, as the file system does it; what does not exist stays
-/// as it is.
+/// Resolves links and `..` of an absolute path from left to right, as the file system does. Parts that do not exist
+/// remain as they are.
 fn real_path(absolute: &std::path::Path) -> std::io::Result<PathBuf> {
     let mut real = PathBuf::new();
     for part in absolute.components() {
@@ -174,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_paths_and_file_urls_meet() {
+    fn plain_paths_and_file_urls_name_the_same_place() {
         let a = Location::parse("/tmp/lake/../lake/a b/").unwrap();
         let b = Location::parse("file:///tmp/lake/a%20b").unwrap();
         assert_eq!(a.path(), b.path());
@@ -191,7 +203,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_to_a_table_is_the_table() {
+    fn symbolic_link_to_a_table_is_the_table() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(at("data/t")).unwrap();
@@ -200,7 +212,7 @@ mod tests {
         let path = |name: &str| Location::parse(at(name).to_str().unwrap()).map(|l| l.path().clone());
         assert_eq!(path("lake/t").unwrap(), path("data/t").unwrap());
         assert_eq!(path("lake/t/new/x").unwrap(), path("data/t/new/x").unwrap());
-        assert_eq!(path("lake/t/../u").unwrap(), path("data/u").unwrap(), "`..` is that of the file system");
+        assert_eq!(path("lake/t/../u").unwrap(), path("data/u").unwrap(), "`..` is resolved like in the file system");
         std::os::unix::fs::symlink(at("gone"), at("lake/broken")).unwrap();
         assert_eq!(path("lake/broken").unwrap_err().code(), "InvalidUrl");
     }

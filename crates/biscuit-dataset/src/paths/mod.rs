@@ -1,4 +1,4 @@
-//! Hive paths, locations and path templates.
+//! Hive paths, locations, path templates, and checks of places of input.
 
 pub(crate) mod column;
 pub(crate) mod hive;

@@ -1,3 +1,5 @@
+//! The spelling of partition folders: several texts can stand for one value, such as `m=01` and `m=1`.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,28 +12,31 @@ use crate::files::data_file::DataFile;
 use crate::paths::hive;
 use crate::rows::folder_texts;
 
-/// How a table spells its folders where one value can be spelled in several ways: `m=01` for 1. What is written gets the table's own spelling, so that
-/// no value has two folders.
+/// Spelling of the folders of a table, for values with several spellings, such as `m=01` for 1. New rows go to the
+/// folder in the spelling of the table, so that no value has two folders.
 #[derive(Debug, Clone, Default)]
 pub struct FolderSpelling {
-    /// Folders by those that would be made for their values.
+    /// Existing folders, by the folder that Biscuit would choose for the same values.
     folders: BTreeMap<String, String>,
-    /// By column and the text that would be made, the table's own, where it has one only.
+    /// Spelling of the table, by column and by the text that Biscuit would write.
     values: BTreeMap<(String, String), SpelledValue>,
+    /// Folders of the table.
     own: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum SpelledValue {
-    /// The text of the same value.
+    /// Text of the same value in the table.
     As(String),
-    /// A text that is another one, and the same number: nothing says which of them the column holds.
+    /// Another text that is the same number, if it is unknown whether the column contains text or numbers.
     Alike(String),
+    /// Several texts of the same value: the spelling of the table is ambiguous.
     Several,
 }
 
 impl FolderSpelling {
-    /// That of these files. `partition` are the columns with their types, and whether those were declared or seen in the folders.
+    /// Collects the spelling from the files of a table. `partition` contains the partition columns with their types;
+    /// the flag says whether the type was declared or inferred from the folders.
     ///
     /// # Errors
     /// `PartitionType`.
@@ -42,6 +47,8 @@ impl FolderSpelling {
             files.iter().map(|f| (folder(f), f.partition.as_slice())).collect();
         let value = |row: &&[(String, Option<String>)], at: usize| row.get(at).and_then(|(_, v)| v.clone());
         let mut made: Vec<Vec<Option<String>>> = Vec::new();
+        // For each column, find the text that Biscuit would write for each existing value. `made` collects these
+        // texts by column, in the order of the folders.
         for (at, (name, t, declared)) in partition.iter().enumerate() {
             let texts: ArrayRef = Arc::new(rows.values().map(|row| value(row, at)).collect::<StringArray>());
             let values = cast_with_options(&texts, t, &CastOptions::default())
@@ -50,6 +57,8 @@ impl FolderSpelling {
             let column: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
             for (row, made) in rows.values().zip(&column) {
                 let (Some(own), Some(made)) = (value(row, at), made) else { continue };
+                // `01` in a column whose type nobody declared may be the text `01` or the number 1. A new `1` must
+                // then be refused, because either choice could split one value over two folders.
                 let number = own.parse::<i64>().map(|n| n.to_string()).ok().filter(|n| *n != own);
                 let (made, spelled) = match number {
                     Some(number) if *t == DataType::Utf8 && !declared => (number, SpelledValue::Alike(own)),
@@ -62,10 +71,11 @@ impl FolderSpelling {
             }
             made.push(column);
         }
+        // The same for whole folders: map the folder that Biscuit would choose to the existing one.
         for (at, own) in rows.keys().enumerate() {
             let canonical =
                 made.iter().zip(partition).map(|(column, (name, ..))| hive::folder(name, column[at].as_deref()));
-            // A value that has no folder is one that nothing is written to.
+            // Nothing is written for a value that cannot be in a path.
             if let Ok(canonical) = canonical.collect::<Result<Vec<_>>>().map(|parts| parts.join("/"))
                 && canonical != *own
             {
@@ -76,10 +86,11 @@ impl FolderSpelling {
         Ok(spelling)
     }
 
-    /// The folder of these values, in the order of the columns.
+    /// Returns the folder of these values, in the order of the columns.
     ///
     /// # Errors
-    /// `PartitionValue` for texts that have no folder; `PartitionSpelling` for one that is the same number as another text of the table.
+    /// `PartitionValue` for a text that cannot be in a path; `PartitionSpelling` for a text that is the same number
+    /// as another text of the table.
     pub(crate) fn folder(&self, columns: &[String], values: &[Option<&str>]) -> Result<String> {
         let parts =
             columns.iter().zip(values).map(|(name, value)| hive::folder(name, *value)).collect::<Result<Vec<_>>>()?;
@@ -96,7 +107,7 @@ impl FolderSpelling {
                 Some(SpelledValue::As(own)) => hive::folder(name, Some(own)),
                 Some(SpelledValue::Alike(own)) => {
                     let message = format!(
-                        "the table has the folder `{name}={own}`, and `{name}={value}` would be another one for the same number: write it as the table does"
+                        "the table has the folder `{name}={own}`, and `{name}={value}` would be a second folder for the same number; use the spelling of the table"
                     );
                     Err(Error::data("PartitionSpelling", message).with_column(name))
                 }
@@ -130,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_written_as_the_table_spells_it() {
+    fn values_are_written_in_the_spelling_of_the_table() {
         let s = spelling(
             &["y=2024/m=01", "y=2024/m=2", "y=2024/m=12"],
             &[("y", DataType::Int64, true), ("m", DataType::Int32, true)],
@@ -142,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_spellings_the_one_in_the_folder_is_kept() {
+    fn each_folder_keeps_its_own_spelling() {
         let s = spelling(&["y=2024/m=01", "y=2025/m=1"], &[("y", DataType::Int64, true), ("m", DataType::Int32, true)]);
         let m = |y: &str| folder(&s, &[("y", y), ("m", "1")]).unwrap();
         assert_eq!((m("2024"), m("2025"), m("2026")), ("y=2024/m=01".into(), "y=2025/m=1".into(), "y=2026/m=1".into()));
     }
 
     #[test]
-    fn a_text_that_is_the_same_number_is_refused_where_nothing_says_that_it_is_text() {
+    fn second_spelling_of_a_number_is_refused_unless_the_column_is_declared_as_text() {
         let seen = spelling(&["m=01", "m=10"], &[("m", DataType::Utf8, false)]);
         assert_eq!(folder(&seen, &[("m", "1")]).unwrap_err().code(), "PartitionSpelling");
         assert_eq!(folder(&seen, &[("m", "01")]).unwrap(), "m=01");
@@ -159,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_of_escapes_and_of_dates_are_kept() {
+    fn other_spellings_of_escapes_and_timestamps_are_kept() {
         let s = spelling(
             &["d=2024-02-29 00%3a00%3A00"],
             &[("d", DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None), true)],

@@ -1,3 +1,5 @@
+//! Path templates: names from data become parts of a path and cannot leave it.
+
 use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
@@ -5,10 +7,10 @@ use biscuit_journal::MAX_NAME;
 
 use crate::paths::hive::escape;
 
-/// A path or URL with places for names that come from data, such as `s3://bucket/lake/{schema}/{table}`.
+/// A path or URL with placeholders for names from data, such as `s3://bucket/lake/{schema}/{table}`.
 ///
-/// A name fills a part of one segment of the path and nothing more: what is not allowed there is escaped as in partition folders, and a name
-/// that no folder can have is refused. So the result is always below the folder that comes before the first place.
+/// A name becomes a part of one path segment: other characters are escaped as in partition folders, and a name that
+/// cannot be a folder is refused. Therefore the result is always below the folder in front of the first placeholder.
 ///
 /// ```
 /// use biscuit_dataset::PathTemplate;
@@ -22,23 +24,24 @@ use crate::paths::hive::escape;
 pub struct PathTemplate(String);
 
 impl PathTemplate {
-    /// A template of this text.
+    /// Creates a template from a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Whether there is a place of this name.
+    /// Returns whether the template contains the placeholder `place`.
     pub fn has(&self, place: &str) -> bool {
         self.0.contains(&format!("{{{place}}}"))
     }
 
-    /// The path with these names in their places; what is in braces and not among them stays as it is.
+    /// Fills the placeholders with names. Braces with another content remain as they are.
     ///
     /// # Errors
-    /// `InvalidName` for a name that is empty or begins with a dot; `NameTooLong` for a segment of more than 255 bytes.
+    /// `InvalidName` for a name that is empty, begins with a dot, or begins or ends with a space; `NameTooLong` for a
+    /// segment of more than 255 bytes.
     pub fn fill(&self, names: &[(&str, &str)]) -> Result<String> {
         let names: BTreeMap<&str, &str> = names.iter().copied().collect();
-        // In one pass, so that a name which looks like a place is none.
+        // A single pass, so that a name that looks like a placeholder is not filled.
         let (mut out, mut rest) = (String::new(), self.0.as_str());
         while let Some(open) = rest.find('{') {
             let (before, from) = rest.split_at(open);
@@ -60,7 +63,7 @@ impl PathTemplate {
             None => Ok(out),
             Some(long) => {
                 let message = format!(
-                    "a name from the data makes a path segment of {} bytes in `{}`, and file systems take {MAX_NAME}",
+                    "a name from the data makes a path segment of {} bytes in `{}`; the maximum is {MAX_NAME}",
                     long.len(),
                     self.0
                 );
@@ -70,7 +73,7 @@ impl PathTemplate {
     }
 }
 
-/// A name as a part of a segment.
+/// Escapes a name as a part of a segment.
 fn segment(place: &str, name: &str) -> Result<String> {
     let refused = |what: &str| {
         let message = format!("the {place} of the records is {what}, which cannot be part of a path");
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_its_segment() {
+    fn names_cannot_leave_their_segment() {
         assert_eq!(fill("public", "orders").unwrap(), "lake/public/x-orders");
         assert_eq!(fill("a/b", "c\\d").unwrap(), "lake/a%2Fb/x-c%5Cd");
         assert_eq!(fill("a\n", "b"), Err("InvalidName"));
@@ -106,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_looks_like_a_place_is_none() {
+    fn name_that_looks_like_a_placeholder_is_not_filled() {
         assert_eq!(fill("{table}", "t").unwrap(), "lake/%7Btable}/x-t");
         assert_eq!(PathTemplate::new("{a}/{b").fill(&[("b", "x")]).unwrap(), "{a}/{b");
     }
 
     #[test]
-    fn segments_are_as_long_as_file_systems_take() {
+    fn segments_have_the_maximum_length_of_file_systems() {
         assert!(fill(&"x".repeat(255), "t").is_ok());
         assert_eq!(fill(&"x".repeat(256), "t"), Err("NameTooLong"));
         assert_eq!(fill("s", &"x".repeat(254)), Err("NameTooLong"));

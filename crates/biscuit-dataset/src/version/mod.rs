@@ -1,4 +1,4 @@
-//! A version of a table, as one run reads it.
+//! A version of a table, as one run reads and writes it.
 
 pub(crate) mod provider;
 pub(crate) mod store;

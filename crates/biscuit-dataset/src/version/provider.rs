@@ -1,3 +1,5 @@
+//! The DataFusion table provider over the files of one snapshot.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,17 +39,18 @@ pub(crate) struct TableFiles {
 }
 
 impl TableFiles {
-    /// The last `partition_columns` columns of `schema` come from the paths.
+    /// Creates the table. The last `partition_columns` columns of `schema` come from the paths.
     pub(crate) fn new(
         schema: SchemaRef,
         files: Vec<OpenFile>,
         store: Arc<dyn ObjectStore>,
         partition_columns: usize,
     ) -> Self {
-        // Each snapshot reads through its own store, so each needs a name that no other in the session has.
+        // Each snapshot reads through its own store, and a session finds a store by its URL. So each snapshot needs a
+        // unique URL.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let url = ObjectStoreUrl::parse(format!("biscuit://snapshot-{n}")).expect("this is a URL");
+        let url = ObjectStoreUrl::parse(format!("biscuit://snapshot-{n}")).expect("the text is a valid URL");
         Self { schema, files, store, url, partition_columns }
     }
 
@@ -55,7 +58,7 @@ impl TableFiles {
         self.schema.fields().len() - self.partition_columns
     }
 
-    /// Whether the paths of files alone decide this filter.
+    /// Returns whether a filter depends on partition columns only, so that the path of a file decides it.
     fn by_path(&self, filter: &Expr) -> bool {
         let first = self.first_partition_column();
         let columns = filter.column_refs();
@@ -69,13 +72,14 @@ impl TableFiles {
         fields.iter().zip(&file.file.partition).map(|(f, (_, value))| scalar(value.as_deref(), f.data_type())).collect()
     }
 
-    /// The files that filters on partition columns leave, with their partition values.
+    /// Returns the files that match filters on partition columns, with their partition values.
     fn choose(&self, state: &dyn Session, filters: &[&Expr]) -> Result<Vec<(&OpenFile, Vec<ScalarValue>)>> {
         let mut files = self.files.iter().map(|f| Ok((f, self.values(f)?))).collect::<Result<Vec<_>>>()?;
         let Some(filter) = conjunction(filters.iter().map(|f| (*f).clone())) else { return Ok(files) };
         if files.is_empty() {
             return Ok(files);
         }
+        // Partition pruning: evaluate the filter on a batch with one row of partition values for each file.
         let first = self.first_partition_column();
         let schema = Arc::new(Schema::new(self.schema.fields()[first..].to_vec()));
         let columns =
@@ -93,7 +97,7 @@ impl TableFiles {
     }
 }
 
-/// Files whose footers were read: these are not read again, and have the keys of what is encrypted.
+/// Reader factory for files whose footers were read. They are not read again, and keys of encrypted files are known.
 #[derive(Debug)]
 struct OpenedFiles(HashMap<Path, FileReader>);
 
@@ -163,7 +167,7 @@ impl TableProvider for TableFiles {
         }
         let readers = files.iter().map(|(file, _)| (file.file.object.clone(), file.reader().clone())).collect();
         let mut source = ParquetSource::new(table).with_parquet_file_reader_factory(Arc::new(OpenedFiles(readers)));
-        // The library reads all of a file's page index or fails.
+        // The Parquet library fails for a file whose page index it cannot decrypt completely.
         if files.iter().any(|(file, _)| file.is_closed()) {
             source = source.with_enable_page_index(false);
         }
@@ -177,7 +181,7 @@ impl TableProvider for TableFiles {
             let mut part = PartitionedFile::new(file.file.object.to_string(), file.file.size);
             part.object_meta.location = file.file.object.clone();
             part.partition_values = values;
-            // In the file's own units: the engine brings them to the table's.
+            // The schema of the file, with its own time units. The engine casts to the types of the table.
             part.arrow_schema = Some(file.metadata().schema().clone());
             split[i % groups].push(part);
         }

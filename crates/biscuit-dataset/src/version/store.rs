@@ -11,17 +11,17 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// Where a file of a snapshot may be.
+/// Expected place and content of a file of a snapshot.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PinnedFile {
-    /// The ETag it has at its final name; another one there is another file.
+    /// ETag of the file under its final name. An object with another ETag is another file.
     pub(crate) etag: Option<String>,
-    /// Its staged name, while its version is not finished.
+    /// Staged name, while the version of the file is not finished.
     pub(crate) staged: Option<Path>,
 }
 
-/// Reads the files of one snapshot: each by its final name, else its staged name, else its final name again, and only if
-/// its ETag is the snapshot's. Everything else is not supported, so that nothing can be written through it.
+/// A read-only store for the files of one snapshot. A file is read only if it has the ETag of the snapshot. All
+/// writes return an error.
 #[derive(Debug)]
 pub(crate) struct TableVersionStore {
     inner: Arc<dyn ObjectStore>,
@@ -34,8 +34,8 @@ impl TableVersionStore {
     }
 }
 
-/// A store that reads these objects only while they have the ETags that a listing showed: one that was overwritten since is refused.
-/// Nothing can be written through it.
+/// Returns a read-only store that reads `objects` only while they have the ETags of a listing. An object that was
+/// overwritten after the listing is refused.
 pub fn as_listed(
     store: Arc<dyn ObjectStore>,
     objects: impl IntoIterator<Item = (Path, Option<String>)>,
@@ -62,6 +62,9 @@ impl ObjectStore for TableVersionStore {
             let options = options.clone().with_if_match(pinned.etag.clone());
             self.inner.get_opts(location, options)
         };
+        // A committed file may not be published yet. The order of the attempts covers a publish in between: the final
+        // name is not found, then the staged file is deleted after it was published, so the final name is tried
+        // again.
         match (at_final().await, &pinned.staged) {
             (Err(Error::NotFound { .. }), Some(staged)) => match self.inner.get_opts(staged, options.clone()).await {
                 Err(Error::NotFound { .. }) => at_final().await,

@@ -1,3 +1,5 @@
+//! The table as one run sees it: files, schema, loading, and writes on the same base.
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,35 +26,36 @@ use crate::table_writer::{TableWriter, WriteOptions};
 use crate::version::provider::TableFiles;
 use crate::version::store::{PinnedFile, TableVersionStore};
 
-/// The facts in the journal that hold the types of partition columns, and all columns of the table for when no file
-/// says them.
+/// Names of journal properties: the types of partition columns, and all columns of the table for a table without
+/// files.
 const PARTITION_TYPES: &str = "partition_types";
 pub(crate) const COLUMNS: &str = "columns";
 
-/// What a write does with the rows that are there.
+/// Effect of a write on the existing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// They stay.
+    /// They remain.
     Append,
-    /// Those in partitions that the new rows have go; other partitions stay.
+    /// Replaces the partitions that contain new rows. Other partitions remain.
     ReplacePartitions,
-    /// They all go. New rows without any row are an error, `EmptyReplacement`.
+    /// Replaces all rows. `EmptyReplacement` if there are no new rows.
     ReplaceAll,
-    /// They all go, also if there are no new rows.
+    /// Replaces all rows, even if there are no new rows.
     ReplaceAllEvenByNothing,
 }
 
-/// The table as one run sees it: what is loaded from it and what is written on top of it have the same base.
+/// The table as one run sees it. What is loaded from it and what is written on it have the same base: if another run
+/// commits in between, the write is refused with `Conflict`.
 #[derive(Debug, Clone)]
 pub struct TableVersion {
     pub(crate) dataset: Dataset,
-    /// What the journal observed.
+    /// State that the journal observed.
     pub observed: ObservedTable,
     pub(crate) files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
-    /// What is encrypted in its files, as far as it is known.
+    /// Encrypted parts of the files, as far as they are known.
     pub(crate) hidden: EncryptedParts,
-    /// What options of a write name besides the dataset.
+    /// Columns that the options of a write encrypt, in addition to those of the dataset.
     pub(crate) named: BTreeSet<String>,
 }
 
@@ -62,8 +65,9 @@ impl TableVersion {
         let root = dataset.location().path();
         for f in &observed.files {
             let object = f.path.split('/').fold(root.to_string(), |p, s| format!("{p}/{s}"));
-            let object =
-                Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", f.path)).with_source(e))?;
+            let object = Path::parse(object).map_err(|e| {
+                Error::data("InvalidPath", format!("`{}` is not a valid object path", f.path)).with_source(e)
+            })?;
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
         let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
@@ -71,17 +75,17 @@ impl TableVersion {
         Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
     }
 
-    /// The table this is a snapshot of.
+    /// Returns the dataset of this version.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
 
-    /// Its files, by path.
+    /// Returns the live files, in the order of their paths.
     pub fn files(&self) -> &[DataFile] {
         &self.files
     }
 
-    /// The same snapshot with these of its files only: for looking at a part of it, not for changes.
+    /// Restricts the version to some of its files. The result is for reading, and must not be written.
     pub fn only(mut self, keep: impl Fn(&DataFile) -> bool) -> Self {
         let (files, observed) = (std::mem::take(&mut self.files), std::mem::take(&mut self.observed.files));
         let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));
@@ -89,12 +93,13 @@ impl TableVersion {
         self
     }
 
-    /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
+    /// Returns the partition columns in the order of the folders, with their types. Empty for a table without
+    /// partitions.
     pub fn partition_columns(&self) -> &[(String, DataType)] {
         &self.partition
     }
 
-    /// A store that reads exactly this snapshot's files.
+    /// Returns a store that reads exactly the files of this version.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         let mut pinned = HashMap::with_capacity(self.files.len());
         for (file, listed) in self.files.iter().zip(&self.observed.files) {
@@ -106,15 +111,15 @@ impl TableVersion {
         Arc::new(TableVersionStore::new(self.dataset.location().storage().store.clone(), pinned))
     }
 
-    /// All files with their footers read, in the order of their paths.
+    /// Opens all files, in the order of their paths.
     ///
     /// # Errors
-    /// Those of [`OpenFile::open`]; `Conflict` if a newer version has replaced a file meanwhile.
+    /// The errors of [`OpenFile::open`]; `Conflict` if a newer version replaced a file meanwhile.
     pub async fn open_files(&self) -> Result<Vec<OpenFile>> {
         self.open(self.files.clone()).await
     }
 
-    /// These of its files with their footers read, in this order.
+    /// Opens some files of this version, in the given order.
     ///
     /// # Errors
     /// As [`open_files`](Self::open_files).
@@ -123,7 +128,8 @@ impl TableVersion {
         self.each(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
     }
 
-    /// Does what there is to do with some of its files, several at a time.
+    /// Runs jobs on files of this version, up to eight at a time. An error is explained by the journal: `Conflict` if
+    /// the version was replaced.
     pub(crate) async fn each<'a, T: Send>(
         &self,
         jobs: impl Iterator<Item = BoxFuture<'a, Result<T>>>,
@@ -135,10 +141,10 @@ impl TableVersion {
         }
     }
 
-    /// The schema of the table's rows: the columns of all files with their common types, partition columns last.
+    /// Returns the schema of the rows: the columns of all files with their common types, partition columns last.
     ///
     /// # Errors
-    /// Those of [`merge_schemas`], naming the file.
+    /// The errors of [`merge_schemas`], with the name of the file.
     pub fn schema(&self, files: &[OpenFile]) -> Result<SchemaRef> {
         if files.is_empty() {
             return kept_columns(self.observed.head.properties.get(COLUMNS));
@@ -152,20 +158,23 @@ impl TableVersion {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The schema of the table's rows as the journal knows it from the last commit, partition columns last; none where no commit said
-    /// it, or files came since that nobody has looked at.
+    /// Returns the schema that the last commit stored in the journal, partition columns last. Returns `None` if no
+    /// commit stored it, or if the table has external files that were not opened.
     ///
     /// # Errors
-    /// `Diverged` where the journal's fact cannot be read.
+    /// `Diverged` if the property of the journal cannot be read.
     pub fn known_schema(&self) -> Result<Option<SchemaRef>> {
         let known = self.observed.head.properties.contains_key(COLUMNS);
         let as_it_was = known && self.observed.external.is_empty() && !self.observed.diverged;
         as_it_was.then(|| kept_columns(self.observed.head.properties.get(COLUMNS))).transpose()
     }
 
-    /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row
-    /// groups and pages by statistics. If a file is gone while the footers are read, this is `Conflict`, and
-    /// [`Dataset::load`](crate::Dataset::load) starts again; later the frame fails, and never gives part of the rows.
+    /// Loads the rows as a DataFrame. Filters on partition columns select the files; other filters select row groups
+    /// and pages by their statistics.
+    ///
+    /// If a file disappears while the footers are read, the error is `Conflict`, and
+    /// [`Dataset::load`](crate::Dataset::load) starts again. If it disappears later, the query fails; it never
+    /// returns a part of the rows.
     ///
     /// # Errors
     /// As [`open_files`](Self::open_files) and [`schema`](Self::schema).
@@ -175,17 +184,19 @@ impl TableVersion {
         ctx.read_table(Arc::new(table)).map_err(|e| engine_error(&self.dataset.location().to_string(), e))
     }
 
-    /// Writes rows on top of this snapshot as one step.
+    /// Writes rows on this version, and commits them in one step.
     ///
     /// # Errors
-    /// `NoFileKeys` where something is encrypted in the table and there are no keys; `MissingColumn` and `EncryptedColumn` for columns that cannot be
-    /// encrypted. `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
-    /// `EmptyReplacement`; those of [`TableWriter`] and of the rows themselves. After an error nothing is changed.
+    /// `NoFileKeys` if the table has encrypted columns and there are no keys; `MissingColumn` and `EncryptedColumn`
+    /// for columns that cannot be encrypted; `Conflict` if another run committed since; `PartitioningDiffers` if the
+    /// table has other partition columns; `EmptyReplacement`; the errors of [`TableWriter`] and of the rows. After an
+    /// error the table is unchanged.
     pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<CommitSummary> {
         self.write_as(rows, mode, options, None).await
     }
 
-    /// As [`write`](Self::write), once for each commit id: a second call with the same id changes nothing.
+    /// Writes rows like [`write`](Self::write), once for each commit id. A second call with the same id changes
+    /// nothing.
     pub async fn write_as(
         &self,
         rows: DataFrame,
@@ -229,7 +240,10 @@ impl TableVersion {
             WriteMode::Append => {}
             WriteMode::ReplaceAll if count == 0 => {
                 replace.abandon().await?;
-                return Err(Error::data("EmptyReplacement", "there are no new rows, and the table would be emptied"));
+                return Err(Error::data(
+                    "EmptyReplacement",
+                    "there are no new rows, and the replacement would empty the table",
+                ));
             }
             WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing => {
                 self.observed.files.iter().for_each(|f| replace.remove(f));
@@ -242,7 +256,8 @@ impl TableVersion {
         replace.commit().await
     }
 
-    /// What the journal is to know of rows with this schema and these partition columns: facts, by name. What is encrypted in the files is among them.
+    /// Returns the journal properties for rows with this schema and these partition columns, by name: columns,
+    /// partition types, and encrypted parts.
     ///
     /// # Errors
     /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
@@ -258,7 +273,8 @@ impl TableVersion {
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_property()])
     }
 
-    /// Leaves out the types of partition columns that files of others have as digits, and that nothing has said to be text: these may be numbers.
+    /// Removes the types of partition columns that are text only by inference and contain nothing but digits: they
+    /// may be numbers, such as `01`, so their type remains undeclared.
     fn keep_unsaid(&self, types: &mut Value) {
         let said = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
         let Some(types) = types.as_object_mut() else { return };
@@ -290,7 +306,7 @@ impl TableVersion {
         Ok((rows, folders))
     }
 
-    /// How the table spells its folders.
+    /// Returns the spelling of the folders of the table.
     ///
     /// # Errors
     /// `PartitionType`.
@@ -302,7 +318,7 @@ impl TableVersion {
         FolderSpelling::of(&self.files, &self.partition.iter().map(column).collect::<Vec<_>>())
     }
 
-    /// Checks that new files would get the folders that the table has.
+    /// Checks that a write has the partition columns of the table. A write that replaces everything may have others.
     ///
     /// # Errors
     /// `PartitioningDiffers`.
@@ -319,35 +335,37 @@ impl TableVersion {
     }
 }
 
-/// The fact that says how raw a table was declared to be.
+/// Name of the journal property with the declared layer of a table, such as `raw`.
 pub const LAYER: &str = "layer";
 
-/// Whether a table may be changed otherwise than by adding to it.
+/// Refuses a change of a table that may only be appended to. `what` completes the message: "must not be `merged
+/// into`".
 ///
 /// # Errors
-/// `RawLayer` if it was declared raw. `what` is what is not done: `merged into`.
+/// `RawLayer` if the table was declared raw.
 pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
     if head.properties.get(LAYER).and_then(Value::as_str) != Some("raw") {
         return Ok(());
     }
-    let message = format!("the table is declared raw: it is added to, and never {what}");
+    let message = format!("the table is declared raw: it can only be appended to, and must not be {what}");
     Err(Error::usage("RawLayer", message))
 }
 
-/// The types of partition columns as the journal keeps them.
+/// Returns the value of the property with the types of partition columns.
 pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Result<Value> {
     let mut types = serde_json::Map::new();
     for name in partition_by {
         let at = biscuit_schema::column_index(schema, name, "the rows to write")?;
         let t = biscuit_schema::plain_type(schema.field(at).data_type());
-        let text =
-            type_name(&t).ok_or_else(|| Error::usage("PartitionType", format!("partition column `{name}` is {t}")))?;
+        let text = type_name(&t).ok_or_else(|| {
+            Error::usage("PartitionType", format!("partition column `{name}` has the unsupported type {t}"))
+        })?;
         types.insert(name.clone(), Value::String(text));
     }
     Ok(if types.is_empty() { Value::Null } else { Value::Object(types) })
 }
 
-/// The columns as the journal keeps them.
+/// Reads the columns from their property.
 fn kept_columns(kept: Option<&Value>) -> Result<SchemaRef> {
     let mut fields = Vec::new();
     for column in kept.and_then(Value::as_array).into_iter().flatten() {
@@ -384,7 +402,8 @@ fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(St
     columns.into_iter().enumerate().map(column).collect()
 }
 
-/// Bigint or date where every value is one in the form it would be written, text otherwise.
+/// Infers the type of a partition column: bigint or date if every value has the form in which that type is written,
+/// else text.
 fn infer(values: &[&str]) -> DataType {
     let date = |v: &&str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
     if values.is_empty() {

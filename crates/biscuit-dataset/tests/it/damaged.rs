@@ -1,4 +1,4 @@
-//! Damaged Parquet: an error that names the file, never a panic, and never other rows.
+//! Damaged Parquet files: an error that names the file, never a panic, and never other rows.
 
 use std::sync::Arc;
 
@@ -55,12 +55,12 @@ async fn streamed(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     open.stream(None)?.try_collect().await
 }
 
-/// Through the engine, in several tasks.
+/// Reads the table with the engine, in several tasks.
 async fn queried(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     let d = dataset(&memory().with_store(stored(bytes).await));
     let frame = d.view().await?.load(&SessionContext::new()).await?;
     let failed = |e: DataFusionError| engine_error("the table", e);
-    // A changed byte may be one of a name.
+    // A changed byte may be part of a column name.
     let first = frame.schema().field(0).name().clone();
     let sorted = frame.sort_by(vec![datafusion::prelude::ident(first)]).map_err(failed)?;
     sorted.collect().await.map_err(failed)
@@ -77,7 +77,7 @@ fn check(read: Result<Vec<RecordBatch>>, what: &str) {
 }
 
 #[tokio::test]
-async fn a_changed_byte_ends_in_all_rows_or_in_an_error_that_names_the_file() {
+async fn changed_byte_gives_all_rows_or_an_error_with_the_file_name() {
     let whole = parquet(&content());
     for at in 0..whole.len() {
         let bits = if at % 2 == 0 { 1_u8 << (at % 8) } else { 0xff };
@@ -88,7 +88,7 @@ async fn a_changed_byte_ends_in_all_rows_or_in_an_error_that_names_the_file() {
 }
 
 #[tokio::test]
-async fn a_changed_byte_ends_in_all_rows_or_in_an_error_in_a_query() {
+async fn changed_byte_gives_all_rows_or_an_error_in_a_query() {
     let whole = parquet(&content());
     for at in (0..whole.len()).step_by(11) {
         let mut damaged = whole.clone();
@@ -98,7 +98,7 @@ async fn a_changed_byte_ends_in_all_rows_or_in_an_error_in_a_query() {
 }
 
 #[tokio::test]
-async fn a_cut_off_file_is_unreadable() {
+async fn truncated_file_is_unreadable() {
     let whole = parquet(&content());
     for cut in (0..whole.len()).step_by(37) {
         let e = open(&whole[..cut]).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn a_cut_off_file_is_unreadable() {
     }
 }
 
-/// The footer of a file, changed by replacing bytes that it has once.
+/// Opens a file whose footer was changed by replacing bytes that occur in it once.
 async fn with_footer(from: &[u8], to: &[u8]) -> Result<OpenFile> {
     let mut bytes = parquet(&content());
     let footer =
@@ -119,7 +119,7 @@ async fn with_footer(from: &[u8], to: &[u8]) -> Result<OpenFile> {
 
 #[tokio::test]
 async fn a_footer_that_contradicts_its_row_groups_is_unreadable() {
-    // Field 3, a number: 40 rows, after the schema and before the list of two row groups.
+    // Field 3 of the footer is a number (40 rows), after the schema and before the list of two row groups.
     let rows = [0x16, 80, 0x19, 0x2c];
     for other in [0_u8, 78, 82, 1] {
         let e = with_footer(&rows, &[0x16, other, 0x19, 0x2c]).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Parquet's own encryption.
+//! Parquet modular encryption of the files of a table.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::lake::{dataset, frame, memory, rows, write};
 
-/// What is not to be seen, as text and as the bytes of a number.
+/// Secret values that must not appear in files, as text and as the bytes of a number.
 const SECRET: &str = "canary-7319";
 const NUMBER: i64 = 0x7ab3_15c9_de02_4f61;
 
@@ -55,7 +55,7 @@ fn shows(bytes: &[u8]) -> bool {
     has(SECRET.as_bytes()) || has(&NUMBER.to_le_bytes()) || has(&(NUMBER + 2).to_le_bytes())
 }
 
-/// Uncompressed, so that what is not encrypted would be seen.
+/// Without compression, so that values that are not encrypted are found in the bytes.
 fn options() -> WriteOptions {
     let parquet =
         ParquetOptions::default().with_compression(parquet::basic::Compression::UNCOMPRESSED).with_row_group_rows(200);
@@ -75,10 +75,10 @@ async fn only_file(d: &Dataset) -> OpenFile {
 }
 
 #[tokio::test]
-async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
+async fn encrypted_columns_are_not_readable_in_bytes_and_are_read_with_the_keys() {
     let plain = memory();
     written(&plain, MemoryKeys::new().encrypting(["id"])).await;
-    assert!(bytes_of(&plain).await.iter().any(|(_, bytes)| shows(bytes)), "they would be seen");
+    assert!(bytes_of(&plain).await.iter().any(|(_, bytes)| shows(bytes)), "values that are not encrypted are found");
 
     let (storage, keys) = (memory(), MemoryKeys::new());
     let d = written(&storage, keys.encrypting(HIDDEN)).await;
@@ -89,7 +89,7 @@ async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
     assert_rows_eq!(rows(&d).await, customers());
     let found = d.load(&SessionContext::new()).await.unwrap();
     let found = found.filter(col("email").eq(lit(format!("{SECRET}-300")))).unwrap().collect().await.unwrap();
-    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "by statistics and pages too");
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "also with statistics and page indexes");
     let file = only_file(&d).await;
     assert!(file.is_encrypted("email") && file.is_encrypted("address") && !file.is_encrypted("id"));
     assert_eq!(file.encrypted().into_iter().collect::<Vec<_>>(), ["address.street", "email", "salary"]);
@@ -100,14 +100,14 @@ async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
 }
 
 #[tokio::test]
-async fn without_keys_the_clear_columns_are_read_and_the_others_named() {
+async fn without_keys_plain_columns_are_read_and_encrypted_ones_are_errors() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     written(&storage, keys.encrypting(HIDDEN)).await;
     let d = dataset(&storage);
     let frame = d.load(&SessionContext::new()).await.unwrap();
     let ids = frame.clone().select_columns(&["id"]).unwrap();
     assert_eq!(ids.clone().count().await.unwrap(), 500);
-    // Filters look at page indexes, of which those of hidden columns cannot be read.
+    // Filters read page indexes, and the page indexes of encrypted columns cannot be read.
     let some = ids.filter(col("id").gt_eq(lit(100)).and(col("id").lt(lit(103)))).unwrap().collect().await.unwrap();
     assert_eq!(some.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     let file = only_file(&d).await;
@@ -120,18 +120,18 @@ async fn without_keys_the_clear_columns_are_read_and_the_others_named() {
         assert_eq!(biscuit_dataset::engine_error("t", e).code(), "NoFileKeys");
     }
     let e = file.encryption().unwrap_err();
-    assert_eq!(e.code(), "NoFileKeys", "a file in its place would be in the clear");
+    assert_eq!(e.code(), "NoFileKeys", "a file that replaces it would not be encrypted");
 }
 
 #[tokio::test]
-async fn a_table_with_encrypted_columns_goes_on_so_and_is_not_written_without_keys() {
+async fn table_remains_encrypted_and_is_not_written_without_keys() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     written(&storage, keys.encrypting(["email", "salary"])).await;
     let before = bytes_of(&storage).await.len();
     let e = write(&dataset(&storage), &customers(), WriteMode::Append, &options()).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")));
     assert_eq!(bytes_of(&storage).await.len(), before, "nothing was written");
-    // Keys alone: what was encrypted before is the rule, and what is named comes to it.
+    // Keys are enough: columns that were encrypted before remain encrypted, and columns that are named are added.
     let d = dataset(&storage).with_encryption(keys.encrypting(["address"]));
     write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
     let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys.clone())));
@@ -141,24 +141,27 @@ async fn a_table_with_encrypted_columns_goes_on_so_and_is_not_written_without_ke
     counts.sort_unstable();
     assert_eq!(counts, [2, 4, 4]);
     assert_eq!(d.load(&SessionContext::new()).await.unwrap().count().await.unwrap(), 1500);
-    // Also where everything is replaced.
+    // The same applies to a write that replaces everything.
     let e = write(&dataset(&storage), &customers(), WriteMode::ReplaceAll, &options()).await.unwrap_err();
     assert_eq!(e.code(), "NoFileKeys");
 }
 
 #[tokio::test]
-async fn everything_is_encrypted_on_request_and_stays_so() {
+async fn everything_is_encrypted_on_request_and_remains_encrypted() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     let d = written(&storage, keys.encrypting([""; 0]).with_everything()).await;
     assert!(only_file(&d).await.is_encrypted_whole());
     assert_rows_eq!(rows(&d).await, customers());
     let (path, bytes) =
         bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).expect("a file");
-    assert!(bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"), "not even its name");
+    assert!(
+        bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"),
+        "the name of the column is encrypted as well"
+    );
     let e = dataset(&storage).view().await.unwrap().open_files().await.unwrap_err();
     assert_eq!(e.code(), "NoFileKeys");
     assert!(e.to_string().contains(path.filename().unwrap()), "{e}");
-    // Also where fewer columns are named later, and for columns that come later.
+    // Everything remains encrypted if fewer columns are named later, and for columns that are added later.
     let d = dataset(&storage).with_encryption(keys.encrypting(["email"]));
     let more: ArrayRef = Arc::new(StringArray::from(vec![SECRET]));
     let more = RecordBatch::try_from_iter_with_nullable([("email", more.clone(), true), ("more", more, true)]).unwrap();
@@ -171,9 +174,10 @@ async fn everything_is_encrypted_on_request_and_stays_so() {
     }
 }
 
-/// Of a file with an encrypted footer and single columns, as other writers make by default, the others stay in the clear, and so they do behind it.
+/// In a file with an encrypted footer and single encrypted columns, as other writers make by default, the other
+/// columns are not encrypted, and neither are they in files that follow it.
 #[tokio::test]
-async fn a_footer_may_be_encrypted_besides_columns() {
+async fn footer_can_be_encrypted_in_addition_to_columns() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     let d = written(&storage, keys.encrypting(HIDDEN).with_encrypted_footer()).await;
     let like = only_file(&d).await.encryption().unwrap().unwrap();
@@ -189,7 +193,7 @@ async fn a_footer_may_be_encrypted_besides_columns() {
     assert_eq!(rows(&keys_alone).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 1000);
 }
 
-/// What is known of a file is what was encrypted of it, and no more.
+/// The encryption that is derived from a file covers exactly the encrypted parts.
 #[tokio::test]
 async fn a_list_inside_of_a_struct_is_named_by_its_path() {
     let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..10).map(|i| Some(vec![Some(i), None])));
@@ -205,7 +209,7 @@ async fn a_list_inside_of_a_struct_is_named_by_its_path() {
     assert_rows_eq!(self::rows(&d).await, rows);
 }
 
-/// A file that nobody can read hides nothing, and does not keep a table from being replaced.
+/// A file that cannot be read has no encrypted parts, and does not prevent the replacement of a table.
 #[tokio::test]
 async fn a_torn_file_of_another_writer_can_be_replaced() {
     let storage = memory();
@@ -215,9 +219,9 @@ async fn a_torn_file_of_another_writer_can_be_replaced() {
     }
 }
 
-/// Options of one write are remembered as well.
+/// The columns that the options of one write encrypt are stored in the journal.
 #[tokio::test]
-async fn what_one_write_encrypts_the_table_goes_on_with() {
+async fn columns_that_one_write_encrypts_remain_encrypted() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     let d = dataset(&storage);
     let mut with_keys = options();
@@ -230,9 +234,9 @@ async fn what_one_write_encrypts_the_table_goes_on_with() {
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("emial")));
 }
 
-/// Files that nobody has described yet are looked at before anything is written beside them, or in their place.
+/// Files that no commit has described are opened before a write, also before they are replaced.
 #[tokio::test]
-async fn a_table_of_another_writer_is_not_written_in_the_clear() {
+async fn encrypted_table_of_another_writer_remains_encrypted() {
     for mode in [WriteMode::Append, WriteMode::ReplaceAll, WriteMode::ReplacePartitions] {
         let (storage, keys) = (memory(), MemoryKeys::new());
         let other = memory();
@@ -251,14 +255,14 @@ async fn a_table_of_another_writer_is_not_written_in_the_clear() {
 }
 
 #[tokio::test]
-async fn other_keys_and_damage_are_errors_that_name_the_file() {
+async fn wrong_keys_and_damage_are_errors_with_the_file_name() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     let d = written(&storage, keys.encrypting(HIDDEN)).await;
     let others = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(HIDDEN));
     let e = others.view().await.unwrap().open_files().await.unwrap_err();
     assert_eq!(e.code(), "UnknownKey");
     assert!(e.file().is_some_and(|file| file.ends_with(".parquet")), "{e}");
-    // A key of another file is no key of this one.
+    // A key with the right name and another value does not open the file.
     let wrong = MemoryKeys::new();
     for n in 0..4 {
         let key = wrong.new_key(FilePart::Column).await.unwrap().key.iter().map(|b| b ^ 1).collect::<Vec<u8>>();
@@ -285,7 +289,7 @@ async fn other_keys_and_damage_are_errors_that_name_the_file() {
 }
 
 #[tokio::test]
-async fn what_stands_outside_of_files_or_is_not_there_is_refused() {
+async fn partition_columns_and_missing_columns_cannot_be_encrypted() {
     let storage = memory();
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["day"]));
     let day = table("v:int | day:string\n1 | a");
@@ -313,7 +317,7 @@ async fn a_single_file_is_encrypted_too() {
     assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)));
 }
 
-/// A file as another writer makes it, encrypted as a whole with the key of its footer.
+/// A file as another writer encrypts it: as a whole, with the key of its footer.
 fn external() -> Bytes {
     let properties = FileEncryptionProperties::builder(vec![7; 16]).with_footer_key_metadata(b"kf".to_vec());
     let properties = WriterProperties::builder().with_file_encryption_properties(properties.build().expect("a file"));
@@ -325,7 +329,7 @@ fn external() -> Bytes {
 }
 
 #[tokio::test]
-async fn files_of_others_are_read_and_what_follows_them_is_hidden_as_well() {
+async fn encrypted_files_of_other_writers_are_read_and_followed() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     keys.insert(b"kf".to_vec(), vec![7; 16]);
     storage.store.put(&Path::from("lake/t/part-0.parquet"), external().into()).await.unwrap();
@@ -340,7 +344,7 @@ async fn files_of_others_are_read_and_what_follows_them_is_hidden_as_well() {
 }
 
 #[tokio::test]
-async fn keys_are_asked_for_once_a_file_and_the_footer_is_read_once() {
+async fn keys_are_fetched_once_for_each_file_and_the_footer_is_read_once() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     written(&storage, keys.encrypting(HIDDEN)).await;
     let (recorder, recorded) = RecordingStore::storage(&storage);

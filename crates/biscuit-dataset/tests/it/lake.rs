@@ -1,4 +1,4 @@
-//! A dataset in memory.
+//! Helpers for a dataset in memory.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(crate) async fn paths(d: &Dataset) -> Vec<String> {
     d.view().await.expect("a view").files().iter().map(|f| f.path.clone()).collect()
 }
 
-/// The folders of all files, each once.
+/// The folders of all files, without duplicates.
 pub(crate) async fn folders(d: &Dataset) -> Vec<String> {
     let mut folders: Vec<String> =
         paths(d).await.iter().map(|p| p.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned())).collect();

@@ -1,4 +1,4 @@
-//! Datasets: what is written is read back, by Hive's rules, in bounded memory, as one step.
+//! Datasets: written rows are read back, in Hive paths, in bounded memory, with each change as one step.
 
 mod damaged;
 mod encrypted;

@@ -1,4 +1,4 @@
-//! Reading.
+//! Reading of tables, including tables of other writers.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ async fn filters_on_rows_give_the_right_rows() {
 }
 
 #[tokio::test]
-async fn files_of_other_columns_and_narrower_types_are_one_table() {
+async fn files_with_other_columns_and_narrower_types_are_one_table() {
     let d = dataset(&memory());
     write(&d, &table("v:int | old:string\n1 | x"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
     write(&d, &table("new:date | v:bigint\n2024-01-01 | 3000000000"), WriteMode::Append, &WriteOptions::default())
@@ -64,7 +64,7 @@ async fn times_in_milliseconds_are_read_as_the_tables_microseconds() {
 }
 
 #[tokio::test]
-async fn partition_columns_of_foreign_tables_get_the_type_of_their_values() {
+async fn partition_columns_of_external_tables_get_the_type_of_their_values() {
     let storage = memory();
     let source = dataset(&storage);
     write(&source, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
@@ -83,7 +83,7 @@ async fn partition_columns_of_foreign_tables_get_the_type_of_their_values() {
 }
 
 #[tokio::test]
-async fn folders_that_do_not_agree_are_refused() {
+async fn folders_with_different_partition_columns_are_refused() {
     let storage = memory();
     for path in ["lake/t/a=1/x.parquet", "lake/t/b=1/x.parquet"] {
         storage.store.put(&Path::from(path), "x".into()).await.expect("a put");
@@ -96,7 +96,7 @@ async fn folders_that_do_not_agree_are_refused() {
 
 #[tokio::test]
 async fn a_reader_sees_a_committed_version_that_is_not_published_yet() {
-    // Die at every call of a write; a reader sees the old rows or the new ones, whole.
+    // The write dies at each of its calls. A reader sees either the old rows or the new ones.
     let (old, new) = (table("v:int | p:string\n1 | a\n2 | b"), table("v:int | p:string\n3 | a\n4 | b"));
     let options = WriteOptions::default().with_partition_by(["p"]);
     let (mut seen_old, mut seen_new) = (0, 0);
@@ -121,7 +121,7 @@ async fn a_reader_sees_a_committed_version_that_is_not_published_yet() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_fails_the_reader_and_gives_no_part_of_the_rows() {
+async fn deleted_file_fails_the_reader_instead_of_giving_a_part_of_the_rows() {
     let storage = memory();
     let d = dataset(&storage);
     write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
@@ -133,7 +133,7 @@ async fn a_file_that_is_gone_fails_the_reader_and_gives_no_part_of_the_rows() {
 }
 
 #[tokio::test]
-async fn what_is_loaded_can_be_written_back() {
+async fn loaded_rows_can_be_written_back() {
     let d = dataset(&memory());
     write(&d, &table("v:int\n1\n2"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
     let base = d.observe().await.expect("a table");
@@ -157,7 +157,7 @@ async fn with_column_in_files(rows: &[(&str, &str)]) -> biscuit_dataset::Dataset
 }
 
 #[tokio::test]
-async fn a_partition_column_that_is_also_in_the_files_is_read_once() {
+async fn partition_column_that_is_also_in_the_files_is_read_once() {
     let d = with_column_in_files(&[
         ("region=eu/a.parquet", "id:bigint | region:string | v:int\n1 | eu | 1\n2 | eu | 2"),
         ("region=us/b.parquet", "id:bigint | region:string | v:int\n3 | us | 3"),
@@ -167,13 +167,13 @@ async fn a_partition_column_that_is_also_in_the_files_is_read_once() {
     assert_rows_eq!(rows(&d).await, want);
     let filtered = load(&d).await.filter(col("region").eq(lit("us"))).expect("a filter").collect().await.expect("rows");
     assert_rows_eq!(filtered, table("id:bigint | v:int | region:string\n3 | 3 | us"));
-    // Of another type than in the path, with the same value.
+    // The column has another type than in the path, and the same value.
     let d = with_column_in_files(&[("m=01/a.parquet", "id:bigint | m:int\n1 | 1")]).await;
     assert_eq!(rows(&d).await.iter().map(|b| b.num_rows()).sum::<usize>(), 1);
 }
 
 #[tokio::test]
-async fn a_file_that_says_something_else_than_its_path_is_refused() {
+async fn file_that_contradicts_its_path_is_refused() {
     for content in ["id:bigint | region:string\n1 | eu\n2 | us", "id:bigint | region:string\n1 | us\n2 | us"] {
         let d = with_column_in_files(&[("region=eu/a.parquet", content)]).await;
         let e = d.view().await.expect("a view").open_files().await.unwrap_err();

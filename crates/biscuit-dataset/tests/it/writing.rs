@@ -1,4 +1,4 @@
-//! Writing.
+//! Writing of tables and of single files.
 
 use biscuit_core::CommitId;
 use biscuit_dataset::{FileSizing, Location, ParquetOptions, WriteMode, WriteOptions, write_single};
@@ -22,7 +22,7 @@ async fn partitions_of_all_types_are_read_back() {
          3 | null | null | null | null | null | null",
     );
     let options = WriteOptions::default().with_partition_by(["t", "n", "d", "b", "m", "at"]);
-    write(&d, &all, WriteMode::Append, &options).await.expect("a write");
+    write(&d, &all, WriteMode::Append, &options).await.expect("the write succeeds");
     assert!(
         paths(&d).await.iter().any(|p| p.starts_with("t=__HIVE_DEFAULT_PARTITION__/n=__HIVE_DEFAULT_PARTITION__/"))
     );
@@ -40,13 +40,15 @@ async fn partitions_of_all_types_are_read_back_on_disk() {
     let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
     let d = dataset(&TableStorage::local(std::sync::Arc::new(store)));
     let all = table("v:int | t:string\n1 | a/b=c%25 ü:?\n2 | null\n3 | #[x]");
-    write(&d, &all, WriteMode::Append, &WriteOptions::default().with_partition_by(["t"])).await.expect("a write");
+    write(&d, &all, WriteMode::Append, &WriteOptions::default().with_partition_by(["t"]))
+        .await
+        .expect("the write succeeds");
     assert!(folder.path().join("lake/t/t=a%2Fb%3Dc%2525 ü%3A%3F").is_dir());
     assert_rows_eq!(rows(&d).await, all);
 }
 
 #[tokio::test]
-async fn what_hive_paths_cannot_say_is_refused_and_changes_nothing() {
+async fn values_without_a_hive_path_are_refused_and_change_nothing() {
     let storage = memory();
     let d = dataset(&storage);
     for (rows, by, code) in [
@@ -62,27 +64,33 @@ async fn what_hive_paths_cannot_say_is_refused_and_changes_nothing() {
     assert!(paths(&d).await.is_empty());
 }
 
-// X16 of the purge cases.
+// Case X16 of the purge tests.
 #[tokio::test]
 async fn replacing_partitions_leaves_the_others_alone() {
     let d = dataset(&memory());
-    write(&d, &table("v:int | day:string\n1 | a\n2 | b\n3 | b"), WriteMode::Append, &by_day()).await.expect("a write");
+    write(&d, &table("v:int | day:string\n1 | a\n2 | b\n3 | b"), WriteMode::Append, &by_day())
+        .await
+        .expect("the write succeeds");
     let before = paths(&d).await;
-    write(&d, &table("v:int | day:string\n9 | b"), WriteMode::ReplacePartitions, &by_day()).await.expect("a write");
-    assert_eq!(paths(&d).await[0], before[0], "the file of a is the same");
+    write(&d, &table("v:int | day:string\n9 | b"), WriteMode::ReplacePartitions, &by_day())
+        .await
+        .expect("the write succeeds");
+    assert_eq!(paths(&d).await[0], before[0], "the file of partition a is the same");
     assert_rows_eq!(rows(&d).await, table("v:int | day:string\n1 | a\n9 | b"));
     assert_eq!(folders(&d).await, ["day=a", "day=b"]);
 }
 
 #[tokio::test]
-async fn a_table_is_emptied_only_by_its_own_word() {
+async fn table_is_emptied_only_on_explicit_request() {
     let d = dataset(&memory());
-    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
     let none = table("v:int");
     let e = write(&d, &none, WriteMode::ReplaceAll, &WriteOptions::default()).await.unwrap_err();
     assert_eq!(e.code(), "EmptyReplacement");
     assert_rows_eq!(rows(&d).await, table("v:int\n1"));
-    let done = write(&d, &none, WriteMode::ReplaceAllEvenByNothing, &WriteOptions::default()).await.expect("a write");
+    let done = write(&d, &none, WriteMode::ReplaceAllEvenByNothing, &WriteOptions::default())
+        .await
+        .expect("the write succeeds");
     assert_eq!(done.outcome, CommitOutcome::Committed);
     let empty = load(&d).await;
     assert_eq!(empty.schema().field(0).name(), "v", "the columns are kept");
@@ -90,9 +98,9 @@ async fn a_table_is_emptied_only_by_its_own_word() {
 }
 
 #[tokio::test]
-async fn other_folders_than_the_tables_are_refused() {
+async fn other_partition_columns_than_those_of_the_table_are_refused() {
     let d = dataset(&memory());
-    write(&d, &table("v:int | day:string\n1 | a"), WriteMode::Append, &by_day()).await.expect("a write");
+    write(&d, &table("v:int | day:string\n1 | a"), WriteMode::Append, &by_day()).await.expect("the write succeeds");
     let e =
         write(&d, &table("v:int | day:string\n1 | a"), WriteMode::Append, &WriteOptions::default()).await.unwrap_err();
     assert_eq!((e.code(), e.message()), ("PartitioningDiffers", "the table is partitioned by day, not by nothing"));
@@ -105,7 +113,10 @@ async fn a_commit_id_is_written_once() {
     for _ in 0..2 {
         let snapshot = d.observe().await.expect("a table");
         let options = WriteOptions::default();
-        snapshot.write_as(frame(&table("v:int\n1")), WriteMode::Append, &options, Some(&id)).await.expect("a write");
+        snapshot
+            .write_as(frame(&table("v:int\n1")), WriteMode::Append, &options, Some(&id))
+            .await
+            .expect("the write succeeds");
     }
     assert_rows_eq!(rows(&d).await, table("v:int\n1"));
 }
@@ -114,7 +125,7 @@ async fn a_commit_id_is_written_once() {
 async fn a_write_on_an_old_base_conflicts() {
     let d = dataset(&memory());
     let old = d.observe().await.expect("a table");
-    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
     let e = old.write(frame(&table("v:int\n2")), WriteMode::Append, &WriteOptions::default()).await.unwrap_err();
     assert_eq!(e.code(), "Conflict");
     assert_rows_eq!(rows(&d).await, table("v:int\n1"));
@@ -129,45 +140,49 @@ fn numbers(n: i64) -> datafusion::arrow::array::RecordBatch {
 }
 
 #[tokio::test]
-async fn files_are_as_many_or_as_large_as_chosen() {
+async fn files_have_the_chosen_number_or_size() {
     for (sizing, files) in
         [(FileSizing::Files(3), 3..=3), (FileSizing::Files(1), 1..=1), (FileSizing::TargetSize(64 << 10), 4..=20)]
     {
         let d = dataset(&memory());
         let parquet = ParquetOptions::default().with_row_group_rows(4096);
         let options = WriteOptions::default().with_sizing(sizing).with_parquet(parquet);
-        write(&d, &numbers(50_000), WriteMode::Append, &options).await.expect("a write");
+        write(&d, &numbers(50_000), WriteMode::Append, &options).await.expect("the write succeeds");
         assert!(files.contains(&paths(&d).await.len()), "{sizing:?}: {}", paths(&d).await.len());
         assert_eq!(load(&d).await.count().await.expect("a count"), 50_000);
     }
     let d = dataset(&memory());
     let options = WriteOptions::default().with_sizing(FileSizing::Files(5));
-    write(&d, &table("v:int\n1\n2"), WriteMode::Append, &options).await.expect("a write");
-    assert_eq!(paths(&d).await.len(), 2, "no file without rows");
+    write(&d, &table("v:int\n1\n2"), WriteMode::Append, &options).await.expect("the write succeeds");
+    assert_eq!(paths(&d).await.len(), 2, "there is no file without rows");
 }
 
 #[tokio::test]
-async fn a_small_budget_makes_small_row_groups_and_the_same_rows() {
+async fn small_memory_makes_small_row_groups_with_the_same_rows() {
     let d = dataset(&memory());
     let options = WriteOptions::default().with_memory(64 << 10);
-    write(&d, &numbers(100_000), WriteMode::Append, &options).await.expect("a write");
+    write(&d, &numbers(100_000), WriteMode::Append, &options).await.expect("the write succeeds");
     assert_eq!(load(&d).await.count().await.expect("a count"), 100_000);
 }
 
 #[tokio::test]
-async fn one_file_of_a_chosen_name_is_overwritten_only_unchanged() {
+async fn single_file_is_replaced_only_if_unchanged() {
     let storage = memory();
     let place = Location::new(storage.clone(), "out/report.parquet", "out/report.parquet").expect("a place");
     let options = ParquetOptions::default();
     for n in 1..3 {
         let rows = frame(&table("v:int\n1\n2"));
-        assert_eq!(write_single(&place, rows, WriterPolicy::Many, &options).await.expect("a write"), 2, "{n}");
+        assert_eq!(
+            write_single(&place, rows, WriterPolicy::Many, &options).await.expect("the write succeeds"),
+            2,
+            "{n}"
+        );
     }
     assert!(storage.store.head(place.path()).await.is_ok());
 }
 
 #[tokio::test]
-async fn one_file_of_a_chosen_name_needs_a_word_on_disk() {
+async fn single_file_on_disk_is_replaced_only_by_a_promised_single_writer() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = Location::parse(folder.path().join("r.parquet").to_str().expect("text")).expect("a place");
     let one = || frame(&table("v:int\n1"));

@@ -6,14 +6,14 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::spec::{OutputSpec, SourceFormat, SourceSpec, invalid};
 
-/// How the change records of a source are read. `expected` are the types of the table as it is.
+/// Returns how the change records of a source are read. `expected` are the current types of the table.
 pub(crate) fn format_of(
     source: &SourceSpec,
     output: &OutputSpec,
     contract: Option<Contract>,
     expected: Option<SchemaRef>,
 ) -> Result<ChangeFormat> {
-    // A null that means "not given" must not become the default.
+    // A null that means "unchanged" must not be replaced by the default of the column.
     let ignore = IgnoreNull::named(&output.ignore_null);
     let contract = contract.map(|contract| contract.without_defaults(|name| ignore.covers(name)));
     let bad_rows = match contract.as_ref().map(|c| c.on_error) {
@@ -55,7 +55,7 @@ pub(crate) fn format_of(
             options.placeholder.clone_from(&source.placeholder);
             ChangeFormat::Rows(options)
         }
-        _ => return Err(invalid("a format of rows has no change records")),
+        _ => return Err(invalid("the format of the source does not contain change records")),
     };
     Ok(format.with_bad_rows(bad_rows).with_max_decompressed(source.max_decompressed))
 }

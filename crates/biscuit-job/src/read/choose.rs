@@ -1,3 +1,6 @@
+//! Chooses the objects that an output reads: lists each source, loads its bookmark, and selects by the mode of the
+//! run.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,22 +15,24 @@ use serde_json::json;
 use crate::read::input::InputFile;
 use crate::spec::{JobSpec, OutputMode, SourceSpec};
 
-/// Opens places of input: where a job decides how stores are listed.
+/// Opens the locations of input. Implement it to control how stores are listed.
 #[async_trait::async_trait]
 pub trait OpenSource: std::fmt::Debug + Send + Sync {
-    /// The place of a path or URL of a file, a folder or a glob.
+    /// Opens the location of a path or URL of a file, a folder or a glob.
     async fn place(&self, url: &str) -> Result<SourcePlace>;
 }
 
 const _: fn(&dyn OpenSource) = |_| {};
 
-/// Opens places through the store of a location, which knows no storage classes.
+/// Opens input through the store of a location. It does not know the storage classes of objects.
 #[derive(Debug, Clone)]
 pub struct OpenByLocation(pub Arc<dyn OpenLocation>);
 
 #[async_trait::async_trait]
 impl OpenSource for OpenByLocation {
     async fn place(&self, url: &str) -> Result<SourcePlace> {
+        // The store lists the longest folder without a wildcard; the rest is the pattern. `raw/2024-*/x` lists `raw/`
+        // with `2024-*/x`.
         let wild = url.find(['*', '?', '[']).map(|at| url[..at].rfind('/').map_or(0, |i| i + 1));
         let (folder, pattern) = url.split_at(wild.unwrap_or(url.len()));
         let location = self.0.open(if folder.is_empty() { "." } else { folder }).await?;
@@ -42,20 +47,21 @@ impl OpenSource for OpenByLocation {
     }
 }
 
-/// What is chosen of a source for an output.
+/// The input of one source that was chosen for an output.
 #[derive(Debug)]
 pub(crate) struct ChosenInput {
     pub(crate) source: String,
-    /// The name of its bookmark; none if everything is read every time.
+    /// Name of the bookmark. `None` if every run reads all objects.
     pub(crate) bookmark: Option<String>,
     pub(crate) state: BookmarkState,
     pub(crate) input: Arc<ListedInput>,
     pub(crate) selection: InputSelection,
-    /// Whether folders such as `dt=2024-02-28` are columns.
+    /// Whether folders such as `dt=2024-02-28` become columns.
     pub(crate) hive_partitioning: bool,
 }
 
 impl ChosenInput {
+    /// Returns the given objects as files that can be opened.
     pub(crate) fn files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
         let file = |object: &SourceObject| {
             let (store, path) = self.input.find(object)?;
@@ -69,7 +75,7 @@ impl ChosenInput {
     }
 }
 
-/// What an output reads of its sources, in this mode.
+/// Chooses what an output reads from each of its sources.
 pub(crate) async fn choose(
     job: &JobSpec,
     sources: &[String],
@@ -88,21 +94,27 @@ pub(crate) async fn choose(
             opened.push(places.place(&url).await?);
         }
         let input = list(&opened).await?;
+        // Without a bookmark nothing is remembered, so every mode reads everything.
         let mode = if bookmark.is_some() { mode } else { &ReadMode::Full };
         let selection = state.select(&input, mode)?;
         selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
         if let Some(url) = selection.gone.first().filter(|_| !spec.allow_missing) {
-            let message = format!("{} of the files to replay are not there any more", selection.counts.gone);
+            let message = format!(
+                "{} of the files to replay no longer exist; set `allow_missing = true` to replay the rest",
+                selection.counts.gone
+            );
             return Err(Error::data("InputGone", message).in_file(url));
         }
         let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
         let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);
         chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning });
     }
+    // Two sources with one bookmark would overwrite the state of each other in the same commit.
     let mut names = BTreeMap::new();
     for c in &chosen {
         if let Some(other) = c.bookmark.as_ref().and_then(|b| names.insert(b.clone(), &c.source)) {
-            let message = format!("`{other}` and `{}` have one bookmark; each source needs its own", c.source);
+            let message =
+                format!("sources `{other}` and `{}` use the same bookmark; give each source its own", c.source);
             return Err(crate::spec::invalid(message));
         }
     }
@@ -111,7 +123,8 @@ pub(crate) async fn choose(
 
 fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
     let options = match output {
-        // Which rows an object has in the table is asked for as long as they are there.
+        // Replacing partitions and rebuilding need the objects of every run by name, as long as the rows are in the
+        // table.
         OutputMode::Append | OutputMode::ReplacePartitions => BookmarkOptions::default().with_keep_runs(u64::MAX),
         _ => BookmarkOptions::default(),
     };
@@ -130,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_partitions_were_made_of_is_not_forgotten() {
+    fn bookmarks_of_partitioned_outputs_keep_all_runs() {
         let job = "name = 'j'\nsources.s = {url = 'raw', format = 'json'}\ntarget = {url = 't', mode = 'append'}";
         let job = JobSpec::from_toml(job, &[]).unwrap();
         let keeps = |mode| options(&job.sources["s"], mode).unwrap().keep_runs;

@@ -1,3 +1,6 @@
+//! Rows of CSV, and the batch of untyped rows that all text formats produce. A bad row is stored as it was in its
+//! file, so batches keep the original text next to the columns.
+
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -13,43 +16,39 @@ use crate::read::infer::no_header;
 use crate::read::input::{MAX_LINE, text_failed, too_long};
 use crate::spec::CsvSpec;
 
-/// Rows that are worked on at a time.
+/// Number of rows in a batch.
 pub(crate) const BATCH: usize = 8192;
 
-/// Rows that follow one another in a file, and what they were there.
+/// Consecutive rows of a file, with their original text.
 pub(crate) struct RowBatch {
     pub(crate) batch: RecordBatch,
-    /// The number of the first row or line in the file, from 1.
+    /// Number of the first row or line in the file, from 1.
     pub(crate) first: u64,
     pub(crate) raw: UntypedRows,
 }
 
-/// Rows as they were in their file.
+/// Original form of the rows of a batch, for the quarantine.
 pub(crate) enum UntypedRows {
-    Lines {
-        bytes: Bytes,
-        spans: Vec<(usize, usize)>,
-    },
-    Csv {
-        header: Option<Arc<str>>,
-        dialect: CsvDialect,
-    },
-    /// What has no text is written as JSON.
+    /// Lines of JSON: each span is the byte range of one row.
+    Lines { bytes: Bytes, spans: Vec<(usize, usize)> },
+    /// Cells are in the batch; the record is written again with the header in front of it.
+    Csv { header: Option<Arc<str>>, dialect: CsvDialect },
+    /// Rows of a binary format, which are written as JSON.
     Rows,
 }
 
-/// What should be a row and is none.
+/// A line or record that cannot be read as a row.
 pub(crate) struct BadRow {
-    /// Its number as `RowBatch::first` counts.
+    /// Number of the row, counted as `RowBatch::first`.
     pub(crate) row: u64,
-    /// Why, without the place.
+    /// Reason, without file and row.
     pub(crate) error: Error,
-    /// What it was.
+    /// Original text.
     pub(crate) raw: Vec<u8>,
 }
 
 impl RowBatch {
-    /// A row as a file of its own, in the format it came in.
+    /// Returns one row as a file of its own, in its original format.
     pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
         match &self.raw {
             UntypedRows::Lines { bytes, spans } => {
@@ -69,27 +68,29 @@ fn cell(column: &ArrayRef, row: usize) -> Option<&str> {
     texts.is_valid(row).then(|| texts.value(row))
 }
 
-/// A row as a line of JSON.
+/// Returns a row as a line of JSON.
 pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     match writer.write(&batch.slice(row, 1)).and_then(|()| writer.finish()) {
         Ok(()) => writer.into_inner(),
-        // A type that JSON cannot say; the place of the row is said besides.
+        // JSON cannot express the type. The quarantine still has the file and the number of the row.
         Err(_) => vec![],
     }
 }
 
-/// How the columns of CSV are called.
+/// Where the column names of a CSV file come from.
 pub(crate) enum CsvNames<'a> {
-    /// As the first line says, which has at least one of these names, if there are any.
+    /// From the first line. If the list is not empty, the line must contain at least one of its names.
     InHeader(&'a [&'a str]),
+    /// From the contract, for files without a header.
     Given(Vec<String>),
 }
 
-/// Reads CSV into text columns; `bad` gets records with another number of cells than the header has.
+/// Reads CSV into text columns. `bad` gets the records whose number of cells differs from the number of columns.
 ///
 /// # Errors
-/// `InvalidCsv` for what is no CSV, `NoHeader`, `DuplicateColumn`, `TooManyColumns`, `TooLarge`, `TruncatedInput`; those of `take` and `bad`.
+/// `InvalidCsv` for text that is not CSV, `NoHeader`, `DuplicateColumn`, `TooManyColumns`, `TooLarge`,
+/// `TruncatedInput`, and the errors of `take` and `bad`.
 pub(crate) fn csv_rows(
     file: &str,
     text: impl std::io::Read,
@@ -107,7 +108,7 @@ pub(crate) fn csv_rows(
             if !reader.read(&mut record)? {
                 return Ok(());
             }
-            // Spaces around a name are not part of it.
+            // Spaces around a name are not part of the name.
             let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
             if !known.is_empty() && !names.iter().any(|name| known.iter().any(|known| known.eq_ignore_ascii_case(name)))
             {
@@ -123,11 +124,13 @@ pub(crate) fn csv_rows(
     while reader.read(&mut record)? {
         let at = reader.line(&record);
         if record.len() != rows.cells.len() {
-            let message = format!("the record has {} cells, and there are {} columns", record.len(), rows.cells.len());
+            let message = format!("the record has {} cells, but there are {} columns", record.len(), rows.cells.len());
             let error = Error::data("WrongCells", message);
             bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &dialect.line(&record)) })?;
             continue;
         }
+        // A batch has only its first number: rows after a gap (a bad record or a line break inside a record) begin a
+        // new batch.
         if rows.is_full() || (rows.count > 0 && rows.next != at) {
             take(rows.piece()?)?;
         }
@@ -136,13 +139,14 @@ pub(crate) fn csv_rows(
     if rows.count == 0 { Ok(()) } else { take(rows.piece()?) }
 }
 
-/// The records of a CSV file, none of which is larger than may be in memory: a quote without an end makes one of all that follows.
+/// The records of a CSV file, each of at most [`MAX_LINE`] bytes. Without this limit, a quote that is never closed
+/// would load the rest of the file as one record.
 pub(crate) struct CsvRecords<'a, R> {
     file: &'a str,
     reader: csv::Reader<CheckedCsv<CountedText<R>>>,
-    /// Bytes that were read since the last record, what is read ahead among them.
+    /// Bytes that were read since the last record, including bytes that the CSV reader buffered ahead.
     read: Rc<Cell<usize>>,
-    /// Whether lines end in CRLF, by the first of them.
+    /// Whether lines end in CRLF, decided by the first line.
     crlf: Rc<Cell<Option<bool>>>,
 }
 
@@ -155,26 +159,27 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
         Self { file, reader, read, crlf }
     }
 
-    /// The line in which a record begins: the reader stops in front of the line feed of a CRLF.
+    /// Returns the line in which a record begins. At a CRLF, the reader's position is before the line feed, hence the
+    /// correction.
     pub(crate) fn line(&self, record: &csv::StringRecord) -> u64 {
         let behind = |p: &csv::Position| p.line() + u64::from(p.byte() > 0 && self.crlf.get() == Some(true));
         record.position().map_or(0, behind)
     }
 
-    /// Reads the next record; false at the end.
+    /// Reads the next record. Returns false at the end of the file.
     ///
     /// # Errors
-    /// `TooLarge`, `InvalidCsv`, `TruncatedInput`, and those of the store.
+    /// `TooLarge`, `InvalidCsv`, `TruncatedInput`, and errors of the store.
     pub(crate) fn read(&mut self, record: &mut csv::StringRecord) -> Result<bool> {
         self.read.set(0);
         let line = self.reader.position().line();
         let read = catch_panic(|| self.reader.read_record(record));
-        let damaged = |e| Error::data("InvalidCsv", "the record is no CSV").at(self.file, line).with_source(e);
+        let damaged = |e| Error::data("InvalidCsv", "the record is not valid CSV").at(self.file, line).with_source(e);
         read.map_err(damaged)?.map_err(|e| {
             if self.read.get() > MAX_LINE {
                 return too_long(self.file, "record", line);
             }
-            let message = format!("the file is no CSV: {e}");
+            let message = format!("the file is not valid CSV: {e}");
             match e.into_kind() {
                 csv::ErrorKind::Io(e) => text_failed(self.file, e),
                 _ => Error::data("InvalidCsv", message).in_file(self.file),
@@ -183,11 +188,12 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
     }
 }
 
+/// Counts the bytes of a text and looks at its first line end, on the way to the CSV reader.
 struct CountedText<R> {
     text: R,
     read: Rc<Cell<usize>>,
     crlf: Rc<Cell<Option<bool>>>,
-    /// The last byte that was read.
+    /// Last byte of the previous read, in case a CRLF is split between two reads.
     last: u8,
 }
 
@@ -209,14 +215,14 @@ impl<R: io::Read> io::Read for CountedText<R> {
     }
 }
 
-/// Records of CSV that follow one another.
+/// Consecutive CSV records that become a batch.
 struct CsvRows {
     schema: SchemaRef,
     header: Option<Arc<str>>,
     dialect: CsvDialect,
     cells: Vec<StringBuilder>,
     count: usize,
-    /// Bytes of the cells.
+    /// Total bytes of the cells.
     bytes: usize,
     first: u64,
     next: u64,
@@ -236,14 +242,14 @@ impl CsvRows {
         }
         self.count += 1;
         self.bytes += record.as_slice().len();
-        // A record with a line break in it has several lines.
+        // If the record contains a line break, it has more lines, and the next record starts a new batch.
         self.next = at + 1;
     }
 
     fn piece(&mut self) -> Result<RowBatch> {
         let arrays: Vec<ArrayRef> = self.cells.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
-            .map_err(|e| Error::internal("rows of CSV could not be put together").with_source(e))?;
+            .map_err(|e| Error::internal("CSV rows could not be combined").with_source(e))?;
         (self.count, self.bytes) = (0, 0);
         Ok(RowBatch {
             batch,
@@ -253,6 +259,7 @@ impl CsvRows {
     }
 }
 
+/// Returns a CSV line below its header, so that it can be read as a file.
 fn with_header(header: Option<&str>, line: &str) -> Vec<u8> {
     let header = header.map(|h| format!("{h}\n")).unwrap_or_default();
     format!("{header}{line}\n").into_bytes()

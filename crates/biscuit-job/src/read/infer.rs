@@ -1,3 +1,6 @@
+//! Columns and types of files that have no contract: from the rows of text, the footers of Parquet, the folders of
+//! the path, the types of the output, and naming rules.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -12,16 +15,17 @@ use crate::read::decode::CsvRecords;
 use crate::read::input::InputFile;
 use crate::spec::{RulesSpec, SourceFormat, TextSpec, invalid};
 
-/// How much of the files is looked at.
+/// How much of each file is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InferScope {
-    /// All rows of text, and all footers: no column and no value is overlooked.
+    /// All rows of text and all footers of Parquet, so that no column and no value is missed.
     All,
-    /// So many rows of each file.
+    /// The given number of rows of each file.
     Rows(u64),
 }
 
-/// What the columns of these files are, and by rules of their names. Columns that the output has are of its types.
+/// Infers the columns of files and applies naming rules. Columns that the output already has keep the types of the
+/// output. Returns the contract and the columns for which the files disagree.
 pub(crate) async fn infer(
     files: &[Arc<InputFile>],
     format: SourceFormat,
@@ -36,10 +40,10 @@ pub(crate) async fn infer(
         async move {
             let learn = move || learn_file(&file, (format, &text), keys.as_ref(), &handle, look);
             let learned = tokio::task::spawn_blocking(learn);
-            learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
+            learned.await.map_err(|e| Error::internal("a thread that infers types was cancelled").with_source(e))?
         }
     };
-    // In the order of the files, so that columns have one.
+    // `buffered` returns results in the order of the files, which makes the order of the columns deterministic.
     let mut learned = futures::stream::iter(files.iter().cloned().map(learn)).buffered(cores);
     let (mut inference, mut headers) = (SchemaInference::default(), HashSet::<String>::new());
     let (mut at, mut by_path) = (files.iter(), vec![]);
@@ -53,6 +57,7 @@ pub(crate) async fn infer(
         inference.append(of_file);
         by_path.extend(said.into_iter().map(|(name, value)| (file.clone(), name, value)));
     }
+    // Columns of the path come after all rows, so that a column that also occurs in rows is spelled as it is there.
     for (file, name, value) in by_path {
         let own = inference.spelled(&name).map_or(name, str::to_owned);
         inference.add_text(&file, 1, &own, value.as_deref().unwrap_or_default());
@@ -61,7 +66,7 @@ pub(crate) async fn infer(
     let mut contract = inferred.contract;
     if contract.columns.is_empty() && inferred.rows > 0 {
         let message =
-            "the rows have no columns, so that there is nothing to write: lines of `{}`, or a file without columns";
+            "the rows have no columns: the lines are `{}`, or the file has no columns; remove it from the source";
         return Err(Error::data("NoColumns", message).in_file(&files[0].name));
     }
     let mut typed = match rules {
@@ -81,14 +86,15 @@ pub(crate) async fn infer(
         let mut missing: Vec<_> = own.columns.iter().filter(|c| new(&c.name)).cloned().collect();
         contract.columns.append(&mut missing);
     }
-    // Where something else has said the type, samples need not agree.
+    // A type from a rule or from the output overrides the samples, so their conflict does not matter.
     let conflicts = inferred.conflicts.into_iter().filter(|c| !typed.contains(&c.column)).collect();
     Ok((contract, conflicts))
 }
 
-/// What one file says of the columns: its rows, the names in a header of CSV, and the columns that only its path has.
+/// Contribution of one file: its rows, the names in its CSV header, and the columns that only its path has.
 type LearnedFile = (SchemaInference, Vec<String>, Vec<(String, Option<String>)>);
 
+/// Inspects one file. It runs on a blocking thread.
 fn learn_file(
     file: &Arc<InputFile>,
     format: (SourceFormat, &TextSpec),
@@ -98,7 +104,7 @@ fn learn_file(
 ) -> Result<LearnedFile> {
     let mut inference = SchemaInference::default();
     let names = look_at(&mut inference, file, format, keys, handle, look)?;
-    // A column that rows have a value of has its type from them.
+    // Values in rows decide the type of a column. Its value in the path is used only if the rows have none.
     let has_type = |name: &str| {
         let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
         of_rows.is_some_and(|t| !t.is_null())
@@ -107,17 +113,19 @@ fn learn_file(
     Ok((inference, names, by_path))
 }
 
+/// Returns the schema with all columns nullable: new files need not have every column of the table.
 fn as_is(schema: &SchemaRef) -> Schema {
     Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
-/// A file of CSV whose first line names no column that another file has, or the contract. What is in it may be values.
+/// Error for a CSV file whose first line has none of the known columns. The line may be data, so its cells are
+/// details of the error, which are shown only on request.
 pub(crate) fn no_header<'a>(
     file: &str,
     names: impl Iterator<Item = &'a str>,
     known: impl Iterator<Item = &'a str>,
 ) -> Error {
-    let message = "the first line of the file has none of the columns that are known: the file, or the one before it, has no header, or is of another table; files without a header are read with `header = false` and a contract";
+    let message = "the first line has none of the known columns: this file or an earlier one has no header or belongs to another table; read files without a header with `header = false` and a contract";
     let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
     let (mut names, mut known) = (names, known);
     Error::data("NoHeader", message)
@@ -126,7 +134,7 @@ pub(crate) fn no_header<'a>(
         .with_detail("known", list(&mut known))
 }
 
-/// Learns the columns of a file; gives the names that a header of CSV has, in small letters.
+/// Infers the columns of a file. Returns the names in the header of a CSV file, in lower case.
 fn look_at(
     inference: &mut SchemaInference,
     file: &Arc<InputFile>,
@@ -143,7 +151,7 @@ fn look_at(
                 && let Some(slice) = slices.next()?
             {
                 for (line, row) in slice.bytes.split(|b| *b == b'\n').zip(slice.first..) {
-                    // What is no JSON is met again when the rows are read.
+                    // Invalid JSON is reported later, when the rows are read.
                     let Some(line) = std::str::from_utf8(line).ok().filter(|line| !line.trim_ascii().is_empty()) else {
                         continue;
                     };
@@ -159,7 +167,7 @@ fn look_at(
         SourceFormat::Csv => {
             let csv = &spec.csv;
             if !csv.header {
-                return Err(invalid("CSV without a header needs a contract, which names its columns"));
+                return Err(invalid("CSV without a header needs a contract that names its columns"));
             }
             let text = file.text(handle, spec.encoding)?;
             let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));

@@ -1,3 +1,6 @@
+//! Objects of a source as bytes, text and lines. Objects are read with the ETag of their listing, in parts, from
+//! blocking threads; large files of lines are split into byte ranges that several threads read.
+
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,24 +16,24 @@ use tokio::runtime::Handle;
 
 use crate::read::path_columns::path_columns;
 
-/// Bytes of text that are worked on at a time.
+/// Bytes of text that are processed at a time.
 pub(crate) const SLICE: usize = 8 << 20;
 
-/// Bytes at the begin of a text by which it is told how its JSON values follow one another.
+/// Bytes at the beginning of a text that decide how its JSON values are separated.
 const BEGIN: u64 = 64 << 10;
 
-/// Bytes of a line of JSON, or of a record of CSV. An array counts the bytes of its texts with 31 bits.
+/// Maximum bytes of a JSON line or a CSV record. Arrow counts the bytes of a text array with 31 bits.
 pub(crate) const MAX_LINE: usize = 256 << 20;
 
 /// An object that a run reads, as it was listed.
 #[derive(Debug, Clone)]
 pub(crate) struct InputFile {
-    /// What messages call it: its URL.
+    /// URL of the object, for messages.
     pub(crate) name: Arc<str>,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) path: Path,
     pub(crate) size: u64,
-    /// The columns that are in its path, and their values.
+    /// Columns in the path of the object, with their values.
     pub(crate) path_columns: Vec<(String, Option<String>)>,
 }
 
@@ -40,13 +43,14 @@ impl InputFile {
         Self { name: name.into(), store, path, size, path_columns: vec![] }
     }
 
-    /// The same file; this is its path below the place of the source.
+    /// Adds the columns of the path. `below` is the path relative to the location of the source.
     pub(crate) fn with_path_columns(mut self, below: &str) -> Result<Self> {
         self.path_columns = path_columns(below).map_err(|e| e.in_file(&self.name))?;
         Ok(self)
     }
 
-    /// What an error means that came up while it was read.
+    /// Converts an error that happened during a read: an object that was deleted or overwritten is a conflict, not
+    /// damaged input.
     pub(crate) fn failed(&self, e: Error) -> Error {
         let (code, what) = match e.code() {
             "NotFound" => ("InputGone", "was deleted"),
@@ -54,7 +58,7 @@ impl InputFile {
             _ if e.file().is_some() => return e,
             _ => return e.in_file(&self.name),
         };
-        let message = format!("the file {what} after it was found, and before it was read; run again");
+        let message = format!("the file {what} after it was listed and before it was read; run again");
         Error::conflict(code, message).in_file(&self.name).with_source(e)
     }
 
@@ -63,7 +67,8 @@ impl InputFile {
         got.map_err(|e| self.failed(store_error("read", &self.path, e)))
     }
 
-    /// Its text, unpacked, in UTF-8 and without a byte order mark, from a blocking thread.
+    /// Returns the text of the object: decompressed, in UTF-8 and without a byte order mark. Call it from a blocking
+    /// thread.
     pub(crate) fn text(
         self: &Arc<Self>,
         handle: &Handle,
@@ -76,7 +81,8 @@ impl InputFile {
         Ok(Box::new(Utf8Text::new(&self.name, text, encoding)))
     }
 
-    /// Its JSON values in parts of whole lines, each value a line, from a blocking thread.
+    /// Returns the JSON values of the object in chunks of whole lines, one value a line. Call it from a blocking
+    /// thread.
     pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<TextChunks> {
         let (mut text, mut begin) = (self.text(handle, encoding)?, vec![]);
         (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
@@ -89,10 +95,11 @@ impl InputFile {
         Ok(TextChunks::new(lines, self.clone()))
     }
 
-    /// Whether it is plain text with a JSON value in each line, so that parts of it can be read by themselves.
+    /// Returns whether the object is uncompressed text with one JSON value a line, so that byte ranges of it can be
+    /// read independently.
     pub(crate) async fn has_lines(&self) -> Result<bool> {
         let begin = self.bytes(0..self.size.min(BEGIN)).await?;
-        // Text with a mark is read from its begin.
+        // A byte order mark is only at the beginning, so a text with one is read as a whole.
         let is_plain =
             FileCompression::of(&begin) == FileCompression::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
         Ok(is_plain && JsonLayout::of(&begin, self.size <= BEGIN) == JsonLayout::Lines)
@@ -103,7 +110,8 @@ impl InputFile {
     }
 }
 
-/// What an error means that came up while text was read: one of the store is one of ours already, any other is one of what it is packed in.
+/// Converts an I/O error of a text. An error of the store is already a Biscuit error inside of the I/O error; any
+/// other error comes from the decompression.
 pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
     match e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
         true => match e.into_inner().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
@@ -114,12 +122,12 @@ pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
     }
 }
 
-/// A line or record that has more bytes than may be in memory.
+/// Error for a line or record with more than [`MAX_LINE`] bytes.
 pub(crate) fn too_long(file: &str, what: &str, row: u64) -> Error {
-    Error::data("TooLarge", format!("the {what} has more than {MAX_LINE} bytes")).at(file, row)
+    Error::data("TooLarge", format!("the {what} has more than {MAX_LINE} bytes; split it")).at(file, row)
 }
 
-/// Reads an object in parts, so that little of it is in memory.
+/// Reads an object in parts of [`SLICE`] bytes to limit memory.
 struct ObjectRead {
     file: Arc<InputFile>,
     handle: Handle,
@@ -140,16 +148,17 @@ impl Read for ObjectRead {
     }
 }
 
-/// A part of a text: whole lines, and the number of the first one, from 1.
+/// Whole lines of a text, and the number of the first line, from 1.
 pub(crate) struct TextChunk {
     pub(crate) bytes: Bytes,
     pub(crate) first: u64,
 }
 
-/// Cuts a text into parts of whole lines.
+/// Splits a text into chunks of whole lines.
 pub(crate) struct TextChunks {
     text: Box<dyn Read + Send>,
     file: Arc<InputFile>,
+    /// Beginning of a line that continues in the next chunk.
     rest: Vec<u8>,
     first: u64,
     ended: bool,
@@ -160,7 +169,7 @@ impl TextChunks {
         Self { text, file, rest: vec![], first: 1, ended: false }
     }
 
-    /// The next part.
+    /// Returns the next chunk, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<TextChunk>> {
         let mut bytes = std::mem::take(&mut self.rest);
         let mut want = SLICE;
@@ -175,7 +184,7 @@ impl TextChunks {
                     break;
                 }
                 _ if !self.ended && want > MAX_LINE => return Err(too_long(&self.file.name, "line", self.first)),
-                // A line that is longer than a part.
+                // The chunk has no line end: one line is longer than the chunk.
                 _ => want *= 2,
             }
         }
@@ -188,12 +197,16 @@ impl TextChunks {
     }
 }
 
-/// A part of a file of lines that is not compressed: those that begin in a range of its bytes.
+/// Returns the lines that begin in a range of bytes of an uncompressed file. Each line belongs to exactly one range.
+///
+/// Example: in `a\nbb\nc`, the range 0..3 has the lines `a` and `bb`, since `bb` begins at byte 2; the range 3..6 has
+/// `c`.
 pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Bytes> {
+    // The byte before the range tells whether a line begins exactly at its start.
     let from = range.start.saturating_sub(1);
     let mut bytes = file.bytes(from..range.end).await?.to_vec();
     let mut end = range.end;
-    // The last line goes on behind the range.
+    // The last line of the range may end after the range.
     while end < file.size && !ends_in_line(&bytes, (range.end - from) as usize) {
         if end - range.end > MAX_LINE as u64 {
             return Err(too_long(&file.name, "line", lines_before(file, range.end).await? + 1));
@@ -207,7 +220,7 @@ pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Byte
         memchr::memchr(b'\n', &bytes[own.saturating_sub(1)..]).map_or(bytes.len(), |i| own.saturating_sub(1) + i + 1);
     let start = match range.start {
         0 => 0,
-        // The line that the byte before belongs to is not this part's.
+        // The line that contains the byte before the range belongs to an earlier range.
         _ => memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |i| i + 1),
     };
     let bytes = Bytes::from(bytes);
@@ -218,7 +231,7 @@ fn ends_in_line(bytes: &[u8], own: usize) -> bool {
     memchr::memchr(b'\n', &bytes[own.saturating_sub(1)..]).is_some()
 }
 
-/// How many lines end before a place in a file.
+/// Returns the number of lines that end before a position in a file.
 pub(crate) async fn lines_before(file: &InputFile, end: u64) -> Result<u64> {
     let (mut lines, mut at) = (0, 0);
     while at < end {
@@ -238,12 +251,12 @@ mod tests {
     async fn file(text: &str) -> Arc<InputFile> {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let path = Path::from("a");
-        store.put(&path, text.to_owned().into()).await.expect("memory takes it");
+        store.put(&path, text.to_owned().into()).await.expect("the store in memory accepts writes");
         Arc::new(InputFile::new("a", store, path, text.len() as u64, None))
     }
 
     #[tokio::test]
-    async fn every_line_is_in_one_part_however_a_file_is_cut() {
+    async fn every_line_is_in_exactly_one_byte_range() {
         for text in ["a\nbb\n\nccc\nd", "a\n", "\n\n", "abc", "a\nb\n"] {
             let file = file(text).await;
             for size in 1..=text.len() as u64 {

@@ -1,3 +1,7 @@
+//! Lines of JSON as columns of text. A whole batch of lines is decoded at once; only if that fails, lines are decoded
+//! one by one to find the bad ones. The names of a column (former names, other letter case) are separate columns of
+//! the decoder, merged afterwards.
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -14,37 +18,42 @@ use serde_json::value::RawValue;
 use crate::read::decode::{BATCH, BadRow, RowBatch, UntypedRows};
 use crate::read::json_names::JsonNames;
 
-/// Why a line is refused that the decoder would accept.
+/// Returns the reason to refuse a line that the decoder would accept.
 fn refused(line: &[u8]) -> Option<Error> {
     if is_too_deep(line) {
         return Some(too_deep("the line"));
     }
     let name = name_twice(std::str::from_utf8(line).ok()?)?;
-    Some(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name))
+    Some(Error::data("DuplicateColumn", format!("column `{name}` occurs twice")).with_column(name))
 }
 
-/// A column, and what it is called in lines: its name first.
+/// A column of the contract and the names that lines use for it. The first name is that of the contract.
 #[derive(Debug, Clone)]
 struct TextColumn {
     names: Vec<String>,
     text: DataType,
 }
 
-/// Reads lines of JSON into the columns of a contract, as text.
+/// Reads lines of JSON into the columns of a contract, as text. Types are applied later, by the coercion.
 pub(crate) struct JsonLines {
     columns: Vec<TextColumn>,
-    /// The columns by every name that lines use.
+    /// Columns of the decoder: one for each name of each column of the contract.
     schema: SchemaRef,
     names: JsonNames,
     decoder: Decoder,
-    /// Whether a name that is not in the schema stops the decoder; without, lines are looked through for such names first.
+    /// Whether an unknown name makes the decoder fail. As long as no line has unknown names, this is the fast path:
+    /// new names are searched only after a failure. Afterwards unknown names are expected, and every batch is
+    /// searched for new ones before it is decoded.
     strict: bool,
-    /// Columns, and fields of structs, that lines have and the contract has not.
+    /// Columns, and fields of structs, that lines have and the contract does not.
     extra: BTreeSet<String>,
+    /// Names in lines that differ from the name in the contract, with the name in the contract.
     renamed: BTreeMap<String, String>,
 }
 
 impl JsonLines {
+    /// Creates a reader for the columns of a contract.
+    ///
     /// # Errors
     /// `Internal`.
     pub(crate) fn new(contract: &Contract) -> Result<Self> {
@@ -60,15 +69,15 @@ impl JsonLines {
         Ok(Self { columns, schema, names, decoder, strict: true, extra: BTreeSet::new(), renamed: BTreeMap::new() })
     }
 
-    /// What lines had besides, and by other names, since it was asked for last.
+    /// Returns and clears the extra columns and the renamed columns that were found since the last call.
     pub(crate) fn found(&mut self) -> (BTreeSet<String>, BTreeMap<String, String>) {
         (std::mem::take(&mut self.extra), std::mem::take(&mut self.renamed))
     }
 
-    /// Reads whole lines; `bad` gets those that are no JSON object of these columns.
+    /// Reads whole lines. `bad` gets the lines that are not a JSON object with these columns.
     ///
     /// # Errors
-    /// Those of `take` and `bad`.
+    /// Errors of `take` and `bad`.
     pub(crate) fn read(
         &mut self,
         bytes: &Bytes,
@@ -82,7 +91,7 @@ impl JsonLines {
             let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i + 1);
             let blank = bytes[start..end].iter().all(u8::is_ascii_whitespace);
             if blank || spans.len() == BATCH {
-                // Rows of one piece follow one another.
+                // A batch has only its first line number, so a blank line ends the batch.
                 self.piece(bytes, std::mem::take(&mut spans), begun, take, bad)?;
                 begun = line;
             }
@@ -106,14 +115,15 @@ impl JsonLines {
     ) -> Result<()> {
         let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
         let raw = |spans| UntypedRows::Lines { bytes: bytes.clone(), spans };
-        // What is nested deeper may be in a column that nobody asks for, which the decoder passes over.
+        // The decoder skips values of columns that are not requested, so it does not notice if these are nested too
+        // deeply.
         let is_refused = |(a, b): &(usize, usize)| refused(&bytes[*a..*b]).is_some();
         if !spans.iter().any(is_refused)
             && let Some(batch) = self.rows(&bytes[start..end], spans.len())?
         {
             return take(RowBatch { batch, first, raw: raw(spans) });
         }
-        // Some line is none of these rows: line by line.
+        // At least one line is bad: decode line by line to separate good and bad lines.
         for (at, (a, b)) in spans.into_iter().enumerate() {
             let (row, line) = (first + at as u64, &bytes[a..b]);
             let refused = refused(line);
@@ -129,7 +139,8 @@ impl JsonLines {
         Ok(())
     }
 
-    /// The rows of these lines, in the contract's columns; none if they are not so many objects of these columns.
+    /// Decodes lines into the columns of the contract. `None` if the number of objects differs from `rows`, or an
+    /// object does not have these columns.
     fn rows(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
         if !self.strict {
             self.look_through(text)?;
@@ -141,7 +152,7 @@ impl JsonLines {
         decoded.map(|batch| self.by_column(&batch)).transpose()
     }
 
-    /// The row of a line; nested values of text columns are their JSON.
+    /// Decodes one line. If that fails, tries again with nested values of text columns replaced by their JSON text.
     fn row(&mut self, line: &[u8]) -> Result<Option<RecordBatch>> {
         if let Some(batch) = self.rows(line, 1)? {
             return Ok(Some(batch));
@@ -157,6 +168,7 @@ impl JsonLines {
             let mut at = 0;
             while at < text.len() {
                 let read = self.decoder.decode(&text[at..])?;
+                // The decoder stops at the capacity of a batch or at an error.
                 if read == 0 {
                     break;
                 }
@@ -168,15 +180,17 @@ impl JsonLines {
         match decoded.unwrap_or(Ok(None)) {
             Ok(Some(batch)) => Ok(Some(batch)),
             _ => {
-                // What is left in it of these lines is not the next ones'.
+                // A failed decoder contains partial rows of these lines, which must not become part of the next
+                // batch.
                 self.decoder = decoder(&self.schema, self.strict)?;
                 Ok(None)
             }
         }
     }
 
-    /// Looks for names that are not in the schema, and says whether there are new ones: those of a column in other letter case are the
-    /// column's, and others are remembered.
+    /// Searches the lines for names that are not in the schema. A name that differs from a column only in letter case
+    /// becomes another name of that column; other names are recorded as extra. Returns true if the decoder had to
+    /// change, so that decoding again may succeed.
     fn look_through(&mut self, lines: &[u8]) -> Result<bool> {
         let new = self.names.find_new(lines);
         let known = (self.schema.fields().len(), self.strict);
@@ -198,7 +212,8 @@ impl JsonLines {
         Ok(true)
     }
 
-    /// The rows with one column for all names of it: of those that a row has a value by, the first.
+    /// Merges the columns of all names of a column into one. If a row has values under several names, the first name
+    /// wins and the other name is reported as extra.
     fn by_column(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         if batch.num_columns() == self.columns.len() {
             return Ok(batch.clone());
@@ -224,11 +239,13 @@ impl JsonLines {
         RecordBatch::try_new_with_options(schema, merged as Vec<ArrayRef>, &options).map_err(internal)
     }
 
+    /// Finds the reason why a line cannot be decoded, for the message. Values are not quoted.
     fn what_is_wrong(&self, line: &[u8]) -> Error {
         match serde_json::from_slice::<serde_json::Value>(line) {
-            Err(e) => {
-                Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&unquoted(&e.to_string()))))
-            }
+            Err(e) => Error::data(
+                "InvalidJson",
+                format!("the line is not valid JSON: {}", place_free(&unquoted(&e.to_string()))),
+            ),
             Ok(serde_json::Value::Object(object)) => {
                 let fits = |name: &str, value: &serde_json::Value| match self.schema.field_with_name(name) {
                     Ok(f) => match f.data_type() {
@@ -240,18 +257,19 @@ impl JsonLines {
                 };
                 match object.iter().find(|(name, value)| !fits(name, value)) {
                     Some((name, _)) => {
-                        let message = format!("column `{name}` is nested otherwise than its type");
+                        let message = format!("the nesting of column `{name}` does not match its type");
                         Error::data("WrongType", message).with_column(name)
                     }
-                    None => Error::data("WrongType", "a nested column is not of its type"),
+                    None => Error::data("WrongType", "the nesting of a column does not match its type"),
                 }
             }
-            Ok(_) => Error::data("InvalidJson", "the line is no JSON object"),
+            Ok(_) => Error::data("InvalidJson", "the line is not a JSON object"),
         }
     }
 }
 
-/// An object of which nested values are text where these fields are, as it is written; none for what is no object.
+/// Returns the object with nested values as JSON text where the field is text. `None` if the text is not an object.
+/// Example: `{"a":{"k":1}}` with a text column `a` becomes `{"a":"{\"k\":1}"}`.
 fn fitted(object: &str, fields: &Fields) -> Option<String> {
     let values: BTreeMap<String, &RawValue> = serde_json::from_str(object).ok()?;
     let mut all = Vec::with_capacity(values.len());
@@ -278,13 +296,14 @@ fn fitted_value(value: &str, t: &DataType) -> String {
     }
 }
 
-/// The columns by all their names.
+/// Returns the columns of the decoder: all names of all columns.
 fn schema(columns: &[TextColumn]) -> SchemaRef {
     let fields = columns.iter().flat_map(|c| c.names.iter().map(|name| Field::new(name, c.text.clone(), true)));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The message of a parser without its own place, which is that in the line.
+/// Removes the position from a message of the JSON parser: it is relative to the line, and the error has the row in
+/// the file.
 fn place_free(message: &str) -> &str {
     message.split(" at line ").next().unwrap_or(message)
 }
@@ -292,9 +311,9 @@ fn place_free(message: &str) -> &str {
 fn decoder(schema: &SchemaRef, strict: bool) -> Result<Decoder> {
     let builder = ReaderBuilder::new(schema.clone()).with_coerce_primitive(true).with_strict_mode(strict);
     let made = builder.with_batch_size(BATCH).build_decoder();
-    made.map_err(|e| Error::internal("a JSON reader could not be made").with_source(e))
+    made.map_err(|e| Error::internal("cannot create a JSON reader").with_source(e))
 }
 
 fn internal(e: arrow::error::ArrowError) -> Error {
-    Error::internal("names of a column could not be brought together").with_source(e)
+    Error::internal("cannot merge the names of a column").with_source(e)
 }

@@ -1,3 +1,6 @@
+//! Finds the names in JSON lines that a schema does not have, without building values: a serde visitor that descends
+//! only into objects whose names matter.
+
 use std::collections::HashMap;
 use std::fmt;
 
@@ -5,36 +8,39 @@ use arrow::datatypes::{DataType, Schema};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The names that values of JSON may have in them.
+/// Names that a JSON value may contain.
 #[derive(Debug)]
 pub(crate) enum JsonNames {
-    /// None that anybody asks for.
+    /// The names do not matter, because the value is a scalar or text.
     Any,
-    /// Those of an object's values, whatever their own names are.
+    /// Names of the values of a map; the keys of the map can be anything.
     Values(Box<JsonNames>),
-    /// Those of an object.
+    /// Names of an object.
     Object(JsonObjectNames),
 }
 
 #[derive(Debug, Default)]
+/// The known names of an object, with what is known about the value of each.
 pub(crate) struct JsonObjectNames {
-    /// What is before the names: those of the objects around it.
+    /// Path of the object, with a dot at the end: `address.` for the fields of the column `address`. Empty for the
+    /// line itself.
     path: String,
+    /// Index into `below`, by name.
     at: HashMap<String, usize>,
     below: Vec<JsonNames>,
 }
 
-/// Names that are no column's.
+/// Names in lines that are not in the schema.
 #[derive(Debug, Default)]
 pub(crate) struct NewNames {
-    /// Of the lines' objects.
+    /// Names in the object of the line.
     pub(crate) top: Vec<String>,
-    /// Of objects within, with the names around them, dots between.
+    /// Paths of names in nested objects, such as `address.street`.
     pub(crate) nested: Vec<String>,
 }
 
 impl JsonNames {
-    /// The names of these columns.
+    /// Returns the names of a schema.
     pub(crate) fn of(schema: &Schema) -> Self {
         Self::object("", schema.fields())
     }
@@ -50,7 +56,7 @@ impl JsonNames {
     fn within(path: &str, t: &DataType) -> Self {
         match t {
             DataType::Struct(fields) => Self::object(path, fields),
-            // Items are called what their list is called.
+            // The path of the items of a list is the path of the list.
             DataType::List(item) => Self::within(path, item.data_type()),
             DataType::Map(entry, _) => match entry.data_type() {
                 DataType::Struct(kv) if kv.len() == 2 => Self::Values(Box::new(Self::within(path, kv[1].data_type()))),
@@ -60,11 +66,11 @@ impl JsonNames {
         }
     }
 
-    /// The names in these lines that are not among them, each once: from now on they are.
+    /// Returns the names in these lines that are not known. They become known, so each name is returned only once.
     pub(crate) fn find_new(&mut self, lines: &[u8]) -> NewNames {
         let mut new = NewNames::default();
         for line in lines.split(|b| *b == b'\n') {
-            // What is no JSON says nothing about names; it is met when the line is read.
+            // Invalid JSON is reported when the line is decoded.
             let _ =
                 NameVisitor { names: self, new: &mut new }.deserialize(&mut serde_json::Deserializer::from_slice(line));
         }
@@ -80,7 +86,7 @@ impl JsonObjectNames {
     }
 }
 
-/// Looks into a value.
+/// Visits a value and records its unknown names.
 struct NameVisitor<'a> {
     names: &'a mut JsonNames,
     new: &'a mut NewNames,
@@ -126,7 +132,7 @@ impl<'de> Visitor<'de> for NameVisitor<'_> {
         Ok(())
     }
 
-    // A scalar where there should be an object has no names.
+    // A scalar in place of an object contains no names.
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
         Ok(())
     }
@@ -152,7 +158,7 @@ impl<'de> Visitor<'de> for NameVisitor<'_> {
     }
 }
 
-/// The place of a name in its object: a new one gets one.
+/// Deserializes a key to its index in the object. An unknown name is recorded and added.
 struct KeySeed<'a> {
     object: &'a mut JsonObjectNames,
     new: &'a mut NewNames,
@@ -192,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_no_columns_are_found_once_at_any_depth() {
+    fn unknown_names_are_found_once_at_any_depth() {
         let address = DataType::Struct(Fields::from(vec![Field::new("zip", DataType::Utf8, true)]));
         let list = DataType::List(Field::new("item", address, true).into());
         let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("addresses", list, true)]);

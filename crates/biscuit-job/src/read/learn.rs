@@ -1,3 +1,5 @@
+//! Inspects objects without running a job: infers their contract, reads sample rows, detects their format.
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,10 +14,11 @@ use crate::read::input::InputFile;
 use crate::read::source::{FileRows, ReadTask, SourceReader};
 use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 
-/// The contract of the objects at a place, by all of them, with what they do not agree on. `keys` are those of Parquet files that are encrypted.
+/// Infers the contract of all objects at a location. Returns it with the columns for which the objects disagree.
+/// `keys` decrypts encrypted Parquet files.
 ///
 /// # Errors
-/// `NotFound` if there is no object; those of files that cannot be read.
+/// `NotFound` if there is no object, and errors of files that cannot be read.
 pub async fn learn(
     place: &SourcePlace,
     format: Option<SourceFormat>,
@@ -27,10 +30,11 @@ pub async fn learn(
     infer(&files, format, text, rules, (None, keys), InferScope::All).await
 }
 
-/// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
+/// Reads the first `rows_of_each` rows of each object at a location, with all columns, typed as by [`learn`] but
+/// without naming rules.
 ///
 /// # Errors
-/// Those of [`learn`], and of rows that cannot be read.
+/// Errors of [`learn`], and of rows that cannot be read.
 pub async fn sample(
     place: &SourcePlace,
     format: Option<SourceFormat>,
@@ -53,41 +57,41 @@ pub async fn sample(
                 let batch = rows.batch.slice(0, left.min(rows.batch.num_rows()));
                 left -= batch.num_rows();
                 batches.push(batch);
-                // The rest is not read.
-                if left == 0 { Err(Error::usage(ENOUGH, "these are enough")) } else { Ok(()) }
+                // An error is the only way to stop the reader early; its code is handled below.
+                if left == 0 { Err(Error::usage(ENOUGH, "enough rows were read")) } else { Ok(()) }
             };
             match reading.work(&mut || task.take(), &handle, 0, &mut take) {
                 Err(e) if e.code() != ENOUGH => Err(e),
                 _ => Ok(batches),
             }
         });
-        all.extend(read.await.map_err(|e| Error::internal("a thread that reads was cut off").with_source(e))??);
+        all.extend(read.await.map_err(|e| Error::internal("a thread that reads was cancelled").with_source(e))??);
     }
     Ok(all)
 }
 
 const ENOUGH: &str = "Enough";
 
-/// What the objects at a place hold, by the first one's first bytes and name.
+/// Detects the format of the objects at a location, from the first bytes and the name of the first object.
 ///
 /// # Errors
-/// `NotFound` if there is no object; `UnknownFormat`.
+/// `NotFound` if there is no object; `UnknownFormat` if neither the bytes nor the name show the format.
 pub async fn format_at(place: &SourcePlace) -> Result<SourceFormat> {
     Ok(files_at(place, None).await?.1)
 }
 
-/// The objects at a place, and what they hold.
+/// Lists the objects at a location and decides their format.
 async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
-    // What is learned first names the columns, whatever the order of a listing.
+    // `everything` is ordered, so the object that decides the order of the columns does not depend on the listing.
     for object in input.everything() {
         let (store, path) = input.find(&object)?;
         let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
         files.push(Arc::new(file.with_path_columns(input.below(&object))?));
     }
     let Some(first) = files.first() else {
-        return Err(Error::usage("NotFound", format!("there are no objects at `{}`", place.url())));
+        return Err(Error::usage("NotFound", format!("no objects at `{}`; check the path", place.url())));
     };
     let format = match format {
         Some(format) => format,
@@ -96,7 +100,7 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
     Ok((files, format))
 }
 
-/// The format of a file, by its first bytes and its name.
+/// Detects the format of a file from its first bytes and its name.
 fn by_name(name: &str, head: &[u8]) -> Result<SourceFormat> {
     if matches!(head, b"PAR1" | b"PARE") {
         return Ok(SourceFormat::Parquet);
@@ -108,7 +112,7 @@ fn by_name(name: &str, head: &[u8]) -> Result<SourceFormat> {
     } else if ends(&[".csv", ".tsv", ".txt"]) {
         Ok(SourceFormat::Csv)
     } else {
-        let message = format!("`{name}` does not say what it holds: name its format");
+        let message = format!("unknown format of `{name}`; name the format");
         Err(Error::usage("UnknownFormat", message).in_file(name))
     }
 }

@@ -1,4 +1,4 @@
-//! From the objects of a source to rows.
+//! Reads the objects of a source into rows.
 
 pub(crate) mod changes;
 pub(crate) mod choose;

@@ -1,4 +1,4 @@
-//! Columns that are in the path of a file: `dt=2024-02-28/` says that `dt` is that in all rows below it.
+//! Columns from the path of a file: below `dt=2024-02-28/`, the column `dt` has the value `2024-02-28` in all rows.
 
 use std::sync::Arc;
 
@@ -11,17 +11,19 @@ use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
 use crate::read::input::InputFile;
 
-/// The columns that the folders of a path say, and their values; `None` stands for null.
+/// Returns the columns in the folders of a path, with their values. `None` stands for null.
 ///
 /// # Errors
-/// `PartitionMismatch` for a column that two folders name.
+/// `PartitionMismatch` if two folders name the same column.
 pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> {
     let mut all: Vec<(String, Option<String>)> = Vec::new();
     let (folders, _) = path.rsplit_once('/').unwrap_or_default();
     for folder in folders.split('/').filter(|folder| folder.find('=').is_some_and(|at| at > 0)) {
         for (name, value) in partition_values(&format!("{folder}/"))? {
             if all.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
-                let message = format!("two folders of the path say what `{name}` is");
+                let message = format!(
+                    "two folders of the path name the column `{name}`; remove one, or set `hive_partitioning = false`"
+                );
                 return Err(Error::data("PartitionMismatch", message).with_column(name));
             }
             all.push((name, value));
@@ -30,10 +32,11 @@ pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> 
     Ok(all)
 }
 
-/// Rows of a file with the columns of its path. `first` is the number of the first row, for messages.
+/// Adds the columns of the path to the rows of a file. `first` is the number of the first row, for messages.
 ///
 /// # Errors
-/// `PartitionMismatch` for rows that say something else themselves; the code of a coercion for a text of the path that does not fit its column.
+/// `PartitionMismatch` if rows have another value than the path; the code of a coercion if a text in the path does
+/// not fit its column.
 pub(crate) fn with_path_columns(
     rows: &RecordBatch,
     contract: &Contract,
@@ -49,10 +52,10 @@ pub(crate) fn with_path_columns(
         let as_text = || ContractColumn::new(name, ColumnType::of_arrow(DataType::Utf8));
         let known = contract.column_for(name);
         let mut column = known.cloned().unwrap_or_else(as_text);
-        // The coercion of the rows fills in and counts the default.
+        // The coercion of the rows applies the default later, and counts it.
         column.reading.default = None;
         let value = match PathValue::new(name, text.as_deref(), &column) {
-            // Kept as text: the coercion of the rows applies the contract's `on_error` to it.
+            // The value remains text, so that the coercion of the rows applies the `on_error` of the contract to it.
             Err(_) if contract.on_error_of(&column) != OnError::Fail => {
                 PathValue::new(name, text.as_deref(), &as_text())
             }
@@ -63,10 +66,11 @@ pub(crate) fn with_path_columns(
             .iter()
             .position(|f| f.name().eq_ignore_ascii_case(name) || known.is_some_and(|column| *f.name() == column.name));
         if let Some(at) = own {
+            // A column that is in the path and in the rows must agree. The value of the path fills nulls of the rows.
             value.check(&columns[at], (&file.name, first))?;
         }
         let all = take(value.value(), &UInt32Array::from(vec![0; rows.num_rows()]), None)
-            .map_err(|e| Error::internal("a value of the path could not be repeated").with_source(e))?;
+            .map_err(|e| Error::internal("cannot repeat a value of the path").with_source(e))?;
         let field = Arc::new(Field::new(own.map_or(name, |at| fields[at].name()), all.data_type().clone(), true));
         match own {
             Some(at) => (fields[at], columns[at]) = (field, all),
@@ -78,7 +82,7 @@ pub(crate) fn with_path_columns(
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|e| Error::internal("columns of the path could not be added").with_source(e))
+        .map_err(|e| Error::internal("cannot add the columns of the path").with_source(e))
 }
 
 #[cfg(test)]

@@ -1,3 +1,7 @@
+//! Reads the objects of a source into rows: decode, add columns of the path, coerce to the contract, apply the checks
+//! of the contract, treat personal data. Each step may refuse rows, and their numbers in the file must remain right;
+//! `FileRows` tracks them.
+
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -24,40 +28,41 @@ use crate::read::path_columns::with_path_columns;
 use crate::shape::treatment::TreatedSource;
 use crate::spec::{SourceFormat, TextSpec};
 
-/// What was read of a source, and what was lost.
+/// Counts of the rows and values that were read from a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReadReport {
-    /// Objects.
+    /// Number of objects.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the objects.
     pub bytes: u64,
-    /// Lines and records that are no rows at all.
+    /// Lines and records that could not be read as rows.
     pub invalid: u64,
-    /// What became of the rows' values.
+    /// Values that were converted, replaced or refused, by column.
     pub coercion: CoercionReport,
 }
 
-/// How a source's objects become rows.
+/// Reads the objects of a source. Threads share it; each calls [`work`](Self::work).
 #[derive(Debug)]
 pub(crate) struct SourceReader {
     pub(crate) format: SourceFormat,
     pub(crate) text: TextSpec,
     pub(crate) coercion: Coercion,
-    /// What becomes of personal data.
+    /// Treatment of personal data.
     guard: Option<Arc<TreatedSource>>,
-    /// Of Parquet files that are encrypted.
+    /// Keys of encrypted Parquet files.
     keys: Option<FileEncryption>,
-    /// The columns of the rows, behind that.
+    /// Columns of the rows after the treatment of personal data.
     pub(crate) schema: SchemaRef,
     found: Mutex<ReadFindings>,
-    /// When the run began, for freshness.
+    /// Start of the run, for checks of freshness.
     now: Instant,
-    /// What the contract's checks have seen, for each time that the source is read: a query may read it twice.
+    /// State of the checks of the contract, one for each time that the source is read: a query may read a source
+    /// twice, and a row must not count as a duplicate of itself.
     checks: Mutex<Vec<ContractCompliance>>,
 }
 
-/// What came up while rows were read.
+/// Findings of a reader.
 #[derive(Debug, Default)]
 pub(crate) struct ReadFindings {
     pub(crate) report: ReadReport,
@@ -65,7 +70,7 @@ pub(crate) struct ReadFindings {
     pub(crate) findings: Vec<CheckFinding>,
 }
 
-/// A part of a source that is read by itself.
+/// A part of a source that can be read independently.
 #[derive(Debug, Clone)]
 pub(crate) enum ReadTask {
     Whole(Arc<InputFile>),
@@ -87,7 +92,7 @@ impl ReadTask {
     }
 }
 
-/// The parts of a source, to be worked on by several.
+/// Tasks of a source, shared by threads.
 #[derive(Debug, Default)]
 pub(crate) struct TaskQueue(Mutex<VecDeque<ReadTask>>);
 
@@ -101,7 +106,8 @@ impl TaskQueue {
     }
 }
 
-/// Divides tasks among so many, about evenly.
+/// Distributes tasks to `parts` lists of about the same number of bytes: a greedy partition, each task to the
+/// smallest list.
 pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
     let mut divided: Vec<(u64, Vec<ReadTask>)> = (0..parts.max(1)).map(|_| (0, vec![])).collect();
     for task in tasks {
@@ -117,29 +123,30 @@ pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
 pub(crate) struct FileRows<'a> {
     pub(crate) file: &'a Arc<InputFile>,
     pub(crate) batch: RecordBatch,
-    /// Which rows of the piece they are; none if they are all.
+    /// Indices of the rows in `piece`. `None` if all rows remain.
     kept: Option<Vec<usize>>,
     piece: &'a RowBatch,
     numbers: &'a LineNumbers<'a>,
 }
 
 impl FileRows<'_> {
-    /// Where a row of the batch is in the file: its number of row or line, from 1.
+    /// Returns the number of a row in the file, from 1. Lines count for text, rows for Parquet.
     pub(crate) fn number(&self, row: usize) -> u64 {
         self.piece.first + self.input_row(row) as u64 + self.numbers.before()
     }
 
-    /// A row of the batch as it came.
+    /// Returns the original text of a row.
     pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
         self.piece.raw(self.input_row(row))
     }
 
+    /// Returns the index of a row of `batch` in `piece`.
     fn input_row(&self, row: usize) -> usize {
         self.kept.as_ref().map_or(row, |kept| kept[row])
     }
 }
 
-/// Numbers of lines in a part of a file: what is before it is counted when it is asked for.
+/// Line numbers in a part of a file. The lines before the part are counted only if a message needs a number.
 struct LineNumbers<'a> {
     file: &'a InputFile,
     start: u64,
@@ -149,17 +156,17 @@ struct LineNumbers<'a> {
 
 impl LineNumbers<'_> {
     fn before(&self) -> u64 {
-        // A number in a message is not worth failing for, and what it was counted in is read by now.
+        // An error here must not hide the message that needs the number, so a failed count is taken as zero.
         *self.before.get_or_init(|| match self.start {
             0 => 0,
-            // The line that goes on into the part is not the part's.
+            // The line that continues into the part belongs to the part before it.
             start => self.handle.block_on(lines_before(self.file, start - 1)).unwrap_or(0) + 1,
         })
     }
 }
 
 impl SourceReader {
-    /// How objects of this format become rows of a contract.
+    /// Creates a reader for objects of a format with the given contract.
     ///
     /// # Errors
     /// `InvalidContract`.
@@ -178,22 +185,22 @@ impl SourceReader {
         Ok(Self { format, text, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })
     }
 
-    /// The same, of rows without personal data.
+    /// Treats personal data in the rows.
     ///
     /// # Errors
-    /// Those of treatments that do not go with their columns.
+    /// Errors of treatments that do not fit their columns.
     pub(crate) async fn with_guard(mut self, guard: Arc<TreatedSource>) -> Result<Self> {
         self.schema = guard.schema(&self.schema).await?;
         self.guard = Some(guard);
         Ok(self)
     }
 
-    /// Whether rows may have columns that its contract does not.
+    /// Returns whether rows may have columns that the contract does not.
     pub(crate) fn keeps_extra(&self) -> bool {
         self.format == SourceFormat::Parquet && self.coercion.contract().extra == ExtraColumns::Keep
     }
 
-    /// The same, with keys of encrypted Parquet files.
+    /// Reads encrypted Parquet files with these keys.
     pub(crate) fn with_keys(mut self, keys: Option<FileEncryption>) -> Self {
         self.keys = keys;
         self
@@ -222,7 +229,7 @@ impl SourceReader {
         Ok(())
     }
 
-    /// What a file encrypts is not written in the clear by saying nothing.
+    /// Refuses a file with an encrypted column that `[pii]` does not mention: it would be written in plain text.
     fn check_encrypted(&self, open: &OpenFile) -> Result<()> {
         let known = open.has_encrypted() && self.keys.is_some();
         let Some(guard) = self.guard.as_ref().filter(|_| known) else { return Ok(()) };
@@ -234,7 +241,7 @@ impl SourceReader {
             let name = format!("{}{rest}", column.map_or(root, |column| &column.name));
             if (column.is_some() || contract.extra == ExtraColumns::Keep) && !guard.names_all(&name) {
                 let message = format!(
-                    "column `{name}` is encrypted in the file, and [pii] says nothing of it; `keep` lets it through"
+                    "column `{name}` is encrypted in the file and missing in [pii]; add it, with `keep` to store it in plain text"
                 );
                 return Err(Error::usage("UntreatedColumn", message).with_column(name).in_file(&open.file.path));
             }
@@ -242,10 +249,10 @@ impl SourceReader {
         Ok(())
     }
 
-    /// What came up; it is asked once, when everything is read.
+    /// Returns what was found. Call it once, after all rows were read.
     ///
     /// # Errors
-    /// The rules of the contract that stop the run.
+    /// `NotUnique` and other rules of the contract that stop the run.
     pub(crate) fn found(&self) -> Result<ReadFindings> {
         let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,10 +266,10 @@ impl SourceReader {
         f(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The parts of these files: large ones of lines are divided.
+    /// Returns the tasks for these files. Large files with one JSON value a line are split into byte ranges.
     pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<ReadTask>> {
         let mut tasks = Vec::new();
-        // Byte ranges can be decoded separately in UTF-8 only.
+        // Only UTF-8 guarantees that the byte of a line feed is a line feed at any position.
         let may_divide = self.text.encoding.is_none();
         for file in files {
             let large = may_divide && self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
@@ -277,11 +284,11 @@ impl SourceReader {
         Ok(tasks)
     }
 
-    /// Reads tasks until there is none, on a blocking thread. `time` is how often the source was read before: what comes up is noted the
-    /// first time.
+    /// Reads tasks until none is left, on a blocking thread. `time` is how often the source was read before: findings
+    /// are recorded only the first time.
     ///
     /// # Errors
-    /// What is wrong with the rows, with file and row; those of the store and of `take`.
+    /// Errors of the rows, with file and row; errors of the store and of `take`.
     pub(crate) fn work(
         &self,
         next: &mut dyn FnMut() -> Option<ReadTask>,
@@ -300,6 +307,7 @@ impl SourceReader {
             let mut own = ReadFindings::default();
             own.report.files = u64::from(start == 0);
             own.report.bytes = task.bytes();
+            // Bad rows are collected first, since `piece` borrows `own` while the task is read.
             let mut bad = Vec::new();
             {
                 let mut piece = |piece: RowBatch| self.piece(&file, &piece, &numbers, time, &mut own, take);
@@ -319,7 +327,9 @@ impl SourceReader {
             if let Some(json) = &mut json {
                 let (extra, renamed) = json.found();
                 if let Some(name) = extra.first().filter(|_| self.coercion.contract().extra == ExtraColumns::Refuse) {
-                    let message = format!("the contract does not have `{name}`");
+                    let message = format!(
+                        "the contract does not have `{name}`; add the column, or set `extra` to `drop` or `keep`"
+                    );
                     return Err(Error::data("ExtraColumns", message).with_column(name).in_file(&file.name));
                 }
                 own.report.coercion.dropped.extend(extra);
@@ -338,6 +348,7 @@ impl SourceReader {
         Ok(())
     }
 
+    /// Runs a batch of untyped rows through all steps and passes the rest to `take`.
     fn piece(
         &self,
         file: &Arc<InputFile>,
@@ -350,6 +361,7 @@ impl SourceReader {
         let rows = with_path_columns(&piece.batch, self.coercion.contract(), file, piece.first);
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, &file.name, piece.first));
         let CoercedRows { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
+            // The coercion counts rows of the part; add the lines before the part.
             Some(row) => e.relocated(&file.name, row + numbers.before()),
             None => e,
         })?;
@@ -368,7 +380,7 @@ impl SourceReader {
         if rows.batch.num_rows() == 0 { Ok(()) } else { take(rows) }
     }
 
-    /// Puts rows aside that the contract's checks put aside.
+    /// Moves rows that violate a check with the severity `quarantine` to the refused records.
     fn check(&self, rows: &mut FileRows<'_>, time: usize, own: &mut ReadFindings) -> Result<()> {
         let refused = {
             let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -386,13 +398,14 @@ impl SourceReader {
             own.refused.push(refuse(&row, rows.file, rows.number(row.row), rows.raw(row.row)));
         }
         let left: Vec<usize> = (0..keep.len()).filter(|row| keep[*row]).collect();
+        // Compose the indices: a row of the new batch is a row of the old batch, which is a row of the piece.
         rows.kept = Some(left.into_iter().map(|row| rows.input_row(row)).collect());
         rows.batch = filter_record_batch(&rows.batch, &BooleanArray::from(keep))
-            .map_err(|e| Error::internal("rows could not be left out").with_source(e))?;
+            .map_err(|e| Error::internal("cannot filter rows").with_source(e))?;
         Ok(())
     }
 
-    /// A line or record that is no row.
+    /// Records a line or record that is not a row, or stops the run, as the contract's `on_error` demands.
     fn bad(&self, bad: BadRow, numbers: &LineNumbers<'_>, own: &mut ReadFindings) -> Result<()> {
         let (file, number) = (&numbers.file.name, bad.row + numbers.before());
         let e = bad.error.at(file, number);
@@ -428,6 +441,7 @@ impl SourceReader {
     }
 }
 
+/// Returns the quarantine record of a refused row.
 fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> RefusedRecord {
     RefusedRecord::new(&file.name, number, &row.error().at(&file.name, number), raw)
 }

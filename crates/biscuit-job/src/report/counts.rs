@@ -9,81 +9,81 @@ use serde_json::Value;
 use crate::read::source::ReadReport;
 use crate::spec::OutputMode;
 
-/// What a run did.
+/// Report of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct JobReport {
-    /// `committed`, `unchanged`, or `planned`.
+    /// `committed`, `unchanged` or `planned`: the outcome of the last output that is not `unchanged`.
     pub outcome: &'static str,
-    /// The job.
+    /// Name of the job.
     pub job: String,
-    /// The scheduler's name for the run.
+    /// Id of the run, from the scheduler.
     pub run_id: String,
-    /// Which attempt of it this is.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// What became of each output.
+    /// Report of each output.
     pub outputs: Vec<OutputReport>,
 }
 
-/// What became of an output.
+/// Report of an output.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct OutputReport {
-    /// Its name.
+    /// Name of the output.
     pub name: String,
-    /// The table.
+    /// URL of the table.
     pub url: String,
-    /// `committed`, `unchanged`, or `planned`.
+    /// `committed`, `unchanged` or `planned`.
     pub outcome: &'static str,
-    /// The version of the table.
+    /// Version of the table after the run.
     pub version: u64,
-    /// What happens to the rows it has.
+    /// Mode of the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<OutputMode>,
-    /// What was read of each source.
+    /// Report of each source, by name.
     pub sources: BTreeMap<String, SourceReport>,
-    /// Rows that were written.
+    /// Number of rows written, or of records merged.
     pub rows: u64,
-    /// Files that were written.
+    /// Number of files written.
     pub files: u64,
-    /// Files that were replaced.
+    /// Number of files replaced.
     pub replaced: u64,
-    /// Rows that were put aside.
+    /// Number of rows sent to the quarantine.
     pub quarantined: u64,
-    /// Partitions that changed: what to read for those who read incrementally.
+    /// Partitions that changed, for incremental consumers.
     pub partitions: Vec<String>,
-    /// What the output's contract lost, filled in, and left out.
+    /// Values that the output's contract converted, replaced or refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coercion: Option<CoercionReport>,
-    /// What was done to personal data, by column.
+    /// Treated values, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pii: BTreeMap<String, TreatmentStats>,
-    /// Rules that rows do not comply with.
+    /// Violations of the checks and of the grain.
     pub findings: Vec<CheckFinding>,
-    /// What the merge reports, or the snapshot.
+    /// Report of the merge or of the periodic snapshot.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub merge: Value,
-    /// How the rows are made, of a dry run.
+    /// Lines of the plan, in a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
-    /// What could not be done after the commit.
+    /// Actions that failed after the commit, such as deleting a file that someone else changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<String>,
 }
 
-/// What was read of a source.
+/// Report of a source of an output.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct SourceReport {
-    /// The bookmark; none if everything is read every time.
+    /// Name of the bookmark. `None` if every run reads all objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bookmark: Option<String>,
-    /// Which objects were chosen, and why others were not.
+    /// Objects that were selected, and why others were not.
     pub selection: InputSelection,
-    /// What was read, and lost on the way to the source's contract.
+    /// Rows that were read, and losses in the conversion to the source's contract.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadReport>,
-    /// Columns that samples do not agree on.
+    /// Columns for which the inferred types of the files disagree.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<TypeConflict>,
 }

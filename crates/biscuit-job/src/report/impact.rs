@@ -4,11 +4,13 @@ use biscuit_bookmark::{Bookmark, RunRef, bookmarks};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 
-/// The partitions of a table that rows of these objects, by URL, or of what these runs read, are in: what to rebuild if they were wrong.
-/// Where it is not known of an object, they are all partitions that the runs which read it wrote to.
+/// Returns the partitions that contain rows of the given objects, by URL, or of all objects that the given runs read.
+/// These are the partitions to rebuild if the input was wrong. If the partitions of an object are not known, all
+/// partitions that its runs wrote to are returned.
 ///
 /// # Errors
-/// `UnknownBookmark` if the table has none, or not this one; `UnknownRun`; `UnknownInput` for an object that no run has read.
+/// `UnknownBookmark` if the table has no bookmark, or not the given one; `UnknownRun`; `UnknownInput` for an object
+/// that no run has read.
 pub async fn impact(
     snapshot: &TableVersion,
     bookmark: Option<&str>,
@@ -22,8 +24,8 @@ pub async fn impact(
     };
     if names.is_empty() || bookmark.is_some_and(|name| !bookmarks(head).iter().any(|n| n == name)) {
         let message = match bookmark {
-            Some(name) => format!("the table has no bookmark `{name}`"),
-            None => "the table has no bookmark: nothing is known of its input".to_owned(),
+            Some(name) => format!("the table has no bookmark `{name}`; omit the name to search all bookmarks"),
+            None => "the table has no bookmark, so its input is not known".to_owned(),
         };
         return Err(Error::usage("UnknownBookmark", message));
     }
@@ -51,10 +53,11 @@ pub async fn impact(
         found.extend(state.partitions_of(&wants)?);
         read.extend(seen.into_inner());
     }
+    // A run belongs to one bookmark, so it is unknown only if no bookmark knows it.
     match (unknown.filter(|_| numbered == 0), objects.iter().find(|o| !read.contains(*o))) {
         (Some(e), _) => Err(e),
         (None, Some(object)) => {
-            let message = format!("no run that is remembered has read `{object}`");
+            let message = format!("no run in the bookmark has read `{object}`; check the URL");
             Err(Error::usage("UnknownInput", message).in_file(object))
         }
         (None, None) => Ok(found),

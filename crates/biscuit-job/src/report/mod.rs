@@ -1,4 +1,4 @@
-//! What a run did, and would do.
+//! Reports of what a run did or would do.
 
 pub(crate) mod counts;
 pub(crate) mod impact;

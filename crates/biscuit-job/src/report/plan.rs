@@ -7,7 +7,7 @@ use crate::work::{OutputRows, OutputWork};
 use crate::write::writer::plain;
 
 impl OutputWork<'_> {
-    /// What a run would do, in lines.
+    /// Returns the lines of the plan of a dry run.
     pub(crate) async fn plan_lines(
         &self,
         rows: &OutputRows,
@@ -17,7 +17,7 @@ impl OutputWork<'_> {
         let mut lines = Vec::new();
         for (chosen, objects) in self.chosen.iter().zip(objects) {
             let bytes: u64 = objects.iter().map(|o| o.size).sum();
-            lines.push(format!("reads {} files of `{}`, {bytes} bytes", objects.len(), chosen.source));
+            lines.push(format!("read {} files of `{}`, {bytes} bytes", objects.len(), chosen.source));
             lines.extend(objects.iter().take(20).map(|o| format!("  {}", o.url)));
             if objects.len() > 20 {
                 lines.push(format!("  and {} more", objects.len() - 20));
@@ -32,29 +32,32 @@ impl OutputWork<'_> {
             }
         };
         if let Some(query) = query {
-            lines.push("by the query".to_owned());
+            lines.push("run the query".to_owned());
             lines.extend(query.explain().await?.into_iter().map(|l| format!("  {l}")));
         }
         let schema = rows.finish.schema(&schema)?;
         let columns: Vec<String> =
             schema.fields().iter().map(|f| format!("{} {}", f.name(), shown(f.data_type()))).collect();
-        lines.push(format!("into columns {}", columns.join(", ")));
+        lines.push(format!("write columns {}", columns.join(", ")));
         let how = match (self.spec.mode, options.rebuild.as_slice()) {
-            (_, [_, ..]) => format!("builds {} anew", options.rebuild.join(", ")),
-            (OutputMode::Append, _) => "adds them to the table".to_owned(),
+            (_, [_, ..]) => format!("rebuild {}", options.rebuild.join(", ")),
+            (OutputMode::Append, _) => "append to the table".to_owned(),
             (OutputMode::ReplacePartitions, _) => {
-                "replaces the partitions that they reach, with all input of these".to_owned()
+                "replace each partition that contains new rows, using all its input".to_owned()
             }
-            (OutputMode::Replace, _) => "replaces the table".to_owned(),
-            (OutputMode::Merge, _) => "merges them into the table".to_owned(),
-            (OutputMode::Snapshot, _) => "brings them to the table's periods".to_owned(),
+            (OutputMode::Replace, _) => "replace the table".to_owned(),
+            (OutputMode::Merge, _) => "merge into the table".to_owned(),
+            (OutputMode::Snapshot, _) => "merge into the periods of the table".to_owned(),
         };
-        let by =
-            if rows.partition_by.is_empty() { String::new() } else { format!(", by {}", rows.partition_by.join(", ")) };
+        let by = if rows.partition_by.is_empty() {
+            String::new()
+        } else {
+            format!(", partitioned by {}", rows.partition_by.join(", "))
+        };
         lines.push(format!("{how}{by}"));
         if options.dry_run == DryRun::Plan {
             lines.push(
-                "the rows were not read, so that nothing is known of their values: `--dry-run=read` reads them"
+                "the rows were not read and their values were not checked; use `--dry-run=read` to read them"
                     .to_owned(),
             );
         }

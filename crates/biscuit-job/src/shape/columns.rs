@@ -1,3 +1,6 @@
+//! Columns that a job adds to its rows: audit columns with values of the run, and parts of times such as the date of
+//! an event.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
@@ -8,7 +11,7 @@ use biscuit_schema::{column_index, iso_date_time};
 
 use crate::spec::{AuditSpec, DatePart, DerivedColumn};
 
-/// Columns that are added to rows: values of the run, and parts of other columns.
+/// Columns to add to rows: values of the run, and parts of other columns.
 #[derive(Debug)]
 pub(crate) struct AddedColumns {
     constants: Vec<(String, ArrayRef)>,
@@ -36,16 +39,19 @@ impl AddedColumns {
         self.constants.iter().map(|(n, _)| n.as_str()).chain(self.derived.iter().map(|(n, _)| n.as_str()))
     }
 
-    /// The rows with these columns behind theirs.
+    /// Appends the columns to the rows. `place` returns file and row of a row, for messages.
     ///
     /// # Errors
-    /// `ColumnClash` for a name that the rows have already, `MissingColumn`, `BadDate` for text that is no time.
+    /// `ColumnClash` if the rows already have a column of that name, `MissingColumn`, `BadDate` for text that is not
+    /// a date or time.
     pub(crate) fn add(&self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
         if self.constants.is_empty() && self.derived.is_empty() {
             return Ok(batch.clone());
         }
         if let Some(name) = self.names().find(|n| batch.schema_ref().index_of(n).is_ok()) {
-            let message = format!("the column `{name}` is to be added, and the rows have one of that name");
+            let message = format!(
+                "cannot add the column `{name}`: the rows already have a column of that name; choose another name"
+            );
             return Err(Error::usage("ColumnClash", message).with_column(name));
         }
         let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
@@ -64,11 +70,12 @@ impl AddedColumns {
     }
 }
 
-/// A value as many times.
+/// Repeats the only value of an array.
 pub(crate) fn repeated(one: &ArrayRef, rows: usize) -> Result<ArrayRef> {
     take(one, &UInt32Array::from(vec![0; rows]), None).map_err(internal)
 }
 
+/// Returns a part of the times in a column, such as the year.
 fn part(array: &ArrayRef, column: &DerivedColumn, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
     let times = times(array, &column.from, place)?;
     let part = match column.part {
@@ -81,12 +88,15 @@ fn part(array: &ArrayRef, column: &DerivedColumn, place: &dyn Fn(usize) -> (Stri
     date_part(&times, part).map_err(internal)
 }
 
-/// Dates, times, and text that is one, as times without a zone: those of UTC where they have one.
+/// Converts dates, timestamps and text to timestamps without a zone. Times with a zone or an offset are converted to
+/// UTC.
 fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
     let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
     match array.data_type() {
         DataType::Date32 | DataType::Date64 => cast(array, &plain).map_err(internal),
         DataType::Timestamp(unit, _) => {
+            // A cast from a zone to no zone would convert to local time. The ticks of a timestamp with a zone are
+            // UTC, so they are taken as they are.
             let ticks = cast(array, &DataType::Int64).map_err(internal)?;
             let plain_of = cast(&ticks, &DataType::Timestamp(*unit, None)).map_err(internal)?;
             cast(&plain_of, &plain).map_err(internal)
@@ -102,7 +112,8 @@ fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64))
                 }
                 let Some((nanos, offset)) = iso_date_time(texts.value(row)) else {
                     let (file, number) = place(row);
-                    let message = format!("column `{column}` is no date or time; give it a type in a contract");
+                    let message =
+                        format!("a value of column `{column}` is not a date or time; declare its type in a contract");
                     return Err(Error::data("BadDate", message).with_column(column).at(file, number));
                 };
                 let instant = nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000;
@@ -111,14 +122,16 @@ fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64))
             Ok(Arc::new(TimestampMicrosecondArray::from(micros)))
         }
         other => {
-            let message = format!("column `{column}` is {other}, and no part of a date can be taken of it");
+            let message = format!(
+                "column `{column}` is {other}, which has no parts of a date; derive from a date, a timestamp or text"
+            );
             Err(Error::usage("NoCoercion", message).with_column(column))
         }
     }
 }
 
 fn internal(e: arrow::error::ArrowError) -> Error {
-    Error::internal("a column could not be added").with_source(e)
+    Error::internal("cannot add a column").with_source(e)
 }
 
 #[cfg(test)]
@@ -129,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_times_are_those_of_utc() {
+    fn parts_of_times_are_taken_in_utc() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("2024-03-01T00:30:00+01:00"), None]));
         let batch = RecordBatch::try_from_iter_with_nullable([("at", texts, true)]).unwrap();
         let run = Run::new("j", RunId::new("r"), Instant::from_micros(0));

@@ -1,4 +1,5 @@
-//! Columns that the files of an output encrypt.
+//! Columns that the Parquet files of an output encrypt: which they are, and the ways in which their values could
+//! reach plain text.
 
 use std::collections::BTreeSet;
 
@@ -10,41 +11,42 @@ use datafusion::arrow::datatypes::SchemaRef;
 use crate::work::OutputWork;
 
 impl OutputWork<'_> {
-    /// Has the files of the output encrypt the columns that the policy wants so, and those that it had encrypted before. `sources` are the columns of the
-    /// rows, and whether these may have more.
+    /// Sets the files of the output to encrypt the columns that the policy demands and the columns that the table
+    /// encrypted before. `sources` are the columns of the rows of each source, and whether its rows may have more
+    /// columns.
     ///
     /// # Errors
-    /// `EncryptedColumn` where their values would be in other columns, too, which are not; `NoFileKeys`.
+    /// `EncryptedColumn` if the values would also be in a column that is not encrypted; `NoFileKeys` without keys.
     pub(crate) async fn encrypt_files(&mut self, sources: &[(SchemaRef, bool)], own: Option<&Contract>) -> Result<()> {
         let root = |path: &str| path.split('.').next().unwrap_or(path).to_owned();
         let is_there =
             |path: &&str| sources.iter().any(|(schema, extra)| *extra || schema.index_of(&root(path)).is_ok());
-        // A policy is one of all sources, of which this output need not have all columns.
+        // The policy applies to all sources, so this output may lack some of its columns.
         let columns = self.guards.iter().flat_map(|guard| guard.in_files()).filter(is_there);
         let columns: BTreeSet<String> = columns.map(str::to_owned).collect();
         if !columns.is_empty() {
             let keys = self.snapshot.dataset().encryption().cloned();
-            let keys = keys.ok_or_else(|| Error::internal("columns without keys"))?;
+            let keys = keys.ok_or_else(|| Error::internal("columns are encrypted without keys"))?;
             self.snapshot = self.snapshot.clone().with_encryption(keys.with_columns(columns));
         }
         (self.snapshot, self.parquet) = self.snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
-        // Where everything is encrypted, no column is one where it would be in the clear.
+        // If the whole file is encrypted, every column is, and no copy of a value is in plain text.
         let encryption = self.parquet.encryption.as_ref().filter(|encryption| !encryption.encrypts_everything());
         let Some(encryption) = encryption else { return Ok(()) };
         let elsewhere = |column: &str, how: &str| {
             let message = format!(
-                "column `{column}` is encrypted inside of the files of this output, and {how}: encrypt its values instead"
+                "column `{column}` is encrypted in the files of this output, but {how}; encrypt its values instead"
             );
             Err(Error::usage("EncryptedColumn", message).with_column(column))
         };
         let first = encryption.columns().first().map_or("", String::as_str);
         if self.spec.sql.is_some() {
-            return elsewhere(first, "a query may put its values into any other column");
+            return elsewhere(first, "a query may copy its values to any other column");
         }
         if let Some((name, derived)) = self.spec.derive.iter().find(|(_, derived)| encryption.covers(&derived.from)) {
-            return elsewhere(&derived.from, &format!("`{name}` is derived from it, in the clear"));
+            return elsewhere(&derived.from, &format!("`{name}` is derived from it and is not encrypted"));
         }
-        // The output's own contract may give it another name.
+        // The output's contract may rename the column. Encryption is by name, so the new name would be in plain text.
         for path in encryption.columns() {
             let root = root(path);
             let takes = |c: &ContractColumn| {
@@ -52,7 +54,7 @@ impl OutputWork<'_> {
                 c.name != root && was.into_iter().any(|name| name.eq_ignore_ascii_case(&root))
             };
             if let Some(other) = own.and_then(|own| own.columns.iter().find(|c| takes(c))) {
-                return elsewhere(path, &format!("the output's contract has it as `{}`", other.name));
+                return elsewhere(path, &format!("the output's contract renames it to `{}`", other.name));
             }
         }
         Ok(())

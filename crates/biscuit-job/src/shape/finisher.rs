@@ -1,3 +1,6 @@
+//! The last steps before rows are written: added columns, the coercion to the output's contract, its checks, and the
+//! folders of the partition columns. Refused rows go to the quarantine with their file, row and original text.
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,33 +17,34 @@ use biscuit_schema::{
 
 use crate::shape::columns::AddedColumns;
 
-/// Where a row comes from, and what it was there.
+/// File, row and original text of each row of a batch.
 pub(crate) struct RowOrigin<'a> {
     pub(crate) place: &'a dyn Fn(usize) -> (String, u64),
     pub(crate) raw: &'a dyn Fn(usize) -> Vec<u8>,
 }
 
-/// What rows go through before they are written: columns are added, the output's contract is applied and looked at. Shared by all that
-/// write.
+/// Prepares rows for writing: adds columns, applies the output's contract and its checks. All writers of an output
+/// share it.
 #[derive(Debug)]
 pub(crate) struct RowFinisher {
     added: AddedColumns,
     coercion: Option<Coercion>,
-    /// Columns that make folders, whose rows are put aside where a text has none.
+    /// Partition columns whose text may have no valid folder name. Rows with such a text are quarantined.
     folders: Vec<String>,
-    /// Whether rows are computed, and have types that no contract has asked for.
+    /// Whether the rows come from a query, so that their types were not chosen by a contract.
     of_query: bool,
     state: Mutex<FinisherState>,
 }
 
 #[derive(Debug)]
 struct FinisherState {
+    /// `None` after [`finish`](RowFinisher::finish).
     compliance: Option<ContractCompliance>,
     report: CoercionReport,
     refused: Vec<RefusedRecord>,
 }
 
-/// What came up.
+/// Everything that was found in the rows of an output.
 pub(crate) struct FinishReport {
     pub(crate) report: CoercionReport,
     pub(crate) refused: Vec<RefusedRecord>,
@@ -53,13 +57,13 @@ impl RowFinisher {
         Self { added, coercion, folders: vec![], of_query: false, state: Mutex::new(state) }
     }
 
-    /// The same; rows with texts in these columns that have no folder are put aside.
+    /// Quarantines rows whose text in one of these columns cannot be the name of a folder.
     pub(crate) fn with_folders(mut self, folders: Vec<String>) -> Self {
         self.folders = folders;
         self
     }
 
-    /// The same, for what a query computes.
+    /// Sets whether the rows come from a query.
     pub(crate) fn of_query(mut self, of_query: bool) -> Self {
         self.of_query = of_query;
         self
@@ -69,20 +73,21 @@ impl RowFinisher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rows as they are written.
+    /// Returns the rows as they are written.
     ///
     /// # Errors
-    /// Those of the columns that are added, and of the contract.
+    /// Errors of the added columns and of the contract.
     pub(crate) fn rows(&self, batch: &RecordBatch, origin: &RowOrigin<'_>) -> Result<RecordBatch> {
         let mut batch = self.added.add(batch, origin.place)?;
         if self.coercion.is_none() && self.of_query {
             batch = self.as_written(&batch)?;
         }
-        // Places in the batch that came of the rows that are left of it.
+        // For each remaining row its index in the incoming batch. `None` if all rows remain.
         let mut left: Option<Vec<usize>> = None;
         if let Some(coercion) = &self.coercion {
             let file = if batch.num_rows() > 0 { (origin.place)(0).0 } else { String::new() };
-            // Rows that follow one another here need not do so where they come from.
+            // Coerce with row numbers from 0 and look up file and row afterwards: consecutive rows of a query come
+            // from different places.
             let coerced = coercion.coerce(&batch, &file, 0);
             let CoercedRows { batch: coerced, kept, refused, report } = coerced.map_err(|e| match e.row() {
                 Some(row) => {
@@ -99,19 +104,20 @@ impl RowFinisher {
         let came = |row: usize| left.as_ref().map_or(row, |left| left[row]);
         let mut refused = match &mut self.state().compliance {
             Some(compliance) => compliance.check(&batch, &|row| (origin.place)(came(row)))?,
-            None => return Err(Error::internal("rows came after the end")),
+            None => return Err(Error::internal("rows arrived after the end")),
         };
         self.without_folder(&batch, &mut refused);
         if refused.is_empty() {
             return Ok(batch);
         }
+        // Checks see the coerced batch, so `came` maps their rows back to the incoming batch.
         let aside: BTreeSet<usize> = refused.iter().map(|r| r.row).collect();
         self.refuse(refused, Some(&came), origin);
         let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!aside.contains(&row))).collect();
-        filter_record_batch(&batch, &keep).map_err(|e| Error::internal("rows could not be left out").with_source(e))
+        filter_record_batch(&batch, &keep).map_err(|e| Error::internal("cannot filter rows").with_source(e))
     }
 
-    /// Adds rows whose texts have no folder.
+    /// Adds the rows whose text cannot be the name of a folder to `refused`.
     fn without_folder(&self, batch: &RecordBatch, refused: &mut Vec<RefusedRow>) {
         for name in &self.folders {
             let Some(texts) = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
@@ -125,14 +131,15 @@ impl RowFinisher {
         }
     }
 
-    /// Rows in the types in which values are written where no contract asks for others. What a query computes in nanoseconds is rounded, and counted.
+    /// Converts columns without a contract to the types in which values are stored. Nanoseconds that a query computes
+    /// are rounded to microseconds, and counted.
     fn as_written(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let schema = batch.schema();
         let (mut fields, mut columns) = (schema.fields().to_vec(), batch.columns().to_vec());
         for (field, values) in fields.iter_mut().zip(&mut columns) {
             if stored_type(field.data_type()).is_none() {
                 let message = format!(
-                    "the query gives the column `{}` the type {}, which no table holds: cast it to another one",
+                    "column `{}` of the query has the type {}, which tables cannot store; cast it to another type",
                     field.name(),
                     field.data_type()
                 );
@@ -153,9 +160,10 @@ impl RowFinisher {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-            .map_err(|e| Error::internal("rows could not be put in other types").with_source(e))
+            .map_err(|e| Error::internal("cannot convert the types of rows").with_source(e))
     }
 
+    /// Records refused rows with their origin.
     fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &RowOrigin<'_>) {
         for refused in rows {
             let row = came.map_or(refused.row, |came| came(refused.row));
@@ -165,19 +173,19 @@ impl RowFinisher {
         }
     }
 
-    /// The columns that rows of these columns have in the end.
+    /// Returns the columns that rows with the given columns have after all steps.
     ///
     /// # Errors
-    /// As [`rows`](Self::rows), of the columns alone.
+    /// As [`rows`](Self::rows), for the columns alone.
     pub(crate) fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
         let origin = RowOrigin { place: &|_| (String::new(), 0), raw: &|_| vec![] };
         self.rows(&RecordBatch::new_empty(schema.clone()), &origin).map(|rows| rows.schema())
     }
 
-    /// What came up, when all rows are written.
+    /// Returns what was found in all rows. Call it after the last row.
     ///
     /// # Errors
-    /// The rules that stop the run.
+    /// `NotUnique` and other rules of the contract that stop the run.
     pub(crate) fn finish(&self) -> Result<FinishReport> {
         let mut state = self.state();
         let findings = state.compliance.take().map_or_else(|| Ok(vec![]), ContractCompliance::finish)?;

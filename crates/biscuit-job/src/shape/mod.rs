@@ -1,4 +1,4 @@
-//! Rows on their way to an output: columns, checks, queries, personal data.
+//! Prepares rows for an output: columns, checks, queries, personal data.
 
 pub(crate) mod columns;
 pub(crate) mod encrypted;

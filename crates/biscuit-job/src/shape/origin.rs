@@ -7,11 +7,11 @@ use biscuit_journal::writer_id_of;
 use crate::work::OutputWork;
 
 impl OutputWork<'_> {
-    /// Partitions that are to be rebuilt are made of input that is known, and of nothing else.
+    /// Checks that partitions can be rebuilt: all their rows must come from known input.
     ///
     /// # Errors
-    /// `UnknownPartition` for one that no input is known of; `CannotReplace` for one with files that somebody else wrote, and as
-    /// [`check_others`](Self::check_others).
+    /// `UnknownPartition` if no input of the partition is known; `CannotReplace` if a file in it was written by
+    /// another program, and as [`check_others`](Self::check_others).
     pub(crate) async fn check_rebuild(
         &self,
         partitions: &BTreeSet<String>,
@@ -21,26 +21,29 @@ impl OutputWork<'_> {
         let mut taken: BTreeSet<&String> = BTreeSet::new();
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             known.extend(chosen.state.partitions()?);
+            // A bookmark that was set to now took the existing files as the result of its input, whoever wrote them.
             let as_read = chosen.state.runs().filter(|(r, _)| r.kind == RunKind::SetToNow);
             taken.extend(as_read.flat_map(|(r, _)| &r.output.partitions));
         }
         let files = &self.snapshot.observed.files;
         if let Some(unknown) = partitions.iter().find(|p| !known.contains(*p)) {
             let message = match files.iter().any(|f| f.folder() == unknown) {
-                true => format!("no input is known that the rows of `{unknown}` were made of: they would be lost"),
-                false => format!("the table has no partition `{unknown}`, and no input is known that has rows in it"),
+                true => format!("the input of the rows in `{unknown}` is not known; a rebuild would lose them"),
+                false => {
+                    format!("the table has no partition `{unknown}`, and no known input has rows in it; check the name")
+                }
             };
             return Err(Error::usage("UnknownPartition", message));
         }
         let external = files.iter().filter(|f| partitions.contains(f.folder()) && writer_id_of(&f.path).is_none());
         if let Some(file) = external.into_iter().find(|f| !taken.contains(&f.folder().to_owned())) {
-            let message = format!("`{}` was written by somebody else: its rows would be lost", file.path);
+            let message = format!("`{}` was written by another program; a rebuild would lose its rows", file.path);
             return Err(Error::data("CannotReplace", message).in_file(&file.path));
         }
         self.check_others(partitions, objects).await
     }
 
-    /// What other bookmarks of the table have brought into partitions is among what is read for them.
+    /// Checks that the input of other bookmarks of the table in these partitions is read as well.
     ///
     /// # Errors
     /// `CannotReplace` if it is not, since its rows would be lost.
@@ -56,7 +59,7 @@ impl OutputWork<'_> {
             let state = Bookmark::new(&name)?.load(self.snapshot.dataset().journal(), head).await?;
             if let Some(url) = state.urls_in(partitions)?.into_iter().find(|url| !read.contains(url.as_str())) {
                 let message = format!(
-                    "`{url}`, which the bookmark `{name}` has read, has rows in partitions that are built anew, and this job does not read it: they would be lost"
+                    "`{url}`, read by the bookmark `{name}`, has rows in partitions that this run replaces, but this job does not read it; its rows would be lost"
                 );
                 return Err(Error::data("CannotReplace", message).in_file(&url));
             }

@@ -13,13 +13,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::read::source::{ReadTask, SourceReader, divide};
 use crate::shape::source_table::source_table;
 
-/// A query over sources.
+/// A planned SQL query over sources.
 pub(crate) struct SourceQuery {
     ctx: SessionContext,
     frame: DataFrame,
 }
 
-/// A source of a query.
+/// A source that a query can read as a table.
 pub(crate) struct QuerySource<'a> {
     pub(crate) name: &'a str,
     pub(crate) reading: &'a Arc<SourceReader>,
@@ -31,7 +31,8 @@ impl SourceQuery {
     /// Plans a query.
     ///
     /// # Errors
-    /// `InvalidSql` for one that cannot be planned: unknown tables and columns, types that do not go together, anything but a query.
+    /// `InvalidSql` if the query cannot be planned: unknown tables or columns, types that do not match, or a
+    /// statement other than a query.
     pub(crate) async fn plan(sql: &str, sources: Vec<QuerySource<'_>>, parallelism: usize) -> Result<Self> {
         let config = SessionConfig::new().with_target_partitions(parallelism).with_information_schema(false);
         let ctx = SessionContext::new_with_config(config);
@@ -41,7 +42,7 @@ impl SourceQuery {
             let registered = ctx.register_table(source.name, Arc::new(table));
             registered.map_err(invalid)?;
         }
-        // A query changes nothing: no tables are made, no files written.
+        // A query must not change anything, neither tables nor files.
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -50,28 +51,29 @@ impl SourceQuery {
         Ok(Self { ctx, frame })
     }
 
-    /// The columns of its rows.
+    /// Returns the columns of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
         Arc::new(self.frame.schema().as_arrow().clone())
     }
 
-    /// How its rows are made, line by line.
+    /// Returns the physical plan, line by line.
     pub(crate) async fn explain(&self) -> Result<Vec<String>> {
         let plan = self.frame.clone().create_physical_plan().await.map_err(invalid)?;
         Ok(displayable(plan.as_ref()).indent(false).to_string().lines().map(str::to_owned).collect())
     }
 
-    /// The rows, in parts that are made at the same time.
+    /// Starts the query. Returns the streams of its partitions, which run in parallel.
     pub(crate) async fn run(self) -> Result<Vec<SendableRecordBatchStream>> {
         let plan = self.frame.create_physical_plan().await.map_err(invalid)?;
         execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(invalid)
     }
 }
 
-/// An error of planning. Messages about the query itself quote the query, names and types; others may quote values.
+/// Converts a planning error. Errors about the query itself quote only the query, names and types. Other errors may
+/// quote values of rows, which `engine_error` hides.
 fn invalid(e: DataFusionError) -> Error {
     use DataFusionError as D;
-    let about = |what: &str| format!("the query cannot be planned: {what}");
+    let about = |what: &str| format!("cannot plan the query: {what}");
     match e {
         D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
             Error::usage("InvalidSql", about(&e.strip_backtrace()))

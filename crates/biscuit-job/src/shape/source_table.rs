@@ -1,3 +1,6 @@
+//! A source as a table of DataFusion. Each partition of the table reads its tasks on a blocking thread, and stops
+//! when the query has seen enough rows.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +18,7 @@ use tokio::runtime::Handle;
 use crate::read::source::{ReadTask, SourceReader};
 use crate::shape::columns::repeated;
 
-/// The rows of a source as a table of the engine. What comes up while they are read is noted once, also if a query reads them twice.
+/// Returns a table with the rows of a source. Findings are recorded once, even if a query reads the table twice.
 pub(crate) fn source_table(
     reading: &Arc<SourceReader>,
     source_file: Option<&str>,
@@ -32,20 +35,22 @@ pub(crate) fn source_table(
         })
     };
     StreamingTable::try_new(schema.clone(), parts.into_iter().map(part).collect())
-        .map_err(|e| Error::internal("a source could not be made a table").with_source(e))
+        .map_err(|e| Error::internal("cannot create a table of a source").with_source(e))
 }
 
-/// The columns of a source's rows.
+/// Returns the columns of the rows of a source, with the column for the file.
 pub(crate) fn source_schema(reading: &SourceReader, source_file: Option<&str>) -> SchemaRef {
     let mut fields: Vec<Field> = reading.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.extend(source_file.map(|name| Field::new(name, DataType::Utf8, true)));
     Arc::new(Schema::new(fields))
 }
 
-/// The rows with the name of the file that they come from.
+/// Appends a column with the URL of the file.
 pub(crate) fn with_file(batch: &RecordBatch, column: &str, file: &str) -> Result<RecordBatch> {
     if batch.schema_ref().index_of(column).is_ok() {
-        let message = format!("the column `{column}` is to have the source file, and the rows have one of that name");
+        let message = format!(
+            "cannot add the column `{column}` for the source file: the rows already have a column of that name; choose another name"
+        );
         return Err(Error::usage("ColumnClash", message).with_column(column));
     }
     let one: ArrayRef = Arc::new(StringArray::from(vec![file]));
@@ -54,16 +59,16 @@ pub(crate) fn with_file(batch: &RecordBatch, column: &str, file: &str) -> Result
     let mut arrays = batch.columns().to_vec();
     arrays.push(repeated(&one, batch.num_rows())?);
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
-        .map_err(|e| Error::internal("a column could not be added").with_source(e))
+        .map_err(|e| Error::internal("cannot add a column").with_source(e))
 }
 
-/// A part of a source.
+/// One partition of the table of a source.
 struct SourcePartition {
     reading: Arc<SourceReader>,
     schema: SchemaRef,
     has_file: bool,
     tasks: Vec<ReadTask>,
-    /// How often it was read.
+    /// How often the partition was read.
     read: AtomicUsize,
 }
 
@@ -90,8 +95,8 @@ impl PartitionStream for SourcePartition {
                     true => with_file(&rows.batch, schema.field(schema.fields().len() - 1).name(), &rows.file.name)?,
                     false => rows.batch,
                 };
-                // Who reads may have seen enough.
-                sender.blocking_send(Ok(batch)).map_err(|_| Error::usage(STOPPED, "the reader has left"))
+                // A query with LIMIT drops the receiver early. This error stops the reader and is handled below.
+                sender.blocking_send(Ok(batch)).map_err(|_| Error::usage(STOPPED, "the reader stopped"))
             };
             match reading.work(&mut || tasks.next(), &handle, time, &mut take) {
                 Err(e) if e.code() == STOPPED => Ok(()),

@@ -1,5 +1,5 @@
-//! `[pii]`: rows are treated where they are read, so that nothing behind it has seen what they were: no query and what it spills, no merge and
-//! its tombstones, no statistics.
+//! The `[pii]` section of a job. Rows are treated as soon as they are read, so nothing after it sees the original
+//! values: not a query or its spill files, not a merge or its tombstones, not the statistics of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,16 +20,16 @@ use zeroize::Zeroizing;
 
 use crate::spec::{OutputMode, invalid};
 
-/// Opens what a policy names: its key file, and its store.
+/// Opens what a policy names: its key file and its token store.
 #[async_trait]
 pub trait PiiResolver: std::fmt::Debug + Send + Sync {
-    /// What a policy works with; paths are relative to the folder.
+    /// Opens the keys and stores of a policy. Paths are relative to `folder`.
     async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext>;
 }
 
 const _: fn(&dyn PiiResolver) = |_| {};
 
-/// Key files and stores on this machine.
+/// Opens key files and token stores on this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalPiiResolver;
 
@@ -40,31 +40,31 @@ impl PiiResolver for LocalPiiResolver {
     }
 }
 
-/// The column that sealed records of the quarantine are bound to.
+/// Column name that sealed records of the quarantine are bound to, as associated data of the encryption.
 pub(crate) const QUARANTINE: &str = "quarantine";
-/// What stands before the classes among the names that were not seen yet; no path begins so.
+/// Prefix of classes in the set of unseen names. No column path contains a space in this place.
 const CLASS: &str = "class ";
-/// What a sealed record begins with.
+/// Prefix of a sealed record.
 pub(crate) const SEALED: &str = "biscuit-sealed:";
 
-/// What becomes of the rows of a source.
+/// The treatment of the rows of one source.
 #[derive(Debug)]
 pub(crate) struct TreatedSource {
     protector: Protector,
-    /// What seals rows that are put aside; none without keys.
+    /// Encrypts quarantined records. `None` without keys.
     seal: Option<ValueEncryptor>,
-    /// By column.
+    /// Keys of the tags that replace values in error details, by column.
     tags: BTreeMap<String, HashKey>,
-    /// The columns that the policy itself names, without those that were seen.
+    /// Columns and classes of the policy that no row has had so far.
     unseen: Mutex<BTreeSet<String>>,
     done: Mutex<BTreeMap<String, TreatmentStats>>,
 }
 
 impl TreatedSource {
-    /// What a policy says of the rows of a source with this contract, for an output.
+    /// Compiles the policy for the rows of a source with this contract, and for an output.
     ///
     /// # Errors
-    /// Those of [`Protector::new`] and [`Protector::repeatable`].
+    /// Errors of [`Protector::new`] and [`Protector::repeatable`].
     pub(crate) fn new(
         policy: &Policy,
         means: &PiiContext,
@@ -76,6 +76,7 @@ impl TreatedSource {
             columns.iter().filter_map(|c| Some((c.name.as_str(), c.pii.as_deref()?))).collect();
         let mut protector = Protector::new(policy, output, classes.iter().copied(), means)?.encrypting_files();
         if matches!(mode, OutputMode::Merge | OutputMode::Snapshot) {
+            // A merge compares rows, and a rerun must produce the same rows: equal values must come out equal.
             protector = protector.repeatable(means)?;
         }
         let seal = means.roots.clone().map(|roots| ValueEncryptor::new(roots, protector.table()));
@@ -86,24 +87,25 @@ impl TreatedSource {
                 tags.insert(path.to_owned(), HashKey::of(roots, class)?);
             }
         }
-        // A class is seen where a column has it.
+        // A class counts as seen if the contract gives it to a column.
         let unmatched = policy.classes.keys().filter(|class| !classes.iter().any(|(_, of)| of == class));
         let unmatched = unmatched.map(|class| format!("{CLASS}{class}"));
         let unseen = Mutex::new(policy.columns.keys().cloned().chain(unmatched).collect());
         Ok(Self { protector, seal, tags, unseen, done: Mutex::default() })
     }
 
-    /// The columns behind it.
+    /// Returns the columns after the treatment.
     ///
     /// # Errors
-    /// Those of the treatments, for columns that they do not go with.
+    /// Errors of treatments that do not fit their columns.
     pub(crate) async fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
         self.see(schema);
-        // Only the columns that are there: a policy is one of all sources.
+        // Only the columns that the source has: the policy applies to all sources.
         let empty = self.protector.apply_to_present(&RecordBatch::new_empty(schema.clone())).await?.rows;
         Ok(empty.schema())
     }
 
+    /// Removes the columns of a schema from the unseen names.
     fn see(&self, schema: &SchemaRef) {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
         unseen.retain(|path| {
@@ -111,45 +113,45 @@ impl TreatedSource {
         });
     }
 
-    /// Columns that the policy names and no row had.
+    /// Returns the columns and classes that the policy names and that no row has had.
     pub(crate) fn unseen(&self) -> BTreeSet<String> {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was done, by column.
+    /// Returns the counts of treated values, by column.
     pub(crate) fn done(&self) -> BTreeMap<String, TreatmentStats> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the policy says something about a column, if only that it stays.
+    /// Returns whether the policy names a column, including with `keep`.
     pub(crate) fn names(&self, column: &str) -> bool {
         self.protector.names(column)
     }
 
-    /// Whether a column is treated.
+    /// Returns whether the policy treats a column.
     pub(crate) fn treats(&self, column: &str) -> bool {
         self.protector.treats(column)
     }
 
-    /// Whether the policy says something about all of a column, or of a field by its path.
+    /// Returns whether the policy covers all of a column, or all of a field by its path.
     pub(crate) fn names_all(&self, path: &str) -> bool {
         self.protector.names_all(path)
     }
 
-    /// Whether a column has other values behind it.
+    /// Returns whether the treatment changes the values of a column.
     pub(crate) fn changes(&self, column: &str) -> bool {
         self.protector.changes(column)
     }
 
-    /// The columns that the output's files encrypt.
+    /// Returns the columns that the output's files encrypt.
     pub(crate) fn in_files(&self) -> impl Iterator<Item = &str> {
         self.protector.in_files()
     }
 
-    /// Rows without personal data. `place` says where a row of them, from 0, comes from.
+    /// Treats the rows. `place` returns file and row of a row, counted from 0.
     ///
     /// # Errors
-    /// Those of the treatments, with file and row.
+    /// Errors of the treatments, with file and row.
     pub(crate) async fn rows(&self, rows: &RecordBatch, place: impl Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
         self.see(rows.schema_ref());
         let protected = self.protector.apply_to_present(rows).await.map_err(|e| match e.row() {
@@ -166,7 +168,7 @@ impl TreatedSource {
         Ok(protected.rows)
     }
 
-    /// Change records without personal data: their rows, the keys of the other halves of key updates, and what is put aside of them.
+    /// Treats change records: their rows, the keys in their key changes, and the records that were refused.
     ///
     /// # Errors
     /// As [`rows`](Self::rows).
@@ -183,6 +185,7 @@ impl TreatedSource {
     async fn batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let place = |row: usize| (batch.file.to_string(), batch.places.get(row).copied().unwrap_or_default());
         let rows = self.rows(&batch.rows, place).await?;
+        // The treatment may reorder or add columns, so the masks of present values are matched by name.
         let present =
             |name: &str| batch.rows.schema_ref().index_of(name).ok().and_then(|at| batch.present.get(at).cloned());
         batch.present = rows.schema_ref().fields().iter().map(|field| present(field.name()).flatten()).collect();
@@ -191,16 +194,17 @@ impl TreatedSource {
             half.key = self.protector.apply_to_present(&half.key).await?.rows;
         }
         if self.seal.is_none() {
-            // There is nothing to seal a record with that would be put aside: it stops the run.
+            // Without a key, a bad record could only be quarantined in plain text. Without its original text it stops
+            // the run instead.
             batch.raw = None;
         }
         batch.map_raw(|raw| self.seal(&raw))
     }
 
-    /// Records that are put aside, sealed.
+    /// Seals records for the quarantine.
     ///
     /// # Errors
-    /// `NoKeys` if there is nothing to seal them with.
+    /// `NoKeys` if there is no key to seal them with.
     pub(crate) fn refused(&self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
         let seal = |mut refused: RefusedRecord| {
             refused.raw = self.seal(&refused.raw)?;
@@ -211,15 +215,14 @@ impl TreatedSource {
 
     fn seal(&self, raw: &[u8]) -> Result<Vec<u8>> {
         let Some(cells) = &self.seal else {
-            let message =
-                "rows are put aside, and [pii] names no key file to seal them with; `biscuit pii keygen` makes one";
+            let message = "cannot quarantine rows: [pii] names no key file to seal them with; create one with `biscuit pii keygen`";
             return Err(Error::usage("NoKeys", message));
         };
-        // Equal records stay equal: one that is put aside again, by a rerun, is there once.
+        // The encryption is deterministic: a rerun that quarantines the same record again stores it once.
         Ok(format!("{SEALED}{}", cells.seal(QUARANTINE, raw)?).into_bytes())
     }
 
-    /// The error with keyed tags in the place of values, if it is about a column that is treated.
+    /// Replaces the values in the details of an error by keyed tags, if the error is about a treated column.
     pub(crate) fn tagged(&self, e: Error) -> Error {
         let Some(column) = e.column().map(str::to_owned).filter(|column| self.treats(column)) else { return e };
         match self.tags.get(&column) {
@@ -228,10 +231,11 @@ impl TreatedSource {
         }
     }
 
-    /// What a merge needs of the columns that it works with.
+    /// Checks the treatments of the columns that a merge works with.
     ///
     /// # Errors
-    /// `TreatedColumn` for a column of the key or a partition whose equal values do not stay equal, and for one that orders.
+    /// `TreatedColumn` for a key or partition column whose treatment does not keep equality, and for a treated order
+    /// column; `UnpinnedVersion` for a key or partition column whose values would change with new keys.
     pub(crate) fn check(&self, key: &[String], order: &[String], partition_by: &[String]) -> Result<()> {
         for (what, columns) in [("key", key), ("partition", partition_by)] {
             if let Some(column) = columns.iter().find(|column| !self.protector.keeps_equality(column)) {
@@ -240,13 +244,14 @@ impl TreatedSource {
         }
         if let Some(column) = key.iter().chain(partition_by).find(|column| self.protector.changes_with_keys(column)) {
             let message = format!(
-                "column `{column}` is one of the key or a partition, there are several versions of the keys, and it would come out otherwise with a new one: name the `version` that the table was begun with"
+                "column `{column}` is a key or partition column, and its values would change with new versions of the keys; set `version` to the version that the table began with"
             );
             return Err(Error::usage("UnpinnedVersion", message).with_column(column));
         }
         match order.iter().find(|column| self.treats(column)) {
             Some(column) => {
-                let message = format!("column `{column}` orders the changes, and [pii] treats it");
+                let message =
+                    format!("column `{column}` is an order column and cannot be treated by [pii]; use `keep`");
                 Err(Error::usage("TreatedColumn", message).with_column(column))
             }
             None => Ok(()),
@@ -254,17 +259,18 @@ impl TreatedSource {
     }
 }
 
-/// Keys of Parquet files by a key provider: what `{ encrypt = { key = "file" } }` works with.
+/// Keys of encrypted Parquet files, generated by a key provider: for the treatment `{ encrypt = { key = "file" } }`.
 #[derive(Debug)]
 pub struct TableKeys(ParquetKeys);
 
 impl TableKeys {
-    /// Keys that this provider seals and unseals.
+    /// Creates keys that this provider wraps and unwraps.
     pub fn new(provider: Arc<dyn KeyProvider>) -> Self {
         Self(ParquetKeys::new(provider))
     }
 
-    /// What a dataset is to have that reads files with such keys, and encrypts in new ones what the table has encrypted.
+    /// Returns the encryption options of a dataset that reads files with such keys. New files encrypt the columns
+    /// that the table already encrypts.
     pub fn encryption(provider: Arc<dyn KeyProvider>) -> FileEncryption {
         FileEncryption::new(Arc::new(Self::new(provider)))
     }
@@ -288,15 +294,17 @@ impl FileKeys for TableKeys {
 
 fn not_equal(what: &str, column: &str) -> Error {
     let message = format!(
-        "column `{column}` is one of the {what}: it can be tokenized or hashed, so that equal values stay equal, or kept"
+        "column `{column}` is a {what} column; use a treatment that keeps equal values equal (tokenize or hash), or `keep`"
     );
     Error::usage("TreatedColumn", message).with_column(column)
 }
 
-/// Names that a policy has and no source. `others` are the contracts of sources that other outputs read.
+/// Checks that every name of the policy exists in some source. `others` are the contracts of sources that only other
+/// outputs read.
 ///
 /// # Errors
-/// `MissingColumn`: a misspelt name would protect nothing.
+/// `MissingColumn` for an unknown column and `UnusedClass` for an unused class: a misspelt name would protect
+/// nothing.
 pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Result<()> {
     let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
     for guard in &guards[1..] {
@@ -311,13 +319,12 @@ pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Re
     match unseen.first() {
         Some(path) => match path.strip_prefix(CLASS) {
             Some(class) => {
-                let message = format!(
-                    "[pii] has the class `{class}`, and no contract of a source gives it to a column: nothing would be treated by it"
-                );
+                let message =
+                    format!("no source contract gives a column the class `{class}` of [pii]; nothing would be treated");
                 Err(Error::usage("UnusedClass", message))
             }
             None => {
-                let message = format!("[pii] names `{path}`, and no source has such a column");
+                let message = format!("[pii] names `{path}`, but no source has such a column; check the spelling");
                 Err(Error::usage("MissingColumn", message).with_column(path))
             }
         },
@@ -325,9 +332,10 @@ pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Re
     }
 }
 
-/// Formats whose columns are typed by the table that they go to need a contract, since the table has other types behind a treatment.
+/// Error for a format whose columns get their types from the target table. The table has the types after the
+/// treatment, so these cannot describe the input.
 pub(crate) fn needs_contract(source: &str) -> Error {
     invalid(format!(
-        "source `{source}` needs a contract: with [pii], the table does not say which types its columns have"
+        "source `{source}` needs a contract: with [pii], the types of its columns cannot be taken from the table"
     ))
 }

@@ -1,3 +1,6 @@
+//! Outputs of the modes `merge` and `snapshot`: turns the input into change records, and passes them to biscuit-merge
+//! or biscuit-partition together with the bookmarks and the quarantine, so that all of it is one commit.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_bookmark::{RunOutput, SourceObject};
@@ -23,11 +26,11 @@ use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
 use crate::work::{OutputRows, OutputWork};
 use crate::write::writer::{QueryRows, each_rows};
 
-/// Rows, and where they come from: the file, and their numbers there.
+/// Rows with the file that they come from and their numbers in it.
 type PlacedRows = (RecordBatch, Arc<str>, Vec<u64>);
 
 impl OutputWork<'_> {
-    /// The source, if it is one of change records.
+    /// Returns the source if its format is change records.
     pub(crate) fn changes(&self) -> Option<&SourceSpec> {
         let source = self.chosen.first().map(|c| &self.job.spec.sources[&c.source])?;
         source.format.is_changes().then_some(source)
@@ -35,7 +38,9 @@ impl OutputWork<'_> {
 
     /// Merges the change records of the source.
     pub(crate) async fn merge_changes(mut self, options: &RunOptions) -> Result<OutputReport> {
-        let Some(source) = self.changes().cloned() else { return Err(Error::internal("no change records")) };
+        let Some(source) = self.changes().cloned() else {
+            return Err(Error::internal("the source has no change records"));
+        };
         let contract = match self.job.contract(source.contract.as_ref())? {
             Some(contract) => Some(contract),
             None => self.job.contract(self.spec.contract.as_ref())?,
@@ -72,7 +77,7 @@ impl OutputWork<'_> {
         self.merge(changes, contract.as_ref(), vec![], options).await
     }
 
-    /// Merges rows that are made of other formats: each is an upsert, unless its operation column says otherwise.
+    /// Merges rows of other formats. Each row is an upsert, unless its operation column has another operation.
     pub(crate) async fn merge_rows(mut self, options: &RunOptions) -> Result<OutputReport> {
         let objects: Vec<_> = self
             .chosen
@@ -88,6 +93,7 @@ impl OutputWork<'_> {
                     let (mut made, mut seen) = (QueryRows::new(stream, self.name, rows.finish.clone()), 0);
                     while let Some(batch) = made.next().await? {
                         let count = batch.num_rows() as u64;
+                        // Rows of a query have no file; messages number them in the order of the result.
                         all.push((batch, name.clone(), (seen + 1..=seen + count).collect()));
                         seen += count;
                     }
@@ -117,11 +123,12 @@ impl OutputWork<'_> {
         self.merge(changes, rows.contract.as_ref(), refused, options).await
     }
 
-    /// The rows of the only source, in memory.
+    /// Reads the rows of the only source into memory.
     async fn placed(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Vec<PlacedRows>> {
         let all: Arc<Mutex<Vec<PlacedRows>>> = Arc::default();
         let into = all.clone();
-        // A row that was refused behind the source's contract leaves numbers that are those of its neighbours: they are in messages only.
+        // After the output's contract refused a row, later rows of the batch have the number of a neighbour. Numbers
+        // are used only in messages.
         let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
             let numbers = (0..batch.num_rows()).map(|row| from.number(row)).collect();
             into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name.clone(), numbers));
@@ -141,9 +148,10 @@ impl OutputWork<'_> {
         let dataset = self.snapshot.dataset().clone();
         let (made_key, made_order) = merged_by(&dataset).await?.unwrap_or_default();
         let of = |f: fn(&Contract) -> &Vec<String>| contract.map(f).cloned().unwrap_or_default();
+        // The first choice that is given: the job, the contract, the adapter of the format, the table itself.
         let first = |choices: [Vec<String>; 4]| choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default();
         let key = first([self.spec.key.clone(), of(|c| &c.key), changes.key.clone(), made_key]);
-        // Adapters say the order that they store.
+        // An adapter may store an order of its own, such as a position in the log, which takes precedence.
         let order = first([changes.order.clone(), self.spec.order.clone(), of(|c| &c.order), made_order]);
         if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
             return Ok(self.report);
@@ -151,7 +159,7 @@ impl OutputWork<'_> {
         for (what, columns) in [("key", &key), ("order", &order)] {
             if columns.is_empty() {
                 return Err(invalid(format!(
-                    "the {what} of `{}` is not known: name it, or give a contract",
+                    "output `{}` has no {what}; set `{what}` or declare it in a contract",
                     self.name
                 )));
             }
@@ -160,6 +168,7 @@ impl OutputWork<'_> {
             if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
         let mut beside = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
+        // The bookmarks advance in the commit of the merge: read once, or not at all.
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, RunOutput::default())? {
                 beside.state.extend(change.state);
@@ -198,6 +207,7 @@ impl OutputWork<'_> {
         Ok(self.report)
     }
 
+    /// Returns the periods of an output of the mode `snapshot`.
     pub(crate) fn periods(&self) -> Result<PeriodPlan> {
         let granularity = self.spec.granularity.as_deref().unwrap_or_default().parse()?;
         let calendar = PeriodCalendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;

@@ -1,4 +1,4 @@
-//! From rows to the output, by its mode.
+//! Writes rows to an output, by its mode.
 
 pub(crate) mod merge;
 pub(crate) mod output;

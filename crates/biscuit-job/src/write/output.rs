@@ -1,3 +1,6 @@
+//! Outputs of the modes `append`, `replace-partitions` and `replace`, and rebuilds: which objects are read, which
+//! files the new ones replace, and the one commit that stores files, bookmarks, quarantine and properties.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,7 +22,7 @@ use crate::work::{OutputRows, OutputWork};
 use crate::write::writer::StagedOutput;
 
 impl OutputWork<'_> {
-    /// Writes the rows, or says how.
+    /// Writes the rows, or plans to.
     pub(crate) async fn write(mut self, options: &RunOptions) -> Result<OutputReport> {
         let plan = self.plan(options)?;
         if let Some(partitions) = &plan.rebuild {
@@ -42,11 +45,13 @@ impl OutputWork<'_> {
         match self.put_together(&mut replace, &mut rows, plan).await {
             Ok(()) => {}
             Err(e) => {
+                // Deletes the staged files, so that a failed run leaves no orphan files.
                 replace.abandon().await?;
                 return Err(journal.explain(e, &observed.head).await);
             }
         }
-        let report = serde_json::to_value(&self.report).map_err(|e| Error::internal("a report").with_source(e))?;
+        let report = serde_json::to_value(&self.report)
+            .map_err(|e| Error::internal("cannot serialize the report").with_source(e))?;
         replace.with_report(report);
         replace.with_run(self.run.id.to_string());
         let committed = replace.commit().await?;
@@ -56,7 +61,7 @@ impl OutputWork<'_> {
         Ok(self.report)
     }
 
-    /// Reads all rows as a run would, for the report of a dry run: nothing is written.
+    /// Reads all rows as a run would, for the report of a dry run. Nothing is written.
     async fn dry_read(&mut self, rows: &OutputRows, plan: &ReadPlan) -> Result<()> {
         self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
         let journal = self.snapshot.dataset().journal().clone();
@@ -69,7 +74,7 @@ impl OutputWork<'_> {
         Ok(())
     }
 
-    /// What the report says of rows; answers with those that are put aside.
+    /// Adds what was found in the rows to the report. Returns the refused records.
     fn say_rows(&mut self, rows: &OutputRows, written: &StagedOutput) -> Result<Vec<RefusedRecord>> {
         let FinishReport { report, mut refused, findings } = rows.finish.finish()?;
         refused.extend(self.say_sources(&rows.readings)?);
@@ -80,7 +85,7 @@ impl OutputWork<'_> {
         Ok(refused)
     }
 
-    /// Which objects are read, and what goes.
+    /// Decides which objects are read and which runs the new rows replace.
     fn plan(&mut self, options: &RunOptions) -> Result<ReadPlan> {
         let mut plan = ReadPlan::default();
         let rebuild: BTreeSet<String> = options.rebuild.iter().map(|p| p.trim_matches('/').to_owned()).collect();
@@ -91,6 +96,8 @@ impl OutputWork<'_> {
                 _ if !incremental => chosen.input.everything(),
                 _ if !rebuild.is_empty() => chosen.state.inputs_of(&rebuild, &chosen.input)?,
                 OutputMode::Append => {
+                    // The rows of an overwritten object are in files with rows of other objects of the same run:
+                    // those objects are read again, too.
                     replaced = chosen.state.replaced(&mut chosen.selection, &chosen.input)?;
                     chosen.selection.objects.clone()
                 }
@@ -104,6 +111,8 @@ impl OutputWork<'_> {
         Ok(plan)
     }
 
+    /// Stages the rows and fills the commit. Order matters: only after staging it is known which partitions the new
+    /// rows reach.
     async fn put_together(
         &mut self,
         replace: &mut TableCommit<'_>,
@@ -114,6 +123,7 @@ impl OutputWork<'_> {
         let mut written = self.stage(rows, &plan.objects, replace, (plan.rebuild.clone(), false)).await?;
         let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
         if by_partition && plan.rebuild.is_none() {
+            // Partitions with new rows, and partitions that the old versions of overwritten objects had rows in.
             gone.extend(written.folders.iter().cloned());
             gone.extend(self.former_partitions()?);
             let all = self.others_of(&gone, &plan.objects)?;
@@ -143,7 +153,7 @@ impl OutputWork<'_> {
         Ok(())
     }
 
-    /// Partitions that older versions of overwritten objects have rows in.
+    /// Returns the partitions with rows of older versions of overwritten objects.
     fn former_partitions(&self) -> Result<BTreeSet<String>> {
         let mut all = BTreeSet::new();
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
@@ -155,7 +165,8 @@ impl OutputWork<'_> {
         Ok(all)
     }
 
-    /// All objects that reach these partitions, with those that are new; none if these are all.
+    /// Returns the new objects together with all other objects that have rows in these partitions. `None` if there
+    /// are no others.
     fn others_of(
         &self,
         partitions: &BTreeSet<String>,
@@ -171,7 +182,8 @@ impl OutputWork<'_> {
         Ok(more.then_some(all))
     }
 
-    /// Stages partitions of all their input: what is staged of the new objects holds where rows are written as they are.
+    /// Stages partitions again from all their input. For the partitions that each new object reaches, the result of
+    /// the first staging holds.
     async fn stage_again(
         &mut self,
         rows: &mut OutputRows,
@@ -187,6 +199,7 @@ impl OutputWork<'_> {
         Ok(staged)
     }
 
+    /// Removes the files that the new rows replace.
     fn remove(&mut self, replace: &mut TableCommit<'_>, plan: &ReadPlan, gone: &BTreeSet<String>) -> Result<()> {
         let observed = &self.snapshot.observed;
         let mut retired: BTreeSet<&str> = BTreeSet::new();
@@ -202,10 +215,11 @@ impl OutputWork<'_> {
             for path in &replaced.files {
                 match observed.file(path) {
                     Some(file) => drop(retired.insert(&file.path)),
+                    // A later rebuild of the partition has already removed the file.
                     None if rebuilt.contains(path.rsplit_once('/').map_or("", |(folder, _)| folder)) => {}
                     None => {
                         let message = format!(
-                            "`{path}`, which holds rows of objects that are read again, is not there any more: it was compacted or replaced; run once with the mode `replace-partitions`, which reads all input of its partition"
+                            "`{path}`, with rows of objects that are read again, no longer exists: it was compacted or replaced; run once with the mode `replace-partitions`, which reads all input of its partition"
                         );
                         return Err(Error::usage("FilesRewritten", message));
                     }
@@ -217,6 +231,7 @@ impl OutputWork<'_> {
         Ok(())
     }
 
+    /// Records in the bookmarks which objects were read, and which files and partitions their rows are in.
     async fn remember(&self, replace: &mut TableCommit<'_>, written: &StagedOutput, plan: &ReadPlan) -> Result<()> {
         let partitions: Vec<String> = written.folders.iter().cloned().collect();
         let at = |folder: &String| partitions.binary_search(folder).ok().and_then(|at| u32::try_from(at).ok());
@@ -242,6 +257,7 @@ impl OutputWork<'_> {
         Ok(())
     }
 
+    /// Stores the schema, the partition columns, the layer and the encrypted columns as properties of the version.
     fn properties(&self, replace: &mut TableCommit<'_>, rows: &OutputRows, written: &StagedOutput) -> Result<()> {
         if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
             replace.with_properties(LAYER, json!(layer));
@@ -258,7 +274,7 @@ impl OutputWork<'_> {
                 None => schema.clone(),
             },
         };
-        // Partition columns are last in a table's rows.
+        // Tables have their partition columns last.
         let (last, first): (Vec<_>, Vec<_>) =
             all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
         let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
@@ -269,7 +285,7 @@ impl OutputWork<'_> {
     }
 }
 
-/// Which objects are read, and what goes.
+/// The objects of each source to read, and the output of earlier runs that the new rows replace.
 #[derive(Debug, Default)]
 struct ReadPlan {
     objects: Vec<Vec<SourceObject>>,

@@ -1,4 +1,4 @@
-//! Records that jobs with `[pii]` have put aside.
+//! Reads the quarantine of jobs with `[pii]`, whose records are sealed.
 
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
@@ -9,35 +9,35 @@ use serde_json::Value;
 
 use crate::shape::treatment::{QUARANTINE, SEALED};
 
-/// A record of the quarantine of a job with a policy, as it came.
+/// Returns the original text of a quarantined record. A record that is not sealed is returned unchanged.
 ///
 /// # Errors
-/// `CannotDecrypt` for one that other keys have sealed, or for another table; `NoKeys`.
+/// `CannotDecrypt` for a record that was sealed with other keys or for another table; `NoKeys`.
 pub async fn unsealed(means: &PiiContext, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
     let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
     let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
-    let roots = means
-        .roots
-        .clone()
-        .ok_or_else(|| Error::usage("NoKeys", "records are sealed, and the policy names no key file"))?;
+    let roots = means.roots.clone().ok_or_else(|| {
+        Error::usage("NoKeys", "the records are sealed, but the policy names no key file; add `keys`")
+    })?;
     Ok(ValueEncryptor::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
 }
 
-/// Whose records are in the quarantine of a table.
+/// Quarantined records of subjects.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SubjectQuarantine {
-    /// Those of the subjects.
+    /// Records of the subjects.
     pub theirs: Vec<RefusedRecord>,
-    /// How many there are of which it is not known whose they are: they are not JSON, or do not open.
+    /// Number of records whose subject is not known: they are not JSON, or cannot be decrypted.
     pub unknown: u64,
 }
 
-/// The records of subjects in the quarantine of a table: of JSON, whose column of this name has one of these values, however deep (before or after an
-/// update); sealed or not. `table` is the name that is bound into what is sealed.
+/// Finds the quarantined records of subjects in a table, sealed or not. A record belongs to a subject if it is JSON
+/// and the field `column` has one of the values at any depth, such as before or after an update. `table` is the name
+/// that sealed records are bound to.
 ///
 /// # Errors
-/// Those of the journal.
+/// Errors of the journal.
 pub async fn put_aside_of(
     dataset: &Dataset,
     (means, table): (&PiiContext, &str),
@@ -56,7 +56,7 @@ pub async fn put_aside_of(
     Ok(all)
 }
 
-/// Whether a field of that name has one of these values, however deep.
+/// Returns whether a field with this name has one of the values, at any depth.
 fn has(json: &Value, column: &str, values: &[String]) -> bool {
     let is = |value: &Value| match value {
         Value::String(text) => values.contains(text),

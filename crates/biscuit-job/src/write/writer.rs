@@ -1,3 +1,6 @@
+//! Writes rows of a source or of a query to staged files. Each thread has its own writer and files; the results are
+//! combined at the end.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +20,15 @@ use crate::read::source::{FileRows, SourceReader, TaskQueue};
 use crate::shape::finisher::{RowFinisher, RowOrigin};
 use crate::shape::source_table::with_file;
 
-/// Files that were staged, and what is in them.
+/// Staged files and their contents.
 #[derive(Debug, Default)]
 pub(crate) struct StagedOutput {
     pub(crate) staged: Vec<StagedFile>,
     pub(crate) rows: u64,
     pub(crate) folders: BTreeSet<String>,
-    /// By the URL of an object the folders that its rows are in, where that is known.
+    /// Folders with rows of each object, by its URL. Empty for queries, since the object of a row is not known there.
     pub(crate) reached: BTreeMap<String, BTreeSet<String>>,
-    /// The columns of the rows, if there was one.
+    /// Columns of the rows. `None` if there were no rows.
     pub(crate) schema: Option<SchemaRef>,
 }
 
@@ -47,13 +50,14 @@ pub(crate) struct WriteTarget {
     pub(crate) journal: Journal,
     pub(crate) stager: FileStager,
     pub(crate) options: WriteOptions,
+    /// Folders to write; rows of other folders are dropped. `None` for all folders.
     pub(crate) only: Option<BTreeSet<String>>,
     pub(crate) spelling: FolderSpelling,
     /// Whether rows are counted and not written.
     pub(crate) discard: bool,
 }
 
-/// A writer whose rows may change their columns on the way.
+/// A writer that starts new files when the columns of the rows change.
 struct OutputWriter {
     target: WriteTarget,
     open: Option<(SchemaRef, PartitionedWriter)>,
@@ -86,7 +90,7 @@ impl OutputWriter {
         Ok(folders)
     }
 
-    /// Looks for the folders of rows that are not written.
+    /// Counts rows by folder without writing them.
     fn count(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
         let WriteTarget { options, only, spelling, .. } = &self.target;
         let mut folders = Vec::new();
@@ -114,7 +118,7 @@ impl OutputWriter {
     }
 }
 
-/// A source whose rows become an output's, on so many threads.
+/// The rows of a source for an output, and the number of threads to read them with.
 pub(crate) struct SourceRows<'a> {
     pub(crate) reading: &'a Arc<SourceReader>,
     pub(crate) source_file: Option<&'a str>,
@@ -123,7 +127,8 @@ pub(crate) struct SourceRows<'a> {
     pub(crate) workers: usize,
 }
 
-/// Calls `take` with the rows of a source as the output has them; each thread has what `begin` makes and `end` ends.
+/// Calls `take` with the rows of a source, as the output stores them. Each thread works on a value from `begin`,
+/// which `end` turns into its result.
 pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
     source: SourceRows<'_>,
     begin: impl Fn() -> W + Send + Sync + 'static,
@@ -153,7 +158,7 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
             match worked {
                 Ok(()) => end(own, &handle),
                 Err(e) => {
-                    // The others need not go on.
+                    // Tells the other threads to stop after their current task.
                     stop.store(true, Ordering::Relaxed);
                     Err(e)
                 }
@@ -163,7 +168,7 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
     let mut all = Vec::new();
     let mut failed: Option<Error> = None;
     while let Some(done) = threads.join_next().await {
-        match done.map_err(|e| Error::internal("a thread that reads was cut off").with_source(e))? {
+        match done.map_err(|e| Error::internal("a thread that reads was cancelled").with_source(e))? {
             Ok(part) => all.push(part),
             Err(e) => failed = failed.or(Some(e)),
         }
@@ -188,7 +193,7 @@ pub(crate) async fn write_rows(source: SourceRows<'_>, target: &WriteTarget) -> 
     Ok(written)
 }
 
-/// Writes what a query answers with.
+/// Writes the rows of a query.
 pub(crate) async fn write_query(
     streams: Vec<SendableRecordBatchStream>,
     name: &str,
@@ -208,16 +213,16 @@ pub(crate) async fn write_query(
     }
     let mut written = StagedOutput::default();
     while let Some(done) = tasks.join_next().await {
-        written.take(done.map_err(|e| Error::internal("a task that writes was cut off").with_source(e))??);
+        written.take(done.map_err(|e| Error::internal("a task that writes was cancelled").with_source(e))??);
     }
     Ok(written)
 }
 
-/// What a query answers with, as the output has it.
+/// Rows of a query, as the output stores them.
 pub(crate) struct QueryRows {
     stream: SendableRecordBatchStream,
     finish: Arc<RowFinisher>,
-    /// What messages call the rows.
+    /// Name of the rows in messages.
     name: String,
     seen: u64,
 }
@@ -239,7 +244,7 @@ impl QueryRows {
     }
 }
 
-/// The columns in the plain types that any engine reads: no views, no milliseconds.
+/// Converts columns to types that every engine reads: no views, no milliseconds.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
     let field = |f: &Arc<Field>| f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true);
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))

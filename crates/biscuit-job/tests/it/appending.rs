@@ -1,3 +1,5 @@
+//! The mode `append`: each input once, late events, replays, dry runs, and tables whose files were compacted.
+
 use biscuit_bookmark::{ReadMode, ReplayRange};
 use biscuit_job::RunOptions;
 
@@ -27,7 +29,7 @@ pub(crate) fn event(id: u32, at: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_input_is_in_the_table_once_and_late_events_are_in_their_partitions() {
+async fn each_input_is_appended_once_and_late_events_go_to_their_partitions() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
     let report = lab.run(EVENTS).await.unwrap();
@@ -37,7 +39,7 @@ async fn each_input_is_in_the_table_once_and_late_events_are_in_their_partitions
     let report = lab.run(EVENTS).await.unwrap();
     assert_eq!((report.outcome, report.outputs[0].version), ("unchanged", 1));
     assert_eq!(lab.paths("lake/events").await, before);
-    // A late one, and a new one.
+    // A late event and a new event.
     lab.put("raw/events/2.json", event(3, "2024-03-01T23:59:59Z") + &event(4, "2024-03-03T00:00:00Z")).await;
     let report = lab.run(EVENTS).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["day=2024-03-01", "day=2024-03-03"]);
@@ -55,7 +57,7 @@ id:bigint | at:timestamp        | v:string | source_file:string | day:date
 }
 
 #[tokio::test]
-async fn what_was_read_again_replaces_what_it_had_appended() {
+async fn input_that_is_read_again_replaces_its_earlier_rows() {
     let lab = Lab::new();
     for n in 1..=3 {
         lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
@@ -74,13 +76,13 @@ async fn what_was_read_again_replaces_what_it_had_appended() {
 }
 
 #[tokio::test]
-async fn without_a_bookmark_nothing_is_appended() {
+async fn append_without_a_bookmark_is_refused() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(&EVENTS.replace("format = 'json'", "format = 'json'\nbookmark = false")).await.unwrap_err();
     assert_eq!(
         (e.code(), e.message()),
-        ("InvalidMode", "an output that appends needs a bookmark, so that no input is in it twice")
+        ("InvalidMode", "an output with the mode `append` needs a bookmark; without one, input would be stored twice")
     );
     for mode in [ReadMode::Full, ReadMode::ReadOnly] {
         let e = lab.run_with(EVENTS, &RunOptions::default().with_mode(mode)).await.unwrap_err();
@@ -89,17 +91,17 @@ async fn without_a_bookmark_nothing_is_appended() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+async fn dry_run_prints_the_plan_and_changes_nothing() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     let report = lab.run_with(EVENTS, &RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap();
     assert_eq!(report.outcome, "planned");
     let plan = report.outputs[0].plan.join("\n");
     for line in [
-        "reads 1 files of `events`, 46 bytes",
+        "read 1 files of `events`, 46 bytes",
         "  /raw/events/1.json",
-        "into columns id bigint, at timestamp, v string, source_file string",
-        "adds them to the table, by day",
+        "write columns id bigint, at timestamp, v string, source_file string",
+        "append to the table, partitioned by day",
     ] {
         assert!(plan.contains(line), "{line}\n{plan}");
     }
@@ -108,13 +110,13 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_compacted_table_does_not_lose_track_silently() {
+async fn rereading_input_of_compacted_files_is_refused() {
     let lab = Lab::new();
     for n in 1..=2 {
         lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
         lab.run(EVENTS).await.unwrap();
     }
-    // Somebody makes one file of the two.
+    // Another program combines the two files into one.
     let dataset = lab.dataset("lake/events");
     let journal = dataset.journal();
     let observed = journal.observe().await.unwrap();
@@ -126,7 +128,8 @@ async fn a_compacted_table_does_not_lose_track_silently() {
     lab.put("raw/events/1.json", event(7, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(EVENTS).await.unwrap_err();
     assert_eq!(e.code(), "FilesRewritten");
-    // What it asks for helps, and what is not known afterwards is not guessed.
+    // The mode that the error recommends works. Afterwards the objects of single files are no longer known, and the
+    // next overwrite is refused.
     let whole = EVENTS.replace("'append'", "'replace-partitions'");
     lab.run(&whole).await.unwrap();
     assert_eq!(lab.column("lake/events", "id").await, ["2", "7"]);

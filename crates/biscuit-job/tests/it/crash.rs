@@ -1,4 +1,5 @@
-//! Exactly once: input read, a crash or a sleep at every call, run again, each record once; with two outputs too.
+//! Exactly-once processing: a run that crashes or pauses at any storage call and is repeated stores each record once,
+//! with one output or two.
 
 use std::sync::Arc;
 
@@ -31,18 +32,18 @@ const TWO: &str = "
 
 async fn one(storage: TableStorage, job: &str) -> Result<()> {
     let spec = JobSpec::from_toml(job, &[])?;
-    // One thread, so that the calls come in one order.
+    // One thread makes the order of storage calls deterministic.
     let job = DeclarativeJob::new(spec).with_opener(Arc::new(Lab::of(storage))).with_parallelism(1);
     job.run(&run(), &RunOptions::default()).await.map(drop)
 }
 
-/// A table of two objects; then one of them is overwritten, and a third comes.
+/// A table with the rows of two objects. Then one object is overwritten and a third object is added.
 async fn setup(job: &'static str) -> TableStorage {
     let lab = Lab::of(TableStorage::durable(Arc::new(InMemory::new())));
     for n in 1..=2 {
         lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
     }
-    one(lab.storage.clone(), job).await.expect("the first run");
+    one(lab.storage.clone(), job).await.expect("the first run succeeds");
     lab.put("raw/events/2.json", event(4, "2024-03-02T10:00:00Z")).await;
     lab.put("raw/events/3.json", event(3, "2024-03-01T10:00:00Z")).await;
     lab.storage
@@ -59,7 +60,7 @@ async fn check_two(storage: TableStorage, at: u64) {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_call_leaves_each_record_once() {
+async fn crash_at_any_call_stores_each_record_once() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(EVENTS), |s| one(s, EVENTS), check).await;
         assert!(crashes.crashed > 15, "{crashes:?}");
@@ -67,7 +68,7 @@ async fn a_crash_at_any_call_leaves_each_record_once() {
 }
 
 #[tokio::test]
-async fn a_sleep_at_any_call_leaves_each_record_once() {
+async fn pause_at_any_call_stores_each_record_once() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let pauses =
             pause_at_every_call(pause, || setup(EVENTS), |s| one(s, EVENTS), |s, _| one(s, EVENTS), check).await;
@@ -76,7 +77,7 @@ async fn a_sleep_at_any_call_leaves_each_record_once() {
 }
 
 #[tokio::test]
-async fn two_outputs_of_one_job_have_each_record_once() {
+async fn crash_or_pause_with_two_outputs_stores_each_record_once() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(TWO), |s| one(s, TWO), check_two).await;
         assert!(crashes.crashed > 30, "{crashes:?}");
@@ -87,7 +88,7 @@ async fn two_outputs_of_one_job_have_each_record_once() {
 }
 
 #[tokio::test]
-async fn partitions_that_are_replaced_have_each_record_once() {
+async fn crash_while_replacing_partitions_stores_each_record_once() {
     let job: &'static str = Box::leak(EVENTS.replace("'append'", "'replace-partitions'").into_boxed_str());
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(job), |s| one(s, job), check).await;
@@ -96,10 +97,10 @@ async fn partitions_that_are_replaced_have_each_record_once() {
 }
 
 #[tokio::test]
-async fn an_object_that_goes_while_it_is_read_does_not_count_as_read() {
-    // It was listed, and is deleted before it is read.
+async fn object_deleted_before_it_is_read_is_not_recorded_as_read() {
+    // The object is listed, and deleted before it is read.
     let allow = EVENTS.replace("format = 'json'", "format = 'json'\nallow_missing = true");
-    // What another source may miss is its own.
+    // `allow_missing` of another source does not apply to this source.
     let other = "
         [sources.other]
         url = 'raw/other'
@@ -132,7 +133,7 @@ async fn an_object_that_goes_while_it_is_read_does_not_count_as_read() {
             );
             match ran {
                 Ok(()) => {
-                    // What is in the table is what counts as read.
+                    // An object is recorded as read only if its rows are in the table.
                     lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
                     one(lab.storage.clone(), job).await.unwrap();
                     assert_eq!(lab.column("lake/events", "id").await, ["1", "2"], "at {at}");

@@ -1,4 +1,4 @@
-//! `[pii]` whose columns the output's own files encrypt.
+//! Jobs with `[pii]` treatments that encrypt columns in the Parquet files of the output.
 
 use std::path::Path as Folder;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::lab::{Lab, run};
 
 fn provider() -> Arc<dyn KeyProvider> {
-    Arc::new(WrappingKeys::new("biscuit", "1", KeyBytes::new([9; 32])).expect("a key"))
+    Arc::new(WrappingKeys::new("biscuit", "1", KeyBytes::new([9; 32])).expect("the key is valid"))
 }
 
-/// The same keys for all runs of a test.
+/// Uses the same keys for all runs of a test.
 #[derive(Debug)]
 struct Kept;
 
@@ -79,25 +79,36 @@ fn with_keys(lab: &Lab) -> Dataset {
     lab.dataset("lake/customers").with_encryption(TableKeys::encryption(provider()))
 }
 
-/// All data files hide both columns, and no object outside of the input has a canary.
+/// Checks that all data files encrypt both columns, and that no object except the input contains a canary.
 async fn check_hidden(lab: &Lab) {
-    for file in with_keys(lab).view().await.expect("a view").open_files().await.expect("files") {
+    for file in with_keys(lab).view().await.expect("the table is readable").open_files().await.expect("the files open")
+    {
         assert!(file.is_encrypted("email") && file.is_encrypted("born") && !file.is_encrypted("id"));
     }
-    let all: Vec<_> = lab.storage.store.list(None).try_collect().await.expect("a listing");
+    let all: Vec<_> = lab.storage.store.list(None).try_collect().await.expect("the listing succeeds");
     for object in all.iter().filter(|o| !o.location.as_ref().starts_with("raw/")) {
-        let bytes = lab.storage.store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        let bytes = lab
+            .storage
+            .store
+            .get(&object.location)
+            .await
+            .expect("the object exists")
+            .bytes()
+            .await
+            .expect("the object is readable");
         assert!(!bytes.windows(CANARY.len()).any(|w| w == CANARY.as_bytes()), "{}", object.location);
     }
 }
 
 async fn emails(lab: &Lab) -> String {
-    let frame = with_keys(lab).load(&SessionContext::new()).await.expect("a table");
-    frame_text(frame.select_columns(&["id", "email", "born"]).expect("columns")).await.expect("rows")
+    let frame = with_keys(lab).load(&SessionContext::new()).await.expect("the table is readable");
+    frame_text(frame.select_columns(&["id", "email", "born"]).expect("the columns exist"))
+        .await
+        .expect("the rows are readable")
 }
 
 #[tokio::test]
-async fn every_mode_writes_files_that_hide_the_columns() {
+async fn every_mode_encrypts_the_columns_in_its_files() {
     for target in [
         "mode = 'append'",
         "mode = 'append'\npartition_by = ['day']",
@@ -120,7 +131,7 @@ async fn every_mode_writes_files_that_hide_the_columns() {
         if target.contains("key") {
             assert!(!all.contains(&format!("{CANARY}.1.15@x.com")) && all.lines().count() == 31, "{target}: {all}");
         }
-        // Without keys the rest is read, and the table is not written.
+        // Without keys the other columns are readable, but the table cannot be written.
         let e = lab.dataset("lake/customers").observe().await.unwrap().encryption().unwrap_err();
         assert_eq!(e.code(), "NoFileKeys");
         let clear = job.replace(PII, "");
@@ -130,9 +141,9 @@ async fn every_mode_writes_files_that_hide_the_columns() {
     }
 }
 
-/// The output's own contract may call a column otherwise: what is hidden would be so under its old name only.
+/// The output's contract may rename a column. Encryption is by name, so the renamed column would be in plain text.
 #[tokio::test]
-async fn a_column_that_gets_another_name_is_not_let_through() {
+async fn renamed_encrypted_column_is_refused() {
     for (contract, fits) in [
         (
             "columns = [{name = 'id', type = 'bigint'}, {name = 'email', type = 'string'}, {name = 'born', type = 'date'}]",
@@ -164,9 +175,9 @@ async fn a_column_that_gets_another_name_is_not_let_through() {
     }
 }
 
-/// A policy is one of all sources: an output need not have all columns that it names.
+/// A policy applies to all sources: an output need not have all columns that the policy names.
 #[tokio::test]
-async fn outputs_of_one_policy_have_columns_of_their_own() {
+async fn outputs_need_not_have_all_columns_of_the_policy() {
     for (target, format) in [
         ("mode = 'append'", "json"),
         ("mode = 'merge'\nkey = ['id']\norder = ['seq']", "json"),
@@ -190,9 +201,9 @@ async fn outputs_of_one_policy_have_columns_of_their_own() {
     }
 }
 
-/// A table whose files hide a column, of which no commit has said anything.
+/// A table with encrypted columns that no commit has recorded.
 #[tokio::test]
-async fn a_table_of_another_writer_is_gone_on_with() {
+async fn encrypted_table_of_another_writer_can_be_extended() {
     for target in ["mode = 'append'", "mode = 'merge'\nkey = ['id']\norder = ['seq']\nop = 'op'"] {
         let (lab, other) = (Lab::new(), Lab::new());
         other.put("raw/customers/1.json", rows(0..5, 1)).await;
@@ -207,7 +218,7 @@ async fn a_table_of_another_writer_is_gone_on_with() {
         go(&lab, &keys_alone).await.unwrap_or_else(|e| panic!("{target}: {e}"));
         check_hidden(&lab).await;
         assert_eq!(emails(&lab).await.lines().count(), 10);
-        // What it hides is not queried into other columns either, whatever the policy says now.
+        // The encrypted column must not be copied to other columns, even if the current policy keeps it.
         let derived = keys_alone.replace("[pii]", "derive = { year = { from = 'born', as = 'year' } }\n[pii]");
         if target == "mode = 'append'" {
             lab.put("raw/customers/3.json", rows(9..10, 2)).await;
@@ -218,11 +229,11 @@ async fn a_table_of_another_writer_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn encrypted_files_are_input_too() {
+async fn encrypted_files_can_be_input() {
     let lab = Lab::new();
     lab.put("raw/customers/1.json", rows(0..5, 1)).await;
     go(&lab, &job("mode = 'append'")).await.unwrap();
-    // The files of one table as the source of another.
+    // The files of one table are the source of another.
     let next = "
         name = 'next'
         [sources.clean]
@@ -239,7 +250,7 @@ async fn encrypted_files_are_input_too() {
     let next_table = lab.dataset("lake/next").with_encryption(TableKeys::encryption(provider()));
     let text = frame_text(next_table.load(&SessionContext::new()).await.unwrap()).await.unwrap();
     assert!(text.contains("******.****.*.*@*.***") && text.contains("1961-02-01"), "{text}");
-    // What a source hides is not let through by saying nothing.
+    // An encrypted column of a source that the policy does not mention is refused.
     let silent = next.replace("email = 'mask', ", "").replace("lake/next", "lake/silent");
     let e = go(&lab, &silent).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("UntreatedColumn", Some("email")), "{e}");
@@ -249,7 +260,7 @@ async fn encrypted_files_are_input_too() {
 }
 
 #[tokio::test]
-async fn values_that_would_be_outside_of_hidden_columns_stop_the_job() {
+async fn values_that_would_leave_encrypted_columns_stop_the_job() {
     let merge = "mode = 'merge'\norder = ['seq']\nop = 'op'\n";
     let query = "mode = 'append'\nsql = 'SELECT id, email AS e FROM raw'";
     for (target, code, column) in [
@@ -275,7 +286,7 @@ async fn values_that_would_be_outside_of_hidden_columns_stop_the_job() {
 }
 
 #[tokio::test]
-async fn records_that_are_put_aside_are_sealed_and_messages_show_no_value() {
+async fn quarantined_records_are_sealed_and_errors_show_no_value() {
     let lab = Lab::new();
     let job = job("mode = 'merge'\nkey = ['id']\norder = ['seq']\nop = 'op'\nmax_quarantined = 60.0")
         .replace("columns = [", "on_error = 'quarantine'\ncolumns = [");

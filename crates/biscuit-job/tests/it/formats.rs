@@ -1,3 +1,5 @@
+//! Formats of input: JSON, CSV and Parquet, compressed or not, with and without a contract.
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -6,15 +8,15 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
 fn gzip(text: &str) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(text.as_bytes()).expect("memory takes it");
-    out.finish().expect("memory takes it")
+    out.write_all(text.as_bytes()).expect("writing to memory succeeds");
+    out.finish().expect("writing to memory succeeds")
 }
 
 fn parquet(batch: &RecordBatch) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a writer");
-    writer.write(batch).expect("rows");
-    writer.close().expect("a footer");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("the writer opens");
+    writer.write(batch).expect("the rows are readable");
+    writer.close().expect("the footer is written");
     bytes
 }
 
@@ -28,7 +30,7 @@ const CONTRACT: &str =
     "[sources.s.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'zip', type = 'string'}]";
 
 #[tokio::test]
-async fn json_csv_and_parquet_compressed_or_not_are_the_same_rows() {
+async fn all_formats_and_compressions_yield_the_same_rows() {
     let json = "{\"id\":1,\"zip\":\"02134\"}\n{\"zip\":null,\"id\":2}\n";
     let csv = "zip,id\n02134,1\n,2\n";
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -61,7 +63,7 @@ async fn json_csv_and_parquet_compressed_or_not_are_the_same_rows() {
 }
 
 #[tokio::test]
-async fn csv_may_have_other_marks_and_no_header() {
+async fn csv_with_another_delimiter_and_without_header_is_read() {
     let lab = Lab::new();
     lab.put("raw/a.csv", "1;\"a;\nb\"\n2;NULL\n").await;
     let csv = format!("csv = {{delimiter = ';', header = false, null = 'NULL'}}\n{CONTRACT}");
@@ -73,7 +75,7 @@ async fn csv_may_have_other_marks_and_no_header() {
 }
 
 #[tokio::test]
-async fn columns_without_a_contract_are_typed_by_rows_and_names_and_stay_what_they_are() {
+async fn inferred_types_are_kept_by_later_runs() {
     let lab = Lab::new();
     lab.put(
         "raw/1.json",
@@ -85,7 +87,7 @@ async fn columns_without_a_contract_are_typed_by_rows_and_names_and_stay_what_th
         |rows: String| rows.lines().next().unwrap().split('|').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
     let want = ["n:bigint", "order_datetime:timestamp", "birth_date:date", "zip:string", "x:double"];
     assert_eq!(header(lab.rows("lake/t").await), want);
-    // Another run's rows do not change them: what does not fit stops it.
+    // Rows of a later run do not change the types. A value that does not fit stops the run.
     lab.put("raw/2.json", "{\"n\":\"7\",\"x\":2,\"new\":true}\n").await;
     lab.run(&job("json", "")).await.unwrap();
     assert_eq!(header(lab.rows("lake/t").await).len(), 6);
@@ -98,10 +100,10 @@ async fn columns_without_a_contract_are_typed_by_rows_and_names_and_stay_what_th
 }
 
 #[tokio::test]
-async fn large_files_are_read_in_parts_and_lines_keep_their_numbers() {
+async fn large_files_are_split_and_lines_keep_their_numbers() {
     let lab = Lab::new();
     let mut text = String::new();
-    // More than two parts of eight MiB.
+    // More than two parts of 8 MiB.
     for n in 0..300_000 {
         text.push_str(&format!("{{\"id\":{n},\"zip\":\"{:060}\"}}\n", n));
     }
@@ -118,7 +120,7 @@ async fn large_files_are_read_in_parts_and_lines_keep_their_numbers() {
     assert_eq!(said, [(300_001, "Unparseable"), (300_002, "Unparseable"), (300_003, "InvalidJson")]);
     let raw = refused.iter().find(|q| q.refused.row == 300_003).unwrap();
     assert_eq!(raw.refused.raw, b"no json\n");
-    // The same compressed, where it is read as a whole.
+    // Compressed files are not split.
     let other = Lab::new();
     other.put("raw/a.json.gz", gzip(&text)).await;
     let e = other.run(&job("json", CONTRACT)).await.unwrap_err();
@@ -126,7 +128,7 @@ async fn large_files_are_read_in_parts_and_lines_keep_their_numbers() {
 }
 
 #[tokio::test]
-async fn extra_columns_of_json_are_named_or_refused() {
+async fn extra_json_columns_are_reported_refused_or_kept() {
     let lab = Lab::new();
     lab.put("raw/a.json", "{\"id\":1,\"extra\":{\"deep\":[1]}}\n\n  \n{\"id\":2}\n").await;
     let report = lab.run(&job("json", CONTRACT)).await.unwrap();
@@ -143,11 +145,11 @@ async fn extra_columns_of_json_are_named_or_refused() {
 }
 
 #[tokio::test]
-async fn records_of_csv_with_other_cells_are_put_aside_with_their_line() {
+async fn csv_records_with_a_wrong_number_of_cells_are_quarantined() {
     let lab = Lab::new();
     lab.put("raw/a.csv", "id,zip\n1,a\n2,b,c\n3,d\n").await;
     let e = lab.run(&job("csv", CONTRACT)).await.unwrap_err();
-    assert_eq!(e.to_string(), "WrongCells: the record has 3 cells, and there are 2 columns (/raw/a.csv, row 3)");
+    assert_eq!(e.to_string(), "WrongCells: the record has 3 cells, but there are 2 columns (/raw/a.csv, row 3)");
     let aside = CONTRACT.replace("columns", "on_error = 'quarantine'\ncolumns");
     let job = job("csv", &aside) + "max_quarantined = 50.0\n";
     let report = lab.run(&job).await.unwrap();
@@ -157,7 +159,7 @@ async fn records_of_csv_with_other_cells_are_put_aside_with_their_line() {
 }
 
 #[tokio::test]
-async fn json_columns_are_found_by_names_that_they_had_and_in_any_letter_case() {
+async fn json_columns_match_former_names_in_any_letter_case() {
     let contract = "[sources.s.contract]\ncolumns = [
         {name = 'id', type = 'bigint', nullable = false},
         {name = 'zip', type = 'string', renamed_from = ['postcode', 'plz']},
@@ -166,7 +168,8 @@ async fn json_columns_are_found_by_names_that_they_had_and_in_any_letter_case() 
     for packed in [false, true] {
         let lab = Lab::new();
         let text = "{\"id\":1,\"zip\":\"a\"}\n{\"ID\":2,\"postcode\":\"b\"}\n{\"Id\":3,\"PLZ\":\"c\",\"zip\":null}\n";
-        // What is found late is found too: behind a column that nobody asked for.
+        // Names are found even if they occur late, after an extra column has switched the reader to the non-strict
+        // mode.
         let more = "{\"id\":4,\"x\":1}\n".to_owned()
             + &"{\"id\":5,\"x\":1}\n".repeat(10_000)
             + "{\"iD\":6,\"y\":1,\"ZIP\":\"d\",\"place\":{\"town\":\"t\",\"street\":\"s\"}}\n{\"id\":7,\"zip\":\"e\",\"plz\":\"f\"}\n";
@@ -183,7 +186,7 @@ async fn json_columns_are_found_by_names_that_they_had_and_in_any_letter_case() 
         );
         let zips: String = lab.column("lake/t", "zip").await.into_iter().filter(|z| z != "null").collect();
         assert_eq!(zips, "abcde");
-        // A row that has two names of one column says so.
+        // A row with two names of one column is reported.
         assert_eq!(read.coercion.dropped.into_iter().collect::<Vec<_>>(), ["place.street", "plz", "x", "y"]);
         let renamed: Vec<String> = read.coercion.renamed.into_iter().map(|(a, b)| format!("{a}>{b}")).collect();
         assert_eq!(renamed, ["ID>id", "Id>id", "PLZ>zip", "ZIP>zip", "iD>id", "plz>zip", "postcode>zip"]);

@@ -1,3 +1,5 @@
+//! A lake in memory for the tests of this crate, and helpers to run jobs and to read tables.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +14,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-/// A lake in memory, whatever the scheme of its URLs.
+/// A lake in memory. The scheme of URLs is ignored.
 #[derive(Debug, Clone)]
 pub(crate) struct Lab {
     pub(crate) storage: TableStorage,
@@ -27,10 +29,10 @@ impl OpenLocation for Lab {
 
 static RUNS: AtomicU64 = AtomicU64::new(1);
 
-/// A run at 12:00 on 2024-03-10.
+/// Returns a run that starts at 12:00 on 2024-03-10.
 pub(crate) fn run() -> Run {
     let id = RunId::new(format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed)));
-    Run::new("job", id, "2024-03-10T12:00:00Z".parse().expect("an instant"))
+    Run::new("job", id, "2024-03-10T12:00:00Z".parse().expect("the instant is valid"))
 }
 
 impl Lab {
@@ -44,20 +46,20 @@ impl Lab {
 
     pub(crate) async fn put(&self, path: &str, content: impl Into<Vec<u8>>) {
         let content: Vec<u8> = content.into();
-        self.storage.store.put(&Path::from(path), content.into()).await.expect("memory takes it");
+        self.storage.store.put(&Path::from(path), content.into()).await.expect("writing to memory succeeds");
     }
 
     pub(crate) async fn get(&self, path: &str) -> Vec<u8> {
-        let got = self.storage.store.get(&Path::from(path)).await.expect("memory has it");
-        got.bytes().await.expect("memory has it").to_vec()
+        let got = self.storage.store.get(&Path::from(path)).await.expect("the object exists");
+        got.bytes().await.expect("the object exists").to_vec()
     }
 
     pub(crate) async fn remove(&self, path: &str) {
-        self.storage.store.delete(&Path::from(path)).await.expect("memory forgets it");
+        self.storage.store.delete(&Path::from(path)).await.expect("the delete succeeds");
     }
 
     pub(crate) fn job(&self, toml: &str) -> DeclarativeJob {
-        let spec = JobSpec::from_toml(toml, &[]).expect("a job");
+        let spec = JobSpec::from_toml(toml, &[]).expect("the job is valid");
         DeclarativeJob::new(spec).with_opener(Arc::new(self.clone())).with_parallelism(2)
     }
 
@@ -70,24 +72,24 @@ impl Lab {
     }
 
     pub(crate) fn dataset(&self, path: &str) -> Dataset {
-        let location = Location::new(self.storage.clone(), path, path).expect("a place");
+        let location = Location::new(self.storage.clone(), path, path).expect("the path is valid");
         Dataset::new(location, JournalOptions::default())
     }
 
-    /// The rows of a table, as the plain Parquet files in its folder say them, sorted.
+    /// Returns the rows of a table, read from the plain Parquet files in its folder, sorted.
     pub(crate) async fn rows(&self, path: &str) -> String {
-        let frame = self.dataset(path).load(&SessionContext::new()).await.expect("a table");
-        frame_text(frame).await.expect("rows")
+        let frame = self.dataset(path).load(&SessionContext::new()).await.expect("the table is readable");
+        frame_text(frame).await.expect("the rows are readable")
     }
 
-    /// The values of one column, sorted.
+    /// Returns the values of one column, sorted.
     pub(crate) async fn column(&self, path: &str, column: &str) -> Vec<String> {
-        self.try_column(path, column).await.expect("rows")
+        self.try_column(path, column).await.expect("the rows are readable")
     }
 
     pub(crate) async fn try_column(&self, path: &str, column: &str) -> Result<Vec<String>> {
         let frame = self.dataset(path).load(&SessionContext::new()).await?;
-        let frame = frame.select_columns(&[column]).expect("the column");
+        let frame = frame.select_columns(&[column]).expect("the column exists");
         let text = frame_text(frame).await?;
         let mut values: Vec<String> =
             text.lines().skip(1).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
@@ -96,12 +98,12 @@ impl Lab {
     }
 
     pub(crate) async fn paths(&self, path: &str) -> Vec<String> {
-        let observed = self.dataset(path).journal().observe().await.expect("a table");
+        let observed = self.dataset(path).journal().observe().await.expect("the table is readable");
         observed.files.into_iter().map(|f| f.path).collect()
     }
 }
 
-/// The instant of the runs, as rows have it.
+/// Returns the instant of the runs, as it is in rows.
 pub(crate) fn start() -> Instant {
-    "2024-03-10T12:00:00Z".parse().expect("an instant")
+    "2024-03-10T12:00:00Z".parse().expect("the instant is valid")
 }

@@ -1,3 +1,5 @@
+//! The modes `merge` and `snapshot`, with rows of text formats, results of queries, and change records.
+
 use biscuit_job::RunOptions;
 
 use crate::lab::Lab;
@@ -35,7 +37,7 @@ async fn typed_rows_are_merged_and_deletes_are_remembered() {
     lab.put("raw/customers/2.json", change(1, 3, "", "d") + &change(2, 2, "Bill", "u")).await;
     let report = lab.run(MERGE).await.unwrap();
     assert_eq!(report.outputs[0].merge["verdicts"]["deleted"], 1);
-    // A late record of the deleted one.
+    // A late record of the deleted row.
     lab.put("raw/customers/3.json", change(1, 2, "Adele", "u")).await;
     let report = lab.run(MERGE).await.unwrap();
     assert_eq!(report.outputs[0].merge["verdicts"]["late"], 1);
@@ -47,7 +49,7 @@ async fn typed_rows_are_merged_and_deletes_are_remembered() {
 }
 
 #[tokio::test]
-async fn what_a_query_makes_is_merged_too_and_bad_rows_are_put_aside() {
+async fn query_results_are_merged_and_bad_rows_are_quarantined() {
     let lab = Lab::new();
     let job = MERGE
         .replace(
@@ -85,13 +87,13 @@ async fn a_snapshot_has_one_copy_for_each_period() {
 }
 
 #[tokio::test]
-async fn a_retry_of_a_snapshot_that_begins_in_a_later_period_names_the_scheduled_instant() {
+async fn snapshot_retry_in_a_later_period_uses_the_scheduled_instant() {
     let lab = Lab::new();
     let job = MERGE
         .replace("mode = 'merge'", "mode = 'snapshot'\ngranularity = 'month'\nzone = 'America/New_York'")
         .replace("audit = {processing_datetime = 'etl_processing_datetime'}", "");
     lab.put("raw/customers/1.json", change(1, 1, "Ada", "c")).await;
-    // The day as the clock of the zone shows it, which in UTC is in January for five hours yet.
+    // The date is read in the zone of the output. In UTC it is still January for five hours.
     let options = RunOptions::default().with_as_of("2024-02-01");
     let report = lab.run_with(&job, &options).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["2024-02"]);
@@ -103,7 +105,7 @@ async fn a_retry_of_a_snapshot_that_begins_in_a_later_period_names_the_scheduled
 }
 
 #[tokio::test]
-async fn change_records_of_debezium_and_dms_go_through_the_same_door() {
+async fn change_records_of_debezium_and_dms_are_merged() {
     let lab = Lab::new();
     let debezium = "
         name = 'customer'
@@ -160,7 +162,7 @@ async fn change_records_of_debezium_and_dms_go_through_the_same_door() {
 }
 
 #[tokio::test]
-async fn an_outputs_contract_need_not_have_what_a_merge_uses() {
+async fn output_contract_need_not_declare_columns_that_the_merge_uses() {
     let lab = Lab::new();
     let contract = "drop_columns = ['note']\n[target.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'name', type = 'string'}]\n";
     let job = format!("{MERGE}{contract}").replace("columns = [\n", "columns = [{name = 'note', type = 'string'},\n");

@@ -1,3 +1,5 @@
+//! The mode `replace-partitions`, rebuilds, and `impact`.
+
 use biscuit_bookmark::{Bookmark, list};
 use biscuit_job::{OpenByLocation, OpenSource, RunOptions, impact};
 
@@ -9,7 +11,7 @@ fn by_partition() -> String {
 }
 
 #[tokio::test]
-async fn partitions_are_built_of_all_input_that_reaches_them() {
+async fn replaced_partition_contains_all_input_that_reaches_it() {
     let (lab, job) = (Lab::new(), by_partition());
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
     lab.put("raw/events/2.json", event(3, "2024-03-02T10:00:00Z")).await;
@@ -19,14 +21,14 @@ async fn partitions_are_built_of_all_input_that_reaches_them() {
     let report = lab.run(&job).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["day=2024-03-02"]);
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "4"]);
-    // The other partition is as it was.
+    // The other partition is unchanged.
     let first = before.iter().find(|p| p.starts_with("day=2024-03-01")).unwrap();
     assert!(lab.paths("lake/events").await.contains(first));
     assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
 }
 
 #[tokio::test]
-async fn an_overwritten_object_leaves_the_partitions_that_it_had_rows_in() {
+async fn overwritten_object_leaves_its_former_partitions() {
     for (job, mode) in [(by_partition(), "replace-partitions"), (EVENTS.to_owned(), "append")] {
         let lab = Lab::new();
         lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
@@ -39,7 +41,7 @@ async fn an_overwritten_object_leaves_the_partitions_that_it_had_rows_in() {
 }
 
 #[tokio::test]
-async fn a_rebuild_replaces_exactly_these_partitions_by_what_their_input_says_now() {
+async fn rebuild_replaces_exactly_the_named_partitions() {
     for job in [by_partition(), EVENTS.to_owned()] {
         let lab = Lab::new();
         for n in 1..=3 {
@@ -58,7 +60,7 @@ async fn a_rebuild_replaces_exactly_these_partitions_by_what_their_input_says_no
         let kept =
             |paths: &[String]| paths.iter().filter(|p| !p.starts_with("day=2024-03-01")).cloned().collect::<Vec<_>>();
         assert_eq!(kept(&lab.paths("lake/events").await), kept(&before));
-        // The run goes on, and what was rebuilt is replaced with the object that it came from.
+        // Later runs continue, and an overwritten object replaces its rows in the rebuilt partition.
         assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
         lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
         lab.run(&job).await.unwrap();
@@ -80,12 +82,12 @@ async fn a_rebuild_that_would_lose_rows_is_refused() {
     assert!(e.code() == "CannotReplace" && e.message().contains("was overwritten since it was read"), "{e}");
     lab.remove("raw/events/1.json").await;
     let e = lab.run_with(EVENTS, &options).await.unwrap_err();
-    assert!(e.code() == "CannotReplace" && e.message().contains("is gone"), "{e}");
+    assert!(e.code() == "CannotReplace" && e.message().contains("no longer exists"), "{e}");
     assert_eq!(lab.rows("lake/events").await, before);
 }
 
 #[tokio::test]
-async fn a_rebuild_of_rows_that_no_input_is_known_of_is_refused() {
+async fn rebuild_of_rows_with_unknown_input_is_refused() {
     for job in [by_partition(), EVENTS.to_owned()] {
         let lab = Lab::new();
         lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
@@ -96,10 +98,10 @@ async fn a_rebuild_of_rows_that_no_input_is_known_of_is_refused() {
             (e.code(), e.message()),
             (
                 "UnknownPartition",
-                "the table has no partition `day=2024-03-11`, and no input is known that has rows in it"
+                "the table has no partition `day=2024-03-11`, and no known input has rows in it; check the name"
             )
         );
-        // Somebody else writes beside it, in a partition of its own and in one of the job's.
+        // Another program writes a file to a partition of its own, and one to a partition of the job.
         let ours = lab.paths("lake/events").await;
         let bytes = lab.get(&format!("lake/events/{}", ours[0])).await;
         for day in ["2024-03-02", "2024-03-09"] {
@@ -107,7 +109,7 @@ async fn a_rebuild_of_rows_that_no_input_is_known_of_is_refused() {
         }
         let before = lab.rows("lake/events").await;
         let e = lab.run_with(&job, &rebuild("2024-03-09")).await.unwrap_err();
-        assert!(e.code() == "UnknownPartition" && e.message().contains("no input is known that the rows of"), "{e}");
+        assert!(e.code() == "UnknownPartition" && e.message().contains("the input of the rows in"), "{e}");
         let e = lab.run_with(&job, &rebuild("2024-03-02").with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap_err();
         assert_eq!((e.code(), e.file()), ("CannotReplace", Some("day=2024-03-02/part-0.parquet")));
         assert_eq!(lab.rows("lake/events").await, before);
@@ -126,11 +128,11 @@ async fn rows_of_another_job_in_a_partition_are_not_replaced() {
         by_partition().replace("raw/events", "raw/others").replace("events]", "others]").replace("events.", "others.");
     let e = lab.run(&other).await.unwrap_err();
     assert_eq!((e.code(), e.file()), ("CannotReplace", Some("/raw/events/1.json")));
-    // Another partition is nobody's.
+    // A partition without rows of the other job can be written.
     lab.put("raw/others/1.json", event(2, "2024-03-02T10:00:00Z")).await;
     lab.run(&other).await.unwrap();
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2"]);
-    // Who appends adds, and a rebuild sees the other's rows.
+    // An append adds rows to a partition of the other job. A rebuild refuses to lose them.
     lab.put("raw/others/2.json", event(3, "2024-03-01T10:00:00Z")).await;
     lab.run(&other.replace("replace-partitions", "append")).await.unwrap();
     let rebuild = RunOptions::default().with_rebuild(["day=2024-03-01"]);
@@ -139,38 +141,39 @@ async fn rows_of_another_job_in_a_partition_are_not_replaced() {
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3"]);
 }
 
-/// A table that another tool made of the first two objects, and a bookmark that takes these as read.
+/// A table that another program created from the first two objects, and a bookmark that takes these objects as read.
 async fn adopted(job: &str) -> Lab {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(3, "2024-03-02T10:00:00Z")).await;
-    lab.run(&job.replace("lake/events", "lake/made")).await.expect("the lab works");
+    lab.run(&job.replace("lake/events", "lake/made")).await.expect("the setup succeeds");
     for path in lab.paths("lake/made").await {
         let bytes = lab.get(&format!("lake/made/{path}")).await;
         lab.put(&format!("lake/events/{}", path.replace("biscuit-", "part-")), bytes).await;
     }
     let dataset = lab.dataset("lake/events");
-    let observed = dataset.journal().observe().await.expect("the lab works");
+    let observed = dataset.journal().observe().await.expect("the setup succeeds");
     let state = Bookmark::new("events")
-        .expect("the lab works")
+        .expect("the setup succeeds")
         .load(dataset.journal(), &observed.head)
         .await
-        .expect("the lab works");
+        .expect("the setup succeeds");
     let places = OpenByLocation(std::sync::Arc::new(lab.clone()));
-    let input = list(&[places.place("/raw/events").await.expect("the lab works")]).await.expect("the lab works");
+    let input =
+        list(&[places.place("/raw/events").await.expect("the setup succeeds")]).await.expect("the setup succeeds");
     let mut replace = dataset.journal().replace(&observed);
     state
         .set_to_now(&input, &run(), observed.folders())
-        .expect("the lab works")
+        .expect("the setup succeeds")
         .apply(&mut replace)
         .await
-        .expect("the lab works");
-    replace.commit().await.expect("the lab works");
+        .expect("the setup succeeds");
+    replace.commit().await.expect("the setup succeeds");
     lab
 }
 
 #[tokio::test]
-async fn what_was_taken_as_read_is_read_for_the_partitions_that_were_there_then() {
+async fn adopted_input_is_read_again_for_the_partitions_that_existed_then() {
     for job in [by_partition(), EVENTS.to_owned()] {
         let lab = adopted(&job).await;
         assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
@@ -186,7 +189,7 @@ async fn what_was_taken_as_read_is_read_for_the_partitions_that_were_there_then(
 }
 
 #[tokio::test]
-async fn what_was_taken_as_read_and_overwritten_is_not_in_the_table_twice() {
+async fn overwritten_adopted_input_is_not_stored_twice() {
     let lab = adopted(&by_partition()).await;
     lab.put("raw/events/2.json", event(7, "2024-03-02T10:00:00Z")).await;
     lab.run(&by_partition()).await.unwrap();
@@ -199,7 +202,7 @@ async fn what_was_taken_as_read_and_overwritten_is_not_in_the_table_twice() {
 }
 
 #[tokio::test]
-async fn impact_names_the_partitions_that_input_has_reached() {
+async fn impact_returns_the_partitions_that_input_has_reached() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
     lab.put("raw/events/2.json", event(3, "2024-03-05T10:00:00Z")).await;

@@ -1,4 +1,4 @@
-//! `[pii]` of a job.
+//! Jobs with `[pii]`: treatments, the quarantine, error messages, and rotated keys.
 
 use std::collections::BTreeMap;
 use std::path::Path as Folder;
@@ -13,12 +13,12 @@ use datafusion::prelude::SessionContext;
 
 use crate::lab::{Lab, run};
 
-/// The same keys and the same store for all runs of a test.
+/// Uses the same keys and the same store for all runs of a test.
 #[derive(Debug, Clone)]
 struct Kept(Arc<MemoryStore>);
 
 fn roots() -> RootKeys {
-    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the key is valid")
 }
 
 #[async_trait]
@@ -69,14 +69,16 @@ fn change(ssn: &str, seq: u32, email: &str, bio: &str, op: &str) -> String {
     format!("{{\"ssn\":\"{ssn}\",\"seq\":{seq},\"email\":\"{email}\",\"bio\":\"{bio}\",\"op\":\"{op}\"}}\n")
 }
 
-/// The e-mail addresses of the table, decrypted.
+/// Returns the decrypted e-mail addresses of the table.
 async fn emails(lab: &Lab) -> Vec<String> {
     let cells = ValueEncryptor::new(roots(), "customers");
-    let frame = lab.dataset("lake/customers").load(&SessionContext::new()).await.expect("a table");
+    let frame = lab.dataset("lake/customers").load(&SessionContext::new()).await.expect("the table is readable");
     let mut all = vec![];
-    for batch in frame.select_columns(&["email"]).expect("a column").collect().await.expect("rows") {
-        let opened = cells.decrypt("email", batch.column(0), &DataType::Utf8).await.expect("cells").column;
-        let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().expect("text");
+    for batch in
+        frame.select_columns(&["email"]).expect("the column exists").collect().await.expect("the rows are readable")
+    {
+        let opened = cells.decrypt("email", batch.column(0), &DataType::Utf8).await.expect("the values decrypt").column;
+        let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().expect("the column is text");
         all.extend(opened.iter().map(|email| email.unwrap_or("null").to_owned()));
     }
     all.sort();
@@ -84,7 +86,7 @@ async fn emails(lab: &Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rows_are_merged_by_tokens_and_a_record_that_comes_twice_is_one() {
+async fn rows_are_merged_by_tokens_and_duplicates_are_recognized() {
     let (lab, kept) = (Lab::new(), Kept::new());
     let ann = change("111-11-1111", 1, "ann@x.com", "call 192.0.2.7", "c");
     lab.put("raw/customers/1.json", ann.clone() + &change("222-22-2222", 1, "ben@x.com", "", "c") + &ann).await;
@@ -94,7 +96,7 @@ async fn rows_are_merged_by_tokens_and_a_record_that_comes_twice_is_one() {
     assert_eq!(output.pii["bio"].found.values().sum::<u64>(), 2);
     assert_eq!(emails(&lab).await, ["ann@x.com", "ben@x.com"]);
     assert_eq!(lab.column("lake/customers", "bio").await, ["\"\"", "call <IP_ADDRESS>"]);
-    // The same record once more, an update, a delete and a late record of what was deleted.
+    // The same record again, an update, a delete, and a late record of the deleted row.
     lab.put("raw/customers/2.json", ann + &change("222-22-2222", 3, "", "", "d")).await;
     kept.run(&lab, JOB).await.unwrap();
     lab.put(
@@ -110,7 +112,7 @@ async fn rows_are_merged_by_tokens_and_a_record_that_comes_twice_is_one() {
 }
 
 #[tokio::test]
-async fn what_is_put_aside_is_sealed_and_needs_a_key() {
+async fn quarantined_records_are_sealed_and_need_a_key() {
     let (lab, kept) = (Lab::new(), Kept::new());
     let job = JOB
         .replace("columns = [", "on_error = 'quarantine'\ncolumns = [")
@@ -126,7 +128,7 @@ async fn what_is_put_aside_is_sealed_and_needs_a_key() {
         ValueEncryptor::new(roots(), "customers").decrypt("quarantine", &sealed, &DataType::Utf8).await.unwrap().column;
     let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().value(0).to_owned();
     assert_eq!(opened.trim(), bad.trim());
-    // Read again, it is put aside once.
+    // A record that is read again is in the quarantine once.
     lab.put(
         "raw/customers/1.json",
         change("111-11-1111", 1, "ann@x.com", "", "c") + bad + &change("444-44-4444", 1, "x@x.com", "", "c"),
@@ -145,7 +147,7 @@ async fn what_is_put_aside_is_sealed_and_needs_a_key() {
 }
 
 #[tokio::test]
-async fn what_does_not_go_together_is_said_before_anything_is_written() {
+async fn contradicting_policies_fail_before_anything_is_written() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let code = async |from: &str, to: &str| {
@@ -161,13 +163,13 @@ async fn what_does_not_go_together_is_said_before_anything_is_written() {
     assert_eq!(code("email = 'encrypt'", "email = { encrypt = { key = 'message' } }").await, is("NoProvider", "email"));
     assert_eq!(code("store = 'tokens.redb'", "").await, is("NoStore", "ssn"));
     assert_eq!(code("classes = {", "classes = { phone = 'mask',").await, is("UnusedClass", ""));
-    // An output's contract does not treat anything by itself.
+    // Classes in the output's contract do not treat anything.
     let of_output = "url = 'lake/customers'\n    contract = { columns = [{ name = 'bio', type = 'string', pii = 'text' }, { name = 'op', type = 'string', pii = 'text' }] }";
     assert_eq!(code("url = 'lake/customers'", of_output).await, is("UntreatedClass", "op"));
     assert!(lab.paths("lake/customers").await.is_empty());
 }
 
-/// Means of which the root keys are rotated.
+/// Resolves a policy to rotated root keys.
 #[derive(Debug)]
 struct Rotated;
 
@@ -180,7 +182,7 @@ impl PiiResolver for Rotated {
 }
 
 #[tokio::test]
-async fn a_key_that_new_keys_would_change_has_a_version() {
+async fn key_column_that_new_keys_would_change_needs_a_version() {
     let lab = Lab::new();
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let hashed = JOB.replace("ssn = 'tokenize'", "ssn = 'hash'");
@@ -194,14 +196,14 @@ async fn a_key_that_new_keys_would_change_has_a_version() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_treated_is_named_by_file_and_row_and_not_shown() {
+async fn value_that_cannot_be_treated_is_located_but_not_shown() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "a", "", "c") + &change("12345", 1, "b", "", "c")).await;
     let job = JOB.replace("ssn = 'tokenize'", "ssn = { tokenize = { kind = 'ff1' } }");
     let e = kept.run(&lab, &job).await.unwrap_err();
     assert_eq!((e.code(), e.row(), e.column()), ("SmallDomain", Some(2), Some("ssn")));
     assert!(e.to_string().ends_with("raw/customers/1.json, row 2)") && !e.to_string().contains("12345"), "{e}");
-    // Details of errors are values: of personal data they are tags, also where values are asked for.
+    // Error details contain values. For personal data they contain tags instead, even if values are requested.
     let lab = Lab::new();
     let job = JOB.replace("{name = 'email', type = 'string'", "{name = 'email', type = 'bigint'");
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
@@ -213,7 +215,7 @@ async fn a_value_that_cannot_be_treated_is_named_by_file_and_row_and_not_shown()
 }
 
 #[tokio::test]
-async fn a_query_and_an_appended_table_have_only_what_was_treated() {
+async fn queries_and_appended_tables_see_only_treated_values() {
     let (lab, kept) = (Lab::new(), Kept::new());
     let job = JOB
         .replace(
@@ -232,7 +234,7 @@ async fn a_query_and_an_appended_table_have_only_what_was_treated() {
 }
 
 #[tokio::test]
-async fn a_dry_run_makes_no_token() {
+async fn dry_run_creates_no_token() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let options = biscuit_job::RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan);

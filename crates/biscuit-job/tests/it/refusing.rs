@@ -1,3 +1,5 @@
+//! Runs that are refused, and rows that are quarantined: raw tables, guards, checks, contracts, and clashes.
+
 use biscuit_bookmark::ReadMode;
 use biscuit_job::{JobSpec, RunOptions};
 
@@ -10,7 +12,7 @@ fn raw() -> String {
 }
 
 #[tokio::test]
-async fn a_raw_table_is_added_to_and_nothing_else() {
+async fn raw_table_accepts_only_appends() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     lab.run(&raw()).await.unwrap();
@@ -18,7 +20,7 @@ async fn a_raw_table_is_added_to_and_nothing_else() {
     lab.run(&raw()).await.unwrap();
     lab.put("raw/events/3.json", event(3, "2024-03-01T10:00:00Z")).await;
     for mode in ["replace", "replace-partitions"] {
-        // By the table, whatever this job's contract says.
+        // The property of the table decides, whatever the contract of this job declares.
         let e = lab.run(&EVENTS.replace("'append'", &format!("'{mode}'"))).await.unwrap_err();
         assert_eq!(e.code(), "RawLayer", "{mode}");
     }
@@ -26,14 +28,14 @@ async fn a_raw_table_is_added_to_and_nothing_else() {
     assert_eq!(lab.run(&merge).await.unwrap_err().code(), "RawLayer");
     let e = lab.run_with(&raw(), &RunOptions::default().with_rebuild(["day=2024-03-01"])).await.unwrap_err();
     assert_eq!(e.code(), "RawLayer");
-    // And by the contract, where there is no table yet.
+    // If there is no table yet, the contract decides.
     let e = lab.run(&raw().replace("'append'", "'replace'").replace("lake/events", "lake/new")).await.unwrap_err();
     assert_eq!(e.code(), "RawLayer");
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2"]);
 }
 
 #[tokio::test]
-async fn a_share_of_bad_rows_is_put_aside_and_more_stop_the_run() {
+async fn bad_rows_beyond_the_maximum_stop_the_run() {
     let lab = Lab::new();
     let mut text: String = (0..2000).map(|n| event(n, "2024-03-01T10:00:00Z")).collect();
     text.push_str("{\"id\":null}\n");
@@ -47,13 +49,16 @@ async fn a_share_of_bad_rows_is_put_aside_and_more_stop_the_run() {
     let e = lab.run(&job).await.unwrap_err();
     assert_eq!(
         (e.code(), e.message()),
-        ("TooManyQuarantined", "1 of 2 rows would be put aside, 50.00 percent; at most 0.1 may be (`max_quarantined`)")
+        (
+            "TooManyQuarantined",
+            "1 of 2 rows (50.00 percent) would be quarantined; the maximum is 0.1 percent (`max_quarantined`)"
+        )
     );
     assert_eq!(lab.column("lake/events", "id").await.len(), 2000);
 }
 
 #[tokio::test]
-async fn checks_are_looked_at_before_anything_is_written() {
+async fn checks_apply_before_anything_is_written() {
     let lab = Lab::new();
     let contract = "
         [target.contract]
@@ -83,37 +88,40 @@ async fn checks_are_looked_at_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn an_outputs_contract_leaves_what_the_job_adds_and_tells_rows_by_their_own_places() {
+async fn output_contract_keeps_added_columns_and_locates_rows_in_their_files() {
     let lab = Lab::new();
     let contract = "audit = {run_id = 'run'}\n[target.contract]\ncolumns = [{name = 'id', type = 'tinyint'}]\n";
     let job = EVENTS.replace("columns = [", "on_error = 'quarantine'\ncolumns = [") + contract;
     let at = "2024-03-01T10:00:00Z";
     lab.put("raw/events/1.json", event(1, at)).await;
     let planned = lab.run_with(&job, &RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap();
-    let columns = "into columns id tinyint, source_file string, run string, day date";
+    let columns = "write columns id tinyint, source_file string, run string, day date";
     assert!(planned.outputs[0].plan.iter().any(|l| l == columns), "{:?}", planned.outputs[0].plan);
     for extra in ["drop", "refuse"] {
-        // The source has `at` and `v`, which are asked for by nobody.
+        // The source has the columns `at` and `v`, which the output's contract does not declare.
         let of = job.replace("[target.contract]", &format!("[target.contract]\nextra = '{extra}'"));
         let ran = lab.run(&of.replace("lake/events", &format!("lake/{extra}"))).await;
         match extra {
             "drop" => assert_eq!(ran.unwrap().outputs[0].partitions, ["day=2024-03-01"]),
-            _ => assert_eq!(ran.unwrap_err().message(), "the contract does not have `at`, `v` (/raw/events/1.json)"),
+            _ => assert_eq!(
+                ran.unwrap_err().message(),
+                "the contract does not have `at`, `v`; add the columns, or set `extra` to `drop` or `keep` (/raw/events/1.json)"
+            ),
         }
     }
     let rows = lab.rows("lake/drop").await;
     assert_eq!(rows.lines().next().unwrap().trim(), "id:tinyint | source_file:string | run:string | day:date");
-    // The second line is put aside by the source's contract, the third does not fit the output's.
+    // The source's contract quarantines the second line. The third line does not fit the output's contract.
     lab.put("raw/events/2.json", event(2, at) + "{\"id\":\"x\"}\n" + &event(300, at)).await;
     let e = lab.run(&job.replace("lake/events", "lake/drop")).await.unwrap_err();
     assert_eq!(
         e.to_string(),
-        "Overflow: a value of column `id` (tinyint) does not fit in it (/raw/events/2.json, row 3)"
+        "Overflow: a value of column `id` (tinyint) is outside of the range of that type (/raw/events/2.json, row 3)"
     );
 }
 
 #[tokio::test]
-async fn a_sources_own_checks_hold_too_also_behind_a_query_that_reads_it_twice() {
+async fn source_checks_hold_for_a_query_that_reads_the_source_twice() {
     let lab = Lab::new();
     let job = EVENTS
         .replace("columns = [", "grain = ['id']\nchecks = [{rule = 'range', column = 'id', max = 100, severity = 'quarantine'}]\ncolumns = [")
@@ -130,7 +138,7 @@ async fn a_sources_own_checks_hold_too_also_behind_a_query_that_reads_it_twice()
 }
 
 #[tokio::test]
-async fn types_that_do_not_meet_are_refused_before_they_are_in_the_table() {
+async fn types_without_a_common_type_are_refused_before_the_write() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     lab.run(EVENTS).await.unwrap();
@@ -141,14 +149,14 @@ async fn types_that_do_not_meet_are_refused_before_they_are_in_the_table() {
         (e.code(), e.message()),
         (
             "NoCommonType",
-            "column `id` is bigint so far and string in the rows of `events`: no type holds both without loss"
+            "column `id` is bigint so far and string in the rows of `events`: no type holds the values of both without loss"
         )
     );
     assert_eq!(lab.column("lake/events", "id").await, ["1"]);
 }
 
 #[tokio::test]
-async fn columns_that_clash_and_sources_that_share_a_bookmark_are_named() {
+async fn column_clashes_and_shared_bookmarks_are_errors() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     let clash = EVENTS.replace("source_file = 'source_file'", "source_file = 'v'");
@@ -169,7 +177,10 @@ async fn columns_that_clash_and_sources_that_share_a_bookmark_are_named() {
         sql = 'SELECT id FROM a UNION ALL SELECT id FROM b'
     ";
     let e = lab.run(two).await.unwrap_err();
-    assert_eq!((e.code(), e.message()), ("InvalidJob", "`a` and `b` have one bookmark; each source needs its own"));
+    assert_eq!(
+        (e.code(), e.message()),
+        ("InvalidJob", "sources `a` and `b` use the same bookmark; give each source its own")
+    );
     let e = JobSpec::from_toml(&two.replace("sql =", "zql ="), &[]).unwrap_err();
     assert!(e.message().contains("zql"), "{e}");
     let replay = RunOptions::default().with_mode(ReadMode::Full);

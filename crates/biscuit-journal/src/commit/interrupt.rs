@@ -1,48 +1,56 @@
+//! Stopping a run from outside, for example after a signal, before its point of no return.
+
 use std::sync::Mutex;
 
 use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::Journal;
 
-/// Stops a run before its commits, or says that it is too late for one of them. One for all tables of a run, which may be
-/// written one after the other or at once.
+/// Stops a run before its commits, or reports that a commit is already under way. One interrupt serves all tables of
+/// a run, which may be written one after the other or at the same time.
+///
+/// All decisions are made under one lock: either [`stop`](Self::stop) comes before the point of no return of a
+/// commit, and the commit is refused, or `stop` returns false and the commit takes its course.
 #[derive(Debug, Default)]
 pub struct RunInterrupt(Mutex<InterruptState>);
 
 #[derive(Debug, Default)]
 struct InterruptState {
     stopped: bool,
-    /// Whether a commit was under way at any time.
+    /// Whether any commit of the run has passed its point of no return.
     committed: bool,
-    /// Versions that are being committed and published, with their nonces.
+    /// Versions that are being committed and published, with their writer ids.
     committing: Vec<(u64, String)>,
-    /// What was begun and is before its point of no return: journal, base, nonce.
+    /// Changes before their point of no return: journal, base, writer id.
     begun: Vec<(Journal, u64, String)>,
 }
 
 impl RunInterrupt {
-    /// Stops the run. True if no commit of it is under way: from now on none will be. False if one is: it is to be given
-    /// the time to finish, and if that is too long, the next run or a recovery finishes it.
+    /// Stops the run: later commits are refused with `Interrupted`.
+    ///
+    /// Returns true if no commit is under way. Returns false if one is; give it time to finish. If the process ends
+    /// before that, the next run or a recovery finishes the version.
     pub fn stop(&self) -> bool {
         let mut state = self.lock();
         state.stopped = true;
         state.committing.is_empty()
     }
 
-    /// The first of the versions that are being committed and published.
+    /// Returns the first version that is being committed and published, if there is one.
     pub fn committing(&self) -> Option<u64> {
         self.lock().committing.first().map(|(version, _)| *version)
     }
 
-    /// Whether the run has come to a commit. If not, it has changed nothing.
+    /// Whether a commit of the run has passed its point of no return. If not, the run has changed nothing.
     pub fn has_committed(&self) -> bool {
         self.lock().committed
     }
 
-    /// Deletes what a stopped run staged and did not come to commit. What this does not come to goes with the next commit.
+    /// Deletes the files that a stopped run staged for changes that it did not commit. Files that remain after an
+    /// error are deleted after the next commit of the table.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn clean_up(&self) -> Result<()> {
         let begun = std::mem::take(&mut self.lock().begun);
         for (journal, base, writer_id) in begun {
@@ -55,13 +63,15 @@ impl RunInterrupt {
         self.0.lock().expect("no holder of this lock panics")
     }
 
+    /// Registers a change, so that [`clean_up`](Self::clean_up) can delete its staged files.
     pub(crate) fn begin(&self, journal: &Journal, base: u64, writer_id: &str) {
-        // The copy belongs to no run, so that nothing holds on to itself.
+        // The stored journal gets an interrupt of its own: with this one, the two would own each other in a cycle of
+        // `Arc`s and never be freed.
         let journal = journal.clone().with_interrupt(std::sync::Arc::default());
         self.lock().begun.push((journal, base, writer_id.to_owned()));
     }
 
-    /// The point of no return: from here on nothing of it is cleaned up.
+    /// Passes the point of no return. From here on the record may exist, so staged files must not be deleted.
     pub(crate) fn commit(&self, version: u64, writer_id: &str) -> Result<()> {
         let mut state = self.lock();
         if state.stopped {
@@ -73,7 +83,8 @@ impl RunInterrupt {
         Ok(())
     }
 
-    /// The change is over. What a stopped run drops before its commit is left to whoever stopped it.
+    /// Ends a change. A change that was dropped after the stop remains registered, so that `clean_up` deletes its
+    /// files.
     pub(crate) fn end(&self, writer_id: &str) {
         let mut state = self.lock();
         state.committing.retain(|(_, n)| n != writer_id);

@@ -1,3 +1,8 @@
+//! Publishing, finishing and cleaning: everything that follows a commit record, by the run itself or by a recovery.
+//!
+//! Each function here may run at the same time in several processes, and again after a crash. See the invariants in
+//! `commit/mod.rs`.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
@@ -14,19 +19,21 @@ use crate::log::record::{
 };
 use crate::store_error;
 
+/// Maximum number of files that are copied or deleted at the same time.
 const IN_FLIGHT: usize = 8;
 
-/// How the finishing of a version ended.
+/// Outcome of finishing a version.
 #[derive(Debug)]
 pub(crate) enum PublishOutcome {
-    /// This run finished it.
+    /// This process finished the version.
     Finished(DoneMark),
-    /// Another run had finished it; this one did nothing more.
+    /// Another process finished the version first; this process has nothing more to do.
     Overtaken,
 }
 
-/// Stops a run quietly whose version was finished by another.
+/// Ends the publishing of a version early.
 enum PublishError {
+    /// Another process finished the version. This is not an error for the caller.
     Overtaken,
     Failed(Error),
 }
@@ -37,11 +44,19 @@ impl From<Error> for PublishError {
     }
 }
 
-/// Shows, before each publish and each delete, that the version is still this record's to finish.
+/// Check before each copy, each delete and the done mark that the version is still to be finished.
+///
+/// A process may sleep for hours between two calls. Meanwhile another process can finish the version, commit further
+/// ones, and drop the record below a checkpoint. Without the check, the sleeper would copy files that were removed
+/// since, or complain about staged files that were cleaned rightly.
+///
+/// The check and the effect are two calls, so a process can still fall asleep between them. That is harmless: a late
+/// copy is an orphan file, a late delete is conditional on size and ETag, and a late done mark is created if absent.
 struct VersionFence<'a> {
     journal: &'a Journal,
     version: u64,
-    /// The record as it was found: another one under its number is none of this run's business.
+    /// ETag of the record when it was first read. A record with another ETag under the same number was put after the
+    /// first one had been dropped: it is void and not to be carried out.
     etag: Option<String>,
 }
 
@@ -62,8 +77,10 @@ impl<'a> VersionFence<'a> {
         Ok(Self { journal, version: record.version, etag })
     }
 
-    /// Ends in `Overtaken` if the version is done. Where records are dropped below a checkpoint they go before their
-    /// marks, so a mark that is not there any more is told by a record that is not either.
+    /// Returns `Overtaken` if the version is done, or if its record is missing or another one.
+    ///
+    /// Below a checkpoint records are deleted before their marks. So the mark must be read first: if it is missing
+    /// because it was dropped, the record is missing as well.
     async fn check(&self) -> Result<(), PublishError> {
         let state = &self.journal.state;
         if self.journal.exists(&JournalObjectKind::Done(self.version).path(state)).await? {
@@ -73,17 +90,20 @@ impl<'a> VersionFence<'a> {
         match self.journal.storage.store.head(&path).await {
             Ok(found) if found.e_tag == self.etag => Ok(()),
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Err(PublishError::Overtaken),
-            Err(e) => Err(store_error("look at", &path, e).into()),
+            Err(e) => Err(store_error("check", &path, e).into()),
         }
     }
 }
 
-/// Publishes and retires what the record says, partition by partition, and marks the version as done.
+/// Finishes a version: publishes and removes the files of its record, folder by folder, and puts the done mark.
+///
+/// Safe to repeat, and safe while other processes finish the same version.
 pub(crate) async fn complete(journal: &Journal, record: &CommitRecord) -> Result<PublishOutcome> {
     match carry_out(journal, record).await {
         Ok(done) => Ok(PublishOutcome::Finished(done)),
         Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
-        // What failed may have failed because another run did the same, finished the version and cleaned up.
+        // The failure may be a consequence of another process that finished the version and cleaned its staged files.
+        // So the error counts only if the version is still unfinished.
         Err(PublishError::Failed(e)) => match VersionFence::new(journal, record).await {
             Ok(guard) => match guard.check().await {
                 Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
@@ -95,7 +115,7 @@ pub(crate) async fn complete(journal: &Journal, record: &CommitRecord) -> Result
     }
 }
 
-/// A folder's files to publish and to retire.
+/// Files to publish and files to delete, by folder.
 type FolderChanges<'a> = BTreeMap<&'a str, (Vec<&'a PublishedFile>, Vec<&'a FileRef>)>;
 
 async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark, PublishError> {
@@ -108,12 +128,16 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
     for f in &record.remove {
         folders.entry(folder_of(&f.path)).or_default().1.push(f);
     }
+    // Folder by folder: a reader that lists a partition sees its new files beside its old ones for a short time only,
+    // and a lost staged file leaves the other partitions complete.
     for (folder, (publish, remove)) in &folders {
         match partition(&guard, publish, remove, &mut done).await {
             Err(PublishError::Failed(e))
                 if e.code() == "LostStaging" && journal.options.diverged == DivergedPolicy::Adopt =>
             {
-                tracing::warn!("a partition stays as it was: {e}");
+                // No file of the folder is new, so no file of it may be removed: the folder remains as it was. The
+                // mark says so with an exception for each file, which `TableHead::apply` reads.
+                tracing::warn!("a partition remains as it was before this version: {e}");
                 let exception =
                     |path: &String, code: &str| CommitException { path: path.clone(), code: code.to_owned() };
                 done.exceptions.extend(publish.iter().map(|f| exception(&f.path, LOST)));
@@ -124,6 +148,8 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
             other => other?,
         }
     }
+    // The mark comes last: it promises that every file of the record has its final name. If two processes finish the
+    // version at once, the mark of the first counts, and both marks are true.
     let path = JournalObjectKind::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
     guard.check().await?;
@@ -132,6 +158,7 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             return Err(PublishError::Overtaken);
         }
+        // On a local disk the mark is staged first, in the run folder, which another process may just have cleaned.
         Err(e @ object_store::Error::NotFound { .. }) => {
             guard.check().await?;
             return Err(store_error("finish", &path, e).into());
@@ -141,6 +168,10 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
     Ok(done)
 }
 
+/// Publishes and removes the files of one folder.
+///
+/// All new files are there, and their names are durable, before the first old file is deleted. A crash in between
+/// leaves both, which the next process completes; it never leaves a partition without its rows.
 async fn partition(
     guard: &VersionFence<'_>,
     publish: &[&PublishedFile],
@@ -162,7 +193,10 @@ async fn partition(
     Ok(())
 }
 
-/// Brings one staged file to its final name, where it may be already, and answers with its ETag there.
+/// Copies one staged file to its final name, unless another process has done so, and returns its ETag there.
+///
+/// The loop looks at the final name first and again after each copy. So the outcome of a copy does not matter, only
+/// whether the file is there in the end: an answer may be lost, and another process may copy at the same time.
 async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<Option<String>, PublishError> {
     let (journal, version) = (guard.journal, guard.version);
     let store: &dyn ObjectStore = &journal.storage.store;
@@ -171,20 +205,24 @@ async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<O
         match store.head(&to).await {
             Ok(found) if found.size == file.size => return Ok(found.e_tag),
             Ok(_) => {
-                let message = format!("`{to}` is there with another size than was staged; nothing was retired");
+                let message = format!(
+                    "`{to}` exists with a different size than the staged file; no file of its partition was removed"
+                );
                 return Err(Error::data("Diverged", message).into());
             }
             Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(store_error("look at", &to, e).into()),
+            Err(e) => return Err(store_error("check", &to, e).into()),
         }
         guard.check().await?;
         match copy_if_absent(store, &from, &to).await {
             Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
             Err(object_store::Error::NotFound { .. }) => {
+                // The staged file is missing. Either another process has published it and cleaned up, in which case
+                // the final name or the fence shows that, or the file is lost.
                 if !journal.exists(&to).await? {
                     guard.check().await?;
                     let message = format!(
-                        "version {version}: neither `{from}` nor `{to}` is there; nothing was retired; `biscuit adopt` leaves the partition as it was"
+                        "version {version}: neither `{from}` nor `{to}` exists; no file of its partition was removed; `biscuit adopt` keeps the partition as it was before"
                     );
                     return Err(Error::data("LostStaging", message).into());
                 }
@@ -192,10 +230,11 @@ async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<O
             Err(e) => return Err(store_error("publish", &to, e).into()),
         }
     }
-    Err(Error::data("Diverged", format!("`{to}` is not there after it was published")).into())
+    Err(Error::data("Diverged", format!("`{to}` does not exist after it was published")).into())
 }
 
-/// A copy that does not replace: where the store has no such copy, the name is unique and was looked at just before.
+/// Copies without replacing an existing object. For a store that has no such copy, a plain copy is safe enough: the
+/// name is unique, and the caller has just checked that it does not exist.
 async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<()> {
     use object_store::Error as E;
     match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
@@ -204,6 +243,8 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
 }
 
+/// Deletes one removed file if it still has the observed size and ETag. A file that another program has changed since
+/// is kept and becomes an exception of the version: its rows are not known to this table.
 async fn remove_one(guard: &VersionFence<'_>, file: &FileRef) -> Result<Option<CommitException>, PublishError> {
     guard.check().await?;
     let journal = guard.journal;
@@ -217,19 +258,21 @@ async fn remove_one(guard: &VersionFence<'_>, file: &FileRef) -> Result<Option<C
     Ok(changed.then(|| CommitException { path: file.path.clone(), code: CHANGED.to_owned() }))
 }
 
-/// Deletes as [`clean`] does, for a run whose own work is done: what is left now is deleted by a later run.
+/// Cleans like [`clean`], for a run whose own work is complete. A failure is logged and not returned: a later run
+/// deletes what remains.
 pub(crate) async fn clean_if_possible(journal: &Journal, head: &TableHead) -> u64 {
     match clean(journal, head).await {
         Ok(cleaned) => cleaned,
         Err(e) => {
-            tracing::warn!("what dead runs left in `{}` is left to a later run: {e}", journal.state);
+            tracing::warn!("objects of dead runs remain in `{}` until a later run: {e}", journal.state);
             0
         }
     }
 }
 
-/// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, and
-/// records far below a checkpoint. Writes that checkpoint first if it is due.
+/// Deletes the objects that a finished head proves dead: staged files of earlier bases, state files that no record in
+/// force names, and records far below a checkpoint. Writes the checkpoint first if it is due. Returns the number of
+/// deleted objects, without records and marks.
 pub(crate) async fn clean(journal: &Journal, head: &TableHead) -> Result<u64> {
     if head.version == 0 || !head.is_finished() {
         return Ok(0);
@@ -244,7 +287,11 @@ pub(crate) async fn clean(journal: &Journal, head: &TableHead) -> Result<u64> {
     Ok(cleaned)
 }
 
-/// What is provably dead in the state root below a finished head: all of runs that began on earlier bases, but live state files.
+/// The objects in the state root that a finished head proves dead: everything in run folders of earlier bases, except
+/// the state files of the head.
+///
+/// A run on a base below the head has published, or has lost its number to another run. In the second case it may be
+/// alive and write on; its next look at a staged file fails with `Conflict`.
 pub(crate) struct OrphanedState {
     version: u64,
     pub(crate) roots: [Path; 2],
@@ -265,19 +312,20 @@ impl OrphanedState {
         parse_run_folder(name).is_some_and(|(base, _)| base < self.version)
     }
 
-    /// Whether an object below one of the roots is dead.
+    /// Whether an object below a root is dead.
     pub(crate) fn has(&self, root: &Path, path: &Path) -> bool {
         let run = path.prefix_match(root).and_then(|mut parts| parts.next());
         run.is_some_and(|r| self.is_run(r.as_ref())) && !self.live.contains(path)
     }
 
+    /// Whether a run folder is dead as a whole, that is, contains no state file of the head.
     fn is_whole_run(&self, root: &Path, name: &str) -> bool {
         self.is_run(name) && !self.live.iter().any(|f| f.prefix_matches(&root.clone().join(name)))
     }
 }
 
-/// Deletes what a run left that died while it probed the store. Only asked for by a recovery: two runs may begin a table
-/// at once, and the probes of the one that will lose are not dead yet.
+/// Deletes the objects of runs that died while they probed the store. Only a recovery does this: two runs may begin a
+/// table at the same time, and the probes of the slower one must not be deleted under it.
 pub(crate) async fn clean_probes(journal: &Journal, head: &TableHead) -> Result<u64> {
     if head.version == 0 {
         return Ok(0);
@@ -287,17 +335,19 @@ pub(crate) async fn clean_probes(journal: &Journal, head: &TableHead) -> Result<
     Ok(cleaned)
 }
 
+/// Writes the checkpoint of a head if it is due, and deletes the records that are old enough.
 async fn checkpoint(journal: &Journal, head: &TableHead) -> Result<()> {
     if !head.version.is_multiple_of(journal.options.checkpoint_every) {
         return Ok(());
     }
     let path = JournalObjectKind::Checkpoint(head.version).path(&journal.state);
-    // Any name that nobody else has will do: this run may have made no version of its own.
+    // The checkpoint is staged under a new writer id, because this run may have made no version of its own.
     match journal.create(&path, record::to_bytes(head)?.into(), head.version - 1, &journal.writer_id()).await {
         Ok(()) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => return Ok(()),
         Err(e) => {
-            // Another run that is further on cleans up what this one writes; a checkpoint that is missing costs time alone.
+            // Another run that has committed since may delete the staged checkpoint. A missing checkpoint only costs
+            // time, because readers then read more records.
             tracing::warn!("the checkpoint `{path}` could not be written: {}", store_error("write", &path, e));
             return Ok(());
         }
@@ -307,12 +357,13 @@ async fn checkpoint(journal: &Journal, head: &TableHead) -> Result<()> {
     let paths = |set: &BTreeSet<u64>, entry: fn(u64) -> JournalObjectKind| {
         set.range(..oldest).map(|&v| entry(v).path(&journal.state)).collect::<Vec<_>>()
     };
-    // Records first: a run that slept since its record was there must find either the mark or no record.
+    // Records before marks: a process that slept since it read a record must find either the mark or no record.
+    // See `VersionFence::check`.
     delete_all(journal, paths(&entries.records, JournalObjectKind::Record)).await?;
     delete_all(journal, paths(&entries.done, JournalObjectKind::Done)).await.map(drop)
 }
 
-/// Deletes the objects below a folder of the state root that `which` picks.
+/// Deletes the objects below a folder of the state root that `which` selects. Returns the number of deleted objects.
 pub(crate) async fn delete_below(journal: &Journal, folder: &Path, which: impl Fn(&Path) -> bool) -> Result<u64> {
     let listed: Vec<Path> = journal
         .storage
@@ -325,6 +376,7 @@ pub(crate) async fn delete_below(journal: &Journal, folder: &Path, which: impl F
     delete_all(journal, listed.into_iter().filter(|p| which(p)).collect()).await
 }
 
+/// Deletes objects. An object that no longer exists is not an error, because several processes may clean at once.
 async fn delete_all(journal: &Journal, paths: Vec<Path>) -> Result<u64> {
     let mut deleted = 0;
     let mut answers = journal.storage.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());

@@ -1,3 +1,5 @@
+//! Staged files and their writer: one upload below the state root, with its size, checksum and durability.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, ErrorKind, Result};
@@ -10,15 +12,15 @@ use tokio::io::AsyncWriteExt;
 use crate::log::record::PublishedFile;
 use crate::{TableStorage, store_error};
 
-/// Staged files stay below what one server-side copy can move.
+/// Exclusive maximum size of a staged file: 5 GiB, the limit of one server-side copy on S3 (CopyObject).
 pub(crate) const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Bytes of a part of an upload: 10,000 of them, the most that S3 takes, make more than a staged file may have.
+/// Size of a part of an upload in bytes. S3 takes at most 10,000 parts, which together exceed [`MAX_STAGED`].
 const PART: usize = 8 * 1024 * 1024;
-/// Parts of one file that are on their way at once, each of which is in memory.
+/// Maximum number of parts of one file that are uploaded at the same time. Each is in memory.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// A file that was staged, is durable, and has the size that was written.
+/// A staged file. It is durable, and the store has confirmed its size.
 #[derive(Debug, Clone)]
 pub struct StagedFile {
     pub(crate) entry: PublishedFile,
@@ -26,35 +28,35 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Where it will be, relative to the table.
+    /// Final path, relative to the table.
     pub fn path(&self) -> &str {
         &self.entry.path
     }
 
-    /// Where it is now, from the root of the store: what a check of the format opens, unless
-    /// [`Replace::read_back`](crate::Replace::read_back) is enough for it.
+    /// Staged path, from the root of the store. A check of the file format opens this object, or uses
+    /// [`TableCommit::read_back`](crate::TableCommit::read_back).
     pub fn object(&self) -> &Path {
         &self.object
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.entry.size
     }
 
-    /// What the record says of it.
+    /// Entry of the file in the commit record.
     pub fn entry(&self) -> &PublishedFile {
         &self.entry
     }
 
-    /// The same file with its number of rows, for formats that have rows.
+    /// Sets the number of rows, for formats that have rows. Default: none.
     pub fn with_rows(mut self, rows: u64) -> Self {
         self.entry.rows = Some(rows);
         self
     }
 }
 
-/// Writes one file to the staging folder, a part at a time.
+/// Writer of one staged file. Uploads in parts of 8 MiB, at most two of them at a time.
 #[derive(Debug)]
 pub struct StagedWriter {
     storage: TableStorage,
@@ -79,25 +81,26 @@ impl StagedWriter {
     /// Appends bytes.
     ///
     /// # Errors
-    /// `FileTooLarge` past 5 GiB, and those of the store.
+    /// `FileTooLarge` if the file would have 5 GiB or more, and errors of the store.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.sum.update(&bytes);
         self.entry.size += bytes.len() as u64;
         if self.entry.size >= MAX_STAGED {
-            return Err(Error::usage("FileTooLarge", format!("`{}` would be 5 GiB or more", self.entry.path)));
+            return Err(Error::usage("FileTooLarge", format!("`{}` would have 5 GiB or more", self.entry.path)));
         }
         self.out.put(bytes).await.map_err(|e| store_error("write", &self.object, e))
     }
 
-    /// Bytes written so far.
+    /// Number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.entry.size
     }
 
-    /// Closes the file, makes it durable, and looks at it again.
+    /// Closes the file, makes it durable, and compares its size in the store with the number of bytes written.
     ///
     /// # Errors
-    /// `Conflict` if the file is gone again, `TornWrite` if the store holds another size than was written, and those of the store.
+    /// `Conflict` if another run has committed and deleted the file, `TornWrite` if the store has a different size,
+    /// and errors of the store.
     pub async fn finish(mut self) -> Result<StagedFile> {
         self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(e) => store_error("write", &self.object, e),
@@ -111,7 +114,7 @@ impl StagedWriter {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "TornWrite",
-                format!("`{object}` has {holds} bytes where {wrote} were written; run again"),
+                format!("`{object}` has {holds} bytes, but {wrote} were written; run again"),
             ));
         }
         self.entry.checksum = format!("crc32:{:08x}", self.sum.finalize());
@@ -119,11 +122,12 @@ impl StagedWriter {
     }
 }
 
-/// What it means that a staged file cannot be used: if it is gone, another run has committed and cleaned up.
+/// Interprets a failure to use a staged file. If the file does not exist, another run has committed on the same base
+/// and cleaned up: this run has lost.
 pub(crate) fn staged_error(verb: &str, path: &Path, e: object_store::Error) -> Error {
     match e {
         object_store::Error::NotFound { .. } => {
-            let message = format!("the staged file `{path}` is gone, since another run has committed; run again");
+            let message = format!("the staged file `{path}` was deleted because another run has committed; run again");
             Error::conflict("Conflict", message).with_plain_source(e)
         }
         e => store_error(verb, path, e),

@@ -1,3 +1,5 @@
+//! The stager of one change: names, writers and copies of staged files, for use by several tasks.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +12,7 @@ use crate::log::layout::{below, data_name};
 use crate::log::record::{FileRef, PublishedFile};
 use crate::{StagedFile, StagedWriter, TableStorage, store_error};
 
-/// Makes writers for the staging of one change.
+/// Stages files of one change: creates writers and copies. A clone can be given to each task that writes files.
 #[derive(Debug, Clone)]
 pub struct FileStager {
     pub(crate) storage: TableStorage,
@@ -19,33 +21,38 @@ pub struct FileStager {
     pub(crate) hard_links: bool,
     pub(crate) base: u64,
     pub(crate) writer_id: String,
+    /// Number of the next file. All clones share it, since the number makes names unique within an execution.
     pub(crate) files: Arc<AtomicU32>,
 }
 
 impl FileStager {
-    /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
+    /// Returns a writer for a new file in `folder` (relative to the table, empty for the folder of the table itself),
+    /// whose name ends in `.ending`.
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
         let (path, staged) = self.names(folder, ending);
         StagedWriter::new(&self.storage, below(&self.state, &staged), path, staged)
     }
 
-    /// A file that one of these writers has staged, by what the record is to say of it: it may come from another process.
+    /// Returns a staged file from its entry, for example from an entry that another process of the run has sent.
     pub fn staged(&self, entry: PublishedFile) -> StagedFile {
         StagedFile { object: below(&self.state, &entry.staged), entry }
     }
 
-    /// Stages a copy of a file of the table, for `folder`, without reading it: by the store itself, and on a local disk by a file
-    /// of its own whose blocks are shared where the file system can, or by a further name of the same one where the journal's
-    /// options allow that. `rows` and `content` are what the head says of the file.
+    /// Stages a copy of a file of the table, to be published in `folder`. The store makes the copy, so its bytes do
+    /// not pass through this process. On a local disk the copy is a separate file that shares its blocks where the
+    /// file system supports that, or a hard link if [`hard_links`](crate::JournalOptions::hard_links) is set. `rows`
+    /// and `content` are the values of the source in the head.
     ///
     /// # Errors
-    /// `Conflict` if the file is not the observed one any more, `FileTooLarge` from 5 GiB on, and those of the store.
+    /// `Conflict` if the source has changed since it was observed or was deleted, `FileTooLarge` if it has 5 GiB or
+    /// more, and errors of the store.
     pub async fn copy(&self, source: &FileRef, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
         let from = below(&self.table, &source.path);
         let mut copy = self.copied(&from, source.size, &source.path, folder).await?;
-        let found = self.storage.store.head(&from).await.map_err(|e| store_error("look at", &from, e))?;
+        // The source is checked after the copy: if it is the observed file now, the copy was made of that file.
+        let found = self.storage.store.head(&from).await.map_err(|e| store_error("check", &from, e))?;
         if found.size != source.size || (source.etag.is_some() && found.e_tag != source.etag) {
-            let message = format!("`{}` was changed by somebody else while it was copied; run again", source.path);
+            let message = format!("`{}` was changed by another program while it was copied; run again", source.path);
             return Err(Error::conflict("Conflict", message));
         }
         copy.entry.rows = rows;
@@ -53,10 +60,10 @@ impl FileStager {
         Ok(copy)
     }
 
-    /// Stages the content of a staged file once more, for `folder`.
+    /// Stages a copy of a staged file, to be published in `folder`.
     ///
     /// # Errors
-    /// As [`copy`](Self::copy).
+    /// Those of [`copy`](Self::copy).
     pub async fn again(&self, staged: &PublishedFile, folder: &str) -> Result<StagedFile> {
         let from = below(&self.state, &staged.staged);
         let mut copy = self.copied(&from, staged.size, &staged.path, folder).await?;
@@ -66,6 +73,7 @@ impl FileStager {
         Ok(copy)
     }
 
+    /// Copies an object to a new staged name, makes it durable and compares its size.
     async fn copied(&self, from: &Path, size: u64, name: &str, folder: &str) -> Result<StagedFile> {
         let name = name.rsplit('/').next().unwrap_or(name);
         let (path, staged) = self.names(folder, name.split_once('.').map_or("", |(_, ending)| ending));
@@ -73,6 +81,7 @@ impl FileStager {
             return Err(Error::usage("FileTooLarge", format!("`{from}` has 5 GiB or more and cannot be copied")));
         }
         let to = below(&self.state, &staged);
+        // On a local disk the copy of object_store is a hard link, so a separate file needs a copy of its own.
         let own = if self.hard_links { None } else { self.storage.durability.copy(from, &to).await };
         let copied = match own {
             Some(copied) => copied,
@@ -80,7 +89,7 @@ impl FileStager {
         };
         copied.map_err(|e| match e {
             object_store::Error::NotFound { .. } => {
-                let message = format!("`{from}` is gone, since another run has committed; run again");
+                let message = format!("`{from}` was deleted because another run has committed; run again");
                 Error::conflict("Conflict", message).with_plain_source(e)
             }
             e => store_error("copy", from, e),
@@ -88,23 +97,23 @@ impl FileStager {
         self.storage.durability.sync_file(&to).await?;
         let found = self.storage.store.head(&to).await.map_err(|e| staged_error("check", &to, e))?;
         if found.size != size {
-            let message = format!("the copy of `{from}` has {} bytes instead of {size}; run again", found.size);
+            let message = format!("the copy of `{from}` has {} bytes, but should have {size}; run again", found.size);
             return Err(Error::new(ErrorKind::Unavailable, "TornWrite", message));
         }
         let entry = PublishedFile { path, staged, size, checksum: String::new(), rows: None, content: None };
         Ok(StagedFile { object: to, entry })
     }
 
-    /// A new name in `folder`, and the staged one.
+    /// Returns a new final path in `folder` and the staged path for it.
     fn names(&self, folder: &str, ending: &str) -> (String, String) {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let name = data_name(&self.writer_id, number, ending);
-        // Staged names must not look like data to a reader that finds them: the ending is not the last part.
+        // A staged name must not look like data to a program that finds it, so it does not end in `.parquet`.
         let staged = format!("staging/{}-{}/{name}.staged", self.base, self.writer_id);
         (if folder.is_empty() { name } else { format!("{folder}/{name}") }, staged)
     }
 
-    /// Where files are staged.
+    /// Store in which files are staged.
     pub fn storage(&self) -> &TableStorage {
         &self.storage
     }

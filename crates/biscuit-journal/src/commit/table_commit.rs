@@ -1,3 +1,5 @@
+//! A change of a table and its commit. The order of calls and its reasons are in `commit/mod.rs`.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -19,7 +21,7 @@ use crate::log::record::{
 };
 use crate::{ObservedTable, StagedFile, StagedWriter, TableStorage, log::pointer, store::put_if_absent, store_error};
 
-/// Folders that are tried at once.
+/// Maximum number of trial copies at the same time.
 const TRIALS_IN_FLIGHT: usize = 8;
 
 /// Whether a commit made a version.
@@ -31,33 +33,38 @@ pub enum CommitOutcome {
     Unchanged,
 }
 
-/// What a commit did.
+/// Result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitSummary {
-    /// The version that is the newest now, by this run's knowledge.
+    /// Version that this commit made; for an unchanged table the base, or the version that has the same commit id.
     pub version: u64,
-    /// Whether this run made it.
+    /// Whether this commit made the version.
     pub outcome: CommitOutcome,
-    /// What could not be done after the commit; the rows are right all the same.
+    /// Exceptions: what the version could not do after the commit. The rows are right all the same.
     pub exceptions: Vec<CommitException>,
-    /// External files that this version adopted without changing them.
+    /// Number of external files that this version adopted without changing them.
     pub adopted: u64,
-    /// Orphan files that this version deleted.
+    /// Number of orphan files that this version removed.
     pub orphan_files: u64,
 }
 
-/// One change of the table, put together and then committed as one step.
+/// One change of a table: staged files, removals and state, which [`commit`](Self::commit) makes visible as one step.
+///
+/// A change that is dropped without a commit leaves staged files. [`abandon`](Self::abandon) deletes them, and
+/// otherwise the next commit of the table does.
 #[derive(Debug)]
 pub struct TableCommit<'a> {
     journal: &'a Journal,
     observed: &'a ObservedTable,
     files: Arc<AtomicU32>,
     record: CommitRecord,
+    /// Whether a version is written even if the change only adopts what was found.
     adopts: bool,
 }
 
 impl Journal {
-    /// Begins a change on top of what was observed.
+    /// Begins a change on the observed version. Its commit fails with `Conflict` if another run commits on that
+    /// version first.
     pub fn replace<'a>(&'a self, observed: &'a ObservedTable) -> TableCommit<'a> {
         let record = CommitRecord {
             format: FORMAT,
@@ -81,12 +88,13 @@ impl Journal {
 }
 
 impl TableCommit<'_> {
-    /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
+    /// Returns a writer for a new file in `folder` (relative to the table, empty for the folder of the table itself),
+    /// whose name ends in `.ending`. Pass the finished file to [`publish`](Self::publish).
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
         self.stager().writer(folder, ending)
     }
 
-    /// What makes writers, apart from this change: for tasks of their own.
+    /// Returns a stager for this change that is independent of its lifetime, for tasks that write files in parallel.
     pub fn stager(&self) -> FileStager {
         FileStager {
             storage: self.journal.storage.clone(),
@@ -99,17 +107,20 @@ impl TableCommit<'_> {
         }
     }
 
-    /// The content of a staged file, for the check of its format.
+    /// Reads the content of a staged file, so that a caller can check its format.
     ///
     /// # Errors
-    /// `Conflict` if it is gone again, since another run has committed, and those of the store.
+    /// `Conflict` if another run has committed and deleted the file, and errors of the store.
     pub async fn read_back(&self, file: &StagedFile) -> Result<Bytes> {
         let path = file.object();
         let read = async { self.journal.storage.store.get(path).await?.bytes().await }.await;
         read.map_err(|e| staged_error("read", path, e))
     }
 
-    /// Stages a small file in one call, to be published.
+    /// Stages a small file in one call and adds it to the change.
+    ///
+    /// # Errors
+    /// Those of [`StagedWriter::write`] and [`StagedWriter::finish`].
     pub async fn stage(&mut self, folder: &str, ending: &str, content: Bytes) -> Result<()> {
         let mut writer = self.writer(folder, ending);
         writer.write(content).await?;
@@ -118,13 +129,13 @@ impl TableCommit<'_> {
         Ok(())
     }
 
-    /// A staged file becomes part of the table.
+    /// Adds a staged file to the table.
     pub fn publish(&mut self, file: StagedFile) {
         self.record.publish.push(file.entry);
     }
 
-    /// A file stops being part of the table and is deleted, if it still is the observed one; or it stays for a while, if the
-    /// journal's options say so.
+    /// Removes a file from the table. After the commit it is deleted if it is still the observed one, or retained if
+    /// [`JournalOptions::retention`](crate::JournalOptions::retention) is set.
     pub fn remove(&mut self, file: &FileRef) {
         let seconds = self.journal.options.retention.as_secs();
         let retained = RetainedFile { file: file.clone(), seconds };
@@ -135,14 +146,19 @@ impl TableCommit<'_> {
         }
     }
 
-    /// A file is deleted, if it still is the observed one: one that was held, or one that is not to be held whatever the options say.
+    /// Removes a file and deletes it after the commit if it is still the observed one, whatever the retention is. For
+    /// retained files, and for files that must not be retained.
     pub fn release(&mut self, file: &FileRef) {
         if !self.record.remove.contains(file) {
             self.record.remove.push(file.clone());
         }
     }
 
-    /// A state file of this name gets this content.
+    /// Writes the content of the state file `name`, which replaces an older state file of that name with this
+    /// version.
+    ///
+    /// # Errors
+    /// Those of [`StagedWriter::write`] and [`StagedWriter::finish`].
     pub async fn with_state(&mut self, name: &str, content: Bytes) -> Result<()> {
         let relative = format!("state/{}-{}/{name}", self.base(), self.record.writer_id);
         let path = below(&self.journal.state, &relative);
@@ -154,42 +170,45 @@ impl TableCommit<'_> {
         Ok(())
     }
 
-    /// The state file of this name is no more.
+    /// Removes the state file `name` with this version.
     pub fn without_state(&mut self, name: &str) {
         if self.observed.head.state.contains_key(name) {
             self.record.state.insert(name.to_owned(), None);
         }
     }
 
-    /// A small fact of this name gets this value; null drops it. A value that is there already is no change.
+    /// Sets the property `name`; null removes it. Setting the value that the property has already is not a change.
     pub fn with_properties(&mut self, name: &str, value: Value) {
         if self.observed.head.properties.get(name).unwrap_or(&Value::Null) != &value {
             self.record.properties.insert(name.to_owned(), value);
         }
     }
 
-    /// What the history shows of this version. `outcome` and `version` of an object are set when it is committed: a report is made before.
+    /// Sets the report of this version for the history. If the report is a JSON object, the commit sets its members
+    /// `outcome` and `version`, which are not known before.
     pub fn with_report(&mut self, report: Value) {
         self.record.report = report;
     }
 
-    /// What the scheduler calls the run.
+    /// Sets the id that the scheduler gave the run, for the history.
     pub fn with_run(&mut self, run: impl Into<String>) {
         self.record.run = Some(run.into());
     }
 
-    /// The commit's id, the same for every attempt of the run. A second commit with an id changes nothing.
+    /// Sets the commit id, which is the same for every attempt of a run. A second commit with the same id changes
+    /// nothing.
     pub fn with_commit_id(&mut self, id: &CommitId) {
         self.record.commit_id = Some(id.as_str().to_owned());
     }
 
-    /// External files, and what a diverged table was found to be, are worth a version of their own.
+    /// Makes [`commit`](Self::commit) write a version even if it only adopts external files or a diverged table.
+    /// Without this, a change that is otherwise empty writes no version.
     pub fn with_adoption(&mut self) {
         let o = self.observed;
         self.adopts = o.diverged || !o.external.is_empty() || !o.missing.is_empty();
     }
 
-    /// The nonce of this execution, in all names it gives.
+    /// Writer id of this change, which is part of the names of all its files.
     pub fn writer_id(&self) -> &str {
         &self.record.writer_id
     }
@@ -204,12 +223,15 @@ impl TableCommit<'_> {
         !self.adopts && files == [0; 3] && r.state.is_empty() && r.properties.is_empty()
     }
 
-    /// Commits and publishes. A change of nothing writes no version.
+    /// Commits and publishes the change. An empty change writes no version.
+    ///
+    /// After an error before the commit, nothing has changed. After an error that follows the commit, the version
+    /// stands, and the next run or a recovery finishes it. In both cases running again is safe.
     ///
     /// # Errors
-    /// `Conflict` if another run was first, `NoPutIfAbsent` if this store cannot tell, `StateRootMismatch`,
-    /// `LostStaging`, and those of the store. After an error before the commit nothing is visible; after one behind
-    /// it the version stands, and the next run or a recovery finishes it.
+    /// `Conflict` if another run has committed on the same base, `NoPutIfAbsent` if the store cannot decide between
+    /// two runs, `StateRootMismatch`, `OverlapsTable`, `NameTooLong`, `LooksAlike`, `Interrupted`, `LostStaging`, and
+    /// errors of the store.
     pub async fn commit(mut self) -> Result<CommitSummary> {
         let unchanged = |version| CommitSummary {
             version,
@@ -218,6 +240,7 @@ impl TableCommit<'_> {
             adopted: 0,
             orphan_files: 0,
         };
+        // An earlier attempt of the run has committed already: its answer was lost, or it was alive at the same time.
         let id = self.record.commit_id.clone().map(CommitId::new);
         if let Some(version) = id.and_then(|id| self.observed.head.committed(&id)) {
             self.delete_staged().await?;
@@ -226,6 +249,7 @@ impl TableCommit<'_> {
         if self.is_empty() {
             return Ok(unchanged(self.base()));
         }
+        // An external file that this change removes is not adopted first.
         let retained = self.record.retain.iter().map(|h| &h.file);
         let removed: BTreeSet<&str> = self.record.remove.iter().chain(retained).map(|f| f.path.as_str()).collect();
         let adopt = self.observed.external.iter().filter(|f| !removed.contains(f.path.as_str())).cloned().collect();
@@ -236,24 +260,32 @@ impl TableCommit<'_> {
         Ok(self.finish().await?.0)
     }
 
-    /// Commits exactly what was put together: neither adopts external files nor deletes orphan files.
+    /// Commits exactly the calls on this change: neither adopts external files nor deletes orphan files.
     pub(crate) async fn commit_alone(self) -> Result<CommitSummary> {
         let committed = self.finish().await?.0;
         Ok(CommitSummary { adopted: 0, orphan_files: 0, ..committed })
     }
 
-    /// Commits an empty version: every other run on the same base is fenced off. Answers with the version and the number
-    /// of objects that were cleaned behind it.
+    /// Commits an empty version, so that no other run on the same base can commit. Returns the version and the number
+    /// of objects that were cleaned after it.
     pub(crate) async fn fence(self) -> Result<(u64, u64)> {
         let (committed, cleaned) = self.finish().await?;
         Ok((committed.version, cleaned))
     }
 
-    /// Deletes what was staged, for a run that will not commit.
+    /// Deletes the staged files of a change that is not going to be committed.
+    ///
+    /// # Errors
+    /// Errors of the store.
     pub async fn abandon(self) -> Result<()> {
         self.delete_staged().await
     }
 
+    /// Carries out the steps from *prepare* to *clean* (see `commit/mod.rs`). Returns the number of cleaned objects
+    /// too.
+    ///
+    /// Staged files may be deleted only while it is certain that no record names them: before the put, and after a
+    /// put that another run has won. After any other failure the record may exist, so they remain for a recovery.
     async fn finish(mut self) -> Result<(CommitSummary, u64)> {
         if let Value::Object(report) = &mut self.record.report {
             report.insert("outcome".to_owned(), "committed".into());
@@ -261,10 +293,11 @@ impl TableCommit<'_> {
         }
         if let Err(e) = self.prepare().await {
             if let Err(left) = self.delete_staged().await {
-                tracing::warn!("what was staged is left to a later run: {left}");
+                tracing::warn!("staged files remain until a later run deletes them: {left}");
             }
             return Err(e);
         }
+        // The point of no return: an interrupt either comes before this call, or too late.
         if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.writer_id) {
             self.delete_staged().await?;
             return Err(e);
@@ -275,8 +308,10 @@ impl TableCommit<'_> {
             }
             return Err(e);
         }
-        // What was staged stays if this fails: the record may have been in force, and what it staged be live.
+        // If this fails, the staged files remain: the record may have been in force for a time, and its files be
+        // live.
         self.not_void().await?;
+        // The record must be durable before the first file of the old version is deleted.
         let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
         self.journal.sync_folders(&path, &self.journal.state).await?;
         tracing::info!(version = self.record.version, "committed");
@@ -285,6 +320,7 @@ impl TableCommit<'_> {
             PublishOutcome::Overtaken => vec![],
         };
         let head = self.journal.head().await?;
+        // Only the run of the newest version cleans. Another run that has committed since does it itself.
         let newest = head.version == self.record.version && head.is_finished();
         let cleaned = if newest { publish::clean_if_possible(self.journal, &head).await } else { 0 };
         let committed = CommitSummary {
@@ -297,13 +333,15 @@ impl TableCommit<'_> {
         Ok((committed, cleaned))
     }
 
-    /// Everything that has to hold before the record may exist.
+    /// Establishes everything that has to hold before the record may exist.
     async fn prepare(&self) -> Result<()> {
         layout::check_lengths(self.journal, &self.record)?;
+        // Before the first version only: a table with a version has its pointer, and its store has been probed.
         if self.base() == 0 {
             put_if_absent::probe(self.journal, &self.record.writer_id).await?;
             self.claim().await?;
         }
+        // The files were synced when they were written; their names and the folders above them are synced once, here.
         for (kind, used) in
             [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
         {
@@ -315,8 +353,11 @@ impl TableCommit<'_> {
         self.try_publish().await
     }
 
-    /// Claims the table, and looks once more whether another one was begun inside or around it meanwhile: each of two runs
-    /// claims before it looks, so that at most one of them goes on.
+    /// Claims the table, and then checks again that no other table was begun inside or around it.
+    ///
+    /// The order is that of Dekker's algorithm: each of two runs first writes its own pointer and then looks for the
+    /// pointer of the other. Whichever writes second sees the first one, so at most one of them goes on (both may
+    /// give up).
     async fn claim(&self) -> Result<()> {
         let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
@@ -332,9 +373,11 @@ impl TableCommit<'_> {
         }
     }
 
-    /// What can fail a publish is to fail before the commit, where it would: rights on the table's folder, a file that has
-    /// the name of a partition's folder, a name that the file system takes for another one. On a disk each folder is tried; a
-    /// store without folders has the same rights for all of them.
+    /// Makes and deletes a trial copy of a staged file in the folders of the table, so that a publish that would fail
+    /// does so before the commit. Examples: missing rights on the folder of the table, a file with the name of a
+    /// partition folder, a name that the file system does not distinguish from another one.
+    ///
+    /// On a disk every folder is tried. In a store without folders one trial is enough, made with the smallest file.
     async fn try_publish(&self) -> Result<()> {
         let mut files: Vec<&PublishedFile> = self.record.publish.iter().collect();
         files.sort_by_key(|file| file.size);
@@ -362,7 +405,7 @@ impl TableCommit<'_> {
         })?;
         let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
         match store.delete(&trial).await {
-            // Whoever has committed meanwhile deletes the trials of others.
+            // Another run that has committed since may have deleted this trial copy.
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("delete", &trial, e)),
         }
@@ -370,13 +413,22 @@ impl TableCommit<'_> {
             return Ok(());
         }
         let message = format!(
-            "the folder of `{}` is there with other letter case or another Unicode form, and this file system takes both for one: use a file system or a store that tells them apart",
+            "the folder of `{}` exists with different letter case or Unicode form, and this file system does not distinguish the two; use a file system or a store that does",
             file.path
         );
         Err(Error::data("LooksAlike", message))
     }
 
-    /// Puts the record if absent. After any answer but a plain success, what is there under its number decides.
+    /// Puts the record if absent: the one call that makes the version.
+    ///
+    /// An answer other than success does not mean that the put had no effect. It may have taken effect with its
+    /// answer lost; S3 may answer 409 to several puts at once of which none won; and a retry of the client sees its
+    /// own first put as a conflict. So the object under the number decides:
+    ///
+    /// - it has the writer id of this change: the put has won,
+    /// - it has another writer id: `Conflict`,
+    /// - it does not exist: put again,
+    /// - it cannot be read: the outcome is unknown, and nothing may be deleted.
     async fn put_record(&self) -> Result<()> {
         let store = &self.journal.storage.store;
         let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
@@ -391,7 +443,7 @@ impl TableCommit<'_> {
                 Err(r) if r.code() == "NotFound" => failure = Some(e),
                 Err(_) => {
                     let message =
-                        format!("whether `{path}` was committed is not known; nothing was deleted; run again");
+                        format!("it is unknown whether `{path}` was committed; nothing was deleted; run again");
                     return Err(unavailable(message, e));
                 }
             }
@@ -401,9 +453,16 @@ impl TableCommit<'_> {
         Err(store_error("commit", &path, e))
     }
 
-    /// A record below the newest checkpoint is void if its number had been dropped: others have gone on without it. One
-    /// that somebody else finished before that checkpoint has its mark. Where that mark is dropped too, this cannot be
-    /// told, and running again is safe.
+    /// Checks that the record that was just put is in force.
+    ///
+    /// Put-if-absent also succeeds if the number was used by another run long ago and its record has been dropped
+    /// below a checkpoint. Example: this run sleeps on base 1, others commit versions 2 to 6, write checkpoint 6 and
+    /// drop the record of version 2; then this run creates `2.json`. Such a record is at or below the newest
+    /// checkpoint and has no done mark of this writer: it is void, and this run has lost.
+    ///
+    /// Another process may have finished this record and then written the checkpoint. Then the mark has the writer id
+    /// of this change, and the version stands. If that mark has been dropped too, the two cases look alike; the
+    /// answer is `Conflict`, and running again is safe.
     async fn not_void(&self) -> Result<()> {
         let v = self.record.version;
         let store = &self.journal.storage.store;
@@ -430,7 +489,7 @@ impl Drop for TableCommit<'_> {
 }
 
 impl Journal {
-    /// Deletes what one execution wrote before its commit.
+    /// Deletes everything that one change wrote below the state root before its commit.
     pub(crate) async fn delete_run(&self, base: u64, writer_id: &str) -> Result<()> {
         for kind in ["staging", "state"] {
             publish::delete_below(self, &run_folder(&self.state, kind, base, writer_id), |_| true).await?;

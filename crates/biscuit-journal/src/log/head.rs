@@ -1,3 +1,5 @@
+//! The head of a table: the state after the newest version, computed from a checkpoint and the records after it.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use biscuit_core::{CommitId, Error, Instant, Result};
@@ -14,66 +16,70 @@ use crate::log::record::{
 };
 use crate::store_error;
 
-/// Commit ids that a head remembers; older ones are in the records alone.
+/// Number of commit ids that a head remembers. Older ones are in the records only.
 const REMEMBERED_COMMITS: usize = 1000;
 
-/// Records that are asked for by name although the listing does not show them.
+/// Maximum number of records that are read by name although the listing does not show them.
 const MOST_UNLISTED: u64 = 1000;
 
-/// A file that is part of the table now.
+/// A live file: a file that is part of the newest version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveFile {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, once it was seen at its final name.
+    /// ETag at the final name; none while the version of the file is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Rows, where Biscuit wrote it.
+    /// Number of rows, if Biscuit wrote the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// The version that published or adopted it.
+    /// Version that published or adopted the file.
     pub since: u64,
-    /// Where it still may be, relative to the state root, while its version is not finished.
+    /// Staged path relative to the state root, where the file may still be while its version is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
-    /// Its content, where another file had it first or somebody else wrote it: see [`TableHead::content`].
+    /// Name of the content, if the file is a copy of another file or an external file: see [`TableHead::content`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// A file that was part of the table, and stays in its folder for a while.
+/// A retained file: a later version replaced it, and it remains in the folder for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainedEntry {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, as observed.
+    /// ETag, as observed by the run that replaced the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// The version that replaced it.
+    /// Version that replaced the file.
     pub since: u64,
-    /// How long it stays at least after that was committed, in seconds.
+    /// Minimum time that the file is retained after the commit of that version, in seconds.
     pub seconds: u64,
 }
 
-/// The newest committed version: what is part of the table and of its state.
+/// The newest committed version: its live files, retained files, state files and properties.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableHead {
     format: u32,
-    /// The version; 0 before the first commit.
+    /// Number of the version; 0 before the first commit.
     pub version: u64,
-    /// The table's files by path, relative to the table.
+    /// Live files by path, relative to the table.
     pub live: BTreeMap<String, LiveFile>,
-    /// Files in the table's folder that are not part of it any more and stay for those that still read them, by path.
+    /// Retained files by path, relative to the table.
     #[serde(default)]
     pub retained: BTreeMap<String, RetainedEntry>,
-    /// The state files by name.
+    /// State files by name.
     pub state: BTreeMap<String, StateFile>,
-    /// Small facts by name.
+    /// Properties by name.
     pub properties: BTreeMap<String, Value>,
+    /// The last commit ids with their versions, oldest first.
     commits: VecDeque<(String, u64)>,
-    /// Whether files were lost since the last version that settled it: state kept by row may not fit the rows.
+    /// Whether a version has lost staged files and no later version has reconciled the state with the rows. Until
+    /// then, state that is stored for rows (such as key metadata) may not match the rows.
     #[serde(default)]
     pub(crate) lost: bool,
+    /// Record of this version while it has no done mark. A checkpoint never contains it, since only finished versions
+    /// get one.
     #[serde(skip)]
     pub(crate) unfinished: Option<CommitRecord>,
 }
@@ -104,13 +110,14 @@ impl TableHead {
         }
     }
 
-    /// The version that carried this commit id, among the last thousand.
+    /// Returns the version that was committed with this commit id, among the last 1,000 commit ids.
     pub fn committed(&self, id: &CommitId) -> Option<u64> {
         self.commits.iter().rev().find(|(c, _)| c == id.as_str()).map(|(_, v)| *v)
     }
 
-    /// The content of a file of the table, as a name: files of one name are alike byte for byte, since the journal recorded that one
-    /// was made as a copy of the other. What files say of themselves is not asked.
+    /// Returns a name for the content of a file of the table. Two files with the same name are identical byte for
+    /// byte, because the journal recorded that one was made as a copy of the other. The content of the files is not
+    /// read.
     pub fn content(&self, file: &FileRef) -> String {
         match self.live.get(&file.path) {
             Some(live) => live.content.clone().unwrap_or_else(|| file.path.clone()),
@@ -118,12 +125,16 @@ impl TableHead {
         }
     }
 
-    /// Whether everything of this version is at its final place.
+    /// Whether the version is finished: its files have their final names, and the files that it removed are deleted.
     pub fn is_finished(&self) -> bool {
         self.unfinished.is_none()
     }
 
-    /// The state after `record`; `done` is its mark, if it has one.
+    /// Advances the head by one version. `done` is the done mark of `record`, if it has one.
+    ///
+    /// The order matters where a path occurs twice: removals come first, so that a version may remove and adopt or
+    /// publish the same path. Exceptions in the mark override the record. A file that was `NotRetired` remains live,
+    /// and a file that is `Lost` does not become live.
     pub(crate) fn apply(&mut self, record: CommitRecord, done: Option<&DoneMark>) {
         self.version = record.version;
         let ended = |code: &str, path: &str| {
@@ -178,16 +189,17 @@ impl TableHead {
     }
 }
 
-/// What a listing of the journal's folder shows.
+/// Versions that a listing of the folder of the journal shows, by the kind of their objects.
 #[derive(Debug, Default)]
 pub(crate) struct JournalListing {
     pub(crate) records: BTreeSet<u64>,
     pub(crate) done: BTreeSet<u64>,
+    /// Version of the newest checkpoint; 0 if there is none.
     pub(crate) checkpoint: u64,
 }
 
 impl JournalListing {
-    /// The versions whose records count.
+    /// Versions whose records are in force: all after the newest checkpoint, and those with a done mark below it.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = u64> {
         self.records.iter().copied().filter(|v| *v > self.checkpoint || self.done.contains(v))
     }
@@ -208,15 +220,16 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
     Ok(entries)
 }
 
-/// Reads the head: the newest checkpoint and the records after it. Records at or below the newest checkpoint are void
-/// if they are not in it, so they are not looked at.
+/// Reads the head: the newest checkpoint and all records after it. Records at or below the newest checkpoint are part
+/// of the checkpoint or void, so they are not read.
 ///
-/// A listing of several pages is not of one instant: it can show a version without the mark, or the record, of the version
-/// before it, which was there first. So everything up to the newest version that was listed is asked for by its name.
+/// A listing of several pages does not show one instant. It can show version 3 without the mark or the record of
+/// version 2, although both existed before version 3. So the listing only yields the newest version. Every record up
+/// to that version, and every mark below it, must exist and is read by its name.
 ///
 /// # Errors
-/// `NotFound` for a record or mark below the newest version that is not there: it was dropped below a newer checkpoint since
-/// the listing began, or it is lost.
+/// `NotFound` if a record, or a mark below the newest version, does not exist. Either it was deleted below a newer
+/// checkpoint after the listing began, or it is lost.
 pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(TableHead, JournalListing)> {
     let entries = list_entries(store, state).await?;
     let mut head = match entries.checkpoint {
@@ -224,12 +237,16 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
         v => read(store, &JournalObjectKind::Checkpoint(v).path(state)).await?,
     };
     let newest = entries.records.last().copied().unwrap_or_default();
+    // A record is put only after the mark of the version before it, so only the newest version can lack its mark.
     let is_done = |v: u64| v < newest || entries.done.contains(&v);
     let newer = entries.checkpoint + 1..=newest;
-    // Few of them can be missing from the listing: a name with a number that no run gave is not to make it ask for millions.
+    // A slow listing misses few records. Without a limit, a stray object such as `18446744073709551615.json` would
+    // cause a read for every number below it.
     if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MOST_UNLISTED {
-        let message =
-            format!("the journal `{state}` has records up to {newest}, and no checkpoint after {}", head.version);
+        let message = format!(
+            "the journal `{state}` has a record of version {newest}, but lacks versions after {}",
+            head.version
+        );
         return Err(Error::data("Diverged", message));
     }
     let reads: Vec<_> = newer.map(|v| read_record(store, state, v, is_done(v)).boxed()).collect();
@@ -237,7 +254,7 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     while let Some((record, done)) = records.try_next().await? {
         if record.version != head.version + 1 {
             let path = JournalObjectKind::Record(head.version + 1).path(state);
-            return Err(Error::data("Diverged", format!("`{path}` is the record of version {}", record.version)));
+            return Err(Error::data("Diverged", format!("`{path}` contains the record of version {}", record.version)));
         }
         head.apply(record, done.as_ref());
     }
@@ -260,7 +277,7 @@ pub(crate) async fn read<T: JournalObject>(store: &dyn ObjectStore, path: &Path)
     read_dated(store, path).await.map(|(object, _)| object)
 }
 
-/// An object of the journal, and when the store got it.
+/// Reads an object of the journal and the time when it was written, on the clock of the store.
 pub(crate) async fn read_dated<T: JournalObject>(store: &dyn ObjectStore, path: &Path) -> Result<(T, Instant)> {
     let got = store.get(path).await.map_err(|e| store_error("read", path, e))?;
     let at = Instant::from_micros(got.meta.last_modified.timestamp_micros());

@@ -1,51 +1,55 @@
+//! Names of files and objects: data files, trial copies, objects of the journal, run folders, and limits of lengths.
+
 use biscuit_core::{Error, Result};
 use object_store::path::Path;
 
 use crate::journal::Journal;
 use crate::log::record::CommitRecord;
 
-/// Files of Biscuit are called `biscuit-<writer_id>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
+/// Prefix of data files that Biscuit writes: `biscuit-<writer id>-<number>.<ending>`. A writer id has 16 hexadecimal
+/// digits, so two executions never write the same name.
 const MARK: &str = "biscuit-";
 
-/// The folder in which state roots are by default.
+/// Folder that contains the default state roots of the tables beside it.
 pub(crate) const STATE: &str = ".biscuit";
 
-/// In the default state root of every table with a journal: where its state is.
+/// Name of the pointer in the default state root of every table with a journal. The pointer names the state root.
 pub(crate) const POINTER: &str = "root.json";
 
-/// The name of a data file of the run with this nonce.
+/// Name of a data file of the execution with this writer id.
 pub(crate) fn data_name(writer_id: &str, number: u32, ending: &str) -> String {
     format!("{MARK}{writer_id}-{number:05}.{ending}")
 }
 
-/// What the trial copies of a run are called, in the folders of the table; readers pass over them.
+/// Prefix of the trial copies of a run in the folders of the table. Readers skip them because of the underscore.
 const TRIAL: &str = "_biscuit-trial-";
 
-/// The name of a trial copy of the run with this base and nonce.
+/// Name of a trial copy of the execution with this base and writer id.
 pub(crate) fn trial(base: u64, writer_id: &str) -> String {
     format!("{TRIAL}{base}-{writer_id}")
 }
 
-/// The base of the run whose trial copy has this path; none for any other file.
+/// Base of the run that made the trial copy with this path; none for any other file.
 pub(crate) fn trial_base(path: &str) -> Option<u64> {
     let name = path.rsplit('/').next()?.strip_prefix(TRIAL)?;
     parse_run_folder(name).map(|(base, _)| base)
 }
 
-/// Bytes that a name may have on common file systems.
+/// Maximum length of a name on common file systems, in bytes.
 pub const MAX_NAME: usize = 255;
 
-/// Bytes that a whole key may have on S3.
+/// Maximum length of a key on S3, in bytes.
 pub const MAX_KEY: usize = 1024;
 
-/// Refuses files whose names are too long for S3 or for common file systems, whichever store this is: a table can be moved.
+/// Refuses files whose names are too long for S3 or for common file systems. Both limits apply in every store,
+/// because a table can be moved to another store.
 ///
 /// # Errors
 /// `NameTooLong`.
 pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<()> {
     let too_long = |what: &str, key: &str, limit: usize, has: usize| {
         let message = format!(
-            "{what} of `{}` would have {has} bytes, and stores take {limit}; nothing was committed: partition by a shorter text, or use a shorter path for the table",
+            "{what} of `{}` would have {has} bytes, and the maximum is {limit}; nothing was committed; partition by a shorter value or use a shorter path for the table",
             shortened(key)
         );
         Error::data("NameTooLong", message)
@@ -64,7 +68,7 @@ pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<
     Ok(())
 }
 
-/// The first characters of a text that may be long.
+/// Returns the first 80 characters of a text, with an ellipsis if the text is longer.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -72,13 +76,13 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The nonce in the name of a data file that Biscuit wrote; none for any other file.
+/// Returns the writer id in the name of a data file that Biscuit wrote; none for any other file.
 ///
 /// ```
-/// use biscuit_journal::biscuit_nonce;
+/// use biscuit_journal::writer_id_of;
 ///
-/// assert_eq!(biscuit_nonce("day=1/biscuit-00000000000000ff-00003.parquet"), Some("00000000000000ff"));
-/// assert_eq!(biscuit_nonce("day=1/part-00000.snappy.parquet"), None);
+/// assert_eq!(writer_id_of("day=1/biscuit-00000000000000ff-00003.parquet"), Some("00000000000000ff"));
+/// assert_eq!(writer_id_of("day=1/part-00000.snappy.parquet"), None);
 /// ```
 pub fn writer_id_of(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next()?.strip_prefix(MARK)?;
@@ -88,8 +92,9 @@ pub fn writer_id_of(path: &str) -> Option<&str> {
     (hex && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(writer_id)
 }
 
-/// Whether Hive-style readers pass over a path relative to the table: a segment starts with `_` or `.` (a partition
-/// folder `_col=value` does not count), or the file is a marker that some tools leave for a folder.
+/// Whether Hive-style readers skip a path relative to the table. They skip a path with a segment that starts with `_`
+/// or `.` (except a partition folder such as `_col=value`), checksum files (`.crc`), and folder markers
+/// (`_$folder$`).
 ///
 /// ```
 /// use biscuit_journal::is_hidden;
@@ -108,7 +113,7 @@ pub fn is_hidden(relative: &str) -> bool {
     relative.ends_with("_$folder$") || relative.ends_with(".crc")
 }
 
-/// Where the state of a table lives unless told otherwise: the sibling `.biscuit/<table>` of the table's folder.
+/// Returns the default state root of a table: `.biscuit/<table>` beside the folder of the table.
 ///
 /// ```
 /// use biscuit_journal::default_state_root;
@@ -122,7 +127,7 @@ pub fn default_state_root(table: &Path) -> Path {
     Path::from_iter(parts.into_iter().chain([STATE.into()]).chain(name))
 }
 
-/// The kinds of objects in the journal's folder.
+/// Kind of an object in the folder of the journal, with its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JournalObjectKind {
     Record(u64),
@@ -132,6 +137,7 @@ pub(crate) enum JournalObjectKind {
 
 impl JournalObjectKind {
     pub(crate) fn path(self, state: &Path) -> Path {
+        // Twenty digits hold every `u64`, and with leading zeros the order of names is the order of versions.
         let name = match self {
             Self::Record(v) => format!("{v:020}.json"),
             Self::Done(v) => format!("{v:020}.done"),
@@ -156,7 +162,8 @@ pub(crate) fn journal_folder(state: &Path) -> Path {
     state.clone().join("journal")
 }
 
-/// What a run writes before its commit lives in `<kind>/<base>-<writer_id>/`; this reads the base and the nonce back.
+/// Parses the name of a run folder, `<base>-<writer id>`. A run writes into `<kind>/<base>-<writer id>/` before its
+/// commit, so the name shows when the run is dead: once version `base + 1` is finished.
 pub(crate) fn parse_run_folder(name: &str) -> Option<(u64, &str)> {
     let (base, writer_id) = name.split_once('-')?;
     Some((base.parse().ok()?, writer_id))
@@ -166,14 +173,15 @@ pub(crate) fn run_folder(state: &Path, kind: &str, base: u64, writer_id: &str) -
     state.clone().join(kind).join(format!("{base}-{writer_id}"))
 }
 
-/// A path below the table from its relative form.
+/// Returns the path of `relative` below `root`. Segments are taken literally: `%2F` in a partition value is not
+/// decoded, and only a segment that is not a valid part of a path is percent-encoded.
 pub(crate) fn below(root: &Path, relative: &str) -> Path {
     relative
         .split('/')
         .fold(root.clone(), |p, segment| Path::parse(format!("{p}/{segment}")).unwrap_or_else(|_| p.join(segment)))
 }
 
-/// The folder part of a relative path; empty for a file at the root.
+/// Returns the folder of a relative path; empty for a file at the root.
 pub(crate) fn folder_of(relative: &str) -> &str {
     relative.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
@@ -183,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_read_back() {
+    fn names_of_journal_objects_round_trip() {
         let state = Path::from(".biscuit/t");
         for e in [JournalObjectKind::Record(7), JournalObjectKind::Done(7), JournalObjectKind::Checkpoint(32)] {
             assert_eq!(JournalObjectKind::parse(&e.path(&state)), Some(e));
@@ -192,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_in_a_partition_value_stays_as_it_is() {
+    fn a_percent_sign_in_a_partition_value_is_not_decoded() {
         assert_eq!(below(&Path::from("t"), "c=a%2Fb/x").as_ref(), "t/c=a%2Fb/x");
     }
 
     #[test]
-    fn only_whole_biscuit_names_are_biscuit_files() {
+    fn incomplete_biscuit_names_are_not_biscuit_files() {
         for other in
             ["biscuit-ff-0.parquet", "biscuit-00000000000000FF-0.parquet", "biscuit-00000000000000ff-x.parquet"]
         {

@@ -1,3 +1,8 @@
+//! The pointer of a table: `root.json` in its default state root names the state root that the table has.
+//!
+//! The pointer is created if absent before the first commit. So of two runs that name different state roots for a new
+//! table, one wins, and the other is refused with `StateRootMismatch`.
+
 use biscuit_core::{Error, Result};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -9,12 +14,13 @@ use crate::log::layout::POINTER;
 use crate::log::record::{self, FORMAT, JournalObject, is_relative};
 use crate::{default_state_root, store_error};
 
-/// In the default place of every table with a journal: where its state root is.
+/// Content of a pointer.
 #[derive(Serialize, Deserialize)]
 struct StateRootPointer {
     format: u32,
     state: String,
-    /// The table whose pointer it is: a copy of a table has the pointer of the one it was copied from.
+    /// Table that the pointer belongs to. A copy of a table together with its state has the pointer of the original:
+    /// it is refused, because it would write to the state of the original.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     table: Option<String>,
 }
@@ -33,7 +39,7 @@ fn place(journal: &Journal) -> Path {
     default_state_root(&journal.table).join(POINTER)
 }
 
-/// The state root that the table's pointer names; none for a table that was never committed to.
+/// Returns the state root that the pointer of the table names; none for a table without a commit.
 async fn named(journal: &Journal) -> Result<Option<Path>> {
     let path = place(journal);
     let bytes = match journal.storage.store.get(&path).await {
@@ -44,20 +50,20 @@ async fn named(journal: &Journal) -> Result<Option<Path>> {
     let pointer: StateRootPointer = record::parse(&bytes, path.as_ref())?;
     if let Some(table) = pointer.table.filter(|table| *table != journal.table.as_ref()) {
         let message = format!(
-            "`{path}` belongs to the table `{table}`, not to `{}`: a copy of a table without its state is a table of external files",
+            "`{path}` belongs to the table `{table}`, not to `{}`; copy a table without its state root, so that its files are external files of the copy",
             journal.table
         );
         return Err(Error::usage("StateRootMismatch", message));
     }
     let (table, state) = (&journal.table, Path::from(pointer.state.as_str()));
     if !is_relative(&pointer.state) || table.prefix_matches(&state) || state.prefix_matches(table) {
-        let message = format!("`{path}` names no state root that the table can have; nothing was changed");
+        let message = format!("`{path}` does not name a valid state root of the table; nothing was changed");
         return Err(Error::data("UnreadableRecord", message));
     }
     Ok(Some(state))
 }
 
-/// Refuses a run that names another state root than the one the table has.
+/// Refuses a run that names a different state root than the pointer of the table.
 pub(crate) async fn check(journal: &Journal) -> Result<()> {
     match named(journal).await? {
         Some(has) if has != journal.state => {
@@ -68,7 +74,8 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
     }
 }
 
-/// Claims the table for this state root: of two runs that name different ones, one wins. Answers whether this call did it.
+/// Claims the table for the state root of this journal: of two runs that name different ones, one wins. Returns true
+/// if this call created the pointer, and false if the pointer existed with the same state root.
 pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
     let path = place(journal);
     let pointer = record::to_bytes(&StateRootPointer {
@@ -78,7 +85,7 @@ pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
     })?;
     match journal.create(&path, pointer.into(), 0, writer_id).await {
         Ok(()) => {
-            // Up to the folder that holds `.biscuit`: the first commit may have made it.
+            // Syncs up to the folder that contains `.biscuit`, because the first commit may have created both.
             let root = default_state_root(&journal.table);
             let mut parts: Vec<_> = root.parts().collect();
             parts.pop();
@@ -93,7 +100,7 @@ pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
     }
 }
 
-/// Takes a claim back that came to no version.
+/// Deletes the pointer of a claim that was refused, unless a version was committed under it.
 pub(crate) async fn withdraw(journal: &Journal) -> Result<()> {
     let path = place(journal);
     if journal.head().await?.version > 0 {
@@ -106,7 +113,10 @@ pub(crate) async fn withdraw(journal: &Journal) -> Result<()> {
 }
 
 impl Journal {
-    /// The same journal with the state root that the table's pointer names, if it has one.
+    /// Sets the state root to the one that the pointer of the table names, if there is a pointer.
+    ///
+    /// # Errors
+    /// `StateRootMismatch` if the pointer belongs to another table, `UnreadableRecord`, and errors of the store.
     pub async fn follow_pointer(self) -> Result<Self> {
         match named(&self).await? {
             None => Ok(self),

@@ -1,3 +1,8 @@
+//! Commit records and done marks, and how objects of the journal are written and read.
+//!
+//! Each object is JSON with a format number and ends in a CRC-32 of everything before it. An object that is damaged,
+//! or that names a path outside of the table or its state root, is refused before anything is done with it.
+
 use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Instant, Result};
@@ -6,86 +11,89 @@ use serde_json::Value;
 
 use crate::log::layout::folder_of;
 
-/// The newest format of records and checkpoints that this crate writes and reads.
+/// Format of records, done marks, checkpoints and the pointer that this crate writes and reads.
 pub(crate) const FORMAT: u32 = 3;
 
-/// A file that a record makes part of the table.
+/// A new file that a record makes part of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedFile {
-    /// The final path, relative to the table.
+    /// Final path, relative to the table.
     pub path: String,
-    /// The staged path, relative to the state root.
+    /// Staged path, relative to the state root.
     pub staged: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// `crc32:` and eight hexadecimal digits.
+    /// Checksum of the content: `crc32:` and eight hexadecimal digits. Empty for a copy that was made by the store.
     pub checksum: String,
-    /// Rows, where the format has rows.
+    /// Number of rows, for formats that have rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// The content, by the file that had it first, where this one is a copy: see [`Head::content`](crate::Head::content).
+    /// Name of the content, if this file is a copy: the path of the file that had the content first, or the name of
+    /// the content of an external file. See [`TableHead::content`](crate::TableHead::content).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// A file that a record names as it was listed: to be deleted, or adopted into the table.
+/// A file of the folder of a table, as it was listed. A record names such files to remove or to adopt them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
-    /// The path, relative to the table.
+    /// Path, relative to the table.
     pub path: String,
-    /// Bytes, as observed.
+    /// Observed size in bytes.
     pub size: u64,
-    /// The ETag, as observed.
+    /// Observed ETag, if the store has ETags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
 }
 
 impl FileRef {
-    /// The folder that it is in, relative to the table; empty for the table's own.
+    /// Folder of the file, relative to the table; empty for a file directly in the folder of the table.
     pub fn folder(&self) -> &str {
         folder_of(&self.path)
     }
 }
 
-/// The content of a file that somebody else wrote, who may write another one of this name later.
+/// Returns the name of the content of an external file: its path and its ETag, because the other program may write a
+/// different file with the same path later.
 pub(crate) fn external_content(file: &FileRef) -> String {
     format!("{} {}", file.path, file.etag.as_deref().unwrap_or_default())
 }
 
-/// A file that is not part of the table any more, and stays in its folder for a while: for those that still read it.
+/// A file that a record replaces and retains for a time, so that readers of older versions can finish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainedFile {
     /// The file, as observed.
     #[serde(flatten)]
     pub file: FileRef,
-    /// How long it stays at least after the version that replaced it was committed, in seconds.
+    /// Minimum time that the file is retained after the commit of the record, in seconds.
     pub seconds: u64,
 }
 
-/// A file of the state root that a record makes part of the state.
+/// A state file that belongs to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateFile {
-    /// The path, relative to the state root.
+    /// Path, relative to the state root.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// `crc32:` and eight hexadecimal digits.
+    /// Checksum of the content: `crc32:` and eight hexadecimal digits.
     pub checksum: String,
 }
 
-/// One version of the table, as one immutable object: everything that is to be true.
+/// One version of the table as one immutable object. The record contains everything that a process needs to finish
+/// the version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// The record's format.
+    /// Format of the record.
     pub format: u32,
-    /// The version this record makes; it started from the one before.
+    /// Version that this record makes. Its base is the version before.
     pub version: u64,
-    /// The execution that wrote it.
+    /// Writer id of the execution that wrote the record.
     pub writer_id: String,
-    /// What the run calls this commit, the same for every attempt.
+    /// Commit id, the same for every attempt of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_id: Option<String>,
-    /// What the scheduler calls the run, for the history.
+    /// Id that the scheduler gave the run, for the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// Files to publish.
@@ -94,61 +102,63 @@ pub struct CommitRecord {
     /// Files to delete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<FileRef>,
-    /// Files that are part of the table no more and stay for a while.
+    /// Files that are no longer part of the table and are retained for a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retain: Vec<RetainedFile>,
-    /// External files that are part of the table from now on.
+    /// External files that become part of the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopt: Vec<FileRef>,
-    /// Files that are part of the table no more, and were gone already: what a run that adopts a diverged table finds.
+    /// Live files that no longer exist. Only a run that adopts a diverged table commits some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<String>,
-    /// Whether this version settles a divergence: what is kept besides the rows was brought into line with them.
+    /// Whether this version settles a divergence: its state files and properties match the rows again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reconciles: bool,
-    /// State files by name; null drops the name.
+    /// Changed state files by name; null removes the name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Option<StateFile>>,
-    /// Small facts by name, kept from version to version; null drops the name.
+    /// Changed properties by name; null removes the name. Other properties carry on from the base.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Value>,
-    /// What the run reports of itself, for the history.
+    /// Report of the run, for the history.
     #[serde(default)]
     pub report: Value,
 }
 
-/// A version of the table, as the history shows it.
+/// A version of the table in its history.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PastVersion {
-    /// What was committed.
+    /// Commit record of the version.
     pub record: CommitRecord,
-    /// When the record was committed, by the store's clock.
+    /// Time of the commit, on the clock of the store.
     pub at: Instant,
-    /// Whether the version is finished: its files are in their places, and those that it replaced are gone.
+    /// Whether the version is finished: its files have their final names, and the files that it removed are deleted.
     pub finished: bool,
 }
 
-/// Something a finished version could not do, and why: the run ends *with exceptions*.
+/// Something that a finished version could not do, and why. The rows are right; the run ends *with exceptions*.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitException {
-    /// The path, relative to the table.
+    /// Path of the file, relative to the table.
     pub path: String,
-    /// A stable code: `Changed` for a file that is not the observed one any more and was kept; `Lost` for a staged file
-    /// that could not be published, `NotRetired` for one that stays in its place.
+    /// Stable code: `Changed` for a file to remove that was not deleted, because another program has changed it;
+    /// `Lost` for a staged file that does not exist and was not published; `NotRetired` for a file that remains part
+    /// of the table, because a file of its partition is lost.
     pub code: String,
 }
 
-/// The mark of a finished version.
+/// The done mark of a finished version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DoneMark {
-    /// The mark's format.
+    /// Format of the mark.
     pub(crate) format: u32,
-    /// The execution whose record it is: one that is put under this number later is void.
+    /// Writer id of the record that the mark finishes. A record of another writer that appears under this number
+    /// later is void.
     pub(crate) writer_id: String,
-    /// The ETags of published files at their final names.
+    /// ETags of the published files at their final names, by path.
     pub(crate) etags: BTreeMap<String, String>,
-    /// What could not be done.
+    /// Exceptions of the version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exceptions: Vec<CommitException>,
 }
@@ -163,7 +173,7 @@ impl DoneMark {
     }
 }
 
-/// An object of the journal: what it names is looked at before anything is done with it.
+/// An object of the journal. [`parse`] checks the paths that it names before anything is done with them.
 pub(crate) trait JournalObject: Serialize + for<'a> Deserialize<'a> {
     /// Paths relative to the table.
     fn table_paths(&self) -> Vec<&str>;
@@ -202,22 +212,26 @@ struct FormatOnly {
     format: u32,
 }
 
-/// The last member of an object of the journal is the CRC-32 of everything before it.
+/// Start of the last member of an object: `…,"checksum":"crc32:0a1b2c3d"}`. The CRC-32 covers all bytes before it.
 const CHECKSUM: &str = ",\"checksum\":\"crc32:";
 
-/// Reads an object of the journal; one of a newer format is refused before anything else of it is looked at.
+/// Parses an object of the journal.
+///
+/// The order of the checks decides which error a reader gets. The format comes first, because an object of a newer
+/// format may have another checksum or none. The checksum comes before the older formats, because a flipped bit in
+/// the number must not be reported as an older format.
 ///
 /// # Errors
-/// `NewerFormat`; `UnreadableRecord` for an object that is not what was written: it does not parse, its checksum is
-/// another one, or it names a path that leads out of the table or its state root.
+/// `NewerFormat`; `OlderFormat`; `UnreadableRecord` if the object does not parse, its checksum does not match, or it
+/// names a path that leads out of the table or its state root.
 pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
     let damaged = |what: &str| {
         let message = format!(
-            "`{place}` is damaged: {what}; nothing was changed. Restore this object from a version or a copy of the store"
+            "`{place}` is damaged: {what}; nothing was changed; restore this object from an object version or a copy of the store"
         );
         Error::data("UnreadableRecord", message)
     };
-    let unreadable = |e: serde_json::Error| damaged("it is not the JSON that is expected").with_source(e);
+    let unreadable = |e: serde_json::Error| damaged("it is not JSON of the expected form").with_source(e);
     if !bytes.starts_with(b"{") {
         return Err(damaged("it is not a JSON object"));
     }
@@ -225,21 +239,23 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
     if format > FORMAT {
         return Err(Error::usage(
             "NewerFormat",
-            format!("`{place}` has format {format}; this version of Biscuit knows up to {FORMAT}: update it"),
+            format!(
+                "`{place}` has format {format}, and this version of Biscuit reads formats up to {FORMAT}; update it"
+            ),
         ));
     }
     let older = || {
         let message = format!(
-            "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}. Read the table with the version that wrote it, or move its state root away and take its files into a new journal with `biscuit adopt`"
+            "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}; read the table with the version that wrote it, or move its state root away and adopt its files into a new journal with `biscuit adopt`"
         );
         Error::usage("OlderFormat", message)
     };
-    // Format 1 had no checksum: without one, the number is all that there is to go by.
+    // Format 1 had no checksum, so an object without one is of that format, or damaged in a way that nothing shows.
     if format < FORMAT && memchr::memmem::find(bytes, CHECKSUM.as_bytes()).is_none() {
         return Err(older());
     }
     if !is_whole(bytes) {
-        return Err(damaged("its checksum does not fit its content"));
+        return Err(damaged("its checksum does not match its content"));
     }
     if format < FORMAT {
         return Err(older());
@@ -254,26 +270,28 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
     }
 }
 
-/// Whether a path stays below the folder that it is relative to, and is one that a store can name.
+/// Whether a relative path remains below its folder (no `..`, no leading `/`) and is a valid path of a store.
 pub(crate) fn is_relative(path: &str) -> bool {
     !path.is_empty() && object_store::path::Path::parse(path).is_ok_and(|parsed| parsed.as_ref() == path)
 }
 
+/// Whether the checksum at the end matches. The search goes from the end, because a value inside of the object, such
+/// as the report of a run, may contain the same text.
 fn is_whole(bytes: &[u8]) -> bool {
     let at = memchr::memmem::rfind(bytes, CHECKSUM.as_bytes());
     at.is_some_and(|at| bytes[at..] == *checksum(&bytes[..at]).as_bytes())
 }
 
-/// The checksum of what comes before it, with the end of the object.
+/// Returns the checksum member of the bytes `before` it, with the closing brace of the object.
 fn checksum(before: &[u8]) -> String {
     format!("{CHECKSUM}{:08x}\"}}", crc32fast::hash(before))
 }
 
-/// The object as JSON, its checksum last.
+/// Serializes an object as JSON with its checksum as the last member.
 pub(crate) fn to_bytes<T: JournalObject>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(value)
         .map_err(|e| Error::internal("a record could not be written as JSON").with_source(e))?;
-    // The closing brace comes after the checksum.
+    // Removes the closing brace, which `checksum` adds again after the checksum.
     bytes.pop();
     let end = checksum(&bytes);
     bytes.extend_from_slice(end.as_bytes());
@@ -293,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn other_formats_are_refused_whatever_else_is_in_them() {
+    fn other_formats_are_refused_before_their_content_is_parsed() {
         assert_eq!(code::<CommitRecord>(br#"{"format": 4, "entirely": "different"}"#), "NewerFormat");
         assert_eq!(code::<CommitRecord>(br#"{"format": 1, "entirely": "different"}"#), "OlderFormat");
         assert_eq!(code::<CommitRecord>(br#"{"format": 3"#), "UnreadableRecord");
@@ -303,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_is_found() {
+    fn every_changed_bit_and_every_truncation_is_detected() {
         let bytes = to_bytes(&record()).unwrap();
         assert_eq!(parse::<CommitRecord>(&bytes, "x").unwrap(), record());
         for at in 0..bytes.len() {
@@ -321,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_lead_out_of_the_table_are_damage() {
+    fn record_with_a_path_outside_of_the_table_is_damaged() {
         let file = |path: &str| FileRef { path: path.to_owned(), size: 1, etag: None };
         for path in ["../x", "a/../b", "/x", "a//b", "a/", "", "."] {
             let bytes = to_bytes(&CommitRecord { remove: vec![file(path)], ..record() }).unwrap();

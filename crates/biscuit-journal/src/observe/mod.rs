@@ -1,4 +1,4 @@
-//! What is in a table's folder, whose it is, and what is left over.
+//! Comparison of the folder of a table with its journal: live, external, retained and orphan files, and other tables.
 
 pub(crate) mod observed;
 pub(crate) mod orphans;

@@ -1,3 +1,5 @@
+//! Observing a table: the newest version and a listing of the folder, compared file by file.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
@@ -8,51 +10,58 @@ use crate::log::layout::{trial_base, writer_id_of};
 use crate::log::record::FileRef;
 use crate::{commit::publish, log::pointer};
 
-/// What a run starts from: the newest finished version and a listing of the folder taken after it was read.
+/// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
+/// read.
 #[derive(Debug, Clone)]
 pub struct ObservedTable {
-    /// The newest version; it is finished.
+    /// The newest version. It is finished if the value comes from [`Journal::observe`].
     pub head: TableHead,
-    /// The files that are part of the table: live ones, and foreign ones unless these are ignored. With ETags.
+    /// Files of the table, sorted by path, with their ETags: live files, and external files unless these are ignored.
     pub files: Vec<FileRef>,
-    /// Those of `files` that somebody else wrote and no commit has adopted yet.
+    /// The external files among `files`, which no commit has adopted yet.
     pub external: Vec<FileRef>,
-    /// Biscuit files that are not live: leavings of a run that was overtaken. The next commit deletes them.
+    /// Orphan files: they have names that Biscuit gives, and no version names them. The next commit removes them.
     pub orphan_files: Vec<FileRef>,
-    /// Files that were replaced and stay for those that still read them, as far as they are there.
+    /// Retained files that exist in the folder.
     pub retained: Vec<FileRef>,
-    /// Trial copies of runs on this version, which die with it: those that are alive lose, and delete theirs if they can.
+    /// Trial copies of other runs on this version. The next commit removes them: it makes those runs lose.
     pub(crate) trials: Vec<FileRef>,
-    /// Live files that are gone; there are some only where a diverged table is adopted. The next commit forgets them.
+    /// Live files that do not exist. Not empty only if a diverged table is adopted; the next commit removes them from
+    /// the journal.
     pub missing: Vec<String>,
-    /// Whether the table was not what its journal says, and is adopted as it was found: rows may be older or newer than
-    /// what is kept besides them.
+    /// Whether the table was diverged and is adopted as it was found. Its rows may be older or newer than its state
+    /// files and properties.
     pub diverged: bool,
 }
 
 impl ObservedTable {
-    /// The file of the table with this relative path.
+    /// Returns the file of the table with this relative path.
     pub fn file(&self, path: &str) -> Option<&FileRef> {
         self.files.iter().find(|f| f.path == path)
     }
 
-    /// The folders that the table's files are in, relative to the table.
+    /// Folders that contain files of the table, relative to the table.
     pub fn folders(&self) -> BTreeSet<String> {
         self.files.iter().map(|f| f.folder().to_owned()).collect()
     }
 }
 
 impl Journal {
-    /// Reads the head, finishes it if it is unfinished, then lists the folder and compares. What dead runs left in the
-    /// state root is deleted.
+    /// Observes the table for a run that writes: reads the head, finishes its version if it is unfinished, lists the
+    /// folder, and compares both. Also deletes objects of dead runs from the state root.
     ///
     /// # Errors
-    /// `DivergedPolicy` if a live file is missing or changed, or if Biscuit files lie in a folder without a journal;
-    /// `ExternalFiles` if there are some and they are to fail; `StateRootMismatch` if the table's state is elsewhere.
-    /// `OverlapsTable` if another table is inside the folder or, before the first version, around it; `LinkInTable`,
-    /// `OtherTableFormat`.
+    /// `Diverged` if a live file is missing or changed, or if the folder contains Biscuit files and there is no
+    /// journal; `ExternalFiles` if there are external files and [`ExternalFiles::Fail`] is set; `StateRootMismatch`
+    /// if the pointer names another state root; `OverlapsTable` if another table is inside the folder or, before the
+    /// first version, around it; `LinkInTable`; `OtherTableFormat`; `Conflict` if other runs keep committing; those
+    /// of [`Journal::finished_head`].
     pub async fn observe(&self) -> Result<ObservedTable> {
         pointer::check(self).await?;
+        // The head is read before the folder is listed. If another version is committed in between, its new files
+        // look like orphan files, which is harmless (this run ends with `Conflict` and its record never counts), and
+        // files that it deleted look missing, which is repeated below. In the opposite order, a new live file would
+        // be missing in the listing, and the head would give no hint why.
         for _ in 0..8 {
             let head = self.finished_head().await?;
             let listing = self.list_folder().await?;
@@ -65,7 +74,7 @@ impl Journal {
                     publish::clean_if_possible(self, &head).await;
                     return Ok(observed);
                 }
-                // A newer version may have come between the head and the listing.
+                // A divergence is real only if no newer version was committed between the head and the listing.
                 Err(e) if self.head().await?.version == head.version => return Err(e),
                 Err(_) => {}
             }
@@ -73,12 +82,14 @@ impl Journal {
         Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
     }
 
-    /// What a reader starts from: as [`observe`](Self::observe), but nothing is written. Files of an unfinished version
-    /// that are not at their final names yet are named all the same; [`LiveFile::staged`](crate::LiveFile::staged)
-    /// says where they are. Files of a table inside the folder are not among its files.
+    /// Observes the table for a reader: like [`observe`](Self::observe), but writes nothing and deletes nothing.
+    ///
+    /// If the newest version is not finished, its files are included although some do not have their final names yet;
+    /// [`LiveFile::staged`](crate::LiveFile::staged) is the path of such a file. Files of another table inside the
+    /// folder are not included.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe); `OverlapsTable` only before the first version.
+    /// Those of [`observe`](Self::observe); `OverlapsTable` only before the first version.
     pub async fn view(&self) -> Result<ObservedTable> {
         pointer::check(self).await?;
         for _ in 0..8 {
@@ -96,7 +107,11 @@ impl Journal {
         Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
     }
 
-    /// Compares what is there with what the journal says.
+    /// Classifies each listed file by the head, and finds live files that are not listed.
+    ///
+    /// The order of the cases matters. A live path wins over everything else. A trial copy is recognised before other
+    /// Biscuit files, and a retained file before an orphan file, because both have names that Biscuit gives.
+    /// Everything else that Biscuit did not name is external.
     pub(crate) fn classify(&self, head: &TableHead, listing: Vec<FileRef>) -> Result<ObservedTable> {
         let mut observed = ObservedTable {
             head: head.clone(),
@@ -110,6 +125,7 @@ impl Journal {
         };
         let mut missing: BTreeMap<_, _> = head.live.iter().collect();
         let mut changed = Vec::new();
+        // Files that an unfinished version removes may still exist. They are not live and not orphan files either.
         let retiring: BTreeSet<&str> =
             head.unfinished.iter().flat_map(|r| &r.remove).map(|f| f.path.as_str()).collect();
         for file in listing.into_iter().filter(|f| !retiring.contains(f.path.as_str())) {
@@ -117,7 +133,7 @@ impl Journal {
                 Some(live) if is_same(live, &file) => observed.files.push(file),
                 Some(_) => changed.push(file),
                 None if trial_base(&file.path).is_some_and(|base| base < head.version) => {
-                    observed.orphan_files.push(file)
+                    observed.orphan_files.push(file);
                 }
                 None if trial_base(&file.path).is_some() => observed.trials.push(file),
                 None if is_retained(head, &file) => observed.retained.push(file),
@@ -126,6 +142,7 @@ impl Journal {
             }
         }
         for (path, live) in missing {
+            // A file of an unfinished version may still be at its staged path only.
             match live.staged {
                 Some(_) => observed.files.push(FileRef { path: path.clone(), size: live.size, etag: None }),
                 None => observed.missing.push(path.clone()),
@@ -137,6 +154,7 @@ impl Journal {
         Ok(observed)
     }
 
+    /// Applies [`ExternalFiles`] to the external files that were found.
     fn judge_external(&self, observed: &mut ObservedTable) -> Result<()> {
         match (self.options.external, observed.external.first()) {
             (ExternalFiles::Adopt, _) => observed.files.extend(observed.external.iter().cloned()),
@@ -144,27 +162,27 @@ impl Journal {
             (ExternalFiles::Fail, None) => {}
             (ExternalFiles::Fail, Some(file)) => {
                 let n = observed.external.len();
-                let message = format!("{n} file(s) of somebody else are in the table, the first is `{}`", file.path);
+                let message = format!("the table contains {n} external file(s), the first is `{}`", file.path);
                 return Err(Error::data("ExternalFiles", message));
             }
         }
         Ok(())
     }
 
-    /// Live files that are gone or changed, and Biscuit files without a journal, stop a run, or else everything that is
-    /// there becomes the table.
+    /// Applies [`DivergedPolicy`] to live files that are missing or changed, and to Biscuit files without a journal:
+    /// they are an error, or all files that exist become files of the table.
     fn judge_divergence(&self, observed: &mut ObservedTable, changed: Vec<FileRef>) -> Result<()> {
         let orphan = observed.orphan_files.first().filter(|_| observed.head.version == 0);
         let what = match (changed.first(), observed.missing.first(), orphan) {
-            (Some(file), ..) => format!("the live file `{}` was changed by somebody else", file.path),
+            (Some(file), ..) => format!("the live file `{}` was changed by another program", file.path),
             (_, Some(path), _) => format!("the live file `{path}` is missing"),
-            (.., Some(file)) => format!("`{}` was written by Biscuit, but there is no journal for it", file.path),
+            (.., Some(file)) => format!("`{}` was written by Biscuit, but has no journal", file.path),
             _ => return Ok(()),
         };
         if self.options.diverged == DivergedPolicy::Fail {
             return Err(diverged(&what));
         }
-        tracing::warn!("the table is not what its journal says, and is taken as it is: {what}");
+        tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
         observed.diverged = true;
         let found: Vec<FileRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
         observed.files.extend(found.iter().cloned());
@@ -173,13 +191,17 @@ impl Journal {
     }
 }
 
+/// Whether a listed file is the live one. ETags are compared only if both are known: a copy of a table to another
+/// store or a store without ETags has none.
 fn is_same(live: &LiveFile, file: &FileRef) -> bool {
     live.size == file.size && (live.etag.is_none() || file.etag.is_none() || live.etag == file.etag)
 }
 
+/// Whether a listed file is a retained one.
 fn is_retained(head: &TableHead, file: &FileRef) -> bool {
-    // A copy or a restore gives it another ETag, and its rows are those that were replaced all the same. Nobody else gives names like
-    // Biscuit's; under another name somebody may have written something new.
+    // The ETag is not compared: a restore gives the file another ETag, but its rows are still replaced ones. With a
+    // name that Biscuit gives, the file is the retained one in any case, since no other program writes such names.
+    // With another name, a different size shows that another program has written a new file.
     let same = |h: &RetainedEntry| h.size == file.size || writer_id_of(&file.path).is_some();
     head.retained.get(&file.path).is_some_and(same)
 }
@@ -187,6 +209,6 @@ fn is_retained(head: &TableHead, file: &FileRef) -> bool {
 fn diverged(what: &str) -> Error {
     Error::data(
         "Diverged",
-        format!("the table is not what its journal says: {what}; `biscuit adopt` makes what is there the table"),
+        format!("the files of the table differ from its journal: {what}; `biscuit adopt` adopts the files that exist"),
     )
 }

@@ -1,3 +1,5 @@
+//! Retained files and the objects that dead runs left: what a purge may delete.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,34 +18,36 @@ use crate::log::record::FileRef;
 use crate::observe::observed::ObservedTable;
 use crate::store_error;
 
-/// What is provably dead: no run that is alive or yet to come has a use for it.
+/// Objects of dead runs, which no run needs now or later.
 #[derive(Debug, Clone)]
 pub struct OrphanedObjects {
-    /// The version that shows it.
+    /// Newest version, which proves that the objects are dead.
     pub version: u64,
-    /// Objects of the state root that dead runs left: staged files, and state files that are not in force.
+    /// Dead objects in the state root: staged files, and state files that do not belong to the newest version.
     pub dead: Vec<ObjectMeta>,
-    /// Biscuit files in the table's folder that are not part of it.
+    /// Orphan files in the folder of the table.
     pub orphan_files: Vec<FileRef>,
 }
 
-/// Files that were replaced and stayed for those that still read them.
+/// Retained files of a table, with their times.
 #[derive(Debug, Clone)]
 pub struct RetainedFiles {
-    /// What they were found in.
+    /// Table in which the files were found.
     pub observed: ObservedTable,
-    /// The files, when they were replaced, on the store's clock and at the latest, and how long they are to stay from then on.
+    /// For each file: the file, the latest time at which it can have been replaced (on the clock of the store), and
+    /// its retention from that time on.
     pub files: Vec<(FileRef, Instant, Duration)>,
 }
 
 impl RetainedFiles {
-    /// A plan for those files whose time is over by now and `grace`, on the store's clock, and these files, as
-    /// [`Journal::release`] takes them; the others stay, as held.
+    /// Plans to delete the files whose retention ended at least `grace` before `now`, on the clock of the store.
+    /// Returns the plan, in which the other files are kept as retained, and the files to pass to
+    /// [`Journal::release`].
     ///
     /// # Errors
-    /// Those of a [`PurgePlan`].
+    /// Those of [`PurgePlan::keeping`].
     pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<FileRef>)> {
-        // Stores cut times to whole seconds.
+        // One more second, because stores cut times to whole seconds: a time may be up to a second too early.
         let over =
             |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= now;
         let key = |file: &FileRef| below(table, &file.path).to_string();
@@ -55,16 +59,17 @@ impl RetainedFiles {
             object
         });
         let plan =
-            PurgePlan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(KeepReason::Held))?;
+            PurgePlan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(KeepReason::Retained))?;
         Ok((plan, due.into_iter().map(|(file, ..)| file.clone()).collect()))
     }
 }
 
 impl Journal {
-    /// What dead runs have left. Changes nothing.
+    /// Returns the objects that dead runs left. Changes nothing.
     ///
     /// # Errors
-    /// `Unfinished` where a version is committed and not finished, whose staging is alive; as [`view`](Self::view).
+    /// `Unfinished` if the newest version is not finished, because its staged files are still needed; those of
+    /// [`view`](Self::view).
     pub async fn orphaned_objects(&self) -> Result<OrphanedObjects> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
@@ -75,7 +80,8 @@ impl Journal {
                 let listed = listed.map_err(|e| store_error("list", root, e))?;
                 objects.extend(listed.into_iter().filter(|object| dead.has(root, &object.location)));
             }
-            // A file that is not live in this version may be so in the next one, which publishes only behind its record.
+            // A file that is not live in this version may belong to the next one, which publishes only after its
+            // record exists. So the result is proven if the head is still the same after all listings.
             if self.head().await? == head {
                 return Ok(OrphanedObjects {
                     version: head.version,
@@ -87,10 +93,10 @@ impl Journal {
         Err(self.busy())
     }
 
-    /// The files that were replaced and stayed, of which some may go. Changes nothing.
+    /// Returns the retained files with the times from which [`RetainedFiles::due`] decides. Changes nothing.
     ///
     /// # Errors
-    /// As [`orphaned_objects`](Self::leftovers).
+    /// Those of [`orphaned_objects`](Self::orphaned_objects).
     pub async fn retained_files(&self) -> Result<RetainedFiles> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
@@ -102,11 +108,12 @@ impl Journal {
             let observed = observed?;
             let mut files = Vec::new();
             for (path, retained) in &head.retained {
-                // A record that was dropped is older than the ones behind it.
+                // If the record of that version was dropped, the next record or checkpoint that exists gives a later
+                // time. Later is safe: the file is retained for longer.
                 let (_, at) = committed.range(retained.since..).next().ok_or_else(|| {
-                    Error::data("Diverged", format!("the journal says nothing from version {} on", retained.since))
+                    Error::data("Diverged", format!("the journal has no record from version {} on", retained.since))
                 })?;
-                // As it is now, if it is there.
+                // The file as it is listed now, with its present ETag; if it does not exist, as the record has it.
                 let file = observed.retained.iter().find(|f| f.path == *path).cloned();
                 let file =
                     file.unwrap_or(FileRef { path: path.clone(), size: retained.size, etag: retained.etag.clone() });
@@ -117,16 +124,17 @@ impl Journal {
         Err(self.busy())
     }
 
-    /// Deletes these files, which were held, in a version of its own, which does nothing else.
+    /// Commits a version that deletes these retained files and changes nothing else.
     ///
     /// # Errors
-    /// Those of a commit: `Conflict` if another run was first.
+    /// Those of [`TableCommit::commit`](crate::TableCommit::commit), such as `Conflict` if another run has committed.
     pub async fn release(&self, observed: &ObservedTable, files: &[FileRef]) -> Result<CommitSummary> {
         let mut replace = self.replace(observed);
         files.iter().for_each(|file| replace.release(file));
         replace.commit_alone().await
     }
 
+    /// Reads the head without changes, and refuses one that is not finished.
     async fn quiet_head(&self) -> Result<TableHead> {
         crate::log::pointer::check(self).await?;
         let head = self.head().await?;
@@ -134,7 +142,8 @@ impl Journal {
         Ok(head)
     }
 
-    /// When the records and checkpoints that are there were written, on the store's clock.
+    /// Times at which the existing records were written, by version, on the clock of the store. A version whose
+    /// record was dropped has the time of its checkpoint, if there is one.
     async fn commit_times(&self) -> Result<BTreeMap<u64, Instant>> {
         let folder = journal_folder(&self.state);
         let mut objects = self.storage.store.list(Some(&folder));

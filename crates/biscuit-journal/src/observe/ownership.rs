@@ -1,7 +1,7 @@
-//! Whose folder it is: no table is inside another one, around one, or in a state root.
+//! Ownership of folders: no table is inside another table, around one, or in a state root.
 //!
-//! A table is known by its pointer `root.json`, which is always in the default place beside its folder and is there before the
-//! first file is published. A state root is known by the names in its journal.
+//! A table is recognised by its pointer `root.json`, which is always in the default state root beside the folder and
+//! exists before the first file is published. A state root is recognised by the names of the objects in its journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,16 +18,16 @@ use crate::log::record::FileRef;
 use crate::store::storage::TableStorage;
 use crate::{default_state_root, store_error};
 
-/// What lies in a table's folder.
+/// Content of the folder of a table.
 #[derive(Debug, Default)]
 pub(crate) struct FolderListing {
-    /// The data files, ascending by path, without those of tables inside the folder.
+    /// Data files and trial copies, sorted by path, without files of other tables inside the folder.
     pub(crate) files: Vec<FileRef>,
-    /// The folders of other tables, relative to this one.
+    /// Folders of other tables, relative to this one.
     pub(crate) tables: BTreeSet<String>,
-    /// State roots, relative to the folder, empty for the folder itself.
+    /// State roots, relative to the folder; empty for the folder itself.
     pub(crate) state_roots: BTreeSet<String>,
-    /// Folders of other table formats, relative to the folder, empty for the folder itself.
+    /// Folders with the log of another table format, relative to the folder; empty for the folder itself.
     pub(crate) formats: BTreeMap<String, ForeignTableFormat>,
 }
 
@@ -44,7 +44,7 @@ impl FolderListing {
                 Some(table) => drop(listing.tables.insert(table)),
                 None => listing.state_roots.extend(state_root_of(&path).map(str::to_owned)),
             }
-            // Trial copies of dead runs are told from those of live ones by the journal.
+            // Trial copies are hidden from readers but listed here, so that a commit can remove those of dead runs.
             let counts = trial_base(&path).is_some() || !is_hidden(&path);
             if !path.is_empty() && counts && object.size > 0 {
                 listing.files.push(FileRef { path, size: object.size, etag: object.e_tag });
@@ -58,15 +58,16 @@ impl FolderListing {
 }
 
 impl Journal {
-    /// Lists the folder. What is reached by links is refused: it may be another table, or the same files once more.
+    /// Lists the folder of the table. Symbolic links are refused: a link may lead to another table, or to the same
+    /// files under a second path.
     ///
     /// # Errors
-    /// `LinkInTable`, `OtherTableFormat`, and those of the store.
+    /// `LinkInTable`, `OtherTableFormat`, and errors of the store.
     pub(crate) async fn list_folder(&self) -> Result<FolderListing> {
         let root = &self.table;
         if let Some(link) = self.storage.durability.link_below(root).await? {
             let message = format!(
-                "`{link}` in the folder of the table `{root}` is a symbolic link; its files may be those of another table: put the files themselves there"
+                "`{link}` in the folder of the table `{root}` is a symbolic link and may lead to files of another table; replace the link by the files themselves"
             );
             return Err(Error::usage("LinkInTable", message));
         }
@@ -81,7 +82,7 @@ impl Journal {
         }
     }
 
-    /// Refuses to write where a table, or the state of one, is inside the folder.
+    /// Refuses a folder that contains another table or a state root.
     ///
     /// # Errors
     /// `OverlapsTable`.
@@ -89,7 +90,7 @@ impl Journal {
         if let Some(table) = listing.tables.first() {
             let inner = join(self.table.as_ref(), table);
             let message = format!(
-                "the table `{inner}` is inside the folder of the table `{}`; tables are beside one another: move one of them, or delete `{}` if that table is gone",
+                "the table `{inner}` is inside the folder of the table `{}`; move one of them so that neither is inside the other, or delete `{}` if the inner table no longer exists",
                 self.table,
                 default_state_root(&Path::from(inner.as_str()))
             );
@@ -97,7 +98,7 @@ impl Journal {
         }
         if let Some(state) = listing.state_roots.first() {
             let message = format!(
-                "`{}` is the state root of a table; `{}` is no place for another one",
+                "`{}` is the state root of a table; move it, or choose a folder other than `{}` for this table",
                 join(self.table.as_ref(), state),
                 self.table
             );
@@ -106,13 +107,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Refuses a place for a new table that is inside another table or a state root, or whose state would be.
+    /// Refuses a folder for a new table if the folder or its state root is inside another table or state root.
     ///
     /// # Errors
-    /// `OverlapsTable`, `OtherTableFormat`, and those of the store.
+    /// `OverlapsTable`, `LooksAlike`, `OtherTableFormat`, and errors of the store.
     pub(crate) async fn check_around(&self) -> Result<()> {
         if self.table.parts().any(|part| part.as_ref() == STATE) {
-            let message = format!("`{}` is in a folder `{STATE}`, which holds the state of tables", self.table);
+            let message = format!(
+                "`{}` is in a folder `{STATE}`, which is reserved for the state of tables; choose another folder",
+                self.table
+            );
             return Err(overlaps(message));
         }
         let own = default_state_root(&self.table);
@@ -131,7 +135,7 @@ impl Journal {
         let found = try_join_all(folders.into_iter().map(look)).await?;
         if let Some((what, folder)) = found.into_iter().flatten().next() {
             let message =
-                format!("`{folder}` is {what}; the table `{}` and its state cannot be inside of it", self.table);
+                format!("`{folder}` is {what}; the table `{}` and its state root cannot be inside it", self.table);
             return Err(overlaps(message));
         }
         self.check_spelling().await?;
@@ -144,8 +148,8 @@ impl Journal {
         }
     }
 
-    /// Refuses a new table whose name differs from that of a table beside it by letter case or Unicode form only: some file
-    /// systems and catalogs take both for one.
+    /// Refuses a new table if its name differs from the name of a table beside it only by letter case or Unicode
+    /// form: some file systems and catalogs do not distinguish such names.
     async fn check_spelling(&self) -> Result<()> {
         let own = default_state_root(&self.table);
         let (beside, name) = (parent(&own), own.filename().unwrap_or_default().to_owned());
@@ -157,7 +161,7 @@ impl Journal {
             None => Ok(()),
             Some(other) => {
                 let message = format!(
-                    "the name of the table `{}` differs from that of the table `{other}` beside it by letter case or Unicode form only; catalogs and some file systems take both for one: choose another name",
+                    "the names of the table `{}` and of the table `{other}` beside it differ only by letter case or Unicode form, which catalogs and some file systems do not distinguish; choose another name",
                     self.table
                 );
                 Err(Error::usage("LooksAlike", message))
@@ -166,7 +170,7 @@ impl Journal {
     }
 }
 
-/// The form in which names are compared: canonical composition (Unicode's NFC) of the lower-case text.
+/// Folds a name for comparisons: the canonical composition (Unicode NFC) of its lower-case text.
 ///
 /// ```
 /// use biscuit_journal::fold_name;
@@ -178,11 +182,13 @@ pub fn fold_name(name: &str) -> String {
     name.nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
-/// The format and folder of another format's table that a folder is, or is inside of. Only logs directly below these folders
-/// are looked for; a listing of the folder shows those inside of it.
+/// Returns the format and the folder of a table of another format that a folder is, or is inside of.
+///
+/// Only logs directly below the folder and the folders above it are found. Logs further inside the folder are found
+/// by listing it.
 ///
 /// # Errors
-/// Those of the store. Folders that may not be listed count as none.
+/// Errors of the store. A folder that the store refuses to list counts as one without a log.
 pub async fn table_format_around(
     store: &dyn ObjectStore,
     folder: &str,
@@ -193,7 +199,8 @@ pub async fn table_format_around(
     let look = |(folder, format): (Path, ForeignTableFormat)| async move {
         let log = folder.clone().join(format.log_folder());
         let mut objects = store.list(Some(&log));
-        // A log has few files that another program could have written, and what counts is one of them.
+        // One file is enough to recognise a log. A folder `metadata` or `schema` may belong to another program and
+        // have millions of files, so only the first ones are examined.
         for _ in 0..1000 {
             let next = objects.try_next().await.map_err(|e| store_error("list", &log, e));
             let Some(object) = unless_denied(next)?.flatten() else { break };
@@ -213,13 +220,13 @@ fn overlaps(message: String) -> Error {
     Error::usage("OverlapsTable", message)
 }
 
-/// What a folder is, if it is a table or a state root.
+/// Describes a folder if it is the folder of a table or a state root.
 async fn table_or_state(storage: &TableStorage, folder: &Path) -> Result<Option<&'static str>> {
     let pointer = default_state_root(folder).join(POINTER);
     match storage.store.head(&pointer).await {
         Ok(_) => return Ok(Some("the folder of a table")),
         Err(object_store::Error::NotFound { .. }) => {}
-        Err(e) => drop(unless_denied(Err::<(), _>(store_error("look at", &pointer, e)))?),
+        Err(e) => drop(unless_denied(Err::<(), _>(store_error("check", &pointer, e)))?),
     }
     let journal = folder.clone().join("journal");
     let mut objects = storage.store.list(Some(&journal));
@@ -228,7 +235,7 @@ async fn table_or_state(storage: &TableStorage, folder: &Path) -> Result<Option<
     Ok(first.and_then(|object| JournalObjectKind::parse(&object.location)).map(|_| "the state root of a table"))
 }
 
-/// Whether a name of the path is a file, which a disk says in its own way.
+/// Whether an error of a local disk means that a folder of the path is a file (`ENOTDIR`): nothing can be below it.
 fn is_not_a_folder(e: &Error) -> bool {
     let mut at = std::error::Error::source(e);
     while let Some(cause) = at {
@@ -240,7 +247,8 @@ fn is_not_a_folder(e: &Error) -> bool {
     false
 }
 
-/// None where there can be nothing, or a store refuses to say: rights may end at the folder of the table.
+/// Returns none if there can be nothing, or if the store denies access: the rights of a run may end at the folder of
+/// its table.
 fn unless_denied<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -249,7 +257,7 @@ fn unless_denied<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// All folders above a path, without the root of the store.
+/// Returns all folders above a path, without the root of the store.
 fn ancestors(path: &Path) -> BTreeSet<Path> {
     let parts: Vec<_> = path.parts().collect();
     (1..parts.len()).map(|n| parts[..n].iter().cloned().collect()).collect()
@@ -265,12 +273,12 @@ fn join(root: &str, relative: &str) -> String {
     if relative.is_empty() { root.to_owned() } else { format!("{root}/{relative}") }
 }
 
-/// Whether a path is below a folder, by whole segments.
+/// Whether a path is below a folder, compared by whole segments.
 fn is_within(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The table whose state a key in a folder of the default name belongs to.
+/// Returns the table whose default state root contains a key: `lake/t` for `lake/.biscuit/t/…`.
 pub(crate) fn table_of_state(key: &str) -> Option<String> {
     let segments: Vec<&str> = key.split('/').collect();
     let at = segments.iter().position(|s| *s == STATE)?;
@@ -278,7 +286,8 @@ pub(crate) fn table_of_state(key: &str) -> Option<String> {
     Some(segments[..at].iter().chain([name]).copied().collect::<Vec<_>>().join("/"))
 }
 
-/// The state root that a key of a journal is in, wherever it is; empty for the root that keys are relative to.
+/// Returns the state root of a key that is an object of a journal, wherever the state root is; empty if the state
+/// root is the folder that keys are relative to.
 pub(crate) fn state_root_of(key: &str) -> Option<&str> {
     let (folder, _) = key.rsplit_once('/')?;
     let root = if folder == "journal" { "" } else { folder.strip_suffix("/journal")? };
@@ -290,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_is_known_by_its_place_and_a_journal_by_its_names() {
+    fn state_roots_are_recognised_by_place_and_by_journal_names() {
         assert_eq!(table_of_state("lake/.biscuit/t/journal/x").as_deref(), Some("lake/t"));
         assert_eq!(table_of_state(".biscuit/t/x").as_deref(), Some("t"));
         assert_eq!(table_of_state("lake/.biscuit/t"), None);
@@ -301,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_above_a_path_are_whole_names() {
+    fn paths_are_compared_by_whole_segments() {
         let names: Vec<String> = ancestors(&Path::from("a/b/c")).into_iter().map(|p| p.to_string()).collect();
         assert_eq!(names, ["a", "a/b"]);
         assert!(is_within("a/b/c", "a/b") && !is_within("a/bc", "a/b") && !is_within("a/b", "a/b"));

@@ -1,4 +1,4 @@
-//! Which tables a folder has to do with: what of it may never go for its age.
+//! Tables that a folder contains or is part of, whose files a purge by age must never delete.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::observe::ownership::{state_root_of, table_of_state};
 use crate::store::storage::TableStorage;
 
 impl Journal {
-    /// The table as a plan to delete has to know it; none if there is no version yet. Its files are the live ones, those of others
-    /// that it would adopt, and those that are held. Changes nothing.
+    /// Returns the table in the form that a purge plan needs; none before the first version. The protected files are
+    /// the live files, the external files that the table would adopt, and the retained files. Changes nothing.
     ///
     /// # Errors
-    /// `Unfinished` where a version is committed and not finished: files that it replaces are not live any more, and not replaced
-    /// yet either. As [`view`](Self::view).
+    /// `Unfinished` if the newest version is not finished, because the files that it removes are no longer live and
+    /// not deleted either. Those of [`view`](Self::view).
     pub async fn protected(&self) -> Result<Option<ProtectedTable>> {
         if self.head().await?.version == 0 {
             return Ok(None);
@@ -31,23 +31,25 @@ impl Journal {
         Ok(Some(ProtectedTable { root, state: self.state.to_string(), pointer, files }))
     }
 
+    /// Refuses a head whose version is not finished.
     pub(crate) fn check_finished(&self, head: &TableHead) -> Result<()> {
         if head.is_finished() {
             return Ok(());
         }
         let message = format!(
-            "version {} of `{}` is committed and not finished yet; if its run is dead, `biscuit recover` finishes it",
+            "version {} of `{}` is committed but not finished; if its run is dead, `biscuit recover` finishes it",
             head.version, self.table
         );
         Err(Error::conflict("Unfinished", message))
     }
 }
 
-/// A folder's table, those that the folder is inside of, and the one whose state it is in, as far as there are any. To be asked
-/// behind the listing from which the folder is planned for.
+/// Returns the tables that a folder belongs to: the table of the folder itself, tables that it is inside of, and the
+/// table whose state root it is in. Call this after the listing from which the purge is planned, so that no newer
+/// version is missed.
 ///
 /// # Errors
-/// As [`Journal::protected`].
+/// Those of [`Journal::protected`].
 pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<ProtectedTable>> {
     let mut candidates: BTreeSet<String> = BTreeSet::new();
     let mut at = folder;
@@ -59,10 +61,11 @@ pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<P
     tables(storage, candidates).await
 }
 
-/// The tables of which a listing shows the state, and the state roots of tables that are elsewhere.
+/// Returns the tables whose default state roots a listing contains, and an entry for each moved state root in it,
+/// whose table is elsewhere.
 ///
 /// # Errors
-/// As [`Journal::protected`].
+/// Those of [`Journal::protected`].
 pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> Result<Vec<ProtectedTable>> {
     let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for object in listing {
@@ -79,7 +82,7 @@ pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> R
 }
 
 async fn tables(storage: &TableStorage, candidates: BTreeSet<String>) -> Result<Vec<ProtectedTable>> {
-    // Whoever protects a table looks at what is there, whoever else has a log for it.
+    // Files must be protected even if another table format has a log in the folder.
     let options = JournalOptions::default().with_other_formats(OtherTableFormats::Allow);
     let mut tables = Vec::new();
     for path in candidates {

@@ -1,4 +1,4 @@
-//! The store: durable writes, and what it has to be able to do.
+//! The object store: durability of writes, and the capabilities that the protocol needs.
 
 pub(crate) mod probe;
 pub(crate) mod put_if_absent;

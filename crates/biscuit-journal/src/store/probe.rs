@@ -1,3 +1,5 @@
+//! A probe of what a store can do, for `biscuit doctor`: each capability is tried on scratch objects.
+
 use std::fmt;
 
 use biscuit_core::{Error, Result};
@@ -12,28 +14,28 @@ use object_store::{
 use crate::store::put_if_absent::{PUTS, ROUNDS, race};
 use crate::{TableStorage, store_error};
 
-/// What a store can be asked to show.
+/// A capability of a store that Biscuit uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreCapability {
-    /// To write, read and delete an object.
+    /// Write, read and delete an object.
     Write,
-    /// To list an object as soon as it was written, and not any more once it was deleted.
+    /// Consistent listings: an object is listed once it was written, and not listed once it was deleted.
     List,
-    /// To create an object only if it is absent, with one winner among many.
+    /// Create an object only if it is absent, with one winner among many writers.
     PutIfAbsent,
-    /// To overwrite an object only if it still has the observed ETag.
+    /// Overwrite an object only if it still has the observed ETag.
     ConditionalPut,
-    /// To copy an object within the store.
+    /// Copy an object within the store.
     Copy,
-    /// To do so only if nothing is there.
+    /// Copy an object only if the destination does not exist.
     CopyIfAbsent,
-    /// To take an object in parts, which is not seen before it is whole.
+    /// Upload an object in parts, which is not visible before it is complete.
     Multipart,
 }
 
 impl StoreCapability {
-    /// All of them, in the order in which they are tried.
+    /// All capabilities, in the order in which they are tried.
     pub const ALL: [Self; 7] = [
         Self::Write,
         Self::List,
@@ -44,18 +46,18 @@ impl StoreCapability {
         Self::Multipart,
     ];
 
-    /// What rests on it.
+    /// Describes what Biscuit uses the capability for.
     pub fn use_of_it(self) -> &'static str {
         match self {
             Self::Write => "everything",
-            Self::List => "what a run starts from: the files of the table and the records of its journal",
+            Self::List => "finding the files of a table and the records of its journal",
             Self::PutIfAbsent => {
-                "the commit: of two runs at once one wins; without it only one writer is safe (--single-writer)"
+                "the commit: one of two concurrent runs wins; without it only a single writer is safe (--single-writer)"
             }
-            Self::ConditionalPut => "overwriting a single file of a predictable name, which is refused without it",
+            Self::ConditionalPut => "overwriting a single file with a predictable name, which is refused without it",
             Self::Copy => "publishing: staged files get their final names",
             Self::CopyIfAbsent => {
-                "a second look at names that nobody else gives; without it they are looked at before the copy"
+                "a second check that a final name is unused; without it only the check before the copy remains"
             }
             Self::Multipart => "files of more than 8 MiB",
         }
@@ -76,25 +78,26 @@ impl fmt::Display for StoreCapability {
     }
 }
 
-/// What a trial has shown.
+/// Result of the trial of one capability.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProbeResult {
-    /// The store does it.
+    /// The store has the capability.
     Yes,
-    /// It does not, or does it otherwise: how.
+    /// The store does not have the capability, or behaves differently. The text says how.
     No(String),
-    /// The trial came to no end.
+    /// The trial failed, so the answer is unknown.
     Failed(Error),
 }
 
-/// The least size of a part of an upload but the last (UploadPart in the API reference of S3).
+/// Minimum size of each part of an upload except the last (`UploadPart` in the API reference of S3).
 const PART: usize = 5 << 20;
 
-/// Tries what a store can do, on objects below `scratch` that nobody else uses, and deletes them again.
+/// Tries each capability of a store on objects below the folder `scratch`, and deletes the objects again. No one else
+/// may use that folder.
 ///
 /// # Errors
-/// Those of the store, where what was written cannot be cleaned up.
+/// Errors of the store if the scratch objects cannot be deleted. A failed trial is a [`ProbeResult::Failed`] instead.
 pub async fn probe_store(storage: &TableStorage, scratch: &Path) -> Result<Vec<(StoreCapability, ProbeResult)>> {
     let store: &dyn ObjectStore = &storage.store;
     let mut shown = Vec::new();
@@ -114,7 +117,7 @@ pub async fn probe_store(storage: &TableStorage, scratch: &Path) -> Result<Vec<(
             Err(e) => return Err(store_error("delete", &object.location, e)),
         }
     }
-    // On a disk the folders are left.
+    // On a disk the empty folders remain after their objects.
     let mut parts: Vec<_> = scratch.parts().collect();
     if let Some(own) = parts.pop() {
         let above = Path::from_iter(parts);
@@ -146,8 +149,8 @@ async fn write(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Pro
     store.delete(path).await?;
     match store.head(path).await {
         Err(E::NotFound { .. }) if read == "1" => Ok(ProbeResult::Yes),
-        Ok(_) => no("it is still there after it was deleted"),
-        Err(E::NotFound { .. }) => no("what was read is not what was written"),
+        Ok(_) => no("an object still exists after it was deleted"),
+        Err(E::NotFound { .. }) => no("the content that was read differs from what was written"),
         Err(e) => Err(e),
     }
 }
@@ -159,7 +162,7 @@ async fn list(store: &dyn ObjectStore, folder: &Path, path: &Path) -> object_sto
     store.put(path, "1".into()).await?;
     let there = names().await?;
     store.delete(path).await?;
-    if (there, names().await?) == (1, 0) { Ok(ProbeResult::Yes) } else { no("listings come late") }
+    if (there, names().await?) == (1, 0) { Ok(ProbeResult::Yes) } else { no("listings are not up to date") }
 }
 
 async fn put_if_absent(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<ProbeResult> {
@@ -177,13 +180,13 @@ async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::
     let update = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
     match store.put_opts(path, "2".into(), update(first.e_tag.clone()).into()).await {
         Ok(_) => {}
-        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return no("the store has no such put"),
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return no("the store does not support it"),
         Err(E::Precondition { .. }) => return no("a put with the right ETag is refused"),
         Err(e) => return Err(e),
     }
     match store.put_opts(path, "3".into(), update(first.e_tag).into()).await {
         Err(E::Precondition { .. }) => Ok(ProbeResult::Yes),
-        Ok(_) => no("a put with a wrong ETag is done all the same"),
+        Ok(_) => no("a put with a wrong ETag succeeds"),
         Err(e) => Err(e),
     }
 }
@@ -192,7 +195,7 @@ async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::
     store.put(from, "1".into()).await?;
     store.copy_opts(from, to, CopyOptions::new()).await?;
     let read = store.get(to).await?.bytes().await?;
-    if read == "1" { Ok(ProbeResult::Yes) } else { no("the copy is not what was copied") }
+    if read == "1" { Ok(ProbeResult::Yes) } else { no("the copy differs from its source") }
 }
 
 async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
@@ -201,8 +204,8 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
     match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
         Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(ProbeResult::Yes),
-        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store has no such copy"),
-        Ok(()) => no("it replaces what is there"),
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store does not support it"),
+        Ok(()) => no("the copy replaces an existing object"),
         Err(e) => Err(e),
     }
 }
@@ -221,14 +224,14 @@ async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result
     let early = match sent.await {
         Ok(early) => early,
         Err(e) => {
-            // It failed already.
+            // The upload has failed, so a failure to abort it adds nothing.
             drop(upload.abort().await);
             return Err(e);
         }
     };
     match (early, store.head(path).await?.size) {
-        (true, _) => no("it is seen before it is whole"),
+        (true, _) => no("the object is visible before it is complete"),
         (false, size) if size == PART as u64 + 1 => Ok(ProbeResult::Yes),
-        (false, size) => no(format!("it has {size} bytes where {} were sent", PART + 1)),
+        (false, size) => no(format!("the object has {size} bytes, but {} were sent", PART + 1)),
     }
 }

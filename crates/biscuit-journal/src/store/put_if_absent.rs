@@ -6,10 +6,13 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use crate::journal::{Journal, WriterPolicy};
 use crate::store_error;
 
+/// Number of races of a probe. One race may have one winner by chance.
 pub(crate) const ROUNDS: usize = 3;
+/// Number of puts that race for one name.
 pub(crate) const PUTS: usize = 16;
 
-/// Shows that put-if-absent has exactly one winner here: stores exist that accept the condition and ignore it.
+/// Proves that put-if-absent has exactly one winner in this store. The safety of commits rests on it, and there are
+/// stores that accept the condition and ignore it.
 pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
     if journal.options.writers == WriterPolicy::One {
         return Ok(());
@@ -28,7 +31,7 @@ pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
                 ErrorKind::Denied,
                 "NoPutIfAbsent",
                 format!(
-                    "this store let {won} of {PUTS} writers create the same object: two runs could both commit; say that there is one writer to go on"
+                    "this store let {won} of {PUTS} writers create the same object, so two runs could both commit; use another store, or promise a single writer (`--single-writer`)"
                 ),
             ));
         }
@@ -36,7 +39,7 @@ pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Puts an object if absent, many times at once: how many were told that they had created it.
+/// Puts an object if absent, many times at once. Returns the number of puts that were told that they had created it.
 pub(crate) async fn race(store: &dyn ObjectStore, path: &Path) -> object_store::Result<usize> {
     let puts = (0..PUTS).map(|i| async move {
         let put = store.put_opts(path, i.to_string().into(), PutMode::Create.into()).await;

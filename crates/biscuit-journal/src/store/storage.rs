@@ -1,3 +1,5 @@
+//! An object store together with the way in which writes to it become durable.
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -7,53 +9,55 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
-/// Makes what was written survive a loss of power.
+/// Durability of writes: makes written objects survive a loss of power.
 #[async_trait::async_trait]
 pub trait WriteDurability: fmt::Debug + Send + Sync {
-    /// Returns when the content of this object is durable.
+    /// Makes the content of this object durable before it returns.
     async fn sync_file(&self, path: &Path) -> Result<()>;
 
-    /// Returns when the names in the folder that holds this object are durable.
+    /// Makes the names in the folder of this object durable before it returns.
     async fn sync_folder_of(&self, path: &Path) -> Result<()>;
 
-    /// Whether the store's answer to a write means that it is durable, whole. If not, an object that must never be seen
-    /// in part is written and synced under another name first, and then linked to its own.
+    /// Whether a successful write means that the object is complete and durable. If not, an object that must never be
+    /// seen in part is written and synced under another name first and then linked to its own name. Default: false.
     fn is_immediate(&self) -> bool {
         false
     }
 
-    /// Copies a file where the store's own copy would be a further name of the same one; none where that is a file of its own.
-    /// Blocks are shared where the file system can.
+    /// Copies a file as a separate file, which shares its blocks with the source where the file system supports that.
+    /// Returns none if the copy of the store itself makes separate objects already. Default: none.
     async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
         let _ = (from, to);
         None
     }
 
-    /// Whether the names in a path below `root` are stored as they are spelled: some file systems take names that differ by
-    /// letter case or Unicode form for one.
+    /// Whether the names in a path below `root` are stored as they are spelled. Some file systems do not distinguish
+    /// names that differ by letter case or Unicode form. Default: true.
     async fn is_spelled_so(&self, path: &Path, root: &Path) -> Result<bool> {
         let _ = (path, root);
         Ok(true)
     }
 
-    /// The first symbolic link at a folder or below it, links of names that readers pass over left out; none for a store
-    /// that has no links.
+    /// Returns the first symbolic link at a folder or below it, except links with names that readers skip. Default:
+    /// none, for stores without links.
     async fn link_below(&self, folder: &Path) -> Result<Option<Path>> {
         let _ = folder;
         Ok(None)
     }
 
-    /// Removes the folders directly below `root` whose names `dead` picks, with all that is left in them: what a process
-    /// that was killed in the middle of a write leaves is no object, and a store of objects has no folders.
+    /// Deletes the folders directly below `root` whose names `dead` selects, with everything in them. A process that
+    /// was killed during a write leaves a partial file, which is not an object and is not listed. Default: nothing,
+    /// for stores without folders.
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
         let _ = (root, dead);
         Ok(())
     }
 }
 
+// The trait has to remain usable as `dyn WriteDurability`.
 const _: fn(&dyn WriteDurability) = |_| {};
 
-/// For stores whose answer means that the write is durable, as S3's does; and for memory.
+/// Durability of stores such as S3, where a successful write is durable, and of stores in memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreIsDurable;
 
@@ -72,12 +76,12 @@ impl WriteDurability for StoreIsDurable {
     }
 }
 
-/// A local file system, where files and folders are synced by fsync: object_store 0.13 does not do it.
+/// Durability of a local file system: syncs files and folders with fsync, which object_store 0.13 does not do.
 #[derive(Debug, Clone)]
 pub struct LocalDisk(Arc<LocalFileSystem>);
 
 impl LocalDisk {
-    /// Syncs what `store` writes.
+    /// Creates the durability of the files that `store` writes.
     pub fn new(store: Arc<LocalFileSystem>) -> Self {
         Self(store)
     }
@@ -88,10 +92,10 @@ impl LocalDisk {
             let place = if folder { file.parent().unwrap_or(&file) } else { &file };
             std::fs::File::open(place)?.sync_all()
         });
-        match synced.await.map_err(|e| Error::internal("a sync was cut off").with_source(e))? {
+        match synced.await.map_err(|e| Error::internal("a sync was cancelled").with_source(e))? {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let message = format!("`{path}` is gone, since another run has committed; run again");
+                let message = format!("`{path}` was deleted because another run has committed; run again");
                 Err(Error::conflict("Conflict", message).with_source(e))
             }
             Err(e) => {
@@ -136,16 +140,18 @@ impl WriteDurability for LocalDisk {
 
     async fn is_spelled_so(&self, path: &Path, root: &Path) -> Result<bool> {
         let place =
-            |path: &Path| self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::store_error("look at", path, e));
+            |path: &Path| self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::store_error("check", path, e));
         let (path, root) = (place(path)?, place(root)?);
         let relative =
             |path: &std::path::Path, root: &std::path::Path| path.strip_prefix(root).ok().map(ToOwned::to_owned);
+        // `canonicalize` returns the names as the file system stores them. Both sides are taken relative to the root,
+        // because a link above the table may change the beginning of the path.
         let real = tokio::task::spawn_blocking(move || {
             let real = relative(&path.canonicalize().ok()?, &root.canonicalize().ok()?)?;
             Some(real == relative(&path, &root)?)
         });
-        // A file that is gone again cannot be asked how it is spelled.
-        Ok(real.await.map_err(|e| Error::internal("a look at a name was cut off").with_source(e))?.unwrap_or(true))
+        // If the file was deleted since, its spelling is unknown and counts as right.
+        Ok(real.await.map_err(|e| Error::internal("a check of a name was cancelled").with_source(e))?.unwrap_or(true))
     }
 
     async fn link_below(&self, folder: &Path) -> Result<Option<Path>> {
@@ -154,7 +160,7 @@ impl WriteDurability for LocalDisk {
         let failed = |e: io::Error| {
             Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot list `{folder}`")).with_source(e)
         };
-        let found = find.await.map_err(|e| Error::internal("a look for links was cut off").with_source(e))?;
+        let found = find.await.map_err(|e| Error::internal("a search for links was cancelled").with_source(e))?;
         let relative = |(root, link): (std::path::PathBuf, std::path::PathBuf)| {
             let parts = link.strip_prefix(&root).map(std::path::Path::components).into_iter().flatten();
             folder.parts().chain(parts.map(|c| c.as_os_str().to_string_lossy().into_owned().into())).collect()
@@ -178,7 +184,8 @@ impl WriteDurability for LocalDisk {
                 continue;
             }
             match std::fs::remove_dir_all(entry.path()) {
-                // Two runs may clean up at once, and a run that is overtaken may still write.
+                // Two runs may clean up at the same time, and a run that has lost may still write into its folder.
+                // What remains is deleted by a later run.
                 Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
                     return Err(failed(e));
                 }
@@ -189,7 +196,8 @@ impl WriteDurability for LocalDisk {
     }
 }
 
-/// Walks a tree without following links; files that come and go meanwhile are passed over.
+/// Finds the first symbolic link in a tree, without following links. Files and folders that are deleted during the
+/// walk are skipped.
 fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
     let gone = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     match std::fs::symlink_metadata(root) {
@@ -209,7 +217,7 @@ fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
         for entry in entries {
             let entry = entry?;
             let (name, kind) = (entry.file_name(), entry.file_type()?);
-            // Whatever a hidden link leads to is in no listing of the table.
+            // Files below a hidden name are not part of the table, wherever a link leads.
             let name = name.to_string_lossy();
             if name.starts_with('.') || (name.starts_with('_') && !name.contains('=')) {
                 continue;
@@ -225,27 +233,27 @@ fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
     Ok(None)
 }
 
-/// A store and how writes to it become durable.
+/// A store together with the durability of its writes.
 #[derive(Debug, Clone)]
 pub struct TableStorage {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// How writes to it become durable.
+    /// Durability of writes to the store.
     pub durability: Arc<dyn WriteDurability>,
 }
 
 impl TableStorage {
-    /// A store whose answers mean that writes are durable.
+    /// Creates the storage of a store where a successful write is durable, such as S3.
     pub fn durable(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, durability: Arc::new(StoreIsDurable) }
     }
 
-    /// A local file system.
+    /// Creates the storage of a local file system.
     pub fn local(store: Arc<LocalFileSystem>) -> Self {
         Self { durability: Arc::new(LocalDisk::new(store.clone())), store }
     }
 
-    /// The same storage with another store in front, as wrappers for tests need it.
+    /// Returns this storage with another store and the same durability, for stores that wrap this one in tests.
     pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> Self {
         Self { store, durability: self.durability.clone() }
     }

@@ -1,4 +1,4 @@
-//! Unfinished versions and dead runs.
+//! Recovery: unfinished versions are finished, and objects of dead runs are deleted.
 
 use std::sync::Arc;
 
@@ -8,47 +8,51 @@ use object_store::path::Path;
 
 use crate::table::{journal, memory, names, set, texts};
 
-/// The number of the first call that contains a text, when "two" is set on a table with "one".
+/// Returns the number of the first call that contains a text, while "two" is set on a table with "one".
 pub(crate) async fn call(text: &str) -> u64 {
     let storage = memory();
-    set(&journal(&storage), "one").await.expect("a commit");
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
-    set(&journal(&storage.with_store(recording.clone())), "two").await.expect("a commit");
+    set(&journal(&storage.with_store(recording.clone())), "two").await.expect("the commit succeeds");
     let calls = recording.calls();
     calls.all().iter().position(|c| c.contains(text)).unwrap_or_else(|| panic!("{text}: {:?}", calls.all())) as u64 + 1
 }
 
-/// A table with "one" on which setting "two" died at a call.
+/// Returns a table with "one", on which a run that set "two" died at a call.
 pub(crate) async fn died_at(at: u64, fault: InjectedFault) -> biscuit_journal::TableStorage {
     let storage = memory();
-    set(&journal(&storage), "one").await.expect("a commit");
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
     let dying = FaultStore::new(storage.store.clone(), fault, at);
-    set(&journal(&storage.with_store(Arc::new(dying))), "two").await.expect_err("it died");
+    set(&journal(&storage.with_store(Arc::new(dying))), "two").await.expect_err("the run dies");
     storage
 }
 
 #[tokio::test]
-async fn before_the_record_nothing_is_visible_and_a_fence_cleans_up() {
+async fn crash_before_the_record_changes_nothing_and_a_fence_cleans_up() {
     let storage = died_at(call("2.json").await, InjectedFault::Crash).await;
     let j = journal(&storage);
     assert_eq!(texts(&j).await, ["one"]);
     assert_eq!(names(&storage, "/staging/").await.len(), 1);
-    assert_eq!(j.recover().await.expect("a recovery").cleaned, 0, "a live run may still need it");
-    let fenced = j.recover_with_fence().await.expect("a recovery");
+    assert_eq!(
+        j.recover().await.expect("the recovery succeeds").cleaned,
+        0,
+        "a live run may still need the staged file"
+    );
+    let fenced = j.recover_with_fence().await.expect("the recovery succeeds");
     assert_eq!((fenced.fence, fenced.cleaned), (Some(2), 1));
     assert!(names(&storage, "/staging/").await.is_empty());
     assert_eq!(texts(&j).await, ["one"]);
 }
 
 #[tokio::test]
-async fn behind_the_record_a_reader_sees_the_new_version_and_anyone_finishes_it() {
+async fn crash_after_the_record_shows_the_new_version_and_any_run_finishes_it() {
     let storage = died_at(call("2.json").await, InjectedFault::CrashAfter).await;
     let j = journal(&storage);
-    let view = j.view().await.expect("a view");
+    let view = j.view().await.expect("the table can be read");
     assert_eq!((view.head.version, view.files.len()), (2, 1));
     let staged = view.head.live[&view.files[0].path].staged.clone().expect("it is staged");
     assert!(staged.starts_with("staging/1-"));
-    let recovered = j.recover().await.expect("a recovery");
+    let recovered = j.recover().await.expect("the recovery succeeds");
     assert_eq!(recovered.rolled_forward, Some(2));
     assert_eq!(texts(&j).await, ["two"]);
     assert_eq!(names(&storage, "lake/t/").await.len(), 1);
@@ -56,10 +60,10 @@ async fn behind_the_record_a_reader_sees_the_new_version_and_anyone_finishes_it(
 }
 
 #[tokio::test]
-async fn lost_staging_is_named_and_nothing_is_retired() {
+async fn lost_staged_file_is_reported_and_nothing_is_removed() {
     let storage = died_at(call("2.json").await, InjectedFault::CrashAfter).await;
     let staged = names(&storage, "/staging/").await;
-    storage.store.delete(&Path::from(staged[0].as_str())).await.expect("a delete");
+    storage.store.delete(&Path::from(staged[0].as_str())).await.expect("the delete succeeds");
     let e = journal(&storage).recover().await.unwrap_err();
     assert_eq!(e.code(), "LostStaging");
     assert_eq!(names(&storage, "lake/t/").await.len(), 1, "the old file is still there");
@@ -68,7 +72,7 @@ async fn lost_staging_is_named_and_nothing_is_retired() {
 #[tokio::test]
 async fn the_next_run_cleans_up_after_a_dead_one() {
     let storage = died_at(call("2.json").await, InjectedFault::Crash).await;
-    set(&journal(&storage), "two").await.expect("a commit");
+    set(&journal(&storage), "two").await.expect("the commit succeeds");
     assert!(names(&storage, "/staging/").await.is_empty());
     assert_eq!(texts(&journal(&storage)).await, ["two"]);
 }
@@ -76,17 +80,17 @@ async fn the_next_run_cleans_up_after_a_dead_one() {
 #[tokio::test]
 async fn a_torn_staged_file_is_never_committed() {
     let storage = memory();
-    set(&journal(&storage), "one").await.expect("a commit");
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
     let tearing = FaultStore::new(storage.store.clone(), InjectedFault::Torn, call("/staging/").await);
-    set(&journal(&storage.with_store(Arc::new(tearing))), "two").await.expect_err("it was torn");
+    set(&journal(&storage.with_store(Arc::new(tearing))), "two").await.expect_err("the write is torn");
     assert_eq!(texts(&journal(&storage)).await, ["one"]);
 }
 
 #[tokio::test]
-async fn what_a_dead_probe_left_goes_with_a_recovery() {
+async fn recovery_deletes_the_objects_of_a_dead_probe() {
     let storage = memory();
-    set(&journal(&storage), "one").await.expect("a commit");
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
     crate::table::put(&storage, "lake/.biscuit/t/probe/00000000000000ff-0", "7").await;
-    assert_eq!(journal(&storage).recover().await.expect("a recovery").cleaned, 1);
+    assert_eq!(journal(&storage).recover().await.expect("the recovery succeeds").cleaned, 1);
     assert!(names(&storage, "/probe/").await.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Copies of files of the table, and of staged ones: what they are on a disk, and what the journal knows of them.
+//! Copies of live files and of staged files: their form on a disk, and the content names in the journal.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn disk(folder: &tempfile::TempDir) -> TableStorage {
     TableStorage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
 }
 
-/// Adds a copy of the table's first file in the folder `b`, and one of a new file in `c` and `d`.
+/// Adds a copy of the first file of the table in the folder `b`, and a new file in `c` with a copy of it in `d`.
 async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     let observed = journal.observe().await?;
     let mut replace = journal.replace(&observed);
@@ -37,7 +37,7 @@ fn contents(files: &[FileRef], head: &biscuit_journal::TableHead) -> Vec<String>
 async fn check(storage: TableStorage, _: u64) {
     let j = journal(&storage);
     assert_eq!(texts(&j).await, ["old", "old", "new", "new"]);
-    let observed = j.observe().await.expect("a table");
+    let observed = j.observe().await.expect("the table can be observed");
     let contents = contents(&observed.files, &observed.head);
     assert_eq!(
         (contents[0] == contents[1], contents[2] == contents[3], contents[1] == contents[2]),
@@ -51,17 +51,17 @@ async fn check(storage: TableStorage, _: u64) {
 async fn copies_survive_a_crash_at_every_call() {
     let setup = || async {
         let storage = memory();
-        set(&journal(&storage), "old").await.expect("a commit");
+        set(&journal(&storage), "old").await.expect("the commit succeeds");
         storage
     };
     let job = |storage: TableStorage| async move {
         let j = journal(&storage);
-        // What was committed already is there.
+        // If the version was committed before the crash, a recovery is enough.
         if j.view().await?.files.len() == 1 { copy(&j).await } else { j.recover().await.map(drop) }
     };
     let check = |storage: TableStorage, at| async move {
         let j = journal(&storage);
-        let observed = j.observe().await.expect("a table");
+        let observed = j.observe().await.expect("the table can be observed");
         assert_eq!(observed.files.len(), 4, "call {at}");
         let mut texts = texts(&j).await;
         texts.sort();
@@ -74,18 +74,18 @@ async fn copies_survive_a_crash_at_every_call() {
 }
 
 #[tokio::test]
-async fn what_is_alike_is_known_after_a_checkpoint_too() {
+async fn identical_files_are_known_after_a_checkpoint() {
     let storage = memory();
     let j = journal_with(&storage, JournalOptions::default().with_checkpoint_every(2));
-    let observed = j.observe().await.expect("a table");
+    let observed = j.observe().await.expect("the table can be observed");
     let mut replace = j.replace(&observed);
-    replace.stage("z", "txt", "old".into()).await.expect("staged");
-    replace.commit().await.expect("a commit");
-    copy(&j).await.expect("a commit");
+    replace.stage("z", "txt", "old".into()).await.expect("the file is staged");
+    replace.commit().await.expect("the commit succeeds");
+    copy(&j).await.expect("the commit succeeds");
     let mut sorted = texts(&j).await;
     sorted.sort();
     assert_eq!(sorted, ["new", "new", "old", "old"]);
-    let observed = j.observe().await.expect("a table");
+    let observed = j.observe().await.expect("the table can be observed");
     let by_path = |start: &str| {
         let file = observed.files.iter().find(|f| f.path.starts_with(start)).expect("a file");
         observed.head.content(file)
@@ -97,14 +97,14 @@ async fn what_is_alike_is_known_after_a_checkpoint_too() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn on_a_disk_copies_are_files_of_their_own_unless_links_are_asked_for() {
+async fn copies_on_a_disk_are_separate_files_unless_hard_links_are_allowed() {
     use std::os::unix::fs::MetadataExt;
     for hard_links in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
         let (recorder, storage) = RecordingStore::storage(&disk(&folder));
         let j = journal_with(&storage, JournalOptions::default().with_hard_links(hard_links));
-        set(&j, "old").await.expect("a commit");
-        copy(&j).await.expect("a commit");
+        set(&j, "old").await.expect("the commit succeeds");
+        copy(&j).await.expect("the commit succeeds");
         check(storage.clone(), 0).await;
         let links: Vec<u64> = names(&storage, "lake/t/")
             .await
@@ -116,27 +116,27 @@ async fn on_a_disk_copies_are_files_of_their_own_unless_links_are_asked_for() {
         let record = calls.all().iter().position(|c| c.ends_with("0002.json")).expect("a record");
         let before = calls.all()[..record].iter().filter(|c| c.starts_with("sync ") && c.contains("/staging/1-"));
         let synced: std::collections::BTreeSet<_> = before.filter(|c| c.ends_with(".txt.staged")).collect();
-        assert_eq!(synced.len(), 3, "what is staged is durable before the commit: {:#?}", calls.all());
+        assert_eq!(synced.len(), 3, "all staged files are durable before the commit: {:#?}", calls.all());
     }
 }
 
 #[tokio::test]
-async fn a_source_that_somebody_changed_is_not_copied() {
+async fn changed_source_is_not_copied() {
     let storage = memory();
     let j = journal(&storage);
     put(&storage, "lake/t/part-0.txt", "theirs").await;
-    let observed = j.observe().await.expect("a table");
+    let observed = j.observe().await.expect("the table can be observed");
     let source = observed.files[0].clone();
-    assert!(observed.head.content(&source).starts_with("part-0.txt "), "a name that says which of its contents");
+    assert!(observed.head.content(&source).starts_with("part-0.txt "), "the name of the content contains the ETag");
     put(&storage, "lake/t/part-0.txt", "other!").await;
     let replace = j.replace(&observed);
     let stager = replace.stager();
-    let e = stager.copy(&source, "b", None, "x").await.expect_err("it is another file");
+    let e = stager.copy(&source, "b", None, "x").await.expect_err("the source is another file");
     assert_eq!(e.code(), "Conflict", "{e}");
     let mut large = source.clone();
     large.size = 5 << 30;
     assert_eq!(stager.copy(&large, "b", None, "x").await.expect_err("too large").code(), "FileTooLarge");
-    replace.abandon().await.expect("nothing is left");
+    replace.abandon().await.expect("the staged files are deleted");
     assert_eq!(read(&storage.store, "lake/t/part-0.txt").await, "other!");
     let failing = FaultStore::new(storage.store.clone(), InjectedFault::Fail, 0);
     let j = journal(&storage.with_store(Arc::new(failing)));

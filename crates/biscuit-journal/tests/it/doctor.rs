@@ -1,4 +1,4 @@
-//! What a store shows of itself.
+//! The probe of the capabilities of a store.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::commit::Ignoring;
 use crate::table::memory;
 
 async fn shown(storage: &TableStorage) -> Vec<(StoreCapability, ProbeResult)> {
-    let shown = probe_store(storage, &Path::from("lake/.biscuit/t/probe/doctor-1")).await.expect("a look");
+    let shown =
+        probe_store(storage, &Path::from("lake/.biscuit/t/probe/doctor-1")).await.expect("the listing succeeds");
     let left: Vec<ObjectMeta> = storage.store.list(None).try_collect().await.expect("a listing");
     assert!(left.is_empty(), "{left:?}");
     shown
@@ -25,7 +26,7 @@ fn missing(shown: &[(StoreCapability, ProbeResult)]) -> Vec<StoreCapability> {
 }
 
 #[tokio::test]
-async fn memory_can_do_everything_and_a_disk_all_but_conditional_puts() {
+async fn memory_has_all_capabilities_and_a_disk_all_but_conditional_puts() {
     assert_eq!(missing(&shown(&memory()).await), []);
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store"));
@@ -35,7 +36,7 @@ async fn memory_can_do_everything_and_a_disk_all_but_conditional_puts() {
 }
 
 #[tokio::test]
-async fn a_store_that_ignores_conditions_is_found_out() {
+async fn store_that_ignores_conditions_is_detected() {
     let storage = TableStorage::durable(Arc::new(Ignoring(Arc::new(InMemory::new()))));
     let shown = shown(&storage).await;
     assert!(missing(&shown).contains(&StoreCapability::PutIfAbsent));
@@ -44,7 +45,7 @@ async fn a_store_that_ignores_conditions_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_trial_that_fails_says_so_and_the_others_go_on() {
+async fn failed_trial_is_reported_and_the_others_continue() {
     let storage = memory();
     let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(storage.store.clone(), InjectedFault::Fail, 1));
     let shown = shown(&storage.with_store(failing)).await;

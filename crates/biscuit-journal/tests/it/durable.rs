@@ -1,4 +1,4 @@
-//! On a local disk nothing counts before it would survive a loss of power.
+//! Durability on a local disk: each step is durable before the next one relies on it.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use object_store::local::LocalFileSystem;
 
 use crate::table::{journal, journal_with, set, texts};
 
-/// The calls of a run, to be looked at one after the other.
+/// The recorded calls of a run.
 struct Log(Vec<String>);
 
 impl Log {
@@ -38,17 +38,17 @@ fn disk(folder: &tempfile::TempDir) -> TableStorage {
 }
 
 #[tokio::test]
-async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_of_power() {
+async fn calls_of_a_commit_have_an_order_that_survives_a_loss_of_power() {
     let folder = tempfile::tempdir().expect("a folder");
-    set(&journal(&disk(&folder)), "one").await.expect("a commit");
+    set(&journal(&disk(&folder)), "one").await.expect("the commit succeeds");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     let j = journal(&storage);
-    let observed = j.observe().await.expect("a base");
+    let observed = j.observe().await.expect("the table can be observed");
     let mut replace = j.replace(&observed);
-    replace.stage("day=1", "txt", "two".into()).await.expect("staged");
-    replace.with_state("bookmark", "seven".into()).await.expect("staged");
+    replace.stage("day=1", "txt", "two".into()).await.expect("the file is staged");
+    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
     observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.expect("a commit");
+    replace.commit().await.expect("the commit succeeds");
     let log = Log(recorder.calls().all().to_vec());
     log.in_order(&[
         ("the staged file is written", log.first(&["put", "/staging/1-", ".txt.staged"])),
@@ -82,11 +82,11 @@ async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_o
 }
 
 #[tokio::test]
-async fn a_partition_is_synced_before_what_it_replaces_is_deleted() {
+async fn partition_is_synced_before_its_replaced_files_are_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
-    set(&journal(&disk(&folder)), "one").await.expect("a commit");
+    set(&journal(&disk(&folder)), "one").await.expect("the commit succeeds");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
-    set(&journal(&storage), "two").await.expect("a commit");
+    set(&journal(&storage), "two").await.expect("the commit succeeds");
     let log = Log(recorder.calls().all().to_vec());
     let (published, removed) = (log.first(&["copy", " lake/t/biscuit-"]), log.first(&["delete lake/t/biscuit-"]));
     let synced = log.0[published..removed].iter().any(|c| c == "sync-folder lake/t");
@@ -94,10 +94,12 @@ async fn a_partition_is_synced_before_what_it_replaces_is_deleted() {
 }
 
 #[tokio::test]
-async fn checkpoints_and_the_pointer_are_whole_and_synced_before_they_have_their_names() {
+async fn checkpoints_and_the_pointer_are_synced_before_they_get_their_names() {
     let folder = tempfile::tempdir().expect("a folder");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
-    set(&journal_with(&storage, JournalOptions::default().with_checkpoint_every(1)), "one").await.expect("a commit");
+    set(&journal_with(&storage, JournalOptions::default().with_checkpoint_every(1)), "one")
+        .await
+        .expect("the commit succeeds");
     let log = Log(recorder.calls().all().to_vec());
     for name in ["0001.checkpoint", "root.json"] {
         let staged = format!("{name}.staged");
@@ -107,42 +109,43 @@ async fn checkpoints_and_the_pointer_are_whole_and_synced_before_they_have_their
             ("linked", log.first(&["copy", &staged, name])),
         ]);
     }
-    // The first commit made the folders up to the lake's: their names are synced too.
+    // The first commit created all folders up to `lake`, so their names are synced too.
     for made in ["lake/.biscuit/t", "lake/.biscuit", "lake"] {
         log.exactly(&format!("sync-folder {made}"));
     }
 }
 
 #[tokio::test]
-async fn nothing_but_the_journal_stays_beside_the_table() {
+async fn recovery_deletes_partial_files_of_killed_writes() {
     let folder = tempfile::tempdir().expect("a folder");
     let storage = disk(&folder);
     let j = journal(&storage);
     for text in ["one", "two"] {
-        set(&j, text).await.expect("a commit");
+        set(&j, text).await.expect("the commit succeeds");
     }
-    // What a process leaves that is killed in the middle of a write: no listing shows it.
+    // A partial file of a process that was killed during a write. No listing of the store shows it.
     let dead = folder.path().join("lake/.biscuit/t/staging/1-00000000000000ff");
     std::fs::create_dir_all(&dead).expect("a folder");
     std::fs::write(dead.join("biscuit-00000000000000ff-00000.txt.staged#1"), "half").expect("a file");
-    j.recover().await.expect("a recovery");
+    j.recover().await.expect("the recovery succeeds");
     let left: Vec<_> = std::fs::read_dir(folder.path().join("lake/.biscuit/t/staging"))
         .map(|entries| entries.map(|e| e.expect("an entry").file_name()).collect())
         .unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// On a disk whoever finishes a version deletes the folder in which a sleeper is about to sync or link its own files: the sleeper finds its
-/// version done, or has lost, and never says that the store was not there.
+/// On a disk, the process that finishes a version deletes the run folder in which a sleeping run is about to sync or
+/// link its own files. The sleeper then finds that its version is finished, or that it has lost; it never reports
+/// `StoreUnavailable`.
 #[tokio::test]
-async fn a_run_on_a_disk_that_sleeps_at_any_call_ends_quietly_or_has_to_run_again() {
+async fn run_on_a_disk_that_sleeps_at_any_call_succeeds_or_conflicts() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let folders = Mutex::new(Vec::new());
         let setup = || async {
             let folder = tempfile::tempdir().expect("a folder");
             let storage = disk(&folder);
             folders.lock().expect("no holder of this lock panics").push(folder);
-            set(&journal(&storage), "one").await.expect("a commit");
+            set(&journal(&storage), "one").await.expect("the commit succeeds");
             storage
         };
         let job = |s: TableStorage| async move { set(&journal(&s), "two").await.map(drop) };

@@ -1,4 +1,4 @@
-//! A run is stopped before its commit without a trace, and not behind it.
+//! Interrupts: before its commit a run is stopped without a trace, after its commit the version stands.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
     let storage = memory();
     let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
-    let observed = j.observe().await.expect("a base");
+    let observed = j.observe().await.expect("the table can be observed");
     let (mut dropped, mut refused) = (j.replace(&observed), j.replace(&observed));
     for replace in [&mut dropped, &mut refused] {
-        replace.stage("", "txt", "never".into()).await.expect("staged");
-        replace.with_state("bookmark", "never".into()).await.expect("staged");
+        replace.stage("", "txt", "never".into()).await.expect("the file is staged");
+        replace.with_state("bookmark", "never".into()).await.expect("the file is staged");
     }
     assert!(interrupt.stop(), "nothing is being committed");
     drop(dropped);
@@ -27,21 +27,21 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_committed_before_the_stop_is_not_cleaned_up() {
+async fn clean_up_keeps_files_that_were_committed_before_the_stop() {
     let storage = memory();
     let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
-    let observed = j.observe().await.expect("a base");
+    let observed = j.observe().await.expect("the table can be observed");
     let other = j.replace(&observed);
     let mut replace = j.replace(&observed);
-    replace.stage("", "txt", "one".into()).await.expect("staged");
-    replace.with_state("bookmark", "seven".into()).await.expect("staged");
-    replace.commit().await.expect("a commit");
+    replace.stage("", "txt", "one".into()).await.expect("the file is staged");
+    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
+    replace.commit().await.expect("the commit succeeds");
     assert_eq!(interrupt.committing(), None);
     assert!(interrupt.stop());
     drop(other);
     interrupt.clean_up().await.expect("a clean-up");
-    let head = j.head().await.expect("a head");
+    let head = j.head().await.expect("the head can be read");
     assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("a state file"), "seven");
     assert_eq!(texts(&j).await, ["one"]);
 }

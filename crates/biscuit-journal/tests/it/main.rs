@@ -1,4 +1,4 @@
-//! The protocol: who wins, what is deleted, what is found again.
+//! Behaviour of the journal through its public interface.
 
 mod cleaning;
 mod commit;

@@ -1,4 +1,4 @@
-//! Tables beside one another, in a store that has no folders.
+//! Ownership of folders: tables must be beside one another, in a store without folders.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ fn code<T>(result: Result<T>) -> &'static str {
 }
 
 #[tokio::test]
-async fn tables_are_beside_one_another() {
+async fn table_inside_or_around_another_table_is_refused() {
     let storage = memory();
-    set(&table(&storage, "lake/a"), "outer").await.expect("a commit");
+    set(&table(&storage, "lake/a"), "outer").await.expect("the commit succeeds");
     for inside in ["lake/a/b", "lake/a/b/c", "lake/.biscuit/a", "lake/.biscuit/x", "lake/a/.biscuit/x"] {
         assert_eq!(code(set(&table(&storage, inside), "inner").await), "OverlapsTable", "{inside}");
     }
@@ -32,9 +32,9 @@ async fn tables_are_beside_one_another() {
 }
 
 #[tokio::test]
-async fn a_moved_state_root_is_neither_in_a_table_nor_a_place_for_one() {
+async fn moved_state_root_is_neither_inside_a_table_nor_contains_one() {
     let storage = memory();
-    set(&table(&storage, "lake/a").with_state_root("states/a".into()), "x").await.expect("a commit");
+    set(&table(&storage, "lake/a").with_state_root("states/a".into()), "x").await.expect("the commit succeeds");
     for (path, state) in [("lake/b", "lake/a/state"), ("lake/b", "states/a/journal"), ("lake/b", "states/a/b")] {
         assert_eq!(
             code(set(&table(&storage, path).with_state_root(state.into()), "y").await),
@@ -47,12 +47,13 @@ async fn a_moved_state_root_is_neither_in_a_table_nor_a_place_for_one() {
     }
 }
 
-/// Of two runs that begin a table inside the other's folder at once at most one commits, wherever the other one is when it does.
+/// Two runs begin a table at the same time, one inside the folder of the other. At most one commits, at whichever
+/// call the other run sleeps meanwhile.
 #[tokio::test]
-async fn two_runs_at_once_do_not_make_one_table_inside_the_other() {
+async fn two_concurrent_runs_do_not_make_nested_tables() {
     let rehearsal = memory();
     let recording = Arc::new(RecordingStore::new(rehearsal.store.clone()));
-    set(&table(&rehearsal.with_store(recording.clone()), "lake/a"), "outer").await.expect("a commit");
+    set(&table(&rehearsal.with_store(recording.clone()), "lake/a"), "outer").await.expect("the commit succeeds");
     for at in 1..=recording.calls().all().len() as u64 {
         let storage = memory();
         let sleepy = FaultStore::new(storage.store.clone(), InjectedFault::Pause, at);
@@ -73,25 +74,25 @@ async fn two_runs_at_once_do_not_make_one_table_inside_the_other() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_refused_is_taken_back() {
+async fn refused_claim_is_withdrawn() {
     let storage = memory();
     let outer = table(&storage, "lake/a");
     let observed = outer.observe().await.expect("a place for a table");
-    set(&table(&storage, "lake/a/b"), "inner").await.expect("a commit");
+    set(&table(&storage, "lake/a/b"), "inner").await.expect("the commit succeeds");
     let mut replace = outer.replace(&observed);
-    replace.stage("", "txt", "outer".into()).await.expect("staged");
+    replace.stage("", "txt", "outer".into()).await.expect("the file is staged");
     assert_eq!(code(replace.commit().await), "OverlapsTable");
-    assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a claim nor staged files are left");
+    assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a pointer nor staged files remain");
     set(&table(&storage, "lake/a/b"), "again").await.expect("the other table goes on");
 }
 
 #[tokio::test]
-async fn readers_of_a_table_do_not_see_the_files_of_one_inside_of_it() {
+async fn readers_do_not_see_the_files_of_a_table_inside_the_folder() {
     let storage = memory();
-    set(&table(&storage, "lake/a"), "outer").await.expect("a commit");
-    // As it is after objects were copied.
+    set(&table(&storage, "lake/a"), "outer").await.expect("the commit succeeds");
+    // Simulates that the objects of a table were copied into the folder by hand.
     let inner = memory();
-    set(&table(&inner, "lake/a/b"), "inner").await.expect("a commit");
+    set(&table(&inner, "lake/a/b"), "inner").await.expect("the commit succeeds");
     let objects: Vec<_> = inner.store.list(None).try_collect().await.expect("a listing");
     for object in objects {
         let bytes = inner.store.get_opts(&object.location, Default::default()).await.expect("it is there");
@@ -99,7 +100,7 @@ async fn readers_of_a_table_do_not_see_the_files_of_one_inside_of_it() {
         put(&storage, object.location.as_ref(), &text).await;
     }
     let outer = table(&storage, "lake/a");
-    let viewed = outer.view().await.expect("a view");
+    let viewed = outer.view().await.expect("the table can be read");
     assert_eq!((viewed.files.len(), viewed.external.len(), viewed.orphan_files.len()), (1, 0, 0));
     assert!(outer.orphaned_objects().await.expect("leftovers").orphan_files.is_empty());
     assert_eq!(code(outer.observe().await), "OverlapsTable");
@@ -115,14 +116,14 @@ async fn folders_of_other_formats_are_refused_unless_they_are_allowed() {
         assert_eq!(code(set(&table(&storage, "lake/t/x/y"), "y").await), "OtherTableFormat", "{log}");
         let options = JournalOptions::default().with_other_formats(OtherTableFormats::Allow);
         let allowed = Journal::new(storage.clone(), Path::from("lake/t"), options);
-        assert!(!allowed.view().await.expect("a view").files.is_empty(), "{log}");
+        assert!(!allowed.view().await.expect("the table can be read").files.is_empty(), "{log}");
     }
 }
 
 #[tokio::test]
-async fn names_that_differ_by_letter_case_or_unicode_form_are_refused_beside_one_another() {
+async fn names_that_differ_only_by_case_or_unicode_form_are_refused() {
     let storage = memory();
-    set(&table(&storage, "lake/\u{c4}pfel"), "x").await.expect("a commit");
+    set(&table(&storage, "lake/\u{c4}pfel"), "x").await.expect("the commit succeeds");
     for other in ["lake/\u{e4}pfel", "lake/A\u{308}pfel"] {
         assert_eq!(code(set(&table(&storage, other), "y").await), "LooksAlike", "{other}");
     }

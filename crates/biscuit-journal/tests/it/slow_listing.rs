@@ -1,4 +1,4 @@
-//! Listings of several pages, which show one part of the folder as it was before and another as it was after.
+//! Listings of several pages, which show parts of the folder at different times.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,8 @@ use object_store::{
 
 use crate::table::{journal, memory, set};
 
-/// A store whose listings leave out what ends in one of these texts: it was written after its page was listed.
+/// A store whose listings omit objects that end in one of these texts, as if they were written after their page was
+/// listed.
 #[derive(Debug, Clone)]
 struct SlowListing {
     inner: Arc<dyn ObjectStore>,
@@ -62,29 +63,29 @@ impl ObjectStore for SlowListing {
 }
 
 #[tokio::test]
-async fn a_version_whose_mark_or_record_was_not_listed_is_asked_for_by_its_name() {
+async fn version_that_was_not_listed_is_read_by_its_name() {
     let storage = memory();
     for text in ["one", "two", "three"] {
-        set(&journal(&storage), text).await.expect("a commit");
+        set(&journal(&storage), text).await.expect("the commit succeeds");
     }
-    let whole = journal(&storage).head().await.expect("a head");
+    let whole = journal(&storage).head().await.expect("the head can be read");
     for unlisted in [vec!["2.done"], vec!["2.json"], vec!["1.done", "2.done"], vec!["1.json", "1.done", "2.json"]] {
         let slow = SlowListing {
             inner: storage.store.clone(),
             unlisted: Arc::new(Mutex::new(unlisted.iter().map(|name| (*name).to_owned()).collect())),
         };
         let j = journal(&storage.with_store(Arc::new(slow)));
-        assert_eq!(j.head().await.expect("a head"), whole, "{unlisted:?}");
-        assert_eq!(j.view().await.expect("a view").files.len(), 1, "{unlisted:?}");
+        assert_eq!(j.head().await.expect("the head can be read"), whole, "{unlisted:?}");
+        assert_eq!(j.view().await.expect("the table can be read").files.len(), 1, "{unlisted:?}");
     }
 }
 
 #[tokio::test]
-async fn a_version_that_is_lost_is_diverged() {
+async fn lost_version_is_diverged() {
     for lost in ["2.done", "2.json"] {
         let storage = memory();
         for text in ["one", "two", "three"] {
-            set(&journal(&storage), text).await.expect("a commit");
+            set(&journal(&storage), text).await.expect("the commit succeeds");
         }
         let path = Path::from(format!("lake/.biscuit/t/journal/{:0>25}", lost));
         storage
@@ -98,9 +99,9 @@ async fn a_version_that_is_lost_is_diverged() {
 }
 
 #[tokio::test]
-async fn an_object_whose_name_has_a_number_that_no_run_gave_is_diverged_at_once() {
+async fn record_with_an_impossible_version_is_diverged_at_once() {
     let storage = memory();
-    set(&journal(&storage), "one").await.expect("a commit");
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
     crate::table::put(&storage, "lake/.biscuit/t/journal/18446744073709551615.json", "{}").await;
     assert_eq!(journal(&storage).head().await.unwrap_err().code(), "Diverged");
 }

@@ -36,7 +36,7 @@ pub(crate) async fn set_on(journal: &Journal, observed: &ObservedTable, text: &s
 
 /// The texts of the table's files.
 pub(crate) async fn texts(journal: &Journal) -> Vec<String> {
-    let observed = journal.view().await.expect("a view");
+    let observed = journal.view().await.expect("the table can be read");
     let mut texts = Vec::new();
     for f in &observed.files {
         texts.push(read(&journal.storage().store, &format!("lake/t/{}", f.path)).await);
@@ -50,7 +50,7 @@ pub(crate) async fn read(store: &dyn ObjectStore, path: &str) -> String {
 }
 
 pub(crate) async fn put(storage: &TableStorage, path: &str, text: &str) {
-    storage.store.put(&Path::from(path), text.to_owned().into()).await.expect("a put");
+    storage.store.put(&Path::from(path), text.to_owned().into()).await.expect("the put succeeds");
 }
 
 pub(crate) async fn names(storage: &TableStorage, with: &str) -> Vec<String> {

@@ -1,3 +1,5 @@
+//! The change records of one part of a run: checked, encoded, and grouped by key.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,46 +15,51 @@ use crate::keys::record_order::RecordOrder;
 use crate::spec::MergeSpec;
 use crate::target::rows::{PresentColumns, RowRef, TargetRows};
 
-/// One change record.
+/// A change record with its encoded key and order.
 #[derive(Debug, Clone)]
 pub(crate) struct ChangeRecord {
+    /// Number of the key in the key table.
     pub(crate) key: u32,
     pub(crate) order: RecordOrder,
     pub(crate) op: ChangeOp,
-    /// Its batch and row; the batch's table has the same number.
+    /// Batch and row of the record. The rows of batch `n` are table `n` of the [`TargetRows`].
     pub(crate) at: RowRef,
-    /// The other half of a key update, by key.
+    /// For one half of a key change: which half the record is, and the key of the other half.
     pub(crate) link: Option<(KeyChangeKind, u32)>,
-    /// The slice from which on it counts.
+    /// First period in which the record takes effect, by its place among the periods of the run.
     pub(crate) period: u32,
 }
 
-/// The change records of a run, checked, sorted by key and order, without exact duplicates.
+/// The change records of a part, sorted by key and order, without exact duplicates.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeSet {
     pub(crate) batches: Vec<ChangeBatch>,
     pub(crate) present_columns: Vec<PresentColumns>,
     pub(crate) keys: Arc<KeyTable>,
-    /// By number of key, then ascending by order. No two have the same key and order.
+    /// Records by number of the key, then ascending by order. No two records have the same key and order.
     pub(crate) records: Vec<ChangeRecord>,
-    /// By key, where its records begin, and where those of the last end; keys without records may be missing at the end.
+    /// For each key, the index of its first record; one more entry has the end of the last key. Entries of keys that
+    /// were interned later may be missing at the end: these keys have no records.
     starts: Vec<u32>,
-    /// The slice from which on each truncate counts, and its order, ascending, each once.
+    /// Truncates as pairs of the first period in which they take effect, and their order. Ascending, without
+    /// repetitions.
     pub(crate) truncates: Vec<(u32, RecordOrder)>,
+    /// Number of truncate records, with repetitions.
     pub(crate) truncate_records: u64,
-    /// Records that repeat another of this run.
+    /// Number of records that repeat another record of the part.
     pub(crate) duplicates: u64,
-    /// Records that were put aside.
+    /// Records that are quarantined.
     pub(crate) refused: Vec<RefusedRecord>,
     bad_rows: BadRows,
 }
 
 impl ChangeSet {
-    /// Checks and sorts the records; their rows become the first tables, in the columns of `target`.
+    /// Checks, encodes and sorts the records. Their rows become the first tables of `tables`, in the columns of
+    /// `target`.
     ///
     /// # Errors
     /// `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`, `AmbiguousOrder`,
-    /// naming column, file and row, unless such records are put aside.
+    /// naming column, file and row. Records with these errors are quarantined instead, if `bad_rows` is `Quarantine`.
     pub(crate) fn new(
         batches: Vec<ChangeBatch>,
         (spec, partition_by): (&MergeSpec, &[String]),
@@ -71,23 +78,26 @@ impl ChangeSet {
         }
         set.truncates.sort();
         set.truncates.dedup();
+        // From here on keys have their final numbers: translate the numbers that records and links have got while
+        // they were encoded.
         let numbers = set.keys_mut().renumber();
         for record in &mut set.records {
             record.key = numbers.of(record.key);
             record.link = record.link.map(|(kind, other)| (kind, numbers.of(other)));
         }
-        // An integer was noted for each record, if there are no other keys.
+        // If all keys are single integers of records, renumbering has sorted the records by key already.
         set.group(numbers.order);
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)
     }
 
-    /// The keys, while nobody else looks at them.
+    /// Returns the keys for adding others. Keys are shared with scans only after the last key was added.
     pub(crate) fn keys_mut(&mut self) -> &mut KeyTable {
-        Arc::get_mut(&mut self.keys).expect("keys are shared only after the last was added")
+        Arc::get_mut(&mut self.keys).expect("keys are shared only after the last key was added")
     }
 
-    /// Refuses rows whose partition columns hold texts that have no folder.
+    /// Refuses upserts whose partition columns hold texts that cannot be the name of a folder. Returns the refused
+    /// rows.
     fn without_folder(&mut self, batch: &ChangeBatch, partition_by: &[String]) -> Result<BTreeSet<usize>> {
         let mut bad = BTreeSet::new();
         for name in partition_by {
@@ -103,6 +113,7 @@ impl ChangeSet {
         Ok(bad)
     }
 
+    /// Encodes the keys and orders of a batch. Rows in `bad` are refused already.
     fn encode(&mut self, batch: &ChangeBatch, spec: &MergeSpec, table: u32, mut bad: BTreeSet<usize>) -> Result<()> {
         let place = format!("`{}`", batch.file);
         let keys = TupleEncoder::new(&batch.rows, &spec.key, TuplePurpose::Key, &place)?;
@@ -156,7 +167,7 @@ impl ChangeSet {
         Ok(())
     }
 
-    /// Puts a record aside, or else ends in its error.
+    /// Quarantines a record, or fails with its error.
     fn refuse(&mut self, batch: &ChangeBatch, row: usize, e: Error) -> Result<()> {
         if self.bad_rows == BadRows::Fail {
             return Err(e);
@@ -165,6 +176,7 @@ impl ChangeSet {
         Ok(())
     }
 
+    /// Returns the number of the key of the other half of a key change.
     fn encode_key(&mut self, key: &RecordBatch, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u32> {
         let encoder = TupleEncoder::new(key, &spec.key, TuplePurpose::Key, "the header of a key update")?;
         let mut bytes = Vec::new();
@@ -172,8 +184,10 @@ impl ChangeSet {
         Ok(self.keys_mut().intern(&bytes))
     }
 
-    /// Brings the records of each key together, ascending by order. `by_key` are their places by key, if they are known.
+    /// Groups the records by key, and sorts the records of each key by order. `by_key` has the indices of the records
+    /// by key, if these are known. Otherwise a counting sort finds them.
     fn group(&mut self, by_key: Option<Vec<u32>>) {
+        // First the number of records of each key, then the prefix sums of these numbers.
         self.starts = vec![0; self.keys.len() + 1];
         for record in &self.records {
             self.starts[record.key as usize + 1] += 1;
@@ -182,17 +196,20 @@ impl ChangeSet {
             self.starts[k] += self.starts[k - 1];
         }
         let by_key = by_key.unwrap_or_else(|| self.by_key());
-        // Moving them within their list instead takes no second one, and waits for memory at every step.
+        // Moving the records within their list would save the second list, but would wait for memory at each step.
         self.records = by_key.iter().map(|at| self.records[*at as usize].clone()).collect();
         for k in 0..self.keys.len() {
             let own = &mut self.records[self.starts[k] as usize..self.starts[k + 1] as usize];
             if own.len() > 1 {
+                // The position makes the result independent of the sort algorithm: equal orders are next to each
+                // other, in the order of input.
                 own.sort_unstable_by(|a, b| (&a.order, a.at).cmp(&(&b.order, b.at)));
             }
         }
     }
 
-    /// The places of records by key, those of a key in their order; `starts` are known.
+    /// Returns the indices of the records by key; records of one key in the order of input. This is the second half
+    /// of the counting sort and needs `starts`.
     fn by_key(&self) -> Vec<u32> {
         let mut next = self.starts.clone();
         let mut by_key = vec![0_u32; self.records.len()];
@@ -204,7 +221,8 @@ impl ChangeSet {
         by_key
     }
 
-    /// Drops records that repeat another; of those of one key and order that differ none can be said to be newer.
+    /// Removes records that repeat another record. Records of one key and order with different content are invalid,
+    /// all of them: none is known to be newer.
     fn remove_duplicates(&mut self, spec: &MergeSpec, target: &SchemaRef, tables: &TargetRows) -> Result<()> {
         let same = |a: &ChangeRecord, b: &ChangeRecord| a.key == b.key && a.order == b.order;
         if !self.records.windows(2).any(|pair| same(&pair[0], &pair[1])) {
@@ -213,7 +231,7 @@ impl ChangeSet {
         let mut kept: Vec<ChangeRecord> = Vec::with_capacity(self.records.len());
         let records = std::mem::take(&mut self.records);
         for same in records.chunk_by(same) {
-            let (first, others) = same.split_first().expect("no chunk is empty");
+            let (first, others) = same.split_first().expect("`chunk_by` returns no empty chunk");
             let differs = |r: &ChangeRecord| Some((r.clone(), self.difference(first, r, target, tables)?));
             if let Some((other, column)) = others.iter().find_map(differs) {
                 let e = self.ambiguous(first, &other, column.as_deref(), spec);
@@ -228,13 +246,13 @@ impl ChangeSet {
                 continue;
             }
             let link = same.iter().find_map(|r| r.link);
-            // What is effective earlier is all the later.
+            // A record that takes effect in an earlier period also takes effect in all later periods.
             let period = same.iter().map(|r| r.period).min().unwrap_or(first.period);
             kept.push(ChangeRecord { link, period, ..first.clone() });
             self.duplicates += others.len() as u64;
         }
         self.records = kept;
-        // They are grouped still.
+        // The records are still grouped; only their numbers have changed.
         let mut starts = vec![0; self.starts.len()];
         self.records.iter().for_each(|r| starts[r.key as usize + 1] += 1);
         for k in 1..starts.len() {
@@ -244,7 +262,8 @@ impl ChangeSet {
         Ok(())
     }
 
-    /// What two records differ in: the operation, or a column; none if they say the same.
+    /// Returns how two records differ: `Some(None)` in the operation, `Some(column)` in a column, `None` if their
+    /// content is equal. Values of deletes are not compared.
     fn difference(
         &self,
         a: &ChangeRecord,
@@ -272,52 +291,53 @@ impl ChangeSet {
         let (file, row) = self.place(b.at);
         let (first, first_row) = self.place(a.at);
         let message = format!(
-            "two records of one key have the same order ({}) and differ {what}: no rule says which is newer; the other is {first}, row {first_row}",
+            "two records of one key have the same order ({}) and differ {what}, so that neither is newer; the other record is {first}, row {first_row}. Add an order column that distinguishes them",
             spec.order.join(", ")
         );
         Error::data("AmbiguousOrder", message).at(file, row).with_detail("key", self.key_text(a.key))
     }
 
-    /// The records of a key, ascending by order.
+    /// Returns the records of a key, ascending by order.
     pub(crate) fn records_of(&self, key: u32) -> &[ChangeRecord] {
         &self.records[self.range_of(key)]
     }
 
-    /// Where the records of a key are among all of them.
+    /// Returns the range of the records of a key in `records`.
     pub(crate) fn range_of(&self, key: u32) -> std::ops::Range<usize> {
         let start = |k: usize| self.starts.get(k).map_or(self.records.len(), |at| *at as usize);
         start(key as usize)..start(key as usize + 1)
     }
 
-    /// The file and row of a record.
+    /// Returns the file and the row of a record.
     pub(crate) fn place(&self, at: RowRef) -> (&str, u64) {
         let batch = &self.batches[at.table as usize];
         (&batch.file, batch.places[at.row as usize])
     }
 
-    /// A key's values, for details that are shown only on request.
+    /// Returns the values of a key as text. Only for details of errors, which are shown on request.
     pub(crate) fn key_text(&self, key: u32) -> String {
         decode(self.keys.bytes(key)).join(", ")
     }
 
-    /// What a record says of each column.
+    /// Returns the present columns of the batch of a record, and the row of the record in it.
     pub(crate) fn present_columns_of(&self, record: &ChangeRecord) -> (&PresentColumns, usize) {
         (&self.present_columns[record.at.table as usize], record.at.row as usize)
     }
 }
 
+/// Returns the rank of the operation code of a record, the last part of its order.
 fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
     if spec.op_rank.is_empty() {
         return Ok(0);
     }
     let code = batch.code(row);
-    // Where there is no code, the row is what a full load has: below all ranked ones.
+    // A row without a code is one of a full load, and ranks below all listed codes.
     if code.is_empty() {
         return Ok(0);
     }
     let at = spec.op_rank.iter().position(|c| **c == *code);
     at.and_then(|i| u8::try_from(i).ok()).ok_or_else(|| {
-        Error::data("UnknownOp", "the operation code is not among the ranked ones")
+        Error::data("UnknownOp", "the operation code is not in `op_rank`; add it there")
             .at(&batch.file, batch.places[row])
             .with_detail("op", code.to_string())
     })
@@ -337,7 +357,7 @@ fn bad_order(reason: EncodeError, spec: &MergeSpec, batch: &ChangeBatch, row: us
         EncodeError::NumberAsText(i) => Error::data(
             "TextOrder",
             format!(
-                "order column `{}` is text that holds a number, or a date that is not ISO's, and \"10\" sorts before \"9\": declare its type, or write dates as 2024-02-29",
+                "order column `{}` is text that holds a number or a date in another format than ISO, which does not sort by value (\"10\" is before \"9\"); declare its type, or write dates as 2024-02-29",
                 spec.order[i]
             ),
         ),

@@ -1,3 +1,5 @@
+//! Change files: finds them in a store, reads them in their format, and passes their records on in batches.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,33 +21,33 @@ use tokio::task::JoinHandle;
 
 use crate::changes::intake::ChangeIntake;
 
-/// What change files hold.
+/// Format of change files.
 #[derive(Debug, Clone)]
 pub enum ChangeFormat {
     /// Plain rows in Parquet, JSON lines or CSV.
     Rows(RowsOptions),
-    /// Debezium envelopes, whole or flattened.
+    /// Debezium envelopes, complete or flattened.
     Debezium(DebeziumOptions),
-    /// What AWS DMS writes to S3.
+    /// Files that AWS DMS writes to S3.
     Dms(DmsOptions),
 }
 
-/// A change file that was found already.
+/// A change file that the caller has found.
 #[derive(Debug, Clone)]
 pub struct FoundFile {
-    /// What messages call it.
+    /// Name of the file in messages.
     pub name: String,
-    /// Its store.
+    /// Store of the file.
     pub store: Arc<dyn ObjectStore>,
-    /// Its path there.
+    /// Path of the file in the store.
     pub path: Path,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, where the store has them: another one stops the run.
+    /// ETag of the file, if the store has ETags. A file with another ETag stops the run.
     pub etag: Option<String>,
 }
 
-/// Change files in a store, by file, prefix or glob.
+/// Change files in a store, named by file, folder or glob.
 #[derive(Debug, Clone)]
 pub struct ChangeFiles {
     places: Vec<String>,
@@ -57,8 +59,9 @@ pub struct ChangeFiles {
 }
 
 impl ChangeFiles {
-    /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
-    /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
+    /// Creates a reader of the files at these URLs or paths. A place is a file, a folder with all files below it, or
+    /// a glob (`*`, `**`, `?`, `[a-z]`). Hidden files are skipped. Empty files are skipped below folders and by
+    /// globs.
     pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: ChangeFormat) -> Self {
         let places = places.into_iter().map(Into::into).collect();
         Self {
@@ -71,35 +74,37 @@ impl ChangeFiles {
         }
     }
 
-    /// These files and no others, in this order: what somebody else has chosen.
+    /// Creates a reader of files that the caller has found, in their order.
     pub fn found(files: Vec<FoundFile>, format: ChangeFormat) -> Self {
         Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
     }
 
-    /// The same files, their stores reached in another way.
+    /// Sets how locations are opened. Default: by the scheme of their URLs.
     pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
         self.opener = opener;
         self
     }
 
-    /// The same files with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files
+    /// Sets what happens to folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, because files
     /// that their logs have removed would be read.
     pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
 
-    /// The same files, of which a folder or glob may have none. Default: that is an error.
+    /// Sets whether a folder or glob may have no files. Default: `false`; a folder or glob without files is
+    /// `NotFound`.
     pub fn with_allow_empty(mut self, allow: bool) -> Self {
         self.allow_empty = allow;
         self
     }
 
-    /// Reads all of them, in the order of their names within a place.
+    /// Reads all files, in the order of their names within a place.
     ///
     /// # Errors
-    /// `NotFound` for a file that is not there, and a folder or glob that has none, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
-    /// overwritten after it was found, and those of the readers and the store.
+    /// `NotFound` for a missing file, and for a folder or glob without files; `InvalidGlob`; `InputGone` or
+    /// `InputChanged` for a file that was deleted or overwritten after it was found; the errors of the readers and
+    /// the store.
     pub async fn changes(&self) -> Result<ChangeRecords> {
         let mut batches = Vec::new();
         let mut changes = self.each_batch(&mut batches).await?;
@@ -107,7 +112,8 @@ impl ChangeFiles {
         Ok(changes)
     }
 
-    /// The key and the order columns that records are known to have before one is read; nothing where they say it themselves.
+    /// Returns the key and order columns that the format determines before a record is read. Both are empty if the
+    /// format does not determine them.
     pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
         match ChangeReader::new(&self.format) {
             ChangeReader::Dms(reader) => {
@@ -118,13 +124,15 @@ impl ChangeFiles {
         }
     }
 
-    /// Reads all of them, batch by batch; answers with what else there is to say of them. Large Parquet files are read a row
-    /// group at a time.
+    /// Reads all files and passes their records to `take` in batches. Returns the rest of the result: counts, refused
+    /// records, key and order. Large Parquet files are read one row group at a time.
     pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
         let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
+            // Small files are read with a single request. Whether a large file is Parquet is decided by its first
+            // bytes and not by its name.
             if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
                 file.each_row_group(max_decompressed, &mut reader, take).await?;
             } else {
@@ -146,11 +154,11 @@ impl ChangeFiles {
         Ok(changes)
     }
 
-    /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
-    /// table with its own error if it has one.
+    /// Reads the files of several tables in one pass. Returns the change records of each table by `schema.table`, or
+    /// the error of a table.
     ///
     /// # Errors
-    /// As [`changes`](Self::changes); those about one table are with it.
+    /// As [`changes`](Self::changes). Errors about a single table are in the result of that table.
     pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
@@ -160,7 +168,7 @@ impl ChangeFiles {
         Ok(reader.finish())
     }
 
-    /// The files of all places.
+    /// Finds the files of all places.
     async fn files(&self) -> Result<Vec<FoundFile>> {
         let mut all = self.found.clone();
         for place in &self.places {
@@ -169,8 +177,7 @@ impl ChangeFiles {
             let location = self.opener.open(folder).await?;
             let found = files(&location, pattern.as_ref(), self.other_formats).await?;
             if found.is_empty() && !self.allow_empty {
-                let message =
-                    format!("there are no change files at `{place}`; if there may be none, say so (`--allow-empty`)");
+                let message = format!("there are no change files at `{place}`; allow that with `--allow-empty`");
                 return Err(Error::usage("NotFound", message));
             }
             for meta in found {
@@ -188,7 +195,7 @@ fn progress(done: usize, all: usize) {
 }
 
 impl FoundFile {
-    /// Its store, as far as it is what was found.
+    /// Returns the store such that reading the file fails if its ETag has changed.
     fn pinned(&self) -> Arc<dyn ObjectStore> {
         as_listed(self.store.clone(), [(self.path.clone(), self.etag.clone())])
     }
@@ -200,27 +207,30 @@ impl FoundFile {
         Ok(bytes)
     }
 
+    /// Whether the file begins with the magic bytes of Parquet.
     async fn begins_as_parquet(&self) -> Result<bool> {
         let first = self.pinned().get_range(&self.path, 0..4).await;
         Ok(first.map_err(|e| self.failed(store_error("read", &self.path, e)))?.as_ref() == b"PAR1")
     }
 
-    /// What an error means that came up while it was read.
+    /// Converts an error of reading the file to one that says what happened to the file.
     fn failed(&self, e: Error) -> Error {
         let (code, what) = match e.code() {
             "NotFound" => ("InputGone", "was deleted"),
             "Conflict" => ("InputChanged", "was overwritten"),
             "NoFileKeys" => {
-                let message = "the file is encrypted (Parquet's modular encryption), and changes are read from files in the clear";
+                let message = "the file uses Parquet modular encryption; change files must not be encrypted";
                 return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
             }
             _ if e.file().is_some() => return e,
             _ => return e.in_file(&self.name),
         };
-        let message = format!("the file {what} after it was found, and before it was read; run again");
+        let message = format!("the file {what} after it was found and before it was read; run again");
         Error::conflict(code, message).in_file(&self.name).with_source(e)
     }
 
+    /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
+    /// the file, so that numbers of rows are right.
     async fn each_row_group(
         &self,
         max_decompressed: Option<u64>,
@@ -244,7 +254,7 @@ impl FoundFile {
         let side_by_side = take.side_by_side(largest.unwrap_or(0));
         let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
         loop {
-            // Beside what is done with the rows.
+            // These tasks decode while the rows before them are processed.
             while decoding.len() < side_by_side
                 && let Some(group) = groups.next()
             {
@@ -260,12 +270,15 @@ impl FoundFile {
                 first += count;
                 take_all(reader.take_batches(), take).await?;
             }
-            group.task.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))?;
+            group
+                .task
+                .await
+                .map_err(|e| Error::internal("the task that decodes a change file failed").with_source(e))?;
         }
     }
 }
 
-/// Rows go on while the file is decoded: they may be much larger than they are in it.
+/// Passes rows on while the file is decoded: decoded rows may be much larger than the file.
 async fn each_batch_of(
     name: &str,
     bytes: Bytes,
@@ -287,7 +300,7 @@ async fn each_batch_of(
     Ok(())
 }
 
-/// A row group that is decoded by a task of its own.
+/// A row group that is decoded by its own task.
 struct RowGroupTask {
     rows: mpsc::Receiver<Result<RecordBatch>>,
     task: JoinHandle<()>,
@@ -296,6 +309,7 @@ struct RowGroupTask {
 impl RowGroupTask {
     fn begin(file: &OpenFile, group: usize) -> Result<Self> {
         let mut decoded = file.stream_groups(None, &[group])?;
+        // The channel holds one batch: a task is at most one batch ahead of its reader, which bounds the memory.
         let (send, rows) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             while let Some(rows) = decoded.next().await {
@@ -309,6 +323,7 @@ impl RowGroupTask {
     }
 }
 
+/// Passes batches on in their order.
 async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
     for batch in batches {
         take.take(batch).await?;
@@ -316,15 +331,16 @@ async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> 
     Ok(())
 }
 
-/// Where change records go.
+/// Receives change records while they are read.
 #[async_trait]
 pub(crate) trait ChangeBatchSink: Send {
-    /// So many more are about to come.
+    /// Announces that `records` further records follow.
     fn expect(&mut self, records: u64);
 
-    /// How many row groups of so many bytes may be decoded side by side.
+    /// Returns how many row groups of `bytes` bytes may be decoded at a time.
     fn side_by_side(&self, bytes: usize) -> usize;
 
+    /// Takes a batch of records.
     async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
 }
 
@@ -357,20 +373,20 @@ impl ChangeBatchSink for ChangeIntake {
     }
 }
 
-/// Bytes of a file that is read as a whole.
+/// Maximum size in bytes of a file that is read as a whole.
 const WHOLE: u64 = 8 << 20;
 
-/// Rows of a larger one that are decoded at a time.
+/// Number of rows of a larger file that are decoded at a time.
 const BATCH: usize = 65_536;
 
-/// The records in the quarantine of a table, read again.
+/// Reads quarantined records again. Records that still cannot be read are in `refused` of the result.
 pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
     let mut reader = ChangeReader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
     let mut unreadable = Vec::new();
     for record in records {
         match reader.read_record(record) {
             Ok(()) => {}
-            // A record that no source kept, or of a file that is damaged as a whole, stays as it is.
+            // A record without its original form, or of a file that is damaged as a whole, remains as it is.
             Err(e) if e.kind() == ErrorKind::Data => unreadable.push(record.clone()),
             Err(e) => return Err(e),
         }
@@ -381,7 +397,8 @@ pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) ->
 }
 
 impl ChangeFormat {
-    /// The same format with another limit for what one file is unpacked or decoded to, in bytes; nothing for the usual one.
+    /// Sets the maximum size in bytes to which one file may be decompressed or decoded. `None` is the default limit
+    /// of the format.
     pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
         *match &mut self {
             Self::Rows(options) => &mut options.max_decompressed,
@@ -399,7 +416,7 @@ impl ChangeFormat {
         }
     }
 
-    /// The same format with another choice for records that cannot be used.
+    /// Sets what happens to invalid records. Default: they stop the run.
     pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
         match self {
             Self::Rows(options) => Self::Rows(options.with_bad_rows(bad_rows)),
@@ -409,6 +426,7 @@ impl ChangeFormat {
     }
 }
 
+/// Reader of one format.
 enum ChangeReader {
     Rows(Box<RowsReader>),
     Debezium(Box<DebeziumReader>),
@@ -441,12 +459,12 @@ impl ChangeReader {
         }
     }
 
-    /// Whether rows that are decoded already can be taken.
+    /// Whether the reader takes decoded rows. Debezium envelopes are read from text.
     fn takes_rows(&self) -> bool {
         !matches!(self, Self::Debezium(_))
     }
 
-    /// Whether a file is one of the table that is wanted.
+    /// Whether a file belongs to the table that is read.
     fn wants(&mut self, name: &str) -> Result<bool> {
         match self {
             Self::Dms(r) => r.wants(name),
@@ -458,7 +476,7 @@ impl ChangeReader {
         match self {
             Self::Rows(r) => r.read_batch(name, rows, first),
             Self::Dms(r) => r.read_batch(name, rows, first),
-            Self::Debezium(_) => Err(Error::internal("envelopes are read from whole files")),
+            Self::Debezium(_) => Err(Error::internal("envelopes cannot be read from decoded rows")),
         }
     }
 
@@ -486,12 +504,14 @@ impl Source<ChangeRecords> for ChangeFiles {
     }
 }
 
-/// The pattern of a glob.
+/// Parses the pattern of a glob.
 fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
-    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e);
+    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is not a valid glob: {e}")).with_source(e);
     pattern.map(glob::Pattern::new).transpose().map_err(invalid)
 }
 
+/// Finds the files of one place, sorted by path. With `OtherTableFormats::Refuse`, a folder that is part of a table
+/// of another format is refused, and so is a folder that contains one.
 async fn files(
     location: &Location,
     pattern: Option<&glob::Pattern>,
@@ -506,7 +526,7 @@ async fn files(
         match store.head(location.path()).await {
             Ok(meta) => return Ok(vec![meta]),
             Err(object_store::Error::NotFound { .. }) => {}
-            // A local folder is no object, which some file systems say in their own way.
+            // A local folder is not an object. File systems report that with different errors.
             Err(e) => tracing::debug!(error = %e, "not a file"),
         }
     }
@@ -530,7 +550,8 @@ async fn files(
     Ok(found)
 }
 
-/// What messages call a file: as the caller wrote it, if it is one file, else by its path below what was named.
+/// Returns the name of a file in messages: as the caller wrote it if it is the place itself, else the place and the
+/// path below it.
 fn shown(place: &str, location: &Location, path: &Path) -> String {
     if path == location.path() {
         return place.to_owned();

@@ -1,3 +1,5 @@
+//! The intake of change records: in memory, and beyond the budget on the local disk.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,42 +16,44 @@ use crate::changes::spilled_ranges::{
     DividedBatch, EACH, InputParts, RANGES, SpilledRanges, bounds, ranges_for, sample,
 };
 
-/// The change records of a run as they come: in memory, and beyond a limit on the disk, divided by ranges of their keys.
+/// Collects the change records of a run: in memory, and beyond a limit on the disk, divided by key ranges.
 ///
-/// What belongs to one key is in one range, so that ranges can be worked on one after the other. Records of keys that key
-/// updates tie together may be in several, and are brought together in the end.
+/// All records of a key are in one range, so that ranges can be merged one after the other. Keys that key changes
+/// connect may be in several ranges; their records are merged together in a last part.
 #[derive(Debug)]
 pub(crate) struct ChangeIntake {
-    /// Where the run works, in which memory.
+    /// Memory pool and runtime of the run.
     pub(crate) session: Arc<TaskContext>,
     key: Arc<[String]>,
-    /// Bytes that records may take in memory.
+    /// Maximum memory for records in bytes.
     limit: usize,
+    /// Batches in memory. Empty as soon as there are ranges.
     held: Vec<ChangeBatch>,
     held_bytes: usize,
-    /// What records that are in memory take of the session's budget.
+    /// Part of the session's budget that batches in memory take.
     memory: MemoryReservation,
+    /// Ranges on the disk; `None` while all records are in memory.
     ranges: Option<SpilledRanges>,
-    /// Batches that are being divided, in their order, with their bytes.
+    /// Batches that are being divided, in the order of input, with their sizes in bytes.
     dividing: VecDeque<(JoinHandle<Result<DividedBatch>>, usize)>,
-    /// How many of them at a time.
+    /// Maximum number of batches that are divided at a time.
     cores: usize,
-    /// Records that there are at least, with those that are yet to come.
+    /// Minimum number of records of the run, counting announced ones.
     expected: u64,
-    /// Where it says which servers are known, and what becomes of others.
+    /// Journal with the known log servers, and the policy for other servers.
     servers: Option<(Journal, NewServerPolicy)>,
     pub(crate) taken: InputSummary,
 }
 
-/// What is known of all records.
+/// Properties of all records of a run.
 #[derive(Debug, Default)]
 pub(crate) struct InputSummary {
     pub(crate) records: u64,
-    /// Whether one of them is an upsert.
+    /// Whether there is an upsert.
     pub(crate) writes: bool,
-    /// The columns of batches, and the first file that has them.
+    /// Different schemas of the batches, each with the first file that has it.
     pub(crate) columns: Vec<(SchemaRef, Arc<str>)>,
-    /// The servers whose logs they are in, where they say them.
+    /// Log epochs of the servers; `None` if no record names a server.
     pub(crate) epochs: Option<LogEpochs>,
 }
 
@@ -73,23 +77,26 @@ impl ChangeIntake {
         }
     }
 
-    /// The same, for records of servers that this journal knows; others are taken so.
+    /// Sets the journal that stores the known log servers, and the policy for records of other servers. Without it,
+    /// records are taken as they are.
     pub(crate) fn with_servers(mut self, journal: &Journal, new: NewServerPolicy) -> Self {
         self.servers = Some((journal.clone(), new));
         self
     }
 
-    /// So many more records are about to come.
+    /// Announces that `records` further records follow.
     pub(crate) fn expect(&mut self, records: u64) {
         self.expected = self.taken.records + records;
     }
 
-    /// How many row groups of so many bytes may be decoded side by side: one more than there are cores, since one waits for the batch
-    /// before it to be taken, and no more than fit into what records may take.
+    /// Returns how many row groups of `bytes` bytes may be decoded at a time. It is one more than there are cores,
+    /// because one waits for the batch before it to be taken, and at most as many as fit into the limit.
     pub(crate) fn side_by_side(&self, bytes: usize) -> usize {
         (self.limit / bytes.max(1)).clamp(1, self.cores + 1)
     }
 
+    /// Takes a batch. The batch that exceeds the limit begins the ranges: their bounds come from a sample of the keys
+    /// in memory, then all batches are divided.
     pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.ops.is_empty() {
             return Ok(());
@@ -107,14 +114,19 @@ impl ChangeIntake {
         self.held_bytes += batch.memory() + EACH * batch.ops.len();
         self.held.push(batch);
         if self.held_bytes > self.limit || self.memory.try_resize(self.held_bytes).is_err() {
-            tracing::info!(records = taken.records, "change records go on on the disk");
+            tracing::info!(
+                records = taken.records,
+                "change records exceed the memory budget and are written to the disk"
+            );
             let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
             let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
-            // Where the session has less room than the limit: one part is worked on while the next one is read.
+            // The session has less memory than the limit: halve it, because one part is decided while the next one is
+            // read.
             let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
             let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
             let bounds = bounds(&sample(&self.held, &self.key)?, count);
             self.ranges = Some(SpilledRanges::new(bounds, limit, self.memory.new_empty())?);
+            // The batches are registered again, one by one, while they are divided.
             self.memory.free();
             for batch in std::mem::take(&mut self.held) {
                 self.divide(batch).await?;
@@ -123,7 +135,7 @@ impl ChangeIntake {
         Ok(())
     }
 
-    /// Records in an order that those of other servers have, too.
+    /// Puts the log positions of a batch into the order of epochs, in which positions of several servers compare.
     async fn in_epoch(&mut self, batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some((journal, new)) = self.servers.as_ref().filter(|_| batch.server.is_some()) else { return Ok(batch) };
         if self.taken.epochs.is_none() {
@@ -136,9 +148,12 @@ impl ChangeIntake {
         }
     }
 
-    /// Has a batch divided on another core, and takes in what was begun before as many others.
+    /// Starts to divide a batch on another core. Waits for the oldest batches if more than `cores` are being divided.
+    /// Batches are taken in the order of input, so that the order of records in a range does not depend on timing.
     async fn divide(&mut self, batch: ChangeBatch) -> Result<()> {
-        let Some(ranges) = &self.ranges else { return Err(Error::internal("there are no ranges")) };
+        let Some(ranges) = &self.ranges else {
+            return Err(Error::internal("a batch was divided before there were ranges"));
+        };
         let (bounds, spill, key) = (ranges.bounds.clone(), ranges.spill.clone(), self.key.clone());
         let bytes = batch.memory();
         self.memory.grow(bytes);
@@ -150,15 +165,18 @@ impl ChangeIntake {
         Ok(())
     }
 
+    /// Adds the oldest divided batch to its ranges.
     async fn take_in(&mut self) -> Result<()> {
         if let Some((divided, bytes)) = self.dividing.pop_front() {
-            let divided = divided.await.map_err(|e| Error::internal("a batch was cut off").with_source(e))??;
+            let divided =
+                divided.await.map_err(|e| Error::internal("the task that divides a batch failed").with_source(e))??;
             self.memory.shrink(bytes);
             self.ranges.iter_mut().for_each(|ranges| ranges.take_in(&divided));
         }
         Ok(())
     }
 
+    /// Ends the intake. Returns the properties of all records, and the parts of the run.
     pub(crate) async fn finish(mut self) -> Result<(InputSummary, InputParts)> {
         while !self.dividing.is_empty() {
             self.take_in().await?;
@@ -180,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn row_groups_are_decoded_side_by_side_as_far_as_they_fit() {
+    fn as_many_row_groups_are_decoded_at_a_time_as_fit_into_memory() {
         let session = session(2, None).expect("a session");
         let intake = |limit| ChangeIntake::new(&["id".to_owned()], limit, 2, session.clone());
         let asked = [0, 10, 40, 90, 1000].map(|bytes| intake(100).side_by_side(bytes));
@@ -197,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn records_count_against_the_session_and_leave_memory_where_it_ends() {
+    async fn records_count_against_the_session_and_spill_beyond_its_memory() {
         for (memory, on_disk) in [(100 << 20, false), (3 << 20, true)] {
             let session = session(2, Some(memory)).expect("a session");
             let reserved = || session.memory_pool().reserved();

@@ -1,21 +1,29 @@
+//! The keys that one part of a run covers.
+
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-/// The keys, encoded, that a part of a run is about: a range of them, without those that have a part of their own since key
-/// updates tie them to keys of other ranges.
+/// The encoded keys that a part of a run covers: a key range without linked keys, or all linked keys. Linked keys are
+/// connected to other keys by key changes and have a part of their own.
+///
+/// Invariant: each key is covered by exactly one part. Deciding a key twice would apply its records and count its
+/// rows twice.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyCoverage {
-    /// The first key; none if the range has no beginning.
+    /// First key of the range; `None` if the range has no beginning.
     pub(crate) from: Option<Vec<u8>>,
-    /// The first key behind it; none if it has no end.
+    /// First key after the range; `None` if the range has no end.
     pub(crate) to: Option<Vec<u8>>,
+    /// Keys that are connected by key changes. The part of a range excludes them, the part of linked keys has only
+    /// these.
     pub(crate) linked: Arc<HashSet<Vec<u8>>>,
-    /// Whether this is the part of the tied keys.
+    /// Whether this is the part of the linked keys.
     pub(crate) is_linked: bool,
 }
 
 impl KeyCoverage {
+    /// Returns whether the part covers an encoded key.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
         let linked = || self.linked.contains(key);
         if self.is_linked {
@@ -32,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_in_one_part() {
+    fn each_key_is_covered_by_exactly_one_part() {
         let linked = Arc::new(HashSet::from([b"c".to_vec(), b"x".to_vec()]));
         let part = |from: Option<&[u8]>, to: Option<&[u8]>, is_linked| KeyCoverage {
             from: from.map(<[u8]>::to_vec),

@@ -1,7 +1,8 @@
-//! Positions in the logs of several database servers, in one order.
+//! Log epochs: positions in the logs of several database servers, in one order.
 //!
-//! A position in MySQL's log counts within the log of one server: after a failover the files of the new one begin again. Each server is therefore in an
-//! epoch, and the number of a log's file is stored with that of the epoch in front of it. Which servers there were is a fact in the journal.
+//! A position in the log of MySQL counts within the log of one server. After a failover, the numbers of log files
+//! begin again. Each server therefore has an epoch, and the stored number of a log file is `epoch * EPOCH + file`, so
+//! that every position of a later epoch is greater. The known servers are a property in the journal.
 
 use std::sync::Arc;
 
@@ -12,100 +13,105 @@ use datafusion::arrow::datatypes::Int64Type;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The fact that names the servers.
+/// Name of the property with the known servers.
 pub(crate) const LOG_SERVERS: &str = "log_servers";
 
-/// Where the numbers of files of an epoch begin: logs have fewer files.
+/// Distance between the file numbers of two epochs. Logs have fewer files.
 const EPOCH: i64 = 1_000_000_000_000;
 
-/// What positions in the log of a server mean that nothing says how to compare with those before.
+/// How log positions compare whose server is not known, or has continued its log after another server took over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewServerPolicy {
-    /// The run ends in an error.
+    /// The run fails with `NewServer`.
     #[default]
     Fail,
-    /// They come after all that was merged: the server has taken over, as after a failover.
+    /// The positions are newer than everything that was merged: the server has taken over, as after a failover.
     Newer,
-    /// They are in the log that is known: several servers write into it. Rows of snapshots are of the newest server.
+    /// The positions are in the known log: several servers write to it. Rows of snapshots belong to the newest
+    /// server.
     Same,
-    /// They are what was left of the log of a server that another one has taken over from: they come before the other's.
+    /// The positions are the rest of the log of an older server. They are older than the positions of the server that
+    /// took over.
     Older,
 }
 
-/// A place in a log: the number of its file, and the position in it.
+/// A position in a log: number of the log file, and offset in it.
 type LogPosition = (i64, i64);
 
-/// A server, and the epoch of its log.
+/// A server, and the epoch of its log. A server that was replaced and took over again later has an entry for each of
+/// its epochs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct LogServerEpoch {
     server_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gtid_source: Option<String>,
     epoch: u32,
-    /// The greatest place that a record of it had in the epoch.
+    /// Greatest position of a merged record of this server in the epoch.
     last: LogPosition,
 }
 
 impl LogServerEpoch {
+    /// Whether a record with these ids may be of this server. A missing source of the GTIDs matches every source.
     fn is(&self, id: &str, gtid: Option<&str>) -> bool {
         let same = |(own, other): (&String, &str)| own == other;
         self.server_id == id && self.gtid_source.as_ref().zip(gtid).is_none_or(same)
     }
 }
 
-/// The fact in the journal.
+/// The property in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LogServersProperty {
     servers: Vec<LogServerEpoch>,
-    /// Positions of snapshot rows and their epochs, so that the same rows get the same epoch in a later run; snapshot rows do not name their server.
-    /// Rows from before the first change are in epoch 0, and those of a server that was declared new are in its epoch.
+    /// Positions of snapshot rows and their epochs, so that the same rows get the same epoch in a later run: snapshot
+    /// rows do not name their server. Rows from before the first change have epoch 0. Rows of a server that was
+    /// declared new have its epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<(u32, LogPosition)>,
 }
 
-/// Number of positions that are kept. All rows of an initial snapshot have the same position.
+/// Maximum number of stored positions. All rows of an initial snapshot have the same position.
 const MAX_SNAPSHOTS: usize = 64;
 
-/// The servers whose records were merged.
+/// The servers whose records were merged, and their epochs.
 #[derive(Debug, Clone)]
 pub(crate) struct LogEpochs {
-    /// What the journal said when they were asked for.
+    /// The property as it was loaded.
     loaded: Value,
     known: Vec<LogServerEpoch>,
     snapshots: Vec<(u32, LogPosition)>,
     new: NewServerPolicy,
-    /// The epoch that the run has begun.
+    /// Epoch that this run has begun, if it has. A run begins at most one.
     next: Option<u32>,
 }
 
 impl LogEpochs {
-    /// Those that the journal knows.
+    /// Reads the known servers from the property of the journal.
     ///
     /// # Errors
-    /// `InvalidFact`.
+    /// `InvalidProperty` if the property cannot be read.
     pub(crate) fn new(property: Option<&Value>, new: NewServerPolicy) -> Result<Self> {
         let loaded = property.cloned().unwrap_or_default();
         let property =
             if loaded.is_null() { Ok(LogServersProperty::default()) } else { serde_json::from_value(loaded.clone()) };
         let LogServersProperty { servers: known, snapshots } = property.map_err(|e| {
-            Error::data("InvalidFact", "the journal's list of log servers cannot be read").with_source(e)
+            Error::data("InvalidProperty", "the list of log servers in the journal cannot be read").with_source(e)
         })?;
         Ok(Self { loaded, known, snapshots, new, next: None })
     }
 
-    /// Whether they are still those that the journal knows.
+    /// Whether the property is still the one that was loaded.
     pub(crate) fn is_of(&self, property: Option<&Value>) -> bool {
         self.loaded == property.cloned().unwrap_or_default()
     }
 
-    /// The fact to store in the journal.
+    /// Returns the property to store in the journal.
     ///
     /// # Errors
-    /// `NewServerPolicy` if snapshot rows began an epoch and no change of a new server followed in the run.
+    /// `NewServer` if snapshot rows began an epoch and no change of a new server followed in the run.
     pub(crate) fn property(&self) -> Result<Value> {
         if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
-            let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server: merge them together with changes of the new server, or with `--new-server same` if they are of the known one";
+            let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server; merge them together with changes of the new server, or with `--new-server same` if they are of the known server";
             return Err(Error::data("NewServer", message));
         }
         let property = LogServersProperty { servers: self.known.clone(), snapshots: self.snapshots.clone() };
@@ -116,13 +122,13 @@ impl LogEpochs {
         })
     }
 
-    /// Records with the epoch of their server in their order, of which nothing else has to be known any more.
+    /// Adds the epoch of its server to the log file number of each record. Later steps need not know the servers.
     ///
     /// # Errors
-    /// `NewServerPolicy`.
+    /// `NewServer`.
     pub(crate) fn enter(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some(server) = batch.server.take() else { return Ok(batch) };
-        let failed = || Error::internal("the order column of a log has no whole numbers");
+        let failed = || Error::internal("the order column with the log position is not an integer column");
         let schema = batch.rows.schema();
         let integers = |column: &str| {
             let at = schema.index_of(column).map_err(|_| failed())?;
@@ -143,10 +149,15 @@ impl LogEpochs {
         Ok(batch)
     }
 
+    /// Returns the epoch of a log position, and remembers it.
+    /// A known server keeps its epoch: the first of its entries whose last position is not before this one, or its
+    /// last entry while no other server has taken over. Otherwise the policy decides.
+    /// Example: server 1 wrote up to (120, 4000), then server 2 took over with (3, 700) in epoch 1. Server 1 at (119,
+    /// 1) is in epoch 0. Server 1 at (121, 5) continues a log that ended, which needs a policy.
     fn epoch(&mut self, server: &LogServer, place: LogPosition) -> Result<u32> {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
-            // Rows of a snapshot do not say whose log they are in; with one log there is no doubt.
+            // Snapshot rows do not name the server of their position. With a single log there is no doubt.
             if let Some((epoch, _)) = self.snapshots.iter().find(|(_, known)| *known == place) {
                 return Ok(*epoch);
             }
@@ -156,7 +167,8 @@ impl LogEpochs {
             let goes_on = |known: &LogServerEpoch| Some(known.epoch) == newest && known.last <= place;
             let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
             return match (newest.unwrap_or(0), self.new) {
-                // The log of the newest known server is past this position, so the snapshot belongs to the server that was declared new.
+                // The newest known server has written beyond this position, so the snapshot is of the server that was
+                // declared new.
                 (newest, NewServerPolicy::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
                     let next = *self.next.get_or_insert(newest + 1);
                     self.remember(next, place);
@@ -165,10 +177,10 @@ impl LogEpochs {
                 (0, _) => Ok(0),
                 (newest, NewServerPolicy::Newer | NewServerPolicy::Same) => Ok(newest),
                 (_, NewServerPolicy::Older) => Ok(0),
-                (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not say its server")),
+                (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not name its server")),
             };
         };
-        // Of two that could be meant, those that have the source of the GTIDs.
+        // If several entries match, those with the same source of the GTIDs are meant.
         let exact = |known: &&LogServerEpoch| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
         let has_exact = self.known.iter().any(|known| exact(&known));
         let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.is(id, gtid) };
@@ -179,6 +191,8 @@ impl LogEpochs {
             }
             last = Some(at);
         }
+        // A server continues its log only while it is the newest server, or if the policy declares the records a rest
+        // of its old log.
         let goes_on = last.filter(|at| Some(self.known[*at].epoch) == newest || self.new == NewServerPolicy::Older);
         if let Some(at) = met.or(goes_on) {
             let known = &mut self.known[at];
@@ -191,9 +205,9 @@ impl LogEpochs {
         let own =
             LogServerEpoch { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
         let epoch = match (newest, self.new) {
-            // Changes of the server that the snapshot was read from come after the snapshot's position.
+            // Changes of the server of the snapshot come after the position of the snapshot.
             (None, NewServerPolicy::Fail) if self.is_before_snapshot(place) => {
-                let what = format!("{}, before the place at which a snapshot of the table was read", name(&own));
+                let what = format!("{}, before the position at which a snapshot of the table was read", name(&own));
                 return Err(self.refused(&what));
             }
             (None, NewServerPolicy::Newer) if self.is_before_snapshot(place) => *self.next.get_or_insert(1),
@@ -201,12 +215,15 @@ impl LogEpochs {
             (Some(newest), NewServerPolicy::Same) => newest,
             (Some(newest), NewServerPolicy::Newer) => *self.next.get_or_insert(newest + 1),
             (Some(_), NewServerPolicy::Fail | NewServerPolicy::Older) if last.is_some() => {
-                let what =
-                    format!("{}, which another server had taken over from, behind all that it had written", name(&own));
+                let what = format!(
+                    "{}, which another server had taken over from, after everything that it had written",
+                    name(&own)
+                );
                 return Err(self.refused(&what));
             }
             (Some(_), NewServerPolicy::Older) => {
-                let what = format!("{}, of which no record was merged, so that it cannot be an older one", name(&own));
+                let what =
+                    format!("{}, of which no record was merged, so that it cannot be an older server", name(&own));
                 return Err(self.refused(&what));
             }
             (Some(_), NewServerPolicy::Fail) => return Err(self.refused(&name(&own))),
@@ -215,16 +232,17 @@ impl LogEpochs {
         Ok(epoch)
     }
 
+    /// Remembers the position of snapshot rows.
     fn remember(&mut self, epoch: u32, place: LogPosition) {
         self.snapshots.push((epoch, place));
         if self.snapshots.len() > MAX_SNAPSHOTS {
-            // The greatest position is the one that changes must come after.
+            // The greatest position is the one that changes must come after, so the least is removed.
             self.snapshots.sort_unstable();
             self.snapshots.remove(0);
         }
     }
 
-    /// Whether a position is before that of a snapshot in epoch 0.
+    /// Whether a position is before the position of a snapshot in epoch 0.
     fn is_before_snapshot(&self, place: LogPosition) -> bool {
         self.snapshots.iter().any(|(epoch, snapshot)| *epoch == 0 && place < *snapshot)
     }
@@ -235,7 +253,7 @@ impl LogEpochs {
             false => self.known.iter().map(name).collect::<Vec<_>>().join(", "),
         };
         let message = format!(
-            "the record is of another log than the records before ({before}): {what}. Positions in the logs of two database servers cannot be compared: if this one comes after all that was merged, as after a failover, merge with `--new-server newer`; if it is what is left of an older one, with `--new-server older`; if both are one log, with `--new-server same`"
+            "the record is from another log than the records before ({before}): {what}. Log positions of two database servers cannot be compared. Merge with `--new-server newer` if this log is newer than everything that was merged, as after a failover; with `--new-server older` if it is the rest of an older log; with `--new-server same` if both are one log"
         );
         Error::data("NewServer", message)
     }

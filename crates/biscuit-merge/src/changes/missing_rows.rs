@@ -1,3 +1,5 @@
+//! Deletes of rows that a full load does not contain.
+
 use std::sync::Arc;
 
 use biscuit_change::{AbsentColumns, ChangeBatch, ChangeOp, ChangeRecords};
@@ -12,18 +14,19 @@ use hashbrown::HashSet;
 use crate::keys::encoding::{TupleEncoder, TuplePurpose};
 use crate::merge::Merge;
 
-/// What messages call records that come of the table itself.
+/// Name in messages of records that are made from rows of the table.
 const PLACE: &str = "the rows without a record";
 
 impl Merge {
-    /// Deletes of the rows that no record is of: with them a full load takes the place of all that is there. Each has the order of the row that it
-    /// deletes.
+    /// Returns deletes of the rows whose keys have no record in `changes`. A full load together with these deletes
+    /// replaces all rows of the table. Each delete has the order of the row that it deletes.
     ///
     /// # Errors
-    /// `MissingColumn` if the table does not store the order columns; `InvalidSpec` for a merge with slices; those of the table and its files.
+    /// `MissingColumn` if the table does not store the order columns; `InvalidSpec` for a merge into periods; the
+    /// errors of the table and its files.
     pub async fn deletes_of_missing(&self, changes: &ChangeRecords) -> Result<Vec<ChangeBatch>> {
         if self.periods.is_some() {
-            let message = "rows without a record are not deleted of a table with slices";
+            let message = "deletes of missing rows are not supported for a table of periodic snapshots";
             return Err(Error::usage("InvalidSpec", message));
         }
         let mut keys: HashSet<Vec<u8>> = HashSet::new();
@@ -63,12 +66,13 @@ impl Merge {
     }
 }
 
+/// Calls `each` with the number and the encoded key of each row.
 fn each_key(rows: &RecordBatch, key: &[String], place: &str, each: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
     let encoder = TupleEncoder::new(rows, key, TuplePurpose::Key, place)?;
     let mut bytes = Vec::new();
     for row in 0..rows.num_rows() {
         bytes.clear();
-        // A null key is met again where records are merged, and names no row of a table.
+        // A record with a null key is refused when it is merged. Stored rows have no null keys.
         if encoder.encode(row, &mut bytes).is_ok() {
             each(row, &bytes);
         }
@@ -76,10 +80,11 @@ fn each_key(rows: &RecordBatch, key: &[String], place: &str, each: &mut dyn FnMu
     Ok(())
 }
 
+/// Makes deletes of these rows.
 fn delete(rows: &RecordBatch, missing: Vec<u32>) -> Result<ChangeBatch> {
     let count = missing.len();
     let rows = take_record_batch(rows, &UInt32Array::from(missing))
-        .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
+        .map_err(|e| Error::internal("rows could not be selected").with_source(e))?;
     Ok(ChangeBatch {
         present: vec![None; rows.num_columns()],
         rows,

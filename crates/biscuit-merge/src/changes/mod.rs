@@ -1,4 +1,4 @@
-//! Change records on their way into a merge: files, checks, division by key.
+//! Change records on their way into a merge: files, checks, and division into key ranges.
 
 pub(crate) mod change_set;
 pub(crate) mod files;

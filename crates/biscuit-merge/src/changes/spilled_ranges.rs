@@ -1,3 +1,7 @@
+//! Change records on the disk, divided by key ranges, and their division into parts that fit into memory.
+//! This is external partitioning: ranges are estimated from a sample of the keys, ranges that turn out too large are
+//! divided again, and small neighbours are joined.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -11,33 +15,35 @@ use hashbrown::HashSet;
 use crate::changes::key_coverage::KeyCoverage;
 use crate::keys::encoding::{SingleColumnKeys, TupleEncoder, TuplePurpose, as_integer};
 
-/// Ranges that records are divided into where nobody knows how many records there are, and the most.
+/// Number of ranges if the number of records is not known, and the maximum number.
 pub(crate) const RANGES: usize = 64;
 const MOST_RANGES: usize = 256;
 
-/// What a record takes in memory besides its row, while it is worked on: its key and order, its place in a hash table, and what
-/// its key comes to.
+/// Bytes that a record takes in addition to its row while it is merged: key and order, entry in a hash table, outcome
+/// of the key.
 pub(crate) const EACH: usize = 256;
 
-/// Some of the records, all that there are of their keys.
+/// A part of the records. It has all records of the keys that it covers.
 #[derive(Debug)]
 pub(crate) struct InputPart {
     pub(crate) batches: Vec<ChangeBatch>,
     pub(crate) covers: KeyCoverage,
-    /// What they take of the session's budget.
+    /// Part of the session's budget that the records take.
     pub(crate) memory: MemoryReservation,
 }
 
-/// The parts of a run. The first one has all truncates.
+/// The parts of a run. The first one has all truncates, since a truncate is about the keys of all parts.
 #[derive(Debug)]
 pub(crate) enum InputParts {
-    /// All is in memory.
+    /// A single part in memory; `None` after it was returned.
     Whole(Option<(Vec<ChangeBatch>, MemoryReservation)>),
+    /// Several parts on the disk.
     Ranges(SpilledRanges),
 }
 
 impl InputParts {
-    /// Whether there are several parts, so that what comes of them does not fit into memory either.
+    /// Returns the folder on the disk if there are several parts. Then the new rows of the run do not fit into memory
+    /// either.
     pub(crate) fn on_disk(&self) -> Option<&Arc<SpillFolder>> {
         match self {
             Self::Whole(_) => None,
@@ -45,14 +51,15 @@ impl InputParts {
         }
     }
 
-    /// Says which further keys are to be worked on together, before the first range is taken.
+    /// Adds keys that are connected to others, for example by key changes of earlier runs. Has to be called before
+    /// the first range is taken.
     pub(crate) fn tie(&mut self, keys: HashSet<Vec<u8>>) {
         if let Self::Ranges(ranges) = self {
             Arc::make_mut(&mut ranges.linked).extend(keys);
         }
     }
 
-    /// The next part: first the one with the truncates, then by key.
+    /// Returns the next part: first the truncates, then the ranges in the order of keys, then the linked keys.
     pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<InputPart>> {
         match self {
             Self::Whole(all) => {
@@ -63,37 +70,45 @@ impl InputParts {
     }
 }
 
-/// Records on the disk.
+/// Records on the disk, divided by key ranges.
+///
+/// Invariants: `ranges` is in the order of keys and without gaps, and every key is in exactly one range. A record of
+/// a linked key is first written to its range. `join` takes it out again, so that all records of linked keys are in
+/// the last part.
 #[derive(Debug)]
 pub(crate) struct SpilledRanges {
     pub(crate) spill: Arc<SpillFolder>,
+    /// Maximum memory of the records of a part, in bytes. A single key may exceed it.
     limit: usize,
-    /// The session's budget; nothing of it is held here.
+    /// Registration at the session's budget. It has no bytes itself; each part gets its own.
     memory: MemoryReservation,
     pub(crate) bounds: Arc<RangeBounds>,
+    /// Truncates; `None` after they were returned.
     truncates: Option<Vec<BufferedRows>>,
     ranges: VecDeque<SpilledRange>,
-    /// Keys that key updates tie to others, and their records.
+    /// Keys that key changes connect to other keys.
     linked: Arc<HashSet<Vec<u8>>>,
+    /// Records of linked keys; `None` after they were returned.
     of_linked: Option<Vec<BufferedRows>>,
 }
 
-/// The first key of every range but the first.
+/// First keys of all ranges except the first one, ascending.
 #[derive(Debug)]
 pub(crate) struct RangeBounds {
     keys: Vec<Vec<u8>>,
-    /// The same, if all are integers.
+    /// The same keys as integers, if all are. Values of records are then compared without being encoded.
     integers: Option<Vec<i64>>,
 }
 
+/// The records of the keys from `from` until before `to`.
 #[derive(Debug, Default)]
 struct SpilledRange {
     from: Option<Vec<u8>>,
     to: Option<Vec<u8>>,
     parts: Vec<BufferedRows>,
-    /// Bytes that its records take in memory.
+    /// Memory that the records take while they are merged, in bytes.
     bytes: usize,
-    /// Some of its keys, spread over all of it.
+    /// A sample of the keys, for dividing the range again.
     sample: Vec<Vec<u8>>,
 }
 
@@ -111,6 +126,7 @@ impl SpilledRanges {
         })
     }
 
+    /// Adds the records of a batch to their ranges.
     pub(crate) fn take_in(&mut self, divided: &DividedBatch) {
         if !divided.linked.is_empty() {
             Arc::make_mut(&mut self.linked).extend(divided.linked.iter().cloned());
@@ -123,11 +139,13 @@ impl SpilledRanges {
 
     fn next(&mut self, key: &[String]) -> Result<Option<InputPart>> {
         if let Some(truncates) = self.truncates.take() {
-            // No key is in it.
+            // This part covers no key: nothing is less than the empty key. Truncates are decided before all keys, so
+            // that every later part knows them.
             let none = KeyCoverage { to: Some(vec![]), ..KeyCoverage::default() };
             return Ok(Some(self.part(&truncates, none)?));
         }
         while let Some(range) = self.ranges.pop_front() {
+            // `split` has pushed the finer ranges to the front; they are next.
             if range.bytes > self.limit && self.split(&range, key)? {
                 continue;
             }
@@ -138,21 +156,23 @@ impl SpilledRanges {
         Ok(Some(self.part(&linked, covers)?))
     }
 
-    /// Reads records, which count against the budget from then on. It is not asked whether they fit: they are as few as can be
-    /// worked on together.
+    /// Reads the records of a part, and counts them against the budget. The budget may be exceeded: a part that is
+    /// too large cannot be divided further.
     fn part(&self, rows: &[BufferedRows], covers: KeyCoverage) -> Result<InputPart> {
         let memory = self.memory.new_empty();
         memory.grow(rows.iter().map(bytes_of).sum());
         Ok(InputPart { batches: read(rows)?, covers, memory })
     }
 
-    /// Divides a range that is too large by what is known of its keys; answers false if they are all one.
+    /// Divides a range that is too large, by the sample of its keys. Returns false if the range cannot be divided,
+    /// because all sampled keys are equal.
     fn split(&mut self, range: &SpilledRange, key: &[String]) -> Result<bool> {
         let bounds = bounds(&range.sample, ranges_for(range.bytes, self.limit));
         if bounds.keys.is_empty() {
             return Ok(false);
         }
         let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
+        // Reads at most `limit` bytes at a time, so that dividing takes no more memory than merging.
         for parts in portions(&range.parts, self.limit) {
             for batch in read(parts)? {
                 let (_, rows) = bounds.divide(&batch, key)?;
@@ -165,7 +185,8 @@ impl SpilledRanges {
         Ok(true)
     }
 
-    /// A range with those behind it, as long as they fit into memory together.
+    /// Joins a range with the ranges after it, as long as they fit into memory together. Returns their records as a
+    /// part, without records of linked keys.
     fn join(&mut self, mut range: SpilledRange, key: &[String]) -> Result<InputPart> {
         while let Some(next) = self.ranges.pop_front_if(|next| range.bytes + next.bytes <= self.limit) {
             range.to = next.to;
@@ -191,6 +212,7 @@ impl SpilledRanges {
                 own.push(batch);
                 continue;
             }
+            // Records of linked keys are written back to the disk, for the last part.
             let linked = self.spill.write(&batch.pick(&linked)?.pack()?)?;
             self.of_linked.get_or_insert_default().push(linked);
             own.push(batch.pick(&rest)?);
@@ -207,19 +229,19 @@ impl SpilledRange {
     }
 }
 
-/// Bytes that records take in memory while they are worked on.
+/// Returns the memory that records take while they are merged, in bytes.
 fn bytes_of(rows: &BufferedRows) -> usize {
     rows.memory() + EACH * rows.len()
 }
 
-/// Records of one batch that are in one range, on the disk.
+/// The records of one batch in one range, on the disk, with a sample of their keys.
 #[derive(Debug)]
 struct SpilledBatch {
     rows: BufferedRows,
     sample: Vec<Vec<u8>>,
 }
 
-/// Puts the records of each range on the disk; all are brought into the order of the ranges at once.
+/// Writes the records of each range to the disk. The batch is sorted by range once, then written in pieces.
 fn pieces(
     batch: &ChangeBatch,
     ranges: &[Vec<u32>],
@@ -242,7 +264,7 @@ fn pieces(
     Ok(pieces)
 }
 
-/// A batch, divided by range.
+/// A batch that was divided by range.
 #[derive(Debug)]
 pub(crate) struct DividedBatch {
     linked: Vec<Vec<u8>>,
@@ -267,7 +289,7 @@ impl DividedBatch {
     }
 }
 
-/// Both keys of every key update.
+/// Returns both keys of every key change.
 fn linked_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
     if batch.key_changes.is_empty() {
         return Ok(vec![]);
@@ -275,7 +297,7 @@ fn linked_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
     let mut linked = Vec::new();
     let own = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
     for m in &batch.key_changes {
-        // What cannot be encoded is refused when its record is looked at.
+        // Keys that cannot be encoded are refused when their record is merged.
         let other = TupleEncoder::new(&m.key, key, TuplePurpose::Key, "the header of a key update").ok();
         for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
             let mut bytes = Vec::new();
@@ -288,14 +310,15 @@ fn linked_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
 }
 
 impl RangeBounds {
-    /// The ranges between two keys.
+    /// Returns the empty ranges between two keys.
     fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<SpilledRange> {
         let firsts = std::iter::once(from).chain(self.keys.iter().cloned().map(Some));
         let ends = self.keys.iter().cloned().map(Some).chain([to]);
         firsts.zip(ends).map(|(from, to)| SpilledRange { from, to, ..SpilledRange::default() }).collect()
     }
 
-    /// The rows of truncates, and those of each range. A row without a key, which is refused later, is in the first.
+    /// Returns the rows of truncates, and the rows of each range. A row without a valid key, which is refused later,
+    /// is in the first range.
     fn divide(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let (mut truncates, mut ranges) = (Vec::new(), vec![Vec::new(); self.keys.len() + 1]);
         let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
@@ -309,6 +332,8 @@ impl RangeBounds {
             let range = match (&self.integers, encoder.values()) {
                 (Some(bounds), Some(SingleColumnKeys::Integers(a))) if a.is_valid(at) => {
                     let value = a.value(at);
+                    // Binary search. Number of bounds that are at most the key: a bound is the first key of its
+                    // range.
                     bounds.partition_point(|b| *b <= value)
                 }
                 _ => {
@@ -325,19 +350,21 @@ impl RangeBounds {
     }
 }
 
+/// Returns the indices of the rows of a batch.
 fn rows_of(batch: &ChangeBatch) -> std::ops::Range<u32> {
     0..u32::try_from(batch.ops.len()).expect("a batch has fewer than 2^32 rows")
 }
 
-/// So many that each is well below the limit.
+/// Number of key ranges such that each stays well below `limit` bytes: half as many again as would just fit, because
+/// a sample divides unevenly, and at most `MOST_RANGES`.
 pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
     (bytes.saturating_mul(3) / limit.saturating_mul(2).max(1) + 2).min(MOST_RANGES)
 }
 
-/// Bytes of records that become one batch at most: offsets of text have 32 bits.
+/// Maximum bytes of records that become one batch: offsets of text columns have 32 bits.
 const TOGETHER: usize = 1 << 30;
 
-/// Records in portions that take at most `limit` bytes in memory, or are of one batch.
+/// Divides records into portions that take at most `limit` bytes of memory, or are one batch.
 fn portions(parts: &[BufferedRows], limit: usize) -> impl Iterator<Item = &[BufferedRows]> {
     let mut bytes = 0;
     parts.chunk_by(move |part, next| {
@@ -350,8 +377,8 @@ fn portions(parts: &[BufferedRows], limit: usize) -> impl Iterator<Item = &[Buff
     })
 }
 
-/// Records from the disk, those of one file that are alike in one batch: what looks at them later goes through few large
-/// arrays instead of many small ones.
+/// Reads records from the disk. Adjacent pieces with the same schema become one batch: later steps are faster with
+/// few large arrays than with many small ones.
 fn read(parts: &[BufferedRows]) -> Result<Vec<ChangeBatch>> {
     let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<BufferedRows>::new(), 0);
     let mut end = |alike: &mut Vec<BufferedRows>| -> Result<()> {
@@ -373,7 +400,7 @@ fn read(parts: &[BufferedRows]) -> Result<Vec<ChangeBatch>> {
     Ok(out)
 }
 
-/// Some keys of these records.
+/// Returns a sample of the keys of some batches.
 pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
     let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
     for batch in batches {
@@ -383,6 +410,7 @@ pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<
     Ok(keys)
 }
 
+/// Adds the keys of about `maximum` evenly spaced rows to `out`.
 fn sample_of(
     ops: &[ChangeOp],
     encoder: &TupleEncoder,
@@ -399,14 +427,16 @@ fn sample_of(
     }
 }
 
-/// Keys that divide those of a sample evenly into so many ranges; none if they are all one.
+/// Returns keys that divide a sample into `count` ranges of equal size (quantiles), without repetitions. The result
+/// is empty if all keys of the sample are equal.
 pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> RangeBounds {
     let mut sorted: Vec<&Vec<u8>> = sample.iter().collect();
     sorted.sort_unstable();
     let mut keys: Vec<Vec<u8>> =
         (1..count).filter_map(|i| sorted.get(i * sorted.len() / count).map(|k| (*k).clone())).collect();
     keys.dedup();
-    // Nothing comes before the first key.
+    // A bound equal to the least key of the sample would begin with a range that is probably empty. Without it,
+    // `split` detects a range of one key.
     keys.retain(|k| Some(&k) != sorted.first());
     let integers = keys.iter().map(|k| as_integer(k)).collect();
     RangeBounds { keys, integers }
@@ -419,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn portions_fit_into_the_limit_or_are_of_one_batch() {
+    fn portions_fit_into_the_limit_or_are_a_single_batch() {
         let spill = SpillFolder::new().expect("a folder");
         let rows = |n: i64| {
             let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));

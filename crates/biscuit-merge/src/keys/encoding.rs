@@ -1,3 +1,8 @@
+//! The encoding of keys and orders as bytes that compare as their values do.
+//! A tuple is the concatenation of its values. Each value begins with a tag of its type and marks its own end, so
+//! that tuples compare value by value with a plain comparison of bytes. Key metadata, truncate marks and erased keys
+//! store these bytes: the encoding must never change.
+
 use std::sync::LazyLock;
 
 use biscuit_core::{Error, Result};
@@ -10,6 +15,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
+// Tags of types. They are stored for ever; values of different types compare by their tags.
 const BOOLEAN: u8 = 0x10;
 const NUMBER: u8 = 0x20;
 const TEXT: u8 = 0x40;
@@ -18,18 +24,18 @@ const DATE: u8 = 0x60;
 const INSTANT: u8 = 0x61;
 const TIME: u8 = 0x62;
 
-/// What a tuple of columns is for.
+/// Purpose of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TuplePurpose {
-    /// Names an entity: text is text.
+    /// Identifies an entity: text is compared as text.
     Key,
-    /// Orders changes: text that is an instant compares as one, or a log sequence number of PostgreSQL; text that is a number, or a date in another
-    /// form than ISO's, is refused.
+    /// Orders changes. Text that is an instant in the ISO format is compared as an instant, and a log sequence number
+    /// of PostgreSQL as a number. Text that holds a number, or a date in another format, is refused.
     Order,
 }
 
-/// Writes the values of some columns as bytes that compare as the values do, in a form that is kept for ever: integers
-/// and decimals of any width and scale are one number, timestamps of any unit one instant.
+/// Encodes the values of some columns as one tuple. Integers and decimals of any width and scale are encoded as one
+/// kind of number, and timestamps of any unit as one kind of instant.
 pub(crate) struct TupleEncoder {
     columns: Vec<EncodedColumn>,
     purpose: TuplePurpose,
@@ -41,20 +47,21 @@ enum EncodedColumn {
     Decimal(Decimal128Array, i8),
     Text(StringArray),
     Binary(BinaryArray),
-    /// With the tag and the nanoseconds of one.
+    /// Days, instants or times of day, with the tag and the number of nanoseconds in a unit.
     Time(Int64Array, u8, i64),
 }
 
-/// A value that cannot be part of a tuple.
+/// The reason why a value cannot be part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EncodeError {
-    /// Null, in this column.
+    /// The column with this index is null.
     Null(usize),
-    /// Text that holds a number, in this column.
+    /// The column with this index is text that holds a number, or a date in another format than ISO.
     NumberAsText(usize),
 }
 
-/// The values of a column that is a whole tuple, in a type that needs no encoding to be told apart.
+/// The values of a tuple with a single column, in types whose values can be compared for equality without encoding
+/// them.
 pub(crate) enum SingleColumnKeys<'a> {
     Integers(&'a Int64Array),
     Texts(&'a StringArray),
@@ -63,8 +70,8 @@ pub(crate) enum SingleColumnKeys<'a> {
 
 impl TupleEncoder {
     /// # Errors
-    /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types and what else has no order that all engines
-    /// agree on.
+    /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types, and other types on whose order engines
+    /// disagree.
     pub(crate) fn new(batch: &RecordBatch, names: &[String], purpose: TuplePurpose, place: &str) -> Result<Self> {
         let schema = batch.schema();
         let column = |name: &String| {
@@ -74,7 +81,8 @@ impl TupleEncoder {
         Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })
     }
 
-    /// The one column of a key, where its values need no encoding to be told apart.
+    /// Returns the values of the only column, if these can be compared for equality without encoding them. Text of an
+    /// order cannot: different texts may be the same instant.
     pub(crate) fn values(&self) -> Option<SingleColumnKeys<'_>> {
         match (self.columns.as_slice(), self.purpose) {
             ([EncodedColumn::Integer(a)], _) => Some(SingleColumnKeys::Integers(a)),
@@ -84,7 +92,10 @@ impl TupleEncoder {
         }
     }
 
-    /// Appends the tuple of a row.
+    /// Appends the tuple of a row to `out`. After an error, `out` holds the columns before the failing one.
+    ///
+    /// # Errors
+    /// A null, or text that cannot order changes.
     pub(crate) fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
         for (i, column) in self.columns.iter().enumerate() {
             match column {
@@ -112,6 +123,7 @@ impl EncodedColumn {
         let to = |t: DataType| cast(array, &t).ok();
         Some(match &t {
             DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
+            // Values of u64 may exceed i64. As numbers they are encoded like integers.
             DataType::UInt64 => Self::decimal(&to(DataType::Decimal128(20, 0))?, 0),
             t if t.is_integer() => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
@@ -122,7 +134,7 @@ impl EncodedColumn {
             DataType::Date32 => Self::Time(ints(&cast(&to(t)?, &DataType::Int32).ok()?)?, DATE, 1),
             DataType::Timestamp(unit, _) => Self::Time(ints(&to(t.clone())?)?, INSTANT, nanos(*unit)),
             DataType::Time64(unit) => Self::Time(ints(&to(t.clone())?)?, TIME, nanos(*unit)),
-            // A column of nulls: every row is refused as null.
+            // A column of nulls has no type. Every row of it is refused as null.
             DataType::Null => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
             _ => return None,
         })
@@ -152,10 +164,16 @@ fn refused(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Erro
         TuplePurpose::Order => ("order", "OrderType"),
     };
     let t = type_name(t).unwrap_or_else(|| t.to_string());
-    Error::data(code, format!("column `{name}` of {place} is {t}, which cannot be part of the {what}"))
+    Error::data(code, format!("column `{name}` of {place} has the type {t}, which cannot be part of the {what}"))
 }
 
-/// A number as sign, power of ten and digits without zeros at either end: 1, 1.0 and 1.00 are the same bytes.
+/// Appends a number as sign, power of ten, and digits without zeros at either end, so that 1, 1.0 and 1.00 are the
+/// same bytes.
+/// The value is 0.d₁d₂… × 10^power. Example: 1250 is `NUMBER 0x81 (128+4) 2 3 6 0`: positive, power 4, the digits 1,
+/// 2, 5 each plus one, and the end 0. Digits plus one are never 0, so the end is less than every digit, and 1.2 is
+/// less than 1.25.
+/// All bytes of a negative number after the tag are inverted, so that the greater magnitude compares less. Zero is
+/// the single byte 0x80, between the signs 0x7e and 0x81.
 fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     out.push(NUMBER);
     if unscaled == 0 {
@@ -164,7 +182,7 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     }
     let mut digits = [0u8; 40];
     let (mut wide, mut at) = (unscaled.unsigned_abs(), digits.len());
-    // Most numbers are short, and division of 128 bits is slow.
+    // Most numbers fit into 64 bits, whose division is much faster.
     while wide > u128::from(u64::MAX) {
         at -= 1;
         digits[at] = (wide % 10) as u8;
@@ -179,7 +197,6 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     let digits = &digits[at..];
     let power = digits.len() as i32 - i32::from(scale);
     let end = digits.iter().rposition(|d| *d != 0).map_or(0, |i| i + 1);
-    // All bytes of a negative number are turned over, so that the greater magnitude compares less.
     let flip = if unscaled < 0 { 0xff } else { 0 };
     out.push(0x81 ^ flip);
     out.push((128 + power) as u8 ^ flip);
@@ -187,17 +204,18 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     out.push(flip);
 }
 
-/// Appends the tuple of one integer.
+/// Appends the tuple of a single integer.
 pub(crate) fn encode_integer(integer: i64, out: &mut Vec<u8>) {
     number(i128::from(integer), 0, out);
 }
 
-/// Appends the tuple of one text or binary value.
+/// Appends the tuple of a single text or binary value.
 pub(crate) fn encode_raw(raw: &[u8], binary: bool, out: &mut Vec<u8>) {
     escaped(if binary { BINARY } else { TEXT }, raw, out);
 }
 
-/// Bytes whose end is marked, so that a prefix compares less than what it is a prefix of.
+/// Appends bytes with a marked end, so that a prefix compares less than what it is a prefix of.
+/// A zero byte becomes `00 ff`, and the end is `00 00`: "a" is `61 00 00`, "a\0" is `61 00 ff 00 00`.
 fn escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
     for &b in bytes {
@@ -209,11 +227,14 @@ fn escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend([0, 0]);
 }
 
+/// Appends nanoseconds as 16 bytes, big endian, with the sign bit inverted: negative instants compare less than
+/// positive ones.
 fn instant(tag: u8, nanos: i128, out: &mut Vec<u8>) {
     out.push(tag);
     out.extend((nanos ^ i128::MIN).to_be_bytes());
 }
 
+/// Appends text that orders changes: as an instant, as a log sequence number, or else as text.
 fn order_text(text: &str, out: &mut Vec<u8>) -> std::result::Result<(), ()> {
     let trimmed = text.trim();
     if trimmed.parse::<f64>().is_ok() {
@@ -224,14 +245,15 @@ fn order_text(text: &str, out: &mut Vec<u8>) -> std::result::Result<(), ()> {
     match (parsed, log_sequence_number(trimmed)) {
         (Some(n), _) => instant(INSTANT, n, out),
         (None, Some(n)) => number(n, 0, out),
-        // A date in a form whose text sorts otherwise than it does.
+        // A date in another format than ISO does not sort as the dates do: `12/31/2023` is greater than `01/01/2024`.
         (None, None) if is_other_date(trimmed) => return Err(()),
         (None, None) => escaped(TEXT, text.as_bytes(), out),
     }
     Ok(())
 }
 
-/// A log sequence number of PostgreSQL as text: two hexadecimal numbers, of which the first one counts 2^32 bytes.
+/// Parses a log sequence number of PostgreSQL, such as `16/B374D848`: two upper-case hexadecimal numbers, of which
+/// the first counts units of 2^32 bytes.
 fn log_sequence_number(text: &str) -> Option<i128> {
     let (high, low) = text.split_once('/')?;
     let part = |text: &str| {
@@ -241,7 +263,8 @@ fn log_sequence_number(text: &str) -> Option<i128> {
     Some((i128::from(part(high)?) << 32) + i128::from(part(low)?))
 }
 
-/// Whether a text begins as a date or time that is not ISO's: numbers between slashes, points, dashes or colons.
+/// Whether a text begins with a date or time in another format than ISO: three numbers of at most four digits,
+/// separated by slashes, points, dashes or colons.
 fn is_other_date(text: &str) -> bool {
     let begin = text.split([' ', 'T']).next().unwrap_or(text);
     let parts: Vec<&str> = begin.split(['/', '.', '-', ':']).collect();
@@ -249,13 +272,14 @@ fn is_other_date(text: &str) -> bool {
         && parts.iter().all(|part| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Parses an instant in the ISO format; without an offset it is in UTC. Returns nanoseconds since 1970.
 fn as_nanos(text: &str) -> Option<i128> {
     static UTC: LazyLock<Tz> = LazyLock::new(|| "+00:00".parse().expect("this is an offset"));
     let t = string_to_datetime(&*UTC, text).ok()?;
     Some(i128::from(t.timestamp()) * 1_000_000_000 + i128::from(t.timestamp_subsec_nanos()))
 }
 
-/// The integer that is a whole encoded tuple; none for any other tuple.
+/// Decodes a tuple that is a single integer. Returns `None` for every other tuple.
 pub(crate) fn as_integer(bytes: &[u8]) -> Option<i64> {
     let (&NUMBER, rest) = bytes.split_first()? else { return None };
     if *rest.first()? == 0x80 {
@@ -264,7 +288,7 @@ pub(crate) fn as_integer(bytes: &[u8]) -> Option<i64> {
     let flip = if rest[0] < 0x80 { 0xff } else { 0 };
     let power = usize::try_from(i32::from(rest[1] ^ flip) - 128).ok()?;
     let end = rest[2..].iter().position(|b| *b == flip)?;
-    // Digits behind the point, or a further value behind this one.
+    // Digits after the decimal point, or another value after this one.
     if end > power || 2 + end + 1 != rest.len() {
         return None;
     }
@@ -274,10 +298,11 @@ pub(crate) fn as_integer(bytes: &[u8]) -> Option<i64> {
     i64::try_from(if flip == 0 { magnitude } else { -magnitude }).ok()
 }
 
-/// Whether a whole encoded tuple is this one text or binary value.
+/// Whether a tuple is this single text or binary value.
 pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], binary: bool) -> bool {
     let tag = if binary { BINARY } else { TEXT };
     let plain = bytes.len() == raw.len() + 3 && bytes[0] == tag && bytes[1..=raw.len()] == *raw;
+    // Without a zero byte nothing is escaped: tag, bytes, and the two bytes of the end.
     if !raw.contains(&0) {
         return plain && bytes.ends_with(&[0, 0]);
     }
@@ -286,7 +311,8 @@ pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], binary: bool) -> bool {
     encoded == bytes
 }
 
-/// The one text or binary value that a whole encoded tuple is; none for any other tuple.
+/// Decodes a tuple that is a single text or binary value; the flag is true for binary. Returns `None` for every other
+/// tuple.
 pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (&tag, rest) = bytes.split_first()?;
     if !matches!(tag, TEXT | BINARY) {
@@ -296,7 +322,7 @@ pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     (used == rest.len()).then_some((raw, tag == BINARY))
 }
 
-/// The values of an encoded tuple, each as a tuple of one; none for bytes that are no tuple.
+/// Divides a tuple into its values, each as a tuple of one value. Returns `None` for bytes that are not a tuple.
 pub(crate) fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
@@ -328,7 +354,7 @@ pub(crate) fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(values)
 }
 
-/// A value of an encoded tuple as text, for messages with values and for tests.
+/// Returns the values of a tuple as text, for messages that show values and for tests.
 pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
@@ -350,6 +376,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
     values
 }
 
+/// Decodes a number after its tag. Returns its text and the number of bytes read.
 fn decode_number(bytes: &[u8]) -> (String, usize) {
     if bytes[0] == 0x80 {
         return ("0".to_owned(), 1);
@@ -368,6 +395,7 @@ fn decode_number(bytes: &[u8]) -> (String, usize) {
     (format!("{sign}{text}"), used)
 }
 
+/// Decodes escaped bytes after their tag. Returns the bytes and the number of bytes read, with the end.
 fn unescaped(bytes: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::new();
     let mut i = 0;
@@ -391,7 +419,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_order_are_instants_log_sequence_numbers_or_compare_as_text() {
+    fn order_text_is_instant_or_log_sequence_number_or_plain_text() {
         let of = |text: &str| {
             let mut out = vec![];
             order_text(text, &mut out).map(|()| out)
@@ -412,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_compare_as_numbers_whatever_their_width() {
+    fn numbers_compare_by_value_at_any_width_and_scale() {
         assert_eq!(num(1, 0), num(100, 2));
         assert_eq!(num(0, 0), num(0, 5));
         let ascending = [
@@ -436,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_compare_as_texts_and_instants_as_instants() {
+    fn text_compares_as_text_and_instants_as_instants() {
         let text = |t: &str| {
             let mut out = Vec::new();
             order_text(t, &mut out).map(|()| out)
@@ -449,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_and_texts_are_found_in_tuples_of_one() {
+    fn integers_and_texts_are_decoded_from_tuples_of_one_value() {
         for n in [0, 1, -1, 10, 1200, -1200, i64::MAX, i64::MIN, 20, 7_000_000_000] {
             assert_eq!(as_integer(&num(i128::from(n), 0)), Some(n), "{n}");
         }
@@ -469,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn tuples_are_split_into_their_values() {
+    fn tuples_are_divided_into_their_values() {
         let mut values = vec![num(-1250, 2), num(0, 0), num(7, 3), num(i128::MAX, 0), num(-1, 0)];
         for (tag, text) in [(TEXT, "a\0b"), (TEXT, ""), (BINARY, "\0"), (TEXT, "z")] {
             let mut bytes = Vec::new();
@@ -482,14 +510,14 @@ mod tests {
         let tuple = values.concat();
         assert_eq!(split(&tuple).unwrap(), values);
         for end in 0..tuple.len() {
-            // Bytes that are cut off are no tuple, or one of fewer values.
+            // Truncated bytes are not a tuple, or are a tuple of fewer values.
             assert!(split(&tuple[..end]).is_none_or(|some| some == values[..some.len()]), "{end}");
         }
         assert_eq!(split(&[0x99, 1]), None);
     }
 
     #[test]
-    fn tuples_are_read_back() {
+    fn encoded_tuples_are_decoded_as_text() {
         let mut out = Vec::new();
         number(-1250, 2, &mut out);
         escaped(TEXT, b"a\0b", &mut out);

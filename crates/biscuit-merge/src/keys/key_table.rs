@@ -1,3 +1,5 @@
+//! The key table of a run: gives each key a dense number and finds numbers by key.
+
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
@@ -8,31 +10,45 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
 
-/// The keys of a run, each with a number: those with change records, and those that these refer to.
+/// The keys of a run, each with a number below `len`: keys with change records, and keys that key changes refer to.
 ///
-/// A key is its encoded tuple. Where it is one integer, or one text or binary value, it is found by that value, without
-/// encoding what is looked for.
+/// A key is its encoded tuple. A key of a single integer, text or binary value is found by that value, without
+/// encoding what is looked for. Each key is in exactly one of three hash tables: `integers`, `raw` or `others`.
+///
+/// The life of a number:
+/// 1. While records are read, keys are interned in the order of the records. A record with a single integer as key
+///    only *notes* it: the table stores the integer in a list and returns its position in the list with the bit
+///    [`NOTED`].
+/// 2. [`renumber`](Self::renumber), called once after the last record, gives every key its final number, in the order
+///    of the keys. Callers translate the numbers that they hold with [`Renumbering::of`].
+/// 3. Keys that are interned later get the next numbers, which are not in the order of the keys. Final numbers never
+///    change.
+///
+/// Invariant: from step 2 on, the first `in_order` numbers are in the order of the keys. Noted integers cannot be
+/// found before step 2.
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
-    /// The tuples, one behind the other.
+    /// The tuples of all keys by number, without gaps. Tuple `k` ends at `ends[k]`.
     tuples: Vec<u8>,
-    /// Where each of them ends.
     ends: Vec<usize>,
-    /// Integers that have no number yet.
+    /// Noted integers, one for each record, with repetitions. Empty after `renumber`.
     noted: Vec<i64>,
-    /// The first keys, where these are integers in ascending order, of which no table is made before something is looked for.
+    /// The first keys by number, if these are integers in ascending order. `integers` is built from this list when a
+    /// key is looked for. The first load of a table, for example, looks for no key.
     ascending: Vec<i64>,
+    /// Integers and their numbers. Read it with `integers()`, which fills it first.
     integers: OnceLock<HashTable<(i64, u32)>>,
-    /// With the hash of the value.
+    /// Text and binary values: hash of the value, and number.
     raw: HashTable<(u64, u32)>,
-    /// With the hash of the tuple.
+    /// All other tuples: hash of the tuple, and number.
     others: HashTable<(u64, u32)>,
     hasher: DefaultHashBuilder,
-    /// So many keys from the first on have their numbers in their order.
+    /// The first keys whose numbers are in the order of the keys. If this is all keys, `sorted` need not sort.
     in_order: usize,
 }
 
 impl KeyTable {
+    /// Number of keys that have a number.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -42,7 +58,8 @@ impl KeyTable {
         tuple(&self.tuples, &self.ends, key)
     }
 
-    /// All numbers, by key. Tuples of integers compare as these do.
+    /// Returns all numbers in the order of their keys. Integers are compared by value, which is the order of their
+    /// tuples.
     pub(crate) fn sorted(&self) -> Vec<u32> {
         if self.in_order == self.len() {
             return (0..number(self.len())).collect();
@@ -57,13 +74,15 @@ impl KeyTable {
         keys
     }
 
-    /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
-    /// another is too; those that were noted get theirs.
+    /// Gives all keys their final numbers, in the order of the keys: what is stored by number is then near for keys
+    /// that are near. Noted integers get numbers, too.
     pub(crate) fn renumber(&mut self) -> Renumbering {
         let noted = std::mem::take(&mut self.noted);
         if self.integers().len() == self.len() {
             return self.number_integers(noted);
         }
+        // There are other keys than integers. The noted integers are interned in the order in which they were noted,
+        // then all keys are sorted by their tuples.
         let interned: Vec<u32> = noted.into_iter().map(|integer| self.intern_integer(integer)).collect();
         let sorted = self.sorted();
         let mut new = vec![0; sorted.len()];
@@ -73,6 +92,7 @@ impl KeyTable {
             tuples.extend_from_slice(self.bytes(*old));
             ends.push(tuples.len());
         }
+        // Hashes depend on the keys and not on their numbers, so that entries keep their places in the hash tables.
         let integers = self.integers.get_mut().into_iter().flat_map(HashTable::iter_mut);
         integers.for_each(|(_, key)| *key = new[*key as usize]);
         self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
@@ -81,10 +101,14 @@ impl KeyTable {
         Renumbering { noted: interned.into_iter().map(|old| new[old as usize]).collect(), old: new, order: None }
     }
 
-    /// As [`renumber`](Self::renumber), where all keys are integers: sorting them takes less than finding each in a table.
+    /// Renumbers a table that has only integers. Sorting noted integers with their positions is faster than finding
+    /// each one in a hash table.
+    /// Example: the integers 7, -3, 7 are sorted to (-3, 1), (7, 0), (7, 2). So -3 gets the number 0 and 7 the number
+    /// 1; the notes 0, 1, 2 become 1, 0, 1; and the order of the records by key is 1, 0, 2.
     fn number_integers(&mut self, mut integers: Vec<i64>) -> Renumbering {
         let noted = integers.len();
         let known: Vec<(i64, u32)> = self.integers().iter().copied().collect();
+        // Integers that were interned before, by their old numbers, are sorted together with the noted ones.
         integers.extend(known.iter().map(|(integer, _)| *integer));
         let sorted = ascending(&integers);
         let mut new = vec![0; integers.len()];
@@ -103,10 +127,13 @@ impl KeyTable {
             old[*key as usize] = *new;
         }
         new.truncate(noted);
+        // Each record has noted one integer, so the positions are the records by key. With interned keys the
+        // positions would not be records alone.
         let order = if known.is_empty() { Some(sorted.into_iter().map(|(_, at)| at).collect()) } else { None };
         Renumbering { noted: new, old, order }
     }
 
+    /// Returns the table of integers. It is built from `ascending` on first use.
     fn integers(&self) -> &HashTable<(i64, u32)> {
         self.integers.get_or_init(|| {
             let mut table = HashTable::with_capacity(self.ascending.len());
@@ -117,13 +144,14 @@ impl KeyTable {
         })
     }
 
-    /// An integer that is a key, for which [`renumber`](Self::renumber) has the number; what this answers with stands for it until then.
+    /// Notes an integer that is a key. The result stands for the key until [`renumber`](Self::renumber) gives its
+    /// number.
     pub(crate) fn note_integer(&mut self, integer: i64) -> u32 {
         self.noted.push(integer);
         NOTED | number(self.noted.len() - 1)
     }
 
-    /// The number of a key, which it gets if it has none.
+    /// Returns the number of a key, and adds the key if it is new.
     pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
         if let Some(integer) = as_integer(bytes) {
             return self.intern_integer(integer);
@@ -142,17 +170,19 @@ impl KeyTable {
         key
     }
 
+    /// Returns the number of a key that is a single integer, and adds the key if it is new.
     pub(crate) fn intern_integer(&mut self, integer: i64) -> u32 {
         if let Some(key) = self.find_integer(integer) {
             return key;
         }
         encode_integer(integer, &mut self.tuples);
         let key = self.end();
-        let integers = self.integers.get_mut().expect("it was just looked at");
+        let integers = self.integers.get_mut().expect("`find_integer` has filled the table");
         integers.insert_unique(spread(integer), (integer, key), |(i, _)| spread(*i));
         key
     }
 
+    /// Returns the number of a key that is a single text or binary value, and adds the key if it is new.
     pub(crate) fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
         let hash = self.hasher.hash_one(raw);
         if let Some(key) = self.find_raw(hash, raw, binary) {
@@ -164,11 +194,14 @@ impl KeyTable {
         key
     }
 
+    /// Ends the tuple that was appended to `tuples`, and returns its number.
     fn end(&mut self) -> u32 {
         self.ends.push(self.tuples.len());
         number(self.len() - 1)
     }
 
+    /// Returns the number of a key; `None` if the table does not have it. Equal numbers of different types are one
+    /// key: the decimal 7.0 is found as the integer 7.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
         if let Some(integer) = as_integer(bytes) {
             return self.find_integer(integer);
@@ -188,8 +221,10 @@ impl KeyTable {
         self.raw.find(hash, |(h, k)| *h == hash && is_raw(self.bytes(*k), raw, binary)).map(|(_, key)| *key)
     }
 
-    /// Calls `found` with the row and the key of each value of a column that is a whole key; answers false where values of
-    /// this type cannot be told apart this way. Nulls are given to `null`.
+    /// Looks for each value of a column that is the whole key. Calls `found` with the row and the number of each key
+    /// of the table, and `null` with each row that is null.
+    /// Returns false if the type of the column has values that must be encoded to be compared. Then `found` was not
+    /// called.
     pub(crate) fn find_column(
         &self,
         column: &ArrayRef,
@@ -200,6 +235,7 @@ impl KeyTable {
             (0..column.len()).filter(|r| column.is_null(*r)).for_each(null);
         }
         match column.data_type() {
+            // Values above `i64::MAX` are numbers that are not in `integers`.
             DataType::UInt64 => false,
             t if t.is_integer() => {
                 let Ok(column) = cast(column, &DataType::Int64) else { return false };
@@ -242,7 +278,8 @@ impl KeyTable {
         }
     }
 
-    /// What stands for the key in a row of a column that is the whole key until keys are numbered anew; none if it is null.
+    /// Returns the number of the key in a row, or for an integer what stands for it until `renumber`. Returns `None`
+    /// if the key is null.
     pub(crate) fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
         match values {
             SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
@@ -252,22 +289,23 @@ impl KeyTable {
     }
 }
 
-/// What stands for an integer that has no number yet is its place among these, and this bit.
+/// Marks a number as a position in the list of noted integers. Numbers of keys are below this bit.
 const NOTED: u32 = 1 << 31;
 
-/// The new numbers of keys.
+/// The final numbers of keys after [`KeyTable::renumber`].
 #[derive(Debug)]
 pub(crate) struct Renumbering {
-    /// Of those that were noted, in the order in which they were.
+    /// Numbers of the noted integers, by their position in the list.
     noted: Vec<u32>,
-    /// Of the others, by the old ones.
+    /// Numbers of the other keys, by their old number.
     old: Vec<u32>,
-    /// The places at which integers were noted, ascending by key, equal ones in their order; none where there are other keys.
+    /// Positions of noted integers, ascending by key; equal integers in the order in which they were noted. `None` if
+    /// the table has other keys.
     pub(crate) order: Option<Vec<u32>>,
 }
 
 impl Renumbering {
-    /// The new number of a key.
+    /// Returns the final number for what `note`, `intern` or `find` has returned.
     pub(crate) fn of(&self, key: u32) -> u32 {
         match key & NOTED {
             0 => self.old[key as usize],
@@ -276,12 +314,14 @@ impl Renumbering {
     }
 }
 
-/// Integers and their places, ascending.
+/// Sorts integers together with their positions.
 fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
     let (Some(&minimum), Some(&maximum)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
     let places = usize::BITS - integers.len().leading_zeros();
     if maximum.abs_diff(minimum).leading_zeros() >= places {
-        // Both in one word, which is sorted in half the time.
+        // The difference to the minimum and the position fit into one word of 64 bits, which is sorted in half the
+        // time.
+        // Example with 2 bits for positions: 7, -3, 7 becomes 10<<2|0, 0<<2|1, 10<<2|2.
         let word = |(at, integer): (u64, &i64)| integer.abs_diff(minimum) << places | at;
         let mut words: Vec<u64> = (0..).zip(integers).map(word).collect();
         words.sort_unstable();
@@ -293,17 +333,21 @@ fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
     all
 }
 
+/// Converts an index to the number of a key.
 fn number(keys: usize) -> u32 {
     u32::try_from(keys).ok().filter(|number| *number < NOTED).expect("there are fewer than 2^31 keys")
 }
 
+/// Returns the tuple of a key.
 fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
     let key = key as usize;
     let start = if key == 0 { 0 } else { ends[key - 1] };
     &tuples[start..ends[key]]
 }
 
-/// Integers that follow one another in different places of the table.
+/// Fibonacci hashing: multiplication by 2^64 divided by the golden ratio spreads consecutive integers over the hash
+/// table. The shift mixes the upper bits into the lower ones: `hashbrown` takes the bucket from the low bits and a
+/// tag from the high bits.
 fn spread(integer: i64) -> u64 {
     let mixed = (integer as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 32)
@@ -338,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_of_any_width_and_texts_are_found() {
+    fn integers_of_any_width_and_texts_are_found_by_value() {
         fn array(array: impl Array + 'static) -> ArrayRef {
             Arc::new(array)
         }
@@ -347,13 +391,13 @@ mod tests {
         assert_eq!(rows(&keys, &array(Int64Array::from(vec![1, -7, 1 << 40, 0]))), Some(vec![(1, 1), (2, 2)]));
         assert_eq!(rows(&keys, &array(Int32Array::from(vec![Some(5), None, Some(7)]))), Some(vec![(0, 0)]));
         assert_eq!(rows(&keys, &text(&["a", "a\0b", "5", ""])), Some(vec![(1, 5), (2, 3), (3, 4)]));
-        // What is text in a key is no binary value.
+        // Text is not found as a binary value.
         assert_eq!(rows(&keys, &array(BinaryArray::from(vec![&b"5"[..]]))), Some(vec![]));
         assert_eq!(rows(&keys, &array(UInt64Array::from(vec![5]))), None);
     }
 
     #[test]
-    fn a_key_has_one_number_however_it_comes() {
+    fn a_key_has_one_number_in_all_representations() {
         let mut keys = KeyTable::default();
         let tuple = |column: ArrayRef| {
             let batch = RecordBatch::try_from_iter([("k", column)]).expect("a batch");
@@ -372,7 +416,7 @@ mod tests {
             let key = keys.intern_raw(text.as_bytes(), false);
             let bytes = tuple(Arc::new(StringArray::from(vec![text])));
             assert_eq!((keys.intern(&bytes), keys.bytes(key)), (key, bytes.as_slice()));
-            assert_ne!(keys.intern_raw(text.as_bytes(), true), key, "binary is no text");
+            assert_ne!(keys.intern_raw(text.as_bytes(), true), key, "a binary value is not text");
         }
         let pair = [tuple(Arc::new(Int64Array::from(vec![7]))), tuple(Arc::new(Int64Array::from(vec![8])))].concat();
         let key = keys.intern(&pair);
@@ -384,11 +428,11 @@ mod tests {
         assert_eq!((keys.bytes(new.of(3)), keys.find(&before)), (before.as_slice(), Some(new.of(3))));
         assert_eq!(keys.sorted(), (0..13).collect::<Vec<u32>>());
         assert_eq!(keys.intern_integer(-1_000_000), 13);
-        assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "behind the least integer");
+        assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "after the least integer");
     }
 
     #[test]
-    fn noted_integers_get_numbers_in_their_order() {
+    fn noted_integers_are_numbered_in_ascending_order() {
         let far = [i64::MIN, i64::MAX, 0, i64::MIN, -1];
         for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5], &[]] {
             let mut keys = KeyTable::default();
@@ -420,7 +464,7 @@ mod tests {
             let numbers = keys.renumber();
             assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
             assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);
-            assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text comes behind numbers");
+            assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text sorts after numbers");
             assert_eq!(numbers.order, None);
             assert!((1..keys.len()).all(|k| keys.bytes(k as u32 - 1) < keys.bytes(k as u32)));
             assert_eq!([1, 5, 7, 9].map(|i| keys.find_integer(i)), [0, 1, 2, 3].map(Some));

@@ -1,4 +1,4 @@
-//! Keys of rows: their encoding, their order, and sets of keys.
+//! Keys and orders of records: their encoding, the key table of a run, and groups of keys.
 
 pub(crate) mod encoding;
 pub(crate) mod key_table;

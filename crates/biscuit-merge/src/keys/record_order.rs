@@ -1,25 +1,31 @@
+//! The full order of a record, as bytes that compare like the order.
+
 use std::sync::Arc;
 
-/// The full order of a record: source rank, order columns, operation rank, encoded so that bytes compare as the parts
-/// do. Nothing is older than the empty one, which stands for a row whose order is not known.
+/// The full order of a record: source rank, encoded order columns, and rank of the operation. Bytes compare as these
+/// parts do, one after the other.
+///
+/// The empty order is older than every record. It stands for a row whose order is not known.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordOrder(OrderBytes);
 
-/// Most orders are short: an instant has 19 bytes.
+/// Number of bytes that are stored inline. Most orders are short: an instant and both ranks have 19 bytes.
 const INLINE: usize = 22;
 
 #[derive(Debug, Clone)]
 enum OrderBytes {
+    /// Length, and the bytes padded with zeros.
     Inline(u8, [u8; INLINE]),
     Shared(Arc<[u8]>),
 }
 
 impl RecordOrder {
-    /// Older than every record.
+    /// Returns the order that is older than every record.
     pub(crate) fn oldest() -> Self {
         Self::from_bytes(&[])
     }
 
+    /// Creates the order of a record from its parts.
     pub(crate) fn new(rank: u8, columns: &[u8], op_rank: u8) -> Self {
         let mut bytes = [0; INLINE];
         if columns.len() + 2 > INLINE {
@@ -31,6 +37,7 @@ impl RecordOrder {
         Self(OrderBytes::Inline(length(columns.len() + 2), bytes))
     }
 
+    /// Restores an order from its stored bytes.
     pub(crate) fn from_bytes(present: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
         match bytes.get_mut(..present.len()) {
@@ -42,6 +49,7 @@ impl RecordOrder {
         }
     }
 
+    /// Returns the bytes of the order, as they are stored.
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             OrderBytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
@@ -49,16 +57,18 @@ impl RecordOrder {
         }
     }
 
-    /// Whether the order columns of the stored row say all of it: the rank of changes, and no operation rank.
+    /// Whether the order columns of a stored row give the full order: its source rank is the rank of changes, and its
+    /// operation has no rank.
     pub(crate) fn is_plain(&self) -> bool {
         self.bytes().first() == Some(&PLAIN_RANK) && self.bytes().last() == Some(&0)
     }
 }
 
-/// The source rank of changes, which stored rows have unless their sidecar says otherwise.
+/// Source rank of changes. A stored row has it unless its key metadata has another order.
 pub(crate) const PLAIN_RANK: u8 = 1;
 
-/// Numbers that compare as the bytes do, without a call; two bytes are in both.
+/// Converts inline bytes to two numbers that compare as the bytes do, without a call of `memcmp`. The first number
+/// has bytes 0 to 15 and the second bytes 14 to 21, so that two bytes are in both.
 fn words(bytes: &[u8; INLINE]) -> (u128, u64) {
     let first = bytes.first_chunk().expect("there are 16 bytes");
     let last = bytes.last_chunk().expect("there are 8 bytes");
@@ -66,7 +76,7 @@ fn words(bytes: &[u8; INLINE]) -> (u128, u64) {
 }
 
 fn length(bytes: usize) -> u8 {
-    u8::try_from(bytes).expect("it fits inline")
+    u8::try_from(bytes).expect("inline orders have at most 22 bytes")
 }
 
 impl PartialEq for RecordOrder {
@@ -86,7 +96,8 @@ impl PartialOrd for RecordOrder {
 impl Ord for RecordOrder {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         match (&self.0, &other.0) {
-            // What is behind the end is zero, and so no more than what the other has there.
+            // Bytes after the end are zero, and so at most what the other order has there. If all bytes are equal,
+            // the shorter order is a prefix of the longer one and compares less.
             (OrderBytes::Inline(a_length, a), OrderBytes::Inline(b_length, b)) => {
                 (words(a), a_length).cmp(&(words(b), b_length))
             }
@@ -100,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_count_and_what_is_behind_the_end_does_not() {
+    fn trailing_zeros_count_and_padding_does_not() {
         let all: Vec<Vec<u8>> =
             [&[][..], &[0], &[0, 0], &[0, 1], &[1], &[1, 0], &[1, 0, 0, 2], &[1, 1], &[0; INLINE], &[0; INLINE + 1]]
                 .map(<[u8]>::to_vec)
@@ -113,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn long_and_short_orders_compare_by_their_bytes() {
+    fn inline_and_shared_orders_compare_by_their_bytes() {
         for n in [0, 1, INLINE - 2, INLINE - 1, INLINE, 100] {
             let columns = vec![7; n];
             let order = RecordOrder::new(1, &columns, 0);

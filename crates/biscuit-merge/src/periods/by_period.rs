@@ -1,3 +1,7 @@
+//! The periods of a table during a run: which files each one has, which records take effect in it, and how key
+//! metadata changes from period to period.
+//! A record takes effect in its period and in all later ones, until all columns of its key are newer than the record.
+
 use std::collections::{BTreeMap, HashMap as StdMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,43 +25,46 @@ use crate::target::context::MergeContext;
 use crate::target::rows::RowRef;
 use crate::target::scan::FileScan;
 
-/// A slice while a run works on it. A table without slices is one.
+/// A period during a run. A table without periods is a single one.
 #[derive(Debug)]
-pub(crate) struct SliceWork {
+pub(crate) struct PeriodWork {
     pub(crate) number: i64,
-    /// The number of the slice behind it.
+    /// Number of the next period.
     next: Option<i64>,
-    /// Its folder, relative to the table; empty for a table without slices.
+    /// Folder of the period, relative to the table; empty for a table without periods.
     pub(crate) folder: String,
     pub(crate) base: PeriodBase,
-    /// The files that it is made of, as the snapshot counts them.
+    /// Files that the period begins with, as indices of the files of the table version. For a new period these are
+    /// files of its predecessor.
     pub(crate) listed: Vec<usize>,
-    /// Its files among those that were opened; none as long as none was.
+    /// Files of the period among the opened files; `None` until they are opened.
     pub(crate) files: Option<Range<usize>>,
-    /// Rows that it has before the run, where the journal or the files say it.
+    /// Number of rows before the run, as far as the journal or the files know it.
     pub(crate) rows: u64,
     pub(crate) report: PeriodReport,
 }
 
-/// What is known of the slices during a run.
+/// The periods during a run, and what is remembered from one period to the next.
 #[derive(Debug, Default)]
 pub(crate) struct PeriodsInRun {
-    pub(crate) all: Vec<SliceWork>,
-    /// The one that is worked on.
+    pub(crate) all: Vec<PeriodWork>,
+    /// Index of the current period.
     pub(crate) at: usize,
-    /// Marks of truncates before the run, by number of the slice.
+    /// Truncate marks before the run, by number of the period: the order at or before which everything is deleted
+    /// from this period on.
     pub(crate) marks: Vec<(i64, RecordOrder)>,
-    /// By opened file, its content.
+    /// Content of each opened file. Files with equal content, such as copies of a file in several periods, have equal
+    /// text here.
     pub(crate) contents: Vec<Arc<str>>,
-    /// What was found in files of a content, by the part of the records that is worked on.
+    /// Scans of the current part by content: a copy of a file is not scanned again.
     pub(crate) scans: HashMap<Arc<str>, Arc<FileScan>>,
-    /// Rows of a content whose values were read.
+    /// Fetched rows by content and row number.
     pub(crate) fetched: HashMap<(Arc<str>, u64), RowRef>,
-    /// By record of the part, whether it says nothing any more in later slices.
+    /// For each record of the part, whether it has no effect in later periods any more.
     left: Vec<bool>,
-    /// What is kept of the part's keys, by slice, as it was before the run.
+    /// Key metadata of the keys of the part before the run, by period.
     pub(crate) timelines: HashMap<u32, KeyTimeline>,
-    /// What is kept of keys from slices on that were worked on.
+    /// Key metadata after each period that was resolved.
     changes: HashMap<u32, KeyTimeline>,
 }
 
@@ -66,27 +73,29 @@ impl PeriodsInRun {
         Self { marks, ..Self::default() }
     }
 
-    /// Whether there are several states, or one that is named.
+    /// Whether the table has periods.
     pub(crate) fn has_periods(&self) -> bool {
         self.all.first().is_some_and(|s| !s.folder.is_empty())
     }
 
-    pub(crate) fn now(&self) -> &SliceWork {
+    /// Returns the current period.
+    pub(crate) fn now(&self) -> &PeriodWork {
         &self.all[self.at]
     }
 
     fn period(&self) -> u32 {
-        u32::try_from(self.at).expect("there are fewer than 2^32 slices")
+        u32::try_from(self.at).expect("there are fewer than 2^32 periods")
     }
 
-    /// The mark of truncates in force in the slice that is worked on: before the run, and with its records.
+    /// Returns the truncate marks in the current period: before the run, and with the truncates of the run.
     fn marks(&self, truncates: &[(u32, RecordOrder)]) -> (Option<RecordOrder>, Option<RecordOrder>) {
         let before = self.marks.iter().filter(|(n, _)| *n <= self.now().number).map(|(_, o)| o.clone()).max();
         let own = truncates.iter().filter(|(s, _)| *s <= self.period()).map(|(_, o)| o.clone()).max();
         (before.clone(), before.max(own))
     }
 
-    /// The marks after the run, as a fact.
+    /// Returns the truncate marks after the run, for the property. A mark that is not greater than the mark of an
+    /// earlier period has no effect and is left out.
     pub(crate) fn marks_after(&self, truncates: &[(u32, RecordOrder)]) -> Vec<(i64, RecordOrder)> {
         let mut marks = self.marks.clone();
         let own = |(s, o): &(u32, RecordOrder)| Some((self.all.get(*s as usize)?.number, o.clone()));
@@ -103,7 +112,7 @@ impl PeriodsInRun {
         after
     }
 
-    /// Goes on to another part of the records.
+    /// Begins a part of the records. Row references and record indices of the part before are not valid any more.
     pub(crate) fn enter_part(&mut self, records: usize) {
         (self.left, self.at) = (vec![false; records], 0);
         self.scans.clear();
@@ -113,12 +122,12 @@ impl PeriodsInRun {
 }
 
 impl MergeContext {
-    /// Whether a key is looked at in the slice that is worked on although no record may count in it.
+    /// Whether a key is resolved in the current period although no record may take effect in it.
     pub(crate) fn looks_at(&self, key: u32) -> bool {
         !self.retracting.is_empty() && self.retracting.looks_at(key, self.periods.period())
     }
 
-    /// The records of a key that count in the slice that is worked on, ascending by order.
+    /// Returns the records of a key that take effect in the current period, ascending by order.
     pub(crate) fn active(&self, key: u32) -> std::borrow::Cow<'_, [ChangeRecord]> {
         let (all, range) = (self.set.records_of(key), self.set.range_of(key));
         if !self.periods.has_periods() {
@@ -129,7 +138,7 @@ impl MergeContext {
         active.map(|(_, r)| r.clone()).collect::<Vec<_>>().into()
     }
 
-    /// Begins with a slice; answers whether a record counts in it.
+    /// Begins a period: sets its truncate marks and key metadata. Returns whether there is anything to resolve in it.
     pub(crate) fn enter_period(&mut self, at: usize) -> bool {
         let s = &mut self.periods;
         s.at = at;
@@ -139,6 +148,7 @@ impl MergeContext {
         (self.truncated_before, self.truncated) = s.marks(&self.truncates.0);
         let rebuilt = s.now().base == PeriodBase::Rebuilt;
         if rebuilt {
+            // Nothing of the old content of the period counts.
             self.truncated_before = None;
         }
         let own = s.period();
@@ -166,7 +176,7 @@ impl MergeContext {
         true
     }
 
-    /// Ends with a slice: of one that was built anew nothing is remembered but what its records came to.
+    /// Ends a period. In a rebuilt period, keys that were not resolved lose their key metadata.
     pub(crate) fn end_period(&mut self) {
         let s = &mut self.periods;
         let number = s.now().number;
@@ -181,7 +191,8 @@ impl MergeContext {
         }
     }
 
-    /// Takes down what is kept of the keys of a slice, and which records say nothing in later slices.
+    /// Records the key metadata after a chunk of keys in the current period, and marks records that have no effect in
+    /// later periods. In a `reload`, no record is marked: records also replace newer content of later periods.
     pub(crate) fn leave_period(&mut self, outcomes: &[KeyOutcome], kept: &[(u32, Option<KeyMetadata>)], reload: bool) {
         if !self.periods.has_periods() {
             return;
@@ -192,11 +203,14 @@ impl MergeContext {
         for outcome in outcomes {
             let key = outcome.key;
             self.keep_for_next(key, &outcome.state);
+            // A timeline has to name every resolved period of its key: periods without an entry keep what they had
+            // before the run.
             let known = self.periods.timelines.contains_key(&key) || self.periods.changes.contains_key(&key);
             if known || changed.contains_key(&key) {
                 let now = changed.get(&key).map_or_else(|| self.kept.get(&key).cloned(), |kept| (*kept).clone());
                 self.periods.changes.entry(key).or_default().0.push((number, now));
             }
+            // A key that has moved may still be asked for values by older records.
             if reload || !outcome.state.key_changes.is_empty() {
                 continue;
             }
@@ -208,7 +222,7 @@ impl MergeContext {
         }
     }
 
-    /// Leaves a record out of the slices that follow.
+    /// Excludes a quarantined record from later periods.
     pub(crate) fn leave_out(&mut self, at: RowRef) {
         let found = self.set.records.iter().position(|r| r.at == at);
         if let (Some(found), true) = (found, self.periods.has_periods()) {
@@ -216,7 +230,7 @@ impl MergeContext {
         }
     }
 
-    /// What is kept of the part's keys after the run, where it is not what it was.
+    /// Returns the timelines of keys whose key metadata has changed.
     pub(crate) fn changed_timelines(&mut self) -> Vec<(Arc<[u8]>, KeyTimeline)> {
         let mut changed = Vec::new();
         for (key, now) in std::mem::take(&mut self.periods.changes) {
@@ -233,17 +247,17 @@ impl MergeContext {
     }
 }
 
-/// Whether every column of a key is newer than a record: then the record says nothing in this slice, nor in a later one, whose
-/// columns are as new or newer.
+/// Whether all columns of a key are newer than a record. Then the record has no effect in this period and in later
+/// ones, whose columns are at least as new.
 fn is_overtaken(state: &KeyState, order: &RecordOrder) -> bool {
     state.base > *order && state.columns.iter().all(|c| c.order > *order)
 }
 
 impl Merge {
-    /// The slices as a run begins: which files each is made of.
+    /// Determines the periods of the run and the files that each begins with.
     pub(crate) fn begin_periods(&self, p: &mut MergeContext) -> Result<()> {
         let Some(periods) = &self.periods else {
-            p.periods.all.push(SliceWork {
+            p.periods.all.push(PeriodWork {
                 number: 0,
                 next: None,
                 folder: String::new(),
@@ -255,6 +269,7 @@ impl Merge {
             });
             return Ok(());
         };
+        // Files of the period before, which a new period takes over.
         let mut before: Vec<usize> = vec![];
         for period in &periods.all {
             let folder = periods.folder(period);
@@ -278,13 +293,13 @@ impl Merge {
                 ..PeriodReport::default()
             };
             before.clone_from(&listed);
-            p.periods.all.push(SliceWork {
+            p.periods.all.push(PeriodWork {
                 number: period.number,
                 next: period.next,
                 folder,
                 base: period.base,
                 listed,
-                // What is built anew has no files to look at.
+                // A rebuilt period has no files to read.
                 files: (period.base == PeriodBase::Rebuilt).then_some(0..0),
                 rows,
                 report,
@@ -293,7 +308,8 @@ impl Merge {
         Ok(())
     }
 
-    /// Reads the footers of a slice's files, as far as no file of the same content is known.
+    /// Reads the footers of the files of a period. A file whose content is known is not read again; it only gets
+    /// another path.
     pub(crate) async fn open_period(&self, p: &mut MergeContext, at: usize) -> Result<()> {
         if p.periods.all[at].files.is_some() {
             return Ok(());
@@ -323,7 +339,7 @@ impl Merge {
                 Some(there) => Some(p.files[there].clone().known_as(file)),
                 None => opened.next(),
             };
-            let open = open.ok_or_else(|| Error::internal("a file of a slice was not opened"))?;
+            let open = open.ok_or_else(|| Error::internal("a file of a period was not opened"))?;
             p.starts.push(open.group_starts());
             p.files.push(open);
             p.periods.contents.push(content);
@@ -335,36 +351,37 @@ impl Merge {
     }
 }
 
-/// A file in the folder of a slice that was to be made.
+/// Returns the error for a file in the folder of a new period.
 fn in_the_way(file: &FileRef, external: &[FileRef]) -> Error {
     let path = &file.path;
     if external.contains(file) {
         let message = format!(
-            "`{path}` was written by somebody else into a period that is not built yet: move it away, and bring its rows as changes"
+            "`{path}` is an external file in the folder of a period that does not exist yet; move the file away and merge its rows as changes"
         );
         return Error::data("ExternalFiles", message);
     }
-    Error::conflict("Conflict", format!("`{path}` is there already, since another run was first; run again"))
+    Error::conflict("Conflict", format!("`{path}` exists already, because another run committed first; run again"))
 }
 
-/// The folder of the slice that a file is in, and the rest of its path.
+/// Divides the path of a file into the folder of its period and the rest.
 fn in_period(path: &str) -> Result<(&str, &str)> {
-    path.split_once('/').ok_or_else(|| Error::internal("a file of a sliced table is in no folder"))
+    path.split_once('/').ok_or_else(|| Error::internal("a file of a table with periods is not in a folder"))
 }
 
 impl MergeContext {
-    /// A file of the snapshot as the journal observed it.
+    /// Returns a file of the table version as the journal observed it.
     pub(crate) fn observed(&self, listed: usize) -> &FileRef {
         &self.snapshot.observed.files[listed]
     }
 
-    /// The slice that an opened file is in.
-    pub(crate) fn period_of(&self, file: usize) -> &SliceWork {
-        let inside = |s: &&SliceWork| s.files.as_ref().is_some_and(|files| files.contains(&file));
-        self.periods.all.iter().find(inside).expect("every file is opened for a slice")
+    /// Returns the period of an opened file.
+    pub(crate) fn period_of(&self, file: usize) -> &PeriodWork {
+        let inside = |s: &&PeriodWork| s.files.as_ref().is_some_and(|files| files.contains(&file));
+        self.periods.all.iter().find(inside).expect("every file is opened for a period")
     }
 
-    /// The files of the snapshot that new slices begin with and that nothing is done to, and the folder of each there.
+    /// Returns the files of predecessors that are copied into new periods because nothing in them changes, each with
+    /// its new folder.
     pub(crate) fn copies(&self, units: &BTreeMap<usize, Option<RewriteUnit>>) -> Vec<(usize, String)> {
         let mut copies = Vec::new();
         for period in self.periods.all.iter().filter(|s| s.base == PeriodBase::Predecessor) {

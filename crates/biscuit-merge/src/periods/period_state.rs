@@ -1,3 +1,5 @@
+//! The periods of a table, and what a commit stores in addition to the rows.
+
 use std::sync::Arc;
 
 use biscuit_dataset::escape;
@@ -7,47 +9,53 @@ use serde_json::Value;
 
 use crate::resolve::retraction::RetractionSet;
 
-/// What a slice holds before the run.
+/// The content of a period before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeriodBase {
-    /// The files in its folder.
+    /// The files in the folder of the period.
     Own,
-    /// What the slice before it held before the run, whose files are copied by the store.
+    /// A new period that begins with the content of its predecessor before the run. Its files are copied by the
+    /// store.
     Predecessor,
-    /// Nothing.
+    /// A new period that begins empty.
     Empty,
-    /// Nothing, although there are files in its folder, which go: it is built anew. Nothing is remembered of it either.
+    /// A period that is built again from nothing. The files in its folder are removed, and its key metadata no longer
+    /// applies.
     Rebuilt,
 }
 
-/// One of the states that a table holds, each in a folder of its own: a record counts in its slice and in all later ones.
+/// A period of a table of periodic snapshots, which has a folder of its own. A record takes effect in its period and
+/// in all later ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeriodState {
-    /// What is kept by key in the state root names the slice by this number, for ever; later slices have greater ones.
+    /// Number of the period. Key metadata is stored under this number, so it must never change. Later periods have
+    /// greater numbers.
     pub number: i64,
-    /// The number of the slice behind it; none for the newest one of the table.
+    /// Number of the next period; `None` for the newest period of the table.
     pub next: Option<i64>,
-    /// The value of the slice column.
+    /// Value of the period column.
     pub value: String,
-    /// What it holds before the run.
+    /// Content of the period before the run.
     pub base: PeriodBase,
 }
 
-/// The slices of a table that a run may touch, ascending, the last of them the newest of all.
+/// The periods of a table that a run may change, in ascending order. The last one is the newest period of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeriodStates {
-    /// The partition column that names them; no record has it.
+    /// Partition column with the name of the period. Records must not have this column.
     pub column: String,
-    /// The slices; change batches name them by their place here.
+    /// The periods. Change batches refer to them by their index.
     pub all: Vec<PeriodState>,
 }
 
 impl PeriodStates {
+    /// Returns the folder of a period, relative to the table.
     pub(crate) fn folder(&self, period: &PeriodState) -> String {
         format!("{}={}", escape(&self.column), escape(&period.value))
     }
 
-    /// The table's columns with the one that names the slice.
+    /// Returns the schema and the partition columns of the table, with the period column as the first partition
+    /// column.
     pub(crate) fn with_column(&self, schema: &SchemaRef, partition_by: &[String]) -> (SchemaRef, Vec<String>) {
         let data = schema.fields().iter().filter(|f| !partition_by.contains(f.name())).cloned();
         let own = Arc::new(Field::new(&self.column, DataType::Utf8, true));
@@ -58,20 +66,22 @@ impl PeriodStates {
     }
 }
 
-/// What a commit makes true besides the rows.
+/// State that a commit stores in addition to the rows.
 #[derive(Debug, Clone, Default)]
 pub struct CommitExtras {
-    /// State files by name; none drops the name.
+    /// State files by name; `None` removes the file.
     pub state: Vec<(String, Option<Bytes>)>,
-    /// Facts by name; null drops the name.
+    /// Properties by name; null removes the property.
     pub properties: Vec<(String, Value)>,
-    /// Stored records that never took effect when they say they did.
+    /// Stored records that never took effect at their stated time.
     pub retractions: RetractionSet,
-    /// Columns that later commits of the run bring, and a file that has them: what becomes wider does so in all slices at once.
+    /// Columns that later commits of the run will add, each schema with a file that has it. A column that becomes
+    /// wider does so in all periods at once.
     pub columns: Vec<(SchemaRef, Arc<str>)>,
-    /// What the scheduler calls the run.
+    /// Id of the run at the scheduler.
     pub run: Option<String>,
-    /// The records of the run that this commit is a part of, where it has several: a share of records that are put aside is of all.
+    /// Number of records of the whole run, if this commit is one of several. The share of quarantined records is
+    /// computed from it.
     pub of_records: u64,
 }
 

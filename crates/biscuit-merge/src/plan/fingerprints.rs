@@ -1,3 +1,5 @@
+//! Fingerprints of edits, by which files of several periods that become equal are written once.
+
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
@@ -5,22 +7,28 @@ use sha2::{Digest as _, Sha256};
 
 use crate::target::rows::{CellLocation, RowRef};
 
-/// What is done to files of a table with slices, so that what comes out the same is written once.
+/// Digests of the edits of each file of a table with periods. Two files with equal content and equal fingerprints
+/// become equal, so that one is written and the store copies it for the other.
 ///
-/// Rows are named by where they come from, which is the same in every slice: a change record, or a stored row of some content.
+/// A fingerprint names rows by their location, which is the same in all periods: a change record, or a stored row of
+/// a certain content. So it needs no values. Rows of different parts of the records have different locations, hence
+/// the number of the part is included.
+///
+/// Invariant: every change of a file must be added, with everything on which the written file depends, in an order
+/// that is the same for equal edits. A missing change would publish a copy with wrong rows.
 #[derive(Debug, Default)]
-pub(crate) struct SliceFingerprints {
-    /// The part of the records that is worked on: each names its rows anew.
+pub(crate) struct PeriodFingerprints {
+    /// Number of the current part. Row references count within a part.
     part: u64,
     by_file: HashMap<FingerprintInput, Sha256>,
 }
 
-/// What something is done to.
+/// The target of an edit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum FingerprintInput {
-    /// A file, by number.
+    /// A file, by index.
     File(usize),
-    /// A file, by number, that gets new rows at the end of a row group, or behind all.
+    /// A file, by index, that gets new rows at the end of a row group, or after the last row group.
     Group(usize, Option<usize>),
     /// The new file of a folder.
     New(String),
@@ -28,28 +36,30 @@ pub(crate) enum FingerprintInput {
 
 pub(crate) type FileDigest = [u8; 32];
 
-/// Files that come out as others do.
+/// Files that become equal to others.
 #[derive(Debug, Default)]
 pub(crate) struct DuplicateFiles {
-    /// By file, the one before it whose content and edits it has.
+    /// For each file, an earlier file with the same content and the same edits.
     pub(crate) units: BTreeMap<usize, usize>,
-    /// By folder, the one before it whose new file has the same rows.
+    /// For each folder, an earlier folder whose new file has the same rows.
     pub(crate) added: BTreeMap<String, String>,
 }
 
-impl SliceFingerprints {
+impl PeriodFingerprints {
+    /// Begins the next part of the records.
     pub(crate) fn next_part(&mut self) {
         self.part += 1;
     }
 
-    /// Rows that go.
+    /// Adds removed rows.
     pub(crate) fn remove(&mut self, fingerprinted: FingerprintInput, rows: impl Iterator<Item = u64>) {
         let sum = self.begin(fingerprinted, b'-');
+        // `u64::MAX` ends each list: (1, 2), (3) must differ from (1), (2, 3). No row has this number.
         rows.for_each(|row| sum.update(row.to_le_bytes()));
         sum.update(u64::MAX.to_le_bytes());
     }
 
-    /// Rows that take the place of others, or are new.
+    /// Adds rows that replace others (`=`, with their row numbers) or are new (`+`, without).
     pub(crate) fn add<'a>(
         &mut self,
         fingerprinted: FingerprintInput,
@@ -70,6 +80,7 @@ impl SliceFingerprints {
         sum.update(u64::MAX.to_le_bytes());
     }
 
+    /// Begins an edit: the kind of edit, the part, and the row group are part of the digest.
     fn begin(&mut self, fingerprinted: FingerprintInput, what: u8) -> &mut Sha256 {
         let (part, group) = (
             self.part,
@@ -78,7 +89,7 @@ impl SliceFingerprints {
                 _ => 0,
             },
         );
-        // What happens to the row groups of a file happens to the file.
+        // Edits of row groups are edits of their file.
         let file = match fingerprinted {
             FingerprintInput::Group(file, _) => FingerprintInput::File(file),
             other => other,
@@ -90,12 +101,13 @@ impl SliceFingerprints {
         sum
     }
 
-    /// Equal where the same is done to both; nothing is done to what was never named.
+    /// Returns the fingerprint. All targets without edits have the same one.
     pub(crate) fn of(&self, fingerprinted: &FingerprintInput) -> FileDigest {
         self.by_file.get(fingerprinted).cloned().unwrap_or_default().finalize().into()
     }
 }
 
+/// Returns the location of a value; `None`, a null, has a location that no row has.
 fn bytes(at: Option<RowRef>) -> [u8; 8] {
     let RowRef { table, row } = at.unwrap_or(RowRef { table: u32::MAX, row: u32::MAX });
     let mut bytes = [0; 8];
@@ -109,9 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_rows_at_the_same_places_are_the_same() {
+    fn fingerprints_are_equal_only_for_the_same_rows_at_the_same_places() {
         let row = |row| CellLocation::Row(RowRef { table: 0, row });
-        let mut fingerprints = SliceFingerprints::default();
+        let mut fingerprints = PeriodFingerprints::default();
         let mut at = |file: usize, group: Option<usize>, rows: &[(u64, u32)]| {
             let cells: Vec<(u64, CellLocation)> = rows.iter().map(|(place, r)| (*place, row(*r))).collect();
             fingerprints.add(

@@ -1,3 +1,5 @@
+//! Guards: limits beyond which a run stops and changes nothing. They need the outcome of the whole run.
+
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 
@@ -9,7 +11,8 @@ use crate::state::quarantine::{self, QuarantineFile};
 use crate::target::context::MergeContext;
 
 impl Merge {
-    /// The verdicts of truncates.
+    /// Counts the verdicts of truncates. A truncate is compared with the marks before the run and with the other
+    /// truncates that take effect in its period.
     pub(crate) fn count_truncates(&self, p: &MergeContext, plan: &MergePlan, report: &mut MergeReport) {
         let v = &mut report.verdicts;
         let (truncates, records) = &p.truncates;
@@ -28,7 +31,7 @@ impl Merge {
         }
     }
 
-    /// What becomes of the quarantine.
+    /// Returns the changes of the quarantine. Fails if too many records are invalid.
     pub(crate) async fn quarantine_records(
         &self,
         p: &MergeContext,
@@ -46,7 +49,7 @@ impl Merge {
         if percent > self.options.max_quarantined {
             let first = &refused[0];
             let message = format!(
-                "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be put aside; nothing was changed. The first is {}: {}",
+                "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be quarantined (`max_quarantined`); nothing was changed. The first is {}: {}",
                 refused.len(),
                 records,
                 self.options.max_quarantined,
@@ -70,11 +73,13 @@ impl Merge {
         }
     }
 
-    /// Whether too many rows go.
+    /// Fails if too many rows would be deleted. The limit applies to each period of its own; periods and tables of up
+    /// to 1,000 rows have no limit.
     pub(crate) fn guard(&self, p: &MergeContext, plan: &MergePlan) -> Result<()> {
         let by_period = p.periods.all.iter().filter(|_| p.periods.has_periods());
         let each = by_period.map(|s| {
             let gone = match s.base {
+                // A rebuilt period begins empty: rows that are not inserted again are deleted.
                 PeriodBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
                 _ => s.report.deleted,
             };
@@ -87,7 +92,7 @@ impl Merge {
                 continue;
             }
             let message = format!(
-                "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be; nothing was changed",
+                "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be deleted (`max_deleted`); nothing was changed",
                 self.options.max_deleted
             );
             return Err(Error::data("TooManyDeleted", message));

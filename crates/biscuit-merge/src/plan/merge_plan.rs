@@ -1,3 +1,5 @@
+//! The plan of a merge: which rows of which files change, and where new rows are written.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::keys::key_table::KeyTable;
 use crate::options::MergeOptions;
-use crate::plan::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, SliceFingerprints};
+use crate::plan::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, PeriodFingerprints};
 use crate::plan::new_files::new_file;
 use crate::plan::placement::{FileCapacity, RowGroupCapacity, RowPlacement, places};
 use crate::report::RowCounts;
@@ -21,35 +23,38 @@ use crate::target::key_statistics::KeyStatistics;
 use crate::target::rows::{CellLocation, TargetRows};
 use crate::target::scan::{self, StoredRows};
 
-/// New rows and what happens to the files, before anything is written.
+/// New rows and edits of files, before anything is committed. The plan grows part by part. Its rows are on the disk
+/// if the run does not fit into memory.
 #[derive(Debug, Default)]
 pub(crate) struct MergePlan {
-    /// Edits by file and row group.
+    /// Edits of existing rows, by file and row group.
     pub(crate) edits: BTreeMap<usize, BTreeMap<usize, RowGroupEdits>>,
-    /// Rows that files get besides, without partition columns.
+    /// New rows of existing files, without partition columns.
     pub(crate) inserts: BTreeMap<usize, Vec<InsertedRows>>,
-    /// Rows of new files by folder, without partition columns; none where they are written already.
+    /// New rows of new files by folder, without partition columns. An empty list means that the rows were written
+    /// already: the folder still has a new file.
     pub(crate) added: BTreeMap<String, Vec<BufferedRows>>,
-    /// Files that are rewritten although no row of them changes, since a column became wider.
+    /// Files that are rewritten although none of their rows changes, because a column became wider.
     pub(crate) widened: BTreeSet<usize>,
     pub(crate) counts: RowCounts,
-    /// By folder, where new rows find room.
+    /// Room for new rows in the files of each folder.
     placements: BTreeMap<String, Vec<FileCapacity>>,
-    /// Where new rows wait that do not fit into memory.
+    /// Folder on the disk for rows that do not fit into memory.
     spill: Option<Arc<SpillFolder>>,
-    /// What is done to files, where the same may be done to others.
-    fingerprints: Option<SliceFingerprints>,
+    /// Fingerprints of the edits, for a table with periods.
+    fingerprints: Option<PeriodFingerprints>,
 }
 
-/// What a part of a run comes to.
+/// The changed rows of a part in one period, before they are divided by file and row group.
 #[derive(Debug, Default)]
 pub(crate) struct PartPlan {
-    /// Rows that go.
+    /// Removed rows.
     removed: Vec<scan::RowLocation>,
-    /// New rows by key: the row that each replaces, if it replaces one, its key, and its cells.
+    /// New rows in the order of keys.
     written: Vec<NewRow>,
 }
 
+/// A row to write: location of the row that it replaces, if there is one, its key, and locations of its values.
 #[derive(Debug)]
 struct NewRow {
     place: Option<scan::RowLocation>,
@@ -57,55 +62,56 @@ struct NewRow {
     cells: CellLocation,
 }
 
-/// What a plan is made from.
+/// The input of planning.
 pub(crate) struct PlanInput<'a> {
     pub(crate) files: &'a [OpenFile],
-    /// By file, the first row of each row group, and their number.
+    /// For each file, the first row of each row group, and as last entry the number of rows.
     pub(crate) starts: &'a [Vec<u64>],
     pub(crate) target: &'a SchemaRef,
-    /// The columns of files.
+    /// Schema of files, without partition columns.
     pub(crate) data: SchemaRef,
     pub(crate) partition_by: &'a [String],
     pub(crate) spelling: &'a FolderSpelling,
     pub(crate) tables: &'a TargetRows,
     pub(crate) keys: &'a KeyTable,
     pub(crate) stored: &'a StoredRows,
-    /// The key columns.
+    /// Key columns.
     pub(crate) key: &'a [String],
-    /// The folder that all of this is in; empty for the table's own.
+    /// Folder of the current period; empty for a table without periods.
     pub(crate) within: &'a str,
-    /// Bytes of a file that no more rows are put into.
+    /// Size in bytes from which a file gets no further rows.
     pub(crate) target_size: u64,
-    /// The most rows of a row group, where that was chosen.
+    /// Maximum number of rows of a row group, if it was configured.
     pub(crate) row_group_rows: Option<u64>,
     pub(crate) cores: usize,
 }
 
-/// Rows that are put together at a time.
+/// Number of rows that are gathered at a time.
 const BATCH: usize = 8192;
 
 impl MergePlan {
-    /// The plan before any key has come to anything: wider columns. New rows wait on the disk, if there is one to wait on. In a table
-    /// with slices the same may happen to files of several of them.
+    /// Begins a plan: files whose columns become wider are rewritten. With `spill`, new rows are written to the disk.
+    /// In a table with periods (`by_period`), edits get fingerprints.
     pub(crate) fn begin(files: &[OpenFile], target: &Schema, by_period: bool, spill: Option<Arc<SpillFolder>>) -> Self {
-        let mut plan = Self { spill, fingerprints: by_period.then(SliceFingerprints::default), ..Self::default() };
+        let mut plan = Self { spill, fingerprints: by_period.then(PeriodFingerprints::default), ..Self::default() };
         plan.counts.before = files.iter().map(OpenFile::rows).sum();
         let same = |x: &Arc<Field>| target.field_with_name(x.name()).is_ok_and(|t| t.data_type() == x.data_type());
         plan.widened = (0..files.len()).filter(|&i| !files[i].schema().fields().iter().all(same)).collect();
         plan
     }
 
-    /// The counts when all is planned; nothing goes to the disk any more.
+    /// Ends planning, and computes the number of rows after the run. Nothing is written to the disk any more.
     pub(crate) fn finish(&mut self) {
         self.spill = None;
         let c = &mut self.counts;
         if self.fingerprints.is_some() {
-            // Each slice has its own.
+            // Each period has its own counts.
             return;
         }
         c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
     }
 
+    /// Adds edits of a row group.
     fn edit(&mut self, file: usize, group: usize, edits: RowGroupEdits) -> Result<()> {
         let edits = match &self.spill {
             Some(spill) => edits.spilled(spill)?,
@@ -115,6 +121,7 @@ impl MergePlan {
         Ok(())
     }
 
+    /// Keeps new rows in memory or on the disk.
     fn rows(&self, rows: RecordBatch) -> Result<BufferedRows> {
         match &self.spill {
             Some(spill) => spill.write(&rows),
@@ -122,12 +129,12 @@ impl MergePlan {
         }
     }
 
-    /// Goes on to another part of the records.
+    /// Begins the next part of the records.
     pub(crate) fn next_part(&mut self) {
-        self.fingerprints.iter_mut().for_each(SliceFingerprints::next_part);
+        self.fingerprints.iter_mut().for_each(PeriodFingerprints::next_part);
     }
 
-    /// Takes down what is done to a file, or what rows a new one gets.
+    /// Adds rows of an edit to the fingerprints.
     fn fingerprint<'a>(
         &mut self,
         place: impl FnOnce() -> FingerprintInput,
@@ -135,13 +142,13 @@ impl MergePlan {
         news: impl Iterator<Item = &'a NewRow>,
     ) {
         if let Some(fingerprints) = &mut self.fingerprints {
-            // Where a new row was before, if it was anywhere, does not matter where it is put.
+            // For a row that is moved to another place, its former place does not matter.
             let rows = news.map(|new| (new.place.filter(|_| what == b'=').map(|p| p.row), &new.cells));
             fingerprints.add(place(), what, rows);
         }
     }
 
-    /// Files that come out as others do, and new ones that get the same rows.
+    /// Finds files that become equal to others, and new files with the same rows as others.
     pub(crate) fn same(&self, p: &MergeContext, units: &BTreeMap<usize, Option<RewriteUnit>>) -> DuplicateFiles {
         let mut same = DuplicateFiles::default();
         let Some(fingerprints) = &self.fingerprints else { return same };
@@ -163,7 +170,7 @@ impl MergePlan {
         same
     }
 
-    /// Puts the rows of new files that nobody has written yet on the disk, if they are to wait there.
+    /// Writes the rows of new files that were not staged yet to the disk, if the run does not fit into memory.
     pub(crate) fn spill_added(&mut self) -> Result<()> {
         let Some(spill) = &self.spill else { return Ok(()) };
         for rows in self.added.values_mut() {
@@ -174,7 +181,7 @@ impl MergePlan {
 }
 
 impl PlanInput<'_> {
-    /// The draft before any key of the part has come to anything: rows of other keys that a truncate takes away.
+    /// Begins the draft of a part with the rows of other keys that a truncate removes.
     pub(crate) fn begin(&self, plan: &mut MergePlan) -> PartPlan {
         let mut draft = PartPlan::default();
         for (file, rows) in (self.stored.first..).zip(&self.stored.truncated) {
@@ -184,7 +191,7 @@ impl PlanInput<'_> {
         draft
     }
 
-    /// Takes down what happens to rows.
+    /// Adds the outcomes of keys to the draft.
     pub(crate) fn add(&self, outcomes: Vec<KeyOutcome>, draft: &mut PartPlan, plan: &mut MergePlan) {
         let columns = self.target.fields().len();
         for outcome in outcomes {
@@ -196,7 +203,7 @@ impl PlanInput<'_> {
             match outcome.row {
                 RowChange::Keep => {}
                 RowChange::Remove => {
-                    draft.removed.push(place.expect("a row that goes is stored"));
+                    draft.removed.push(place.expect("a removed row is stored"));
                     plan.counts.deleted += 1;
                 }
                 RowChange::Insert => {
@@ -211,7 +218,9 @@ impl PlanInput<'_> {
         }
     }
 
-    /// Turns a draft into edits of row groups, and finds places for new rows.
+    /// Turns a draft into edits of row groups, and places new rows.
+    /// A changed row that remains in its folder replaces the stored row at its place. A row whose folder changes is
+    /// removed from its file and placed in the new folder. The rest are inserts.
     pub(crate) fn reconcile(&self, mut draft: PartPlan, plan: &mut MergePlan) -> Result<()> {
         let mut replaced: Vec<&NewRow> = Vec::new();
         let mut inserts: BTreeMap<String, Vec<&NewRow>> = BTreeMap::new();
@@ -248,6 +257,8 @@ impl PlanInput<'_> {
         if !within.is_empty() {
             inserts.insert(self.within.to_owned(), within);
         }
+        // Sorted by file and row, so that the rows of a row group are adjacent. Edits need rows in ascending order,
+        // and fingerprints the same order in all periods.
         draft.removed.sort_unstable();
         for same in draft.removed.chunk_by(|a, b| self.group_of(*a) == self.group_of(*b)) {
             let (file, group) = self.group_of(same[0]);
@@ -258,10 +269,11 @@ impl PlanInput<'_> {
             }
             plan.edit(file, group, edits)?;
         }
-        let place = |new: &NewRow| new.place.expect("only rows that replace one are looked at");
+        let place = |new: &NewRow| new.place.expect("`replaced` has only rows that replace a stored row");
         replaced.sort_unstable_by_key(|new| place(new));
         let mut groups = replaced.chunk_by(|a, b| self.group_of(place(a)) == self.group_of(place(b))).peekable();
         while groups.peek().is_some() {
+            // As many row groups at a time as there are cores, so that only these are in memory.
             let now: Vec<&[&NewRow]> = groups.by_ref().take(self.cores).collect();
             for (same, rows) in now.iter().zip(self.gather_each(&now)) {
                 let (file, group) = self.group_of(place(same[0]));
@@ -277,16 +289,17 @@ impl PlanInput<'_> {
         Ok(())
     }
 
+    /// Returns the file and the row group of a row.
     fn group_of(&self, place: scan::RowLocation) -> (usize, usize) {
         (place.file, self.starts[place.file].partition_point(|first| *first <= place.row) - 1)
     }
 
-    /// New rows, without partition columns.
+    /// Gathers new rows, without partition columns.
     fn gather(&self, news: &[&NewRow]) -> Result<RecordBatch> {
         self.tables.gather(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
     }
 
-    /// New rows of several row groups, each on a core of its own.
+    /// Gathers the new rows of several row groups, each on its own core.
     fn gather_each(&self, groups: &[&[&NewRow]]) -> Vec<Result<RecordBatch>> {
         let [first, others @ ..] = groups else { return vec![] };
         std::thread::scope(|scope| {
@@ -297,7 +310,8 @@ impl PlanInput<'_> {
         })
     }
 
-    /// The folder of every row; none where all are in the one that all of this is in.
+    /// Returns the folder of each row; `None` without partition columns, when all rows are in the folder of the
+    /// period.
     fn folders(&self, news: &[NewRow]) -> Result<Option<Vec<String>>> {
         if self.partition_by.is_empty() {
             return Ok(None);
@@ -313,13 +327,15 @@ impl PlanInput<'_> {
         Ok(Some(folders))
     }
 
-    /// Finds files and row groups for new rows of a folder, which are sorted by key.
+    /// Places the new rows of a folder, which are sorted by key, in files and row groups.
     fn place(&self, folder: &str, news: &[&NewRow], plan: &mut MergePlan) -> Result<()> {
-        // Where a key column is in the path, keys say nothing of the place.
+        // If a key column is a partition column, files do not contain it, and the statistics of row groups do not
+        // bound the keys.
         let says = !self.key.iter().any(|k| self.partition_by.contains(k));
         let keys: Vec<Option<&[u8]>> = news.iter().map(|n| says.then(|| self.keys.bytes(n.key))).collect();
         let mut placements = match plan.placements.remove(folder) {
             None => self.placements(folder, plan)?,
+            // A part before this one has used some of the room. Files that were edited since are written in any case.
             Some(mut placements) => {
                 let touched = plan.touched();
                 placements.iter_mut().for_each(|h| h.touched |= touched.contains(&h.file));
@@ -348,7 +364,7 @@ impl PlanInput<'_> {
         Ok(())
     }
 
-    /// The files of a folder with the room that their row groups have.
+    /// Returns the files of a folder with the room in their row groups.
     fn placements(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
         let touched = plan.touched();
         let mut placements = Vec::new();
@@ -358,6 +374,7 @@ impl PlanInput<'_> {
             let edits = plan.edits.get(&i);
             let capacity = |(g, bounds): (usize, KeyStatistics)| {
                 let own = edits.and_then(|e| e.get(&g));
+                // Removed rows make room for new ones.
                 let rows = starts[g + 1] - starts[g] - own.map_or(0, RowGroupEdits::removed);
                 RowGroupCapacity { bounds, capacity: full.saturating_sub(rows), touched: own.is_some() }
             };
@@ -374,18 +391,19 @@ impl MergePlan {
         self.edits.is_empty() && self.inserts.is_empty() && self.added.is_empty() && self.widened.is_empty()
     }
 
-    /// Files that are written anew or go.
+    /// Returns the files that are rewritten or removed.
     pub(crate) fn touched(&self) -> BTreeSet<usize> {
         self.edits.keys().chain(&self.widened).chain(self.inserts.keys()).copied().collect()
     }
 
-    /// Whether a file has no rows any more.
+    /// Whether all rows of a file are removed and none is added.
     fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
         let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(RowGroupEdits::removed).sum();
         removed == files[file].rows() && !self.inserts.contains_key(&file)
     }
 
-    /// The work on files that are there, by number; files that go have none.
+    /// Returns the rewrite of each changed file, by index; `None` for a file that is removed. Takes the edits out of
+    /// the plan.
     pub(crate) fn units(
         &mut self,
         files: &[OpenFile],
@@ -408,7 +426,7 @@ impl MergePlan {
         units
     }
 
-    /// The new files that are yet to be written.
+    /// Returns the new files that were not staged yet. Takes their rows out of the plan.
     pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<RewriteUnit> {
         let unit = |(folder, rows): (String, Vec<BufferedRows>)| {
             let inserts = rows.into_iter().map(|rows| InsertedRows { group: None, rows }).collect();
@@ -419,7 +437,7 @@ impl MergePlan {
     }
 }
 
-/// Where new rows go, by file, or the new file of a folder.
+/// Returns the target of new rows for the fingerprints.
 fn fingerprinted(place: Option<RowPlacement>, folder: &str) -> FingerprintInput {
     match place {
         Some((file, group)) => FingerprintInput::Group(file, group),
@@ -427,11 +445,12 @@ fn fingerprinted(place: Option<RowPlacement>, folder: &str) -> FingerprintInput 
     }
 }
 
+/// Returns the folder of a path; empty for a path without folder.
 pub(crate) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// The folder of every row.
+/// Returns the folder of each row.
 fn row_folders(batch: &RecordBatch, partition_by: &[String], spelling: &FolderSpelling) -> Result<Vec<String>> {
     let mut folders = vec![String::new(); batch.num_rows()];
     if partition_by.is_empty() {
@@ -444,7 +463,8 @@ fn row_folders(batch: &RecordBatch, partition_by: &[String], spelling: &FolderSp
         fields.push(batch.schema().field(at).clone());
         columns.push(batch.column(at).clone());
     }
-    // The row's number rides along under a name that no column can have.
+    // The number of the row is an additional column, with a name that no other column can have. So the rows can be
+    // assigned after they were divided by folder.
     fields.push(Field::new("\u{0}row", DataType::UInt32, false));
     columns
         .push(Arc::new(UInt32Array::from_iter_values(0..u32::try_from(batch.num_rows()).expect("a chunk is small"))));

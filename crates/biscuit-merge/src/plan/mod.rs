@@ -1,4 +1,4 @@
-//! From decided keys to files: what is kept, spliced, rewritten and added.
+//! From resolved keys to files: which files are kept, spliced, rewritten and added.
 
 pub(crate) mod fingerprints;
 pub(crate) mod guards;

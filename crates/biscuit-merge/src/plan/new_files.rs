@@ -1,3 +1,5 @@
+//! New files that are staged while a run is deciding, for runs larger than memory.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,11 +12,12 @@ use datafusion::execution::TaskContext;
 use crate::options::MergeOptions;
 use crate::plan::merge_plan::MergePlan;
 
-/// Folders whose new files are written at a time.
+/// Maximum number of folders whose new files are written at a time.
 const FOLDERS: usize = 4;
 
-/// The new files of a run whose records do not fit into memory: they are written while the run goes on, so that their rows need
-/// not wait on the disk. They are staged, and part of the table only by the commit. Rows of further folders do wait.
+/// New files of a run whose records do not fit into memory. They are staged while the run is deciding, so that their
+/// rows need not be stored on the disk; rows of further folders are. The files become part of the table only with the
+/// commit.
 #[derive(Debug)]
 pub(crate) struct NewFiles {
     stager: FileStager,
@@ -34,7 +37,8 @@ impl NewFiles {
         Self { stager, context, schema, options: options.clone(), writers: BTreeMap::new() }
     }
 
-    /// Takes the rows that a part of the run has put into new files.
+    /// Writes the new rows of a part to their files. The folders remain in the plan with empty lists, which count as
+    /// new files.
     pub(crate) async fn take(&mut self, plan: &mut MergePlan) -> Result<()> {
         let pending: Vec<String> = plan.added.keys().cloned().collect();
         for folder in pending {
@@ -52,7 +56,7 @@ impl NewFiles {
         Ok(())
     }
 
-    /// Ends all files.
+    /// Ends all files, and returns them.
     pub(crate) async fn finish(&mut self) -> Result<Vec<WrittenUnit>> {
         let mut written = Vec::new();
         while let Some((_, writer)) = self.writers.pop_first() {
@@ -61,7 +65,8 @@ impl NewFiles {
         Ok(written)
     }
 
-    /// Gives up: nothing is staged any more when this returns.
+    /// Stops after an error. Nothing is staged any more when this returns; the caller abandons the commit, which
+    /// deletes the staged files.
     pub(crate) async fn stop(self) {
         for writer in self.writers.into_values() {
             writer.stop().await;
@@ -69,7 +74,7 @@ impl NewFiles {
     }
 }
 
-/// A new file, without rows yet, that becomes no larger than new files are to be.
+/// Returns the work for a new file without rows, with the maximum size of new files.
 pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
     RewriteUnit::of(vec![], schema.clone(), folder)
         .with_parquet(options.parquet.clone())

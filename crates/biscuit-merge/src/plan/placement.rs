@@ -1,34 +1,43 @@
+//! Placement: which existing file and row group a new row is written to.
+
 use crate::target::key_statistics::KeyStatistics;
 
-/// A file of a folder that new rows may be put into.
+/// A file that may get new rows.
 #[derive(Debug)]
 pub(crate) struct FileCapacity {
     pub(crate) file: usize,
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// Whether it is written again anyway.
+    /// Whether the file is rewritten in any case.
     pub(crate) touched: bool,
     pub(crate) groups: Vec<RowGroupCapacity>,
 }
 
-/// A row group of it.
+/// A row group of the file.
 #[derive(Debug)]
 pub(crate) struct RowGroupCapacity {
     pub(crate) bounds: KeyStatistics,
-    /// Rows that it can take.
+    /// Number of further rows that fit into the row group.
     pub(crate) capacity: u64,
-    /// Whether it is encoded again anyway.
+    /// Whether the row group is encoded again in any case.
     pub(crate) touched: bool,
 }
 
-/// Where a new row goes: a file, and a row group of it, or behind its last one.
+/// The place of a new row: a file, and one of its row groups, or `None` for after the last one.
 pub(crate) type RowPlacement = (usize, Option<usize>);
 
-/// Finds places for new rows, so that they leave no trail of small files and row groups, and so that keys that are near one
-/// another stay so; rows without a place go to a new file. `keys` are sorted.
+/// Places new rows in files and row groups; `None` for a row of a new file. `keys` are sorted.
 ///
-/// Where row groups have each their own range of keys, a row goes to the one whose range it is in, or that comes before it. The
-/// others, and all rows of a table in no order, fill up what is written anyway; else a file that is small.
+/// The goals are few small files and row groups, few files that are rewritten, and neighbouring keys in the same row
+/// group.
+/// 1. If no two row groups have overlapping key ranges, a row is placed in the row group whose range contains its
+///    key, or precedes it (see `by_key`).
+/// 2. Other rows, and all rows of a table that is not ordered by key, are placed in a file that is rewritten in any
+///    case, or else in a small file (see `filling`).
+/// 3. The rest are written to a new file.
+///
+/// Each placed row uses up room and marks its file as touched, so that the next row prefers the same file. The result
+/// depends on the order of the rows.
 pub(crate) fn places(
     keys: &[Option<&[u8]>],
     placements: &mut [FileCapacity],
@@ -50,7 +59,8 @@ pub(crate) fn places(
     out
 }
 
-/// The row groups of all files by their keys, if no two of them overlap.
+/// Returns the row groups of all files in the order of their keys; `None` if two of them overlap or if the range of
+/// one is not known.
 fn in_order(placements: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
     let all = placements.iter().enumerate().flat_map(|(h, placement)| (0..placement.groups.len()).map(move |g| (h, g)));
     let mut all: Vec<(usize, usize)> = all.collect();
@@ -63,6 +73,12 @@ fn in_order(placements: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
     all.windows(2).all(apart).then_some(all)
 }
 
+/// Places a row by its key: binary search for the last row group that begins at or before the key, or else the first
+/// one.
+/// A key within the range of the row group belongs there, even if the file has to be rewritten for it. Any other key,
+/// such as a new greatest one, is placed there only if the file is not full, and is rewritten in any case or is small
+/// (below a quarter of the target size). If the row group is full, the row is placed elsewhere in the same file.
+/// Example: with row groups a–c and m–p, the keys b and e both belong to a–c, b within the range and e after it.
 fn by_key(
     key: &[u8],
     ordered: &[(usize, usize)],
@@ -85,7 +101,8 @@ fn by_key(
     into(h, placements, target_size)
 }
 
-/// Any row group of a file that has room, the last first; else behind it, if the file is not large already.
+/// Places a row in any row group of a file that has room: those that are encoded in any case first, the last one
+/// first. Otherwise after the last row group, if the file is below the target size.
 fn into(h: usize, placements: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
     let placement = &mut placements[h];
     for touched in [true, false] {
@@ -98,6 +115,7 @@ fn into(h: usize, placements: &mut [FileCapacity], target_size: u64) -> Option<R
     (placement.size < target_size).then_some((h, None))
 }
 
+/// Uses the room of one row. Returns false if the row group is full.
 fn take(group: &mut RowGroupCapacity) -> bool {
     if group.capacity == 0 {
         return false;
@@ -107,7 +125,8 @@ fn take(group: &mut RowGroupCapacity) -> bool {
     true
 }
 
-/// What is written anyway and has room, else the smallest file if it is small.
+/// Places a row in the smallest file that is rewritten in any case and is not full, or else in the smallest file
+/// below a quarter of the target size.
 fn filling(placements: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
     let smallest = |fits: &dyn Fn(&FileCapacity) -> bool| {
         (0..placements.len())
@@ -138,19 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_where_their_keys_are() {
+    fn new_rows_are_placed_by_key() {
         let mut placements = [
             placement(4, 90, true, vec![capacity(Some(("a", "c")), 1, true), capacity(Some(("e", "g")), 9, false)]),
             placement(7, 300, false, vec![capacity(Some(("m", "p")), 1, false)]),
         ];
-        // The second of group `a` to `c` finds no room there any more; `z` is behind a large file that is written by now.
+        // Row group a–c has room for one row only. The file after which `z` is placed is large, but rewritten in any
+        // case.
         let got = place(&["b", "c", "f", "n", "o", "z"], &mut placements);
         let last = Some((7, None));
         assert_eq!(got, [Some((4, Some(0))), Some((4, Some(1))), Some((4, Some(1))), Some((7, Some(0))), last, last]);
     }
 
     #[test]
-    fn new_keys_behind_a_large_file_make_a_new_one() {
+    fn new_keys_after_a_large_file_make_a_new_file() {
         let mut placements = [placement(0, 300, false, vec![capacity(Some(("a", "c")), 9, false)])];
         assert_eq!(place(&["x", "y"], &mut placements), [None, None]);
         let mut placements = [placement(0, 99, false, vec![capacity(Some(("a", "c")), 1, false)])];
@@ -158,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_order_rows_fill_what_is_written_anyway() {
+    fn without_key_order_new_rows_fill_files_that_are_rewritten_anyway() {
         let overlapping = || vec![capacity(Some(("a", "z")), 1, true), capacity(None, 1, false)];
         let mut placements = [
             placement(0, 500, true, overlapping()),

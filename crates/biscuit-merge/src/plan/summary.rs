@@ -1,3 +1,5 @@
+//! Counts of partitions, files and rows for the report of a run.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose};
@@ -9,7 +11,7 @@ use crate::report::{FileCounts, MergeReport, RowCounts, TouchedPartitions};
 use crate::target::context::MergeContext;
 
 impl MergePlan {
-    /// What the plan does to partitions and files, of which these are worked on.
+    /// Returns which partitions and how many files the plan changes. `units` has the rewritten and removed files.
     pub(crate) fn describe(
         &self,
         p: &MergeContext,
@@ -22,6 +24,8 @@ impl MergePlan {
         let mut touched = BTreeSet::new();
         for (i, unit) in units {
             let folder = folder_of(&p.files[*i].file.path);
+            // A file of a new period was opened under its new path, which the table does not have yet. It is not one
+            // of the files before the run.
             let is_own = before.contains(folder);
             changed.insert(folder);
             counts.kept -= u64::from(is_own);
@@ -62,7 +66,7 @@ impl MergePlan {
 }
 
 impl MergeContext {
-    /// Says in the report what happens to the rows and files of each slice.
+    /// Adds the reports of the periods, and sums up the rows of the table from them.
     pub(crate) fn describe_periods(
         &mut self,
         units: &BTreeMap<usize, Option<RewriteUnit>>,

@@ -1,3 +1,14 @@
+//! Key changes: values that a record does not contain follow a row from its old key to its new key.
+//! A key change is a delete of the old key and a create of the new key, with the same order. The halves may come in
+//! any order and in different runs. The state of the old key connects them with an entry, which begins in one of two
+//! ways:
+//! - The delete half comes first: the entry stores an image of the row (`applied` is false) until the create half
+//!   asks for its values.
+//! - The create half comes first, while the old row is still there: it copies the values from the row, and the entry
+//!   remembers which columns it took (`applied` is true).
+//!
+//! In both cases, later records that are older than the key change also update what the key change moved.
+
 use std::sync::Arc;
 
 use biscuit_change::KeyChangeKind;
@@ -7,34 +18,37 @@ use crate::resolve::key_state::{ColumnState, KeyChangeState, KeyState};
 use crate::resolve::resolver::{KeyInProgress, KeyResolver, ResolveError};
 use crate::target::rows::RowRef;
 
-/// Where a value for a row that has moved on comes from.
+/// Origin of a value for a row that has moved to another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValueSource {
-    /// From a record of that order, which may be a repeated one.
+    /// By a record of this order, which may be a repetition.
     ByRecord,
-    /// From the row of an older key, at the order of the key update.
+    /// From the row of an older key, at the order of the key change.
     ByMove,
 }
 
-/// Key updates: values that were not available follow a row from key to key, whichever half comes first.
+/// Applying both halves of key changes, and late records of rows that have moved.
 impl KeyResolver<'_> {
-    /// The delete half of a key update keeps the row as it was, unless the create half has come already.
+    /// Applies the delete half: stores an image of the row, unless the create half was applied already.
     pub(crate) fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
         let Some((KeyChangeKind::To, to)) = record.link else { return };
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(to).into();
         let order = &record.order;
-        // The create half has come if the new key has a state of that order or later; but where it has moved on since,
-        // that state may be one of other records.
+        // The create half was applied if the new key has a state of its order or a later one. If the new key was
+        // itself moved to another key later, its state may come from other records, and nothing follows from its
+        // order.
         let arrived = works.iter().find(|w| w.key == to).is_some_and(|w| {
             let newest = w.now.live.as_ref().unwrap_or(&w.now.base);
             newest >= order && !w.now.key_changes.iter().any(|m| m.at > *order)
         });
         let now = &mut works[at].now;
+        // A repeated delete must not replace the image with an empty one.
         let repeated = now.live.is_none() && now.base == *order;
         if arrived || repeated || now.key_changes.iter().any(|m| m.to == to_bytes && m.at == *order) {
             return;
         }
         let columns = match now.live {
+            // Columns that are newer than the key change are not part of the row that moved.
             Some(_) => {
                 (0..self.schema.fields().len()).map(|c| column_state(now, c)).filter(|c| c.order < *order).collect()
             }
@@ -43,7 +57,8 @@ impl KeyResolver<'_> {
         now.key_changes.push(KeyChangeState { to: to_bytes, at: order.clone(), applied: false, columns });
     }
 
-    /// The create half of a key update takes values that were not available from the row of the old key.
+    /// Applies the create half: returns the values of columns that the record does not contain, taken from the row of
+    /// the old key.
     pub(crate) fn resolve_key_change(
         &self,
         record: &ChangeRecord,
@@ -52,21 +67,24 @@ impl KeyResolver<'_> {
     ) -> Result<Vec<(usize, Option<RowRef>)>, ResolveError> {
         let Some((KeyChangeKind::From, from)) = record.link else { return Ok(vec![]) };
         let (present_columns, row) = self.set.present_columns_of(record);
-        // What the record does not give the row brings along: values that were not available, and ignored nulls.
+        // The row brings the columns that the record does not give: unchanged values, and ignored nulls.
         let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(record.key).into();
         let order = &record.order;
         let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
         let entry = works[old].now.key_changes.iter().position(|m| m.to == to_bytes && m.at == *order);
+        // A complete record needs no image any more.
         if asked.is_empty() {
             entry.map(|e| works[old].now.key_changes.remove(e));
             return Ok(vec![]);
         }
         let now = &works[at].now;
+        // Applied before: this record is a repetition. The state of a key that has moved on later does not show that.
         let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.key_changes.iter().any(|m| m.at > *order);
         if entry.is_some_and(|e| works[old].now.key_changes[e].applied) || done {
             return Ok(vec![]);
         }
+        // The image of the delete half; without one, the current row of the old key.
         let image: Vec<ColumnState> = match entry {
             Some(e) => works[old].now.key_changes[e].columns.clone(),
             None if works[old].now.live.is_some() => asked.iter().map(|&c| column_state(&works[old].now, c)).collect(),
@@ -77,12 +95,16 @@ impl KeyResolver<'_> {
             let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
             match known {
                 Some(known) => kept.push(known.clone()),
+                // An ignored null without an earlier value is a null. An unchanged value without an earlier value is
+                // an error.
                 None if present_columns.is_unavailable(row, c) => return Err(self.unavailable(record, c)),
                 None => {}
             }
         }
         let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
         let repartitioned = KeyChangeState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
+        // The entry remains, although its values are not needed any more: late records of the old key find the new
+        // key with it.
         match entry {
             Some(e) => works[old].now.key_changes[e] = repartitioned,
             None => works[old].now.key_changes.push(repartitioned),
@@ -90,7 +112,14 @@ impl KeyResolver<'_> {
         Ok(resolved)
     }
 
-    /// A record older than a key update changes what the update moved, also after the create half took it.
+    /// Applies a record of the old key that is older than a key change to what the key change moved, also after the
+    /// create half was applied.
+    /// Example: key 1 has bio A at order 10 and moves to key 2 at order 30, where the create half has no bio. Then a
+    /// record of key 1 at order 20 arrives with bio B. The entry of key 1 gets (B, 20) in place of (A, 10). The
+    /// register of bio at key 2, which still has the order 30 of the key change, gets B. A bio at key 2 with order 40
+    /// is newer and remains.
+    /// A row may have moved several times, so the new values go through a work list from key to key. It ends because
+    /// each step follows a key change of a greater order, also if the row returns to an earlier key.
     pub(crate) fn late_for_moves(
         &self,
         record: &ChangeRecord,
@@ -105,7 +134,8 @@ impl KeyResolver<'_> {
                 let mut filled = Vec::new();
                 for &(c, value) in &present {
                     match m.columns.iter_mut().find(|s| s.column == c) {
-                        // The record that gave the value may come again.
+                        // The record that gave the value was repeated. An applied entry has no values to compare,
+                        // only orders.
                         Some(s)
                             if by == ValueSource::ByRecord
                                 && s.order == order
@@ -119,6 +149,7 @@ impl KeyResolver<'_> {
                     }
                     filled.push((c, value));
                 }
+                // Before the create half is applied, the image has the values and nothing needs to be passed on.
                 if m.applied && !filled.is_empty() {
                     fills.push((m.to.clone(), m.at.clone(), filled));
                 }
@@ -128,6 +159,7 @@ impl KeyResolver<'_> {
                 let Some(next) = works.iter().position(|w| Some(w.key) == key) else { continue };
                 let work = &mut works[next];
                 for (c, value) in &filled {
+                    // Only if the register still has the value of the key change; every other value is newer.
                     if *work.now.column(*c).0 == order {
                         work.now.set(*c, &order, *value);
                         work.touched = true;
@@ -138,6 +170,7 @@ impl KeyResolver<'_> {
         }
     }
 
+    /// Returns the columns that a record gives, with their values.
     pub(crate) fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
         let (present_columns, row) = self.set.present_columns_of(record);
         let present = (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c));
@@ -145,6 +178,7 @@ impl KeyResolver<'_> {
     }
 }
 
+/// Returns the register of a column, or what stands for it in the rest of the row.
 fn column_state(state: &KeyState, column: usize) -> ColumnState {
     let (order, value) = state.column(column);
     ColumnState { column, order: order.clone(), value }

@@ -1,50 +1,58 @@
+//! The state of a key: one last-writer-wins register for each column.
+//! A register takes a value if its order is not less than its own order. So the final state does not depend on the
+//! order in which records are applied, and a replay changes nothing.
+
 use crate::keys::record_order::RecordOrder;
 use crate::target::rows::{CellLocation, RowRef};
 
-/// A column that has another order than the rest of its row.
+/// A register: a column whose order or value differs from the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnState {
     pub(crate) column: usize,
     pub(crate) order: RecordOrder,
-    /// Where the value is; none for null.
+    /// Location of the value; `None` for null.
     pub(crate) value: Option<RowRef>,
 }
 
-/// A key update: the row went to another key, and values of it may be asked for.
+/// A key change, seen from the old key: the row moved to another key, and records of the new key may ask for its
+/// values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyChangeState {
     /// The new key, encoded.
     pub(crate) to: std::sync::Arc<[u8]>,
-    /// The order of the update.
+    /// Order of the key change. Both halves have it.
     pub(crate) at: RecordOrder,
-    /// Whether the create half was applied; then only the columns it asked for are kept, without values.
+    /// Whether the create half was applied. Then `columns` has only the columns that it asked for, and their values
+    /// are no longer stored.
     pub(crate) applied: bool,
-    /// Each column's order and value as they were before the update.
+    /// The image: orders and values of the columns before the key change.
     pub(crate) columns: Vec<ColumnState>,
 }
 
-/// All that is known of one key: a row or none, and for every column the order of its value.
+/// Everything that is known of a key: whether it has a row, and the order of each column.
 ///
-/// Each column is a register that the greatest order wins. `base` is the order of all columns that `columns` does not
-/// name; where there is no row, it is the order of the delete.
+/// Each column is a last-writer-wins register. `columns` has the registers whose order or value differs from the rest
+/// of the row. All other columns have the order `base` and the value from the row `source`, also columns that the
+/// table gets later. Without a row, `base` is the order of the delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyState {
-    /// The order of the newest upsert; none where there is no row.
+    /// Order of the newest upsert; `None` if the key has no row.
     pub(crate) live: Option<RecordOrder>,
     pub(crate) base: RecordOrder,
-    /// Where the values of all other columns are; none for null.
+    /// Row with the values of all other columns; `None` for nulls.
     pub(crate) source: Option<RowRef>,
     pub(crate) columns: Vec<ColumnState>,
+    /// Key changes from this key to others that are still needed.
     pub(crate) key_changes: Vec<KeyChangeState>,
 }
 
 impl KeyState {
-    /// A key that nobody has heard of.
+    /// Returns the state of a key without row and without key metadata.
     pub(crate) fn unknown() -> Self {
         Self { live: None, base: RecordOrder::oldest(), source: None, columns: vec![], key_changes: vec![] }
     }
 
-    /// The order of a column's value, and where it is.
+    /// Returns the order and the value of a column.
     pub(crate) fn column(&self, column: usize) -> (&RecordOrder, Option<RowRef>) {
         match self.columns.iter().find(|c| c.column == column) {
             Some(c) => (&c.order, c.value),
@@ -52,6 +60,7 @@ impl KeyState {
         }
     }
 
+    /// Sets the register of a column, whatever its order is.
     pub(crate) fn set(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
         match self.columns.iter_mut().find(|c| c.column == column) {
             Some(c) => (c.order, c.value) = (order.clone(), value),
@@ -59,11 +68,12 @@ impl KeyState {
         }
     }
 
-    /// Raises the order of all columns but `except` to one record's; those that are newer stay, and the excepted keep
-    /// what they have. Answers whether anything was set.
+    /// Gives all columns except `except` to a record with this order. Registers with a greater order keep their
+    /// value. Columns in `except` keep their order and value. Returns whether a register was set.
     pub(crate) fn set_all(&mut self, order: &RecordOrder, value: Option<RowRef>, except: &[usize]) -> bool {
         let raised = *order >= self.base;
         if raised {
+            // `base` is about to change: write down the excepted columns that had it.
             for &column in except {
                 let (order, value) = self.column(column);
                 let (order, value) = (order.clone(), value);
@@ -80,8 +90,8 @@ impl KeyState {
         set
     }
 
-    /// Sets everything older than a delete or truncate to null at its order; answers which columns were set, `None`
-    /// standing for all that are not named.
+    /// Sets all registers that are older than a delete or truncate to null, at its order. Returns whether a register
+    /// was set.
     pub(crate) fn clear_older(&mut self, order: &RecordOrder) -> bool {
         let mut set = false;
         if self.base < *order {
@@ -96,20 +106,21 @@ impl KeyState {
         set
     }
 
-    /// The row is gone since this order.
+    /// Removes the row, at this order.
     pub(crate) fn remove(&mut self, order: &RecordOrder) {
         self.live = None;
         (self.base, self.source) = (order.clone(), None);
         self.columns.clear();
     }
 
-    /// Columns that say the same as the rest of the row need no entry.
+    /// Removes registers that equal the rest of the row. States that mean the same have to be equal, since unchanged
+    /// key metadata is recognised by comparison.
     fn simplify(&mut self) {
         let (base, source) = (&self.base, self.source);
         self.columns.retain(|c| c.order != *base || c.value != source);
     }
 
-    /// Where every column of the row comes from.
+    /// Returns where the values of the row are.
     pub(crate) fn row(&self, columns: usize) -> CellLocation {
         if let (Some(source), true) = (self.source, self.columns.is_empty()) {
             return CellLocation::Row(source);
@@ -121,7 +132,8 @@ impl KeyState {
         CellLocation::Each(row)
     }
 
-    /// Whether the row says all of it: one order for everything, readable from its order columns.
+    /// Whether the stored row alone determines the state: all columns have the order of the row, and this order can
+    /// be read from its order columns. Then no key metadata is stored.
     pub(crate) fn is_in_the_row(&self, stores_order: bool) -> bool {
         let one_order = self.live.as_ref() == Some(&self.base) && self.columns.iter().all(|c| c.order == self.base);
         let readable = self.base == RecordOrder::oldest() || (stores_order && self.base.is_plain());
@@ -142,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excepted_column_keeps_its_value_and_its_order() {
+    fn excepted_column_keeps_its_value_and_order() {
         let mut s = KeyState::unknown();
         s.set_all(&order(1), at(1), &[]);
         s.set_all(&order(5), at(5), &[2]);
@@ -154,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_delete_clears_only_what_is_older() {
+    fn late_delete_clears_only_older_columns() {
         let mut s = KeyState::unknown();
         s.set_all(&order(1), at(1), &[]);
         s.set(0, &order(5), at(5));

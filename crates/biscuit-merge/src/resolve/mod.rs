@@ -1,4 +1,4 @@
-//! The decision, key by key: which record wins, and what remains of it.
+//! Resolving keys: decides for each key which records win, and what is stored. Functions on values, without I/O.
 
 pub(crate) mod key_changes;
 pub(crate) mod key_state;

@@ -2,20 +2,20 @@ use crate::keys::record_order::RecordOrder;
 use crate::resolve::key_state::KeyState;
 use crate::target::rows::RowRef;
 
-/// What becomes of one key.
+/// The outcome of one key.
 #[derive(Debug)]
 pub(crate) struct KeyOutcome {
     pub(crate) key: u32,
-    /// What happens to its row.
+    /// Change of the row of the key.
     pub(crate) row: RowChange,
-    /// What is known of the key from now on.
+    /// State of the key after the run.
     pub(crate) state: KeyState,
-    /// What was known of it before; none if that was its row alone.
+    /// State of the key before the run; `None` if it had no key metadata, or its metadata no longer applies.
     pub(crate) before: Option<Box<KeyState>>,
 }
 
 impl KeyOutcome {
-    /// The row of this key has one order, and says it all.
+    /// Returns the outcome of a key whose row has a single order, so that it needs no key metadata.
     pub(crate) fn of_row(key: u32, row: RowChange, order: &RecordOrder, at: RowRef) -> Self {
         let state = KeyState {
             live: Some(order.clone()),
@@ -28,15 +28,15 @@ impl KeyOutcome {
     }
 }
 
-/// What happens to the row of one key.
+/// Change of the row of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowChange {
-    /// It stays as it is, or there is none.
+    /// The row remains as it is, or the key has no row.
     Keep,
-    /// A row that was not there.
+    /// A new row.
     Insert,
     /// The row gets other values.
     Replace,
-    /// The row goes.
+    /// The row is removed.
     Remove,
 }

@@ -1,3 +1,7 @@
+//! The decision of a merge: applies the records of keys to their prior states, and gives each record its verdict.
+//! The functions are pure. A truncate or a tombstone is an order below which nothing counts, and rows are registers
+//! by column (see `key_state.rs`).
+
 use biscuit_change::{BadRows, ChangeOp};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,26 +14,26 @@ use crate::resolve::outcome::{KeyOutcome, RowChange};
 use crate::spec::{MergeSpec, OrderAuthority, TiePolicy};
 use crate::target::rows::{RowRef, TargetRows};
 
-/// What was known of a key before the run.
+/// The state of a key before the run.
 #[derive(Debug, Clone)]
 pub(crate) struct PriorKeyState {
     pub(crate) state: KeyState,
-    /// Whether the target holds a row of it.
+    /// Whether the table has a row of the key.
     pub(crate) stored: bool,
-    /// Whether that row is another one than the state says, so that it is written anew.
+    /// Whether the state differs from the stored row, so that the row has to be written again.
     pub(crate) is_new: bool,
 }
 
-/// The answer of a merge that knows nothing of files: what becomes of every key.
+/// The outcomes of keys and the verdicts of their records, independent of files.
 #[derive(Debug, Default)]
 pub(crate) struct ResolvedKeys {
     pub(crate) outcomes: Vec<KeyOutcome>,
     pub(crate) verdicts: RecordVerdicts,
-    /// Records that were put aside.
+    /// Records that are quarantined, with their errors.
     pub(crate) refused: Vec<(RowRef, Error)>,
 }
 
-/// An error, and the record that makes it, if it is one.
+/// An error, and the record that causes it, if it is a single record.
 #[derive(Debug)]
 pub(crate) struct ResolveError {
     at: Option<RowRef>,
@@ -48,39 +52,41 @@ pub(crate) struct KeyInProgress {
     before: KeyState,
     stored: bool,
     pub(crate) now: KeyState,
-    /// Whether any cell of the row, or the row's order, is another than before.
+    /// Whether a value or the order of the row has changed.
     pub(crate) touched: bool,
-    /// Whether the state before is not what was kept.
+    /// Whether the prior state differs from the key metadata and the row.
     is_new: bool,
 }
 
-/// Applies the records of a run to what was known; `truncated` is the greatest order at or before which everything is
-/// gone, and `truncated_before` what it was before the run.
+/// Applies the records of a run to the prior states of their keys.
 pub(crate) struct KeyResolver<'a> {
     pub(crate) set: &'a ChangeSet,
     pub(crate) spec: &'a MergeSpec,
     pub(crate) schema: &'a SchemaRef,
     pub(crate) tables: &'a TargetRows,
+    /// Greatest order of a truncate, including truncates of this run. Everything at or before it is deleted.
     pub(crate) truncated: Option<&'a RecordOrder>,
+    /// Greatest order of a truncate before this run.
     pub(crate) truncated_before: Option<&'a RecordOrder>,
     pub(crate) bad_rows: BadRows,
-    /// The slice that this is about: records of earlier ones have their verdict already.
+    /// Period that is resolved. Records of earlier periods have their verdicts already.
     pub(crate) period: u32,
 }
 
-/// What one record did, before the end of its key is known.
+/// The effect of one record, before the final state of its key is known.
 enum RecordEffect {
-    /// The verdict that is final already.
+    /// The verdict is final.
     Final(fn(&mut RecordVerdicts) -> &mut u64),
-    /// Decided by what the key came to.
+    /// The verdict depends on the final state of the key.
     Open,
-    /// A late delete took values away, which newer records may give again.
+    /// A late delete removed values. Newer records may still replace them.
     Cleared,
 }
 
 impl KeyResolver<'_> {
-    /// Resolves one group of keys that key updates tie together; most groups are one key. A record that cannot be used is
-    /// put aside, if that is wanted, and the group is resolved without it.
+    /// Resolves a group of keys that key changes connect; most groups are one key. If a record is invalid and invalid
+    /// records are quarantined, the group is resolved again without it, from the prior states: effects of a failed
+    /// attempt are dropped.
     pub(crate) fn group(
         &self,
         keys: &[(u32, PriorKeyState)],
@@ -96,7 +102,8 @@ impl KeyResolver<'_> {
                     out.outcomes.append(&mut own.outcomes);
                     return Ok(());
                 }
-                // What counted in an earlier slice cannot be put aside any more.
+                // A record that took effect in an earlier period was accepted there, and cannot be quarantined any
+                // more.
                 Err(ResolveError { at: Some(at), error })
                     if self.bad_rows == BadRows::Quarantine && records.iter().any(|r| r.at == at && self.is_own(r)) =>
                 {
@@ -108,6 +115,7 @@ impl KeyResolver<'_> {
         }
     }
 
+    /// Resolves a group, or fails with its first invalid record.
     fn try_group(
         &self,
         keys: &[(u32, PriorKeyState)],
@@ -118,10 +126,12 @@ impl KeyResolver<'_> {
         let raised;
         let mut records: Vec<&ChangeRecord> = records.to_vec();
         if self.spec.authority == OrderAuthority::Reload {
+            // A reload raises orders before the sort, so that the raised record is still the last one of its key.
             raised = raise(&records, &works);
             records = raised.iter().collect();
         }
-        // A delete comes before the create of the same order: it keeps the image that the create may ask for.
+        // A delete is applied before the create of the same order: it stores the image that the create half may ask
+        // for.
         records.sort_by(|a, b| {
             (&a.order, a.op == ChangeOp::Upsert, a.at).cmp(&(&b.order, b.op == ChangeOp::Upsert, b.at))
         });
@@ -136,6 +146,7 @@ impl KeyResolver<'_> {
         let work_of = |record: &ChangeRecord| {
             works.iter().find(|w| w.key == record.key).expect("every record's key is in its group")
         };
+        // Only now all records are applied, and it is known which values are missing.
         for record in cleared {
             self.check_cleared(record, work_of(record))?;
             out.verdicts.merged += u64::from(self.is_own(record));
@@ -149,14 +160,14 @@ impl KeyResolver<'_> {
         Ok(())
     }
 
-    /// Whether a record gets its verdict in this slice.
+    /// Whether a record gets its verdict in this period.
     fn is_own(&self, record: &ChangeRecord) -> bool {
         record.period == self.period
     }
 
-    /// Resolves a key of which nothing is kept but its row, if there is one, and whose records are all full images or
-    /// deletes, none of them of the order of the row: what the newest says stands, and the others come to nothing. This is
-    /// what `group` comes to as well, for most keys of most runs. Answers false for any other key.
+    /// The fast path for most keys of most runs. Resolves a key without key metadata whose records are all full
+    /// images or deletes with other orders than the stored row: then the newest one wins, and the others have no
+    /// effect. `group` has the same result. Returns false for any other key.
     pub(crate) fn simple(
         &self,
         key: u32,
@@ -178,7 +189,7 @@ impl KeyResolver<'_> {
         let own = |records: &[ChangeRecord]| records.iter().filter(|r| self.is_own(r)).count() as u64;
         v.late += own(&records[..late]);
         let Some(overtaken) = (records.len() - late).checked_sub(1) else {
-            let (order, at) = row.expect("records are late only where there is a row");
+            let (order, at) = row.expect("records are late only if there is a stored row");
             out.outcomes.push(KeyOutcome::of_row(key, RowChange::Keep, order, at));
             return true;
         };
@@ -202,6 +213,7 @@ impl KeyResolver<'_> {
         true
     }
 
+    /// Begins a key with its prior state, after the truncates.
     fn begin(&self, key: u32, prior: &PriorKeyState) -> KeyInProgress {
         let mut now = prior.state.clone();
         let mut touched = false;
@@ -210,7 +222,7 @@ impl KeyResolver<'_> {
             if gone || (now.live.is_none() && now.base <= *t) {
                 touched = gone;
                 now.remove(t);
-                // What waits for a create at or before the truncate waits in vain.
+                // An image is not needed any more if its create half is at or before the truncate.
                 now.key_changes.retain(|m| m.at > *t);
             } else {
                 touched = now.clear_older(t);
@@ -220,6 +232,7 @@ impl KeyResolver<'_> {
         KeyInProgress { key, before: prior.state.clone(), stored: prior.stored, now, touched, is_new: prior.is_new }
     }
 
+    /// Applies one record to its key.
     fn apply(&self, record: &ChangeRecord, works: &mut [KeyInProgress]) -> Result<RecordEffect, ResolveError> {
         let reload = self.spec.authority == OrderAuthority::Reload && record.op == ChangeOp::Upsert;
         if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
@@ -234,6 +247,8 @@ impl KeyResolver<'_> {
         }
     }
 
+    /// Applies a delete. The newest record of its key removes the row. A late delete sets only older registers to
+    /// null.
     fn delete(
         &self,
         record: &ChangeRecord,
@@ -243,6 +258,7 @@ impl KeyResolver<'_> {
         self.keep_image(record, works, at);
         let order = &record.order;
         let work = &mut works[at];
+        // Images of later key changes are rows as well, which this delete clears.
         for m in work.now.key_changes.iter_mut().filter(|m| !m.applied && m.at > *order) {
             for c in m.columns.iter_mut().filter(|c| c.order < *order) {
                 (c.order, c.value) = (order.clone(), None);
@@ -270,6 +286,8 @@ impl KeyResolver<'_> {
         })
     }
 
+    /// Applies an upsert: values that it takes from an old key, values for rows that have moved on, then its own
+    /// registers.
     fn upsert(
         &self,
         record: &ChangeRecord,
@@ -281,10 +299,13 @@ impl KeyResolver<'_> {
         self.late_for_moves(record, present, works, at);
         let order = &record.order;
         let work = &mut works[at];
+        // Older than the tombstone: the row is not restored.
         let gone = work.now.live.is_none() && *order < work.now.base;
         if gone {
             return Ok(RecordEffect::Open);
         }
+        // The order is stored already. Equal content is a repetition, which changes nothing; different content is a
+        // correction or an error, by the tie policy.
         let replay = work.before.live.as_ref() == Some(order) || work.before.columns.iter().any(|c| c.order == *order);
         if replay && self.same_as_stored(record, work, &resolved) {
             return Ok(RecordEffect::Final(|v| &mut v.unchanged));
@@ -302,7 +323,7 @@ impl KeyResolver<'_> {
         Ok(RecordEffect::Open)
     }
 
-    /// Whether a record of a stored order says what is stored, as far as it is the one that said it.
+    /// Whether a record with a stored order has the stored content, in the registers that still have its order.
     fn same_as_stored(
         &self,
         record: &ChangeRecord,
@@ -317,7 +338,9 @@ impl KeyResolver<'_> {
         })
     }
 
-    /// Gives each column to the record if it is not older; answers whether any was.
+    /// Sets the registers of the columns that a record gives, if they are not newer. Returns whether one was set.
+    /// A record that gives unknown columns also sets columns that the table gets later, to null; a sparse record does
+    /// not.
     fn set_columns(&self, record: &ChangeRecord, now: &mut KeyState, resolved: &[(usize, Option<RowRef>)]) -> bool {
         let (present_columns, row) = self.set.present_columns_of(record);
         let (order, value) = (&record.order, Some(record.at));
@@ -350,12 +373,12 @@ impl KeyResolver<'_> {
             return Ok(());
         }
         let (file, row) = self.set.place(record.at);
-        let message = "the record has the order of what is stored, and other content";
+        let message = "the record has the order of the stored row and other content; give the record a greater order, or let the later run win";
         let error = Error::data("AmbiguousOrder", message).at(file, row);
         Err(ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
     }
 
-    /// A value that was not available must have come from somewhere by the end of the run.
+    /// An unchanged value of a record must have come from another record by the end of the run.
     fn check_available(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
         let Some(live) = &work.now.live else { return Ok(()) };
         if record.op != ChangeOp::Upsert || record.order > *live {
@@ -371,8 +394,8 @@ impl KeyResolver<'_> {
         Ok(())
     }
 
-    /// A late delete takes away values that newer records left as they were; where those were not available, there is
-    /// nothing to put in their place.
+    /// A late delete sets values to null that newer records left unchanged. An unchanged value that is lost this way
+    /// cannot be restored, which is an error.
     fn check_cleared(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
         if work.now.live.is_none() {
             return Ok(());
@@ -388,13 +411,13 @@ impl KeyResolver<'_> {
         let (file, row) = self.set.place(record.at);
         let name = self.schema.field(column).name();
         let message = format!(
-            "the value of column `{name}` was not sent, because it did not change, and no earlier value is known"
+            "column `{name}` has an unchanged value that was not sent, and no earlier value is known; merge the earlier records first, or quarantine this record and retry it later"
         );
         let error = Error::data("UnavailableWithoutPrior", message).with_column(name).at(file, row);
         ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
     }
 
-    /// The verdict of a record by what its key came to.
+    /// Returns the verdict of a record by the final state of its key.
     fn verdict(&self, record: &ChangeRecord, work: &KeyInProgress) -> fn(&mut RecordVerdicts) -> &mut u64 {
         let order = &record.order;
         let before = work.before.live.as_ref().unwrap_or(&work.before.base);
@@ -419,7 +442,8 @@ impl KeyResolver<'_> {
     }
 }
 
-/// The records, the newest of each key with the order of what it replaces if that is greater.
+/// Returns the records of a reload: the newest record of each key gets the greatest order of its prior state, if this
+/// is greater than its own. So it replaces everything that is known of the key.
 fn raise(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord> {
     let mut raised: Vec<ChangeRecord> = records.iter().map(|r| (*r).clone()).collect();
     for work in works {
@@ -435,6 +459,7 @@ fn raise(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord
     raised
 }
 
+/// Turns the final state of a key into its outcome.
 fn finish(work: KeyInProgress) -> KeyOutcome {
     let row = match (work.stored, work.now.live.is_some()) {
         (true, false) => RowChange::Remove,

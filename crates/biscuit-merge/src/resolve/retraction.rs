@@ -1,3 +1,5 @@
+//! Retractions: stored rows that never took effect when they said they did.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,45 +15,46 @@ use crate::resolve::resolver::PriorKeyState;
 use crate::spec::MergeSpec;
 use crate::target::context::MergeContext;
 
-/// A stored record that a later one says never took effect when it says it did.
+/// A stored record that, according to a later record, never took effect at its stated time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetractedRecord {
-    /// Its key, as [`key_and_order`] has it.
+    /// The encoded key, as in [`key_and_order`].
     pub key: Vec<u8>,
-    /// The order of the record that says so: what is as new or newer is not taken away.
+    /// The order of the retracting record. Rows of this order or a greater one are not retracted.
     pub order: Vec<u8>,
-    /// When it says it took effect, in microseconds.
+    /// The stated effective time of the retracted record, in microseconds since 1970.
     pub effective: i64,
-    /// The first slice that it counts in, by its place among the slices of the run.
+    /// First period in which the retracted record took effect, by its place among the periods of the run.
     pub from: u32,
-    /// The first slice behind that in which it is not looked for any more.
+    /// First later period in which the retracted record is not searched for any more.
     pub until: u32,
 }
 
-/// The retractions of a run, and how rows say when they take effect.
+/// The retractions of a run, and how effective times are read from rows.
 #[derive(Clone, Default)]
 pub struct RetractionSet {
-    /// The column that says it.
+    /// The column with the effective time.
     pub column: String,
-    /// Reads it off a value of that column.
+    /// Reads the effective time from a value of this column.
     pub effective: Option<EffectiveTimes>,
     /// The retractions.
     pub all: Vec<RetractedRecord>,
 }
 
-/// The microseconds of an instant that a row of a column says; none where it says none.
+/// Returns the effective time in a row of a column, in microseconds since 1970; `None` if the row has none.
 pub type EffectiveTimes = Arc<dyn Fn(&ArrayRef, usize) -> Option<i64> + Send + Sync>;
 
 impl fmt::Debug for RetractionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retractions").field("column", &self.column).field("all", &self.all).finish_non_exhaustive()
+        f.debug_struct("RetractionSet").field("column", &self.column).field("all", &self.all).finish_non_exhaustive()
     }
 }
 
-/// The key and the order of a record, encoded; none where it has none.
+/// The encoded key and order of a record; `None` if either is null or invalid.
 pub type KeyAndOrder = Option<(Vec<u8>, Vec<u8>)>;
 
-/// The key and the order of each record of a batch, as bytes that compare as these do and are kept for ever; none where it has none.
+/// Returns the encoded key and order of each record of a batch. The bytes compare as the keys and orders do, and are
+/// stable across versions.
 ///
 /// # Errors
 /// `MissingColumn`, `KeyType`, `OrderType`.
@@ -63,18 +66,23 @@ pub fn key_and_order(batch: &ChangeBatch, spec: &MergeSpec) -> Result<Vec<KeyAnd
     for row in 0..batch.ops.len() {
         let (mut key, mut order) = (Vec::new(), Vec::new());
         let known = keys.encode(row, &mut key).is_ok() && orders.encode(row, &mut order).is_ok();
-        // The rank of an operation does not matter between a record and the one that it corrects.
+        // The rank of the operation does not matter between a record and the record that it corrects.
         all.push(known.then(|| (key, RecordOrder::new(batch.rank.max(PLAIN_RANK), &order, 0).bytes().to_vec())));
     }
     Ok(all)
 }
 
-/// The retractions of the part of a run that is worked on.
+/// The retractions of the current part of a run.
+///
+/// Periods are resolved in ascending order. A retracted row is replaced by the state that its key has in the period
+/// before, as if the retracted record had never been there. That needs the states of the keys in the preceding
+/// period, which `before` has.
 #[derive(Debug, Default)]
 pub(crate) struct PartRetractions {
     all: RetractionSet,
+    /// Indices of the retractions of each key.
     by_key: HashMap<u32, Vec<usize>>,
-    /// What the keys came to in the slice before.
+    /// States of the keys after the preceding period.
     before: HashMap<u32, KeyState>,
 }
 
@@ -83,7 +91,8 @@ impl PartRetractions {
         Self { all, ..Self::default() }
     }
 
-    /// The keys that are looked at in a slice, or whose state in it is asked for by the next one.
+    /// Whether a key is resolved in a period because of a retraction: its row may be retracted there, or the next
+    /// period needs its state.
     pub(crate) fn looks_at(&self, key: u32, period: u32) -> bool {
         self.of(key).any(|r| r.from <= period + 1 && period < r.until)
     }
@@ -96,14 +105,14 @@ impl PartRetractions {
         self.by_key.get(&key).into_iter().flatten().map(|i| &self.all.all[*i])
     }
 
-    /// Whether any key is looked at in a slice.
+    /// Whether a key is resolved in a period because of a retraction.
     pub(crate) fn any(&self, period: u32) -> bool {
         self.by_key.keys().any(|key| self.looks_at(*key, period))
     }
 }
 
 impl MergeContext {
-    /// Finds the keys of the retractions that the part of the records covers.
+    /// Finds the retractions of keys that the current part covers, and adds these keys to the key table.
     pub(crate) fn enter_retractions(&mut self) {
         let retracting = &mut self.retracting;
         retracting.by_key.clear();
@@ -114,10 +123,11 @@ impl MergeContext {
         }
     }
 
-    /// What was known of a key in a slice, or if its row there is a record that was retracted, what the key came to in the slice before.
+    /// Returns the prior state of a key in the current period. If its row is a retracted record, this is the state of
+    /// the key in the preceding period.
     pub(crate) fn unless_retracted(&self, key: u32, prior: PriorKeyState) -> PriorKeyState {
-        let period = u32::try_from(self.periods.at).expect("there are fewer than 2^32 slices");
-        // The values of other rows need not be there.
+        let period = u32::try_from(self.periods.at).expect("there are fewer than 2^32 periods");
+        // The values of other rows may not have been fetched.
         if !self.retracting.looks_at(key, period) {
             return prior;
         }
@@ -135,7 +145,7 @@ impl MergeContext {
         PriorKeyState { state, stored: true, is_new: true }
     }
 
-    /// Keeps what a key came to, for the slice behind.
+    /// Stores the state of a key for the next period.
     pub(crate) fn keep_for_next(&mut self, key: u32, state: &KeyState) {
         if self.retracting.by_key.contains_key(&key) {
             self.retracting.before.insert(key, state.clone());

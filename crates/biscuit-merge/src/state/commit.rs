@@ -1,3 +1,5 @@
+//! The commit of a merge: stages files and state, and commits them in one version.
+
 use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
@@ -18,25 +20,30 @@ use crate::state::key_segment::{KeyMetadata, SegmentEntry};
 use crate::state::quarantine;
 use crate::target::context::{MergeContext, PERIOD_COLUMN, SPEC, TRUNCATED};
 
-/// What a commit makes true.
+/// The work of a commit.
 pub(crate) struct CommitWork {
-    /// The work on files that are there, by number; none for one that goes.
+    /// Rewrites of existing files, by index; `None` for a file that is removed.
     pub(crate) units: BTreeMap<usize, Option<RewriteUnit>>,
-    /// New files.
+    /// New files that are not staged yet.
     pub(crate) added: Vec<RewriteUnit>,
-    /// Those of both that come out as others do.
+    /// Files among both that become equal to others.
     pub(crate) same: DuplicateFiles,
-    /// Those that are staged already.
+    /// New files that are staged already.
     pub(crate) written: Vec<WrittenUnit>,
+    /// Changed key metadata.
     pub(crate) kept: Vec<SegmentEntry>,
     pub(crate) change_of_quarantine: quarantine::QuarantineUpdate,
-    /// The marks of truncates.
+    /// Truncate marks after the run.
     pub(crate) marks: Vec<(i64, RecordOrder)>,
     pub(crate) extras: CommitExtras,
 }
 
 impl Merge {
-    /// What has to be kept by key that was not kept so before.
+    /// Returns the changes of key metadata: new content for a key, or `None` for metadata that is not needed any
+    /// more. Metadata is needed if the stored rows alone do not determine the state:
+    /// - a row whose order is not in its columns, or that has registers of its own,
+    /// - a tombstone, unless a truncate covers it or deletes are not remembered,
+    /// - a key change whose values may still be asked for.
     pub(crate) fn kept_changes(
         &self,
         p: &MergeContext,
@@ -46,7 +53,7 @@ impl Merge {
         for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
             let nothing = match &state.live {
-                // A reloaded row has a greater order than its columns say.
+                // A reloaded row may have a greater order than its order columns.
                 Some(_) => {
                     self.spec.authority == OrderAuthority::Order && state.is_in_the_row(self.spec.stores_order())
                 }
@@ -66,7 +73,7 @@ impl Merge {
         Ok(changes)
     }
 
-    /// Stages what is not staged yet, and commits all of it.
+    /// Stages everything that is not staged yet, and commits it. After an error, everything staged is deleted.
     pub(crate) async fn commit(
         &self,
         mut replace: TableCommit<'_>,
@@ -75,7 +82,8 @@ impl Merge {
         report: &MergeReport,
         commit: Option<&CommitId>,
     ) -> Result<biscuit_journal::CommitSummary> {
-        // A merge of the same records changes nothing by itself; of other records it must not be passed over.
+        // A commit with a known id would be skipped. A merge of the same records changes nothing anyway, and a merge
+        // of other records must not be skipped, so a known id is left out.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
         let (marks, properties) =
             (truncated_property(&work.marks, p.periods.has_periods()), work.extras.properties.clone());
@@ -106,10 +114,14 @@ impl Merge {
             replace.with_properties(name, value);
         }
         properties.into_iter().for_each(|(name, value)| replace.with_properties(&name, value));
-        replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
+        replace.with_report(
+            serde_json::to_value(report)
+                .map_err(|e| Error::internal("the report could not be serialised").with_source(e))?,
+        );
         replace.commit().await
     }
 
+    /// Stages state files and data files, and registers removed files. Nothing here is visible before the commit.
     async fn stage(&self, p: &MergeContext, work: CommitWork, replace: &mut TableCommit<'_>) -> Result<()> {
         let CommitWork { units, added, same, written, kept, change_of_quarantine, extras, .. } = work;
         for (name, content) in extras.state {
@@ -123,7 +135,7 @@ impl Merge {
             replace.with_state(&name, bytes).await?;
         }
         let version = p.snapshot.observed.head.version + 1;
-        // Of a table with slices a mark covers tombstones in some of them only.
+        // In a table with periods, a truncate mark covers tombstones in some of the periods only.
         let covering = p.truncated.as_ref().filter(|_| !p.periods.has_periods());
         let (segment, dropped) =
             p.segments.update(kept, version, covering, p.options.parquet.encryption.as_ref()).await?;
@@ -133,13 +145,14 @@ impl Merge {
         }
         for file in units.keys().filter(|file| p.period_of(**file).base == PeriodBase::Own) {
             let listed = p.snapshot.observed.file(&p.files[*file].file.path);
-            replace.remove(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            replace.remove(listed.ok_or_else(|| Error::internal("a file of the table version was not observed"))?);
         }
         for period in p.periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
             period.listed.iter().for_each(|listed| replace.remove(p.observed(*listed)));
         }
         let copies = p.copies(&units);
         let stager = replace.stager();
+        // A file that becomes equal to an earlier one is not written. What is written for the earlier one is copied.
         let mut todo = UnitQueue::default();
         for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
             let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
@@ -177,20 +190,23 @@ impl Merge {
     }
 }
 
-/// Copies that the store makes at a time.
+/// Maximum number of concurrent copies in the store.
 const COPIES: usize = 8;
 
-/// The units that are worked on, and where what comes of them is published once more.
+/// The rewrites to do, and further folders for the files that they write.
 #[derive(Default)]
 struct UnitQueue {
     units: Vec<RewriteUnit>,
+    /// Index of the rewrite of each file, and of the new file of each folder.
     by_file: BTreeMap<usize, usize>,
     by_folder: BTreeMap<String, usize>,
+    /// Indices of rewrites, each with another folder for its files.
     again: Vec<(usize, String)>,
 }
 
 impl UnitQueue {
-    /// Adds a unit, and answers with its number; or another place for what comes of an earlier one.
+    /// Adds a rewrite and returns its index. With `first`, the index of an equal rewrite, only adds a further folder
+    /// for the files of that one.
     fn add(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {
         if let Some(first) = first {
             self.again.push((first, unit.folder));
@@ -201,7 +217,7 @@ impl UnitQueue {
     }
 }
 
-/// The marks of truncates as the journal keeps them.
+/// Returns the property with the truncate marks; see `marks` in `context.rs` for reading it.
 fn truncated_property(marks: &[(i64, RecordOrder)], by_period: bool) -> Option<Value> {
     if by_period && !marks.is_empty() {
         let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex(order.bytes())));

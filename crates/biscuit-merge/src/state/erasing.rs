@@ -1,3 +1,5 @@
+//! Erasure of subjects from the state of merges.
+
 use biscuit_change::RefusedRecord;
 use biscuit_core::Result;
 use biscuit_dataset::{ParquetOptions, TableVersion};
@@ -13,28 +15,32 @@ use crate::state::key_segment::KeySegments;
 use crate::state::quarantine::QuarantineFile;
 use crate::target::context::stored_spec;
 
-/// What an erasure changes in the state of a table's merges, to be committed together with the rows.
+/// The changes of merge state for an erasure, to be committed together with the rows.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ErasedState {
-    /// State files by name; none drops the name.
+    /// State files by name; `None` removes the file.
     pub state: Vec<(String, Option<Bytes>)>,
-    /// Keys of which something was kept besides their rows, and is not any more.
+    /// Number of keys whose metadata was removed.
     pub keys: u64,
-    /// Subjects, or keys of rows, that were not forgotten before.
+    /// Number of newly forgotten values, or keys of rows.
     pub marked: u64,
-    /// The forgotten keys after the erasure.
+    /// Forgotten keys after the erasure.
     pub forgotten: ErasedKeys,
-    /// The spec of the table's merges; none for a table that was never merged into.
+    /// Specification of the table's merges; `None` for a table that was never merged into.
     pub spec: Option<MergeSpec>,
 }
 
-/// Takes the keys of subjects out of what merges keep besides the rows, forgets these keys, and takes records out of the quarantine. Their keys
-/// are those that have one of the values, or where the column is none of the key, those of `rows`, which are the rows that are erased, and
-/// of rows on their way to another key. `schema` says the type of the column, if there is one.
+/// Erases subjects from the state of merges: removes the metadata of their keys, forgets these keys, and removes
+/// `quarantined` records from the quarantine.
+///
+/// If the column of the subjects is a key column, their keys are the keys with one of the values. Otherwise, their
+/// keys are the keys of the erased `rows`, and of rows that are moving to another key. `schema` has the type of the
+/// column, if there is one.
 ///
 /// # Errors
-/// `NoFileKeys` where the state is encrypted, and there are no keys; `NewerFormat`, `Diverged`, and those of the journal.
+/// `NoFileKeys` if the state is encrypted and there are no keys for it; `NewerFormat`, `Diverged`, and the errors of
+/// the journal.
 pub async fn erased_state(
     snapshot: &TableVersion,
     subjects: &ErasureSubjects,

@@ -1,3 +1,5 @@
+//! Forgotten keys: keys of erased rows, whose records are not stored any more.
+
 use std::collections::BTreeSet;
 
 use biscuit_change::{ChangeBatch, ChangeOp, RefusedRecord};
@@ -17,19 +19,20 @@ use crate::keys::encoding::{TupleEncoder, TuplePurpose, encode_integer, encode_r
 use crate::spec::MergeSpec;
 use crate::target::context::stored_spec;
 
-/// The state file of forgotten keys.
+/// Name of the state file with the forgotten keys.
 pub(crate) const FORGOTTEN: &str = "forgotten";
 
 const FORMAT: u32 = 2;
 
-/// A salted digest of a key, cut to 16 bytes.
+/// Salted SHA-256 digest of a key, truncated to 16 bytes.
 type KeyDigest = [u8; 16];
 
-/// The keys of a table whose subjects were forgotten. Records of such a key change nothing, whatever their order is: neither old input that
-/// is read again nor new input brings the subject back.
+/// The forgotten keys of a table. Records of such a key change nothing, whatever their order is: neither old input
+/// that is read again nor new input restores the subject.
 ///
-/// A key is kept as a salted SHA-256 digest, so that its value is in no byte of the state. The salt is stored with the digests: whoever
-/// has the state root can try all values of a small domain, such as the integers up to a million.
+/// A key is stored as a salted SHA-256 digest, so that no state contains its value. The salt is stored with the
+/// digests: anyone with access to the state root can try all values of a small domain, such as the integers up to a
+/// million.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErasedKeys {
     salt: String,
@@ -44,18 +47,20 @@ struct StoredErasedKeys {
 }
 
 impl ErasedKeys {
-    /// The forgotten keys of a version of a table.
+    /// Loads the forgotten keys of a version of a table.
     ///
     /// # Errors
-    /// `Diverged` if they cannot be read, `NewerFormat`, and those of the journal.
+    /// `Diverged` if they cannot be read, `NewerFormat` or `OlderFormat`, and the errors of the journal.
     pub async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         let Some(file) = head.state.get(FORGOTTEN) else { return Ok(Self::default()) };
         let bytes = journal.read_state(head, file).await?;
         let damaged = || Error::data("Diverged", "the state file of forgotten keys cannot be read");
         let stored: StoredErasedKeys = serde_json::from_slice(&bytes).map_err(|e| damaged().with_source(e))?;
         if stored.format > FORMAT {
-            let message =
-                format!("the forgotten keys are in format {}, and this version reads up to {FORMAT}", stored.format);
+            let message = format!(
+                "the forgotten keys are in format {}, and this version reads up to {FORMAT}; use a newer version",
+                stored.format
+            );
             return Err(Error::usage("NewerFormat", message));
         }
         if stored.format < FORMAT {
@@ -69,7 +74,7 @@ impl ErasedKeys {
         Ok(Self { salt: stored.salt, marks: marks.ok_or_else(damaged)? })
     }
 
-    /// The same keys, with a salt if they have none yet.
+    /// Sets a salt if there is none yet. Digests depend on the salt, so it must never change.
     pub(crate) fn salted(mut self, salt: impl FnOnce() -> String) -> Self {
         if self.salt.is_empty() {
             self.salt = salt();
@@ -77,6 +82,7 @@ impl ErasedKeys {
         self
     }
 
+    /// Returns the content of the state file.
     pub(crate) fn to_bytes(&self) -> Result<Bytes> {
         let digests = self.marks.iter().map(|mark| mark.iter().map(|b| format!("{b:02x}")).collect()).collect();
         let stored = StoredErasedKeys { format: FORMAT, salt: self.salt.clone(), digests };
@@ -84,16 +90,18 @@ impl ErasedKeys {
         bytes.map(Into::into).map_err(|e| Error::internal("forgotten keys could not be written").with_source(e))
     }
 
-    /// Whether no key was forgotten.
+    /// Returns whether no key was forgotten.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
 
-    /// The number of digests.
+    /// Returns the number of digests.
     pub fn len(&self) -> usize {
         self.marks.len()
     }
 
+    /// Returns the digest of an encoded key, or of some of its columns. Names of columns are separated by zero bytes,
+    /// so that different names cannot give the same input.
     fn mark(&self, columns: &[&str], encoded: &[u8]) -> KeyDigest {
         let mut digest = Sha256::new();
         digest.update(&self.salt);
@@ -107,8 +115,8 @@ impl ErasedKeys {
         *digest.first_chunk().expect("a digest of SHA-256 has 32 bytes")
     }
 
-    /// Forgets the keys that have a value in one of their columns: as text, and as what it is in the type that the table has for it. Answers
-    /// whether it was not forgotten before.
+    /// Forgets all keys with this value in a column, in all encodings of the value. Returns whether the value was not
+    /// forgotten before.
     pub(crate) fn add_value(&mut self, column: &str, value: &str, kind: Option<&DataType>) -> bool {
         let mut new = false;
         for encoded in encodings(value, kind) {
@@ -117,13 +125,14 @@ impl ErasedKeys {
         new
     }
 
-    /// Forgets a key as a whole. Answers whether it was not forgotten before.
+    /// Forgets a single key. Returns whether it was not forgotten before.
     pub(crate) fn add_key(&mut self, spec: &MergeSpec, key: &[u8]) -> bool {
         let columns: Vec<&str> = spec.key.iter().map(String::as_str).collect();
         !self.has(spec, key) && self.marks.insert(self.mark(&columns, key))
     }
 
-    /// Whether a key, as [`key_and_order`](crate::key_and_order) encodes it, was forgotten.
+    /// Returns whether a key, encoded as by [`key_and_order`](crate::key_and_order), was forgotten, as a whole or by
+    /// the value of one of its columns.
     pub fn has(&self, spec: &MergeSpec, key: &[u8]) -> bool {
         if self.is_empty() {
             return false;
@@ -136,8 +145,8 @@ impl ErasedKeys {
         columns.iter().zip(values).any(|(column, value)| self.marks.contains(&self.mark(&[column], value)))
     }
 
-    /// The records of other keys, and how many are of forgotten ones. Where one half of a key update is of a forgotten key, the other half is a
-    /// delete or a create like any other.
+    /// Returns a batch without the records of forgotten keys, and the number of removed records. If one half of a key
+    /// change is of a forgotten key, the other half becomes an ordinary delete or create.
     ///
     /// # Errors
     /// `MissingColumn`, `KeyType`.
@@ -149,7 +158,7 @@ impl ErasedKeys {
         let (mut others, mut key) = (Vec::with_capacity(batch.ops.len()), Vec::new());
         for (row, op) in (0..).zip(&batch.ops) {
             key.clear();
-            // What has no key is refused where it is looked at.
+            // A record without a valid key is refused later, when it is merged.
             let known = *op != ChangeOp::Truncate && keys.encode(row as usize, &mut key).is_ok();
             if !(known && self.has(spec, &key)) {
                 others.push(row);
@@ -169,7 +178,7 @@ impl ErasedKeys {
         Ok((batch, count))
     }
 
-    /// As [`without`](Self::without), for several batches.
+    /// Removes the records of forgotten keys from several batches, as [`without`](Self::without).
     ///
     /// # Errors
     /// As [`without`](Self::without).
@@ -183,7 +192,7 @@ impl ErasedKeys {
         Ok((others, count))
     }
 
-    /// Those of the records that could not be used and are not of a forgotten key, as far as they are JSON that says it.
+    /// Removes invalid records of forgotten keys. Only records in JSON are recognised.
     pub(crate) fn without_refused(&self, refused: Vec<RefusedRecord>, spec: &MergeSpec) -> Vec<RefusedRecord> {
         if self.is_empty() {
             return refused;
@@ -193,7 +202,8 @@ impl ErasedKeys {
         refused.into_iter().filter(|r| !theirs(r)).collect()
     }
 
-    /// Whether an object at any depth has a forgotten key: before or after an update.
+    /// Whether an object at any depth has a forgotten key. In Debezium envelopes, for example, keys are in `before`
+    /// and `after`.
     fn is_in(&self, json: &Value, spec: &MergeSpec) -> bool {
         match json {
             Value::Object(fields) => self.is_of(fields, spec) || fields.values().any(|value| self.is_in(value, spec)),
@@ -202,6 +212,8 @@ impl ErasedKeys {
         }
     }
 
+    /// Whether the fields of an object contain a forgotten key. The type of a field is not known, so all encodings of
+    /// its value are tried.
     fn is_of(&self, fields: &Map<String, Value>, spec: &MergeSpec) -> bool {
         let of_column = |column: &String| match fields.get(column) {
             Some(Value::String(text)) => encodings(text, None),
@@ -214,6 +226,7 @@ impl ErasedKeys {
         if columns.any(|(column, all)| all.iter().any(|encoded| has(column, encoded))) {
             return true;
         }
+        // All combinations of the encodings of the key columns (a Cartesian product). A missing column leaves none.
         let mut tuples: Vec<Vec<u8>> = vec![vec![]];
         for all in &by_column {
             tuples =
@@ -223,8 +236,9 @@ impl ErasedKeys {
     }
 }
 
-/// A value as a tuple of one, in all forms that a change record may have it in: as text, as an integer, and as what it is in the column's
-/// type, where that is written like this.
+/// Returns the encodings that a value may have in change records, each as a tuple of one value: as text, as an
+/// integer, and in the type of the column. The integer and the typed value are included only if their text is exactly
+/// the value: 007 is not the integer 7.
 fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
     encode_raw(value.as_bytes(), false, &mut text);
@@ -262,12 +276,13 @@ fn unhex(text: &str) -> Option<KeyDigest> {
     Some(mark)
 }
 
-/// Lets records with these values in a key column change a table again, whose subjects were forgotten by that column. Old input that is read
-/// again brings their rows back as well, since their deletes are not remembered any more. Answers with how many of the values had been
-/// forgotten.
+/// Ends the forgetting of these values in a key column: records with them change the table again. Old input that is
+/// read again also restores their rows, because their deletes are not remembered any more. Returns the number of
+/// values that had been forgotten.
 ///
 /// # Errors
-/// `NotForgotten` if none was; `Conflict` if another run was first, and those of the journal.
+/// `NotForgotten` if none of them was forgotten; `Conflict` if another run committed first; the errors of the
+/// journal.
 pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Result<u64> {
     let snapshot = dataset.observe().await?;
     let (journal, head) = (dataset.journal(), &snapshot.observed.head);
@@ -309,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_forgotten_as_text_as_a_number_and_in_the_type_of_its_column() {
+    fn value_is_forgotten_as_text_and_number_and_in_the_type_of_its_column() {
         let mut all = forgotten();
         assert!(all.add_value("id", "7", Some(&DataType::Decimal128(10, 0))));
         assert!(!all.add_value("id", "7", None));
@@ -323,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn one_column_of_a_key_and_a_key_as_a_whole_are_forgotten() {
+    fn keys_are_forgotten_by_one_column_or_as_a_whole() {
         let mut all = forgotten();
         let spec = spec(&["tenant", "id"]);
         let tuple = |tenant: &str, id: i64| {
@@ -348,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_read_back_and_hold_no_value() {
+    fn stored_digests_are_loaded_and_contain_no_value() {
         let mut all = forgotten();
         all.add_value("email", "canary@example.com", None);
         let bytes = all.to_bytes().expect("bytes");

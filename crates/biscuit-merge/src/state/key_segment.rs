@@ -1,3 +1,7 @@
+//! Key metadata: what merges remember of keys in addition to their rows, in sorted state files.
+//! Key segments form a small LSM tree: each run writes one segment with the changed keys, and the newest segment that
+//! names a key is valid for it. After `MOST_SEGMENTS` segments, all of them are merged into one.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,37 +29,41 @@ use crate::keys::record_order::RecordOrder;
 use crate::resolve::key_state::{ColumnState, KeyChangeState, KeyState};
 use crate::target::rows::{RowRef, TargetRows};
 
-/// State files of this name hold what rows cannot say, by key, sorted; a later one overrides an earlier one.
+/// Beginning of the names of key segments; the version follows. Within a segment, entries are sorted by key.
 const SEGMENT: &str = "keys-";
-/// So many segments are made one.
+/// Number of segments from which a run merges all of them into one.
 const MOST_SEGMENTS: usize = 8;
 
-/// What is kept of one key; nothing for a key of which nothing has to be kept any more.
+/// An encoded key and its metadata. An empty timeline means that nothing is remembered of the key any more; it hides
+/// entries in older segments.
 pub(crate) type SegmentEntry = (Arc<[u8]>, KeyTimeline);
 
-/// What is kept of a key, by slices from which on it is so: none where the row says it all, or nothing is known. A table without
-/// slices has it in one place, under 0.
+/// The metadata of a key by period: each entry is valid from its period until before the next entry. `None` means
+/// that there is no metadata from this period on. A table without periods has one entry, under 0.
+/// Example: `[(2, tombstone), (4, None)]` means that the key is deleted in the periods 2 and 3.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct KeyTimeline(pub(crate) Vec<(i64, Option<KeyMetadata>)>);
 
 impl KeyTimeline {
+    /// Returns the timeline for a table without periods.
     pub(crate) fn of(kept: Option<KeyMetadata>) -> Self {
         Self(kept.map(|kept| (0, Some(kept))).into_iter().collect())
     }
 
-    /// What is kept in a slice.
+    /// Returns the metadata in a period.
     pub(crate) fn at(&self, period: i64) -> Option<&KeyMetadata> {
         let before = self.0.partition_point(|(number, _)| *number <= period);
         self.0[..before].last().and_then(|(_, kept)| kept.as_ref())
     }
 
-    /// All that is kept.
+    /// Returns the metadata of all periods.
     pub(crate) fn all(&self) -> impl Iterator<Item = &KeyMetadata> {
         self.0.iter().filter_map(|(_, kept)| kept.as_ref())
     }
 
-    /// What is kept after a run that worked on the slices that `now` names, ascending, and came to that there. In all others it is
-    /// what it was, although something may have changed before them: `next` is the slice behind one, if there is one.
+    /// Returns the timeline after a run. `now` has the metadata after the run in each period that was resolved, in
+    /// ascending order. All other periods keep their metadata, although an entry before them may have changed. So the
+    /// period after each resolved one may need an entry of its own; `next` returns the number of that period.
     pub(crate) fn with(&self, now: &Self, next: impl Fn(i64) -> Option<i64>) -> Self {
         let behind = now.0.iter().filter_map(|(number, _)| next(*number));
         let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(behind).collect();
@@ -75,9 +83,10 @@ impl KeyTimeline {
     }
 }
 
-/// A state file to write, by name, and those to drop.
+/// A state file to write, with its name, and the names of state files to remove.
 pub(crate) type SegmentUpdate = (Option<(String, Bytes)>, Vec<String>);
 
+/// The stored form of a [`KeyState`], without the values that are in the row of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyMetadata {
     live: Option<RecordOrder>,
@@ -97,7 +106,7 @@ struct ExtraKeyMetadata {
 struct StoredColumn {
     name: String,
     order: String,
-    /// The value was taken away by a delete.
+    /// A delete has set the value to null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cleared: bool,
 }
@@ -108,7 +117,7 @@ struct StoredKeyChange {
     at: String,
     applied: bool,
     columns: Vec<StoredColumn>,
-    /// One row as an Arrow IPC stream, with the columns that have a value.
+    /// The image of the row as an Arrow IPC stream of one row, with the columns that have a value. Base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<String>,
 }
@@ -122,7 +131,7 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 fn damaged() -> Error {
-    Error::data("Diverged", "a state file of the merge cannot be read")
+    Error::data("Diverged", "a state file with key metadata cannot be read")
 }
 
 fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -130,7 +139,8 @@ fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 impl KeyMetadata {
-    /// What has to be kept of a state; nothing if the row says it all.
+    /// Returns the stored form of a state. Values of registers are in the row and are not stored; only images of key
+    /// changes are.
     pub(crate) fn of(state: &KeyState, schema: &SchemaRef, tables: &TargetRows) -> Result<Self> {
         let column = |c: &ColumnState| StoredColumn {
             name: schema.field(c.column).name().clone(),
@@ -157,7 +167,8 @@ impl KeyMetadata {
         })
     }
 
-    /// The state again; values of the row are in `row`, images become tables.
+    /// Restores the state. Values are read from the stored row `row`, and images become tables. Columns that the
+    /// table does not have any more are left out.
     pub(crate) fn state(&self, row: Option<RowRef>, schema: &SchemaRef, tables: &mut TargetRows) -> Result<KeyState> {
         let column = |c: &StoredColumn, value: Option<RowRef>| -> Result<Option<ColumnState>> {
             let Ok(column) = schema.index_of(&c.name) else { return Ok(None) };
@@ -181,16 +192,17 @@ impl KeyMetadata {
         Ok(KeyState { live: self.live.clone(), base: self.base.clone(), source: row, columns, key_changes })
     }
 
-    /// The keys that key updates of this one lead to.
+    /// Returns the keys to which the key changes of this key lead.
     pub(crate) fn moved_to(&self) -> Result<Vec<Vec<u8>>> {
         self.extra.key_changes.iter().map(|m| bytes(&m.to)).collect()
     }
 
+    /// Returns the order of the row; `None` for a tombstone.
     pub(crate) fn live(&self) -> Option<&RecordOrder> {
         self.live.as_ref()
     }
 
-    /// Whether a row of this key may be asked for values, although the records give all columns.
+    /// Whether values of the row are needed even if all records are full images.
     pub(crate) fn has_parts(&self) -> bool {
         !self.extra.columns.is_empty() || !self.extra.key_changes.is_empty()
     }
@@ -200,6 +212,7 @@ impl KeyMetadata {
     }
 }
 
+/// Writes the image of a key change.
 fn image(m: &KeyChangeState, schema: &SchemaRef, tables: &TargetRows) -> Result<Option<String>> {
     let valued: Vec<&ColumnState> = m.columns.iter().filter(|c| c.value.is_some()).collect();
     if valued.is_empty() {
@@ -226,19 +239,20 @@ fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
     reader.next().ok_or_else(damaged)?.map_err(broken)
 }
 
-/// The new key of a key update, if the row that is kept for it is of these subjects.
+/// Returns the new key of a key change if the image is a row of these subjects.
 fn is_of(one: &StoredKeyChange, subjects: &ErasureSubjects) -> Result<Option<Vec<u8>>> {
     let Some(image) = &one.image else { return Ok(None) };
     let row = read_image(&bytes(image)?)?;
     let column = row.column_by_name(subjects.column());
-    // A type without a text has none of the values.
+    // A column whose type has no text form has none of the values.
     let is_theirs = column.is_some_and(|column| subjects.places(column).is_ok_and(|rows| !rows.is_empty()));
     is_theirs.then(|| bytes(&one.to)).transpose()
 }
 
-/// The column of slices, where there are some.
+/// Column with the number of the period, in segments of tables with periods.
 const PERIOD: &str = "period";
 
+/// Returns the schema of a segment.
 fn schema(by_period: bool) -> SchemaRef {
     let mut fields = vec![
         Field::new("key", DataType::Binary, false),
@@ -252,7 +266,7 @@ fn schema(by_period: bool) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// A segment's content; entries are sorted by key.
+/// Returns the content of a segment. Entries must be sorted by key, so that row groups are found by their statistics.
 fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionProperties>>) -> Result<Bytes> {
     let internal = |e| Error::internal("a segment could not be written").with_source(e);
     let properties = WriterProperties::builder()
@@ -265,7 +279,7 @@ fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionProperties>>) 
     let mut out = Vec::new();
     let by_period = entries.iter().flat_map(|(_, timeline)| &timeline.0).any(|(period, _)| *period != 0);
     let mut writer = ArrowWriter::try_new(&mut out, schema(by_period), Some(properties)).map_err(internal)?;
-    // A key of which nothing is kept has a line that says so.
+    // A key without metadata needs a row, which hides older segments.
     let nothing: &[(i64, Option<KeyMetadata>)] = &[(0, None)];
     let lines = entries.iter().flat_map(|(key, timeline)| {
         let lines = if timeline.0.is_empty() { nothing } else { &timeline.0 };
@@ -296,22 +310,23 @@ fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionProperties>>) 
             columns.push(Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(_, period, _)| *period))));
         }
         let batch = RecordBatch::try_new(schema(by_period), columns)
-            .map_err(|e| Error::internal("a segment could not be put together").with_source(e))?;
+            .map_err(|e| Error::internal("the columns of a segment could not be joined").with_source(e))?;
         writer.write(&batch).map_err(internal)?;
     }
     writer.close().map_err(internal)?;
     Ok(out.into())
 }
 
-/// Runs the decoder; a panic in it is a segment that is damaged.
+/// Runs a decoder. A panic in it means that the segment is damaged.
 fn decoded<T, E: std::error::Error + Send + Sync + 'static>(decoder: impl FnOnce() -> Result<T, E>) -> Result<T> {
     catch_panic(decoder).map_err(broken)?.map_err(broken)
 }
 
-/// Takes a key, a slice, and what is kept of the key from that slice on.
+/// Gets a key, a period, and the metadata of the key from this period on.
 type SegmentVisitor<'a> = dyn FnMut(&[u8], i64, Option<KeyMetadata>) + 'a;
 
-/// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
+/// Calls `each` with all entries of the row groups whose key range `wanted` selects. The entries of a key are
+/// adjacent, in ascending order of periods.
 fn read(segment: &KeySegment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut SegmentVisitor<'_>) -> Result<()> {
     let (bytes, options) = (segment.bytes.clone(), segment.options.clone());
     let builder = decoded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
@@ -348,12 +363,12 @@ fn read(segment: &KeySegment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut 
     Ok(())
 }
 
-/// One of them.
+/// One key segment.
 #[derive(Debug)]
 struct KeySegment {
     name: String,
     bytes: Bytes,
-    /// With its keys, if it is encrypted.
+    /// Options for reading, with the decryption keys of an encrypted segment.
     options: ArrowReaderOptions,
 }
 
@@ -363,19 +378,21 @@ impl KeySegment {
     }
 }
 
-/// The segments of one version of a table.
+/// The key segments of one version of a table.
 #[derive(Debug)]
 pub(crate) struct KeySegments {
-    /// Newest first.
+    /// Newest first. Names end with a padded version, so names sort by version.
     files: Vec<KeySegment>,
-    /// The table is not what it was when these were written: what they say of rows that were there counts no more, and
-    /// each row says its order itself, as a foreign one does. Deletes are remembered all the same.
+    /// Whether the table has diverged since the segments were written. Then metadata of rows no longer counts, and
+    /// each row counts by its own order, as an external row does. Tombstones still count.
     diverged: bool,
 }
 
 impl KeySegments {
+    /// Loads the key segments of a version.
+    ///
     /// # Errors
-    /// `NoFileKeys` where they are encrypted, and there are no keys; those of the journal.
+    /// `NoFileKeys` if they are encrypted and there are no keys for them; the errors of the journal.
     pub(crate) async fn load(
         journal: &Journal,
         head: &TableHead,
@@ -395,11 +412,12 @@ impl KeySegments {
         self.files.is_empty()
     }
 
+    /// Whether metadata still counts.
     fn counts(&self, kept: &KeyMetadata) -> bool {
         !self.diverged || kept.live.is_none()
     }
 
-    /// What is kept of the keys from the `from`-th on.
+    /// Adds the metadata of all keys from number `from` on to `found`.
     pub(crate) fn find(&self, keys: &KeyTable, from: usize, found: &mut HashMap<u32, KeyTimeline>) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
@@ -410,10 +428,11 @@ impl KeySegments {
         sorted.sort_unstable();
         let wanted = |min: &[u8], max: &[u8]| {
             let first = sorted.partition_point(|k| *k < min);
-            // A bound may be cut short, and then the greatest key only begins with it.
+            // A statistic may be truncated. Then the greatest key only begins with it.
             sorted.get(first).is_some_and(|k| *k <= max || k.starts_with(max))
         };
-        // The segment that says what is kept of a key: the newest that names it.
+        // For each key, the newest segment that names it. Entries of older segments are not valid, also if the newest
+        // one says that there is no metadata.
         let mut message: HashMap<u32, usize> = HashMap::new();
         for (number, segment) in self.files.iter().enumerate() {
             read(segment, &wanted, &mut |key, period, kept| {
@@ -429,7 +448,8 @@ impl KeySegments {
         Ok(())
     }
 
-    /// The keys of key updates of which an image is kept, or was at some time: the old and the new ones.
+    /// Returns the old and the new keys of all key changes in all segments. Outdated entries only connect more keys
+    /// than necessary.
     pub(crate) fn repartitioned(&self) -> Result<HashSet<Vec<u8>>> {
         let (mut repartitioned, mut failed) = (HashSet::new(), None);
         for segment in &self.files {
@@ -445,7 +465,7 @@ impl KeySegments {
         failed.map_or(Ok(repartitioned), Err)
     }
 
-    /// The old and the new keys of rows on their way to another key, where the row that is kept is of these subjects.
+    /// Returns the old and the new keys of key changes whose image is a row of these subjects.
     pub(crate) fn on_their_way(&self, subjects: &ErasureSubjects) -> Result<HashSet<Vec<u8>>> {
         let mut theirs = HashSet::new();
         for segment in &self.files {
@@ -464,8 +484,9 @@ impl KeySegments {
         Ok(theirs)
     }
 
-    /// The state file to write and those to drop so that no byte of them is about the keys that `theirs` picks, and of how many keys
-    /// something was kept; none if nothing is about them, in entries that are not in force any more either.
+    /// Returns the changes after which no state file contains the keys that `theirs` selects, and the number of keys
+    /// whose metadata is removed. Outdated entries of older segments are removed as well. Returns `None` if no
+    /// segment contains such a key.
     pub(crate) async fn without(
         &self,
         theirs: &dyn Fn(&[u8]) -> bool,
@@ -504,7 +525,7 @@ impl KeySegments {
         Ok(Some(((file, dropped), found.len() as u64)))
     }
 
-    /// All entries in force, by key.
+    /// Returns all valid entries in the order of their keys.
     pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, KeyTimeline)>> {
         let mut entries: BTreeMap<Vec<u8>, (usize, KeyTimeline)> = BTreeMap::new();
         for (number, segment) in self.files.iter().enumerate() {
@@ -520,8 +541,9 @@ impl KeySegments {
         Ok(timelines.filter(|(_, timeline)| timeline.all().next().is_some()).collect())
     }
 
-    /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go. Of a table with encrypted columns they are
-    /// encrypted as well: they hold rows whose key changes, until both halves of that have come.
+    /// Returns the state files to write and to remove for changed metadata. Tombstones that a truncate covers are
+    /// removed when segments are merged. For a table with encrypted columns, segments are encrypted as well, because
+    /// images of key changes are rows.
     pub(crate) async fn update(
         &self,
         mut changes: Vec<SegmentEntry>,
@@ -530,7 +552,7 @@ impl KeySegments {
         encryption: Option<&FileEncryption>,
     ) -> Result<SegmentUpdate> {
         let encryption = encryption.filter(|encryption| encryption.encrypts());
-        // Those of before anything was encrypted hold rows, too.
+        // Segments from before the table was encrypted may contain rows in plain text.
         let anew = self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
         if changes.is_empty() && !anew {
             return Ok((None, vec![]));
@@ -555,21 +577,22 @@ impl KeySegments {
     }
 }
 
-/// A key of which the state root holds what its row cannot say.
+/// Key metadata, for inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKeyMetadata {
-    /// The values of the key columns.
+    /// Values of the key columns as text.
     pub key: Vec<String>,
-    /// The values of the order columns: of the delete for a tombstone, of the row else. Instants are nanoseconds.
+    /// Values of the order columns as text: of the delete for a tombstone, otherwise of the row. Instants are
+    /// nanoseconds.
     pub order: Vec<String>,
-    /// Whether the key is deleted.
+    /// Whether the entry is a tombstone.
     pub is_tombstone: bool,
 }
 
-/// What the state root of a table holds by key, tombstones among it, sorted by key. For tests and for looking at.
+/// Returns the key metadata of a table, sorted by key, including tombstones. For tests and for inspection.
 ///
 /// # Errors
-/// `NoFileKeys` where it is encrypted, and the dataset has no keys; those of the journal.
+/// `NoFileKeys` if the metadata is encrypted and the dataset has no keys for it; the errors of the journal.
 pub async fn held_keys(dataset: &Dataset) -> Result<Vec<StoredKeyMetadata>> {
     let head = dataset.journal().head().await?;
     let all = KeySegments::load(dataset.journal(), &head, false, dataset.encryption()).await?.all()?;
@@ -590,25 +613,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_holds_until_a_later_slice_says_otherwise() {
+    fn metadata_is_valid_until_the_next_entry_of_the_timeline() {
         let timeline = KeyTimeline(vec![(2, tombstone(5)), (4, None)]);
         let at = |period| timeline.at(period).map(|kept| kept.base.bytes()[1]);
         assert_eq!([1, 2, 3, 4, 9].map(at), [None, Some(5), Some(5), None, None]);
     }
 
     #[test]
-    fn a_change_of_one_slice_leaves_later_ones_as_they_were() {
+    fn change_of_one_period_does_not_change_later_periods() {
         let before = KeyTimeline(vec![(2, tombstone(5))]);
-        // A late row that is newer than the delete comes in slice 2, and is overtaken in slice 3.
+        // A late row that is newer than the delete comes in period 2, and is replaced in period 3.
         let next = |period: i64| (period < 9).then_some(period + 1);
         let after = before.with(&KeyTimeline(vec![(2, None), (3, tombstone(5))]), next);
         assert_eq!(after, KeyTimeline(vec![(3, tombstone(5))]));
-        // An earlier delete that says the same from slice 1 on needs no second entry.
+        // An equal delete from period 1 on needs no second entry.
         let both = KeyTimeline(vec![(1, tombstone(5)), (2, tombstone(5))]);
         assert_eq!(before.with(&both, next), KeyTimeline(vec![(1, tombstone(5))]));
-        // Slice 2 alone is built anew.
+        // Only period 2 is rebuilt.
         assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), next), KeyTimeline(vec![(3, tombstone(5))]));
-        // It is the newest one.
+        // Period 2 is the newest period.
         assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), |_| None), KeyTimeline::default());
     }
 }

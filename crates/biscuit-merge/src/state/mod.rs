@@ -1,4 +1,4 @@
-//! What a merge keeps beside the rows: key metadata, quarantine, forgotten keys.
+//! State of merges in addition to the rows: key metadata, quarantine, erased keys, and their commit.
 
 pub(crate) mod commit;
 pub(crate) mod erasing;

@@ -1,3 +1,5 @@
+//! The quarantine: invalid records with their reasons, in state files of the table.
+
 use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine;
@@ -9,18 +11,18 @@ use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// State files of this name hold records that were put aside, one JSON object a line.
+/// Beginning of the names of quarantine files; the version follows. They contain one JSON object per line.
 const QUARANTINE: &str = "quarantine-";
-/// So many files are made one.
+/// Number of files from which a run merges all of them into one.
 const MOST_FILES: usize = 32;
 
 /// A record in the quarantine of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuarantinedRecord {
-    /// The version that put it there.
+    /// Version in which the record was quarantined.
     pub version: u64,
-    /// What was refused, and why.
+    /// The refused record, and the reason.
     pub refused: RefusedRecord,
 }
 
@@ -35,7 +37,7 @@ struct QuarantineLine {
     message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
-    /// Where the raw record is no text.
+    /// The original record as Base64, if it is not UTF-8 text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw_base64: Option<String>,
 }
@@ -51,7 +53,8 @@ fn to_line(q: &QuarantinedRecord) -> Result<String> {
         Err(e) => (None, Some(STANDARD.encode(e.into_bytes()))),
     };
     let line = QuarantineLine { version: q.version, file, row, code, column, message, raw, raw_base64 };
-    serde_json::to_string(&line).map_err(|e| Error::internal("a record for the quarantine").with_source(e))
+    serde_json::to_string(&line)
+        .map_err(|e| Error::internal("a quarantined record could not be serialised").with_source(e))
 }
 
 fn from_line(line: &str) -> Result<QuarantinedRecord> {
@@ -72,7 +75,7 @@ pub(crate) struct QuarantineFile {
     records: Vec<QuarantinedRecord>,
 }
 
-/// What a run does to the quarantine: files to drop and one to write.
+/// The changes of the quarantine by a run: state files to remove, and one to write.
 #[derive(Debug, Default)]
 pub(crate) struct QuarantineUpdate {
     pub(crate) drop: Vec<String>,
@@ -99,7 +102,8 @@ impl QuarantineFile {
         Ok(all)
     }
 
-    /// Puts these records aside too; those that are there already, from an earlier attempt, are not put there twice.
+    /// Adds records to the quarantine. Records that are there already, for example from an earlier attempt, are not
+    /// added again.
     pub(crate) fn add(self, refused: Vec<RefusedRecord>, version: u64) -> Result<QuarantineUpdate> {
         let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| identity(&q.refused)).collect();
         let mut new: BTreeMap<(String, u64, Vec<u8>), QuarantinedRecord> = BTreeMap::new();
@@ -115,7 +119,7 @@ impl QuarantineFile {
         Ok(QuarantineUpdate { drop, write: Some(file(&all, version)?) })
     }
 
-    /// Takes away the records that were tried again and not refused again.
+    /// Removes the records that were retried and not refused again.
     pub(crate) fn take(
         self,
         tried: &[RefusedRecord],
@@ -137,6 +141,7 @@ impl QuarantineFile {
     }
 }
 
+/// Returns what identifies a record: file, row and original form. The reason may change between attempts.
 fn identity(r: &RefusedRecord) -> (&str, u64, &[u8]) {
     (&r.file, r.row, &r.raw)
 }
@@ -150,11 +155,11 @@ fn file(records: &[QuarantinedRecord], version: u64) -> Result<(String, Bytes)> 
     Ok((format!("{QUARANTINE}{version:020}"), text.into()))
 }
 
-/// What a commit of this version's successor makes true for these records to be in the quarantine: state files by name, none of which drops
-/// the name. Those that are there already are not put there twice.
+/// Returns the state files that a commit on top of `head` has to write so that `refused` is in the quarantine; `None`
+/// removes a file. Records that are there already are not added again.
 ///
 /// # Errors
-/// Those of the journal.
+/// The errors of the journal.
 pub async fn quarantine_records(
     journal: &Journal,
     head: &TableHead,
@@ -168,10 +173,11 @@ pub async fn quarantine_records(
     Ok(change.drop.into_iter().map(|name| (name, None)).chain(write).collect())
 }
 
-/// Takes records out of the quarantine of a table, for good; gives the version without them.
+/// Removes records from the quarantine of a table for good. Returns the version without them.
 ///
 /// # Errors
-/// `Conflict` if another run was first; `NoFileKeys` for files of other writers that are encrypted as a whole; those of the journal.
+/// `Conflict` if another run committed first; `NoFileKeys` for external files that are encrypted as a whole; the
+/// errors of the journal.
 pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64> {
     let (journal, snapshot) = (dataset.journal(), dataset.observe().await?);
     let head = &snapshot.observed.head;
@@ -179,7 +185,7 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
     if change.is_empty() {
         return Ok(head.version);
     }
-    // Files of other writers become the table's own by any commit.
+    // Every commit adopts external files.
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
@@ -192,10 +198,10 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
     Ok(replace.commit().await?.version)
 }
 
-/// The records in the quarantine of a table, in the order in which they came.
+/// Returns the quarantined records of a table, in the order in which they were quarantined.
 ///
 /// # Errors
-/// Those of the journal.
+/// The errors of the journal.
 pub async fn quarantined(dataset: &Dataset) -> Result<Vec<QuarantinedRecord>> {
     let read = |snapshot: TableVersion| async move {
         Ok(QuarantineFile::load(dataset.journal(), &snapshot.observed.head).await?.records)

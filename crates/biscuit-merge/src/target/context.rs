@@ -1,3 +1,5 @@
+//! The context of a run: the table as it was read, and the part of the records that is being merged.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,41 +32,44 @@ use crate::state::forgotten_keys::ErasedKeys;
 use crate::state::key_segment::{KeyMetadata, KeySegments, KeyTimeline};
 use crate::target::rows::{TargetRows, known, without};
 
-/// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
+/// Names of properties in the journal: the specification of the merges, and the truncate marks.
 pub(crate) const SPEC: &str = "merge";
 pub(crate) const TRUNCATED: &str = "truncated";
-/// Which column names the slices, where orders are by slice.
+/// Field of the specification with the period column of a table of periodic snapshots.
 pub(crate) const PERIOD_COLUMN: &str = "period_column";
 
-/// What is known after the table was read and before anything is written.
+/// Everything that a run knows between reading the table and writing to it. The lower fields belong to the current
+/// part of the records and are replaced by `enter`.
 pub(crate) struct MergeContext {
     pub(crate) snapshot: TableVersion,
-    /// Those of the merge, with the encryption of the table's files.
+    /// Options of the merge, with the encryption of the table's files.
     pub(crate) options: MergeOptions,
     pub(crate) files: Vec<OpenFile>,
+    /// Schema of the table after the run, partition columns last.
     pub(crate) target: SchemaRef,
-    /// By file, the first row of each row group, and their number.
+    /// For each file, the first row of each row group, and as last entry the number of rows.
     pub(crate) starts: Vec<Vec<u64>>,
     pub(crate) partition_by: Vec<String>,
     pub(crate) spelling: FolderSpelling,
-    /// What the journal is to know of the servers whose logs order the records.
+    /// New value of the property with the log servers.
     pub(crate) log_servers: Option<Value>,
     pub(crate) segments: KeySegments,
     pub(crate) forgotten: Arc<ErasedKeys>,
+    /// Greatest truncate mark in the current period, with the truncates of the run, and before the run.
     pub(crate) truncated: Option<RecordOrder>,
     pub(crate) truncated_before: Option<RecordOrder>,
-    /// Truncates of this run, ascending, each once, and how many records they are.
+    /// Truncates of the run, ascending and without repetitions, and the number of truncate records.
     pub(crate) truncates: (Vec<(u32, RecordOrder)>, u64),
-    /// Where the run works, in which memory.
+    /// Memory pool and runtime of the run.
     pub(crate) session: Arc<TaskContext>,
-    /// What the part of the records that is worked on takes of it.
+    /// Part of the session's budget that the current part takes.
     memory: Option<MemoryReservation>,
-    /// What the part of the records that is worked on is about.
+    /// The current part of the records.
     pub(crate) set: ChangeSet,
     pub(crate) tables: TargetRows,
-    /// Its keys, sorted, by number.
+    /// Numbers of its keys, in the order of the keys.
     pub(crate) sorted: Arc<Vec<u32>>,
-    /// What is kept of its keys, in the slice that is worked on.
+    /// Metadata of its keys in the current period.
     pub(crate) kept: HashMap<u32, KeyMetadata>,
     pub(crate) covers: KeyCoverage,
     pub(crate) periods: PeriodsInRun,
@@ -72,13 +77,13 @@ pub(crate) struct MergeContext {
 }
 
 impl MergeContext {
-    /// Lets go of the records, which are in the plan by now, as far as they matter.
+    /// Frees the records. The plan has what it needs of them.
     pub(crate) fn leave(&mut self) {
         (self.set, self.tables, self.sorted) = (ChangeSet::default(), TargetRows::default(), Arc::default());
         self.memory = None;
     }
 
-    /// The columns of files: the target's without those in the path.
+    /// Returns the schema of files: without partition columns, whose values are in the path.
     pub(crate) fn data_schema(&self) -> SchemaRef {
         let data = self.target.fields().iter().filter(|f| !self.partition_by.contains(f.name()));
         Arc::new(Schema::new(data.cloned().collect::<Vec<_>>()))
@@ -86,7 +91,8 @@ impl MergeContext {
 }
 
 impl Merge {
-    /// Reads footers and what is kept by key; finds the schema that records and target have in common.
+    /// Prepares a run: checks the specification against the table, reads footers, key metadata and erased keys, and
+    /// determines the common schema of records and table.
     pub(crate) async fn prepare(
         &self,
         snapshot: TableVersion,
@@ -99,7 +105,7 @@ impl Merge {
         let (files, has) = self.known(&snapshot).await?;
         let (snapshot, parquet) = snapshot.for_writing(&self.options.parquet, &files).await?;
         self.check_encryption(&parquet, &partition_by)?;
-        // Of a table with slices files are opened with these.
+        // The files of a table with periods are opened with their periods.
         let files = if self.periods.is_some() { vec![] } else { files };
         let target = self.target_schema(&has, taken, &partition_by)?;
         let comes = |name: &str| taken.columns.iter().any(|(schema, _)| schema.index_of(name).is_ok());
@@ -146,11 +152,12 @@ impl Merge {
         if self.periods.is_some() && !report.widened_columns.is_empty() {
             if prepared.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt) {
                 let message = format!(
-                    "the column `{}` would become wider in the periods that are built anew, and not in the others",
+                    "the column `{}` would become wider in the rebuilt periods, and not in the others; a rebuild cannot make a column wider",
                     report.widened_columns[0]
                 );
                 return Err(Error::data("NoCommonType", message));
             }
+            // A wider column rewrites files of all periods, so all of them are opened.
             for at in 0..prepared.periods.all.len() {
                 self.open_period(&mut prepared, at).await?;
             }
@@ -158,12 +165,13 @@ impl Merge {
         Ok(prepared)
     }
 
-    /// What is encrypted inside of files is not kept elsewhere.
+    /// Refuses options that would store columns outside of files that the files encrypt: keys and orders are in key
+    /// metadata, partition columns in paths.
     fn check_encryption(&self, parquet: &ParquetOptions, partition_by: &[String]) -> Result<()> {
         let Some(encryption) = &parquet.encryption else { return Ok(()) };
-        encryption.check_clear("one of the key", &self.spec.key)?;
-        encryption.check_clear("one that orders the changes", &self.spec.order)?;
-        encryption.check_clear("one that makes folders", partition_by)?;
+        encryption.check_clear("a key column", &self.spec.key)?;
+        encryption.check_clear("an order column", &self.spec.order)?;
+        encryption.check_clear("a partition column", partition_by)?;
         match self.options.bad_rows {
             BadRows::Quarantine => self.check_sealed(),
             BadRows::Fail => Ok(()),
@@ -173,14 +181,14 @@ impl Merge {
     /// Refuses to quarantine records of a table with encrypted columns in plain text.
     pub(crate) fn check_sealed(&self) -> Result<()> {
         if !self.options.sealed {
-            let message = "columns of the table are encrypted inside of its files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them";
+            let message = "cannot quarantine: the table encrypts columns in its Parquet files, and the quarantine would store them in plain text; use `--bad-rows fail`, or merge in a job with a `[pii]` section, which seals records";
             return Err(Error::usage("EncryptedColumn", message));
         }
         Ok(())
     }
 
-    /// The table's files and columns. Of a table with slices no file is opened here, if its columns are known without it, and the
-    /// column that names the slices is left out.
+    /// Returns the opened files and the schema of the table. For a table with periods, the period column is left out,
+    /// and files are opened only if their schema is not known otherwise.
     async fn known(&self, snapshot: &TableVersion) -> Result<(Vec<OpenFile>, SchemaRef)> {
         let Some(periods) = &self.periods else {
             let files = snapshot.open_files().await?;
@@ -199,7 +207,9 @@ impl Merge {
         Ok((files, Arc::new(Schema::new(rest))))
     }
 
-    /// Goes on to the next part of the records.
+    /// Begins a part of the records: replaces the part before it in the context. The order of the steps matters,
+    /// because each one may add keys: keys of all key metadata for a truncate, keys of retractions, keys that key
+    /// changes lead to. Only then are the keys sorted.
     pub(crate) fn enter(&self, p: &mut MergeContext, part: EncodedPart, report: &mut MergeReport) -> Result<()> {
         (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
         p.memory = Some(part.memory);
@@ -211,8 +221,9 @@ impl Merge {
         }
         let anew = p.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt);
         if p.truncated != p.truncated_before || !p.truncates.0.is_empty() || anew {
-            // A truncate is about all keys, so those whose rows do not say their order are looked at too. So is a slice that is built
-            // anew.
+            // A truncate concerns all keys. Rows without key metadata are compared by their own order while they are
+            // scanned. Keys with metadata have to be resolved, because their orders are not in their rows. The same
+            // holds for a rebuilt period.
             for (key, _) in p.segments.all()?.iter().filter(|(key, _)| p.covers.has(key)) {
                 p.set.keys_mut().intern(key);
             }
@@ -226,6 +237,8 @@ impl Merge {
         Ok(())
     }
 
+    /// Refuses a specification that differs from the one of earlier merges: stored orders and key metadata would have
+    /// another meaning.
     fn check_drift(&self, snapshot: &TableVersion) -> Result<()> {
         let Some(made) = snapshot.observed.head.properties.get(SPEC) else { return Ok(()) };
         let column = self.periods.as_ref().map(|periods| &periods.column);
@@ -233,27 +246,32 @@ impl Merge {
             (Some(then), Some(now)) if then == now => {}
             (None, None) => {}
             (Some(then), None) => {
-                let message = format!(
-                    "this table holds one state per `{then}`: changes are brought to each of them by `biscuit snapshot`"
-                );
+                let message =
+                    format!("this table has periodic snapshots by `{then}`; merge into it with `biscuit snapshot`");
                 return Err(Error::usage("SpecDrift", message));
             }
             (then, Some(now)) => {
-                let then = then.map_or("is one state".to_owned(), |then| format!("holds one state per `{then}`"));
-                let message = format!("this table {then}, and this run is about one state per `{now}`");
+                let then = then.map_or("has no periodic snapshots".to_owned(), |then| {
+                    format!("has periodic snapshots by `{then}`")
+                });
+                let message = format!("this table {then}, and this run merges into periodic snapshots by `{now}`");
                 return Err(Error::usage("SpecDrift", message));
             }
         }
         for (what, now) in [("key", &self.spec.key), ("order", &self.spec.order), ("op_rank", &self.spec.op_rank)] {
             let then = made.get(what).cloned().unwrap_or(Value::Null);
             if then != json!(now) {
-                let message = format!("the {what} of this table is {then}, and this run has {}", json!(now));
+                let message = format!(
+                    "the {what} of this table is {then}, and this run has {}; use the {what} of the table",
+                    json!(now)
+                );
                 return Err(Error::usage("SpecDrift", message));
             }
         }
         Ok(())
     }
 
+    /// Returns the partition columns of the table, without the period column. Configured columns must equal them.
     fn partition_by(&self, snapshot: &TableVersion) -> Result<Vec<String>> {
         if let Some(periods) = &self.periods {
             let has: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
@@ -272,12 +290,15 @@ impl Merge {
         Ok(self.options.partition_by.clone())
     }
 
-    /// The target's columns, then the records' new ones; partition columns last.
+    /// Returns the schema of the table after the run: its columns, then the new columns of the records, then the
+    /// partition columns.
     fn target_schema(&self, has: &SchemaRef, taken: &InputSummary, partition_by: &[String]) -> Result<SchemaRef> {
         if let Some(name) = self.spec.drop_columns.iter().find(|c| has.index_of(c).is_ok()) {
             return Err(Error::usage(
                 "InvalidSpec",
-                format!("the table stores the column `{name}`, so it cannot be dropped"),
+                format!(
+                    "the column `{name}` cannot be dropped, because the table stores it; remove it from the columns to drop"
+                ),
             ));
         }
         let mut schema = has.clone();
@@ -287,7 +308,7 @@ impl Merge {
                 && let Some(field) = stored.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&periods.column))
             {
                 let message = format!(
-                    "records have a column `{}`, which is the folder column of the table's states: name that another way, or drop it",
+                    "the records have a column `{}`, which is the period column of the table; rename or drop it in the records",
                     field.name()
                 );
                 return Err(Error::usage("ColumnClash", message).in_file(&**file));
@@ -303,10 +324,10 @@ impl Merge {
                 }
                 Ok(f) => fields.push(Arc::new(f.clone())),
                 Err(e) if taken.writes => {
-                    let message = format!("the records have no column `{name}` to partition by");
+                    let message = format!("the records do not have the partition column `{name}`");
                     return Err(Error::data("MissingColumn", message).with_source(e));
                 }
-                // Deletes alone need no folder.
+                // Deletes alone need no partition columns.
                 Err(_) => {}
             }
         }
@@ -317,20 +338,22 @@ impl Merge {
     }
 }
 
-/// A part of the records, checked and brought together by key.
+/// A part of the records, checked and grouped by key.
 #[derive(Debug)]
 pub(crate) struct EncodedPart {
     set: ChangeSet,
     tables: TargetRows,
     covers: KeyCoverage,
     memory: MemoryReservation,
-    /// Records of forgotten keys, which are in none of it.
+    /// Number of records of forgotten keys, which were removed.
     forgotten: u64,
 }
 
 impl EncodedPart {
+    /// Checks and encodes a part, without records of forgotten keys.
+    ///
     /// # Errors
-    /// Those of [`ChangeSet::new`].
+    /// The errors of [`ChangeSet::new`].
     pub(crate) fn new(
         part: InputPart,
         (spec, partition_by): (&MergeSpec, &[String]),
@@ -344,12 +367,16 @@ impl EncodedPart {
         Ok(Self { set, tables, covers: part.covers, memory: part.memory, forgotten })
     }
 
+    /// Number of keys with records.
     pub(crate) fn keys(&self) -> usize {
         self.set.keys.len()
     }
 }
 
-/// Adds the keys that key updates lead to, and finds what is kept of all keys, until no key is new.
+/// Loads the metadata of all keys, and adds the keys that key changes lead to, until no key is new (a fixed point).
+/// Only keys from `from` on are looked up, so each segment is asked once per round.
+/// Example: key 1 was moved to 2, and 2 to 3. A record of key 1 loads its metadata, which adds 2, whose metadata adds
+/// 3.
 fn follow_key_changes(set: &mut ChangeSet, segments: &KeySegments, kept: &mut HashMap<u32, KeyTimeline>) -> Result<()> {
     let mut from = 0;
     while from < set.keys.len() {
@@ -367,37 +394,38 @@ fn follow_key_changes(set: &mut ChangeSet, segments: &KeySegments, kept: &mut Ha
     Ok(())
 }
 
-/// The key and the order that a table's merges have had; none for a table that was never merged into.
+/// Returns the key and order columns of the merges of a table; `None` if the table was never merged into.
 ///
 /// # Errors
-/// Those of the journal.
+/// The errors of the journal.
 pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<String>)>> {
     let spec = stored_spec(&dataset.journal().head().await?.properties)?;
     Ok(spec.map(|spec| (spec.key, spec.order)))
 }
 
-/// What the merges of a table have had, by the facts of its head: key, order and ranks of operations, and the defaults for everything
-/// else; none for a table that was never merged into.
+/// Returns the specification of the merges of a table from the properties of its head: key, order and ranks of
+/// operations, and defaults for everything else. Returns `None` if the table was never merged into.
 ///
 /// # Errors
-/// `Diverged` if the fact cannot be read.
+/// `Diverged` if the property cannot be read.
 pub fn stored_spec(properties: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>> {
     let Some(made) = properties.get(SPEC) else { return Ok(None) };
     let columns = |what: &str| -> Vec<String> {
         let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let damaged = |e: Error| Error::data("Diverged", "what the table's merges have had cannot be read").with_source(e);
+    let damaged =
+        |e: Error| Error::data("Diverged", "the merge specification in the journal cannot be read").with_source(e);
     let spec = MergeSpec::new(columns("key"), columns("order")).map_err(damaged)?;
     Ok(Some(spec.with_op_rank(columns("op_rank"))))
 }
 
-/// The column that names the states of a table, where it holds several.
+/// Returns the period column of a table of periodic snapshots.
 pub(crate) fn period_column_of(properties: &BTreeMap<String, Value>) -> Option<&str> {
     properties.get(SPEC)?.get(PERIOD_COLUMN)?.as_str()
 }
 
-/// The marks of truncates by slice; that of a table without slices is under 0.
+/// Reads the truncate marks by period. A table without periods has its mark under 0.
 fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
     let mark = |hex: &str| Ok(RecordOrder::from_bytes(&unhex(hex)?));
     match property {
@@ -425,11 +453,12 @@ fn unhex(text: &str) -> Result<Vec<u8>> {
     bytes.ok_or_else(damaged_mark)
 }
 
-/// What the journal is to know of the servers that records came from; what was known of them when they came has to be so still.
+/// Returns the new property with the log servers. It must still have the value from which the epochs of the records
+/// were computed.
 fn log_servers(snapshot: &TableVersion, taken: &InputSummary) -> Result<Option<Value>> {
     let Some(epochs) = &taken.epochs else { return Ok(None) };
     if !epochs.is_of(snapshot.observed.head.properties.get(LOG_SERVERS)) {
-        let message = "another run has met other servers since the records were read; run again";
+        let message = "another run has added log servers since the records were read; run again";
         return Err(Error::conflict("Conflict", message));
     }
     epochs.property().map(Some)

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 
 use crate::target::rows::{RowRef, TargetRows};
 
-/// Reads whole stored rows by number, into tables.
+/// Reads stored rows with all columns, by their numbers, and adds them to `tables`.
 pub(crate) async fn fetch(
     file: &OpenFile,
     rows: &[u64],
@@ -21,7 +21,7 @@ pub(crate) async fn fetch(
     while let Some(batch) = batches.try_next().await? {
         let table = tables.add(align(&batch, &file.file.partition, target, &place)?);
         for row in 0..batch.num_rows() {
-            let number = numbers.next().expect("as many rows come as were asked for");
+            let number = numbers.next().expect("the reader returns as many rows as were requested");
             places.insert(*number, RowRef { table, row: u32::try_from(row).expect("a batch is small") });
         }
     }

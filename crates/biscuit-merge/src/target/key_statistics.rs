@@ -1,3 +1,5 @@
+//! Ranges of keys in row groups, from the statistics of Parquet files.
+
 use biscuit_core::Result;
 use biscuit_dataset::OpenFile;
 use biscuit_rewrite::has_sound_statistics;
@@ -8,18 +10,19 @@ use std::sync::Arc;
 
 use crate::keys::encoding::{TupleEncoder, TuplePurpose};
 
-/// The least and the greatest value that the first key column has in a row group, encoded; none where it is not known.
+/// Lower and upper bound of the first key column in a row group, encoded; `None` if they are not known. A wrong bound
+/// would hide rows: doubtful statistics count as unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyStatistics(Option<(Vec<u8>, Vec<u8>)>);
 
 impl KeyStatistics {
-    /// Between these two, encoded.
+    /// Returns bounds from encoded values.
     #[cfg(test)]
     pub(crate) fn between(range: Option<(Vec<u8>, Vec<u8>)>) -> Self {
         Self(range)
     }
 
-    /// By row group. Statistics may be cut short, and are bounds all the same.
+    /// Reads the bounds of each row group. Truncated statistics are bounds, too.
     pub(crate) fn of(file: &OpenFile, column: &str) -> Result<Vec<Self>> {
         let metadata = file.metadata();
         let groups = metadata.metadata().row_groups();
@@ -32,7 +35,7 @@ impl KeyStatistics {
         let (Ok(min), Ok(max)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups)) else {
             return Ok(unknown());
         };
-        // An order that engines disagree on is no bound, and neither is one of the deprecated kind.
+        // Engines disagree on the order of floats. Deprecated statistics do not define their order at all.
         if matches!(min.data_type(), DataType::Float16 | DataType::Float32 | DataType::Float64) {
             return Ok(unknown());
         }
@@ -43,8 +46,9 @@ impl KeyStatistics {
         };
         let encoder = |values| -> Result<TupleEncoder> {
             let schema = Schema::new(vec![Field::new(column, min.data_type().clone(), true)]);
-            let batch = RecordBatch::try_new(Arc::new(schema), vec![values])
-                .map_err(|e| biscuit_core::Error::internal("bounds").with_source(e))?;
+            let batch = RecordBatch::try_new(Arc::new(schema), vec![values]).map_err(|e| {
+                biscuit_core::Error::internal("the bounds of row groups could not be read").with_source(e)
+            })?;
             TupleEncoder::new(&batch, &[column.to_owned()], TuplePurpose::Key, &format!("`{}`", file.file.path))
         };
         let (mins, maxes) = (encoder(min.clone())?, encoder(max)?);
@@ -59,15 +63,16 @@ impl KeyStatistics {
         Ok((0..groups.len()).map(bounds).collect())
     }
 
-    /// Whether a row group may hold one of these keys, which are sorted. The bounds are about the first column of a key, whose
-    /// bytes are the first of the key's.
+    /// Whether a row group may contain one of these keys, which are sorted. The bounds are for the first column of a
+    /// key, whose bytes are the beginning of the bytes of the key.
     pub(crate) fn may_hold(&self, sorted: &[&[u8]]) -> bool {
         let Some((min, _)) = &self.0 else { return !sorted.is_empty() };
         let first = sorted.partition_point(|k| *k < min.as_slice());
         sorted.get(first).is_some_and(|k| self.covers(k))
     }
 
-    /// Whether a key may be between the bounds.
+    /// Whether a key may be within the bounds. The bytes of a key with several columns are longer than the bound of
+    /// its first column, so a key that begins with the upper bound is within.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.0
             .as_ref()
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_outside_the_bounds_are_passed_over() {
+    fn keys_outside_of_the_bounds_are_not_found() {
         let keys: Vec<&[u8]> = vec![b"b", b"d", b"d2", b"f"];
         for (min, max, may) in [
             ("a", "a", false),
@@ -108,7 +113,7 @@ mod tests {
         ] {
             assert_eq!(bounds(min, max).may_hold(&keys), may, "{min} to {max}");
         }
-        // Further columns of a key come behind the first.
+        // Further columns of a key follow the first one.
         assert!(bounds("c", "d").covers(b"d2") && !bounds("c", "d").covers(b"e"));
         assert!(KeyStatistics(None).may_hold(&keys) && !KeyStatistics(None).may_hold(&[]));
     }

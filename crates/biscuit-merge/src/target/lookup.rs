@@ -1,3 +1,5 @@
+//! What was known of keys before the run: their stored rows, values and key metadata.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,11 +20,12 @@ use crate::target::fetch::fetch;
 use crate::target::rows::RowRef;
 use crate::target::scan::{FileScan, ScanInput, StoredKey, StoredRows, candidates, scan};
 
-/// A row whose values were not asked for. Using them would be a defect, and ends in an error.
+/// Stands for a row whose values were not fetched. Using its values is a defect and fails: no table has this number.
 const NOT_FETCHED: RowRef = RowRef { table: u32::MAX, row: u32::MAX };
 
 impl Merge {
-    /// Finds the stored rows of the run's keys, several files at a time.
+    /// Finds the stored rows of the keys of the current part in the current period. Several files are scanned at a
+    /// time.
     pub(crate) async fn scan(&self, p: &mut MergeContext) -> Result<StoredRows> {
         let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
         let wanted = Arc::new(ScanInput {
@@ -34,7 +37,8 @@ impl Merge {
             covers: p.covers.clone(),
         });
         let files = p.periods.now().files.clone().unwrap_or_default();
-        // Of files of one content one is looked at. What a truncate takes away is another in every slice.
+        // Of files with equal content, only one is scanned. With a new truncate, each file is scanned: the truncated
+        // rows differ between periods.
         let known = |i: usize| {
             let content = p.periods.contents.get(i).filter(|_| wanted.truncated.is_none());
             content.map(|content| (content.clone(), p.periods.scans.get(content).cloned()))
@@ -43,7 +47,7 @@ impl Merge {
         let mut jobs = Vec::new();
         for (file, _) in files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_))))) {
             let groups = candidates(&p.files[file], &wanted)?;
-            // A large file keeps all cores busy, too.
+            // A large file is divided, so that it keeps all cores busy.
             let maximum = groups.len().div_ceil(self.options.parallelism.max(1)).max(1);
             jobs.extend(groups.chunks(maximum).map(|groups| (file, groups.to_vec())));
         }
@@ -51,10 +55,11 @@ impl Merge {
             let (of_file, wanted) = (p.files[file].clone(), wanted.clone());
             async move { (file, tokio::spawn(scan(of_file, groups, wanted)).await) }
         });
+        // `buffered` keeps the order of the jobs, so that rows of a file are in ascending order.
         let mut running = stream::iter(jobs).buffered(self.options.parallelism);
         let mut new: BTreeMap<usize, FileScan> = BTreeMap::new();
         while let Some((file, done)) = running.next().await {
-            let done = done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??;
+            let done = done.map_err(|e| Error::internal("the task that scans a file failed").with_source(e))??;
             let scan = new.entry(file).or_default();
             scan.matches.extend(done.matches);
             scan.truncated.extend(done.truncated);
@@ -72,7 +77,8 @@ impl Merge {
         Ok(StoredRows::of(&scans, files.start, p.set.keys.len()))
     }
 
-    /// The keys of the run with the group they are in, groups together.
+    /// Returns the keys of the current part with their groups, sorted by group. Records of this run and key metadata
+    /// of earlier runs connect keys.
     pub(crate) fn groups(&self, p: &MergeContext) -> Result<Vec<(u32, u32)>> {
         let mut ties = Vec::new();
         for (key, timeline) in &p.periods.timelines {
@@ -85,7 +91,7 @@ impl Merge {
         Ok(KeyUnionFind::of(&p.set, &ties, &p.sorted))
     }
 
-    /// Those of the groups that a slice is about.
+    /// Returns the groups that have to be resolved in the current period.
     pub(crate) fn groups_now(&self, p: &MergeContext, groups: &[(u32, u32)]) -> Vec<(u32, u32)> {
         if !p.periods.has_periods() || p.truncated != p.truncated_before {
             return groups.to_vec();
@@ -99,7 +105,7 @@ impl Merge {
         now
     }
 
-    /// Applies the records of some groups to what was known.
+    /// Resolves some groups: applies their records to the prior states of their keys.
     pub(crate) fn resolve(
         &self,
         p: &mut MergeContext,
@@ -139,11 +145,12 @@ impl Merge {
             truncated: p.truncated.as_ref(),
             truncated_before: p.truncated_before.as_ref(),
             bad_rows: self.options.bad_rows,
-            period: u32::try_from(p.periods.at).expect("there are fewer than 2^32 slices"),
+            period: u32::try_from(p.periods.at).expect("there are fewer than 2^32 periods"),
         }
     }
 
-    /// Reads the stored rows whose values may be asked for.
+    /// Fetches the stored rows whose values may be compared or copied. It must not miss one: `NOT_FETCHED` has no
+    /// values. Most rows of most runs are replaced as a whole and not fetched.
     pub(crate) async fn fetch(
         &self,
         p: &mut MergeContext,
@@ -158,6 +165,8 @@ impl Merge {
                 let kept = p.kept.get(&key);
                 let live = kept.and_then(KeyMetadata::live).unwrap_or(&row.order);
                 let reload = self.spec.authority == OrderAuthority::Reload;
+                // Values are needed for a reload, for key changes, for rows with registers of their own, and for
+                // retractions; also if a record is sparse, or has the order of the stored row and may repeat it.
                 let parts = reload || group.len() > 1 || kept.is_some_and(KeyMetadata::has_parts) || p.looks_at(key);
                 let asks = |r: &ChangeRecord| {
                     r.op == ChangeOp::Upsert && (!p.set.present_columns_of(r).0.all || r.order == *live)
@@ -189,7 +198,7 @@ impl Merge {
         Ok(fetched)
     }
 
-    /// What was known of a key: what is kept of it, and its row.
+    /// Returns the prior state of a key, from its key metadata and its row.
     fn prior(
         &self,
         p: &mut MergeContext,
@@ -203,9 +212,10 @@ impl Merge {
             Some(kept) => kept.state(at, &p.target, &mut p.tables)?,
         };
         match row {
-            // A row that is gone although it was kept as live: as if nobody had heard of it.
+            // The row is missing although the key metadata expects one: the key counts as unknown.
             None if state.live.is_some() => state = KeyState { key_changes: state.key_changes, ..KeyState::unknown() },
-            // A row that somebody else put there counts by its own order, against the tombstone if there is one.
+            // An external row of a key without a live state counts by its own order, against the tombstone if there
+            // is one.
             Some(row) if state.live.is_none() && row.order >= state.base => {
                 (state.live, state.base, state.source) = (Some(row.order.clone()), row.order.clone(), at);
             }

@@ -1,4 +1,5 @@
-//! The table that is merged into: which of its files and rows hold the keys.
+//! The table that is merged into: which of its files and rows have the keys of the run, and what is known of these
+//! keys.
 
 pub(crate) mod context;
 pub(crate) mod fetch;

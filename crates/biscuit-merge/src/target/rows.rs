@@ -1,3 +1,6 @@
+//! Rows in the columns of the table, and references to their values. Resolving moves references; values are copied
+//! once, when rows are gathered for writing.
+
 use std::sync::Arc;
 
 use biscuit_change::{AbsentColumns, ChangeBatch};
@@ -9,23 +12,26 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::spec::IgnoreNull;
 
-/// A row in one of the tables of a merge.
+/// A reference to a row in one of the tables of [`TargetRows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RowRef {
     pub(crate) table: u32,
     pub(crate) row: u32,
 }
 
-/// Rows in the target's columns: change records, stored rows, images of rows whose key changed.
+/// Tables of rows in the columns of the target: change records, stored rows, and images of rows whose key changed.
+/// Tables are only added, so that references remain valid.
 #[derive(Debug, Default)]
 pub(crate) struct TargetRows(Vec<RecordBatch>);
 
 impl TargetRows {
+    /// Adds a table, and returns its number.
     pub(crate) fn add(&mut self, rows: RecordBatch) -> u32 {
         self.0.push(rows);
         u32::try_from(self.0.len() - 1).expect("there are fewer than 2^32 tables")
     }
 
+    /// Returns the array of a column, and the index of a row in it.
     pub(crate) fn column(&self, at: RowRef, column: usize) -> (&ArrayRef, usize) {
         (self.0[at.table as usize].column(column), at.row as usize)
     }
@@ -35,7 +41,7 @@ impl TargetRows {
         array.is_null(row)
     }
 
-    /// Whether two cells hold the same value; NaN is itself, and none is null.
+    /// Whether two values are equal. NaN equals itself, and `None` equals null.
     pub(crate) fn same(&self, a: Option<RowRef>, b: Option<RowRef>, column: usize) -> bool {
         let cell = |r: Option<RowRef>| r.filter(|r| !self.is_null(*r, column)).map(|r| self.column(r, column));
         match (cell(a), cell(b)) {
@@ -45,13 +51,13 @@ impl TargetRows {
         }
     }
 
-    /// Rows put together from the tables, which are in the columns of `target`: the columns of `schema`, which are some of
-    /// those.
+    /// Gathers rows from the tables, in the columns of `schema`, which are columns of `target`.
     pub(crate) fn gather(&self, target: &Schema, schema: &SchemaRef, rows: &[&CellLocation]) -> Result<RecordBatch> {
         let failed = |e| Error::internal("rows could not be gathered").with_source(e);
         let whole: Option<Vec<RowRef>> =
             rows.iter().map(|r| if let CellLocation::Row(at) = r { Some(*at) } else { None }).collect();
-        let wanted = schema.fields().iter().map(|f| target.index_of(f.name()).expect("a column of the target"));
+        let wanted =
+            schema.fields().iter().map(|f| target.index_of(f.name()).expect("`schema` has columns of `target`"));
         let wanted: Vec<usize> = wanted.collect();
         let mut columns = Vec::with_capacity(wanted.len());
         if let Some(whole) = whole {
@@ -78,8 +84,9 @@ impl TargetRows {
         RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(failed)
     }
 
-    /// The tables in use, since interleaving looks at all it is given, and where each cell is among them; none is behind the
-    /// last of them.
+    /// Returns the numbers of the tables that are used, and for each value its index among them and its row.
+    /// `interleave` looks at all arrays that it gets, so it only gets these. A null has the index after the last
+    /// table, where the caller puts an array of one null.
     fn places(&self, cells: impl Iterator<Item = Option<RowRef>> + Clone) -> (Vec<u32>, Vec<(usize, usize)>) {
         let mut numbers = vec![u32::MAX; self.0.len()];
         let mut used = Vec::new();
@@ -99,12 +106,12 @@ impl TargetRows {
     }
 }
 
-/// Where the cells of a row are.
+/// Where the values of a row are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CellLocation {
-    /// All in one row.
+    /// All values are in one row.
     Row(RowRef),
-    /// By column; none is null.
+    /// One reference for each column; `None` is null.
     Each(Vec<Option<RowRef>>),
 }
 
@@ -117,16 +124,16 @@ impl CellLocation {
     }
 }
 
-/// What a change batch says of the target's columns.
+/// The present columns of a change batch, in the columns of the target.
 #[derive(Debug)]
 pub(crate) struct PresentColumns {
-    /// By column, the rows that give it.
+    /// For each column, the rows that have a value for it.
     columns: Vec<PresentColumn>,
-    /// By column, the rows whose value was not available.
+    /// For each column, the rows with an unchanged value that was not sent.
     unavailable: Vec<Option<BooleanBuffer>>,
-    /// Whether a column that nobody knows yet counts as given: as null.
+    /// Whether columns that the table gets later count as given, as null. This holds for full images.
     pub(crate) gives_unknown: bool,
-    /// Whether every row gives every column.
+    /// Whether every row gives every column, also later ones.
     pub(crate) all: bool,
 }
 
@@ -138,6 +145,8 @@ enum PresentColumn {
 }
 
 impl PresentColumns {
+    /// Determines the present columns of a batch. A column that the batch does not have is given as null by full
+    /// images. In columns of `ignore`, a null is an unchanged value.
     pub(crate) fn new(batch: &ChangeBatch, target: &SchemaRef, ignore: &IgnoreNull) -> Self {
         let full = batch.completeness == AbsentColumns::Full;
         let mut columns = Vec::with_capacity(target.fields().len());
@@ -164,6 +173,7 @@ impl PresentColumns {
         Self { columns, unavailable, gives_unknown, all }
     }
 
+    /// Whether a row gives a column.
     pub(crate) fn gives(&self, row: usize, column: usize) -> bool {
         match &self.columns[column] {
             PresentColumn::All => true,
@@ -172,23 +182,24 @@ impl PresentColumns {
         }
     }
 
+    /// Whether a row has an unchanged value for a column that was not sent.
     pub(crate) fn is_unavailable(&self, row: usize, column: usize) -> bool {
         self.unavailable[column].as_ref().is_some_and(|u| u.value(row))
     }
 
-    /// The columns that a row says were not available.
+    /// Returns the columns for which a row has an unchanged value that was not sent.
     pub(crate) fn unavailable_columns(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
         (0..self.unavailable.len()).filter(move |&c| self.is_unavailable(row, c))
     }
 }
 
-/// The schema without some columns.
+/// Returns the schema without the columns to drop.
 pub(crate) fn without(schema: &SchemaRef, dropped: &[String]) -> SchemaRef {
     let kept: Vec<_> = schema.fields().iter().filter(|f| !dropped.contains(f.name())).cloned().collect();
     Arc::new(Schema::new(kept))
 }
 
-/// The schema without columns that were null everywhere: nobody knows their type, and they say nothing.
+/// Returns the schema without columns that are null in all rows: their type is not known, and they have no values.
 pub(crate) fn known(schema: &SchemaRef) -> SchemaRef {
     let typed = schema.fields().iter().filter(|f| *f.data_type() != DataType::Null);
     Arc::new(Schema::new(typed.cloned().collect::<Vec<_>>()))

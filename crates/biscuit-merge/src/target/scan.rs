@@ -1,3 +1,5 @@
+//! Scans of files: which stored rows have keys of the run, by reading only key and order columns.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -14,58 +16,59 @@ use crate::keys::record_order::{PLAIN_RANK, RecordOrder};
 use crate::spec::MergeSpec;
 use crate::target::key_statistics::KeyStatistics;
 
-/// A stored row whose key has change records.
+/// A stored row whose key is in the key table.
 #[derive(Debug, Clone)]
 pub(crate) struct MatchedRow {
     pub(crate) key: u32,
     pub(crate) row: u64,
-    /// Its order by its own columns; the oldest one if they do not say it.
+    /// Order by the order columns of the row; the oldest order if it does not have them.
     pub(crate) order: RecordOrder,
 }
 
-/// What the key and order columns of one file show.
+/// Result of the scan of one file.
 #[derive(Debug, Default)]
 pub(crate) struct FileScan {
     pub(crate) matches: Vec<MatchedRow>,
-    /// Rows of other keys that a truncate of this run takes away.
+    /// Rows of other keys that a truncate of this run deletes.
     pub(crate) truncated: Vec<u64>,
 }
 
-/// Where a row is.
+/// The file and the number of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowLocation {
     pub(crate) file: usize,
     pub(crate) row: u64,
 }
 
-/// The row of one key.
+/// The stored row of a key.
 #[derive(Debug)]
 pub(crate) struct StoredKey {
     pub(crate) place: RowLocation,
-    /// Its order by its own columns.
+    /// Order by the order columns of the row.
     pub(crate) order: RecordOrder,
 }
 
-/// What the target holds of the keys of a run.
+/// The stored rows of the keys of a part.
 #[derive(Debug, Default)]
 pub(crate) struct StoredRows {
-    /// By key, which of `rows` is its own; keys at the end that have none may be missing.
+    /// For each key, the index of its row in `rows`, or `NONE`. Entries of the last keys may be missing.
     numbers: Vec<u32>,
-    /// As they are in the files.
+    /// In the order of the files.
     rows: Vec<StoredKey>,
-    /// Further rows of a key, which should not be.
+    /// Further rows of a key: duplicates, which the run removes.
     surplus: HashMap<u32, Vec<RowLocation>>,
-    /// By file from the first one looked at on, rows of other keys that a truncate takes away.
+    /// For each scanned file, the rows of other keys that a truncate deletes.
     pub(crate) truncated: Vec<Vec<u64>>,
-    /// The number of that file.
+    /// Index of the first scanned file.
     pub(crate) first: usize,
 }
 
-/// No row.
+/// Stands for no row.
 const NONE: u32 = u32::MAX;
 
 impl StoredRows {
-    /// Of several rows of one of these many keys the newest stands, the last of equally new ones. The files are numbered from `first` on.
+    /// Joins the scans of files, which are numbered from `first` on. Of several rows of a key, the newest one counts,
+    /// and of equally new rows the last one. `keys` is the number of keys.
     pub(crate) fn of(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
         let mut stored = Self { first, ..Self::default() };
         let matches = scans.iter().map(|scan| scan.matches.len()).sum();
@@ -84,6 +87,7 @@ impl StoredRows {
 
     fn add(&mut self, key: u32, row: StoredKey) {
         let number = &mut self.numbers[key as usize];
+        // `NONE` is greater than every index, so that it finds no row.
         let Some(known) = self.rows.get_mut(*number as usize) else {
             *number = u32::try_from(self.rows.len()).expect("there are fewer rows than keys");
             self.rows.push(row);
@@ -93,24 +97,25 @@ impl StoredRows {
         self.surplus.entry(key).or_default().push(other);
     }
 
-    /// The row of a key.
+    /// Returns the stored row of a key.
     pub(crate) fn row(&self, key: u32) -> Option<&StoredKey> {
         self.rows.get(*self.numbers.get(key as usize)? as usize)
     }
 
-    /// Further rows of the key, which should not be.
+    /// Returns further rows of the key, which are duplicates.
     pub(crate) fn surplus(&self, key: u32) -> &[RowLocation] {
         if self.surplus.is_empty() { &[] } else { self.surplus.get(&key).map_or(&[], Vec::as_slice) }
     }
 }
 
-/// Rows in the key and order columns of `spec`, to be looked at one after the other.
+/// Encoders for the key and the order of rows, one row after the other.
 pub(crate) struct RowOrders {
     keys: TupleEncoder,
     orders: Option<TupleEncoder>,
 }
 
 impl RowOrders {
+    /// Creates the encoders. Rows of a file without the order columns have no order.
     pub(crate) fn new(batch: &RecordBatch, spec: &MergeSpec, place: &str) -> Result<Self> {
         let stored = spec.stores_order() && spec.order.iter().all(|o| batch.column_by_name(o).is_some());
         Ok(Self {
@@ -123,6 +128,7 @@ impl RowOrders {
         })
     }
 
+    /// Encodes the key of a row into `out`. `number` is the number of the row in the file, for messages.
     pub(crate) fn key(&self, row: usize, spec: &MergeSpec, place: &str, number: u64, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         self.keys.encode(row, out).map_err(|reason| {
@@ -131,6 +137,7 @@ impl RowOrders {
         })
     }
 
+    /// Returns the order of a row; the oldest order if the row has none.
     pub(crate) fn order(&self, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
         match &self.orders {
             Some(orders) => stored_order(orders, row, spec, place, number),
@@ -139,20 +146,21 @@ impl RowOrders {
     }
 }
 
-/// What the scans of all files have in common.
+/// The common input of all scans of a period.
 pub(crate) struct ScanInput {
     pub(crate) target: SchemaRef,
     pub(crate) spec: Arc<MergeSpec>,
     pub(crate) keys: Arc<KeyTable>,
-    /// The order at or before which rows of all keys go, if the run brings one.
+    /// Order of a new truncate: rows of all keys at or before it are deleted. `None` if the run has no truncate that
+    /// is newer than the mark before it.
     pub(crate) truncated: Option<RecordOrder>,
-    /// Numbers of keys, by key.
+    /// Numbers of keys, in the order of the keys.
     pub(crate) sorted: Arc<Vec<u32>>,
-    /// The keys that the run is about here; other rows are none of its business.
+    /// Keys that the current part covers. Truncated rows of other keys are counted by other parts.
     pub(crate) covers: KeyCoverage,
 }
 
-/// The row groups of a file that the run may be about, by their statistics; all of them where a truncate is about all rows.
+/// Returns the row groups of a file that may have a key, by their statistics. A truncate needs all row groups.
 ///
 /// # Errors
 /// `MissingColumn`.
@@ -165,11 +173,11 @@ pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usiz
     scan.candidates()
 }
 
-/// Finds the rows of some row groups of a file that the run is about: by the key columns alone; then the orders of the rows that were found.
-/// A truncate is about all rows, whose orders are read.
+/// Finds the rows of some row groups whose keys are in the key table: first by the key columns alone, then the orders
+/// of these rows are read. With a truncate, keys and orders of all rows are read.
 ///
 /// # Errors
-/// `NullKey`, `KeyType`, `OrderType`, and those of the file.
+/// `NullKey`, `KeyType`, `OrderType`, and the errors of the file.
 pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
     let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
     if wanted.truncated.is_some() {
@@ -180,6 +188,7 @@ pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInp
     Ok(found)
 }
 
+/// The scan of one file.
 struct TargetScan<'a> {
     file: &'a OpenFile,
     wanted: &'a ScanInput,
@@ -187,7 +196,7 @@ struct TargetScan<'a> {
 }
 
 impl TargetScan<'_> {
-    /// The columns of the target with these names, as far as the file has them.
+    /// Returns the columns of the target with these names that the file or its path has.
     fn narrow(&self, names: &[&str]) -> SchemaRef {
         let constant = |n: &str| self.file.file.partition.iter().any(|(p, _)| p == n);
         let there = |n: &str| self.file.schema().index_of(n).is_ok() || constant(n);
@@ -195,6 +204,7 @@ impl TargetScan<'_> {
         Arc::new(Schema::new(self.wanted.target.fields().iter().filter(wanted).cloned().collect::<Vec<_>>()))
     }
 
+    /// Returns the row groups that may have a key.
     fn candidates(&self) -> Result<Vec<usize>> {
         let all = || (0..self.file.group_starts().len() - 1).collect();
         if self.wanted.truncated.is_some() {
@@ -204,20 +214,21 @@ impl TargetScan<'_> {
         let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes(*k)).collect();
         let first = &self.wanted.spec.key[0];
         if self.file.schema().index_of(first).is_err() {
-            // A key column in the path is the same in all rows.
+            // A key column in the path has the same value in all rows, and no statistics.
             return Ok(all());
         }
         let bounds = KeyStatistics::of(self.file, first)?;
         Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
     }
 
-    /// The numbers of the rows of these row groups.
+    /// Returns the numbers of the rows in these row groups.
     fn numbers(&self, groups: &[usize]) -> impl Iterator<Item = u64> + Send + use<> {
         let starts = self.file.group_starts();
         let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
         numbers.into_iter().flatten()
     }
 
+    /// Finds rows by their keys, reading only the key columns.
     async fn keys(&self, groups: &[usize]) -> Result<Vec<MatchedRow>> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
@@ -231,6 +242,7 @@ impl TargetScan<'_> {
             let mut null = None;
             let mut found =
                 |row: usize, key| matches.push(MatchedRow { key, row: rows[row], order: RecordOrder::oldest() });
+            // A single key column is compared by value. Other keys are encoded.
             let probed = spec.key.len() == 1
                 && wanted.keys.find_column(batch.column(0), &mut found, &mut |row| null = null.or(Some(row)));
             if let Some(row) = null {
@@ -256,6 +268,7 @@ impl TargetScan<'_> {
             return Ok(());
         }
         let rows: Vec<u64> = matches.iter().map(|m| m.row).collect();
+        // The reader returns rows in ascending order, which is the order of `matches`: both go in step.
         let mut batches = self.file.stream_rows(Some(&read), &rows)?;
         let mut matches = matches.iter_mut();
         while let Some(batch) = batches.try_next().await? {
@@ -268,6 +281,7 @@ impl TargetScan<'_> {
         Ok(())
     }
 
+    /// Finds rows by their keys, and other rows that the truncate deletes.
     async fn all(&self, groups: &[usize]) -> Result<FileScan> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
@@ -299,14 +313,18 @@ fn null_key(column: &str, place: &str, number: u64) -> Error {
     Error::data("NullKey", format!("key column `{column}` is null in a stored row")).at(place, number + 1)
 }
 
+/// Returns the order of a stored row from its order columns.
 fn stored_order(orders: &TupleEncoder, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
     let mut bytes = Vec::new();
     match orders.encode(row, &mut bytes) {
         Ok(()) => Ok(RecordOrder::new(PLAIN_RANK, &bytes, 0)),
-        // A row that somebody else wrote without an order is older than every record.
+        // An external row without an order is older than every record.
         Err(EncodeError::Null(_)) => Ok(RecordOrder::oldest()),
         Err(EncodeError::NumberAsText(i)) => {
-            let message = format!("order column `{}` is text that holds a number in a stored row", spec.order[i]);
+            let message = format!(
+                "order column `{}` is text that holds a number or a date in another format than ISO in a stored row",
+                spec.order[i]
+            );
             Err(Error::data("TextOrder", message).at(place, number + 1))
         }
     }

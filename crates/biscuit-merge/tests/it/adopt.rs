@@ -1,4 +1,4 @@
-//! Tables that are not what their journal says: refused, and taken as they are on request.
+//! Diverged tables: merges refuse them, and an adoption accepts them as they are.
 
 use std::sync::Mutex;
 
@@ -58,7 +58,7 @@ async fn rows(storage: &TableStorage) -> Vec<RecordBatch> {
     lake::rows(&lake::dataset(storage.clone())).await
 }
 
-/// Rows 1, 2, 3, then row 2 deleted and a value of row 3 kept under a newer order.
+/// Rows 1, 2 and 3; then row 2 is deleted, and a value of row 3 is unchanged under a newer order.
 async fn with_history() -> (TableStorage, MergeSpec) {
     let storage = lake::memory();
     let spec = spec().with_ignore_null(biscuit_merge::IgnoreNull::All);
@@ -68,7 +68,7 @@ async fn with_history() -> (TableStorage, MergeSpec) {
 {"id":2,"seq":10,"v":"y","w":"y","op":"c"}
 {"id":3,"seq":10,"v":"z","w":"z","op":"c"}
 "#;
-    lake::merge(&dataset, &spec, first).await.expect("a merge");
+    lake::merge(&dataset, &spec, first).await.expect("the merge succeeds");
     (storage, spec)
 }
 
@@ -78,23 +78,23 @@ const LATER: &str = r#"
 "#;
 
 #[tokio::test]
-async fn a_missing_live_file_is_refused_and_forgotten_by_an_adoption() {
+async fn missing_live_file_is_refused_and_removed_by_an_adoption() {
     let storage = populated(lake::memory()).await;
-    merge_second(storage.clone()).await.expect("a merge");
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     delete(&storage.store, "lake/t/day=b/").await;
     is_refused(&storage).await;
     let report = adopted(&storage).await;
     assert_eq!((report.missing.len(), report.adopted.len(), report.rows), (1, 0, 4));
-    assert!(verify(&lake::dataset(storage.clone()), &[]).await.expect("a look").is_sound());
-    // What was lost comes back with its records.
-    merge_second(storage.clone()).await.expect("a merge");
+    assert!(verify(&lake::dataset(storage.clone()), &[]).await.expect("the table can be verified").is_sound());
+    // Merging the records again restores the lost rows.
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     assert_eq!(lake::count(&rows(&storage).await), 5);
 }
 
 #[tokio::test]
-async fn a_changed_live_file_is_refused_and_taken_by_an_adoption() {
+async fn changed_live_file_is_refused_and_adopted() {
     let storage = populated(lake::memory()).await;
-    merge_second(storage.clone()).await.expect("a merge");
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     let theirs = table("id:bigint | seq:bigint | v:string\n 7 | 5 | rewritten");
     lake::put_external(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
     is_refused(&storage).await;
@@ -105,26 +105,26 @@ async fn a_changed_live_file_is_refused_and_taken_by_an_adoption() {
 }
 
 #[tokio::test]
-async fn after_a_lost_state_root_the_files_are_the_table() {
+async fn adoption_after_a_lost_state_root_makes_the_files_the_table() {
     let storage = populated(lake::memory()).await;
-    merge_second(storage.clone()).await.expect("a merge");
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     let before = rows(&storage).await;
     delete(&storage.store, "lake/.biscuit/").await;
     is_refused(&storage).await;
     let report = adopted(&storage).await;
     assert_eq!((report.version, report.rows), (1, 6));
     assert_rows_eq!(rows(&storage).await, before);
-    // The records are known by the rows' own orders: a replay changes nothing.
-    merge_second(storage.clone()).await.expect("a merge");
+    // Rows count by their own orders, so that a replay changes nothing.
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     assert_rows_eq!(rows(&storage).await, before);
 }
 
 #[tokio::test]
-async fn a_restored_table_counts_by_its_rows_and_catches_up_by_a_replay() {
+async fn restored_table_counts_by_its_rows_and_a_replay_brings_it_up_to_date() {
     let (storage, spec) = with_history().await;
     let backup = contents(&storage, "lake/t/").await;
     let dataset = lake::dataset(storage.clone());
-    lake::merge(&dataset, &spec, LATER).await.expect("a merge");
+    lake::merge(&dataset, &spec, LATER).await.expect("the merge succeeds");
     let caught_up = rows(&storage).await;
     delete(&storage.store, "lake/t/").await;
     for (path, bytes) in backup {
@@ -133,34 +133,36 @@ async fn a_restored_table_counts_by_its_rows_and_catches_up_by_a_replay() {
     is_refused(&storage).await;
     let report = adopted(&storage).await;
     assert_eq!((report.adopted.len(), report.missing.len(), report.rows), (1, 1, 3));
-    // Order 15 was late before the restore; to the restored row it is new.
-    lake::merge(&dataset, &spec, r#"{"id":3,"seq":15,"v":"between","w":"between","op":"u"}"#).await.expect("a merge");
+    // Order 15 was late before the restore. To the restored row it is newer.
+    lake::merge(&dataset, &spec, r#"{"id":3,"seq":15,"v":"between","w":"between","op":"u"}"#)
+        .await
+        .expect("the merge succeeds");
     assert!(biscuit_testkit::rows_text(&rows(&storage).await).contains("between"));
     lake::merge(&dataset, &spec, LATER).await.expect("a replay");
     let want = table("id:bigint | seq:bigint | v:string | w:string\n 1 | 10 | x | x\n 3 | 20 | newer | between");
     assert_rows_eq!(rows(&storage).await, want);
     assert_eq!(lake::count(&caught_up), 2);
-    // The delete was remembered all along.
+    // The tombstone has remained.
     let late = r#"{"id":2,"seq":15,"v":"back","w":"back","op":"u"}"#;
-    assert_eq!(lake::merge(&dataset, &spec, late).await.expect("a merge").verdicts.late, 1);
+    assert_eq!(lake::merge(&dataset, &spec, late).await.expect("the merge succeeds").verdicts.late, 1);
 }
 
 #[tokio::test]
-async fn after_lost_staging_the_partition_stays_as_it_was_and_the_records_can_come_again() {
+async fn after_lost_staging_the_partition_is_unchanged_and_records_can_be_merged_again() {
     let storage = zoo::died_after_its_record(lake::memory).await;
     delete(&storage.store, "lake/.biscuit/t/staging/").await;
     let dataset = lake::dataset(storage.clone());
     assert_eq!(dataset.journal().recover().await.unwrap_err().code(), "LostStaging");
     let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
     assert!(report.diverged, "{report:?}");
-    assert!(verify(&dataset, &[]).await.expect("a look").is_sound());
-    merge_second(storage.clone()).await.expect("a merge");
+    assert!(verify(&dataset, &[]).await.expect("the table can be verified").is_sound());
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     zoo::has_the_rows_of_the_second(&storage).await;
     zoo::nothing_is_left_over(&storage, 0).await;
 }
 
 #[tokio::test]
-async fn what_is_no_table_is_not_adopted() {
+async fn file_that_is_not_parquet_is_not_adopted() {
     let storage = populated(lake::memory()).await;
     storage.store.put(&Path::from("lake/t/day=h/notes.parquet"), "no parquet".into()).await.expect("a put");
     let before = lake::objects(&storage.store).await;
@@ -169,10 +171,10 @@ async fn what_is_no_table_is_not_adopted() {
     assert_eq!(lake::objects(&storage.store).await, before);
 }
 
-/// A table of which a live file is gone and one was changed, with a external file besides.
+/// A table with a missing live file, a changed one, and an external file.
 async fn damaged(storage: TableStorage) -> TableStorage {
     let storage = populated(storage).await;
-    merge_second(storage.clone()).await.expect("a merge");
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     delete(&storage.store, "lake/t/day=c/").await;
     let theirs = table("id:bigint | seq:bigint | v:string\n 7 | 5 | rewritten");
     lake::put_external(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
@@ -192,7 +194,7 @@ async fn is_taken(storage: TableStorage, at: u64) {
 }
 
 #[tokio::test]
-async fn an_adoption_survives_a_crash_at_every_call() {
+async fn adoption_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, || damaged(lake::memory()), take, is_taken).await;
         assert!(done.crashed > 10, "{done:?}");
@@ -202,8 +204,8 @@ async fn an_adoption_survives_a_crash_at_every_call() {
 }
 
 #[tokio::test]
-async fn an_adoption_may_sleep_at_every_call() {
-    // Meanwhile somebody else adopts, and then merges a new row.
+async fn adoption_may_pause_at_every_call() {
+    // During the pause, another process adopts the table and then merges a new row.
     let others = |s: TableStorage, n: u32| async move {
         match n {
             1 => take(s).await,

@@ -1,4 +1,4 @@
-//! Bad input: a clear error, and the target as it was.
+//! Invalid input: a clear error, and an unchanged table.
 
 use biscuit_change::{RowsOptions, RowsReader};
 use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
@@ -17,13 +17,13 @@ async fn refused(file: &str, bytes: &[u8]) -> String {
         let spec = MergeSpec::new(["id"], ["seq"])?;
         Merge::new(dataset, spec, MergeOptions::default())?.run(reader.finish()?, RunMode::Commit).await
     };
-    let e = attempt.await.expect_err("it is bad");
+    let e = attempt.await.expect_err("the input is invalid");
     assert_eq!(lake::objects(&storage.store).await, before);
     e.to_string()
 }
 
 #[tokio::test]
-async fn bad_files_are_named_with_place_and_column() {
+async fn errors_of_invalid_files_name_file_row_and_column() {
     let good = r#"{"id":1,"seq":2,"v":"b","op":"u"}"#;
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         (
@@ -34,19 +34,19 @@ async fn bad_files_are_named_with_place_and_column() {
         (
             "c.jsonl",
             b"[1,2]".to_vec(),
-            "InvalidJson: the line is not the JSON that is expected, at character 1 (c.jsonl, row 1)",
+            "InvalidJson: the line is not the expected JSON, at character 1 (c.jsonl, row 1)",
         ),
-        ("c.jsonl", vec![], "EmptyFile: the file has no bytes (c.jsonl)"),
+        ("c.jsonl", vec![], "EmptyFile: the file is empty (c.jsonl)"),
         ("c.parquet", b"PAR1 cut off".to_vec(), "UnreadableParquet"),
         (
             "c.jsonl.gz",
             vec![0x1f, 0x8b, 8, 0, 0],
-            "TruncatedInput: the packed text ends too early: the file was cut off (c.jsonl.gz)",
+            "TruncatedInput: the compressed text ends too early; the file was truncated (c.jsonl.gz)",
         ),
         (
             "c.jsonl",
             br#"{"id":1,"id":2,"seq":1}"#.to_vec(),
-            "DuplicateColumn: column `id` comes twice (c.jsonl, row 1)",
+            "DuplicateColumn: the record has column `id` twice (c.jsonl, row 1)",
         ),
         (
             "c.jsonl",
@@ -56,7 +56,7 @@ async fn bad_files_are_named_with_place_and_column() {
         (
             "c.jsonl",
             br#"{"id":1,"seq":2,"op":"x"}"#.to_vec(),
-            "UnknownOp: column `op` holds an operation code that is not known",
+            "UnknownOp: column `op` contains an unknown operation code",
         ),
         ("c.jsonl", br#"{"id":null,"seq":2,"op":"u"}"#.to_vec(), "NullKey: key column `id` is null (c.jsonl, row 1)"),
         (
@@ -67,17 +67,17 @@ async fn bad_files_are_named_with_place_and_column() {
         (
             "c.jsonl",
             br#"{"id":1,"v":"b","op":"u"}"#.to_vec(),
-            "MissingColumn: `c.jsonl` has no column `seq`; it has id, v",
+            "MissingColumn: `c.jsonl` has no column `seq`; its columns are id, v",
         ),
         (
             "c.jsonl",
             br#"{"id":"1","seq":2,"op":"u"}"#.to_vec(),
-            "NoCommonType: column `id` is bigint so far and string in `c.jsonl`: no type holds both without loss",
+            "NoCommonType: column `id` is bigint so far and string in `c.jsonl`: no type holds the values of both without loss",
         ),
         ("c.jsonl", br#"{"id":1.5,"seq":2,"op":"u"}"#.to_vec(), "NoCommonType"),
         ("c.jsonl", b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(), "NotUtf8: the text is not UTF-8: byte 22 is 0xff"),
-        ("c.csv", b"id,seq,v\n1,2".to_vec(), "InvalidCsv: the row has 2 fields, the header 3 (c.csv, row 2)"),
-        ("c.csv", b"id,id,seq\n1,2,3".to_vec(), "DuplicateColumn: column `id` comes twice in `c.csv`"),
+        ("c.csv", b"id,seq,v\n1,2".to_vec(), "InvalidCsv: the row has 2 fields, but the header has 3 (c.csv, row 2)"),
+        ("c.csv", b"id,id,seq\n1,2,3".to_vec(), "DuplicateColumn: column `id` occurs twice in `c.csv`"),
     ];
     for (file, bytes, want) in cases {
         let got = refused(file, &bytes).await;
@@ -86,7 +86,7 @@ async fn bad_files_are_named_with_place_and_column() {
 }
 
 #[tokio::test]
-async fn numbers_as_text_and_floats_order_nothing() {
+async fn numbers_as_text_and_floats_cannot_be_orders() {
     for (seq, code) in [("\"10\"", "TextOrder"), ("1.5", "OrderType")] {
         let dataset = lake::dataset(lake::memory());
         let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
@@ -96,7 +96,7 @@ async fn numbers_as_text_and_floats_order_nothing() {
 }
 
 #[tokio::test]
-async fn a_damaged_target_file_is_named() {
+async fn error_of_a_damaged_file_of_the_table_names_it() {
     use object_store::ObjectStoreExt;
     let storage = lake::memory();
     let path = object_store::path::Path::from("lake/t/bad.parquet");

@@ -1,4 +1,4 @@
-//! The cases of the merge contract, as a table: `tests/data/merge.json`.
+//! The cases of the merge contract, as data: `tests/data/merge.json`.
 
 use biscuit_merge::{IgnoreNull, MergeSpec, TombstonePolicy, held_keys};
 use biscuit_testkit::{diff_rows, json_rows};
@@ -76,7 +76,7 @@ async fn run(case: &Value, batches: &[Vec<Value>]) {
     assert_eq!(duplicates, u64::from(name == "C45"), "{name}");
 }
 
-/// All orders of up to five things; for more, all rotations and the reverse.
+/// All permutations of up to five records; for more, all rotations and the reverse order.
 fn orders(rows: &[Value]) -> Vec<Vec<Value>> {
     if rows.len() > 6 {
         return (0..rows.len()).map(|i| [&rows[i..], &rows[..i]].concat()).collect();
@@ -121,7 +121,7 @@ async fn every_case_of_the_contract_holds() {
                     run(case, &[a.to_vec(), b.to_vec()]).await;
                     run(case, &order.iter().map(|r| vec![r.clone()]).collect::<Vec<_>>()).await;
                 }
-                other => panic!("{other} is no invariant"),
+                other => panic!("unknown invariant {other}"),
             }
         }
     }

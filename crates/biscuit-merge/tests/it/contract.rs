@@ -6,13 +6,13 @@ use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 use crate::lake::{self, spec};
 
 #[tokio::test]
-async fn empty_input_changes_nothing_and_keeps_the_schema() {
+async fn empty_input_changes_nothing_and_preserves_the_schema() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
-    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("a merge");
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("the merge succeeds");
     lake::merge(&dataset, &spec(), r#"{"id":1,"seq":2,"op":"d"}"#).await.expect("a delete");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 0);
-    let snapshot = dataset.view().await.expect("a view");
+    let snapshot = dataset.view().await.expect("the table can be read");
     let schema = snapshot.schema(&snapshot.open_files().await.expect("files")).expect("a schema");
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["id", "seq", "v"]);
@@ -22,7 +22,7 @@ async fn empty_input_changes_nothing_and_keeps_the_schema() {
 }
 
 #[tokio::test]
-async fn a_late_sparse_record_fills_older_columns_after_a_revival() {
+async fn late_sparse_record_fills_older_columns_of_a_restored_row() {
     let dataset = lake::dataset(lake::memory());
     let spec = spec().with_ignore_null(IgnoreNull::All);
     for line in [
@@ -31,13 +31,15 @@ async fn a_late_sparse_record_fills_older_columns_after_a_revival() {
         r#"{"id":1,"seq":9,"a":"a9","b":null,"op":"u"}"#,
         r#"{"id":1,"seq":3,"a":null,"b":"b3","op":"u"}"#,
     ] {
-        lake::merge(&dataset, &spec, line).await.expect("a merge");
+        lake::merge(&dataset, &spec, line).await.expect("the merge succeeds");
     }
     assert_rows_snapshot!(lake::rows(&dataset).await, @r"
     id:bigint | seq:bigint | a:string | b:string
     1         | 9          | a9       | null
     ");
-    let report = lake::merge(&dataset, &spec, r#"{"id":1,"seq":7,"a":"a7","b":"b7","op":"u"}"#).await.expect("a merge");
+    let report = lake::merge(&dataset, &spec, r#"{"id":1,"seq":7,"a":"a7","b":"b7","op":"u"}"#)
+        .await
+        .expect("the merge succeeds");
     assert_eq!(report.verdicts.merged, 1);
     assert_rows_snapshot!(lake::rows(&dataset).await, @r"
     id:bigint | seq:bigint | a:string | b:string
@@ -48,7 +50,7 @@ async fn a_late_sparse_record_fills_older_columns_after_a_revival() {
 #[tokio::test]
 async fn ties_across_runs_are_corrected_or_refused() {
     let dataset = lake::dataset(lake::memory());
-    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("a merge");
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("the merge succeeds");
     let strict = spec().with_ties(TiePolicy::Fail);
     let e = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.unwrap_err();
     assert_eq!(e.code(), "AmbiguousOrder");
@@ -67,8 +69,10 @@ async fn wider_numbers_rewrite_the_old_files_and_are_reported() {
     let big = r#"{"id":1,"seq":2,"n":3000000000,"op":"u"}"#;
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
     reader.read("c.jsonl", big.as_bytes().to_vec().into()).expect("a file");
-    let merge = biscuit_merge::Merge::new(dataset.clone(), spec(), MergeOptions::default()).expect("a merge");
-    let report = merge.run(reader.finish().expect("records"), biscuit_merge::RunMode::Commit).await.expect("a merge");
+    let merge = biscuit_merge::Merge::new(dataset.clone(), spec(), MergeOptions::default())
+        .expect("the specification is valid");
+    let report =
+        merge.run(reader.finish().expect("records"), biscuit_merge::RunMode::Commit).await.expect("the merge succeeds");
     assert_eq!(report.widened_columns, ["id", "n"]);
     assert_rows_eq!(
         lake::rows(&dataset).await,
@@ -77,16 +81,17 @@ async fn wider_numbers_rewrite_the_old_files_and_are_reported() {
 }
 
 #[tokio::test]
-async fn files_whose_rows_do_not_change_keep_their_names() {
+async fn files_without_changed_rows_keep_their_names() {
     let dataset = lake::dataset(lake::memory());
     let options = MergeOptions::default().with_partition_by(["p"]);
     let first = r#"
         {"id":1,"seq":1,"p":"x","op":"c"}
         {"id":2,"seq":1,"p":"y","op":"c"}"#;
-    lake::merge_with(&dataset, &spec(), &options, first).await.expect("a merge");
-    let before = dataset.view().await.expect("a view").observed.files;
-    let report = lake::merge(&dataset, &spec(), r#"{"id":2,"seq":2,"p":"y","op":"u"}"#).await.expect("a merge");
-    let after = dataset.view().await.expect("a view").observed.files;
+    lake::merge_with(&dataset, &spec(), &options, first).await.expect("the merge succeeds");
+    let before = dataset.view().await.expect("the table can be read").observed.files;
+    let report =
+        lake::merge(&dataset, &spec(), r#"{"id":2,"seq":2,"p":"y","op":"u"}"#).await.expect("the merge succeeds");
+    let after = dataset.view().await.expect("the table can be read").observed.files;
     assert_eq!(before[0], after[0]);
     assert_ne!(before[1].path, after[1].path);
     assert_eq!((report.files.kept, report.files.rewritten), (1, 1));
@@ -97,7 +102,7 @@ async fn files_whose_rows_do_not_change_keep_their_names() {
 async fn too_many_deletes_change_nothing() {
     let dataset = lake::dataset(lake::memory());
     let rows: String = (0..1500).map(|i| format!("{{\"id\":{i},\"seq\":1,\"op\":\"c\"}}\n")).collect();
-    lake::merge(&dataset, &spec(), &rows).await.expect("a merge");
+    lake::merge(&dataset, &spec(), &rows).await.expect("the merge succeeds");
     let truncate = r#"{"id":null,"seq":2,"op":"t"}"#;
     let e = lake::merge(&dataset, &spec(), truncate).await.unwrap_err();
     assert_eq!(e.code(), "TooManyDeleted");
@@ -111,9 +116,9 @@ async fn too_many_deletes_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_run_with_another_key_or_order_is_refused() {
+async fn run_with_another_key_or_order_is_refused() {
     let dataset = lake::dataset(lake::memory());
-    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"ts":1,"op":"c"}"#).await.expect("a merge");
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"ts":1,"op":"c"}"#).await.expect("the merge succeeds");
     for other in [MergeSpec::new(["id", "ts"], ["seq"]), MergeSpec::new(["id"], ["ts"])] {
         let e =
             lake::merge(&dataset, &other.expect("a spec"), r#"{"id":1,"seq":2,"ts":2,"op":"u"}"#).await.unwrap_err();
@@ -122,7 +127,7 @@ async fn a_run_with_another_key_or_order_is_refused() {
 }
 
 #[tokio::test]
-async fn many_runs_keep_few_segments_and_every_tombstone() {
+async fn many_runs_leave_few_key_segments_and_every_tombstone() {
     let dataset = lake::dataset(lake::memory());
     for i in 0..30 {
         let line = format!("{{\"id\":{i},\"seq\":{i},\"op\":\"d\"}}");
@@ -142,7 +147,7 @@ async fn ranked_operations_are_remembered_across_runs() {
     let dataset = lake::dataset(lake::memory());
     let spec = spec().with_op_rank(["i", "c", "u", "d"]);
     for line in [r#"{"id":1,"seq":5,"v":"u","op":"U"}"#, r#"{"id":1,"seq":5,"v":"i","op":"I"}"#] {
-        lake::merge(&dataset, &spec, line).await.expect("a merge");
+        lake::merge(&dataset, &spec, line).await.expect("the merge succeeds");
     }
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 5 | u"));
     lake::merge(&dataset, &spec, r#"{"id":1,"seq":5,"v":null,"op":"D"}"#).await.expect("a delete");
@@ -150,33 +155,34 @@ async fn ranked_operations_are_remembered_across_runs() {
 }
 
 #[tokio::test]
-async fn a_full_load_ranks_below_changes() {
+async fn full_load_ranks_below_changes() {
     let dataset = lake::dataset(lake::memory());
-    let merge = biscuit_merge::Merge::new(dataset.clone(), spec(), MergeOptions::default()).expect("a merge");
+    let merge = biscuit_merge::Merge::new(dataset.clone(), spec(), MergeOptions::default())
+        .expect("the specification is valid");
     for (rank, line) in [(0, r#"{"id":1,"seq":100,"v":"load"}"#), (1, r#"{"id":1,"seq":7,"v":"change"}"#)] {
         let mut records = lake::changes(&dataset, line).await.expect("records");
         records.batches.iter_mut().for_each(|b| b.rank = rank);
-        merge.run(records, biscuit_merge::RunMode::Commit).await.expect("a merge");
+        merge.run(records, biscuit_merge::RunMode::Commit).await.expect("the merge succeeds");
     }
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 7 | change"));
 }
 
 #[tokio::test]
-async fn a_file_that_only_takes_inserts_counts_as_rewritten() {
+async fn file_that_only_gets_inserts_counts_as_rewritten() {
     let dataset = lake::dataset(lake::memory());
-    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"op":"c"}"#).await.expect("a merge");
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"op":"c"}"#).await.expect("the merge succeeds");
     let both = "{\"id\":1,\"seq\":2,\"op\":\"d\"}\n{\"id\":2,\"seq\":2,\"op\":\"c\"}";
-    let report = lake::merge(&dataset, &spec(), both).await.expect("a merge");
+    let report = lake::merge(&dataset, &spec(), both).await.expect("the merge succeeds");
     assert_eq!((report.files.rewritten, report.files.removed, report.files.added), (1, 0, 0));
-    assert_eq!(dataset.view().await.expect("a view").files().len(), 1);
+    assert_eq!(dataset.view().await.expect("the table can be read").files().len(), 1);
 }
 
 #[tokio::test]
-async fn a_reload_replaces_what_is_newer_and_keeps_its_order() {
+async fn reload_replaces_newer_rows_and_keeps_their_order() {
     let dataset = lake::dataset(lake::memory());
     let reload = spec().with_authority(OrderAuthority::Reload);
     let first = "{\"id\":1,\"seq\":10,\"v\":\"wrong\",\"op\":\"c\"}\n{\"id\":2,\"seq\":20,\"op\":\"d\"}";
-    lake::merge(&dataset, &spec(), first).await.expect("a merge");
+    lake::merge(&dataset, &spec(), first).await.expect("the merge succeeds");
     let right = "{\"id\":1,\"seq\":4,\"v\":\"right\",\"op\":\"u\"}\n{\"id\":2,\"seq\":4,\"v\":\"back\",\"op\":\"u\"}";
     lake::merge(&dataset, &reload, right).await.expect("a reload");
     let want = table("id:bigint | seq:bigint | v:string\n1 | 4 | right\n2 | 4 | back");
@@ -193,7 +199,7 @@ async fn a_reload_replaces_what_is_newer_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn a_reload_revives_after_a_truncate() {
+async fn reload_restores_rows_after_a_truncate() {
     let dataset = lake::dataset(lake::memory());
     lake::merge(
         &dataset,
@@ -201,25 +207,25 @@ async fn a_reload_revives_after_a_truncate() {
         "{\"id\":1,\"seq\":1,\"v\":\"a\",\"op\":\"c\"}\n{\"id\":null,\"seq\":9,\"op\":\"t\"}",
     )
     .await
-    .expect("a merge");
+    .expect("the merge succeeds");
     let reload = spec().with_authority(OrderAuthority::Reload);
     lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("a reload");
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 2 | b"));
 }
 
 #[tokio::test]
-async fn a_file_that_is_too_large_for_one_copy_becomes_several() {
+async fn file_that_is_too_large_for_one_copy_is_divided() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
     let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
     let lines =
         |seq: u32| (0..30_000).map(|i| format!("{{\"id\":{i},\"seq\":{seq},\"op\":\"u\"}}\n")).collect::<String>();
-    lake::merge(&dataset, &spec, &lines(1)).await.expect("a merge");
-    assert_eq!(dataset.view().await.expect("a view").files().len(), 1);
+    lake::merge(&dataset, &spec, &lines(1)).await.expect("the merge succeeds");
+    assert_eq!(dataset.view().await.expect("the table can be read").files().len(), 1);
     let options = MergeOptions::default().with_max_file_size(30_000).with_parallelism(1);
     let one = r#"{"id":7,"seq":2,"op":"u"}"#;
-    lake::merge_with(&dataset, &spec, &options, one).await.expect("a merge");
-    assert!(dataset.view().await.expect("a view").files().len() > 1);
+    lake::merge_with(&dataset, &spec, &options, one).await.expect("the merge succeeds");
+    assert!(dataset.view().await.expect("the table can be read").files().len() > 1);
     assert_eq!(lake::count(&lake::rows(&dataset).await), 30_000);
-    assert!(biscuit_merge::verify(&dataset, &[]).await.expect("a look").is_sound());
+    assert!(biscuit_merge::verify(&dataset, &[]).await.expect("the table can be verified").is_sound());
 }

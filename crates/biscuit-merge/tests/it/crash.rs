@@ -1,4 +1,4 @@
-//! A crash at every storage call, a rerun, and the same rows; races; reruns that change nothing.
+//! A crash at every storage call, a rerun, and the same rows. Races. Reruns that change nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ async fn check(storage: TableStorage, at: u64) {
 }
 
 #[tokio::test]
-async fn a_merge_survives_a_crash_at_every_call_in_memory() {
+async fn merge_survives_a_crash_at_every_call_in_memory() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, || populated(lake::memory()), merge_second, check).await;
         assert!(done.calls > 50, "{done:?}");
@@ -51,7 +51,7 @@ async fn recovery_of_a_committed_version_survives_a_crash_at_every_call() {
 }
 
 #[tokio::test]
-async fn a_merge_survives_a_crash_at_every_call_on_disk() {
+async fn merge_survives_a_crash_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
@@ -63,7 +63,7 @@ async fn a_merge_survives_a_crash_at_every_call_on_disk() {
 async fn nothing_is_deleted_before_the_commit_record() {
     let storage = populated(lake::memory()).await;
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
-    merge_second(storage.with_store(recording.clone())).await.expect("a merge");
+    merge_second(storage.with_store(recording.clone())).await.expect("the merge succeeds");
     let calls = recording.calls();
     let record = "create lake/.biscuit/t/journal/00000000000000000002.json";
     let before = calls.all().iter().take_while(|call| *call != record);
@@ -83,9 +83,9 @@ async fn race(storage: TableStorage) {
     check(storage, 0).await;
 }
 
-// X20 of the purge cases.
+// Two runs on the same version: one commits, the other one fails with `Conflict`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_runs_at_once_exactly_one_wins() {
+async fn exactly_one_of_two_concurrent_runs_commits() {
     for _ in 0..20 {
         race(populated(lake::memory()).await).await;
         let folder = tempfile::tempdir().expect("a folder");
@@ -95,9 +95,9 @@ async fn of_two_runs_at_once_exactly_one_wins() {
 }
 
 #[tokio::test]
-async fn a_rerun_changes_no_object() {
+async fn rerun_changes_no_object() {
     let storage = populated(lake::memory()).await;
-    merge_second(storage.clone()).await.expect("a merge");
+    merge_second(storage.clone()).await.expect("the merge succeeds");
     let before = lake::objects(&storage.store).await;
     merge_second(storage.clone()).await.expect("the same merge");
     assert_eq!(lake::objects(&storage.store).await, before);

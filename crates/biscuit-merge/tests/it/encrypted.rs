@@ -1,4 +1,4 @@
-//! Tables with columns that their files encrypt.
+//! Tables whose files encrypt columns.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn hidden(storage: &TableStorage, keys: &MemoryKeys) -> Dataset {
     lake::dataset(storage.clone()).with_encryption(keys.encrypting(["v"]))
 }
 
-/// No object has the secret, and every data file hides its column.
+/// No object contains the secret, and every data file encrypts its column.
 async fn check_hidden(d: &Dataset) {
     let store = &d.journal().storage().store;
     let all: Vec<_> = store.list(None).try_collect().await.expect("a listing");
@@ -43,25 +43,25 @@ async fn check_hidden(d: &Dataset) {
         let bytes = store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
         assert!(!bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()), "{}", object.location);
     }
-    for file in d.view().await.expect("a view").open_files().await.expect("files") {
+    for file in d.view().await.expect("the table can be read").open_files().await.expect("files") {
         assert!(file.is_encrypted("v"), "{}", file.file.path);
     }
 }
 
 #[tokio::test]
-async fn merges_hide_what_they_update_insert_and_move() {
+async fn updated_inserted_and_moved_rows_remain_encrypted() {
     let (storage, keys) = (lake::memory(), MemoryKeys::new());
     let d = hidden(&storage, &keys);
     let options = serial().with_partition_by(["day"]);
-    let run = async |lines: &str| lake::merge_with(&d, &spec(), &options, lines).await.expect("a merge");
+    let run = async |lines: &str| lake::merge_with(&d, &spec(), &options, lines).await.expect("the merge succeeds");
     run(&upserts(0..300, 1)).await;
     check_hidden(&d).await;
-    // Updates, an insert, a delete, a row that moves to another folder, and a folder that is new.
+    // Updates, an insert, a delete, a row that moves to another partition, and a new partition.
     let key_changes = "{\"id\":7,\"seq\":3,\"day\":\"d2\",\"v\":\"moved\",\"op\":\"u\"}\n{\"id\":8,\"seq\":3,\"op\":\"d\"}\n{\"id\":9,\"seq\":3,\"day\":\"d9\",\"v\":\"new folder\",\"op\":\"u\"}\n";
     let report = run(&(upserts([5, 1000], 2) + key_changes)).await;
     assert_eq!((report.rows.inserted, report.rows.deleted, report.rows.after), (1, 1, 300));
     check_hidden(&d).await;
-    assert!(verify(&d, &[]).await.expect("a look").is_sound());
+    assert!(verify(&d, &[]).await.expect("the table can be verified").is_sound());
     let frame = d.load(&SessionContext::new()).await.unwrap();
     let some = frame.filter(col("id").in_list(vec![lit(5), lit(7), lit(9)], false)).unwrap().collect().await.unwrap();
     assert_rows_eq!(
@@ -70,17 +70,17 @@ async fn merges_hide_what_they_update_insert_and_move() {
             "id:bigint | seq:bigint | v:string | day:string\n5 | 2 | {SECRET} 2 of 5 | d2\n7 | 3 | moved | d2\n9 | 3 | new folder | d9"
         ))
     );
-    // The table knows what is hidden, also for those that have the keys and nothing else, or not even these.
+    // The table stores which columns are encrypted: a dataset that only has the keys, or has none, need not be told.
     let with_keys = lake::dataset(storage.clone()).with_encryption(FileEncryption::new(Arc::new(keys)));
-    lake::merge_with(&with_keys, &spec(), &options, &upserts([2000], 4)).await.expect("a merge");
+    lake::merge_with(&with_keys, &spec(), &options, &upserts([2000], 4)).await.expect("the merge succeeds");
     check_hidden(&d).await;
     let e = lake::merge_with(&lake::dataset(storage), &spec(), &options, &upserts([3000], 5)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("v")));
 }
 
-/// A first load that is larger than its memory goes to files while it is read.
+/// A first load that exceeds its memory stages new files while it is read.
 #[tokio::test]
-async fn a_load_larger_than_memory_is_hidden_as_well() {
+async fn load_larger_than_memory_is_encrypted() {
     let d = hidden(&lake::memory(), &MemoryKeys::new());
     let folder = std::env::temp_dir().join(format!("biscuit-encrypted-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -107,7 +107,7 @@ async fn a_load_larger_than_memory_is_hidden_as_well() {
 }
 
 #[tokio::test]
-async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
+async fn encrypted_columns_are_refused_as_key_order_or_partition_and_in_the_quarantine() {
     for column in ["id", "seq", "day"] {
         let d = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([column]));
         let e =
@@ -126,16 +126,16 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
     let mut sealed = change_of_quarantine;
     sealed.sealed = true;
-    lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("who hands them over has sealed them");
+    lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("the caller has sealed the records");
 }
 
-/// A table of another writer is known by its files, and remembered once it was adopted.
+/// The encrypted columns of an external table are read from its files, and stored when the table is adopted.
 #[tokio::test]
-async fn a_table_that_is_adopted_keeps_what_it_hides() {
+async fn adopted_table_keeps_its_encrypted_columns() {
     let (storage, keys) = (lake::memory(), MemoryKeys::new());
     let d = hidden(&storage, &keys);
-    lake::merge_with(&d, &spec(), &serial(), &upserts(0..10, 1)).await.expect("a merge");
-    // The same file as another writer's, in a table without a journal.
+    lake::merge_with(&d, &spec(), &serial(), &upserts(0..10, 1)).await.expect("the merge succeeds");
+    // The same file as an external file, in a table without a journal.
     let file = d.view().await.unwrap().files()[0].clone();
     let bytes = storage.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     let other = lake::memory();
@@ -144,14 +144,14 @@ async fn a_table_that_is_adopted_keeps_what_it_hides() {
     let e = lake::merge_with(&lake::dataset(other.clone()), &spec(), &serial(), &upserts([99], 2)).await.unwrap_err();
     assert_eq!(e.code(), "NoFileKeys");
     let with_keys = lake::dataset(other).with_encryption(FileEncryption::new(Arc::new(keys)));
-    let report = lake::merge_with(&with_keys, &spec(), &serial(), &upserts([99], 2)).await.expect("a merge");
+    let report = lake::merge_with(&with_keys, &spec(), &serial(), &upserts([99], 2)).await.expect("the merge succeeds");
     assert_eq!(report.rows.after, 11);
     check_hidden(&with_keys).await;
 }
 
-/// Any commit makes files of other writers the table's own, and has to know what they hide.
+/// Every commit adopts external files, and has to store which columns these encrypt.
 #[tokio::test]
-async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
+async fn commit_without_rows_stores_encrypted_columns_of_external_files() {
     let (storage, other, keys) = (lake::memory(), lake::memory(), MemoryKeys::new());
     let d = lake::dataset(storage.clone());
     let change_of_quarantine = serial().with_bad_rows(BadRows::Quarantine, 60.0);
@@ -159,8 +159,12 @@ async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
     reader.read("changes.jsonl", (upserts([1], 1) + bad).into_bytes().into()).unwrap();
     let changes = reader.finish().unwrap();
-    Merge::new(d.clone(), spec(), change_of_quarantine).unwrap().run(changes, RunMode::Commit).await.expect("a merge");
-    lake::merge_with(&hidden(&other, &keys), &spec(), &serial(), &upserts([2], 1)).await.expect("a merge");
+    Merge::new(d.clone(), spec(), change_of_quarantine)
+        .unwrap()
+        .run(changes, RunMode::Commit)
+        .await
+        .expect("the merge succeeds");
+    lake::merge_with(&hidden(&other, &keys), &spec(), &serial(), &upserts([2], 1)).await.expect("the merge succeeds");
     let file = hidden(&other, &keys).view().await.unwrap().files()[0].clone();
     let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     storage.store.put(&"lake/t/part-9.parquet".into(), bytes.into()).await.unwrap();
@@ -171,9 +175,9 @@ async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("v")));
 }
 
-/// The row of a key that changes waits beside the table until both halves have come.
+/// The row of a key change is stored as an image in the key metadata until both halves have come.
 #[tokio::test]
-async fn what_is_kept_by_key_is_hidden() {
+async fn key_metadata_is_encrypted() {
     let (storage, keys) = (lake::memory(), MemoryKeys::new());
     let d = hidden(&storage, &keys);
     let event = |op: &str, id: i64, lsn: i64, v: &str, headers: &str| {
@@ -191,7 +195,7 @@ async fn what_is_kept_by_key_is_hidden() {
         let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
         Merge::new(d.clone(), spec, serial())?.run(changes, RunMode::Commit).await
     };
-    // What was kept before anything was hidden is written anew.
+    // Segments from before the table was encrypted are written again, encrypted.
     let clear = lake::dataset(storage.clone());
     run(&clear, event("c", 1, 10, &format!("{SECRET} of 1"), "")).await.unwrap();
     run(&clear, event("d", 1, 20, "", r#""__debezium.newkey":{"id":2}"#)).await.unwrap();

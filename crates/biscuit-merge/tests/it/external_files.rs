@@ -1,4 +1,4 @@
-//! Files of other writers are merged into without a value of theirs becoming another one, or not at all.
+//! Merges into external files: no value of such a file changes its meaning, or the merge is refused.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use parquet::schema::parser::parse_message_type;
 
 use crate::lake;
 
-/// Rows of a key, an order and a timestamp of Spark, each in a row group of its own.
+/// Rows with a key, an order and an INT96 timestamp of Spark, each in its own row group.
 fn int96(rows: &[(i64, u32, u32)], version: &str) -> Vec<u8> {
     let schema = "message m { required int64 id; required int64 seq; required int96 v; }";
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
@@ -46,7 +46,7 @@ async fn put(storage: &biscuit_journal::TableStorage, bytes: Vec<u8>) {
 }
 
 async fn keys(dataset: &Dataset) -> Vec<KeyValue> {
-    let view = dataset.view().await.expect("a view");
+    let view = dataset.view().await.expect("the table can be read");
     let files = view.open_files().await.expect("files");
     let of = |file: &biscuit_dataset::OpenFile| {
         file.metadata().metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default()
@@ -55,7 +55,7 @@ async fn keys(dataset: &Dataset) -> Vec<KeyValue> {
 }
 
 #[tokio::test]
-async fn timestamps_that_are_not_read_as_they_are_stop_a_merge_into_their_file() {
+async fn merge_into_a_file_with_timestamps_that_cannot_be_preserved_is_refused() {
     let today = 2_460_370;
     for (other, version, code) in
         [((today, 789), "3.5.1", "PrecisionLoss"), ((2_086_303, 0), "2.4.5", "LegacyCalendar")]
@@ -74,7 +74,7 @@ async fn timestamps_that_are_not_read_as_they_are_stop_a_merge_into_their_file()
 }
 
 #[tokio::test]
-async fn a_file_that_was_rewritten_is_in_the_calendar_of_parquet() {
+async fn rewritten_file_uses_the_calendar_of_parquet() {
     let storage = lake::memory();
     let (ids, seqs): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1])));
     let days: ArrayRef = Arc::new(Date32Array::from(vec![19_782]));
@@ -93,7 +93,7 @@ async fn a_file_that_was_rewritten_is_in_the_calendar_of_parquet() {
 }
 
 #[tokio::test]
-async fn lists_of_one_size_become_lists_of_any() {
+async fn lists_of_fixed_size_become_lists_of_any_size() {
     let storage = lake::memory();
     let (ids, seqs): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1])));
     let pairs = FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), Some(2)])], 2);
@@ -106,7 +106,7 @@ async fn lists_of_one_size_become_lists_of_any() {
 }
 
 #[tokio::test]
-async fn fields_of_structs_may_have_any_name() {
+async fn struct_fields_may_have_any_name() {
     let storage = lake::memory();
     for (n, name) in ["first name", "a.b", "@t", "a,b", "a:b", "a>b", "a`b"].into_iter().enumerate() {
         let place = format!("lake/t{n}");

@@ -1,4 +1,4 @@
-//! Logs of several MySQL servers: positions in them cannot be compared, and are not.
+//! Logs of several MySQL servers, whose positions cannot be compared.
 
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::Result;
@@ -9,7 +9,7 @@ use biscuit_testkit::{assert_rows_eq, table};
 
 use crate::lake;
 
-/// An update by a server, at a place in its log.
+/// An update by a server, at a position of its log.
 fn update(v: &str, server: &str, gtid: &str, file: &str, pos: u32) -> String {
     record("u", v, server, gtid, (file, pos), "false")
 }
@@ -46,7 +46,7 @@ const OLD: &str = "\"aaaa:41\"";
 const NEW: &str = "\"bbbb:1\"";
 
 #[tokio::test]
-async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
+async fn run_after_a_failover_stops_and_can_continue_in_a_new_epoch() {
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServerPolicy::Fail, &[update("old", "1", OLD, "bin.000120", 4000)])
         .await
@@ -55,19 +55,19 @@ async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
     let e = merge(&dataset, NewServerPolicy::Fail, &failed_over).await.unwrap_err();
     assert_eq!((e.code(), e.file(), e.row()), ("NewServer", Some("a.jsonl"), Some(1)));
     assert!(e.message().contains("server_id 2") && e.message().contains("--new-server newer"), "{e}");
-    // Of a server that was never met, nothing says how much older it would be.
+    // An unknown server cannot be declared older: its epoch is not known.
     let e = merge(&dataset, NewServerPolicy::Older, &failed_over).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("no record was merged"), "{e}");
     assert_eq!(value(&dataset).await, "old");
     merge(&dataset, NewServerPolicy::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
-    // It is known from now on, and what the old one wrote is late.
+    // The new server is known from now on, and records of the old one are late.
     let report =
         merge(&dataset, NewServerPolicy::Fail, &[update("late", "1", OLD, "bin.000119", 1)]).await.expect("known");
     assert_eq!((value(&dataset).await.as_str(), report.verdicts.late), ("new", 1));
     merge(&dataset, NewServerPolicy::Fail, &[update("newer", "2", NEW, "bin.000003", 800)]).await.expect("known");
     assert_eq!(value(&dataset).await, "newer");
-    // A row of a snapshot does not say whose log its place is in: an old file that is read again must not win.
+    // A snapshot row does not name its server: an old file that is read again must not win.
     let read = [record("r", "read", "0", "null", ("bin.000004", 1), "true")];
     assert_eq!(merge(&dataset, NewServerPolicy::Fail, &read).await.unwrap_err().code(), "NewServer");
     merge(&dataset, NewServerPolicy::Same, &read).await.expect("a row of a snapshot of the newest server");
@@ -78,16 +78,16 @@ async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn a_failover_right_behind_the_snapshot_is_noticed() {
+async fn failover_directly_after_the_snapshot_is_detected() {
     let read = [record("r", "read", "0", "null", ("bin.000120", 4000), "true")];
     let failed_over = [update("new", "2", NEW, "bin.000003", 700)];
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServerPolicy::Fail, &read).await.expect("a snapshot");
     let e = merge(&dataset, NewServerPolicy::Fail, &failed_over).await.unwrap_err();
-    assert!(e.code() == "NewServer" && e.message().contains("before the place"), "{e}");
+    assert!(e.code() == "NewServer" && e.message().contains("before the position"), "{e}");
     merge(&dataset, NewServerPolicy::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
-    // A snapshot of the new server, in the run that names it.
+    // A snapshot of the new server, in the run that declares the server new.
     let dataset = lake::dataset(lake::memory());
     let old = [read[0].clone(), update("old", "1", OLD, "bin.000120", 5000)];
     merge(&dataset, NewServerPolicy::Fail, &old).await.expect("a snapshot and a change");
@@ -96,18 +96,18 @@ async fn a_failover_right_behind_the_snapshot_is_noticed() {
     assert!(e.code() == "NewServer" && e.message().contains("no change of a new server"), "{e}");
     let both = [new[0].clone(), update("new", "2", NEW, "bin.000003", 700)];
     for _ in 0..2 {
-        // Again, it is the server that is known by now.
+        // In the second run, the server is known.
         merge(&dataset, NewServerPolicy::Newer, &both).await.expect("the snapshot and a change");
         assert_eq!(value(&dataset).await, "new");
     }
     merge(&dataset, NewServerPolicy::Newer, &new).await.expect("the snapshot again");
     merge(&dataset, NewServerPolicy::Fail, &[update("next", "2", NEW, "bin.000003", 900)])
         .await
-        .expect("its log goes on");
+        .expect("its log continues");
     assert_eq!(value(&dataset).await, "next");
     merge(&dataset, NewServerPolicy::Fail, &old).await.expect("old files again");
     assert_eq!(value(&dataset).await, "next");
-    // The log that the snapshot was read from goes on behind it.
+    // The log from which the snapshot was read continues after it.
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServerPolicy::Fail, &read).await.expect("a snapshot");
     merge(&dataset, NewServerPolicy::Fail, &[update("next", "1", OLD, "bin.000120", 4000)])
@@ -117,7 +117,7 @@ async fn a_failover_right_behind_the_snapshot_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_other_gtids_is_another_one() {
+async fn server_with_another_gtid_source_is_another_server() {
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServerPolicy::Fail, &[update("old", "1", "null", "bin.000120", 4000)])
         .await
@@ -136,7 +136,7 @@ async fn a_server_that_has_other_gtids_is_another_one() {
 }
 
 #[tokio::test]
-async fn servers_that_write_into_one_log_are_in_one_order() {
+async fn servers_that_write_to_one_log_have_one_order() {
     let dataset = lake::dataset(lake::memory());
     let both = [update("a", "1", OLD, "bin.000120", 1), update("b", "2", NEW, "bin.000120", 2)];
     assert_eq!(merge(&dataset, NewServerPolicy::Fail, &both).await.unwrap_err().code(), "NewServer");
@@ -147,7 +147,7 @@ async fn servers_that_write_into_one_log_are_in_one_order() {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_noticed_by_the_end_of_its_log() {
+async fn returning_server_is_detected_by_the_end_of_its_log() {
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServerPolicy::Fail, &[update("a", "1", OLD, "bin.000120", 4000)])
         .await
@@ -156,13 +156,13 @@ async fn a_server_that_comes_back_is_noticed_by_the_end_of_its_log() {
     let back = [update("c", "1", OLD, "bin.000121", 5)];
     let e = merge(&dataset, NewServerPolicy::Fail, &back).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("taken over from"), "{e}");
-    // What was left of its log comes before.
+    // The rest of its log is older than the log of the other server.
     let report =
         merge(&dataset, NewServerPolicy::Older, &[update("left", "1", OLD, "bin.000120", 4100)]).await.expect("a rest");
     assert_eq!((value(&dataset).await.as_str(), report.verdicts.late), ("b", 1));
     merge(&dataset, NewServerPolicy::Newer, &back).await.expect("it has taken over again");
     assert_eq!(value(&dataset).await, "c");
-    // What it wrote before it was replaced is in the epoch of then.
+    // Records from before it was replaced are in its first epoch.
     merge(&dataset, NewServerPolicy::Fail, &[update("a", "1", OLD, "bin.000120", 4000)]).await.expect("known");
     merge(&dataset, NewServerPolicy::Fail, &[update("d", "1", OLD, "bin.000121", 6)]).await.expect("known");
     assert_eq!(value(&dataset).await, "d");

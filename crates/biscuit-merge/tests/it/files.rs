@@ -1,4 +1,4 @@
-//! Which files and row groups a merge touches, and where new rows go.
+//! Which files and row groups a merge changes, and where new rows are placed.
 
 use biscuit_change::{BadRows, RowsOptions};
 use biscuit_dataset::{Dataset, ParquetOptions};
@@ -22,46 +22,48 @@ fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
 }
 
 async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
-    lake::merge_with(dataset, &spec(), &serial(), lines).await.expect("a merge")
+    lake::merge_with(dataset, &spec(), &serial(), lines).await.expect("the merge succeeds")
 }
 
-/// Rows of the row groups of each file.
+/// The number of rows of each row group, by file.
 async fn groups(dataset: &Dataset) -> Vec<Vec<i64>> {
-    let files = dataset.view().await.expect("a view").open_files().await.expect("files");
+    let files = dataset.view().await.expect("the table can be read").open_files().await.expect("files");
     files.iter().map(|f| f.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect()).collect()
 }
 
-/// A table of 1,000 ids, 0, 10, 20 and so on, in ten row groups of one file.
+/// A table with the 1,000 ids 0, 10, 20 and so on, in ten row groups of one file.
 async fn ten_groups() -> Dataset {
     let dataset = lake::dataset(lake::memory());
     let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(100));
-    lake::merge_with(&dataset, &spec(), &options, &upserts((0..1000).map(|i| i * 10), 1)).await.expect("a merge");
+    lake::merge_with(&dataset, &spec(), &options, &upserts((0..1000).map(|i| i * 10), 1))
+        .await
+        .expect("the merge succeeds");
     assert_eq!(groups(&dataset).await, [vec![100; 10]]);
     dataset
 }
 
 #[tokio::test]
-async fn only_row_groups_that_may_hold_a_key_are_read_and_only_those_that_do_are_encoded() {
+async fn only_row_groups_that_may_have_a_key_are_read_and_only_changed_ones_are_encoded() {
     let dataset = ten_groups().await;
-    // How often the file is asked for bytes: once for its footer, and for what is looked at.
+    // The number of reads of the file: one for its footer, and one for each thing that is read.
     let gets = async |id: i64| {
         let (recorder, storage) = RecordingStore::storage(dataset.journal().storage());
         let recorded = lake::dataset(storage);
         let records = lake::changes(&dataset, &upserts([id], 2)).await.expect("records");
-        let merge = Merge::new(recorded, spec(), serial()).expect("a merge");
+        let merge = Merge::new(recorded, spec(), serial()).expect("the specification is valid");
         merge.run(records, RunMode::DryRun).await.expect("a plan");
         recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count()
     };
-    // Behind all keys; between two keys of a row group; a key.
+    // An id after all keys; an id between two keys of a row group; an existing key.
     assert_eq!((gets(99_999).await, gets(455).await, gets(450).await), (1, 2, 3));
     let report = merge(&dataset, &upserts([450], 2)).await;
     assert_eq!((report.files.rewritten, report.files.spliced, report.rows.updated), (1, 1, 1));
     assert_eq!(groups(&dataset).await, [vec![100; 10]]);
-    assert!(verify(&dataset, &[]).await.expect("a look").is_sound());
+    assert!(verify(&dataset, &[]).await.expect("the table can be verified").is_sound());
 }
 
 #[tokio::test]
-async fn records_that_are_late_touch_no_file() {
+async fn late_records_change_no_file() {
     let dataset = ten_groups().await;
     let before = lake::objects(dataset.journal().storage().store.as_ref()).await;
     let report = merge(&dataset, &upserts([450, 460], 0)).await;
@@ -70,9 +72,9 @@ async fn records_that_are_late_touch_no_file() {
 }
 
 #[tokio::test]
-async fn new_rows_go_where_their_keys_are_as_long_as_there_is_room() {
+async fn new_rows_are_placed_by_key_as_long_as_there_is_room() {
     let dataset = ten_groups().await;
-    // The third row group loses ten rows and gets twelve; two find no room in it and go behind.
+    // The third row group loses ten rows and gets twelve. Two do not fit and are placed after the last row group.
     let mut lines: String = (0..10).fold(String::new(), |mut s, i| {
         writeln!(s, "{{\"id\":{},\"seq\":2,\"op\":\"d\"}}", 2000 + i * 10).expect("a String takes all");
         s
@@ -84,18 +86,18 @@ async fn new_rows_go_where_their_keys_are_as_long_as_there_is_room() {
 }
 
 #[tokio::test]
-async fn runs_that_only_add_rows_leave_no_trail_of_files() {
+async fn runs_that_only_add_rows_do_not_add_files() {
     let dataset = ten_groups().await;
     for run in 0..30 {
         merge(&dataset, &upserts((0..7).map(|i| 20_000 + run * 7 + i), 2)).await;
     }
-    // 1,210 rows in one file: the last row group is filled before another is begun.
+    // 1,210 rows in one file: the last row group is filled before a new one begins.
     assert_eq!(groups(&dataset).await, [[vec![100; 12], vec![10]].concat()]);
-    assert!(verify(&dataset, &[]).await.expect("a look").is_sound());
+    assert!(verify(&dataset, &[]).await.expect("the table can be verified").is_sound());
 }
 
 #[tokio::test]
-async fn a_table_that_grows_a_few_rows_at_a_time_has_one_row_group() {
+async fn table_that_grows_by_a_few_rows_at_a_time_has_one_row_group() {
     let dataset = lake::dataset(lake::memory());
     for run in 0..20 {
         merge(&dataset, &upserts((0..5).map(|i| run * 5 + i), 1)).await;
@@ -104,7 +106,7 @@ async fn a_table_that_grows_a_few_rows_at_a_time_has_one_row_group() {
 }
 
 #[tokio::test]
-async fn text_and_composite_keys_are_found_in_row_groups_too() {
+async fn text_and_composite_keys_are_found_by_statistics() {
     let dataset = lake::dataset(lake::memory());
     let spec = MergeSpec::new(["region", "code"], ["seq"]).expect("a spec");
     let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(10));
@@ -112,15 +114,15 @@ async fn text_and_composite_keys_are_found_in_row_groups_too() {
         format!("{{\"region\":\"{r}\",\"code\":{c},\"seq\":{seq},\"op\":\"{op}\"}}\n")
     };
     let all: String = (0..100).map(|c| line(["north", "south", "east"][c as usize % 3], c, 1, "c")).collect();
-    lake::merge_with(&dataset, &spec, &options, &all).await.expect("a merge");
+    lake::merge_with(&dataset, &spec, &options, &all).await.expect("the merge succeeds");
     let lines =
         [line("east", 50, 2, "d"), line("south", 52, 2, "u"), line("east", 52, 2, "d"), line("west", 1, 1, "c")];
-    let report = lake::merge_with(&dataset, &spec, &options, &lines.concat()).await.expect("a merge");
+    let report = lake::merge_with(&dataset, &spec, &options, &lines.concat()).await.expect("the merge succeeds");
     assert_eq!((report.rows.deleted, report.rows.updated, report.rows.inserted), (1, 1, 1));
     assert_eq!((report.verdicts.unchanged, report.rows.after), (1, 100));
 }
 
-/// A Parquet file of change records that is too large to be read as a whole: two records of each key, in no order.
+/// A Parquet file of change records that is too large to be read as a whole: two records of each key, unordered.
 fn large_file(folder: &std::path::Path, null_at: Option<usize>) -> String {
     let rows = 80_000_usize;
     let row = |i: usize| (i * 7919) % rows;
@@ -141,13 +143,13 @@ fn large_file(folder: &std::path::Path, null_at: Option<usize>) -> String {
 }
 
 #[tokio::test]
-async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
+async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = ChangeFiles::new([large_file(folder.path(), None)], ChangeFormat::Rows(RowsOptions::default()));
     let parquet = ParquetOptions::default().with_row_group_rows(10_000);
     let options = MergeOptions::default().with_change_memory(2 << 20).with_parquet(parquet);
     let dataset = lake::dataset(lake::memory());
-    let merge = Merge::new(dataset.clone(), spec(), options).expect("a merge");
+    let merge = Merge::new(dataset.clone(), spec(), options).expect("the specification is valid");
     let report = merge.run_files(&files, RunMode::Commit).await.expect("a first load");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.superseded), (80_000, 40_000, 40_000));
     let rows = lake::rows(&dataset).await;
@@ -155,8 +157,8 @@ async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
         let values = rows.iter().flat_map(|b| b.column_by_name(name).expect(name).as_primitive::<Int64Type>().values());
         values.copied().collect()
     };
-    // One file sorted by key, in full row groups, although ranges end anywhere.
-    let written = dataset.view().await.expect("a view").open_files().await.expect("files");
+    // One file, sorted by key, in full row groups, although ranges end at any row.
+    let written = dataset.view().await.expect("the table can be read").open_files().await.expect("files");
     assert_eq!(written.iter().map(|f| f.group_starts()).collect::<Vec<_>>(), [[0, 10_000, 20_000, 30_000, 40_000]]);
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
@@ -164,16 +166,16 @@ async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
     assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
 }
 
-/// New files are staged before it is known whether the run may commit.
+/// New files are staged before the guards are checked.
 #[tokio::test]
-async fn a_large_run_beyond_a_guard_leaves_nothing_behind() {
+async fn large_run_that_fails_a_guard_leaves_no_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
     let files = ChangeFiles::new([large_file(folder.path(), Some(79_999))], ChangeFormat::Rows(rows));
     for (allowed, outcome) in [(0.0, Err("TooManyQuarantined")), (1.0, Ok((40_000, 1)))] {
         let storage = lake::memory();
         let options = MergeOptions::default().with_change_memory(2 << 20).with_bad_rows(BadRows::Quarantine, allowed);
-        let merge = Merge::new(lake::dataset(storage.clone()), spec(), options).expect("a merge");
+        let merge = Merge::new(lake::dataset(storage.clone()), spec(), options).expect("the specification is valid");
         let ran = merge.run_files(&files, RunMode::Commit).await;
         let counts = ran.map(|report| (report.verdicts.inserted, report.verdicts.quarantined));
         assert_eq!(counts.as_ref().map_err(|e| e.code()).copied(), outcome);
@@ -182,13 +184,13 @@ async fn a_large_run_beyond_a_guard_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_bad_record_of_a_large_file_is_named_by_its_row() {
+async fn error_of_a_large_file_names_the_row_of_the_invalid_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = large_file(folder.path(), Some(65_540));
     for memory in [2 << 20, usize::MAX] {
         let files = ChangeFiles::new([path.as_str()], ChangeFormat::Rows(RowsOptions::default()));
         let options = MergeOptions::default().with_change_memory(memory);
-        let merge = Merge::new(lake::dataset(lake::memory()), spec(), options).expect("a merge");
+        let merge = Merge::new(lake::dataset(lake::memory()), spec(), options).expect("the specification is valid");
         let e = merge.run_files(&files, RunMode::Commit).await.expect_err("a key is null");
         assert_eq!((e.code(), e.row(), e.file()), ("NullKey", Some(65_541), Some(path.as_str())));
     }

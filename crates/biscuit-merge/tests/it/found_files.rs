@@ -1,4 +1,4 @@
-//! Change files that somebody else has chosen.
+//! Change files that the caller has chosen.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 #[tokio::test]
-async fn files_are_read_as_they_were_found_or_not_at_all() {
+async fn files_that_changed_after_they_were_found_are_refused() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let path = Path::from("raw/a.jsonl");
     store.put(&path, "{\"id\":1,\"op\":\"c\"}\n".into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Key updates: both halves, in any order, and values that were not sent.
+//! Key changes: both halves, in any order, and unchanged values that were not sent.
 
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_dataset::Dataset;
@@ -48,12 +48,13 @@ async fn merge_with(dataset: &Dataset, lines: &[String], options: MergeOptions) 
     Merge::new(dataset.clone(), spec, options)?.run(changes, RunMode::Commit).await.map(drop)
 }
 
-/// With every key on the disk, apart from the others.
+/// Options that put every key in its own range on the disk.
 fn on_disk() -> MergeOptions {
     MergeOptions::default().with_change_memory(1)
 }
 
-/// 1 is created, changed, moved to 2, changed there, moved to 3; at the end its bio is what it was when it was at 1.
+/// Key 1 is created, changed, moved to 2, changed there, and moved to 3. At the end, its bio is the one it had as key
+/// 1.
 fn story() -> Vec<String> {
     vec![
         event("c", 1, 10, "n1", "A", ""),
@@ -76,12 +77,12 @@ async fn values_follow_a_row_from_key_to_key_in_one_run() {
     for options in [MergeOptions::default(), on_disk()] {
         let dataset = lake::dataset(lake::memory());
         let mut lines = story();
-        // Keys that have nothing to do with it.
+        // Unrelated keys.
         lines.extend((100..120).map(|id| event("c", id, 60, "x", "y", "")));
         lines.reverse();
-        merge_with(&dataset, &lines, options.clone()).await.expect("a merge");
+        merge_with(&dataset, &lines, options.clone()).await.expect("the merge succeeds");
         let gone: Vec<String> = (100..120).map(|id| event("d", id, 70, "", "", "")).collect();
-        merge_with(&dataset, &gone, options).await.expect("a merge");
+        merge_with(&dataset, &gone, options).await.expect("the merge succeeds");
         check(&dataset).await;
     }
 }
@@ -90,7 +91,7 @@ async fn values_follow_a_row_from_key_to_key_in_one_run() {
 async fn values_follow_a_row_from_key_to_key_event_by_event() {
     let dataset = lake::dataset(lake::memory());
     for line in story() {
-        merge(&dataset, &[line]).await.expect("a merge");
+        merge(&dataset, &[line]).await.expect("the merge succeeds");
     }
     check(&dataset).await;
     for line in story() {
@@ -100,12 +101,12 @@ async fn values_follow_a_row_from_key_to_key_event_by_event() {
 }
 
 #[tokio::test]
-async fn a_late_change_of_the_old_row_reaches_the_new_one() {
+async fn late_change_of_the_old_row_reaches_the_new_row() {
     let dataset = lake::dataset(lake::memory());
     let mut lines = story();
     let late = lines.remove(1);
     for line in &lines {
-        merge(&dataset, std::slice::from_ref(line)).await.expect("a merge");
+        merge(&dataset, std::slice::from_ref(line)).await.expect("the merge succeeds");
     }
     let before = table("id:bigint | name:string | bio:string | __lsn:bigint\n3 | n5 | A | 50");
     assert_rows_eq!(lake::rows(&dataset).await, before);
@@ -114,12 +115,12 @@ async fn a_late_change_of_the_old_row_reaches_the_new_one() {
 }
 
 #[tokio::test]
-async fn the_create_half_may_come_first() {
+async fn create_half_may_come_first() {
     let dataset = lake::dataset(lake::memory());
     let s = story();
     let order = [0, 1, 3, 2, 4, 6, 5].map(|i: usize| s[i].clone());
     for line in order {
-        merge(&dataset, &[line]).await.expect("a merge");
+        merge(&dataset, &[line]).await.expect("the merge succeeds");
     }
     check(&dataset).await;
 }
@@ -127,7 +128,8 @@ async fn the_create_half_may_come_first() {
 #[tokio::test]
 async fn every_order_of_delivery_ends_in_the_same_row() {
     let s = story();
-    // Every rotation, forwards and backwards; what cannot be known yet is refused and comes again.
+    // Every rotation, forwards and backwards. A record whose unchanged values are not known yet is refused, and
+    // merged again later.
     for turn in 0..s.len() {
         for (backwards, options) in
             [false, true].into_iter().flat_map(|b| [(b, MergeOptions::default()), (b, on_disk())])
@@ -152,7 +154,7 @@ async fn every_order_of_delivery_ends_in_the_same_row() {
 }
 
 #[tokio::test]
-async fn a_create_without_headers_cannot_hold_the_placeholder() {
+async fn create_without_headers_cannot_contain_the_placeholder() {
     let line = r#"{"op":"c","before":null,"after":{"id":1,"name":"n","bio":"__debezium_unavailable_value"},"source":{"schema":"s","table":"t","lsn":1}}"#;
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
     let e = reader.read("x.jsonl", &line.as_bytes().to_vec().into()).unwrap_err();
@@ -160,7 +162,7 @@ async fn a_create_without_headers_cannot_hold_the_placeholder() {
     let wrapped = format!(r#"{{"key":{{"id":1}},"value":{line}}}"#);
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
     let e = reader.read("x.jsonl", &wrapped.into_bytes().into()).unwrap_err();
-    assert_eq!(e.code(), "AmbiguousPlaceholder", "a key alone says nothing of headers");
+    assert_eq!(e.code(), "AmbiguousPlaceholder", "with a key alone, it is not known whether there are headers");
     let with = event("c", 1, 1, "n", UNAVAILABLE, "");
     assert_eq!(read(&[with]).batches[0].present[2], None, "with headers it is an ordinary value");
 }

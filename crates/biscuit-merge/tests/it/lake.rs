@@ -25,7 +25,7 @@ pub(crate) fn spec() -> MergeSpec {
     MergeSpec::new(["id"], ["seq"]).expect("a spec")
 }
 
-/// On one core.
+/// Options for one core.
 pub(crate) fn serial() -> MergeOptions {
     MergeOptions::default().with_parallelism(1)
 }
@@ -34,7 +34,7 @@ pub(crate) fn memory() -> TableStorage {
     TableStorage::durable(Arc::new(InMemory::new()))
 }
 
-/// Puts a Parquet file there as another tool would.
+/// Writes a Parquet file as another program would.
 pub(crate) async fn put_external(storage: &TableStorage, path: &str, rows: &RecordBatch) {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
@@ -43,7 +43,7 @@ pub(crate) async fn put_external(storage: &TableStorage, path: &str, rows: &Reco
     storage.store.put(&Path::from(path), bytes.into()).await.expect("a put");
 }
 
-/// Change records from JSON lines with the column `op`, in the types of the target.
+/// Reads change records from JSON lines with the column `op`, in the types of the table.
 pub(crate) async fn changes(dataset: &Dataset, lines: &str) -> Result<ChangeRecords> {
     let snapshot = dataset.view().await?;
     let schema = snapshot.schema(&snapshot.open_files().await?)?;
@@ -72,7 +72,8 @@ pub(crate) async fn merge_with(
 }
 
 pub(crate) async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
-    let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    let frame =
+        dataset.view().await.expect("the table can be read").load(&SessionContext::new()).await.expect("a frame");
     frame.collect().await.expect("rows")
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn count(rows: &[RecordBatch]) -> usize {
     rows.iter().map(RecordBatch::num_rows).sum()
 }
 
-/// All objects with their ETags.
+/// Returns all objects with their ETags.
 pub(crate) async fn objects(store: &dyn ObjectStore) -> Vec<(String, Option<String>)> {
     use futures::TryStreamExt;
     let mut all: Vec<_> =

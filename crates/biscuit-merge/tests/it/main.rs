@@ -1,4 +1,4 @@
-//! Behaviour of the merge: the contract's cases, its properties, crashes and races.
+//! Behaviour of merges: cases of the contract, properties, crashes and races.
 
 mod adopt;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! A run that sleeps at any storage call while two others finish does no harm when it wakes up.
+//! A run that pauses at any storage call, while two others finish, does no harm when it continues.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use biscuit_testkit::{InjectedFault, assert_rows_eq, pause_at_every_call, table}
 use crate::lake;
 use crate::zoo::{self, SECOND, populated, spec};
 
-/// What runs while the first one sleeps: rows of its own, and newer and older changes of the sleeper's keys.
+/// Changes that are merged during the pause: new rows, and newer and older changes of the keys of the paused run.
 const MEANWHILE: [&str; 2] = [
     r#"
 {"id":1,"seq":3,"day":"a","v":"back","op":"u"}
@@ -23,7 +23,8 @@ const MEANWHILE: [&str; 2] = [
 "#,
 ];
 
-/// A checkpoint after every version and no history below it: records of sleepers are put where others were dropped.
+/// A checkpoint after every version, and no retained records: a paused run may write a record number that was
+/// deleted.
 fn forgetful(storage: TableStorage) -> Dataset {
     let mut options = JournalOptions::default().with_checkpoint_every(1);
     options.keep_history = 0;
@@ -41,7 +42,7 @@ async fn merge(dataset: Dataset, lines: &str) -> biscuit_core::Result<()> {
 
 async fn check(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
-    // Whatever the sleeper left behind goes with the next run.
+    // The next run deletes whatever the paused run has left.
     dataset.journal().recover_with_fence().await.expect("a recovery");
     let want = table(
         "id:bigint | seq:bigint | day:string | v:string
@@ -61,7 +62,7 @@ async fn others(storage: TableStorage, n: u32) -> biscuit_core::Result<()> {
 }
 
 #[tokio::test]
-async fn a_merge_may_sleep_at_every_call_in_memory() {
+async fn merge_may_pause_at_every_call_in_memory() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(lake::dataset(s), SECOND);
         let done = pause_at_every_call(pause, || populated(lake::memory()), job, others, check).await;
@@ -70,7 +71,7 @@ async fn a_merge_may_sleep_at_every_call_in_memory() {
 }
 
 #[tokio::test]
-async fn a_merge_may_sleep_at_every_call_where_records_are_dropped() {
+async fn merge_may_pause_at_every_call_while_journal_records_are_deleted() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(forgetful(s), SECOND);
         let others = |s, n: u32| merge(forgetful(s), MEANWHILE[n as usize - 1]);
@@ -79,7 +80,7 @@ async fn a_merge_may_sleep_at_every_call_where_records_are_dropped() {
 }
 
 #[tokio::test]
-async fn a_merge_may_sleep_at_every_call_on_disk() {
+async fn merge_may_pause_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
     let job = |s| merge(lake::dataset(s), SECOND);
@@ -92,7 +93,7 @@ async fn unfinished() -> TableStorage {
 }
 
 #[tokio::test]
-async fn a_recovery_may_sleep_at_every_call() {
+async fn recovery_may_pause_at_every_call() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
         let done = pause_at_every_call(pause, unfinished, recover, others, check).await;
@@ -105,15 +106,15 @@ async fn a_recovery_may_sleep_at_every_call() {
 }
 
 #[tokio::test]
-async fn a_recovery_with_a_fence_may_sleep_at_every_call() {
+async fn recovery_with_a_fence_may_pause_at_every_call() {
     let recover = |s| async move { lake::dataset(s).journal().recover_with_fence().await.map(drop) };
     let done = pause_at_every_call(InjectedFault::Pause, unfinished, recover, others, check).await;
     assert!(done.slept > 20, "{done:?}");
 }
 
-/// Reads while others commit: the rows of one version, whole, whichever it is.
+/// A read during commits returns all rows of one version, whichever it is.
 #[tokio::test]
-async fn a_reader_may_sleep_at_every_call() {
+async fn reader_may_pause_at_every_call() {
     let count = std::sync::Arc::new(Mutex::new(Vec::new()));
     let read = |s: TableStorage| {
         let count = count.clone();
@@ -121,7 +122,7 @@ async fn a_reader_may_sleep_at_every_call() {
             let frame = lake::dataset(s).load(&datafusion::prelude::SessionContext::new()).await?;
             match frame.collect().await {
                 Ok(rows) => count.lock().expect("no panic").push(lake::count(&rows)),
-                // After the first row it fails, and never answers with part of the rows.
+                // After the first row, the read may fail, but it never returns part of the rows.
                 Err(e) => assert!(["NotFound", "not found", "newer"].iter().any(|w| e.to_string().contains(w)), "{e}"),
             }
             Ok(())
@@ -129,7 +130,7 @@ async fn a_reader_may_sleep_at_every_call() {
     };
     let setup = || async {
         let storage = populated(lake::memory()).await;
-        merge(lake::dataset(storage.clone()), SECOND).await.expect("a merge");
+        merge(lake::dataset(storage.clone()), SECOND).await.expect("the merge succeeds");
         storage
     };
     pause_at_every_call(InjectedFault::Pause, setup, read, others, check).await;

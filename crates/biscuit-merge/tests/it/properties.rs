@@ -1,4 +1,4 @@
-//! The rows depend on nothing but the set of records: any order, any split, any replay.
+//! The rows depend only on the set of records: any order, any split, any replay.
 
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
@@ -38,7 +38,7 @@ async fn deliver(history: &History, spec: &MergeSpec, options: &MergeOptions) ->
         pending.push_str(&lines);
         match lake::merge_with(&dataset, spec, options, &pending).await {
             Ok(_) => pending.clear(),
-            // A value may not be known before the run that brings it: such a run is refused, and comes again.
+            // An unchanged value may not be known yet: such a run is refused, and is repeated later.
             Err(e) if e.code() == "UnavailableWithoutPrior" && i + 1 < history.deliveries.len() => {}
             Err(e) => panic!("{e}\n{pending}"),
         }
@@ -61,8 +61,8 @@ async fn rows_of(dataset: &Dataset) -> Rows {
     rows
 }
 
-/// Delivers with a fault at a call of every run; a run that failed comes again on a healthy store.
-async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(InjectedFault, u64)]) -> Rows {
+/// Delivers with a fault at a call of every run. A failed run is repeated without faults.
+async fn deliver_with_faults(history: &History, spec: &MergeSpec, faults: &[(InjectedFault, u64)]) -> Rows {
     let storage = lake::memory();
     let lines = |d: &[usize]| d.iter().map(|&i| line(&history.records[i])).collect::<String>();
     for (delivery, (fault, at)) in history.deliveries.iter().zip(faults.iter().cycle()) {
@@ -78,11 +78,12 @@ async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(
     rows_of(&dataset).await
 }
 
-/// Delivers with a quarantine: values whose prior has not come yet wait there, and are tried again in the end.
+/// Delivers with a quarantine: records whose unchanged values are not known yet are quarantined, and retried in the
+/// end.
 async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: MergeOptions) -> Rows {
     let dataset = lake::dataset(lake::memory());
     let options = options.with_bad_rows(BadRows::Quarantine, 100.0);
-    let merge = Merge::new(dataset.clone(), spec.clone(), options).expect("a merge");
+    let merge = Merge::new(dataset.clone(), spec.clone(), options).expect("the specification is valid");
     let schema = Schema::new(["a", "b", "c"].map(|n| Field::new(n, DataType::Utf8, true)).to_vec());
     let rows = || {
         let rows = RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine);
@@ -95,12 +96,15 @@ async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: M
         }
         let mut reader = RowsReader::new(rows());
         reader.read(&format!("{n}.jsonl"), lines.into_bytes().into()).expect("lines");
-        let report = merge.run(reader.finish().expect("records"), RunMode::Commit).await.expect("bad records wait");
+        let report = merge
+            .run(reader.finish().expect("records"), RunMode::Commit)
+            .await
+            .expect("invalid records are quarantined");
         assert_eq!(report.verdicts.total(), report.records);
     }
-    merge.retry(&ChangeFormat::Rows(rows()), RunMode::Commit).await.expect("a retry");
+    merge.retry(&ChangeFormat::Rows(rows()), RunMode::Commit).await.expect("the retry succeeds");
     let left = quarantined(&dataset).await.expect("a quarantine");
-    assert!(left.is_empty(), "all priors have come: {left:?}");
+    assert!(left.is_empty(), "all unchanged values are known: {left:?}");
     rows_of(&dataset).await
 }
 
@@ -108,7 +112,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }
 
-/// Puts are whole or not at all on S3 and in memory, and so is what names an object of the journal on a disk: nothing is torn.
+/// Faults without torn writes: puts are atomic on S3 and in memory, and so are the objects of the journal on a disk.
 fn faults() -> impl Strategy<Value = Vec<(InjectedFault, u64)>> {
     let fault = prop_oneof![
         Just(InjectedFault::Fail),
@@ -126,12 +130,12 @@ fn check(history: &History, spec: &MergeSpec, options: &MergeOptions) {
     assert_eq!(got, true_state(&history.records));
 }
 
-/// Each key is a part of its own, on the disk until its turn comes.
+/// Options that put every key in its own part on the disk.
 fn on_disk() -> MergeOptions {
     serial().with_change_memory(1)
 }
 
-/// Delivers to two tables, to one of them with all records on the disk; the reports have to be the same.
+/// Delivers to two tables, to one of them with all records on the disk. The reports have to be equal.
 async fn deliver_twice(history: &History, spec: &MergeSpec, options: &MergeOptions) -> [Rows; 2] {
     let tables = [lake::dataset(lake::memory()), lake::dataset(lake::memory())];
     let with = [options.clone(), options.clone().with_change_memory(1)];
@@ -139,7 +143,7 @@ async fn deliver_twice(history: &History, spec: &MergeSpec, options: &MergeOptio
         let lines: String = delivery.iter().map(|&i| line(&history.records[i])).collect();
         let mut reports = Vec::new();
         for (table, options) in tables.iter().zip(&with) {
-            let report = lake::merge_with(table, spec, options, &lines).await.expect("a merge");
+            let report = lake::merge_with(table, spec, options, &lines).await.expect("the merge succeeds");
             reports.push((report.outcome, report.records, report.verdicts, report.rows, report.partitions));
         }
         assert_eq!(reports[0], reports[1], "{lines}");
@@ -148,20 +152,20 @@ async fn deliver_twice(history: &History, spec: &MergeSpec, options: &MergeOptio
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: biscuit_testkit::internal::scaled(96), ..ProptestConfig::default() })]
 
     #[test]
-    fn full_images_in_any_order_and_any_split(h in histories(HistoryOptions { truncates: true, ..Default::default() })) {
+    fn full_images_may_come_in_any_order_and_split(h in histories(HistoryOptions { truncates: true, ..Default::default() })) {
         check(&h, &spec(), &serial());
     }
 
     #[test]
-    fn sparse_updates_in_any_order_and_any_split(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
+    fn sparse_updates_may_come_in_any_order_and_split(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
         check(&h, &spec().with_ignore_null(IgnoreNull::All), &serial());
     }
 
     #[test]
-    fn unavailable_values_in_any_order_and_any_split(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
+    fn unchanged_values_may_come_in_any_order_and_split(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
         check(&h, &spec(), &serial());
     }
 
@@ -191,13 +195,13 @@ proptest! {
     }
 
     #[test]
-    fn whatever_fails_on_the_way(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() }), faults in faults()) {
+    fn faults_make_no_difference_after_a_rerun(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() }), faults in faults()) {
         let spec = spec().with_ignore_null(IgnoreNull::All);
-        assert_eq!(block_on(deliver_in_bad_weather(&h, &spec, &faults)), true_state(&h.records));
+        assert_eq!(block_on(deliver_with_faults(&h, &spec, &faults)), true_state(&h.records));
     }
 
     #[test]
-    fn what_waits_in_the_quarantine_makes_no_difference_in_the_end(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
+    fn quarantined_records_make_no_difference_after_a_retry(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
         for options in [serial(), on_disk()] {
             assert_eq!(block_on(deliver_with_quarantine(&h, &spec(), options)), true_state(&h.records));
         }

@@ -1,4 +1,4 @@
-//! Records that cannot be used are put aside with the reason, in the same commit as the output, and can be tried again.
+//! Invalid records are quarantined with their reasons, in the commit of the output, and can be retried.
 
 use std::sync::Mutex;
 
@@ -37,7 +37,7 @@ fn read(options: RowsOptions, file: &str, bytes: impl Into<Vec<u8>>) -> Result<C
 fn merge_into(dataset: &Dataset, max_quarantined: f64) -> Merge {
     let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
     let options = MergeOptions::default().with_parallelism(1).with_bad_rows(BadRows::Quarantine, max_quarantined);
-    Merge::new(dataset.clone(), spec, options).expect("a merge")
+    Merge::new(dataset.clone(), spec, options).expect("the specification is valid")
 }
 
 async fn run(dataset: &Dataset, changes: ChangeRecords) -> Result<MergeReport> {
@@ -46,7 +46,7 @@ async fn run(dataset: &Dataset, changes: ChangeRecords) -> Result<MergeReport> {
     Ok(report)
 }
 
-/// Row, code and column of what is in the quarantine.
+/// Row, code and column of each quarantined record.
 async fn held(dataset: &Dataset) -> Vec<(u64, String, Option<String>)> {
     let mut held: Vec<_> = quarantined(dataset)
         .await
@@ -72,9 +72,9 @@ fn reasons() -> Vec<(u64, String, Option<String>)> {
 }
 
 #[tokio::test]
-async fn every_kind_of_bad_record_is_put_aside_and_the_others_are_merged() {
+async fn invalid_records_are_quarantined_and_the_others_are_merged() {
     let dataset = lake::dataset(lake::memory());
-    let report = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("a merge");
+    let report = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
     assert_eq!((report.records, report.verdicts.quarantined, report.verdicts.inserted), (9, 7, 2));
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good"));
     assert_eq!(held(&dataset).await, reasons());
@@ -83,10 +83,10 @@ async fn every_kind_of_bad_record_is_put_aside_and_the_others_are_merged() {
 }
 
 #[tokio::test]
-async fn a_rerun_puts_nothing_aside_twice() {
+async fn rerun_quarantines_no_record_twice() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
-    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("a merge");
+    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
     let before = lake::objects(&storage.store).await;
     let again = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the same");
     assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 7));
@@ -94,7 +94,7 @@ async fn a_rerun_puts_nothing_aside_twice() {
 }
 
 #[tokio::test]
-async fn beyond_the_guard_nothing_is_committed() {
+async fn too_many_invalid_records_commit_nothing() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
     let changes = read(options(), "c.jsonl", MIXED).expect("records");
@@ -105,26 +105,26 @@ async fn beyond_the_guard_nothing_is_committed() {
 }
 
 #[tokio::test]
-async fn only_bad_records_are_a_version_too() {
+async fn run_with_only_invalid_records_commits_a_version() {
     let dataset = lake::dataset(lake::memory());
     let changes = read(options(), "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
-    let report = run(&dataset, changes).await.expect("a merge");
+    let report = run(&dataset, changes).await.expect("the merge succeeds");
     assert_eq!((report.outcome, report.version), ("committed", 1));
     assert_eq!(held(&dataset).await.len(), 1);
 }
 
 #[tokio::test]
-async fn records_are_tried_again_and_those_that_can_be_used_leave() {
+async fn retried_records_leave_the_quarantine_if_they_are_valid() {
     let dataset = lake::dataset(lake::memory());
-    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("a merge");
+    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
     let merge = merge_into(&dataset, 0.0);
-    let same = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("a retry");
+    let same = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("the retry succeeds");
     assert_eq!((same.outcome, same.verdicts.quarantined), ("unchanged", 7));
     assert_eq!(held(&dataset).await, reasons());
-    // What an unavailable value was before has come meanwhile.
+    // The earlier value of the unchanged value has come meanwhile.
     let prior = r#"{"id":5,"seq":0,"v":"known now","op":"c"}"#;
-    run(&dataset, read(options(), "d.jsonl", prior).expect("records")).await.expect("a merge");
-    let retried = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("a retry");
+    run(&dataset, read(options(), "d.jsonl", prior).expect("records")).await.expect("the merge succeeds");
+    let retried = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("the retry succeeds");
     assert_eq!((retried.outcome, retried.verdicts.quarantined, retried.verdicts.updated), ("committed", 6, 1));
     let want = table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good\n5 | 1 | known now");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -134,7 +134,7 @@ async fn records_are_tried_again_and_those_that_can_be_used_leave() {
 }
 
 #[tokio::test]
-async fn a_declared_type_that_was_wrong_is_put_right_by_a_retry() {
+async fn retry_with_a_corrected_type_merges_the_records() {
     let contract = |t: &str| {
         let text = format!(
             r#"{{"columns":[{{"name":"id","type":"bigint"}},{{"name":"seq","type":"bigint"}},{{"name":"v","type":"{t}"}}]}}"#
@@ -144,12 +144,12 @@ async fn a_declared_type_that_was_wrong_is_put_right_by_a_retry() {
     let dataset = lake::dataset(lake::memory());
     let options = |t: &str| RowsOptions::default().with_contract(contract(t)).with_bad_rows(BadRows::Quarantine);
     let csv = "id,seq,v\n1,1,10\n2,1,99999999999\n3,1,x\n";
-    run(&dataset, read(options("int"), "c.csv", csv).expect("records")).await.expect("a merge");
+    run(&dataset, read(options("int"), "c.csv", csv).expect("records")).await.expect("the merge succeeds");
     assert_eq!(held(&dataset).await.iter().map(|h| h.0).collect::<Vec<_>>(), [3, 4]);
     let retried = merge_into(&dataset, 0.0)
         .retry(&ChangeFormat::Rows(options("bigint")), RunMode::Commit)
         .await
-        .expect("a retry");
+        .expect("the retry succeeds");
     assert_eq!((retried.verdicts.inserted, retried.verdicts.quarantined), (1, 1));
     assert_rows_eq!(
         lake::rows(&dataset).await,
@@ -159,7 +159,7 @@ async fn a_declared_type_that_was_wrong_is_put_right_by_a_retry() {
 }
 
 #[tokio::test]
-async fn rows_of_parquet_keep_their_types_in_the_quarantine() {
+async fn parquet_rows_keep_their_types_in_the_quarantine() {
     let dataset = lake::dataset(lake::memory());
     let rows = table(
         "id:bigint | seq:bigint | paid:decimal(8,2) | op:string\n1 | 1 | 1.50 | c\n2 | 1 | 2.50 | ?\n3 | 1 | 3.50 | c",
@@ -169,12 +169,12 @@ async fn rows_of_parquet_keep_their_types_in_the_quarantine() {
     writer.write(&rows).expect("rows");
     writer.close().expect("a file");
     let options = || RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine);
-    run(&dataset, read(options(), "c.parquet", bytes).expect("records")).await.expect("a merge");
+    run(&dataset, read(options(), "c.parquet", bytes).expect("records")).await.expect("the merge succeeds");
     assert_eq!(held(&dataset).await, [(2, "UnknownOp".to_owned(), Some("op".to_owned()))]);
     let without_op = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
     let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec").with_drop_columns(["op"]);
-    let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("a merge");
-    let retried = merge.retry(&ChangeFormat::Rows(without_op), RunMode::Commit).await.expect("a retry");
+    let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("the specification is valid");
+    let retried = merge.retry(&ChangeFormat::Rows(without_op), RunMode::Commit).await.expect("the retry succeeds");
     assert_eq!(retried.verdicts.inserted, 1);
     let want = table("id:bigint | seq:bigint | paid:decimal(8,2)\n1 | 1 | 1.50\n2 | 1 | 2.50\n3 | 1 | 3.50");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -182,7 +182,7 @@ async fn rows_of_parquet_keep_their_types_in_the_quarantine() {
 }
 
 #[tokio::test]
-async fn bad_envelopes_are_put_aside() {
+async fn invalid_envelopes_are_quarantined() {
     let schema = r#"{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"id","type":"int64"},{"field":"v","type":"int32"}]}]}"#;
     let line = |payload: &str| {
         format!(r#"{{"key":{{"id":1}},"headers":{{}},"value":{{"schema":{schema},"payload":{payload}}}}}"#)
@@ -205,13 +205,13 @@ async fn bad_envelopes_are_put_aside() {
     let dataset = lake::dataset(lake::memory());
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec");
     let options = MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0);
-    let merge = Merge::new(dataset.clone(), spec, options).expect("a merge");
-    let report = merge.run(changes, RunMode::Commit).await.expect("a merge");
+    let merge = Merge::new(dataset.clone(), spec, options).expect("the specification is valid");
+    let report = merge.run(changes, RunMode::Commit).await.expect("the merge succeeds");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.quarantined), (6, 2, 4));
     let codes: Vec<String> = held(&dataset).await.into_iter().map(|h| h.1).collect();
     assert_eq!(codes, ["WrongType", "UnknownOp", "MissingImage", "InvalidJson"]);
     let format = ChangeFormat::Debezium(DebeziumOptions::default());
-    let again = merge.retry(&format, RunMode::Commit).await.expect("a retry");
+    let again = merge.retry(&format, RunMode::Commit).await.expect("the retry succeeds");
     assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 4));
 }
 
@@ -226,7 +226,7 @@ async fn is_right(storage: TableStorage, at: u64) {
 }
 
 #[tokio::test]
-async fn a_quarantining_run_survives_a_crash_at_every_call() {
+async fn run_with_quarantine_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let setup = || async { lake::memory() };
         let done = crash_at_every_call(fault, setup, quarantining, is_right).await;
@@ -237,8 +237,8 @@ async fn a_quarantining_run_survives_a_crash_at_every_call() {
 }
 
 #[tokio::test]
-async fn a_quarantining_run_may_sleep_at_every_call() {
-    // Meanwhile another attempt of it, and then a retry of all that is put aside.
+async fn run_with_quarantine_may_pause_at_every_call() {
+    // During the pause, another attempt of the run, and then a retry of all quarantined records.
     let others = |s: TableStorage, n: u32| async move {
         match n {
             1 => quarantining(s).await,
@@ -252,7 +252,7 @@ async fn a_quarantining_run_may_sleep_at_every_call() {
 }
 
 #[tokio::test]
-async fn a_record_that_its_source_did_not_keep_is_not_put_aside_but_stops_the_run() {
+async fn record_without_its_original_form_stops_the_run() {
     let dataset = lake::dataset(lake::memory());
     let kept_nothing = options().with_bad_rows(BadRows::Fail);
     let changes = read(kept_nothing, "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");

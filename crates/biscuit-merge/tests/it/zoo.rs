@@ -1,4 +1,4 @@
-//! A table of every kind of file, a change of it, and what may be left of that afterwards.
+//! A table with every kind of file, a change of it, and the files that may exist after that.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +25,8 @@ pub(crate) const SECOND: &str = r#"
 {"id":9,"seq":2,"day":"f","v":"changed","op":"u"}
 "#;
 
-/// A table with two partitions of Biscuit's and a external file of which one row changes, and one that is not touched.
+/// A table with two partitions of Biscuit, an external file of which one row changes, and an external file that does
+/// not change.
 pub(crate) async fn populated(storage: TableStorage) -> TableStorage {
     let dataset = lake::dataset(storage.clone());
     let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
@@ -44,7 +45,7 @@ pub(crate) async fn merge_second(storage: TableStorage) -> biscuit_core::Result<
     Merge::new(dataset, spec(), options)?.run(records, RunMode::Commit).await.map(drop)
 }
 
-/// A local disk that lives as long as `folders`.
+/// A local disk that exists as long as `folders`.
 pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> TableStorage {
     let folder = tempfile::tempdir().expect("a folder");
     let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
@@ -52,13 +53,13 @@ pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> TableStorage {
     TableStorage::local(Arc::new(store))
 }
 
-/// A storage after a merge of [`SECOND`] that died right after its record was there.
+/// A storage after a merge of [`SECOND`] that died after its commit record was written.
 pub(crate) async fn died_after_its_record(fresh: impl Fn() -> TableStorage) -> TableStorage {
     let rehearsal = populated(fresh()).await;
     let recording = Arc::new(RecordingStore::new(rehearsal.store.clone()));
-    merge_second(rehearsal.with_store(recording.clone())).await.expect("a merge");
+    merge_second(rehearsal.with_store(recording.clone())).await.expect("the merge succeeds");
     let calls = recording.calls();
-    // In memory it is created, on a disk it is linked to its name.
+    // In memory, the record is created; on a disk, it is linked to its name.
     let names_it = |c: &String| (c.starts_with("create") || c.starts_with("copy")) && c.ends_with("0002.json");
     let record = calls.all().iter().position(names_it).expect("a record");
     let storage = populated(fresh()).await;
@@ -67,21 +68,25 @@ pub(crate) async fn died_after_its_record(fresh: impl Fn() -> TableStorage) -> T
     storage
 }
 
-/// No orphan files, nothing staged, nothing foreign, and the untouched external file where it was.
+/// Checks that there are no orphan files, staged files or unadopted external files, and that the unchanged external
+/// file is at its place.
 pub(crate) async fn nothing_is_left_over(storage: &TableStorage, at: u64) {
     let snapshot = lake::dataset(storage.clone()).observe().await.expect("a table");
     assert!(snapshot.observed.orphan_files.is_empty(), "orphan files after call {at}");
     assert!(snapshot.observed.external.is_empty(), "the external file is adopted");
     let objects = lake::objects(&storage.store).await;
     let names: Vec<&String> = objects.iter().map(|(n, _)| n).collect();
-    assert!(names.iter().any(|n| n.as_str() == "lake/t/day=g/part-0.parquet"), "the untouched external file is gone");
+    assert!(
+        names.iter().any(|n| n.as_str() == "lake/t/day=g/part-0.parquet"),
+        "the unchanged external file is missing"
+    );
     let staged: Vec<_> = names.iter().filter(|n| n.contains("/staging/")).collect();
     assert!(staged.is_empty(), "call {at}: {staged:?}");
     let live = names.iter().filter(|n| n.starts_with("lake/t/")).count();
     assert_eq!(live, snapshot.files().len());
 }
 
-/// What the table holds once [`SECOND`] was merged into it.
+/// Checks the rows of the table after the merge of [`SECOND`].
 pub(crate) async fn has_the_rows_of_the_second(storage: &TableStorage) {
     let want = table(
         "id:bigint | seq:bigint | day:string | v:string

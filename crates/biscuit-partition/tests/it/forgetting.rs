@@ -1,4 +1,5 @@
-//! Erasure of subjects: afterwards their values are in no byte of the table or its state, and they do not come back.
+//! Erasure of subjects: afterwards no byte of the table or its state contains their values, and the subjects do not
+//! come back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::lab::{changes, dataset, effective, memory, rows, run, spec, table};
 
-/// A table whose replaced files stay for a day.
+/// A table whose replaced files are retained for a day.
 fn slow(storage: &TableStorage) -> Dataset {
-    let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("it is below the root");
+    let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("the path is below the root");
     Dataset::new(location, JournalOptions::default().with_retention(Duration::from_secs(86_400)))
 }
 
 fn by_seq() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+    MergeSpec::new(["id"], ["seq"]).expect("the spec is valid")
 }
 
 async fn merge_into(dataset: &Dataset, spec: &MergeSpec, lines: &str) -> biscuit_core::Result<MergeReport> {
@@ -34,29 +35,36 @@ async fn merge_into(dataset: &Dataset, spec: &MergeSpec, lines: &str) -> biscuit
 }
 
 async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
-    merge_into(dataset, &by_seq(), lines).await.expect("a merge")
+    merge_into(dataset, &by_seq(), lines).await.expect("the merge succeeds")
 }
 
 async fn erased(dataset: &Dataset, column: &str, values: &[&str]) -> ForgetReport {
-    let snapshot = dataset.observe().await.expect("a snapshot");
+    let snapshot = dataset.observe().await.expect("the table is readable");
     let subjects = ErasureSubjects::new(column, values.iter().copied());
-    forget(snapshot, &subjects, &[], RunMode::Commit).await.expect("an erasure")
+    forget(snapshot, &subjects, &[], RunMode::Commit).await.expect("the erasure succeeds")
 }
 
-/// All bytes of all objects, and those of the pages of Parquet files, by path.
+/// Returns all bytes of all objects and of the decompressed pages of Parquet files, by path.
 async fn bytes(storage: &TableStorage) -> BTreeMap<String, Vec<u8>> {
-    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
+    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("the listing succeeds");
     let mut all = BTreeMap::new();
     for object in listed {
-        let content = storage.store.get(&object.location).await.expect("an object").bytes().await.expect("bytes");
+        let content = storage
+            .store
+            .get(&object.location)
+            .await
+            .expect("the object exists")
+            .bytes()
+            .await
+            .expect("the bytes are readable");
         let mut bytes = content.to_vec();
         if content.starts_with(b"PAR1") {
-            let reader = SerializedFileReader::new(content).expect("Parquet");
+            let reader = SerializedFileReader::new(content).expect("the file is Parquet");
             for group in 0..reader.num_row_groups() {
-                let group = reader.get_row_group(group).expect("a row group");
+                let group = reader.get_row_group(group).expect("the row group is readable");
                 for column in 0..group.num_columns() {
-                    let mut pages = group.get_column_page_reader(column).expect("pages");
-                    while let Some(page) = pages.get_next_page().expect("a page") {
+                    let mut pages = group.get_column_page_reader(column).expect("the pages are readable");
+                    while let Some(page) = pages.get_next_page().expect("the page is readable") {
                         bytes.extend_from_slice(page.buffer());
                     }
                 }
@@ -67,7 +75,7 @@ async fn bytes(storage: &TableStorage) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
-/// The objects that have a text, as it is or in base64.
+/// Returns the objects that contain a text, as it is or in base64.
 async fn objects_with(storage: &TableStorage, text: &str) -> Vec<String> {
     let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
     let mut found = vec![];
@@ -79,7 +87,8 @@ async fn objects_with(storage: &TableStorage, text: &str) -> Vec<String> {
     found
 }
 
-/// What base64 makes of a text wherever it begins, without the characters that depend on what is around it.
+/// Returns the base64 forms of a text at the three possible offsets, without the characters that depend on the bytes
+/// around it.
 fn base64_forms(text: &str) -> Vec<String> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let form = |skipped: usize| {
@@ -91,9 +100,9 @@ fn base64_forms(text: &str) -> Vec<String> {
 }
 
 async fn count(dataset: &Dataset) -> usize {
-    let snapshot = dataset.view().await.expect("a view");
-    let files = snapshot.open_files().await.expect("files");
-    usize::try_from(files.iter().map(biscuit_dataset::OpenFile::rows).sum::<u64>()).expect("few")
+    let snapshot = dataset.view().await.expect("the table is readable");
+    let files = snapshot.open_files().await.expect("the files open");
+    usize::try_from(files.iter().map(biscuit_dataset::OpenFile::rows).sum::<u64>()).expect("the count is small")
 }
 
 const FIRST: &str = r#"
@@ -102,12 +111,12 @@ const FIRST: &str = r#"
 "#;
 
 #[tokio::test]
-async fn after_an_erasure_no_byte_has_the_subject_and_old_and_new_input_does_not_bring_it_back() {
+async fn erased_subject_is_in_no_object_and_does_not_come_back() {
     let storage = memory();
     let d = slow(&storage);
     merge(&d, FIRST).await;
     merge(&d, r#"{"id":"canary-7","seq":2,"v":"second","op":"u"}"#).await;
-    // A part of an update, so that something is kept of the key besides its row.
+    // A delete leaves a tombstone in the key metadata.
     merge(
         &d,
         r#"{"id":"canary-9","seq":3,"v":"third","op":"u"}
@@ -128,7 +137,7 @@ async fn after_an_erasure_no_byte_has_the_subject_and_old_and_new_input_does_not
     assert_eq!((same.erased.outcome, same.forgotten), ("unchanged", 0));
     let not: Vec<&str> = report.not_covered.iter().map(|place| place.code).collect();
     assert_eq!(not, ["Copies", "RunsUnderWay"]);
-    // Others are not forgotten, and who was may come back if that is wanted.
+    // Other subjects are not forgotten, and a forgotten subject can be readmitted.
     assert_eq!(merge(&d, r#"{"id":"other","seq":5,"v":"x","op":"u"}"#).await.verdicts.updated, 1);
     assert_eq!(readmit(&d, "id", &["canary-7".to_owned()]).await.unwrap(), 1);
     assert_eq!(merge(&d, FIRST).await.verdicts.inserted, 1);
@@ -137,7 +146,7 @@ async fn after_an_erasure_no_byte_has_the_subject_and_old_and_new_input_does_not
 }
 
 #[tokio::test]
-async fn a_subject_that_never_was_in_the_table_is_forgotten_all_the_same() {
+async fn subject_that_was_never_stored_is_forgotten_too() {
     let storage = memory();
     let d = dataset(storage.clone());
     merge(&d, r#"{"id":5,"seq":1,"v":"a","op":"u"}"#).await;
@@ -148,7 +157,7 @@ async fn a_subject_that_never_was_in_the_table_is_forgotten_all_the_same() {
 }
 
 #[tokio::test]
-async fn without_tombstones_a_forgotten_subject_stays_forgotten_too() {
+async fn subject_stays_forgotten_without_tombstones() {
     let d = dataset(memory());
     let spec = by_seq().with_tombstones(biscuit_merge::TombstonePolicy::Forget);
     let lines = r#"{"id":"canary","seq":1,"v":"a","op":"u"}"#;
@@ -159,7 +168,7 @@ async fn without_tombstones_a_forgotten_subject_stays_forgotten_too() {
 }
 
 #[tokio::test]
-async fn rows_that_are_erased_by_another_column_than_the_key_do_not_come_back_under_their_keys() {
+async fn rows_erased_by_a_column_other_than_the_key_do_not_come_back() {
     let storage = memory();
     let d = dataset(storage.clone());
     let lines = r#"
@@ -175,7 +184,7 @@ async fn rows_that_are_erased_by_another_column_than_the_key_do_not_come_back_un
 }
 
 #[tokio::test]
-async fn records_that_wait_and_those_that_were_taken_back_are_erased_and_do_not_wait_again() {
+async fn pending_and_retracted_records_are_erased_and_do_not_come_back() {
     let storage = memory();
     let t = table(&storage, spec(), effective().with_retracts("instead"));
     let later = r#"
@@ -206,7 +215,7 @@ async fn records_that_wait_and_those_that_were_taken_back_are_erased_and_do_not_
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
 }
 
-/// An event of Debezium; the header says the other half of a key update.
+/// An event of Debezium. The header names the key of the other half of a key change.
 fn event(op: &str, id: &str, lsn: u32, bio: &str, header: &str) -> String {
     let after = if op == "d" { "null".to_owned() } else { format!(r#"{{"id":"{id}","bio":"{bio}"}}"#) };
     format!(
@@ -220,24 +229,24 @@ fn header(which: &str, id: &str) -> String {
 
 async fn merge_events(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<MergeReport> {
     let columns = r#"{"key":["id"],"columns":[{"name":"id","type":"string"},{"name":"bio","type":"string"}]}"#;
-    let contract = biscuit_schema::Contract::from_json(columns).expect("a contract");
+    let contract = biscuit_schema::Contract::from_json(columns).expect("the contract is valid");
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
     reader.read("events.jsonl", &lines.join("\n").into_bytes().into())?;
     let changes = reader.finish()?;
-    let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
+    let spec = MergeSpec::new(["id"], changes.order.clone()).expect("the spec is valid");
     Merge::new(dataset.clone(), spec, MergeOptions::default().with_parallelism(1))?.run(changes, RunMode::Commit).await
 }
 
 const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
 #[tokio::test]
-async fn after_a_key_update_neither_the_old_key_nor_the_image_of_its_row_is_left() {
+async fn erasure_after_a_key_change_removes_the_old_key_and_its_image() {
     let story = [
         event("c", "canary-old", 10, "canary-bio", ""),
         event("d", "canary-old", 30, "", &header("new", "canary-new")),
         event("c", "canary-new", 30, UNAVAILABLE, &header("old", "canary-old")),
     ];
-    // Both halves, and one whose other half has not come: its row is kept with the old key.
+    // Both halves, and a single half whose other half has not arrived: its row is in the metadata of the old key.
     for (halves, column, values, erased_rows) in [
         (3, "id", vec!["canary-old", "canary-new"], 1),
         (2, "id", vec!["canary-old", "canary-new"], 0),
@@ -258,7 +267,7 @@ async fn after_a_key_update_neither_the_old_key_nor_the_image_of_its_row_is_left
 }
 
 #[tokio::test]
-async fn one_half_of_a_key_update_of_a_forgotten_key_is_a_record_like_any_other() {
+async fn half_of_a_key_change_with_a_forgotten_key_is_an_ordinary_record() {
     let storage = memory();
     let d = dataset(storage.clone());
     merge_events(&d, &[event("c", "old", 10, "bio", "")]).await.unwrap();
@@ -272,13 +281,13 @@ async fn one_half_of_a_key_update_of_a_forgotten_key_is_a_record_like_any_other(
     let report = merge_events(&d, &halves).await.unwrap();
     assert_eq!((report.verdicts.forgotten, report.verdicts.deleted, report.verdicts.inserted), (2, 1, 1));
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
-    // A value that only the forgotten row had is not there to be taken over.
+    // The value was only in the forgotten row, so it cannot be taken over.
     let asks = event("c", "third", 50, UNAVAILABLE, &header("old", "canary"));
     assert_eq!(merge_events(&d, &[asks]).await.unwrap_err().code(), "UnavailableWithoutPrior");
 }
 
 #[tokio::test]
-async fn records_of_the_quarantine_go_in_the_same_commit_and_are_not_put_there_again() {
+async fn quarantined_records_are_erased_and_not_quarantined_again() {
     let storage = memory();
     let d = dataset(storage.clone());
     let lines = r#"
@@ -308,7 +317,7 @@ async fn records_of_the_quarantine_go_in_the_same_commit_and_are_not_put_there_a
 }
 
 #[tokio::test]
-async fn a_compacted_table_holds_the_subject_no_more_either() {
+async fn erasure_removes_the_subject_from_a_compacted_table() {
     let storage = memory();
     let d = slow(&storage);
     for seq in 1..6 {
@@ -321,7 +330,7 @@ async fn a_compacted_table_holds_the_subject_no_more_either() {
     assert_eq!((objects_with(&storage, "canary-4").await.is_empty(), count(&d).await), (false, 4));
 }
 
-/// A table with a row, a retained file, a tombstone, and records that wait.
+/// A table with a row, a retained file, a tombstone, and pending records.
 async fn populated() -> TableStorage {
     let storage = memory();
     let t = table(&storage, spec(), effective());
@@ -330,15 +339,18 @@ async fn populated() -> TableStorage {
 {"id":"canary","eff":"2024-05-05","v":"later","op":"u"}
 {"id":"k2","eff":"2024-01-07","v":"stays","op":"c"}
 "#;
-    run(&t, lines, "2024-02-10").await.expect("a run");
+    run(&t, lines, "2024-02-10").await.expect("the run succeeds");
     let options = biscuit_merge::MergeOptions::default().with_parallelism(1);
-    let slow = biscuit_partition::PeriodTable::new(slow(&storage), spec(), options, effective()).expect("a table");
-    run(&slow, r#"{"id":"canary","eff":"2024-01-08","v":"newer","op":"u"}"#, "2024-02-10").await.expect("a run");
+    let slow = biscuit_partition::PeriodTable::new(slow(&storage), spec(), options, effective())
+        .expect("the options are valid");
+    run(&slow, r#"{"id":"canary","eff":"2024-01-08","v":"newer","op":"u"}"#, "2024-02-10")
+        .await
+        .expect("the run succeeds");
     storage
 }
 
 #[tokio::test]
-async fn a_crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
+async fn crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
     for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
         let job = async |storage: TableStorage| {
             let snapshot = dataset(storage).observe().await?;
@@ -354,7 +366,7 @@ async fn a_crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_the_same_and_changes_nothing() {
+async fn dry_run_reports_the_same_and_changes_nothing() {
     let storage = populated().await;
     let before = crate::lab::objects(&storage).await;
     let subjects = ErasureSubjects::new("id", ["canary"]);

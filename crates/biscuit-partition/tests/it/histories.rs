@@ -1,4 +1,4 @@
-//! Random histories: every period, read as plain Parquet, equals the full rebuild written in SQL.
+//! Random histories: every period, read as plain Parquet, equals the complete rebuild in SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const PERIODS: [(&str, &str); 5] = [
     ("2024-05", "2024-06-01T00:00:00"),
 ];
 
-/// Instants in and between the periods.
+/// Instants inside of periods and between them.
 const TIMES: [&str; 11] = [
     "2024-01-01T00:00:00",
     "2024-01-20T10:00:00",
@@ -49,7 +49,7 @@ impl Event {
         TIMES[self.time]
     }
 
-    /// What it says follows from what it is, so that two of one key and order are the same.
+    /// Value of the event. It is a function of the event, so events with equal key and order are equal.
     fn v(&self) -> String {
         format!("{}.{}.{}.{}", self.id, self.seq, self.time, self.op)
     }
@@ -60,7 +60,7 @@ impl Event {
     }
 }
 
-/// What orders the records of a key.
+/// The order of the records of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ord {
     Eff,
@@ -70,7 +70,7 @@ enum Ord {
 impl Ord {
     fn spec(self) -> MergeSpec {
         let column = if self == Self::Eff { "eff" } else { "seq" };
-        MergeSpec::new(["id"], [column]).expect("a spec").with_op_rank(["c", "u", "d"])
+        MergeSpec::new(["id"], [column]).expect("the spec is valid").with_op_rank(["c", "u", "d"])
     }
 
     fn sql(self) -> &'static str {
@@ -82,7 +82,7 @@ fn ops() -> impl Strategy<Value = &'static str> {
     prop_oneof![3 => Just("c"), 4 => Just("u"), 3 => Just("d")]
 }
 
-/// Events of which no two of one key, order and operation differ.
+/// Generates events such that events with the same key, order and operation are equal.
 fn events(ord: Ord) -> impl Strategy<Value = Vec<Event>> {
     let event = (0..4_u8, 0..10_u8, ops(), 0..TIMES.len());
     let event = event.prop_map(|(id, seq, op, time)| Event { id, seq, op, time });
@@ -90,7 +90,7 @@ fn events(ord: Ord) -> impl Strategy<Value = Vec<Event>> {
         let mut by_order: BTreeMap<(u8, usize, &str), Event> = BTreeMap::new();
         for e in events {
             let order = if ord == Ord::Eff { e.time } else { usize::from(e.seq) };
-            // By effective date the number says nothing, so that it must not tell records apart.
+            // Ordered by effective time, the sequence number must not distinguish records.
             let e = if ord == Ord::Eff { Event { seq: 0, ..e } } else { e };
             by_order.entry((e.id, order, e.op)).or_insert(e);
         }
@@ -98,7 +98,7 @@ fn events(ord: Ord) -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// A run: which records it brings, when, and at which storage call it is cut off first, if it is.
+/// A run: its records, its month, and the storage call at which its first attempt crashes, if any.
 #[derive(Debug, Clone)]
 struct Run {
     records: Vec<Index>,
@@ -115,7 +115,8 @@ fn as_of(month: usize) -> String {
     format!("{}-10", PERIODS[month].0)
 }
 
-/// The rows of each period, by the newest record of each key among those that take effect before it ends.
+/// Returns the rows of each period: the newest record of each key among those that take effect before the end of the
+/// period.
 async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
     let ctx = SessionContext::new();
     let text = |f: fn(&Event) -> String| Arc::new(events.iter().map(|e| Some(f(e))).collect::<StringArray>());
@@ -123,16 +124,20 @@ async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
     let table = RecordBatch::try_from_iter([
         ("id", number(|e| e.id.into()) as _),
         ("seq", number(|e| e.seq.into()) as _),
-        ("rank", number(|e| ["c", "u", "d"].iter().position(|op| *op == e.op).expect("a rank") as i64) as _),
+        (
+            "rank",
+            number(|e| ["c", "u", "d"].iter().position(|op| *op == e.op).expect("the operation has a rank") as i64)
+                as _,
+        ),
         ("eff", text(|e| e.eff().to_owned()) as _),
         ("v", text(Event::v) as _),
     ]);
-    ctx.register_batch("events", table.expect("events")).expect("a table");
+    ctx.register_batch("events", table.expect("the columns have equal lengths")).expect("the table is registered");
     let periods = RecordBatch::try_from_iter([
         ("period", Arc::new(StringArray::from_iter_values(PERIODS.iter().map(|p| p.0))) as _),
         ("until", Arc::new(StringArray::from_iter_values(PERIODS.iter().map(|p| p.1))) as _),
     ]);
-    ctx.register_batch("periods", periods.expect("periods")).expect("a table");
+    ctx.register_batch("periods", periods.expect("the columns have equal lengths")).expect("the table is registered");
     let sql = format!(
         "select period, id, v from (
             select period, id, v, rank, row_number() over (partition by period, id order by {} desc, rank desc) as n
@@ -141,7 +146,7 @@ async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
         ord.sql()
     );
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for batch in ctx.sql(&sql).await.expect("a query").collect().await.expect("rows") {
+    for batch in ctx.sql(&sql).await.expect("the query is valid").collect().await.expect("the rows are readable") {
         for (period, row) in texts(&batch, &["period"]).into_iter().zip(texts(&batch, &["id", "v"])) {
             rows.entry(period).or_default().push(row);
         }
@@ -153,10 +158,10 @@ async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
 async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: bool, ord: Ord) {
     let storage = lab::memory();
     let periods = || {
-        let first = effective().calendar.parse("2024-01").expect("a month");
+        let first = effective().calendar.parse("2024-01").expect("the period is valid");
         effective().with_first(first)
     };
-    // In all of the memory, or in none of it: then key by key, on the disk.
+    // Either all records fit in memory, or none: then they are spilled to disk and merged key by key.
     let options = if spills { lab::options().with_change_memory(1) } else { lab::options() };
     let table = |storage| lab::table_with(&storage, ord.spec(), options.clone(), periods());
     let lines = |picked: &[Event]| picked.iter().map(Event::line).collect::<Vec<_>>().join("\n");
@@ -166,39 +171,41 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
         if let Some(call) = crash {
             let dying = FaultStore::new(storage.store.clone(), InjectedFault::Crash, *call);
             let dying = storage.with_store(Arc::new(dying));
-            // It may be through before that call.
+            // The run may finish before that call.
             let _ = ask(table(dying), lines(&picked), *month).await;
         }
-        // What a run was cut off in is brought again by the last one at the latest.
+        // The input of an interrupted run is read again, at the latest by the last run.
         if crash.is_none_or(|call| call % 2 == 0) {
-            ask(table(storage.clone()), lines(&picked), *month).await.expect("a run");
+            ask(table(storage.clone()), lines(&picked), *month).await.expect("the run succeeds");
         }
     }
-    // All of them again, in another order, with the last month open.
+    // All events again, in another order, with the last month open.
     let mut all = events.clone();
     all.reverse();
-    ask(table(storage.clone()), lines(&all), 4).await.expect("the last run");
+    ask(table(storage.clone()), lines(&all), 4).await.expect("the last run succeeds");
     let truth = truth(&events, ord).await;
     assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "{events:#?} {runs:#?}");
     let before = objects(&storage).await;
-    let report = ask(table(storage.clone()), lines(&events), 4).await.expect("a rerun");
+    let report = ask(table(storage.clone()), lines(&events), 4).await.expect("the rerun succeeds");
     assert_eq!(report.outcome, "unchanged");
     assert_eq!(objects(&storage).await, before);
-    // Some periods built anew, and everything once more: what is remembered besides the rows is right too.
+    // Rebuild some periods and run everything once more, which checks the key metadata as well.
     let table = table(storage.clone());
-    let anew: Vec<_> = anew.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("a month")).collect();
+    let anew: Vec<_> =
+        anew.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("the period is valid")).collect();
     if !anew.is_empty() {
-        let records = lab::changes(&lines(&events)).expect("records");
-        table.rebuild(&anew, records, biscuit_merge::RunMode::Commit).await.expect("built anew");
-        assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after building {anew:?} anew: {events:#?}");
-        let report = ask(table, lines(&events), 4).await.expect("a rerun");
+        let records = lab::changes(&lines(&events)).expect("the records are valid");
+        table.rebuild(&anew, records, biscuit_merge::RunMode::Commit).await.expect("the rebuild succeeds");
+        assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after a rebuild of {anew:?}: {events:#?}");
+        let report = ask(table, lines(&events), 4).await.expect("the rerun succeeds");
         assert_eq!(report.outcome, "unchanged", "{anew:?} {report:#?} {events:#?}");
     }
 }
 
 fn check(ord: Ord) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let cases = cases.unwrap_or_else(|| biscuit_testkit::internal::scaled(1000));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let anew = prop::collection::vec(0..5_usize, 0..3);
     proptest!(config, |(events in events(ord), runs in runs(), anew in anew, spills in prop::bool::weighted(0.2))| {
@@ -207,11 +214,11 @@ fn check(ord: Ord) {
 }
 
 #[test]
-fn every_period_is_the_rebuild_in_sql_by_effective_date() {
+fn every_period_equals_the_sql_rebuild_ordered_by_effective_time() {
     check(Ord::Eff);
 }
 
 #[test]
-fn every_period_is_the_rebuild_in_sql_by_sequence_number() {
+fn every_period_equals_the_sql_rebuild_ordered_by_sequence_number() {
     check(Ord::Seq);
 }

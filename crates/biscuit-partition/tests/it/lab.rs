@@ -1,4 +1,4 @@
-//! A table of periods in memory, and what is in it for those who read plain Parquet.
+//! A table of periods in memory, and its contents as read from plain Parquet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// What had happened by March.
+/// Events before March.
 pub(crate) const HISTORY: &str = r#"
 {"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
 {"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
@@ -28,12 +28,15 @@ pub(crate) fn memory() -> TableStorage {
 }
 
 pub(crate) fn dataset(storage: TableStorage) -> Dataset {
-    let location = Location::new(storage, "lake/t", "lake/t").expect("it is below the root");
+    let location = Location::new(storage, "lake/t", "lake/t").expect("the path is below the root");
     Dataset::new(location, JournalOptions::default())
 }
 
 pub(crate) fn months(by: PeriodBasis) -> PeriodPlan {
-    PeriodPlan::new(PeriodCalendar::new("month".parse().expect("a granularity"), "UTC").expect("a calendar"), by)
+    PeriodPlan::new(
+        PeriodCalendar::new("month".parse().expect("the granularity is valid"), "UTC").expect("the calendar is valid"),
+        by,
+    )
 }
 
 pub(crate) fn effective() -> PeriodPlan {
@@ -41,7 +44,7 @@ pub(crate) fn effective() -> PeriodPlan {
 }
 
 pub(crate) fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["eff"]).expect("a spec").with_op_rank(["c", "u", "d"])
+    MergeSpec::new(["id"], ["eff"]).expect("the spec is valid").with_op_rank(["c", "u", "d"])
 }
 
 pub(crate) fn options() -> MergeOptions {
@@ -58,10 +61,10 @@ pub(crate) fn table_with(
     options: MergeOptions,
     periods: PeriodPlan,
 ) -> PeriodTable {
-    PeriodTable::new(dataset(storage.clone()), spec, options, periods).expect("a table of periods")
+    PeriodTable::new(dataset(storage.clone()), spec, options, periods).expect("the options are valid")
 }
 
-/// Change records from JSON lines with the column `op`.
+/// Returns change records from JSON lines with the column `op`.
 pub(crate) fn changes(lines: &str) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
     if !lines.trim().is_empty() {
@@ -71,52 +74,62 @@ pub(crate) fn changes(lines: &str) -> Result<ChangeRecords> {
 }
 
 pub(crate) async fn run(table: &PeriodTable, lines: &str, as_of: &str) -> Result<PeriodTableReport> {
-    let report = table.run(changes(lines)?, as_of.parse().expect("an instant"), RunMode::Commit).await?;
+    let report = table.run(changes(lines)?, as_of.parse().expect("the instant is valid"), RunMode::Commit).await?;
     let verdicts = report.verdicts.total();
     assert_eq!(verdicts, report.records + report.opened, "the verdicts do not add up: {:?}", report.verdicts);
     Ok(report)
 }
 
-/// All objects with their ETags.
+/// Returns all objects with their ETags.
 pub(crate) async fn objects(storage: &TableStorage) -> Vec<(String, Option<String>)> {
     let listed = storage.store.list(None).map_ok(|m| (m.location.to_string(), m.e_tag));
-    let mut all: Vec<_> = listed.try_collect().await.expect("a listing");
+    let mut all: Vec<_> = listed.try_collect().await.expect("the listing succeeds");
     all.sort();
     all
 }
 
-/// The data files of one period, with their ETags.
+/// Returns the data files of one period with their ETags.
 pub(crate) async fn files_of(storage: &TableStorage, period: &str) -> Vec<(String, Option<String>)> {
     let folder = format!("lake/t/period={period}/");
     objects(storage).await.into_iter().filter(|(name, _)| name.starts_with(&folder)).collect()
 }
 
-/// All rows by period, as the Parquet files in the folders have them, sorted.
+/// Returns all rows by period, read from the Parquet files in the folders, sorted.
 pub(crate) async fn rows(storage: &TableStorage, columns: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, _) in objects(storage).await {
         let Some(rest) = name.strip_prefix("lake/t/period=") else { continue };
-        let (period, _) = rest.split_once('/').expect("a folder");
-        let bytes = storage.store.get(&name.as_str().into()).await.expect("a file").bytes().await.expect("bytes");
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("a reader");
+        let (period, _) = rest.split_once('/').expect("the folder exists");
+        let bytes = storage
+            .store
+            .get(&name.as_str().into())
+            .await
+            .expect("the file is readable")
+            .bytes()
+            .await
+            .expect("the bytes are readable");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .expect("the file is Parquet")
+            .build()
+            .expect("the reader opens");
         for batch in reader {
-            rows.entry(period.to_owned()).or_default().extend(texts(&batch.expect("rows"), columns));
+            rows.entry(period.to_owned()).or_default().extend(texts(&batch.expect("the rows are readable"), columns));
         }
     }
     rows.values_mut().for_each(|rows| rows.sort());
     rows
 }
 
-/// Each row of some columns as a text.
+/// Returns each row of some columns as text.
 pub(crate) fn texts(batch: &RecordBatch, columns: &[&str]) -> Vec<String> {
     let text = |row: usize, column: &&str| {
         let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column {column}"));
-        array_value_to_string(array, row).expect("a text")
+        array_value_to_string(array, row).expect("the value can be shown")
     };
     (0..batch.num_rows()).map(|row| columns.iter().map(|c| text(row, c)).collect::<Vec<_>>().join("=")).collect()
 }
 
-/// The rows of some periods as `id=v,id=v`, one after the other.
+/// Returns the rows of some periods as `id=v,id=v`, one text for each period.
 pub(crate) async fn states(storage: &TableStorage, periods: &[&str]) -> Vec<String> {
     let rows = rows(storage, &["id", "v"]).await;
     periods.iter().map(|p| rows.get(*p).map_or(String::new(), |rows| rows.join(","))).collect()

@@ -1,4 +1,4 @@
-//! Comprehend's answers as hits.
+//! Conversion of responses of Comprehend to hits.
 
 use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, Redactor};
 use biscuit_pii_aws::ComprehendDetector;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fake::Service;
 
-/// Finds the word `Éva`, by characters.
+/// Finds the word `Éva`, with offsets in characters.
 fn finds_eva() -> Service {
     Service::new(|_, body| {
         let text = body["Text"].as_str().unwrap_or_default();
@@ -23,7 +23,7 @@ fn finds_eva() -> Service {
 }
 
 #[tokio::test]
-async fn hits_are_where_they_are_in_bytes() {
+async fn character_offsets_become_byte_ranges() {
     let service = finds_eva();
     let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
     let texts = ["日本 Éva, and Éva", "", "nobody"];
@@ -37,7 +37,7 @@ async fn hits_are_where_they_are_in_bytes() {
 }
 
 #[tokio::test]
-async fn a_long_text_is_sent_in_parts_and_no_hit_is_lost() {
+async fn long_text_is_sent_in_parts_without_losing_hits() {
     let service = finds_eva();
     let detector = ComprehendDetector::new(service.comprehend(), "es").unwrap();
     let text = "é Éva ".repeat(40_000);
@@ -49,10 +49,10 @@ async fn a_long_text_is_sent_in_parts_and_no_hit_is_lost() {
 }
 
 #[tokio::test]
-async fn scores_are_likelihoods_and_other_kinds_keep_their_names() {
+async fn scores_become_likelihoods_and_unknown_types_keep_their_names() {
     let service = Service::new(|_, _| {
         let found = |kind: &str, score: f64, begin: u32| json!({"Type": kind, "Score": score, "BeginOffset": begin, "EndOffset": begin + 1});
-        // The last one is nowhere in the text.
+        // The offsets of the last one are outside of the text.
         (200, json!({"Entities": [found("PIN", 0.5, 0), found("SSN", 0.9, 1), found("ADDRESS", 0.9, 700)]}))
     });
     let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
@@ -65,10 +65,13 @@ async fn scores_are_likelihoods_and_other_kinds_keep_their_names() {
 }
 
 #[tokio::test]
-async fn an_error_names_the_column_and_no_text() {
+async fn error_contains_the_column_but_no_text() {
     let service = Service::new(|_, _| (400, json!({"__type": "InvalidRequestException", "message": "no"})));
     let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
     let e = detector.detect(&ColumnTexts { name: "bio", texts: &["a secret"] }).await.unwrap_err();
-    assert_eq!(e.to_string(), "Refused: cannot ask Comprehend about column `bio`: InvalidRequestException: no");
+    assert_eq!(
+        e.to_string(),
+        "Refused: cannot detect personal data of column `bio` with Comprehend: InvalidRequestException: no"
+    );
     assert_eq!(ComprehendDetector::new(service.comprehend(), "de").unwrap_err().code(), "UnknownLanguage");
 }

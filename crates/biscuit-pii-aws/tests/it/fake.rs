@@ -1,4 +1,4 @@
-//! A service that answers in this process.
+//! Fake AWS service that answers in this process.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 type Answers = dyn Fn(&str, &Value) -> (u16, Value) + Send + Sync;
 
-/// What is answered, and what was asked.
+/// Function that answers requests, and the requests so far.
 #[derive(Clone)]
 pub(crate) struct Service {
     answer: Arc<Answers>,
@@ -29,7 +29,7 @@ impl HttpConnector for Service {
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let (status, answer) = (self.answer)(&operation, &body);
         self.asked.lock().expect("no test panics in here").push((operation, body));
-        let status = status.try_into().expect("a status");
+        let status = status.try_into().expect("the status code is valid");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, answer.to_string().into())))
     }
 }
@@ -70,7 +70,7 @@ impl Service {
         self.asked.lock().expect("no test panics in here").clone()
     }
 
-    /// How often an operation was asked for.
+    /// Returns the number of requests for an operation.
     pub(crate) fn times(&self, operation: &str) -> usize {
         self.asked().iter().filter(|(of, _)| of == operation).count()
     }

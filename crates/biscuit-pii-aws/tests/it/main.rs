@@ -1,4 +1,5 @@
-//! Requests as AWS gets them, and what its answers come to: of a service in this process, and of moto and dynalite where they are running.
+//! Requests to AWS services and the handling of their responses, with a service in this process, and with moto and
+//! dynalite if they are running.
 
 mod comprehend;
 mod fake;

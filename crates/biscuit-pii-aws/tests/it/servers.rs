@@ -1,4 +1,5 @@
-//! KMS, DynamoDB and Comprehend of moto, and DynamoDB of dynalite: `BISCUIT_TEST_AWS` and `BISCUIT_TEST_DYNAMODB` are their endpoints.
+//! Tests with KMS, DynamoDB and Comprehend of moto, and DynamoDB of dynalite. `BISCUIT_TEST_AWS` and
+//! `BISCUIT_TEST_DYNAMODB` are their endpoints.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -23,29 +24,27 @@ macro_rules! client {
     }};
 }
 
-/// The client of the command: the SDK's default one would bring another library for TLS.
+/// HTTP client of the command. The default client of the SDK would add another TLS library.
 fn http() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_http()
 }
 
-/// The endpoints that are there.
-fn endpoints(of: &[&str]) -> Vec<String> {
-    let there: Vec<String> = of.iter().filter_map(|name| std::env::var(name).ok()).collect();
-    if there.is_empty() {
-        eprintln!("skipped: {} is not set", of.join(" or "));
-    }
-    there
+/// Endpoints of the servers that the environment names.
+fn endpoints(names: &[&str]) -> Vec<String> {
+    let endpoint =
+        |name: &&str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not the endpoint of a server"));
+    names.iter().map(endpoint).collect()
 }
 
 fn dynamodb() -> Vec<String> {
     endpoints(&["BISCUIT_TEST_AWS", "BISCUIT_TEST_DYNAMODB"])
 }
 
-/// A table that no other test has.
+/// Creates a table that no other test uses.
 async fn table(endpoint: &str, name: &str) -> DynamoStore {
     let store = DynamoStore::new(client!(aws_sdk_dynamodb, endpoint), format!("{name}-{}", std::process::id()));
-    store.create_table().await.expect("a table");
-    store.create_table().await.expect("it is there already");
+    store.create_table().await.expect("the table is created");
+    store.create_table().await.expect("an existing table is accepted");
     store
 }
 
@@ -54,14 +53,16 @@ fn roots() -> RootKeys {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_table_of_dynamodb_is_a_store() {
+#[ignore = "needs servers with DynamoDB: BISCUIT_TEST_AWS and BISCUIT_TEST_DYNAMODB"]
+async fn dynamodb_table_passes_the_store_conformance_suite() {
     for endpoint in dynamodb() {
         store_conformance(Arc::new(table(&endpoint, "conformance").await)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tokens_are_equal_from_64_tasks() {
+#[ignore = "needs servers with DynamoDB: BISCUIT_TEST_AWS and BISCUIT_TEST_DYNAMODB"]
+async fn sixty_four_tasks_get_equal_tokens() {
     for endpoint in dynamodb() {
         let store: Arc<dyn TokenStore> = Arc::new(table(&endpoint, "tasks").await);
         let task = |n: usize| {
@@ -81,12 +82,12 @@ async fn tokens_are_equal_from_64_tasks() {
     }
 }
 
-/// What a process of the next test does: it prints its tokens.
+/// Child process of the next test: prints its tokens.
 #[tokio::test]
+#[ignore = "runs as the child process of the next test"]
 async fn child() {
-    let (Ok(endpoint), Ok(name)) = (std::env::var("BISCUIT_TEST_CHILD"), std::env::var("BISCUIT_TEST_TABLE")) else {
-        return;
-    };
+    let variable = |name| std::env::var(name).expect("the parent process sets it");
+    let (endpoint, name) = (variable("BISCUIT_TEST_CHILD"), variable("BISCUIT_TEST_TABLE"));
     let store = Arc::new(DynamoStore::new(client!(aws_sdk_dynamodb, endpoint), name));
     let tokenizer = Tokenizer::random(roots(), "n", store).expect("a tokenizer");
     let values: Vec<String> = (0..200).map(|n| format!("value {n}")).collect();
@@ -97,13 +98,14 @@ async fn child() {
 }
 
 #[tokio::test]
-async fn tokens_are_equal_from_two_processes_at_once() {
+#[ignore = "needs servers with DynamoDB: BISCUIT_TEST_AWS and BISCUIT_TEST_DYNAMODB"]
+async fn two_concurrent_processes_get_equal_tokens() {
     for endpoint in dynamodb() {
         let name = format!("processes-{}", std::process::id());
         DynamoStore::new(client!(aws_sdk_dynamodb, &endpoint), &name).create_table().await.unwrap();
         let child = || {
             let mut command = tokio::process::Command::new(std::env::current_exe().expect("this test"));
-            let command = command.args(["--exact", "servers::child", "--nocapture"]);
+            let command = command.args(["--ignored", "--exact", "servers::child", "--nocapture"]);
             command.env("BISCUIT_TEST_CHILD", &endpoint).env("BISCUIT_TEST_TABLE", &name).output()
         };
         let (one, other) = tokio::join!(child(), child());
@@ -117,7 +119,8 @@ async fn tokens_are_equal_from_two_processes_at_once() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_there_is_named() {
+#[ignore = "needs servers with DynamoDB: BISCUIT_TEST_AWS and BISCUIT_TEST_DYNAMODB"]
+async fn error_of_a_missing_table_contains_its_name() {
     for endpoint in dynamodb() {
         let store = DynamoStore::new(client!(aws_sdk_dynamodb, &endpoint), "no-such-table");
         let e = store.get(&["k".into()]).await.unwrap_err();
@@ -126,7 +129,8 @@ async fn a_table_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_key_file_that_kms_has_sealed_is_opened_by_it() {
+#[ignore = "needs a server with KMS and Comprehend: BISCUIT_TEST_AWS"]
+async fn key_file_sealed_by_kms_is_unsealed_by_it() {
     for endpoint in endpoints(&["BISCUIT_TEST_AWS"]) {
         let client = client!(aws_sdk_kms, &endpoint);
         let key = client.create_key().send().await.unwrap().key_metadata.unwrap();
@@ -159,7 +163,8 @@ async fn a_key_file_that_kms_has_sealed_is_opened_by_it() {
 }
 
 #[tokio::test]
-async fn messages_have_data_keys_of_kms() {
+#[ignore = "needs a server with KMS and Comprehend: BISCUIT_TEST_AWS"]
+async fn messages_use_data_keys_of_kms() {
     for endpoint in endpoints(&["BISCUIT_TEST_AWS"]) {
         let client = client!(aws_sdk_kms, &endpoint);
         let key = client.create_key().send().await.unwrap().key_metadata.unwrap();
@@ -175,10 +180,11 @@ async fn messages_have_data_keys_of_kms() {
 }
 
 #[tokio::test]
-async fn comprehend_is_asked_and_its_hits_are_in_the_text() {
+#[ignore = "needs a server with KMS and Comprehend: BISCUIT_TEST_AWS"]
+async fn comprehend_returns_hits_inside_of_the_text() {
     for endpoint in endpoints(&["BISCUIT_TEST_AWS"]) {
         let detector = ComprehendDetector::new(client!(aws_sdk_comprehend, &endpoint), "en").unwrap();
-        // moto answers always the same: a name from the 50th to the 58th character, and others behind it.
+        // moto always returns the same entities: a name from character 50 to 58, and others after it.
         let text = format!("{} Éva Lind {}", "é".repeat(49), "ü".repeat(400));
         let hits = detector.detect(&ColumnTexts { name: "bio", texts: &[&text] }).await.unwrap().remove(0);
         let found: Vec<&str> = hits.iter().map(|hit| &text[hit.range.clone()]).collect();

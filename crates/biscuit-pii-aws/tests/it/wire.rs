@@ -1,4 +1,4 @@
-//! DynamoDB and KMS on the wire.
+//! Requests to DynamoDB and KMS as they are sent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::fake::Service;
 
-/// A table that answers as DynamoDB does, and leaves `unprocessed` of the keys of the first requests.
+/// Fake table that answers like DynamoDB, and leaves `unprocessed` keys of each of the first three requests
+/// unprocessed.
 fn table(unprocessed: usize) -> Service {
     let items: Mutex<HashMap<String, Value>> = Mutex::default();
     let left = Mutex::new(3);
@@ -57,7 +58,7 @@ fn roots() -> RootKeys {
 }
 
 #[tokio::test]
-async fn a_thousand_values_are_ten_reads_and_one_conditional_put_for_each_new_one() {
+async fn thousand_values_cost_ten_reads_and_a_conditional_put_for_each_new_one() {
     let service = table(0);
     let tokenizer = || {
         let store = Arc::new(DynamoStore::new(service.dynamodb(), "t"));
@@ -79,20 +80,20 @@ async fn a_thousand_values_are_ten_reads_and_one_conditional_put_for_each_new_on
             }
             _ => assert_eq!(body["RequestItems"]["t"]["ConsistentRead"], true),
         }
-        assert!(!body.to_string().contains("value "), "no clear text is sent");
+        assert!(!body.to_string().contains("value "), "no request contains clear text");
     }
     assert_eq!(tokenizer().tokens(&asked).await.unwrap(), tokens);
-    assert_eq!((service.times("BatchGetItem"), service.times("PutItem")), (20, 1000), "they are known now");
+    assert_eq!((service.times("BatchGetItem"), service.times("PutItem")), (20, 1000), "the values are known now");
 }
 
 #[tokio::test]
-async fn keys_that_were_not_processed_are_asked_for_again_and_none_is_lost() {
+async fn unprocessed_keys_are_requested_again_and_none_is_lost() {
     let service = table(30);
     let store = DynamoStore::new(service.dynamodb(), "t");
     let records: Vec<TokenRecord> =
         (0..250).map(|n| TokenRecord { key: format!("k{n}"), value: vec![n as u8], alias: None }).collect();
     store.insert(records.clone()).await.unwrap();
-    // Twice, and in another order.
+    // Each key twice, and in another order.
     let keys: Vec<String> = records.iter().rev().chain(&records).map(|record| record.key.clone()).collect();
     let found = store.get(&keys).await.unwrap();
     let want: Vec<Option<TokenRecord>> = records.iter().rev().chain(&records).cloned().map(Some).collect();
@@ -101,19 +102,19 @@ async fn keys_that_were_not_processed_are_asked_for_again_and_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_never_processes_a_key_is_an_error_that_says_so() {
+async fn table_that_never_processes_a_key_is_reported() {
     let service = Service::new(|_, body| (200, json!({"Responses": {}, "UnprocessedKeys": body["RequestItems"]})));
     let e = DynamoStore::new(service.dynamodb(), "t").get(&["k".into()]).await.unwrap_err();
     assert_eq!((e.kind(), e.code()), (ErrorKind::Unavailable, "ServiceUnavailable"));
     assert_eq!(
         e.message(),
-        "the DynamoDB table `t` has not processed 1 of 1 keys after 10 tries: it has too little capacity"
+        "the DynamoDB table `t` has not processed 1 of 1 keys after 10 requests; increase its read capacity"
     );
     assert_eq!(service.times("BatchGetItem"), 10);
 }
 
 #[tokio::test]
-async fn who_loses_takes_the_stored_token_also_where_the_answer_does_not_have_it() {
+async fn lost_race_returns_the_stored_token_even_if_the_response_lacks_it() {
     let there = json!({"pk": {"S": "k"}, "v": {"B": BASE64_STANDARD.encode("1")}, "t": {"S": "tok"}});
     let service = Service::new(move |operation, _| match operation {
         "BatchGetItem" => (200, json!({"Responses": {"t": [there]}})),
@@ -126,7 +127,7 @@ async fn who_loses_takes_the_stored_token_also_where_the_answer_does_not_have_it
 }
 
 #[tokio::test]
-async fn errors_of_a_table_name_it_and_what_was_wanted() {
+async fn errors_of_a_table_contain_its_name_and_the_action() {
     let service = |code: &'static str| Service::new(move |_, _| (400, json!({"__type": code, "message": "so it is"})));
     let get = async |code| DynamoStore::new(service(code).dynamodb(), "t").get(&["k".into()]).await.unwrap_err();
     let e = get("ResourceNotFoundException").await;
@@ -156,7 +157,7 @@ fn kms() -> Service {
 }
 
 #[tokio::test]
-async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
+async fn data_keys_of_kms_are_unsealed_only_with_their_context_and_key() {
     let service = kms();
     let provider = KmsKeyProvider::new(service.kms(), "alias/pii");
     let context = KeyContext::from([("purpose".into(), "x".into())]);
@@ -169,16 +170,20 @@ async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
     assert_eq!((e.kind(), e.code()), (ErrorKind::Data, "CannotUnseal"));
     let before = service.times("Decrypt");
     let other = KmsKeyProvider::new(service.kms(), "arn:aws:kms:us-east-1:111122223333:key/b");
-    assert_eq!(other.unseal(&key.sealed, &context).await.unwrap(), None, "sealed by a key that was not given");
+    assert_eq!(
+        other.unseal(&key.sealed, &context).await.unwrap(),
+        None,
+        "sealed by a key that the provider does not have"
+    );
     let local = SealedKey { provider: "biscuit".into(), ..key.sealed.clone() };
     assert_eq!(provider.unseal(&local, &context).await.unwrap(), None);
-    assert_eq!(service.times("Decrypt"), before, "neither is asked for");
+    assert_eq!(service.times("Decrypt"), before, "KMS is not called for either");
     assert_eq!(other.with_older(ARN).unseal(&key.sealed, &context).await.unwrap(), Some(key.secret.clone()));
-    // An alias may have moved on to another key, which then answers.
+    // An alias may have been moved to another key, which then answers.
     let named = |by: &str| SealedKey { info: by.as_bytes().to_vec(), ..key.sealed.clone() };
     let moved = named("arn:aws:kms:us-east-1:111122223333:key/b");
     assert_eq!(provider.unseal(&moved, &context).await.unwrap(), None);
-    // Other writers of Parquet files name keys by their ids or aliases.
+    // Other writers of Parquet files refer to keys by id or alias.
     let id = ARN.rsplit('/').next().unwrap();
     for (by, is) in [(id, true), ("alias/pii", true), ("alias/other", false), ("b", false), ("", false)] {
         assert_eq!(provider.unseal(&named(by), &context).await.unwrap().is_some(), is, "{by}");
@@ -187,7 +192,7 @@ async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
 }
 
 #[tokio::test]
-async fn errors_of_kms_name_the_key_and_say_what_to_do() {
+async fn errors_of_kms_contain_the_key_and_the_action() {
     let service = |code: &'static str| Service::new(move |_, _| (400, json!({"__type": code, "message": "so it is"})));
     let generate = async |code| {
         KmsKeyProvider::new(service(code).kms(), "alias/pii").generate(&KeyContext::new()).await.unwrap_err()

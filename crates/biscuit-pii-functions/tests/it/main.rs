@@ -1,4 +1,4 @@
-//! The functions in queries.
+//! SQL queries with the functions.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +23,7 @@ fn means() -> PiiContext {
     PiiContext::new().with_roots(roots).with_store(Arc::new(MemoryStore::new()))
 }
 
-/// The rows of a query, or why there are none.
+/// Returns the rows of a query, or its error message.
 async fn rows(ctx: &SessionContext, sql: &str) -> std::result::Result<String, String> {
     let message = |e: datafusion::error::DataFusionError| e.strip_backtrace();
     let batches = ctx.sql(sql).await.map_err(message)?.collect().await.map_err(message)?;
@@ -35,7 +35,7 @@ const TABLE: &str =
     "(VALUES (1, '123-45-6789'), (2, NULL), (3, ''), (4, '123-45-6789'), (5, '234-56-7890')) AS t(id, ssn)";
 
 #[tokio::test]
-async fn values_join_by_tokens_and_come_back_to_who_says_why() {
+async fn tokens_join_and_are_detokenized_with_an_audited_access() {
     let (ctx, entries) = (SessionContext::new(), Arc::new(Entries::default()));
     let access = AccessRequest::new("ann", "ticket 7", entries.clone()).unwrap();
     PiiFunctions::new(means(), "t").with_access(access).register(&ctx);
@@ -45,8 +45,9 @@ async fn values_join_by_tokens_and_come_back_to_who_says_why() {
     for kind in ["random", "keyed", "siv", "ff1"] {
         let tokens = format!("SELECT ssn, pii_tokenize(ssn, 'ssn', '{kind}') AS token FROM {TABLE}");
         let sql = format!("SELECT count(DISTINCT token), count(token), count(*) FROM ({tokens})");
-        assert_eq!(numbers(rows(&ctx, &sql).await.unwrap()), [3, 4, 5], "{kind}: an empty one is one");
-        // An asynchronous function inside of another one is beyond DataFusion 55: the tokens are a table first.
+        assert_eq!(numbers(rows(&ctx, &sql).await.unwrap()), [3, 4, 5], "{kind}: an empty value has an empty token");
+        // DataFusion 55 does not support an asynchronous function inside of another one, so the tokens are a table
+        // first.
         ctx.sql(&format!("CREATE TABLE {kind} AS {tokens}")).await.unwrap().collect().await.unwrap();
         let back = format!("SELECT ssn, pii_detokenize(token, 'ssn', '{kind}') AS value FROM {kind}");
         let back = format!("SELECT count(*) FROM ({back}) WHERE value IS DISTINCT FROM ssn");
@@ -58,13 +59,13 @@ async fn values_join_by_tokens_and_come_back_to_who_says_why() {
     ctx.sql(&cells).await.unwrap().collect().await.unwrap();
     let back = "SELECT count(*) FROM (SELECT ssn, pii_decrypt(cell, 'ssn') AS value FROM cells) WHERE value IS DISTINCT FROM ssn";
     assert_eq!(numbers(rows(&ctx, back).await.unwrap()), [0]);
-    assert!(entries.0.lock().unwrap().len() > before, "it is written down");
+    assert!(entries.0.lock().unwrap().len() > before, "the access is recorded");
     let moved = rows(&ctx, "SELECT pii_decrypt(cell, 'login') FROM cells").await.unwrap_err();
     assert!(moved.contains("CannotDecrypt: column `login`"), "{moved}");
 }
 
 #[tokio::test]
-async fn nobody_gets_values_back_without_an_access() {
+async fn values_are_not_restored_without_an_access() {
     let ctx = SessionContext::new();
     PiiFunctions::new(means(), "t").register(&ctx);
     for function in ["pii_detokenize", "pii_decrypt"] {
@@ -85,16 +86,16 @@ async fn texts_are_redacted_masked_and_hashed() {
 }
 
 #[tokio::test]
-async fn wrong_use_is_named() {
+async fn wrong_arguments_are_reported() {
     let ctx = SessionContext::new();
     PiiFunctions::new(PiiContext::new(), "t").register(&ctx);
     let message = async |expression: &str| rows(&ctx, &format!("SELECT {expression} FROM {TABLE}")).await.unwrap_err();
     for (expression, part) in [
         ("pii_tokenize(ssn, 'ssn')", "NoKeys"),
-        ("pii_tokenize(ssn)", "InvalidArguments: pii_tokenize takes 2 to 3 arguments, not 1"),
-        ("pii_hash(ssn, ssn)", "InvalidArguments: pii_hash takes a namespace as a constant text"),
-        ("pii_mask(ssn, -1, 2)", "InvalidArguments: pii_mask takes constant numbers, not below 0"),
-        ("pii_redact(id)", "NotText: pii_redact takes texts, not a Int64"),
+        ("pii_tokenize(ssn)", "InvalidArguments: pii_tokenize needs 2 to 3 arguments, not 1"),
+        ("pii_hash(ssn, ssn)", "InvalidArguments: pii_hash needs a namespace as a constant text"),
+        ("pii_mask(ssn, -1, 2)", "InvalidArguments: pii_mask needs constant numbers of at least 0"),
+        ("pii_redact(id)", "NotText: pii_redact needs a text column, not Int64"),
     ] {
         let e = message(expression).await;
         assert!(e.contains(part), "{e}");

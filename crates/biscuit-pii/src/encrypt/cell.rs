@@ -1,12 +1,13 @@
-//! The compact form of an encrypted value.
+//! Compact format of an encrypted value, called a cell.
 //!
 //! ```text
-//! of a column   1 | version of the root key, 2 bytes | salt, 16 | counter, 4 | ciphertext | tag, 16
-//! of a subject  2 | subject, 16 | which of its keys, 8 | nonce, 12           | ciphertext | tag, 16
+//! key of a column   1 | version of the root key, 2 bytes | salt, 16 | counter, 4 | ciphertext | tag, 16
+//! key of a subject  2 | subject, 16 | id of its key, 8 | nonce, 12               | ciphertext | tag, 16
 //! ```
 //!
-//! The key of a column is HKDF-SHA-256 of the root key with the salt, which is random for each column and batch, so that a counter is
-//! nonce enough; that of a subject is random, and so are its nonces. Table, column and everything before the ciphertext are authenticated.
+//! The key of a column is HKDF-SHA-256 of the root key with the salt. The salt is random for each column and batch,
+//! so that a counter suffices as nonce. The key of a subject is random and used for a long time, so its nonces are
+//! random. Table, column and everything before the ciphertext are authenticated.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::{Error, Result};
@@ -24,14 +25,14 @@ pub(crate) const OF_SUBJECT: u8 = 2;
 pub(crate) const COLUMN_HEAD: usize = 1 + 2 + SALT + 4;
 pub(crate) const SUBJECT_HEAD: usize = 1 + SUBJECT + MADE + NONCE;
 
-/// Which key a cell is sealed with.
+/// Key of a cell, as its head names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum KeyOf {
     Column { version: u16, salt: [u8; SALT] },
     Subject { subject: [u8; SUBJECT], made: [u8; MADE] },
 }
 
-/// A cell in its parts.
+/// Parts of a cell.
 pub(crate) struct EncryptedCell<'a> {
     pub(crate) key: KeyOf,
     head: &'a [u8],
@@ -40,7 +41,8 @@ pub(crate) struct EncryptedCell<'a> {
     tag: &'a [u8],
 }
 
-/// What a cell is bound to: the table and the column, each behind its length.
+/// Returns the authenticated place of a cell: table and column, each after its length, so that no other pair of names
+/// has the same bytes.
 pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
     let mut out = vec![];
     for part in [table, column] {
@@ -50,18 +52,23 @@ pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
     out
 }
 
+/// Creates AES-256-GCM for a key of a column or subject.
 pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
-    let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::internal("AES-256 takes 32 bytes"))?;
+    let key =
+        UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::internal("AES-256 needs a key of 32 bytes"))?;
     Ok(LessSafeKey::new(key))
 }
 
+/// Returns the nonce of a counter. Never use a counter twice with the same key: equal nonces reveal the XOR of the
+/// values and break authentication.
 pub(crate) fn counted(counter: u32) -> [u8; NONCE] {
     let mut nonce = [0; NONCE];
     nonce[NONCE - 4..].copy_from_slice(&counter.to_be_bytes());
     nonce
 }
 
-/// Appends to `out`, whose last `head` bytes are the head of the cell, what the value becomes. `aad` is the binding and the head.
+/// Appends ciphertext and tag of a value to `out`. `aad` is the additional authenticated data; for cells it is the
+/// binding and the head.
 pub(crate) fn seal(
     cipher: &LessSafeKey,
     nonce: [u8; NONCE],
@@ -73,11 +80,11 @@ pub(crate) fn seal(
     out.extend_from_slice(value);
     let nonce = Nonce::assume_unique_for_key(nonce);
     let tag = cipher.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[begin..]);
-    out.extend_from_slice(tag.map_err(|_| Error::internal("a value could not be encrypted"))?.as_ref());
+    out.extend_from_slice(tag.map_err(|_| Error::internal("cannot encrypt a value"))?.as_ref());
     Ok(())
 }
 
-/// What was sealed with this nonce and these bytes beside it, the tag at its end; none if it was not.
+/// Opens ciphertext and tag. Returns `None` if they were not sealed with this key, nonce and `aad`.
 pub(crate) fn unseal(
     cipher: &LessSafeKey,
     nonce: [u8; NONCE],
@@ -90,7 +97,7 @@ pub(crate) fn unseal(
     Some(bytes)
 }
 
-/// A nonce for a key that has no counter.
+/// Returns a random nonce, for keys that have no counter.
 pub(crate) fn random_nonce() -> Result<[u8; NONCE]> {
     let mut nonce = [0; NONCE];
     random(&mut nonce)?;
@@ -98,7 +105,7 @@ pub(crate) fn random_nonce() -> Result<[u8; NONCE]> {
 }
 
 impl<'a> EncryptedCell<'a> {
-    /// None if these bytes are no cell.
+    /// Splits a cell into its parts without opening it. Returns `None` if the bytes are not a cell.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let length = match *bytes.first()? {
             OF_COLUMN => COLUMN_HEAD,
@@ -120,12 +127,14 @@ impl<'a> EncryptedCell<'a> {
         Some(Self { key, head, nonce, sealed, tag })
     }
 
-    /// Appends the value to `out`; false if it is not one that was sealed with this key for this place.
+    /// Opens a cell and appends the value to `out`. Returns `false`, with `out` unchanged, if the cell was not sealed
+    /// with this key for this place. `aad` is a buffer.
     pub(crate) fn open(&self, cipher: &LessSafeKey, binding: &[u8], aad: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
         aad.clear();
         aad.extend_from_slice(binding);
         aad.extend_from_slice(self.head);
         let begin = out.len();
+        // Decrypted directly into the output, without a second buffer of plaintext that would have to be wiped.
         out.resize(begin + self.sealed.len(), 0);
         let nonce = Nonce::assume_unique_for_key(self.nonce);
         let opened = cipher.open_separate_gather(nonce, Aad::from(&aad[..]), self.sealed, self.tag, &mut out[begin..]);
@@ -145,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cipher_is_that_of_the_specification_of_gcm() {
-        // McGrew and Viega, "The Galois/Counter RunMode of Operation", test case 16.
+    fn cipher_matches_the_test_vector_of_the_gcm_specification() {
+        // McGrew and Viega, "The Galois/Counter Mode of Operation", test case 16.
         let key = bytes("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
         let nonce = bytes("cafebabefacedbaddecaf888").try_into().unwrap();
         let plain = bytes(

@@ -1,3 +1,8 @@
+//! Encryption and decryption of columns, value by value, in the format of [`crate::encrypt::cell`].
+//!
+//! There are three ways to choose salt and nonce: random salt and counter for each batch (fast), a salt that is a
+//! keyed hash of the row (equal rows have equal results), and random or hashed nonces with the key of a subject.
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,10 +26,11 @@ use crate::keys::roots::RootKeys;
 use crate::keys::secret::random;
 use zeroize::Zeroizing;
 
-/// Encrypts columns value by value, and decrypts them: AES-256-GCM, 39 bytes more than the value (53 with a key of its subject).
+/// Encrypts columns value by value, and decrypts them. AES-256-GCM adds 39 bytes to each value, or 53 bytes with the
+/// key of a subject.
 ///
-/// A value is whole by itself: rows may be merged, moved to other files and sorted. It is bound to its table, its column and the version of its key,
-/// and does not open anywhere else.
+/// Each value can be decrypted by itself: rows may be merged, moved to other files and sorted. A value is bound to
+/// its table, its column and the version of its key, and cannot be decrypted elsewhere.
 #[derive(Debug)]
 pub struct ValueEncryptor {
     roots: RootKeys,
@@ -36,7 +42,7 @@ pub struct ValueEncryptor {
     keys: Mutex<HashMap<String, BatchKey>>,
 }
 
-/// The key of a column, for a batch and those that come soon behind it.
+/// Key of a column for one batch or several consecutive ones.
 #[derive(Debug)]
 struct BatchKey {
     cipher: Arc<LessSafeKey>,
@@ -44,70 +50,72 @@ struct BatchKey {
     used: KeyCounters,
 }
 
-/// A column that was decrypted.
+/// Decrypted column.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DecryptedColumn {
-    /// The values.
+    /// Decrypted values.
     pub column: ArrayRef,
-    /// How many are null because the key of their subject was deleted.
+    /// Number of values that are null because the key of their subject was deleted.
     pub forgotten: u64,
 }
 
-/// A column that was encrypted with keys of subjects.
+/// Column that was encrypted with keys of subjects.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EncryptedColumn {
-    /// The encrypted values.
+    /// Encrypted values.
     pub column: ArrayRef,
-    /// How many are null because their subject was forgotten, and does not come back.
+    /// Number of values that were not encrypted but became null, because their subject was forgotten.
     pub forgotten: u64,
 }
 
 impl ValueEncryptor {
-    /// Values of a table. Its name is bound into them: another one does not open them.
+    /// Creates an encryptor for a table. The name of the table is authenticated: values cannot be decrypted under
+    /// another name.
     pub fn new(roots: RootKeys, table: impl Into<String>) -> Self {
         let (table, form, limits, clock) =
             (table.into(), EncryptedForm::default(), KeyLimits::default(), Arc::new(SystemClock));
         Self { roots, table, form, limits, clock, subjects: None, keys: Mutex::default() }
     }
 
-    /// The same, storing values in this form. Both are read.
+    /// Sets the form in which values are stored. Both forms can be decrypted. The default is binary.
     pub fn with_form(mut self, form: EncryptedForm) -> Self {
         self.form = form;
         self
     }
 
-    /// The same with other limits for the key of a column.
+    /// Sets the limits for the use of one key of a column. The defaults are those of [`KeyLimits`].
     pub fn with_limits(mut self, limits: KeyLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The same with another clock.
+    /// Sets the clock that measures the age of keys, for tests.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The same, with keys of subjects.
+    /// Sets the keys of subjects. They are needed to encrypt with [`encrypt_for`](Self::encrypt_for) and to decrypt
+    /// its output.
     pub fn with_subjects(mut self, subjects: Arc<SubjectKeys>) -> Self {
         self.subjects = Some(subjects);
         self
     }
 
-    /// Encrypts the values of a column. Null stays null; an empty text stays empty, and shows that it is. Numbers, dates and the like are
-    /// encrypted as the text that they are cast to.
+    /// Encrypts the values of a column. Null remains null. An empty text remains empty, so that it can be recognized.
+    /// Numbers, dates and similar values are encrypted as the text that they are cast to.
     ///
     /// # Errors
-    /// `CannotEncrypt` for a column whose values have no text, `TooManyBytes` for more than 2 GiB at once.
+    /// `CannotEncrypt` for a column whose values have no text form; `TooManyBytes` for more than 2 GiB in one batch.
     pub fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
         let mut made = made_for(column, bytes, COLUMN_HEAD)?;
         let mut aad = binding(&self.table, column);
         let bound = aad.len();
-        // A batch is one use of a key, unless it alone is above the limit.
+        // Counters are reserved for a whole batch at once. A batch above the limit of messages is split.
         let maximum = usize::try_from(self.limits.messages.min(1 << 32)).unwrap_or(usize::MAX).max(1);
         for begin in (0..bytes.len()).step_by(maximum) {
             let part = bytes.slice(begin, maximum.min(bytes.len() - begin));
@@ -131,7 +139,8 @@ impl ValueEncryptor {
         self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
-    /// The key for so many more values, its salt, and the first counter that is free.
+    /// Returns the key for a batch of values, its salt, and the first free counter. The lock covers reading and
+    /// advancing the counter, so that concurrent batches never get the same counters.
     fn batch_key(&self, column: &str, values: &LargeBinaryArray) -> Result<(Arc<LessSafeKey>, [u8; SALT], u32)> {
         let (now, count, bytes) = (self.clock.now(), values.len() as u64, values.values().len() as u64);
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,9 +158,10 @@ impl ValueEncryptor {
         Ok((cipher, salt, 0))
     }
 
-    /// Encrypts the values of a column so that equal rows have equal values behind it: the salt of a value is a keyed hash of its whole row, of which
-    /// `rows` has a digest for each. So a record that is read twice is the same record, which merges and reruns need. Values of rows that differ anywhere
-    /// are as different as those of [`encrypt`](Self::encrypt). Each value has a key of its own, which takes some microseconds.
+    /// Encrypts the values of a column so that equal rows have equal results, as merges and reruns need: a record
+    /// that is read twice is the same record. The salt of a value is a keyed hash of its row, from the digests in
+    /// `rows`. Values of rows that differ in any column have unrelated results, as with [`encrypt`](Self::encrypt).
+    /// Each value has its own key, which takes a few microseconds to derive.
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
@@ -163,6 +173,8 @@ impl ValueEncryptor {
         let bound = aad.len();
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
+                // The nonce is always 0, since the salt and therefore the key depend on row, place and value: two
+                // different plaintexts never share a key.
                 let salt: [u8; SALT] = rows.part(row, &aad[..bound], value);
                 let cipher = column_cipher(&self.roots, self.roots.current(), &salt)?;
                 aad.truncate(bound);
@@ -178,17 +190,18 @@ impl ValueEncryptor {
         self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
-    /// Encrypts each value with the key of its subject: of the person in `subjects`, row by row. Deleting that key makes all of it unreadable,
-    /// wherever there are copies. Values of subjects that were forgotten become null.
+    /// Encrypts each value with the key of its subject, which `subjects` has row by row. Deleting that key makes the
+    /// values unreadable in all copies. Values of forgotten subjects become null.
     ///
     /// # Errors
-    /// Those of [`encrypt`](Self::encrypt); `NullSubject` for a value without a subject; those of the store; `NoSubjects` without
-    /// [`with_subjects`](Self::with_subjects).
+    /// Those of [`encrypt`](Self::encrypt); `NullSubject` for a value without a subject; `NoSubjects` without
+    /// [`with_subjects`](Self::with_subjects); the errors of the store.
     pub async fn encrypt_for(&self, column: &str, values: &ArrayRef, subjects: &ArrayRef) -> Result<EncryptedColumn> {
         self.encrypt_of(column, values, subjects, None).await
     }
 
-    /// The same, with nonces that are keyed hashes of the rows where digests of these are given.
+    /// Like [`encrypt_for`](Self::encrypt_for), but with `rows` the nonces are keyed hashes of the rows, so that
+    /// equal rows have equal results.
     pub(crate) async fn encrypt_of(
         &self,
         column: &str,
@@ -201,6 +214,7 @@ impl ValueEncryptor {
         let bytes = bytes.as_binary::<i64>();
         let names = names_of(subjects)?;
         let names = names.as_string::<i64>();
+        // Only values that are not empty need a key, so that a subject without values gets none.
         let sealed_at = |row: usize| bytes.is_valid(row) && !bytes.value(row).is_empty();
         let mut wanted: BTreeMap<&str, Option<SubjectKey>> = BTreeMap::new();
         for row in (0..bytes.len()).filter(|row| sealed_at(*row)) {
@@ -242,20 +256,21 @@ impl ValueEncryptor {
         Ok(EncryptedColumn { column, forgotten })
     }
 
-    /// Encrypts single bytes, as text, so that equal ones are equal behind it: what is put aside twice is put aside once.
+    /// Encrypts bytes to text so that equal bytes have equal results. A record that is quarantined twice is therefore
+    /// stored once.
     ///
     /// # Errors
-    /// `Internal`.
+    /// `Internal` if the encryption fails.
     pub fn seal(&self, column: &str, bytes: &[u8]) -> Result<String> {
         let one: ArrayRef = Arc::new(BinaryArray::from(vec![bytes]));
         let row = RecordBatch::try_from_iter([(column, one.clone())]);
-        let row = row.map_err(|e| Error::internal("a value is a row").with_source(e))?;
+        let row = row.map_err(|e| Error::internal("cannot build a row of one value").with_source(e))?;
         let sealed = self.encrypt_repeatably(column, &one, &RowDigests::of(&self.roots, &row)?)?;
         let sealed = EncryptedForm::load(column, &sealed)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(sealed.as_binary::<i64>().value(0)))
     }
 
-    /// The bytes that [`seal`](Self::seal) has encrypted.
+    /// Decrypts the output of [`seal`](Self::seal).
     ///
     /// # Errors
     /// Those of [`decrypt`](Self::decrypt).
@@ -265,12 +280,12 @@ impl ValueEncryptor {
         Ok(Zeroizing::new(opened.as_binary::<i32>().value(0).to_vec()))
     }
 
-    /// Decrypts a column to values of this type. What was encrypted with the key of a subject that was forgotten is null, and counted.
+    /// Decrypts a column to values of type `to`. Values of forgotten subjects are null, and counted.
     ///
     /// # Errors
-    /// `CannotDecrypt` with the row for a value that is not one of this table and column, or was changed, or is not of this type;
-    /// `UnknownKeyVersion` for one whose root key is not there; `UnknownSubject` for one whose subject the store does not know, which then is
-    /// another store; those of the store.
+    /// `CannotDecrypt` with the row for a value that is not of this table and column, was changed, or is not of type
+    /// `to`; `UnknownKeyVersion` for a value whose root key is missing; `UnknownSubject` if the store does not know
+    /// the subject of a value, which means that it is another store; the errors of the store.
     pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<DecryptedColumn> {
         let bytes = EncryptedForm::load(column, stored)?;
         let bytes = bytes.as_binary::<i64>();
@@ -282,15 +297,15 @@ impl ValueEncryptor {
         let mut forgotten = 0;
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let cell =
-                    EncryptedCell::read(value).ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted one"))?;
+                let cell = EncryptedCell::read(value)
+                    .ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted value"))?;
                 let key = match cell.key {
                     KeyOf::Column { version, salt } => match ciphers.entry((version, salt)) {
                         Entry::Occupied(there) => Some(&*there.into_mut()),
                         Entry::Vacant(place) => Some(&*place.insert(column_cipher(&self.roots, version, &salt)?)),
                     },
                     KeyOf::Subject { subject, made } => match subjects.get(&subject) {
-                        // Another key is one that the subject had before it was forgotten.
+                        // A different id is of a key that the subject had before it was forgotten and readmitted.
                         Some(key) => key.as_ref().filter(|key| key.made == made).map(|key| &*key.cipher),
                         None => return Err(unknown_subject(column, row)),
                     },
@@ -299,7 +314,7 @@ impl ValueEncryptor {
                     Some(key) if cell.open(key, &binding, &mut aad, made.bytes()) => {}
                     Some(_) => {
                         let reason =
-                            format!("is not one of column `{column}` of table `{}`, or was changed", self.table);
+                            format!("does not belong to column `{column}` of table `{}`, or was changed", self.table);
                         return Err(cannot_decrypt(column, row, &reason));
                     }
                     None => (valid[row], forgotten) = (false, forgotten + 1),
@@ -311,7 +326,7 @@ impl ValueEncryptor {
         Ok(DecryptedColumn { column, forgotten })
     }
 
-    /// The keys of all subjects of a column that the store knows; none for those that were forgotten.
+    /// Returns the keys of all subjects of a column that the store knows, with `None` for forgotten subjects.
     async fn subject_keys(&self, bytes: &LargeBinaryArray) -> Result<HashMap<[u8; SUBJECT], Option<SubjectKey>>> {
         let of = |cell: EncryptedCell<'_>| match cell.key {
             KeyOf::Subject { subject, .. } => Some(subject),
@@ -330,18 +345,23 @@ impl ValueEncryptor {
 
     fn subjects(&self) -> Result<&SubjectKeys> {
         self.subjects.as_deref().ok_or_else(|| {
-            Error::usage("NoSubjects", "values are encrypted with keys of subjects, and no store of such keys is given")
+            Error::usage(
+                "NoSubjects",
+                "values are encrypted with keys of subjects, and there is no store for such keys",
+            )
         })
     }
 }
 
 fn unknown_subject(column: &str, row: usize) -> Error {
     let message = format!(
-        "column `{column}`: the store does not know the subject of the value, not even as forgotten: it is another store"
+        "column `{column}`: the store has no record of the subject of the value, not even as forgotten; open \
+        the store that was used for encryption"
     );
     in_row(Error::data("UnknownSubject", message), column, row)
 }
 
+/// Reserves memory for the encrypted values of a column, whose cells have a head of `head` bytes.
 fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<EncodedValues> {
     let (first, last) = (bytes.value_offsets()[0], bytes.value_offsets()[bytes.len()]);
     EncodedValues::with_capacity(column, bytes.len(), (last - first) as usize + bytes.len() * (head + TAG))
@@ -351,10 +371,10 @@ fn column_cipher(roots: &RootKeys, version: u16, salt: &[u8; SALT]) -> Result<Le
     cipher(&roots.derive(version, salt, &["biscuit cell"], 32)?)
 }
 
-/// Subjects as text.
+/// Returns the subjects of a column as text.
 pub(crate) fn names_of(subjects: &ArrayRef) -> Result<ArrayRef> {
     cast(subjects, &DataType::LargeUtf8).map_err(|e| {
-        let message = format!("subjects are a {}, which has no text", subjects.data_type());
+        let message = format!("the subject column has type {}, which has no text form", subjects.data_type());
         Error::usage("CannotEncrypt", message).with_source(e)
     })
 }

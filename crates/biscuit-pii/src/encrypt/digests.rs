@@ -8,7 +8,7 @@ use biscuit_core::{Error, Result};
 use crate::keys::roots::RootKeys;
 use crate::mac::{mac, mac_key};
 
-/// A keyed hash of each row of a batch.
+/// Keyed hash of each row of a batch. Salts and nonces that must repeat for equal rows are derived from it.
 pub(crate) struct RowDigests {
     key: hmac::Key,
     rows: Vec<[u8; 32]>,
@@ -16,27 +16,27 @@ pub(crate) struct RowDigests {
 
 impl fmt::Debug for RowDigests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digests({} rows)", self.rows.len())
+        write!(f, "RowDigests({} rows)", self.rows.len())
     }
 }
 
 impl RowDigests {
-    /// Of all columns of these rows.
+    /// Hashes the rows over all of their columns.
     ///
     /// # Errors
-    /// `CannotRepeat` for columns of a kind whose values cannot be compared.
+    /// `CannotRepeat` for columns of a type that the row format of Arrow does not support.
     pub(crate) fn of(roots: &RootKeys, rows: &RecordBatch) -> Result<Self> {
         let key = roots.derive(roots.current(), b"", &["biscuit row"], 32)?;
         let key = mac_key(key.expose());
         let failed = |e| {
-            let message = "rows have columns whose values cannot be compared, so that equal rows cannot be told";
+            let message = "the rows have columns whose values cannot be compared, so equal rows cannot be recognized";
             Error::usage("CannotRepeat", message).with_source(e)
         };
         let schema = rows.schema();
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let converter = RowConverter::new(fields).map_err(failed)?;
         let encoded = converter.convert_columns(rows.columns()).map_err(failed)?;
-        // Columns by name and number, so that a row of other columns is another one.
+        // The names are hashed as well, so that rows with other columns have other digests.
         let names = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("\0");
         let length = (names.len() as u64).to_be_bytes();
         let row = |row: arrow::row::Row<'_>| mac(&key, &[&length, names.as_bytes(), row.as_ref()]);
@@ -44,8 +44,8 @@ impl RowDigests {
         Ok(Self { key, rows })
     }
 
-    /// Bytes for a value of a row: other ones for each place that it is bound to, and for each value, so that what is the same for two of them is the
-    /// same value in the same place of equal rows.
+    /// Returns the salt or nonce of a value of a row. It depends on the place that the value is bound to and on the
+    /// value, so that two uses have the same salt or nonce only for the same value in the same place of equal rows.
     pub(crate) fn part<const N: usize>(&self, row: usize, binding: &[u8], value: &[u8]) -> [u8; N] {
         let length = (binding.len() as u64).to_be_bytes();
         let mac = mac(&self.key, &[&self.rows[row], &length, binding, value]);

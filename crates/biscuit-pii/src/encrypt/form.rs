@@ -1,3 +1,6 @@
+//! Conversion between columns of values, their bytes, and the binary or text form in which encrypted values are
+//! stored.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
@@ -8,22 +11,23 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How encrypted values are stored.
+/// Form in which encrypted values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EncryptedForm {
-    /// Their bytes, in a binary column.
+    /// Bytes in a binary column.
     #[default]
     Binary,
-    /// base64url without padding (RFC 4648), in a column of text: a third larger, and for CSV and JSON.
+    /// base64url without padding (RFC 4648) in a text column, for CSV and JSON. It is one third larger.
     Text,
 }
 
-/// The values of a column as bytes: text is its UTF-8, numbers, dates and the like are the text that they are cast to.
+/// Returns the values of a column as bytes: UTF-8 for text, and for numbers, dates and similar values the UTF-8 of
+/// the text that they are cast to.
 ///
 /// # Errors
-/// `CannotEncrypt` for a column whose values have no text.
+/// `CannotEncrypt` for a column whose values have no text form.
 pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
     let text = match values.data_type() {
         DataType::Dictionary(_, of) => return as_bytes(column, &casted(column, values, of)?),
@@ -31,7 +35,7 @@ pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => values.clone(),
         DataType::FixedSizeBinary(_) => return casted(column, values, &DataType::LargeBinary),
         kind if kind.is_nested() => {
-            let message = format!("column `{column}` is a {kind}; name the texts in it by their paths");
+            let message = format!("column `{column}` has type {kind}; name its text fields by path");
             return Err(Error::usage("CannotEncrypt", message).with_column(column));
         }
         _ => casted(column, values, &DataType::LargeUtf8)?,
@@ -41,12 +45,12 @@ pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
 
 fn casted(column: &str, values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(values, to).map_err(|e| {
-        let message = format!("column `{column}` is a {}, which has no text", values.data_type());
+        let message = format!("column `{column}` has type {}, which has no text form", values.data_type());
         Error::usage("CannotEncrypt", message).with_column(column).with_source(e)
     })
 }
 
-/// Values that were made one behind the other.
+/// Builder of a binary column. Values are appended to one buffer, without an allocation for each value.
 #[derive(Debug)]
 pub(crate) struct EncodedValues {
     ends: Vec<i32>,
@@ -54,13 +58,13 @@ pub(crate) struct EncodedValues {
 }
 
 impl EncodedValues {
-    /// Room for so many values of so many bytes in all.
+    /// Reserves memory for `values` values with `bytes` bytes in total.
     ///
     /// # Errors
-    /// `TooManyBytes` above 2 GiB, the most that an Arrow array of this kind holds.
+    /// `TooManyBytes` for more than 2 GiB, the maximum of an Arrow array with 32-bit offsets.
     pub(crate) fn with_capacity(column: &str, values: usize, bytes: usize) -> Result<Self> {
         if i32::try_from(bytes).is_err() {
-            let message = format!("column `{column}` would have {bytes} bytes in one batch; take fewer rows at once");
+            let message = format!("column `{column}` would have {bytes} bytes in one batch; use batches of fewer rows");
             return Err(Error::usage("TooManyBytes", message).with_column(column));
         }
         let mut ends = Vec::with_capacity(values + 1);
@@ -72,20 +76,21 @@ impl EncodedValues {
         &mut self.bytes
     }
 
-    /// What was appended since the last end is a value; nothing is an empty one, or null.
+    /// Ends a value, which consists of the bytes since the end of the last one. Without new bytes it is empty, or
+    /// null.
     pub(crate) fn end(&mut self) {
         self.ends.push(self.bytes.len() as i32);
     }
 
-    /// The column.
+    /// Returns the column.
     pub(crate) fn finish(self, nulls: Option<NullBuffer>) -> Result<BinaryArray> {
         let made = BinaryArray::try_new(OffsetBuffer::new(ScalarBuffer::from(self.ends)), self.bytes.into(), nulls);
-        made.map_err(|e| Error::internal("a column could not be put together").with_source(e))
+        made.map_err(|e| Error::internal("cannot build a column of encrypted values").with_source(e))
     }
 }
 
 impl EncryptedForm {
-    /// The column in this form. Text keeps the kind of text that the values were.
+    /// Returns the column in this form. As text it has the text type of the original values.
     pub(crate) fn store(self, column: &str, sealed: BinaryArray, was: &DataType) -> Result<ArrayRef> {
         if self == Self::Binary {
             return Ok(Arc::new(sealed));
@@ -98,10 +103,10 @@ impl EncryptedForm {
         }
     }
 
-    /// The bytes of a column in either form.
+    /// Returns the bytes of a column in either form.
     ///
     /// # Errors
-    /// `CannotDecrypt` for a text that is not base64url, and for a column of another kind.
+    /// `CannotDecrypt` for a text that is not base64url, and for a column that is neither binary nor text.
     pub(crate) fn load(column: &str, stored: &ArrayRef) -> Result<ArrayRef> {
         match stored.data_type() {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
@@ -120,17 +125,17 @@ impl EncryptedForm {
             }
             DataType::Dictionary(_, of) => Self::load(column, &casted(column, stored, of)?),
             other => {
-                let message = format!("column `{column}` is a {other}; encrypted values are binary or text");
+                let message = format!("column `{column}` has type {other}; encrypted values are binary or text");
                 Err(Error::usage("CannotDecrypt", message).with_column(column))
             }
         }
     }
 }
 
-/// Opened values as a column of another kind.
+/// Converts decrypted bytes to a column of type `to`.
 ///
 /// # Errors
-/// `CannotDecrypt` with the row of a value that is not of that kind.
+/// `CannotDecrypt` with the row of a value that is not UTF-8; without the row for a value that is not of type `to`.
 pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<ArrayRef> {
     let bytes: ArrayRef = Arc::new(bytes);
     if matches!(to, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)) {
@@ -138,14 +143,14 @@ pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<
     }
     for (row, value) in bytes.as_binary::<i32>().iter().enumerate() {
         if value.is_some_and(|value| std::str::from_utf8(value).is_err()) {
-            return Err(cannot_decrypt(column, row, "is bytes and no text"));
+            return Err(cannot_decrypt(column, row, "is not UTF-8"));
         }
     }
     let text = casted(column, &bytes, &DataType::Utf8)?;
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(&text, to, &strict).map_err(|_| {
-        // The cause quotes the value.
-        let message = format!("column `{column}` was opened, and a value in it is no {to}");
+        // The cause is dropped on purpose: it quotes the value.
+        let message = format!("column `{column}` was decrypted, but a value in it cannot be converted to {to}");
         Error::data("CannotDecrypt", message).with_column(column)
     })
 }
@@ -154,10 +159,11 @@ pub(crate) fn cannot_decrypt(column: &str, row: usize, reason: &str) -> Error {
     in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {reason}")), column, row)
 }
 
-/// What errors call the rows that they were given; whoever knows the file says that in its place ([`Error::moved_to`]).
+/// Place of errors, since this crate does not know the file of the rows. A caller that knows it replaces the place
+/// ([`Error::relocated`]).
 const BATCH: &str = "the batch";
 
-/// The error with its column, and its row in the batch.
+/// Adds the column and the row in the batch to an error.
 pub(crate) fn in_row(e: Error, column: &str, row: usize) -> Error {
     e.with_column(column).at(BATCH, row as u64 + 1)
 }

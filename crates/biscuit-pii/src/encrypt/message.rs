@@ -1,4 +1,9 @@
-//! The message of the AWS Encryption SDK, version 2: <https://github.com/awslabs/aws-encryption-sdk-specification>, `data-format`.
+//! Format of a message of the AWS Encryption SDK, version 2:
+//! <https://github.com/awslabs/aws-encryption-sdk-specification>, `data-format`.
+//!
+//! A message has a header (context and sealed data keys), a tag of the header, a body of frames or of one block, and
+//! a signature for suite 0578. Reading has two steps: [`EnvelopeMessage::read`] parses the header to find a data key,
+//! and [`EnvelopeMessage::open`] checks commitment, header, body and signature.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +19,9 @@ use crate::keys::provider::{DataKey, KeyContext, SealedKey};
 use crate::keys::roots::KeyLength;
 use crate::keys::secret::{KeyBytes, random};
 
-/// AES-256-GCM, HKDF-SHA-512, key commitment.
+/// Suite with AES-256-GCM, HKDF-SHA-512 and key commitment.
 const COMMITTED: u16 = 0x0478;
-/// The same, signed by ECDSA P-384.
+/// The same suite with a signature by ECDSA P-384.
 const SIGNED: u16 = 0x0578;
 const VERSION: u8 = 2;
 const FRAMED: u8 = 2;
@@ -29,21 +34,21 @@ const LAST: u32 = u32::MAX;
 const PUBLIC_KEY: &str = "aws-crypto-public-key";
 
 fn invalid(message: &str) -> Error {
-    Error::data("InvalidMessage", format!("this is no message that can be opened: {message}"))
+    Error::data("InvalidMessage", format!("cannot open the message: {message}"))
 }
 
-/// An encryption context as messages and raw keyrings authenticate it: the number of pairs and the pairs, by their keys' bytes; nothing for none.
+/// Encodes an encryption context as messages and raw keyrings authenticate it: the number of pairs, then the pairs
+/// sorted by the bytes of their keys. An empty context has no bytes.
 ///
 /// # Errors
-/// `InvalidContext` for what has no room.
+/// `InvalidContext` for a context of more than 65,535 bytes.
 pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
     let mut out = vec![];
     if context.is_empty() {
         return Ok(out);
     }
     let length = |n: usize| {
-        u16::try_from(n)
-            .map_err(|_| Error::usage("InvalidContext", "an encryption context has no more than 65,535 bytes"))
+        u16::try_from(n).map_err(|_| Error::usage("InvalidContext", "an encryption context has at most 65,535 bytes"))
     };
     out.extend(length(context.len())?.to_be_bytes());
     for text in context.iter().flat_map(|(name, value)| [name, value]) {
@@ -54,9 +59,10 @@ pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The key of a message, and what shows that it is the one.
+/// Derives the key of a message and its commitment. The commitment is in the header: a message opens with one data
+/// key only, so that it cannot show different texts to holders of different keys.
 fn derived(secret: &KeyBytes, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
-    let failed = |_| Error::internal("the key of a message could not be derived");
+    let failed = |_| Error::internal("cannot derive the key of a message");
     let prk = Salt::new(HKDF_SHA512, id).extract(secret.expose());
     let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
     prk.expand(&[&suite.to_be_bytes(), b"DERIVEKEY"], KeyLength(32))
@@ -67,6 +73,8 @@ fn derived(secret: &KeyBytes, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8
     Ok((LessSafeKey::new(key), commitment))
 }
 
+/// Returns the additional authenticated data of a frame or block. It contains the number of the frame, so that frames
+/// cannot be exchanged, and marks the last one, so that a message cannot be cut.
 fn body_aad(id: &[u8], kind: &str, number: u32, length: usize) -> Vec<u8> {
     [id, kind.as_bytes(), &number.to_be_bytes(), &(length as u64).to_be_bytes()].concat()
 }
@@ -75,15 +83,16 @@ const FRAME: &str = "AWSKMSEncryptionClient Frame";
 const FINAL_FRAME: &str = "AWSKMSEncryptionClient Final Frame";
 const SINGLE_BLOCK: &str = "AWSKMSEncryptionClient Single Block";
 
+/// Returns the nonce of a frame: its number. Number 0 is for the header. Each message has its own derived key.
 fn nonce_of(number: u32) -> Nonce {
     let mut iv = [0; IV];
     iv[IV - 4..].copy_from_slice(&number.to_be_bytes());
     Nonce::assume_unique_for_key(iv)
 }
 
-/// A message: suite 0478, frames of 4,096 bytes.
+/// Encrypts bytes as a message of suite 0478 with frames of 4,096 bytes.
 pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<Vec<u8>> {
-    let failed = |_| Error::internal("a message could not be sealed");
+    let failed = |_| Error::internal("cannot encrypt a message");
     let mut id = [0; ID];
     random(&mut id)?;
     let (cipher, commitment) = derived(&key.secret, COMMITTED, &id)?;
@@ -106,7 +115,7 @@ pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<
     let mut frames = plain.chunks(FRAME_LENGTH as usize);
     let mut number = 0u32;
     for at in 0..=full {
-        // An empty text is one empty frame.
+        // An empty text has one empty final frame.
         let (frame, last) = (frames.next().unwrap_or_default(), at == full);
         number = number.checked_add(1).filter(|n| *n < LAST).ok_or_else(|| invalid("it has too many frames"))?;
         if last {
@@ -127,14 +136,14 @@ pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<
     Ok(out)
 }
 
-/// A message whose header was read and not yet checked.
+/// Message whose header was parsed but not yet verified.
 #[derive(Debug)]
 pub(crate) struct EnvelopeMessage<'a> {
     suite: u16,
     id: &'a [u8],
-    /// What it is for, as it says.
+    /// Encryption context that the message contains, which is not yet verified.
     pub(crate) context: KeyContext,
-    /// Its data key, sealed once or several times.
+    /// Data key, sealed by one or several keys.
     pub(crate) keys: Vec<SealedKey>,
     content: u8,
     frame_length: usize,
@@ -145,7 +154,7 @@ pub(crate) struct EnvelopeMessage<'a> {
     all: &'a [u8],
 }
 
-/// Bytes from the front.
+/// Reader of bytes from front to back. Each read past the end is an error.
 struct ByteReader<'a>(&'a [u8]);
 
 impl<'a> ByteReader<'a> {
@@ -169,7 +178,7 @@ impl<'a> ByteReader<'a> {
     }
 
     fn text(&mut self) -> Result<String> {
-        let text = std::str::from_utf8(self.counted()?).map_err(|_| invalid("a text in it is not UTF-8"))?;
+        let text = std::str::from_utf8(self.counted()?).map_err(|_| invalid("it has a text that is not UTF-8"))?;
         Ok(text.to_owned())
     }
 }
@@ -180,7 +189,7 @@ impl<'a> EnvelopeMessage<'a> {
         match at.number::<1>()? {
             2 => {}
             1 => return Err(uncommitted("version 1")),
-            _ => return Err(invalid("it is of an unknown version")),
+            _ => return Err(invalid("its version is unknown")),
         }
         let suite = at.short()? as u16;
         if suite != COMMITTED && suite != SIGNED {
@@ -196,7 +205,7 @@ impl<'a> EnvelopeMessage<'a> {
         let content = at.take(1)?[0];
         let frame_length = at.number::<4>()? as usize;
         if !matches!((content, frame_length), (FRAMED, 1..) | (WHOLE, 0)) {
-            return Err(invalid("its content is of no known type"));
+            return Err(invalid("its content type is unknown"));
         }
         let commitment = at.take(32)?;
         let header = &bytes[..bytes.len() - at.0.len()];
@@ -204,16 +213,17 @@ impl<'a> EnvelopeMessage<'a> {
         Ok(Self { suite, id, context, keys, content, frame_length, commitment, header, tag, body: at.0, all: bytes })
     }
 
-    /// What is in it. `unwritten` is the part of the context that it was sealed for and does not carry.
+    /// Verifies and decrypts the message. `unwritten` is the part of the context that is authenticated but not in the
+    /// message.
     ///
     /// # Errors
-    /// `InvalidMessage` if anything in it is not what was sealed with this key.
+    /// `InvalidMessage` if any part differs from what was sealed with this key.
     pub(crate) fn open(&self, secret: &KeyBytes, unwritten: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
         let (cipher, commitment) = derived(secret, self.suite, self.id)?;
-        verify_slices_are_equal(&commitment, self.commitment).map_err(|_| invalid("its key is another one"))?;
+        verify_slices_are_equal(&commitment, self.commitment).map_err(|_| invalid("it commits to another key"))?;
         let aad = Aad::from([self.header, &context_bytes(unwritten)?].concat());
         let checked = cipher.open_separate_gather(nonce_of(0), aad, &[], self.tag, &mut []);
-        checked.map_err(|_| invalid("its header is not the one that was sealed"))?;
+        checked.map_err(|_| invalid("its header was changed"))?;
         let mut at = ByteReader(self.body);
         let plain = match self.content {
             WHOLE => self.open_whole(&cipher, &mut at)?,
@@ -222,7 +232,7 @@ impl<'a> EnvelopeMessage<'a> {
         if self.suite == SIGNED {
             self.verify(&mut at)?;
         }
-        if at.0.is_empty() { Ok(plain) } else { Err(invalid("there is something behind its end")) }
+        if at.0.is_empty() { Ok(plain) } else { Err(invalid("there are bytes after its end")) }
     }
 
     fn open_part(&self, cipher: &LessSafeKey, aad: &[u8], sealed: &[&[u8]; 3], out: &mut Vec<u8>) -> Result<()> {
@@ -231,7 +241,7 @@ impl<'a> EnvelopeMessage<'a> {
         let begin = out.len();
         out.resize(begin + content.len(), 0);
         let opened = cipher.open_separate_gather(nonce, Aad::from(aad), content, tag, &mut out[begin..]);
-        opened.map_err(|_| invalid("its content is not what was sealed"))
+        opened.map_err(|_| invalid("its content was changed"))
     }
 
     fn open_whole(&self, cipher: &LessSafeKey, at: &mut ByteReader<'a>) -> Result<Zeroizing<Vec<u8>>> {
@@ -244,7 +254,8 @@ impl<'a> EnvelopeMessage<'a> {
     }
 
     fn open_frames(&self, cipher: &LessSafeKey, at: &mut ByteReader<'a>) -> Result<Zeroizing<Vec<u8>>> {
-        // Not grown: what is outgrown would not be wiped.
+        // Allocated once with the maximum size: a buffer that grows leaves copies of the plaintext that are not
+        // wiped.
         let mut plain = Zeroizing::new(Vec::with_capacity(at.0.len()));
         for number in 1u32.. {
             let mut read = at.number::<4>()? as u32;
@@ -270,11 +281,12 @@ impl<'a> EnvelopeMessage<'a> {
         Ok(plain)
     }
 
-    /// Reads the footer and looks whether whoever wrote the header has signed all of it.
+    /// Reads the footer and verifies that the key in the context signed the whole message.
     fn verify(&self, at: &mut ByteReader<'a>) -> Result<()> {
         let signed = &self.all[..self.all.len() - at.0.len()];
         let signature = at.counted()?;
-        let key = self.context.get(PUBLIC_KEY).ok_or_else(|| invalid("it is signed, and does not say by whom"))?;
+        let key =
+            self.context.get(PUBLIC_KEY).ok_or_else(|| invalid("it is signed, but its context has no public key"))?;
         let key = BASE64_STANDARD.decode(key).map_err(|_| invalid("its public key is not base64"))?;
         let verified = UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key).verify(signed, signature);
         verified.map_err(|_| invalid("its signature is wrong"))
@@ -291,8 +303,8 @@ fn read_context(at: &mut ByteReader<'_>) -> Result<KeyContext> {
     let mut before: Option<&[u8]> = None;
     for _ in 0..count {
         let key = inside.counted()?;
-        let key_text = std::str::from_utf8(key).map_err(|_| invalid("a text in it is not UTF-8"))?;
-        // Only one form of a context is authenticated.
+        let key_text = std::str::from_utf8(key).map_err(|_| invalid("it has a text that is not UTF-8"))?;
+        // Keys have to be in ascending order: only the canonical form of a context can be verified.
         if before.is_some_and(|before| before >= key) {
             return Err(invalid("its context is not in order"));
         }
@@ -307,7 +319,8 @@ fn read_context(at: &mut ByteReader<'_>) -> Result<KeyContext> {
 
 fn uncommitted(what: &str) -> Error {
     let message = format!(
-        "a message of {what} does not commit to its key, so that it can be made to open to different texts; only suites 0478 and 0578 are opened"
+        "a message of {what} does not commit to its key, so it could open to different texts; only suites \
+        0478 and 0578 are supported"
     );
     Error::data("UncommittedMessage", message)
 }

@@ -1,3 +1,5 @@
+//! Encryption of values as messages of the AWS Encryption SDK, with the data keys of a key provider.
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
@@ -8,11 +10,13 @@ use crate::encrypt::message::{self, EnvelopeMessage};
 use crate::keys::cache::KeyCache;
 use crate::keys::provider::KeyContext;
 
-/// Messages of the AWS Encryption SDK (version 2, suite 0478: AES-256-GCM with key commitment), which its libraries open. Those of suite 0578, which
-/// are signed as well, are opened; messages that do not commit to their key are not.
+/// Encrypts values as messages of the AWS Encryption SDK (version 2, suite 0478: AES-256-GCM with key commitment),
+/// which the libraries of the SDK open. Messages of suite 0578, which are also signed, can be opened. Messages that
+/// do not commit to their key are refused.
 ///
-/// A message of 100 bytes has 358 bytes with a key of one's own, and 547 with KMS: the form for readers that have no Biscuit. [`Cells`](crate::Cells)
-/// are smaller and twenty times as fast.
+/// The message of a value of 100 bytes has 358 bytes with a local key and 547 bytes with KMS. Use messages for
+/// readers without Biscuit. The cells of [`ValueEncryptor`](crate::ValueEncryptor) are smaller and twenty times as
+/// fast.
 #[derive(Debug)]
 pub struct EnvelopeEncryptor {
     keys: KeyCache,
@@ -21,18 +25,18 @@ pub struct EnvelopeEncryptor {
 }
 
 impl EnvelopeEncryptor {
-    /// Messages with data keys of this cache, for this context, which each of them carries in clear.
+    /// Creates an encryptor with the data keys of a cache. Each message contains the context in clear.
     pub fn new(keys: KeyCache, context: KeyContext) -> Self {
         Self { keys, context, form: EncryptedForm::default() }
     }
 
-    /// The same, storing columns in this form. Both are read.
+    /// Sets the form in which columns are stored. Both forms can be decrypted. The default is binary.
     pub fn with_form(mut self, form: EncryptedForm) -> Self {
         self.form = form;
         self
     }
 
-    /// A message.
+    /// Encrypts bytes as a message.
     ///
     /// # Errors
     /// Those of the key provider.
@@ -41,26 +45,35 @@ impl EnvelopeEncryptor {
         message::seal(plain, &key, &self.context)
     }
 
-    /// What is in a message, if its context has all that this one has. What it does not carry of that has been authenticated with it.
+    /// Opens a message. Its context has to agree with the context of this encryptor; pairs that the message does not
+    /// contain have to be authenticated by it.
     ///
     /// # Errors
-    /// `InvalidMessage` for one that was changed, `UncommittedMessage` for one of another suite, `OtherContext`, `NoKey` if no key of the provider
-    /// opens it.
+    /// `InvalidMessage` for a message that was changed; `UncommittedMessage` for a message without key commitment;
+    /// `OtherContext` if the context differs; `NoKey` if the provider has no key for it.
     pub async fn open(&self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         self.open_for(bytes, &self.context).await
     }
 
     async fn open_for(&self, bytes: &[u8], context: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
         let message = EnvelopeMessage::read(bytes)?;
+        // The required encryption context of the specification: pairs that are authenticated but not stored in the
+        // message.
         let mut whole = message.context.clone();
         let mut unwritten = KeyContext::new();
         for (name, value) in context {
             match whole.insert(name.clone(), value.clone()) {
                 Some(there) if there == *value => {}
-                Some(_) => return Err(Error::data("OtherContext", format!("a message is for another `{name}`"))),
+                Some(_) => {
+                    return Err(Error::data(
+                        "OtherContext",
+                        format!("the message has another `{name}` in its context"),
+                    ));
+                }
                 None => drop(unwritten.insert(name.clone(), value.clone())),
             }
         }
+        // Any of the data keys may open the message. An error of one key counts only if no other key opens it.
         let mut refused = None;
         for sealed in &message.keys {
             match self.keys.unseal(sealed, &whole).await {
@@ -71,21 +84,22 @@ impl EnvelopeEncryptor {
         }
         Err(refused.unwrap_or_else(|| {
             let of: Vec<&str> = message.keys.iter().map(|key| key.provider.as_str()).collect();
-            Error::data("NoKey", format!("no key is at hand for a message of {}", of.join(", ")))
+            Error::data("NoKey", format!("no key is available for a message with keys of {}", of.join(", ")))
         }))
     }
 
-    /// The context of a column.
+    /// Returns the context of a column.
     fn context_of(&self, column: &str) -> KeyContext {
         let mut context = self.context.clone();
         context.insert("column".into(), column.into());
         context
     }
 
-    /// Encrypts the values of a column, with its name in the context of each. Null stays null; an empty text stays empty.
+    /// Encrypts the values of a column, with the name of the column in the context of each message. Null remains
+    /// null; an empty text remains empty.
     ///
     /// # Errors
-    /// Those of [`Cells::encrypt`](crate::Cells::encrypt) and of the key provider.
+    /// Those of [`ValueEncryptor::encrypt`](crate::ValueEncryptor::encrypt) and of the key provider.
     pub async fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let context = self.context_of(column);
         let bytes = as_bytes(column, values)?;
@@ -97,7 +111,7 @@ impl EnvelopeEncryptor {
                 let sealed = message::seal(value, &key, &context)?;
                 if made.bytes().len() + sealed.len() > i32::MAX as usize {
                     let message =
-                        format!("column `{column}` would have more than 2 GiB in one batch; take fewer rows at once");
+                        format!("column `{column}` would have more than 2 GiB in one batch; use batches of fewer rows");
                     return Err(Error::usage("TooManyBytes", message).with_column(column));
                 }
                 made.bytes().extend(sealed);
@@ -107,10 +121,11 @@ impl EnvelopeEncryptor {
         self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
-    /// Decrypts a column to values of this type.
+    /// Decrypts a column to values of type `to`.
     ///
     /// # Errors
-    /// `CannotDecrypt` with the row, and those of [`open`](Self::open) as its cause; those of the key provider.
+    /// `CannotDecrypt` with the row, and the error of [`open`](Self::open) as its cause; the errors of the key
+    /// provider.
     pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let context = self.context_of(column);
         let bytes = EncryptedForm::load(column, stored)?;
@@ -120,7 +135,7 @@ impl EnvelopeEncryptor {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let plain = self.open_for(value, &context).await.map_err(|e| match e.kind() {
                     biscuit_core::ErrorKind::Data => {
-                        cannot_decrypt(column, row, &format!("does not open: {}", e.message())).with_source(e)
+                        cannot_decrypt(column, row, &format!("cannot be decrypted: {}", e.message())).with_source(e)
                     }
                     _ => e,
                 })?;

@@ -1,4 +1,5 @@
-//! Values that only whoever has the keys can read.
+//! Encryption of single values: compact cells with keys of columns or subjects, and messages of the AWS Encryption
+//! SDK.
 
 pub(crate) mod cell;
 pub(crate) mod cells;

@@ -1,3 +1,6 @@
+//! Keys of subjects, for crypto-shredding: each subject has a random key in a store, sealed by a root key. Deleting
+//! the stored key makes all values that were encrypted with it unreadable, in every copy.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,24 +14,25 @@ use crate::keys::secret::{KeyBytes, random};
 use crate::mac::{hex, mac, mac_key};
 use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// A key for each subject, kept in a store: whoever deletes one makes all that was encrypted with it unreadable, in every file and old version.
+/// One key for each subject, in a store. Deleting a key makes everything that was encrypted with it unreadable, in
+/// every file and old version.
 ///
-/// The store knows subjects by a keyed hash and their keys sealed: it names nobody. A subject that was forgotten stays so: its values become null, also
-/// when old input is read again, until [`SubjectKeys::readmit`].
+/// The store contains a keyed hash of the subject and the sealed key, but no names. A forgotten subject remains
+/// forgotten: its values become null even if old input is read again, until [`SubjectKeys::readmit`].
 #[derive(Debug)]
 pub struct SubjectKeys {
     store: Arc<dyn TokenStore>,
     roots: RootKeys,
     clock: Arc<dyn Clock>,
-    /// How long a key is used without asking the store whether it is still there.
+    /// How long a cached key is used before the store is asked again whether it still exists.
     age: Duration,
     held: Mutex<HashMap<[u8; SUBJECT], CachedKey>>,
 }
 
-/// A key, or none for a subject that was forgotten, and when the store was asked.
+/// Key, or `None` for a forgotten subject, and the time at which the store was asked.
 type CachedKey = (Option<SubjectKey>, Instant);
 
-/// The key of a subject.
+/// Key of a subject. `made` is the random id of the key, which differs for each key that the subject ever had.
 #[derive(Debug, Clone)]
 pub(crate) struct SubjectKey {
     pub(crate) subject: [u8; SUBJECT],
@@ -36,34 +40,36 @@ pub(crate) struct SubjectKey {
     pub(crate) cipher: Arc<LessSafeKey>,
 }
 
-/// Keys that are held at once.
+/// Maximum number of cached keys. The cache is emptied when it is full.
 const HELD: usize = 100_000;
 
 impl SubjectKeys {
-    /// Keys in this store. A key is held for five minutes: so long after a subject was forgotten, a process that runs may still read it.
+    /// Creates keys in a store. A key is cached for five minutes; for that long a running process can still read the
+    /// values of a subject that was forgotten elsewhere.
     pub fn new(store: Arc<dyn TokenStore>, roots: RootKeys) -> Self {
         let (clock, age, held) = (Arc::new(SystemClock), Duration::from_secs(300), Mutex::default());
         Self { store, roots, clock, age, held }
     }
 
-    /// The same, holding keys for so long.
+    /// Sets how long a key is cached. The default is five minutes.
     pub fn with_age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
-    /// The same with another clock.
+    /// Sets the clock that measures the age of cached keys, for tests.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Deletes the key of a subject. It may be unknown: then it is forgotten before it comes.
+    /// Deletes the key of a subject. A subject that the store does not know is remembered as forgotten before its
+    /// first value arrives.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn forget(&self, subject: &str) -> Result<()> {
-        // Another process may still make new subjects with an older root key.
+        // All versions: another process may still create subjects with an older root key.
         for version in self.roots.versions() {
             let id = self.id(version, subject)?;
             self.store.replace(TokenRecord { key: key_of(&id), value: vec![], alias: None }).await?;
@@ -72,7 +78,7 @@ impl SubjectKeys {
         Ok(())
     }
 
-    /// Whether the subject was forgotten.
+    /// Returns whether the subject was forgotten.
     ///
     /// # Errors
     /// Those of the store.
@@ -82,7 +88,7 @@ impl SubjectKeys {
         Ok(self.store.get(&keys).await?.into_iter().flatten().any(|record| record.value.is_empty()))
     }
 
-    /// Gives a subject that was forgotten a new key. What it was before stays unreadable.
+    /// Creates a new key for a forgotten subject. Its earlier values remain unreadable.
     ///
     /// # Errors
     /// Those of the store.
@@ -98,8 +104,10 @@ impl SubjectKeys {
         Ok(())
     }
 
-    /// The key of each subject, made where there is none; none for those that were forgotten.
+    /// Returns the key of each subject, and creates the key of a new subject. Returns `None` for forgotten subjects.
     pub(crate) async fn keys(&self, subjects: &[&str]) -> Result<Vec<Option<SubjectKey>>> {
+        // The outer `Option` is whether the store knows the subject, the inner one whether it still has a key. The
+        // current root key is asked first, older ones only for subjects that it does not know.
         let mut out: Vec<Option<Option<SubjectKey>>> = vec![None; subjects.len()];
         for version in self.roots.versions() {
             let open: Vec<usize> = (0..out.len()).filter(|at| out[*at].is_none()).collect();
@@ -110,6 +118,7 @@ impl SubjectKeys {
         }
         let open: Vec<usize> = (0..out.len()).filter(|at| out[*at].is_none()).collect();
         let ids = open.iter().map(|at| self.id(self.roots.current(), subjects[*at])).collect::<Result<Vec<_>>>()?;
+        // The first insert wins. A process that loses a race takes the key of the winner, not the one it just made.
         let records = ids.iter().map(|id| self.new_record(id)).collect::<Result<Vec<_>>>()?;
         for ((at, id), winner) in open.into_iter().zip(ids).zip(self.store.insert(records).await?) {
             out[at] = Some(self.hold(id, &winner.value)?);
@@ -117,7 +126,8 @@ impl SubjectKeys {
         Ok(out.into_iter().map(Option::flatten).collect())
     }
 
-    /// Of each id: nothing if it is unknown, and a key or none if it was forgotten.
+    /// Returns for each id `None` if the store does not know it, `Some(None)` if the subject was forgotten, else its
+    /// key.
     pub(crate) async fn fetch(&self, ids: &[[u8; SUBJECT]]) -> Result<Vec<Option<Option<SubjectKey>>>> {
         let now = self.clock.now();
         let mut out: Vec<Option<Option<SubjectKey>>> = {
@@ -135,6 +145,7 @@ impl SubjectKeys {
         Ok(out)
     }
 
+    /// Opens the value of a record and caches the result. An empty value means that the subject was forgotten.
     fn hold(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<Option<SubjectKey>> {
         let key = if value.is_empty() { None } else { Some(self.open(subject, value)?) };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +156,7 @@ impl SubjectKeys {
         Ok(key)
     }
 
-    /// A keyed hash of the subject: 16 bytes of HMAC-SHA-256.
+    /// Returns the id of a subject: the first 16 bytes of HMAC-SHA-256 with a derived key.
     fn id(&self, version: u16, subject: &str) -> Result<[u8; SUBJECT]> {
         let key = self.roots.derive(version, b"", &["biscuit subject id"], 32)?;
         let mac = mac(&mac_key(key.expose()), &[subject.as_bytes()]);
@@ -154,7 +165,8 @@ impl SubjectKeys {
         Ok(id)
     }
 
-    /// `made | version of the root key | nonce | sealed key | tag`.
+    /// Creates a record with a new random key. Its value is `made | version of the root key | nonce | sealed key |
+    /// tag`. The id is authenticated, so that the record of one subject cannot be used for another.
     fn new_record(&self, id: &[u8; SUBJECT]) -> Result<TokenRecord> {
         let (secret, version) = (KeyBytes::random()?, self.roots.current());
         let mut value = vec![0; MADE];
@@ -170,8 +182,12 @@ impl SubjectKeys {
 
     fn open(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<SubjectKey> {
         const HEAD: usize = MADE + 2 + NONCE;
-        let invalid =
-            || Error::data("InvalidRecord", "the store holds a subject's key that is damaged, or of other root keys");
+        let invalid = || {
+            Error::data(
+                "InvalidRecord",
+                "the store has a key of a subject that is damaged, or sealed by other root keys",
+            )
+        };
         if value.len() != HEAD + 32 + TAG {
             return Err(invalid());
         }

@@ -6,8 +6,8 @@ use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Keys of AWS: ids, by the prefixes that IAM gives them (IAM user guide, "Understanding unique ID prefixes"), and secrets, which are forty characters
-/// of base64 near words that say so.
+/// Detects keys of AWS. Ids are recognized by the prefixes of IAM (IAM user guide, "Understanding unique ID
+/// prefixes"), secrets as 40 characters of base64 near words such as `secret key`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AwsKeyDetector;
 
@@ -34,13 +34,14 @@ detects_by!(AwsKeyDetector, |_, text, context| {
         let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '='));
         let alone = !goes_on(after(text, range.end))
             && (!goes_on(before(text, range.start)) || text[..range.start].ends_with('='));
-        // A digest in hexadecimal digits has forty as well, and letters of one case.
+        // A SHA-1 digest has 40 hexadecimal digits, but only letters of one case.
         let mixed = [char::is_ascii_uppercase as fn(&char) -> bool, char::is_ascii_lowercase, char::is_ascii_digit];
         let mixed = mixed.iter().all(|kind| own.chars().any(|c| kind(&c)));
         if alone && mixed && context.says(&range, &WORDS) {
             return Ok(PiiHit::new(EntityType::AWS_SECRET_KEY, range, Likelihood::Likely));
         }
-        // What begins inside of this run of characters has one of them in front.
+        // No secret can begin inside of this run, since a character of base64 would be before it. The search
+        // continues after the run, which keeps the time linear.
         let rest = &text[range.start..];
         let run = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '+'))).unwrap_or(rest.len());
         steps(run);

@@ -1,22 +1,22 @@
 use crate::find::steps;
 
-/// What is around hits: the text that they are in, and the words of the name of its column.
+/// Context of hits: their text and the words in the name of its column.
 pub(crate) struct HitContext<'a> {
     column: &'a str,
     text: &'a str,
 }
 
-/// Characters before a hit, and behind it, whose words count.
+/// Number of characters before and after a hit whose words are its context.
 const BEFORE: usize = 60;
 const AFTER: usize = 20;
 
 impl<'a> HitContext<'a> {
-    /// `column` is what [`words`] makes of its name.
+    /// Creates the context of a text. `column` is the output of [`words`] for the name of the column.
     pub(crate) fn new(column: &'a str, text: &'a str) -> Self {
         Self { column, text }
     }
 
-    /// Whether one of these words, in lower case, is near a hit, or in the name of the column.
+    /// Returns whether one of these words, given in lower case, is near a hit or in the name of the column.
     pub(crate) fn says(&self, range: &std::ops::Range<usize>, words: &[&str]) -> bool {
         let from = self.text[..range.start].char_indices().rev().take(BEFORE).last().map_or(range.start, |(at, _)| at);
         let rest = &self.text[range.end..];
@@ -27,13 +27,14 @@ impl<'a> HitContext<'a> {
     }
 }
 
-/// The words of a text in lower case, with a space around each; nothing for a text without any.
+/// Returns the words of a text in lower case with a space around each, or an empty string if there are none.
 pub(crate) fn words(text: &str) -> String {
     let words = split(text);
     if words.is_empty() { String::new() } else { format!(" {} ", words.join(" ")) }
 }
 
-/// Whether one of these words, whole, is among those of a text. Of several words the spaces may be underscores, hyphens or nothing.
+/// Returns whether the text, as returned by [`words`], contains one of these words as a whole. A phrase such as `date
+/// of birth` also matches without its spaces.
 fn has(own: &str, words: &[&str]) -> bool {
     if own.is_empty() {
         return false;
@@ -41,7 +42,7 @@ fn has(own: &str, words: &[&str]) -> bool {
     words.iter().any(|word| own.contains(&format!(" {word} ")) || own.contains(&format!(" {} ", word.replace(' ', ""))))
 }
 
-/// The words of a text in lower case, also of names like `dateOfBirth` and `date_of_birth`.
+/// Splits a text into words in lower case. Names like `dateOfBirth` and `date_of_birth` are split as well.
 fn split(text: &str) -> Vec<String> {
     let (mut words, mut word, mut lower) = (Vec::new(), String::new(), false);
     for c in text.chars() {
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_found_whole_in_texts_and_in_names_of_columns() {
+    fn whole_words_match_in_texts_and_column_names() {
         for text in ["her passport: ", "PASSPORT_NO", "passportNumber", "Reise-Passport"] {
             assert!(has(&words(text), &["passport"]), "{text}");
         }
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_near_counts() {
+    fn only_words_near_the_hit_count() {
         let text = format!("passport {} 123456789", "é".repeat(100));
         let at = text.len() - 9..text.len();
         assert!(!HitContext::new("", &text).says(&at, &["passport"]));

@@ -6,15 +6,15 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, digits, is_whole_number, matches_of_words, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Numbers of payment cards: in one, or in the groups in which they are printed with spaces or hyphens between, of an issuer's prefix and length
-/// (ISO/IEC 7812-1), with the check digit of Luhn.
+/// Detects numbers of payment cards: prefix and length of an issuer (ISO/IEC 7812-1) with a valid Luhn check digit.
+/// Digits are contiguous, or in the usual groups with spaces or hyphens between them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CreditCardDetector;
 
 detects_by!(CreditCardDetector, |_, text, _| {
     static FORMS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
         let grouped = |s: &str| {
-            // Four groups of four and what Visa and Maestro may have behind; American Express; Diners Club.
+            // Four groups of four, with three more digits for Visa and Maestro; American Express; Diners Club.
             format!(
                 r"[0-9]{{4}}{s}(?:[0-9]{{4}}{s}[0-9]{{4}}{s}[0-9]{{4}}(?:{s}[0-9]{{3}})?|[0-9]{{6}}{s}[0-9]{{4,5}})"
             )
@@ -31,7 +31,7 @@ detects_by!(CreditCardDetector, |_, text, _| {
     FORMS.iter().flat_map(|form| matches_of_words(form, text, card)).collect()
 });
 
-/// Whether an issuer has cards with this prefix in this length.
+/// Returns whether an issuer has cards with this prefix and length.
 fn is_issued(digits: &[u32]) -> bool {
     let prefix = |n: usize| digits[..n].iter().fold(0, |all, d| all * 10 + d);
     let (one, two, three, four) = (prefix(1), prefix(2), prefix(3), prefix(4));
@@ -54,7 +54,8 @@ fn is_issued(digits: &[u32]) -> bool {
     }
 }
 
-/// The check digit of ISO/IEC 7812-1, annex B.
+/// Luhn algorithm (ISO/IEC 7812-1, annex B): every second digit from the right is doubled, the digits of the results
+/// are added, and the sum is a multiple of 10.
 fn luhn(digits: &[u32]) -> bool {
     let value = |(at, digit): (usize, &u32)| match at % 2 {
         0 => *digit,

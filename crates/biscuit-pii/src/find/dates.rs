@@ -7,8 +7,8 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, overlaps, regex, stands_alone, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Dates, as they are written in many places, and instants of ISO 8601. A date alone is nobody's: it is possible, and a date of birth where the
-/// words around it, or the name of the column, say so.
+/// Detects dates in common formats, and timestamps of ISO 8601. A date is `Possible`, since a date alone identifies
+/// no person. It is a date of birth, and `Likely`, if words around it or the name of the column mark it so.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DateDetector;
 
@@ -32,10 +32,10 @@ detects_by!(DateDetector, |_, text, context| {
     });
     let mut hits: Vec<PiiHit> = Vec::new();
     for form in FORMS.iter() {
-        // Matches of one form do not overlap one another.
+        // Only hits of earlier forms can overlap: matches of one form do not overlap one another.
         let of_others: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
         for found in form.captures_iter(text) {
-            let whole = found.get(0).expect("a match has a whole").range();
+            let whole = found.get(0).expect("group 0 is the whole match").range();
             steps(whole.len());
             let taken = overlaps(&of_others, &whole);
             let number_goes_on = text[whole.end..].starts_with(['/', '-'])
@@ -54,7 +54,7 @@ detects_by!(DateDetector, |_, text, context| {
     hits
 });
 
-/// Whether month and day are ones; where it is not said which is which, in either order.
+/// Returns whether month and day are in range. If their order is unknown, one of the two orders has to be valid.
 fn is_date(found: &Captures<'_>) -> bool {
     let number =
         |names: &[&str]| names.iter().find_map(|n| found.name(n)).map(|m| m.as_str().parse::<u32>().unwrap_or(0));

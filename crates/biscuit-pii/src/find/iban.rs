@@ -6,8 +6,9 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, matches_of_words, regex, stands_alone};
 use crate::hit::{Likelihood, PiiHit};
 
-/// International bank account numbers (ISO 13616): in capital letters and digits, with single spaces or hyphens between or none, in the length of
-/// their country (SWIFT's IBAN registry), whose remainder by 97 is 1 (ISO/IEC 7064).
+/// Detects international bank account numbers (ISO 13616): capital letters and digits, with single spaces or hyphens
+/// between them or without. The length depends on the country (IBAN registry of SWIFT), and the remainder modulo 97
+/// is 1 (ISO/IEC 7064).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IbanDetector;
 
@@ -21,7 +22,7 @@ detects_by!(IbanDetector, |_, text, _| {
     })
 });
 
-/// Where the number that begins here ends, by the length that its country has.
+/// Returns the end of the number that begins at `start`, from the length for its country.
 fn end(text: &str, start: usize) -> Option<usize> {
     let length = length(&text[start..start + 2])?;
     let (mut count, mut separated) = (0, false);
@@ -40,6 +41,8 @@ fn end(text: &str, start: usize) -> Option<usize> {
     None
 }
 
+/// Returns the remainder modulo 97: country and check digits are moved to the end, and letters count as 10 to 35.
+/// Reduced after each character, since the number has up to 60 digits.
 fn remainder(text: &str) -> u32 {
     let plain: Vec<u32> = text.chars().filter_map(|c| c.to_digit(36)).collect();
     let (head, rest) = plain.split_at(4);
@@ -47,7 +50,7 @@ fn remainder(text: &str) -> u32 {
     rest.iter().chain(head).fold(0, add)
 }
 
-/// Letters and digits of the numbers of a country.
+/// Returns the number of letters and digits in the account numbers of a country.
 fn length(country: &str) -> Option<usize> {
     const LENGTHS: [(usize, &str); 18] = [
         (15, "NO"),

@@ -8,12 +8,12 @@ use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Addresses of the internet protocol: what the standard library reads as one, of version 6 with its zone, and with the length of a prefix
-/// behind, if that is one. Two colons are an address as well, and mostly something else.
+/// Detects IP addresses that the standard library parses, with zone (version 6) and prefix length if present. The
+/// address `::` is only `Possible`, since two colons are mostly something else.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IpDetector;
 
-/// Characters of the longest address of version 6: eight groups, or six and an address of version 4 (RFC 4291, section 2.2).
+/// Length of the longest IPv6 address in characters: six groups and an IPv4 address (RFC 4291, section 2.2).
 const LONGEST: usize = 45;
 
 detects_by!(IpDetector, |_, text, _| {
@@ -33,7 +33,7 @@ detects_by!(IpDetector, |_, text, _| {
     hits
 });
 
-/// The parts of a text that are of characters of addresses of version 6, as long as they can be, and have a colon.
+/// Returns the maximal runs of characters of IPv6 addresses that contain a colon.
 fn runs(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_of_one = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
     let bytes = text.as_bytes();
@@ -50,9 +50,10 @@ fn runs(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The address at the end of a run. What is in front of it may be of the same characters, as `addr:` is.
+/// Returns the address at the end of a run. The run may have other text of the same characters before it, as in
+/// `addr:`. At most 45 beginnings are tried, which bounds the time.
 fn of_run(text: &str, run: Range<usize>) -> Option<PiiHit> {
-    // All that begins inside of a run ends with it, but for punctuation.
+    // Every address in a run ends at the end of the run, apart from punctuation.
     let own = text[run.clone()].trim_end_matches('.');
     let own = if own.ends_with(':') && !own.ends_with("::") { own.trim_end_matches(':') } else { own };
     let last = own.rfind(':')?;
@@ -60,16 +61,17 @@ fn of_run(text: &str, run: Range<usize>) -> Option<PiiHit> {
     (own.len().saturating_sub(LONGEST)..=last).find_map(|start| six(text, run.start + start..end))
 }
 
+/// Returns the IPv6 address in a range, if it is one and not a part of something longer.
 fn six(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
     let own = &text[range.clone()];
     let plain = own.trim_end_matches('.');
-    // A colon at the end is punctuation, unless it is one of two.
+    // A single colon at the end is punctuation, two colons are a part of the address.
     let plain = if plain.ends_with(':') && !plain.ends_with("::") { plain.trim_end_matches(':') } else { plain };
     range.end = range.start + plain.len();
     steps(own.len().min(2 * LONGEST));
     let goes_on = |c: Option<char>| c.is_some_and(is_in_word);
     plain.parse::<Ipv6Addr>().ok()?;
-    // A part of something longer that is no address.
+    // The range is the end of something longer that is not an address.
     let mut from = text[..range.start].chars().rev();
     let is_part = from.next() == Some(':') && from.next().is_some_and(|c| c == ':' || c.is_ascii_hexdigit());
     if is_part || goes_on(before(text, range.start)) || goes_on(after(text, range.end)) {
@@ -83,7 +85,7 @@ fn six(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
     Some(PiiHit::new(EntityType::IP_ADDRESS, with_prefix(text, range, 128), likelihood))
 }
 
-/// The range with the length of a prefix behind, if one is there.
+/// Extends a range by a prefix length, such as `/24`, if one follows and is valid.
 fn with_prefix(text: &str, range: Range<usize>, maximum: u32) -> Range<usize> {
     let Some(rest) = text[range.end..].strip_prefix('/') else { return range };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

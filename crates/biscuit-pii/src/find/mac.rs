@@ -6,8 +6,8 @@ use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Addresses of network cards (IEEE 802): six pairs of hexadecimal digits with colons or hyphens between, or three fours with dots. Neither the
-/// address of all nor the empty one is anybody's.
+/// Detects MAC addresses (IEEE 802): six pairs of hexadecimal digits with colons or hyphens between them, or three
+/// groups of four with dots. The broadcast address and the null address are not hits, since they belong to no device.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MacDetector;
 

@@ -1,4 +1,8 @@
-//! The detectors, each in a file of its own, and what they have in common.
+//! The detectors, one in each file, and their common parts.
+//!
+//! A detector searches with a regular expression, and then checks each match by code: check digits, prefixes,
+//! neighbouring characters, words around it. The time of every detector is linear in the length of the text, see
+//! [`matches_from`].
 
 mod aws;
 mod context;
@@ -37,7 +41,7 @@ pub use us_license::UsDriverLicenseDetector;
 pub use us_passport::UsPassportDetector;
 pub use us_ssn::UsSsnDetector;
 
-/// Implements `Detector` by a function of one text and what the words around say.
+/// Implements `Detector` with a function that receives the detector, one text and the context of its hits.
 macro_rules! detects_by {
     ($detector:ty, $find:expr) => {
         #[async_trait::async_trait]
@@ -57,16 +61,17 @@ macro_rules! detects_by {
 }
 pub(crate) use detects_by;
 
-/// A regular expression of this crate.
+/// Compiles a pattern of this crate.
 fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the patterns of this crate are right")
+    Regex::new(pattern).expect("the patterns of this crate are valid")
 }
 
-/// The places at which a pattern matches and `accept` says what it is; where it does not, it says where the search goes on, which is behind the
-/// beginning of the match.
+/// Finds the matches of a pattern that `accept` turns into hits. For a match that is not a hit, `accept` returns the
+/// position at which the search continues; it has to be after the beginning of the match.
 ///
-/// Time is linear in the length of the text only if no byte is in many matches that are not accepted. So a pattern either has matches of a
-/// bounded length, or `accept` passes over the part of a match in which no other one can begin.
+/// Time is linear in the length of the text only if each byte is in a bounded number of rejected matches. Therefore
+/// either the matches of the pattern have a bounded length, or `accept` skips the part of a rejected match in which
+/// no other match can begin.
 fn matches_from<T>(
     regex: &Regex,
     text: &str,
@@ -89,13 +94,14 @@ fn matches_from<T>(
     out
 }
 
-/// The places at which a pattern, whose matches have a bounded length, matches and `accept` says what it is; where it does not, the search goes on
-/// one character further.
+/// Finds the matches of a pattern that `accept` turns into hits. The matches must have a bounded length, since the
+/// search continues one character after the beginning of a rejected match.
 fn matches<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
     matches_from(regex, text, |range| accept(range.clone()).ok_or_else(|| next_character(text, range.start)))
 }
 
-/// As [`matches`], for what only counts where it [stands alone](stands_alone): where it is not accepted, no other one begins inside of the same word.
+/// Like [`matches`], for hits that [stand alone](stands_alone): after a rejected match the search continues at the
+/// end of the word, since no other match can begin inside of it.
 fn matches_of_words<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
     matches_from(regex, text, |range| {
         accept(range.clone()).ok_or_else(|| {
@@ -111,13 +117,13 @@ fn next_character(text: &str, at: usize) -> usize {
     at + text[at..].chars().next().map_or(1, char::len_utf8)
 }
 
-/// Whether a range overlaps one of these, which are sorted by both of their ends.
+/// Returns whether a range overlaps one of `taken`, which are sorted and do not overlap one another. Binary search.
 fn overlaps(taken: &[Range<usize>], range: &Range<usize>) -> bool {
     let first = taken.partition_point(|taken| taken.end <= range.start);
     taken.get(first).is_some_and(|taken| taken.start < range.end)
 }
 
-/// Counts bytes that a detector looks at, for the test that these grow no faster than the text.
+/// Counts the bytes that a detector reads, for the test that their number grows linearly with the text.
 fn steps(bytes: usize) {
     #[cfg(test)]
     tests::STEPS.with(|steps| steps.set(steps.get() + 1 + bytes as u64));
@@ -125,12 +131,12 @@ fn steps(bytes: usize) {
     let _ = bytes;
 }
 
-/// The character before a place.
+/// Returns the character before a position.
 fn before(text: &str, at: usize) -> Option<char> {
     text[..at].chars().next_back()
 }
 
-/// The character behind a place.
+/// Returns the character after a position.
 fn after(text: &str, at: usize) -> Option<char> {
     text[at..].chars().next()
 }
@@ -139,13 +145,14 @@ fn is_in_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether neither a letter nor a digit nor an underscore adjoins a place.
+/// Returns whether no letter, digit or underscore is next to a range.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let in_word = |c: Option<char>| c.is_some_and(is_in_word);
     !in_word(before(text, range.start)) && !in_word(after(text, range.end))
 }
 
-/// Whether a number is a whole one: no letter or digit adjoins it, and it is not a part of a decimal.
+/// Returns whether a number is a whole number: no letter or digit is next to it, and it is not a part of a decimal
+/// number.
 fn is_whole_number(text: &str, range: &Range<usize>) -> bool {
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let (from, to) = (&text[..range.start], &text[range.end..]);
@@ -154,7 +161,7 @@ fn is_whole_number(text: &str, range: &Range<usize>) -> bool {
     stands_alone(text, range) && !fraction_of && !has_fraction
 }
 
-/// The digits of a text, as numbers.
+/// Returns the digits of a text as numbers.
 fn digits(text: &str) -> Vec<u32> {
     text.chars().filter_map(|c| c.to_digit(10)).collect()
 }
@@ -166,11 +173,11 @@ mod tests {
     use crate::detector::{ColumnTexts, default_detectors};
 
     thread_local! {
-        /// Bytes that detectors have looked at.
+        /// Number of bytes that detectors have read.
         pub(super) static STEPS: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Parts that, repeated, make a text in which detectors go back, and what is put at its beginning and its end.
+    /// Texts that make detectors backtrack: a beginning, a part that is repeated, and an end.
     const ADVERSARIES: [(&str, &str, &str); 30] = [
         ("", "a:", ""),
         ("", "ab:", "::1z"),
@@ -205,7 +212,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn what_detectors_look_at_grows_no_faster_than_the_text() {
+    async fn work_of_detectors_grows_linearly_with_the_text() {
         for (first, part, last) in ADVERSARIES {
             for detector in default_detectors() {
                 let looked_at = async |bytes: usize| {
@@ -215,6 +222,7 @@ mod tests {
                     STEPS.get()
                 };
                 let (short, long) = (looked_at(2_000).await, looked_at(8_000).await);
+                // Four times the text: quadratic work would be 16 times as much.
                 assert!(long <= 5 * short + 1_000, "{detector:?}, {part:?}: {short} and {long}");
                 assert!(long <= 8_000 * 400, "{detector:?}, {part:?}: {long}");
             }

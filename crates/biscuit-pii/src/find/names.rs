@@ -1,3 +1,5 @@
+//! Detection of names of persons with dictionaries of given names and surnames.
+
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
@@ -6,15 +8,15 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Names of persons by dictionaries: a given name and a surname behind it are likely one, also with initials or further given names between them; a
-/// single one is possible. Words begin with a capital letter.
+/// Detects names of persons with dictionaries. A given name followed by a surname, with initials or further given
+/// names between them, is `Likely`; a single name is `Possible`. Words have to begin with a capital letter.
 #[derive(Clone)]
 pub struct NameDetector {
     given: HashSet<String>,
     surnames: HashSet<String>,
 }
 
-/// Frequent given names of the United States (census of 1990, and the Social Security Administration's lists).
+/// Frequent given names of the United States (census of 1990 and lists of the Social Security Administration).
 const GIVEN: &str = "
     James Mary Robert Patricia John Jennifer Michael Linda David Elizabeth William Barbara Richard Susan Joseph Jessica Thomas Sarah Charles
     Karen Christopher Lisa Daniel Nancy Matthew Betty Anthony Margaret Mark Sandra Donald Ashley Steven Kimberly Paul Emily Andrew Donna
@@ -27,7 +29,7 @@ const GIVEN: &str = "
     Hannah Bryan Sara Joe Janice Jordan Gloria Billy Doris Bruce Kathryn Albert Isabella Willie Judy Gabriel Madison Logan Abigail Alan Ava
     Juan Charlotte Wayne Mia Roy Amelia Ralph Harper Randy Natalie Eugene Liam Vincent Lucas Russell Mason Elijah Oliver Bobby Theodore
     Louis Leo Philip Isaac Johnny Julian Carlos Luis Antonio Ana Rosa Carmen Francisco Miguel Manuel Pedro Ada Clara Lucy Ella Chloe Zoe";
-/// Frequent surnames there (census of 2010).
+/// Frequent surnames of the United States (census of 2010).
 const SURNAMES: &str = "
     Smith Johnson Williams Brown Jones Garcia Miller Davis Rodriguez Martinez Hernandez Lopez Gonzalez Wilson Anderson Thomas Taylor Moore
     Jackson Martin Lee Perez Thompson White Harris Sanchez Clark Ramirez Lewis Robinson Walker Young Allen King Wright Scott Torres Nguyen
@@ -42,13 +44,14 @@ const SURNAMES: &str = "
     Ryan Gardner Payne Grant Dunn Kelley Spencer Hawkins Arnold Pierce Vazquez Hansen Peters Santos Hart Bradley Knight Elliott Cunningham";
 
 impl NameDetector {
-    /// The names of these dictionaries, whatever their letter case.
+    /// Creates a detector with dictionaries of your own. Letter case does not matter.
     pub fn new<'a>(given: impl IntoIterator<Item = &'a str>, surnames: impl IntoIterator<Item = &'a str>) -> Self {
         let set = |words: &mut dyn Iterator<Item = &'a str>| words.map(str::to_lowercase).collect();
         Self { given: set(&mut given.into_iter()), surnames: set(&mut surnames.into_iter()) }
     }
 
-    /// Frequent names of the United States: some hundreds of each kind, which find most persons in few texts.
+    /// Creates a detector with frequent names of the United States: a few hundred of each kind, which find only a
+    /// part of the names in a text.
     pub fn defaults() -> Self {
         Self::new(GIVEN.split_whitespace(), SURNAMES.split_whitespace())
     }
@@ -57,7 +60,7 @@ impl NameDetector {
 impl fmt::Debug for NameDetector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (given, surnames) = (self.given.len(), self.surnames.len());
-        f.debug_struct("Names").field("given", &given).field("surnames", &surnames).finish()
+        f.debug_struct("NameDetector").field("given", &given).field("surnames", &surnames).finish()
     }
 }
 
@@ -65,7 +68,8 @@ detects_by!(NameDetector, |names, text, _| {
     let words = words(text);
     let is = |set: &HashSet<String>, word: &Range<usize>| set.contains(&text[word.clone()].to_lowercase());
     let (mut hits, mut at) = (Vec::new(), 0);
-    // Up to this word no surname comes behind one that was looked at: a series of given names is gone through once.
+    // Index up to which no surname follows: a series of given names without surname is read once and not again from
+    // each of its words, which keeps the time linear.
     let mut without_surname = 0;
     while at < words.len() {
         let first = &words[at];
@@ -74,7 +78,7 @@ detects_by!(NameDetector, |names, text, _| {
             at += 1;
             continue;
         }
-        // Given names and initials, and the surname behind them.
+        // Given names and initials, and the surname after them.
         let mut last = at;
         let mut whole = None;
         while given && at >= without_surname && last + 1 < words.len() && adjoin(text, &words[last], &words[last + 1]) {
@@ -98,7 +102,7 @@ detects_by!(NameDetector, |names, text, _| {
     hits
 });
 
-/// The words of a text that begin with a capital letter.
+/// Returns the words of a text that begin with a capital letter.
 fn words(text: &str) -> Vec<Range<usize>> {
     let (mut words, mut start) = (Vec::new(), None);
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
@@ -117,7 +121,8 @@ fn words(text: &str) -> Vec<Range<usize>> {
     words
 }
 
-/// Whether two words belong together: with a space between, and a point if the first is an initial.
+/// Returns whether two words can be parts of one name: one space is between them, or a point and a space after an
+/// initial.
 fn adjoin(text: &str, a: &Range<usize>, b: &Range<usize>) -> bool {
     let initial = text[a.clone()].chars().nth(1).is_none();
     matches!(&text[a.end..b.start], " ") || (initial && &text[a.end..b.start] == ". ")

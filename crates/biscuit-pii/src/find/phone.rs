@@ -1,3 +1,5 @@
+//! Detection of phone numbers with the numbering plans of libphonenumber, and a limit for the time that this takes.
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -10,10 +12,11 @@ use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches, regex, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Phone numbers that the numbering plans of libphonenumber have: with a country code, and without one as they are written in some regions.
+/// Detects phone numbers that are valid in the numbering plans of libphonenumber: with a country code, or without one
+/// in the format of certain regions.
 ///
-/// A look into the plans takes some microseconds and up to a millisecond. After 5,000 in one text that found no number, what has the form of one
-/// and 7 to 15 digits is taken for one: likely, and unchecked.
+/// A check against the plans takes from a few microseconds up to a millisecond. After 5,000 checks in one text that
+/// found no number, a match with 7 to 15 digits becomes a `Likely` hit without a check.
 #[derive(Debug, Clone)]
 pub struct PhoneDetector {
     regions: Vec<Id>,
@@ -38,27 +41,32 @@ const WORDS: [&str; 16] = [
     "sms",
 ];
 
-/// Looks into the numbering plans, for each text, that may find no number.
+/// Maximum number of checks against the numbering plans, in one text, that find no number.
 const MOST_LOOKS: u32 = 5_000;
 
-/// Digits of a number, where the plans are not asked: E.164 has at most 15, and local numbers seldom less than 7.
+/// Number of digits of a hit without a check: E.164 allows at most 15, and local numbers seldom have fewer than 7.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
 impl PhoneDetector {
-    /// Numbers with a country code, and those of these regions, by ISO 3166-1 codes of two letters.
+    /// Creates a detector for numbers with a country code, and for numbers without one in these regions. Regions are
+    /// ISO 3166-1 codes of two letters.
     ///
     /// # Errors
-    /// `UnknownRegion`.
+    /// `UnknownRegion` for a code without a numbering plan.
     pub fn new<'a>(regions: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let region = |name: &str| {
-            let unknown =
-                || Error::usage("UnknownRegion", format!("`{name}` is no region with phone numbers, as `US` is"));
+            let unknown = || {
+                Error::usage(
+                    "UnknownRegion",
+                    format!("unknown phone region `{name}`; use an ISO 3166-1 code such as `US`"),
+                )
+            };
             name.parse::<Id>().map_err(|_| unknown())
         };
         Ok(Self { regions: regions.into_iter().map(region).collect::<Result<_>>()? })
     }
 
-    /// Numbers with a country code, and those of the United States.
+    /// Creates a detector for numbers with a country code, and for numbers of the United States without one.
     pub fn defaults() -> Self {
         Self { regions: vec![Id::US] }
     }
@@ -74,7 +82,7 @@ impl PhoneDetector {
         if !self.regions.iter().any(|region| valid(Some(*region))) {
             return None;
         }
-        // Ten digits in one may be anything.
+        // Ten digits without separators may be anything, so that words around them decide.
         let written = text.contains(['(', ' ', '-', '.']);
         Some(if written || message() { Likelihood::Likely } else { Likelihood::Possible })
     }
@@ -90,7 +98,7 @@ detects_by!(PhoneDetector, |phone, text, context| {
         if !fits || DATE.is_match(&text[range.clone()]) {
             return None;
         }
-        // Another number may stand behind a space: the longest beginning that is a number is one.
+        // Another number may follow after a space, so the longest prefix of the match that is a number is taken.
         let ends: Vec<usize> = text[range.clone()]
             .char_indices()
             .filter(|(_, c)| c.is_ascii_digit())

@@ -6,8 +6,9 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, matches_of_words, regex, stands_alone};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Numbers of driving licences of Great Britain (DVLA): five letters of the surname, filled up with nines; year, month and day of birth, 50 more in
-/// the month for women; two initials; a digit; two letters.
+/// Detects numbers of driving licences of Great Britain (DVLA). They consist of five letters of the surname, filled
+/// up with nines; year, month and day of birth, with 50 added to the month for women; two initials; a digit; two
+/// letters.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UkDrivingLicenceDetector;
 

@@ -1,3 +1,5 @@
+//! Detection of URLs and of host names without a scheme.
+
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -7,18 +9,20 @@ use crate::entity::EntityType;
 use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex, steps};
 use crate::hit::{Likelihood, PiiHit};
 
-/// URLs of `http`, `https` and `ftp`, and names of hosts without a scheme, of usual top-level domains. A name of two letters at its end is a
-/// country's or that of a kind of file, so that it takes a `www.` or a path to be likely.
+/// Detects URLs of `http`, `https` and `ftp`, and host names without a scheme that have a common top-level domain. A
+/// last label of two letters may be a country or a file extension, so such a name is `Likely` only with `www.`, a
+/// port or a path.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UrlDetector;
 
-/// Generic top-level domains of which names are written without a scheme.
+/// Generic top-level domains of host names that are written without a scheme.
 const USUAL: [&str; 24] = [
     "com", "org", "net", "edu", "gov", "mil", "int", "info", "biz", "name", "app", "dev", "cloud", "online", "shop",
     "site", "store", "tech", "xyz", "museum", "jobs", "mobi", "travel", "arpa",
 ];
 
-// What may be long, the rest of a URL and a path, is no part of the patterns: it is looked at only where what is in front of it is a hit.
+// The parts of unbounded length, the rest of a URL and a path, are not in the patterns. They are read only after what
+// precedes them is a hit, which keeps the time linear.
 detects_by!(UrlDetector, |_, text, _| {
     static SCHEME: LazyLock<Regex> = LazyLock::new(|| regex("(?i:https?|ftp)://"));
     static HOST: LazyLock<Regex> = LazyLock::new(|| {
@@ -39,7 +43,8 @@ detects_by!(UrlDetector, |_, text, _| {
     let taken: Vec<_> = hits.iter().map(|hit| hit.range.clone()).collect();
     let mut end = 0;
     hits.extend(matches_from(&HOST, text, |host| {
-        // What begins further inside of the name has letters, a point or a hyphen in front, and is no hit either.
+        // A match that begins later in the same name has a letter, a point or a hyphen before it, and is not a hit
+        // either.
         let next = host.end;
         if host.start < end {
             return Err(next);
@@ -52,11 +57,12 @@ detects_by!(UrlDetector, |_, text, _| {
     hits
 });
 
+/// Returns whether no letter, digit or underscore is before a position.
 fn is_alone(text: &str, at: usize) -> bool {
     !before(text, at).is_some_and(is_in_word)
 }
 
-/// Where what is written on without a space or quote ends, without punctuation at its end.
+/// Returns the end of the text that continues without white space or quote, without punctuation at its end.
 fn run_end(text: &str, from: usize) -> usize {
     let ends = |c: char| c.is_whitespace() || "<>\"'`\\^{|}".contains(c);
     let run = &text[from..];
@@ -65,7 +71,7 @@ fn run_end(text: &str, from: usize) -> usize {
     from + run.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']']).len()
 }
 
-/// A name of a host with the port and the path behind it, if that is likely to be one.
+/// Returns the hit of a host name, extended by port and path, if it is likely enough to be a host.
 fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
     let part = before(text, host.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
     if part || !is_alone(text, host.start) {
@@ -94,7 +100,7 @@ fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
     Some(PiiHit::new(EntityType::URL, host.start..end, likelihood))
 }
 
-/// The length of a port, with its colon, at the beginning of a text.
+/// Returns the length of a port with its colon at the beginning of a text, or 0.
 fn port(text: &str) -> usize {
     let Some(rest) = text.strip_prefix(':') else { return 0 };
     let digits = rest.bytes().take(5).take_while(u8::is_ascii_digit).count();

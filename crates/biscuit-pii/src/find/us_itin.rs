@@ -6,8 +6,9 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Individual taxpayer identification numbers of the United States: nine digits that begin with 9, whose fourth and fifth digit are 50 to 65, 70 to
-/// 88, 90 to 92 or 94 to 99 (Internal Revenue Service, publication 4757).
+/// Detects individual taxpayer identification numbers of the United States: nine digits that begin with 9, and whose
+/// fourth and fifth digits are 50 to 65, 70 to 88, 90 to 92 or 94 to 99 (Internal Revenue Service, publication 4757).
+/// Without separators they are `Likely` only near certain words.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UsItinDetector;
 

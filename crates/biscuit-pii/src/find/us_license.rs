@@ -6,8 +6,9 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Numbers of driver licenses of the states of the United States: up to two letters and digits behind them, 6 to 14 in all (AAMVA's list of formats).
-/// Words around it say whether it is one.
+/// Detects numbers of driver licenses of the states of the United States: one or two letters followed by 5 to 13
+/// digits, or 6 to 14 digits (AAMVA's list of formats). The format is common, so they are `Likely` only near certain
+/// words.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UsDriverLicenseDetector;
 

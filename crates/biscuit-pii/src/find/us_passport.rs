@@ -6,7 +6,8 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Numbers of passports of the United States: nine digits, or a letter and eight. Words around it say whether it is one.
+/// Detects numbers of passports of the United States: nine digits, or a letter and eight digits. The format is
+/// common, so they are `Likely` only near certain words.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UsPassportDetector;
 

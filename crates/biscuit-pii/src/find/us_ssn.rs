@@ -6,8 +6,9 @@ use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Likelihood, PiiHit};
 
-/// Social security numbers of the United States, of areas, groups and serials that are given out (Social Security Administration, "Social
-/// Security Number Randomization"). Nine digits without a separator may be much else.
+/// Detects social security numbers of the United States whose area, group and serial are in use (Social Security
+/// Administration, "Social Security Number Randomization"). Nine digits without separators are `Likely` only near
+/// certain words.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UsSsnDetector;
 
@@ -30,10 +31,11 @@ detects_by!(UsSsnDetector, |_, text, context| {
     })
 });
 
+/// Returns whether a number of nine digits can have been issued.
 fn is_given_out(number: &str) -> bool {
     let (area, rest) = number.split_at(3);
     let (group, serial) = rest.split_at(2);
-    // Numbers that were printed in advertisements.
+    // Well-known numbers from advertisements and examples.
     let famous = ["078051120", "219099999", "123456789"].contains(&number) || number.starts_with("98765432");
     area != "000" && area != "666" && !area.starts_with('9') && group != "00" && serial != "0000" && !famous
 }

@@ -1,3 +1,5 @@
+//! Limits for the use of one key, and a cache of data keys that respects them.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,46 +9,49 @@ use biscuit_core::{Clock, Instant, Result, SystemClock};
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
 
-/// How long and for how much one data key is used.
+/// Limits for the use of one data key. A new key is made when a further use would exceed one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyLimits {
-    /// How long since it was made.
+    /// Maximum age of a key.
     pub age: Duration,
-    /// How many bytes it encrypts.
+    /// Maximum number of bytes that a key encrypts.
     pub bytes: u64,
-    /// How many messages or cells it encrypts; what is above 2^32 means 2^32, the most that AES-GCM has nonces for here.
+    /// Maximum number of messages or values that a key encrypts. Numbers above 2^32 count as 2^32, since nonces have
+    /// a counter of 32 bits.
     pub messages: u64,
 }
 
 impl Default for KeyLimits {
-    /// An hour, 64 GiB, 2^32 messages.
+    /// One hour, 64 GiB and 2^32 messages.
     fn default() -> Self {
         Self { age: Duration::from_secs(3600), bytes: 1 << 36, messages: 1 << 32 }
     }
 }
 
 impl KeyLimits {
-    /// The same with another age.
+    /// Sets the maximum age of a key. The default is one hour.
     pub fn with_age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
-    /// The same with another number of bytes.
+    /// Sets the maximum number of bytes that a key encrypts. The default is 64 GiB. One larger message is allowed,
+    /// with a key of its own.
     pub fn with_bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// The same with another number of messages.
+    /// Sets the maximum number of messages or values that a key encrypts. The default and maximum are 2^32, the
+    /// minimum is 1.
     pub fn with_messages(mut self, messages: u64) -> Self {
         self.messages = messages.clamp(1, 1 << 32);
         self
     }
 }
 
-/// What was used of a key.
+/// Use of a key so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyCounters {
     since: Instant,
@@ -59,12 +64,14 @@ impl KeyCounters {
         Self { since: now, bytes: 0, messages: 0 }
     }
 
-    /// How many messages there were, if so much more is within the limits; a first use always is.
+    /// Counts a use of `messages` and `bytes` if it is within the limits, and returns the number of messages before
+    /// it. The first use is always allowed. The number returned is the first free counter of a nonce.
     pub(crate) fn take(&mut self, limits: &KeyLimits, now: Instant, messages: u64, bytes: u64) -> Option<u64> {
         let before = self.messages;
         let (messages, bytes) = (before.saturating_add(messages), self.bytes.saturating_add(bytes));
         let within = messages <= limits.messages.min(1 << 32)
             && bytes <= limits.bytes
+            // A clock that was set back also ends the use of a key.
             && now >= self.since
             && now < self.since.saturating_add(limits.age);
         if !within && before > 0 {
@@ -75,8 +82,8 @@ impl KeyCounters {
     }
 }
 
-/// Data keys of a provider that are used several times: the caching materials manager of the AWS Encryption SDK's specification. Keys of different
-/// contexts are different.
+/// Cache of the data keys of a provider, like the caching materials manager of the AWS Encryption SDK. Keys of
+/// different contexts are different.
 #[derive(Debug)]
 pub struct KeyCache {
     provider: Arc<dyn KeyProvider>,
@@ -86,23 +93,23 @@ pub struct KeyCache {
     unsealed: Mutex<HashMap<(SealedKey, KeyContext), (KeyBytes, Instant)>>,
 }
 
-/// Unsealed keys that are held at once.
+/// Maximum number of unsealed keys in the cache. The cache is emptied when it is full.
 const HELD: usize = 4096;
 
 impl KeyCache {
-    /// Keys of this provider, within these limits.
+    /// Creates a cache of the data keys of a provider.
     pub fn new(provider: Arc<dyn KeyProvider>, limits: KeyLimits) -> Self {
         let (clock, made, unsealed) = (Arc::new(SystemClock), Mutex::default(), Mutex::default());
         Self { provider, limits, clock, made, unsealed }
     }
 
-    /// The same with another clock.
+    /// Sets the clock that measures the age of keys, for tests.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// A data key for one more message of so many bytes.
+    /// Returns a data key for one more message of `bytes` bytes.
     ///
     /// # Errors
     /// Those of the provider.
@@ -113,13 +120,15 @@ impl KeyCache {
         {
             return Ok(key.clone());
         }
+        // The lock is not held during the request. Tasks that miss at the same time each get a key of their own, and
+        // the last one is cached: correct, since each of the keys was counted for its own message.
         let (key, mut used) = (self.provider.generate(context).await?, KeyCounters::new(now));
         used.take(&self.limits, now, 1, bytes);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(context.clone(), (key.clone(), used));
         Ok(key)
     }
 
-    /// A data key that was sealed, or none if the provider has not sealed it.
+    /// Returns an unsealed data key, or `None` if another provider sealed it.
     ///
     /// # Errors
     /// Those of the provider.

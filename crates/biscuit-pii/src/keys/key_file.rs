@@ -1,3 +1,6 @@
+//! The key file: sealed root keys and the name or the bytes of the key that seals them, in TOML. No error message and
+//! no `Debug` output contains a key.
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -12,17 +15,17 @@ use crate::keys::roots::{RootKeys, root_context};
 use crate::keys::secret::KeyBytes;
 use crate::keys::wrapping::WrappingKeys;
 
-/// What seals the root keys of a key file.
+/// Key that seals the root keys of a key file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum KeyWrapping {
-    /// Keys in the file itself: whoever reads the file has everything.
+    /// Wrapping keys in the file itself: whoever can read the file has all keys.
     Local(WrappingKeys),
-    /// A key of AWS KMS, by its ARN or alias: the file alone is worth nothing.
+    /// A key of AWS KMS, by its ARN or alias: the file alone is worthless.
     Kms(String),
 }
 
-/// Root keys, sealed, and what seals them: a small TOML file.
+/// Sealed root keys and the key that seals them, in a small TOML file.
 ///
 /// ```toml
 /// [wrapping]
@@ -64,19 +67,20 @@ struct WrittenRoots {
     keys: BTreeMap<String, String>,
 }
 
-/// The namespace of local keys.
+/// Namespace of wrapping keys in the file.
 const NAMESPACE: &str = "biscuit";
 
-/// Bytes of a key file, which has some hundred for each key: a larger one is something else.
+/// Maximum size of a key file in bytes. A key takes a few hundred bytes, so a larger file is something else.
 const MOST_BYTES: u64 = 1 << 20;
 
 const HEAD: &str = "\
-# Keys of Biscuit. Without this file, nothing that was encrypted or tokenized with it is readable again: keep copies of it.
-# Run `biscuit pii keygen --rotate` for new keys; old ones stay, to read what was made with them.
+# Keys of Biscuit. Without this file, values that were encrypted or tokenized with it cannot be read: keep copies of it.
+# Run `biscuit pii keygen --rotate` to add new keys. Old keys remain in the file to read values that were made with them.
 ";
 
 impl KeyFile {
-    /// A file with a first root key, sealed by `provider`, which is what `wrapping` names.
+    /// Creates a file with a first root key. `provider` seals the key and has to be the provider that `wrapping`
+    /// names.
     ///
     /// # Errors
     /// Those of the provider.
@@ -84,7 +88,7 @@ impl KeyFile {
         Self { wrapping, current: 0, roots: BTreeMap::new() }.with_new_root(provider).await
     }
 
-    /// A file with a wrapping key of its own.
+    /// Creates a file that contains its own wrapping key.
     ///
     /// # Errors
     /// Those of [`KeyBytes::random`].
@@ -93,19 +97,20 @@ impl KeyFile {
         Self::new(KeyWrapping::Local(keys.clone()), &keys).await
     }
 
-    /// The same with a new root key, which becomes the current one.
+    /// Adds a new root key, which becomes the current one.
     ///
     /// # Errors
-    /// Those of the provider, and `InvalidKeyFile` behind version 65,535.
+    /// Those of the provider; `InvalidKeyFile` after version 65,535.
     pub async fn with_new_root(mut self, provider: &dyn KeyProvider) -> Result<Self> {
         let last = self.roots.keys().last().copied().unwrap_or(0);
-        self.current = last.checked_add(1).ok_or_else(|| invalid("there are no more versions"))?;
+        self.current = last.checked_add(1).ok_or_else(|| invalid("it has the maximum version of a root key"))?;
         let key = provider.generate(&root_context()).await?;
         self.roots.insert(self.current, key.sealed);
         Ok(self)
     }
 
-    /// The same with new keys: a new root key, sealed by a new wrapping key where these are local. What was made before stays readable.
+    /// Adds a new root key, sealed by a new wrapping key if wrapping keys are in the file. Values that were made
+    /// before remain readable.
     ///
     /// # Errors
     /// Those of [`with_new_root`](Self::with_new_root).
@@ -121,17 +126,17 @@ impl KeyFile {
         self.with_new_root(&new).await
     }
 
-    /// What seals its root keys.
+    /// Returns the key that seals the root keys.
     pub fn wrapping(&self) -> &KeyWrapping {
         &self.wrapping
     }
 
-    /// The version of root keys that is current.
+    /// Returns the version of the current root key.
     pub fn current(&self) -> u16 {
         self.current
     }
 
-    /// Its root keys.
+    /// Unseals the root keys.
     ///
     /// # Errors
     /// Those of [`RootKeys::unseal`].
@@ -139,10 +144,10 @@ impl KeyFile {
         RootKeys::unseal(provider, self.current, &self.roots).await
     }
 
-    /// Reads it from the disk. A warning says if others may read a file that has wrapping keys.
+    /// Reads a key file. Logs a warning if the file contains wrapping keys and other users can read it.
     ///
     /// # Errors
-    /// `InvalidKeyFile`.
+    /// `InvalidKeyFile` if the file cannot be read or is not a key file.
     pub fn open(path: &Path) -> Result<Self> {
         let read = || {
             let mut text = Zeroizing::new(String::new());
@@ -151,45 +156,48 @@ impl KeyFile {
         };
         let text: std::io::Result<Zeroizing<String>> = read();
         let text = text.map_err(|e| {
-            let message = format!("the key file {} cannot be read: {e}", path.display());
+            let message = format!("cannot read the key file {}: {e}", path.display());
             Error::usage("InvalidKeyFile", message).with_source(e)
         })?;
         let file = Self::parse(&text).map_err(|e| e.in_file(path.display()))?;
         if matches!(file.wrapping, KeyWrapping::Local(_)) && is_open(path) {
-            tracing::warn!("others than its owner can read the key file {}", path.display());
+            tracing::warn!("other users than its owner can read the key file {}", path.display());
         }
         Ok(file)
     }
 
-    /// Reads it.
+    /// Parses the text of a key file.
     ///
     /// # Errors
-    /// `InvalidKeyFile`, which says what is wrong and shows no key.
+    /// `InvalidKeyFile` with the reason; no key is in the message.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() as u64 > MOST_BYTES {
-            return Err(invalid(format!("it has more than {MOST_BYTES} bytes")));
+            return Err(invalid(format!("it is larger than {MOST_BYTES} bytes")));
         }
         let written: WrittenKeyFile = toml::from_str(text).map_err(|e| {
-            // Its text, unlike the message, shows the line, which may be a key.
+            // The `Display` text of the error quotes the line, which may be a key; its message does not.
             let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
             let at = line.map_or(String::new(), |line| format!(" in line {line}"));
-            // Some messages quote what is there.
+            // Some messages quote a value, so only two known kinds are passed on.
             let said =
                 Some(e.message()).filter(|said| said.starts_with("unknown field") || said.starts_with("missing field"));
-            invalid(format!("{}{at}", said.unwrap_or("it is not written as one")))
+            invalid(format!("{}{at}", said.unwrap_or("it is not valid TOML for a key file")))
         })?;
         let wrapping = match written.wrapping {
             WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => KeyWrapping::Kms(key),
             WrittenWrapping { kms: None, current: Some(current), keys } => KeyWrapping::Local(local(&current, keys)?),
-            _ => return Err(invalid("[wrapping] has either `kms`, or `current` and [wrapping.keys]")),
+            _ => return Err(invalid("[wrapping] needs either `kms`, or `current` and [wrapping.keys]")),
         };
         let mut roots = BTreeMap::new();
         for (version, key) in written.roots.keys {
-            let number = version.parse().map_err(|_| invalid(format!("`{version}` is no version of a root key")))?;
+            let number = version
+                .parse()
+                .map_err(|_| invalid(format!("`{version}` is not a root key version; use a number from 0 to 65535")))?;
             let bytes =
                 BASE64_STANDARD.decode(key).map_err(|_| invalid(format!("root key {version} is not base64")))?;
-            let sealed = SealedKey::from_bytes(&bytes)
-                .map_err(|_| invalid(format!("root key {version} is not what `biscuit pii keygen` writes")))?;
+            let sealed = SealedKey::from_bytes(&bytes).map_err(|_| {
+                invalid(format!("root key {version} does not have the format that `biscuit pii keygen` writes"))
+            })?;
             roots.insert(number, sealed);
         }
         let current = written.roots.current;
@@ -199,7 +207,7 @@ impl KeyFile {
         Ok(Self { wrapping, current, roots })
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     ///
     /// # Errors
     /// Those of [`SealedKey::to_bytes`].
@@ -258,5 +266,5 @@ fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<Wra
 }
 
 fn invalid(message: impl std::fmt::Display) -> Error {
-    Error::usage("InvalidKeyFile", format!("this is no key file: {message}"))
+    Error::usage("InvalidKeyFile", format!("invalid key file: {message}"))
 }

@@ -1,4 +1,4 @@
-//! Where keys come from.
+//! Keys: root keys and their file, key providers, and the cache of data keys.
 
 pub(crate) mod cache;
 pub(crate) mod key_file;

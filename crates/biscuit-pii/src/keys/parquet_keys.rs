@@ -1,3 +1,6 @@
+//! Data keys for Parquet's modular encryption and their key material, compatible with the key tools of parquet-mr and
+//! Arrow.
+
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,17 +14,19 @@ use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
 use crate::keys::wrapping::{cipher, info, read_info};
 
-/// Data keys of Parquet's modular encryption, and what a file says of them: *key material* of version 1 (`PKMT1`) with double wrapping, as parquet-mr's
-/// and Arrow's key tools write and read it. A data key is sealed by a key-encryption key that is used for many files, and that one by the key
-/// provider: KMS is asked once for many files.
+/// Data keys of Parquet's modular encryption and their metadata in the file. The metadata is *key material* of
+/// version 1 (`PKMT1`) with double wrapping, as the key tools of parquet-mr and Arrow read and write it. A
+/// key-encryption key seals the data keys of many files, and the key provider seals the key-encryption key, so that
+/// KMS gets one request for many files.
 ///
-/// Readers without Biscuit give these tools a client that unwraps key-encryption keys; the README has one for Python.
+/// Readers without Biscuit need a client of these tools that unwraps key-encryption keys; the README has one for
+/// Python.
 #[derive(Debug)]
 pub struct ParquetKeys {
     keys: KeyCache,
 }
 
-/// What a data key of a file is for.
+/// Part of a file that a data key encrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParquetPart {
     /// The footer.
@@ -30,16 +35,17 @@ pub enum ParquetPart {
     Column,
 }
 
-/// A data key, and what the file says of it.
+/// Data key of a part of a file, with its metadata.
 #[derive(Debug, Clone)]
 pub struct ParquetKey {
-    /// 32 bytes of a new one.
+    /// The key; new keys have 32 bytes.
     pub secret: KeyBytes,
-    /// Its key material, in JSON.
+    /// Key material in JSON, which the file contains.
     pub metadata: Vec<u8>,
 }
 
-/// Key material, as far as it is read: <https://github.com/apache/parquet-java>, `KeyMaterial` and `KeyMetadata` of parquet-hadoop.
+/// Fields of the key material that are used: <https://github.com/apache/parquet-java>, `KeyMaterial` and
+/// `KeyMetadata` of parquet-hadoop.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyMaterial {
@@ -63,13 +69,13 @@ struct KeyMaterial {
     wrapped_kek: Option<String>,
 }
 
-/// The only type of key material there is.
+/// The only type of key material.
 const TYPE: &str = "PKMT1";
-/// What the tools call a KMS that has no more to be said of.
+/// Name of a KMS instance if no other was configured.
 const DEFAULT: &str = "DEFAULT";
-/// What messages of the AWS Encryption SDK call KMS.
+/// Name of KMS as a provider in messages of the AWS Encryption SDK.
 const AWS_KMS: &str = "aws-kms";
-/// Bytes of a key-encryption key's name.
+/// Length of the name of a key-encryption key in bytes.
 const NAME: usize = 16;
 
 fn context() -> KeyContext {
@@ -77,22 +83,24 @@ fn context() -> KeyContext {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::data("InvalidKey", format!("what the file says of a key cannot be used: {reason}"))
+    Error::data("InvalidKey", format!("cannot use the key material of the file: {reason}"))
 }
 
 impl ParquetKeys {
-    /// Keys of this provider; a key-encryption key is used within the usual limits.
+    /// Creates data keys with a provider. A key-encryption key is used within the default [`KeyLimits`].
     pub fn new(provider: Arc<dyn KeyProvider>) -> Self {
         Self { keys: KeyCache::new(provider, KeyLimits::default()) }
     }
 
-    /// A new data key.
+    /// Creates a data key for a part of a file.
     ///
     /// # Errors
     /// Those of the provider.
     pub async fn new_key(&self, of: ParquetPart) -> Result<ParquetKey> {
         let secret = KeyBytes::random()?;
         let wrapping = self.keys.data_key(&context(), secret.expose().len() as u64).await?;
+        // The name is derived from the wrapped key, so that equal key-encryption keys have equal names in all files.
+        // It is authenticated with the data key.
         let name = &digest(&SHA256, &wrapping.sealed.bytes).as_ref()[..NAME].to_vec();
         let nonce = random_nonce()?;
         let mut sealed = nonce.to_vec();
@@ -113,33 +121,34 @@ impl ParquetKeys {
             wrapped_kek: Some(BASE64_STANDARD.encode(wrapped)),
         };
         let metadata = serde_json::to_vec(&material);
-        let metadata = metadata.map_err(|e| Error::internal("key material could not be written").with_source(e))?;
+        let metadata = metadata.map_err(|e| Error::internal("cannot write key material").with_source(e))?;
         Ok(ParquetKey { secret, metadata })
     }
 
-    /// The data key that a file says this of: of single or double wrapping, by any writer whose client of a KMS wraps as ours does.
+    /// Unwraps the data key of key material, of single or double wrapping. The material may be of another writer if
+    /// its KMS client wraps keys in the same format.
     ///
     /// # Errors
-    /// `InvalidKey` for what is no key material, or is kept in another place; `UnknownKey` for a master key that is not the provider's;
-    /// `CannotUnseal`, and those of the provider.
+    /// `InvalidKey` if the metadata is not key material, or the material is outside of the file; `UnknownKey` if the
+    /// provider does not have the master key; `CannotUnseal` if a key does not open; the errors of the provider.
     pub async fn key(&self, metadata: &[u8]) -> Result<KeyBytes> {
         if metadata.is_empty() {
-            return Err(invalid("it says nothing"));
+            return Err(invalid("it is empty"));
         }
         let material: KeyMaterial =
-            serde_json::from_slice(metadata).map_err(|_| invalid("it is no key material in JSON"))?;
+            serde_json::from_slice(metadata).map_err(|_| invalid("it is not JSON key material"))?;
         if material.key_material_type != TYPE {
-            return Err(invalid("its type is another than PKMT1"));
+            return Err(invalid("its type is not PKMT1"));
         }
         if !material.internal_storage {
-            return Err(invalid("it is kept outside of the file"));
+            return Err(invalid("it is stored outside of the file"));
         }
         let wrapped = decoded(&material.wrapped_dek)?;
         if !material.double_wrapping {
             return self.unwrapped(&material.master_key_id, &wrapped).await;
         }
         let (Some(name), Some(kek)) = (&material.kek_id, &material.wrapped_kek) else {
-            return Err(invalid("it names no key-encryption key"));
+            return Err(invalid("it has no key-encryption key"));
         };
         let name = decoded(name)?;
         let wrapping = self.unwrapped(&material.master_key_id, &decoded(kek)?).await?;
@@ -147,7 +156,8 @@ impl ParquetKeys {
         let opened =
             opened.map(|(nonce, sealed)| Ok(unseal(&cipher(&wrapping)?, *nonce, &name, sealed))).transpose()?;
         opened.flatten().map(KeyBytes::from).ok_or_else(|| {
-            let message = "a data key was not sealed by the key-encryption key that the file names, or is damaged";
+            let message =
+                "cannot unseal a data key: it was not sealed by the key-encryption key of the file, or is damaged";
             Error::data("CannotUnseal", message)
         })
     }
@@ -158,26 +168,26 @@ impl ParquetKeys {
                 return Ok(key);
             }
         }
-        let message = format!("the key `{master_key}`, which the file names, is not one of the key file");
+        let message = format!("the file needs the master key `{master_key}`, which the key file does not have");
         Err(Error::usage("UnknownKey", message))
     }
 }
 
 fn decoded(text: &str) -> Result<Vec<u8>> {
-    BASE64_STANDARD.decode(text).map_err(|_| invalid("it is not base64 where it is to be"))
+    BASE64_STANDARD.decode(text).map_err(|_| invalid("a field is not base64"))
 }
 
-/// The name of the master key, and the wrapped key: the bytes that KMS has answered with, else nonce, ciphertext and tag.
+/// Returns the name of the master key and the wrapped key: the ciphertext blob of KMS, or nonce, ciphertext and tag.
 fn named(sealed: &SealedKey) -> Result<(String, Vec<u8>)> {
     if sealed.provider == AWS_KMS {
-        let arn = String::from_utf8(sealed.info.clone()).map_err(|_| invalid("the name of a key is no text"))?;
+        let arn = String::from_utf8(sealed.info.clone()).map_err(|_| invalid("the name of a key is not UTF-8"))?;
         return Ok((arn, sealed.bytes.clone()));
     }
-    let (name, nonce) = read_info(&sealed.info).ok_or_else(|| invalid("a provider that is unknown has sealed it"))?;
+    let (name, nonce) = read_info(&sealed.info).ok_or_else(|| invalid("an unknown provider sealed it"))?;
     Ok((format!("{}/{name}", sealed.provider), [&nonce[..], &sealed.bytes].concat()))
 }
 
-/// What [`named`] may have been made of: a key of a key file, or one of KMS, by its ARN, its id or an alias.
+/// Returns the sealed keys that [`named`] may have encoded: one of a key file, and one of KMS by ARN, id or alias.
 fn sealed_by(master_key: &str, wrapped: &[u8]) -> Vec<SealedKey> {
     let local = master_key.rsplit_once('/').filter(|_| !master_key.starts_with("arn:"));
     let local = local.zip(wrapped.split_first_chunk::<NONCE>()).map(|((provider, name), (nonce, bytes))| SealedKey {

@@ -6,23 +6,24 @@ use biscuit_core::{Error, Result};
 
 use crate::keys::secret::KeyBytes;
 
-/// What a data key is for, in names and values that are no secret: sealed with it, and needed to unseal it. KMS calls it the encryption context, and
-/// writes it into its log.
+/// Purpose of a data key as names and values, which are not secret. A data key is sealed with its context and can
+/// only be unsealed with the same context. KMS calls it the encryption context and writes it to CloudTrail.
 pub type KeyContext = BTreeMap<String, String>;
 
-/// A data key as it may be kept beside what it has encrypted: the encrypted data key of an AWS Encryption SDK message.
+/// Sealed data key that can be stored beside the data it encrypted: the encrypted data key of an AWS Encryption SDK
+/// message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SealedKey {
-    /// Who can unseal it: `aws-kms`, or the namespace of local keys.
+    /// Provider that can unseal the key: `aws-kms`, or the namespace of local keys.
     pub provider: String,
-    /// Which of the provider's keys does: the ARN, or the name of a local key and what it was sealed with.
+    /// Key of the provider that sealed the data key: its ARN, or the name of a local key with the nonce.
     pub info: Vec<u8>,
-    /// The sealed key.
+    /// Sealed bytes of the key.
     pub bytes: Vec<u8>,
 }
 
 impl SealedKey {
-    /// As in the header of a message: each part behind its length, in two bytes.
+    /// Encodes the key as in the header of a message: each part after its length in two bytes.
     ///
     /// # Errors
     /// `InvalidKey` for a part of more than 65,535 bytes.
@@ -30,19 +31,19 @@ impl SealedKey {
         let mut out = Vec::new();
         for part in [self.provider.as_bytes(), &self.info, &self.bytes] {
             let length = u16::try_from(part.len())
-                .map_err(|_| Error::data("InvalidKey", "a part of a sealed key has more than 65,535 bytes"))?;
+                .map_err(|_| Error::data("InvalidKey", "a part of a sealed key is longer than 65,535 bytes"))?;
             out.extend(length.to_be_bytes());
             out.extend(part);
         }
         Ok(out)
     }
 
-    /// What [`to_bytes`](Self::to_bytes) has written.
+    /// Decodes the output of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
-    /// `InvalidKey` for other bytes.
+    /// `InvalidKey` for bytes that are not a sealed key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let invalid = || Error::data("InvalidKey", "these bytes are no sealed key");
+        let invalid = || Error::data("InvalidKey", "the bytes are not a sealed key");
         let mut rest = bytes;
         let mut part = || {
             let (length, behind) = rest.split_first_chunk::<2>()?;
@@ -56,25 +57,25 @@ impl SealedKey {
     }
 }
 
-/// A data key of 32 bytes.
+/// Data key of 32 bytes, in clear and sealed.
 #[derive(Debug, Clone)]
 pub struct DataKey {
-    /// The key.
+    /// Key in clear.
     pub secret: KeyBytes,
-    /// The same, sealed.
+    /// Sealed key.
     pub sealed: SealedKey,
 }
 
-/// Makes data keys, and unseals those that it has made.
+/// Creates data keys and unseals them, such as AWS KMS or [`WrappingKeys`](crate::WrappingKeys).
 #[async_trait]
 pub trait KeyProvider: fmt::Debug + Send + Sync {
-    /// A new data key for this context.
+    /// Creates a new data key for a context.
     async fn generate(&self, context: &KeyContext) -> Result<DataKey>;
 
-    /// The data key, or none if it was sealed by a key that is not this provider's.
+    /// Unseals a data key. Returns `None` if a key sealed it that is not one of this provider.
     ///
     /// # Errors
-    /// `CannotUnseal` if it was sealed by a key of this provider, and context or bytes are not those of then.
+    /// `CannotUnseal` if a key of this provider sealed it, but the context or the bytes differ.
     async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>>;
 }
 

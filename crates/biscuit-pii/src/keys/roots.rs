@@ -1,3 +1,5 @@
+//! Root keys and the derivation of all other keys from them.
+
 use std::collections::BTreeMap;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -7,26 +9,28 @@ use zeroize::Zeroizing;
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
 
-/// The keys that all others are derived from, by version: what is new is made with the current one, what is old is read with its own.
+/// Root keys by version, from which all other keys are derived. New values use the current version, and each stored
+/// value is read with the version that it names.
 #[derive(Debug, Clone)]
 pub struct RootKeys {
     current: u16,
     keys: BTreeMap<u16, KeyBytes>,
 }
 
-/// What root keys are sealed for.
+/// Context with which root keys are sealed.
 pub(crate) fn root_context() -> KeyContext {
     KeyContext::from([("purpose".into(), "biscuit-root".into())])
 }
 
 impl RootKeys {
-    /// Root keys of at least 32 bytes, by version, one of which is the current one.
+    /// Creates root keys from their bytes by version. Each key needs at least 32 bytes, and `current` has to be one
+    /// of the versions.
     ///
     /// # Errors
-    /// `UnknownKeyVersion` if the current one is not among them, `WeakKey` for a shorter one.
+    /// `UnknownKeyVersion` if there is no key for `current`; `WeakKey` for a key of fewer than 32 bytes.
     pub fn new(current: u16, keys: BTreeMap<u16, KeyBytes>) -> Result<Self> {
         if let Some((version, key)) = keys.iter().find(|(_, key)| key.expose().len() < 32) {
-            let message = format!("root key {version} has {} bytes; 32 are needed", key.expose().len());
+            let message = format!("root key {version} has {} bytes; at least 32 are needed", key.expose().len());
             return Err(Error::usage("WeakKey", message));
         }
         let roots = Self { current, keys };
@@ -34,7 +38,8 @@ impl RootKeys {
         Ok(roots)
     }
 
-    /// A single random root key that is nowhere else: what is made with it ends with it. For tests.
+    /// Creates a single random root key that is not stored: values that are made with it cannot be read after the
+    /// process ends. For tests.
     ///
     /// # Errors
     /// Those of [`KeyBytes::random`].
@@ -42,18 +47,21 @@ impl RootKeys {
         Self::new(1, BTreeMap::from([(1, KeyBytes::random()?)]))
     }
 
-    /// Root keys that this provider unseals.
+    /// Unseals root keys with a provider.
     ///
     /// # Errors
-    /// `CannotUnseal` for one that the provider has no key for, and those of the provider and of [`new`](Self::new).
+    /// `CannotUnseal` if the provider does not have the key that sealed a root key; the errors of the provider and of
+    /// [`new`](Self::new).
     pub async fn unseal(provider: &dyn KeyProvider, current: u16, sealed: &BTreeMap<u16, SealedKey>) -> Result<Self> {
         let mut keys = BTreeMap::new();
         for (version, sealed) in sealed {
             let key = provider.unseal(sealed, &root_context()).await?.ok_or_else(|| {
                 let name =
                     String::from_utf8_lossy(&sealed.info).chars().take_while(|c| !c.is_control()).collect::<String>();
-                let message =
-                    format!("root key {version} is sealed by `{}` {name}, which is not at hand", sealed.provider);
+                let message = format!(
+                    "root key {version} is sealed by the key {name} of `{}`, which is not available",
+                    sealed.provider
+                );
                 Error::usage("CannotUnseal", message)
             })?;
             keys.insert(*version, key);
@@ -61,12 +69,12 @@ impl RootKeys {
         Self::new(current, keys)
     }
 
-    /// The version that new values are made with.
+    /// Returns the version of new values.
     pub fn current(&self) -> u16 {
         self.current
     }
 
-    /// All versions, the current one first.
+    /// Returns all versions, the current one first.
     pub(crate) fn versions(&self) -> impl Iterator<Item = u16> {
         let others = self.keys.keys().copied().filter(|version| *version != self.current);
         std::iter::once(self.current).chain(others)
@@ -75,12 +83,14 @@ impl RootKeys {
     fn key(&self, version: u16) -> Result<&KeyBytes> {
         self.keys.get(&version).ok_or_else(|| {
             let known: Vec<String> = self.keys.keys().map(u16::to_string).collect();
-            let message = format!("there is no root key {version}, only {}", known.join(", "));
+            let message = format!("there is no root key {version}; the versions are {}", known.join(", "));
             Error::usage("UnknownKeyVersion", message)
         })
     }
 
-    /// A key of so many bytes for one purpose: HKDF-SHA-256 (RFC 5869) of the root key, with the parts of the purpose behind their lengths.
+    /// Derives a key of `bytes` bytes for one purpose: HKDF-SHA-256 (RFC 5869) of the root key with a salt. Each part
+    /// of `purpose` follows its length, so that no two purposes have the same info bytes, and no two uses share a
+    /// key.
     pub(crate) fn derive(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<KeyBytes> {
         let lengths: Vec<[u8; 4]> = purpose.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
         let info: Vec<&[u8]> =
@@ -88,7 +98,7 @@ impl RootKeys {
         let mut out = Zeroizing::new(vec![0; bytes]);
         let key = Salt::new(HKDF_SHA256, salt).extract(self.key(version)?.expose());
         let made = key.expand(&info, KeyLength(bytes)).and_then(|okm| okm.fill(&mut out));
-        made.map_err(|_| Error::internal("a key could not be derived"))?;
+        made.map_err(|_| Error::internal("cannot derive a key"))?;
         Ok(KeyBytes::from(out))
     }
 }

@@ -4,27 +4,27 @@ use std::sync::Arc;
 use biscuit_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
-/// Bytes of a key: wiped when the last copy of it is dropped, and never printed.
+/// Bytes of a key. They are wiped when the last clone is dropped, and do not appear in `Debug` output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl KeyBytes {
-    /// These bytes; the caller's own copy is not wiped.
+    /// Creates a key from bytes. Other copies that the caller has are not wiped.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes.into())))
     }
 
-    /// 32 random bytes.
+    /// Creates a key of 32 random bytes.
     ///
     /// # Errors
-    /// `Internal` if the operating system gives none.
+    /// `NoRandomNumbers` if the operating system returns no random numbers.
     pub fn random() -> Result<Self> {
         let mut bytes = Zeroizing::new(vec![0; 32]);
         random(&mut bytes)?;
         Ok(Self(Arc::new(bytes)))
     }
 
-    /// The bytes, for a cipher.
+    /// Returns the bytes, to pass them to a cipher.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -38,14 +38,14 @@ impl From<Zeroizing<Vec<u8>>> for KeyBytes {
 
 impl fmt::Debug for KeyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({} bytes)", self.0.len())
+        write!(f, "KeyBytes({} bytes)", self.0.len())
     }
 }
 
-/// Fills with what the operating system gives. Chance is no argument here: keys and nonces that a caller chooses are the one mistake that these
-/// ciphers do not forgive.
+/// Fills a buffer with random bytes of the operating system. Randomness is deliberately not an argument here, as it
+/// is elsewhere: these ciphers do not survive keys or nonces that a caller chooses.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
     let failed =
-        |_| Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system gives no random numbers");
+        |_| Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system returned no random numbers");
     aws_lc_rs::rand::fill(bytes).map_err(failed)
 }

@@ -1,3 +1,5 @@
+//! Local wrapping keys, in the format of the raw AES keyring of the AWS Encryption SDK.
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -9,8 +11,8 @@ use crate::encrypt::message::context_bytes;
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
 
-/// Keys of one's own that seal data keys: of a file, or of memory. The form is that of the AWS Encryption SDK's raw AES keyring, so that whoever has
-/// the key opens its messages with any of its libraries.
+/// Local keys that seal data keys, from a key file or in memory. Sealed keys have the format of the raw AES keyring
+/// of the AWS Encryption SDK, so that any of its libraries opens messages with the same key.
 #[derive(Debug, Clone)]
 pub struct WrappingKeys {
     namespace: String,
@@ -19,16 +21,18 @@ pub struct WrappingKeys {
 }
 
 impl WrappingKeys {
-    /// A key of 16, 24 or 32 bytes by its name. Others may have the same namespace, and unseal what they have a key of that name for.
+    /// Creates a provider with one key of 16, 24 or 32 bytes. Another provider with the same namespace and a key of
+    /// the same name and bytes can unseal its data keys.
     ///
     /// # Errors
-    /// `WeakKey` for another length.
+    /// `WeakKey` for a key of another length.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>, key: KeyBytes) -> Result<Self> {
         let (namespace, name) = (namespace.into(), name.into());
         Self { namespace, current: name.clone(), keys: BTreeMap::new() }.with_key(name, key)
     }
 
-    /// A random key that is nowhere else: what it seals ends with it. For tests.
+    /// Creates a provider with a random key that is not stored: its data keys cannot be unsealed after the process
+    /// ends. For tests.
     ///
     /// # Errors
     /// Those of [`KeyBytes::random`].
@@ -36,17 +40,17 @@ impl WrappingKeys {
         Self::new("biscuit", "memory", KeyBytes::random()?)
     }
 
-    /// The same, with another key that unseals and does not seal: an older one.
+    /// Adds an older key, which unseals data keys but does not seal new ones.
     ///
     /// # Errors
-    /// `WeakKey`, as for [`new`](Self::new).
+    /// `WeakKey` for a key of another length, as in [`new`](Self::new).
     pub fn with_key(mut self, name: impl Into<String>, key: KeyBytes) -> Result<Self> {
         cipher(&key)?;
         self.keys.insert(name.into(), key);
         Ok(self)
     }
 
-    /// The name of the key that seals.
+    /// Returns the name of the key that seals new data keys.
     pub fn current(&self) -> &str {
         &self.current
     }
@@ -56,30 +60,31 @@ impl WrappingKeys {
     }
 }
 
-/// AES-GCM with a key that seals others.
+/// Creates AES-GCM for a wrapping key.
 ///
 /// # Errors
-/// `WeakKey` for one that has not 16, 24 or 32 bytes.
+/// `WeakKey` if the key does not have 16, 24 or 32 bytes.
 pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
     let algorithm = match key.expose().len() {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,
         32 => &AES_256_GCM,
-        n => return Err(Error::usage("WeakKey", format!("a wrapping key has 16, 24 or 32 bytes; this one has {n}"))),
+        n => return Err(Error::usage("WeakKey", format!("a wrapping key needs 16, 24 or 32 bytes; this one has {n}"))),
     };
-    let key = UnboundKey::new(algorithm, key.expose()).map_err(|_| Error::internal("AES takes keys of this length"))?;
+    let key = UnboundKey::new(algorithm, key.expose())
+        .map_err(|_| Error::internal("AES does not take keys of this length"))?;
     Ok(LessSafeKey::new(key))
 }
 
-/// Bits of a tag and bytes of a nonce, which stand between the name of a key and the nonce.
+/// Length of the tag in bits and of the nonce in bytes, which are between the name of the key and the nonce.
 const LENGTHS: [u8; 8] = [0, 0, 0, 8 * TAG as u8, 0, 0, 0, NONCE as u8];
 
-/// What a sealed key says of who has sealed it: the name of the key, and the nonce.
+/// Provider information of a raw AES keyring: the name of the wrapping key, [`LENGTHS`] and the nonce.
 pub(crate) fn info(name: &str, nonce: [u8; NONCE]) -> Vec<u8> {
     [name.as_bytes(), &LENGTHS, &nonce].concat()
 }
 
-/// The name and the nonce; none for what is no such description.
+/// Returns the name and the nonce, or `None` if `info` is not of a raw AES keyring.
 pub(crate) fn read_info(info: &[u8]) -> Option<(&str, [u8; NONCE])> {
     let (rest, nonce) = info.split_last_chunk::<NONCE>()?;
     let name = rest.strip_suffix(&LENGTHS)?;
@@ -102,7 +107,8 @@ impl KeyProvider for WrappingKeys {
         let opened = unseal(&cipher(key)?, nonce, &context_bytes(context)?, &sealed.bytes);
         opened.map(|bytes| Some(KeyBytes::from(bytes))).ok_or_else(|| {
             let message = format!(
-                "a data key was not sealed by the wrapping key `{name}`, or not for what it is used for, or is damaged"
+                "cannot unseal a data key with the wrapping key `{name}`: another key sealed it, its \
+                context differs, or it is damaged"
             );
             Error::data("CannotUnseal", message)
         })

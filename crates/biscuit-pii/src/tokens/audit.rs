@@ -1,3 +1,6 @@
+//! Audit of accesses to values: who asked for which column, when and why. An access is recorded before a value is
+//! shown.
+
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -7,35 +10,35 @@ use std::sync::Arc;
 use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use serde::Serialize;
 
-/// That somebody asked for values behind tokens. It holds neither.
+/// Record of one access to values. It contains neither values nor tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// When, in RFC 3339.
+    /// Time of the access, in RFC 3339.
     pub at: String,
-    /// Who.
+    /// Person or program that asked.
     pub who: String,
-    /// What for.
+    /// Reason of the access.
     pub reason: String,
-    /// Of which namespace.
+    /// Namespace of the tokens, or table of the encrypted values.
     pub namespace: String,
-    /// In which column.
+    /// Column of the values.
     pub column: String,
-    /// How many tokens.
+    /// Number of values that were asked for.
     pub tokens: u64,
-    /// How many different ones.
+    /// Number of distinct values that were asked for.
     pub distinct: u64,
 }
 
-/// Where it is written down who asked for values behind tokens.
+/// Destination of audit entries.
 pub trait AccessAudit: fmt::Debug + Send + Sync {
-    /// Writes it down before any value is shown; if that fails, none is.
+    /// Records an access before any value is shown. If it returns an error, no value is shown.
     fn record(&self, entry: &AuditEntry) -> Result<()>;
 }
 
 const _: fn(&dyn AccessAudit) = |_| {};
 
-/// Who asks for values, what for, and where that is written down.
+/// Access to values by a person or program for a reason, with the audit that records it.
 #[derive(Debug, Clone)]
 pub struct AccessRequest {
     pub(crate) who: String,
@@ -45,25 +48,25 @@ pub struct AccessRequest {
 }
 
 impl AccessRequest {
-    /// Somebody's access for a reason.
+    /// Creates an access.
     ///
     /// # Errors
-    /// `NoReason` if either is blank.
+    /// `NoReason` if `who` or `reason` is blank.
     pub fn new(who: impl Into<String>, reason: impl Into<String>, audit: Arc<dyn AccessAudit>) -> Result<Self> {
         let (who, reason) = (who.into(), reason.into());
         if who.trim().is_empty() || reason.trim().is_empty() {
-            return Err(Error::usage("NoReason", "who asks for values behind tokens says who it is, and what for"));
+            return Err(Error::usage("NoReason", "an access to protected values needs a name and a reason"));
         }
         Ok(Self { who, reason, audit, clock: Arc::new(SystemClock) })
     }
 
-    /// The same with another clock.
+    /// Sets the clock of the entries, for tests.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Writes down that somebody asks for values of a namespace, in a column: so many, of which so many are different.
+    /// Records an access to `tokens` values of a namespace in a column, of which `distinct` are different.
     ///
     /// # Errors
     /// Those of the audit.
@@ -80,13 +83,14 @@ impl AccessRequest {
     }
 }
 
-/// A file to which a line of JSON is appended for each access, durable before values are shown. On Unix, only its owner can read one that is made
-/// here. A file that begins with something else than a line of JSON is not appended to: it is none of this kind.
+/// File with one line of JSON for each access. Each line is durable before values are shown. On Unix, only the owner
+/// can read a file that is created here. An existing file that does not begin with `{` is not an audit file: nothing
+/// is written to it, and the access is refused.
 #[derive(Debug, Clone)]
 pub struct AuditFile(PathBuf);
 
 impl AuditFile {
-    /// Appends to this file.
+    /// Creates an audit that appends to a file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
@@ -94,7 +98,8 @@ impl AuditFile {
 
 impl AccessAudit for AuditFile {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
-        let mut line = serde_json::to_vec(entry).map_err(|e| Error::internal("an entry is JSON").with_source(e))?;
+        let mut line = serde_json::to_vec(entry)
+            .map_err(|e| Error::internal("cannot write an audit entry as JSON").with_source(e))?;
         line.push(b'\n');
         let write = || {
             let mut options = OpenOptions::new();
@@ -102,16 +107,17 @@ impl AccessAudit for AuditFile {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let mut file = options.open(&self.0)?;
+            // A wrong path must not damage a file of another kind. Pipes and devices are written without this check.
             let mut first = [0];
             if file.metadata()?.is_file() && file.read(&mut first)? > 0 && first[0] != b'{' {
-                return Err(std::io::Error::other("it is no audit file"));
+                return Err(std::io::Error::other("it is not an audit file"));
             }
             file.write_all(&line)?;
             file.sync_all()
         };
         write().map_err(|e| {
             let message =
-                format!("nothing was detokenized, since the audit {} could not be written: {e}", self.0.display());
+                format!("no values are shown, because the audit file {} cannot be written: {e}", self.0.display());
             Error::new(ErrorKind::Unavailable, "NoAudit", message).with_source(e)
         })
     }

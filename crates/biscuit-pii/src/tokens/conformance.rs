@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// What a [`TokenStore`] has to do, tried on an empty one. It panics where something is not so.
+/// Tests that an empty [`TokenStore`] behaves as its documentation requires.
 ///
 /// # Panics
-/// If the store does not keep one of its promises.
+/// If the store violates one of the requirements.
 pub async fn store_conformance(store: Arc<dyn TokenStore>) {
     let record = |key: &str, value: &str, alias: Option<&str>| TokenRecord {
         key: key.into(),
@@ -15,37 +15,42 @@ pub async fn store_conformance(store: Arc<dyn TokenStore>) {
     };
     let get = async |keys: &[&str]| {
         let keys: Vec<String> = keys.iter().map(|key| (*key).into()).collect();
-        store.get(&keys).await.expect("records are read")
+        store.get(&keys).await.expect("the read succeeds")
     };
     assert_eq!(get(&[]).await, [], "no keys");
-    assert_eq!(get(&["a"]).await, [None], "nothing is there yet");
-    assert_eq!(store.insert(vec![]).await.expect("nothing is put"), []);
+    assert_eq!(get(&["a"]).await, [None], "the store is empty");
+    assert_eq!(store.insert(vec![]).await.expect("an insert of no records succeeds"), []);
 
     let (a, b) = (record("a", "1", Some("x")), record("b", "", None));
-    assert_eq!(store.insert(vec![a.clone(), b.clone()]).await.expect("put"), [a.clone(), b.clone()]);
-    let other = store.insert(vec![record("a", "2", Some("y")), record("c", "3", None)]).await.expect("put");
-    assert_eq!(other, [a.clone(), record("c", "3", None)], "the first wins, and the loser learns what it is");
+    assert_eq!(store.insert(vec![a.clone(), b.clone()]).await.expect("the insert succeeds"), [a.clone(), b.clone()]);
+    let other =
+        store.insert(vec![record("a", "2", Some("y")), record("c", "3", None)]).await.expect("the insert succeeds");
+    assert_eq!(other, [a.clone(), record("c", "3", None)], "the first record wins, and the loser gets it");
     assert_eq!(get(&["b", "a", "none", "a"]).await, [Some(b), Some(a.clone()), None, Some(a.clone())]);
 
     let found = eventually(async || {
-        let found = store.find(&["x".into(), "y".into()]).await.expect("records are found");
+        let found = store.find(&["x".into(), "y".into()]).await.expect("the search succeeds");
         found[0].is_some().then_some(found)
     });
-    assert_eq!(found.await, [Some(a), None], "the alias of a record that lost is none");
+    assert_eq!(found.await, [Some(a), None], "the alias of a record that lost is unknown");
 
-    store.replace(record("a", "9", None)).await.expect("replaced");
+    store.replace(record("a", "9", None)).await.expect("the replacement succeeds");
     assert_eq!(get(&["a"]).await, [Some(record("a", "9", None))]);
-    eventually(async || store.find(&["x".into()]).await.expect("found")[0].is_none().then_some(())).await;
+    eventually(async || store.find(&["x".into()]).await.expect("the search succeeds")[0].is_none().then_some(())).await;
 
     let many: Vec<TokenRecord> = (0..250).map(|n| record(&format!("many-{n}"), &n.to_string(), None)).collect();
-    assert_eq!(store.insert(many.clone()).await.expect("put"), many, "more than fit into one request");
+    assert_eq!(
+        store.insert(many.clone()).await.expect("the insert succeeds"),
+        many,
+        "more records than fit into one request"
+    );
     let keys: Vec<String> = many.iter().map(|record| record.key.clone()).collect();
-    let there: Vec<TokenRecord> = store.get(&keys).await.expect("read").into_iter().flatten().collect();
+    let there: Vec<TokenRecord> = store.get(&keys).await.expect("the read succeeds").into_iter().flatten().collect();
     assert_eq!(there, many);
     one_wins(&store).await;
 }
 
-/// Of many at once, one wins.
+/// Tests that exactly one of many concurrent inserts with the same key wins.
 async fn one_wins(store: &Arc<dyn TokenStore>) {
     for round in 0..8 {
         let contend = |n: usize| {
@@ -53,18 +58,19 @@ async fn one_wins(store: &Arc<dyn TokenStore>) {
             tokio::spawn(async move {
                 let mine =
                     TokenRecord { key, value: n.to_string().into_bytes(), alias: Some(format!("race-{round}-{n}")) };
-                store.insert(vec![mine]).await.expect("put").remove(0)
+                store.insert(vec![mine]).await.expect("the insert succeeds").remove(0)
             })
         };
         let mut winners = HashSet::new();
         for task in (0..16).map(contend).collect::<Vec<_>>() {
-            winners.insert(task.await.expect("a task ends").value);
+            winners.insert(task.await.expect("the task does not panic").value);
         }
-        assert_eq!(winners.len(), 1, "all of one key get the same record");
+        assert_eq!(winners.len(), 1, "all inserts of a key return the same record");
     }
 }
 
-/// What is so after a while: a second name is found a little later in some stores.
+/// Repeats a check until it returns a value, for at most five seconds. Some stores find a new alias only after a
+/// delay.
 async fn eventually<T>(mut of: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..100 {
         if let Some(there) = of().await {
@@ -72,5 +78,5 @@ async fn eventually<T>(mut of: impl AsyncFnMut() -> Option<T>) -> T {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("it is not so after five seconds")
+    panic!("the expected result did not occur within five seconds")
 }

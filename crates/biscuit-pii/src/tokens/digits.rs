@@ -1,10 +1,12 @@
+//! Format-preserving tokens: FF1 of NIST SP 800-38G over the letters and digits of a value.
+
 use aes::Aes256;
 use biscuit_core::{Error, Result};
 use fpe::ff1::{FF1, FlexibleNumeralString};
 
 use crate::keys::roots::RootKeys;
 
-/// Which characters of a value are encrypted by FF1; separators stay where they are.
+/// Characters of a value that FF1 encrypts. Separators remain where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -12,7 +14,8 @@ pub enum TokenAlphabet {
     /// `0` to `9`.
     #[default]
     Digits,
-    /// `0` to `9` and `a` to `z`. Capital letters are refused, since the way back could not tell them: normalise by `lowercase`.
+    /// `0` to `9` and `a` to `z`. Capital letters are refused, because detokenization could not restore them;
+    /// normalize values with `lowercase`.
     Alphanumeric,
 }
 
@@ -24,7 +27,8 @@ impl TokenAlphabet {
         }
     }
 
-    /// How many characters make a million values, the least that NIST SP 800-38G Rev. 1 allows.
+    /// Minimum number of characters. It is the smallest with at least a million values, which NIST SP 800-38G Rev. 1
+    /// requires.
     fn minimum(self) -> usize {
         match self {
             Self::Digits => 6,
@@ -33,14 +37,14 @@ impl TokenAlphabet {
     }
 }
 
-/// FF1 (NIST SP 800-38G) with AES-256 over the characters of the alphabet; the namespace is the tweak.
+/// FF1 (NIST SP 800-38G) with AES-256 over the characters of an alphabet. The namespace is the tweak.
 pub(crate) struct Ff1Cipher {
     ff1: FF1<Aes256>,
     tweak: Vec<u8>,
     alphabet: TokenAlphabet,
 }
 
-/// Whether a value becomes a token, or a token a value.
+/// Direction of a conversion: value to token, or token to value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenDirection {
     There,
@@ -50,18 +54,23 @@ pub(crate) enum TokenDirection {
 impl Ff1Cipher {
     pub(crate) fn new(roots: &RootKeys, version: u16, namespace: &str, alphabet: TokenAlphabet) -> Result<Self> {
         let key = roots.derive(version, b"", &["biscuit token ff1", namespace], 32)?;
-        let ff1 = FF1::new(key.expose(), alphabet.radix()).map_err(|_| Error::internal("FF1 takes this radix"))?;
+        let ff1 =
+            FF1::new(key.expose(), alphabet.radix()).map_err(|_| Error::internal("FF1 does not take this radix"))?;
         Ok(Self { ff1, tweak: namespace.as_bytes().to_vec(), alphabet })
     }
 
+    /// Encrypts or decrypts the letters and digits of a value and puts the results into the same places.
+    ///
     /// # Errors
-    /// `SmallDomain` for a value of too few characters, `OtherCharacter` for a letter or digit that is not of the alphabet and would stay in clear.
+    /// `SmallDomain` for a value with too few characters; `OtherCharacter` for a letter or digit that is not in the
+    /// alphabet and would remain in clear.
     pub(crate) fn convert(&self, value: &str, way: TokenDirection) -> Result<String> {
         let radix = self.alphabet.radix();
         if value.chars().any(|c| c.is_alphanumeric() && (!c.is_ascii() || c.is_ascii_uppercase() || !c.is_digit(radix)))
         {
             let message = format!(
-                "a value has a letter or digit that is none of the {radix} that FF1 is to encrypt, and would stay readable"
+                "a value has a letter or digit that is not one of the {radix} that FF1 encrypts, and would \
+                remain in clear"
             );
             return Err(Error::data("OtherCharacter", message));
         }
@@ -69,7 +78,8 @@ impl Ff1Cipher {
         let minimum = self.alphabet.minimum();
         if numerals.len() < minimum {
             let message = format!(
-                "a value of {} characters has fewer than a million forms, and FF1 would hide nothing; it takes {minimum} characters (NIST SP 800-38G)",
+                "FF1 would hide nothing in a value of {} characters, with fewer than a million forms; it \
+                needs {minimum} characters (NIST SP 800-38G)",
                 numerals.len()
             );
             return Err(Error::data("SmallDomain", message));
@@ -79,7 +89,7 @@ impl Ff1Cipher {
             TokenDirection::There => self.ff1.encrypt(&self.tweak, &numerals),
             TokenDirection::Back => self.ff1.decrypt(&self.tweak, &numerals),
         };
-        let made = made.map_err(|_| Error::data("SmallDomain", "FF1 does not take a value of this length"))?;
+        let made = made.map_err(|_| Error::data("SmallDomain", "FF1 does not support a value of this length"))?;
         let mut made = Vec::<u16>::from(made).into_iter();
         let put = |c: char| {
             if !c.is_alphanumeric() {
@@ -97,9 +107,10 @@ mod tests {
 
     use super::*;
 
-    /// The samples of NIST, <https://csrc.nist.gov/CSRC/media/Projects/Cryptographic-Standards-and-Guidelines/documents/examples/FF1samples.pdf>.
+    /// Samples of NIST,
+    /// <https://csrc.nist.gov/CSRC/media/Projects/Cryptographic-Standards-and-Guidelines/documents/examples/FF1samples.pdf>.
     #[test]
-    fn ff1_is_that_of_nist() {
+    fn ff1_matches_the_samples_of_nist() {
         const KEY: [u8; 32] = [
             0x2B, 0x7E, 0x15, 0x16, 0x28, 0xAE, 0xD2, 0xA6, 0xAB, 0xF7, 0x15, 0x88, 0x09, 0xCF, 0x4F, 0x3C, 0xEF, 0x43,
             0x59, 0xD8, 0xD5, 0x80, 0xAA, 0x4F, 0x7F, 0x03, 0x6D, 0x6F, 0x04, 0xFC, 0x6A, 0x94,

@@ -1,3 +1,5 @@
+//! A token store in a local file, with redb as embedded database.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +11,13 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 
 use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// Records by key: the length of the alias in two bytes, the alias, the value.
+/// Records by key. A value has the length of the alias in two bytes, the alias, and the value of the record.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
-/// Keys by alias.
+/// Keys of records by alias.
 const ALIASES: TableDefinition<'_, &str, &str> = TableDefinition::new("aliases");
 
-/// A store in a file (redb): one process at a time, each call durable when it returns.
+/// Store in a local file (redb). One process at a time can open it. The effect of each call is durable when it
+/// returns.
 pub struct FileStore {
     path: PathBuf,
     database: Arc<Database>,
@@ -26,14 +29,16 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// How often a file that another process has open is asked for.
+/// Pause between attempts to open a file that another process has open.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl FileStore {
-    /// Opens the file, or makes it; on Unix, only its owner can read it. While another process has it open, waits for so long.
+    /// Opens the file, or creates it if it does not exist. On Unix, only the owner can read a file that is created
+    /// here. Waits up to `patience` while another process has the file open.
     ///
     /// # Errors
-    /// `StoreInUse` if it is still open then; `StoreFailed` for a file that is no such store, or that cannot be made.
+    /// `StoreInUse` if another process still has the file open; `StoreFailed` for a file that is not a store or
+    /// cannot be created.
     pub async fn open(path: impl Into<PathBuf>, patience: Duration) -> Result<Self> {
         let path = path.into();
         let tries = patience.as_millis() / PAUSE.as_millis();
@@ -45,7 +50,8 @@ impl FileStore {
             }
         }
         let message = format!(
-            "the store {} is open in another process; one at a time can have it. Run again when that one has ended, or use DynamoDB",
+            "the store {} is open in another process, and only one process can use it; run again after the \
+            other has ended, or use DynamoDB",
             path.display()
         );
         Err(Error::new(ErrorKind::Unavailable, "StoreInUse", message))
@@ -61,19 +67,19 @@ impl FileStore {
     }
 }
 
-/// The library of the store asserts what a sound file holds.
+/// Turns a panic of redb into an error: redb asserts the structure of the file, so a damaged file makes it panic.
 fn ended(path: &Path, e: tokio::task::JoinError) -> Error {
-    let message = format!("the store {} could not be read: it is damaged", path.display());
+    let message = format!("cannot read the store {}: it is damaged", path.display());
     Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
 }
 
 fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
     let e = e.into();
-    let message = format!("the store {} could not be read or written: {e}", path.display());
+    let message = format!("cannot read or write the store {}: {e}", path.display());
     Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
 }
 
-/// None while another process has it.
+/// Opens the database. Returns `None` if another process has it open.
 async fn open(path: &Path) -> Result<Option<Database>> {
     let at = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
@@ -96,7 +102,8 @@ async fn open(path: &Path) -> Result<Option<Database>> {
     Ok(Some(database))
 }
 
-/// Makes the file, for nobody else to read, if it is not there.
+/// Creates the file with read permission for its owner only, if it does not exist. Before redb opens it, since redb
+/// would create it with default permissions.
 fn private(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -177,6 +184,7 @@ impl TokenStore for FileStore {
             let write = database.begin_write()?;
             {
                 let (mut table, mut aliases) = (write.open_table(RECORDS)?, write.open_table(ALIASES)?);
+                // The old alias is removed, so that it no longer leads to the record.
                 let before = table.get(record.key.as_str())?.and_then(|bytes| record_of("", bytes.value()).alias);
                 if let Some(alias) = before {
                     aliases.remove(alias.as_str())?;

@@ -6,7 +6,7 @@ use biscuit_core::Result;
 
 use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// A store that ends with the process. For tests.
+/// Store in memory that is lost when the process ends. For tests.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<StoredRecords>);
 
@@ -17,12 +17,12 @@ struct StoredRecords {
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All records, by key. For tests that look at what is stored.
+    /// Returns all records, sorted by key. For tests that check what is stored.
     pub fn records(&self) -> Vec<TokenRecord> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<TokenRecord> = kept.records.values().cloned().collect();

@@ -1,4 +1,4 @@
-//! Values that stand for others.
+//! Tokens: values that stand for other values, their stores, and the audited way back.
 
 pub(crate) mod audit;
 pub(crate) mod conformance;

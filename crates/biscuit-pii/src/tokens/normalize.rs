@@ -1,22 +1,23 @@
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-/// What of a value does not matter: values that are the same after these steps get the same token. What is detokenized is the value as it came first.
+/// Normalization step: values that are equal after all steps get the same token. Detokenization returns the value in
+/// the spelling that came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ValueNormalization {
-    /// White space around it.
+    /// Removes white space at both ends.
     Trim,
-    /// The case of letters, by Unicode's lower case.
+    /// Converts letters to lower case, as Unicode defines it.
     Lowercase,
-    /// How accents are written: Unicode's form NFC.
+    /// Converts to the Unicode normalization form NFC, so that the encoding of accents makes no difference.
     Nfc,
-    /// All but digits: `123-45-6789` is `123456789`.
+    /// Removes everything except digits: `123-45-6789` becomes `123456789`.
     DigitsOnly,
 }
 
-/// A value after these steps.
+/// Applies normalization steps to a value.
 pub(crate) fn normalized(value: &str, steps: &[ValueNormalization]) -> String {
     steps.iter().fold(value.to_owned(), |value, step| match step {
         ValueNormalization::Trim => value.trim().to_owned(),

@@ -1,3 +1,6 @@
+//! Deterministic tokens by AES-SIV (RFC 5297): a token contains the encrypted value, and equal values have equal
+//! tokens.
+
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -6,19 +9,21 @@ use zeroize::Zeroizing;
 
 use crate::keys::roots::RootKeys;
 
-/// Deterministic tokens by AES-SIV (RFC 5297) with keys of 512 bits: `siv<version>_` and base64url. The namespace is authenticated.
+/// Creates AES-SIV with a key of 512 bits. The namespace is authenticated, so that a token opens in its namespace
+/// only.
 fn cipher(roots: &RootKeys, version: u16, namespace: &str) -> Result<Aes256Siv> {
     let key = roots.derive(version, b"", &["biscuit token siv", namespace], 64)?;
-    Aes256Siv::new_from_slice(key.expose()).map_err(|_| Error::internal("AES-SIV takes 64 bytes"))
+    Aes256Siv::new_from_slice(key.expose()).map_err(|_| Error::internal("AES-SIV needs a key of 64 bytes"))
 }
 
+/// Returns the token of a value: `siv<version>_` and the ciphertext in base64url.
 pub(crate) fn token(roots: &RootKeys, version: u16, namespace: &str, value: &str) -> Result<String> {
     let sealed = cipher(roots, version, namespace)?.encrypt([namespace.as_bytes()], value.as_bytes());
-    let sealed = sealed.map_err(|_| Error::internal("a value could not be encrypted"))?;
+    let sealed = sealed.map_err(|_| Error::internal("cannot encrypt a value"))?;
     Ok(format!("siv{version}_{}", BASE64_URL_SAFE_NO_PAD.encode(sealed)))
 }
 
-/// None for what is no such token of this namespace.
+/// Returns the value of a token, or `None` if the text is not a token of this namespace.
 pub(crate) fn value(roots: &RootKeys, namespace: &str, token: &str) -> Result<Option<Zeroizing<String>>> {
     let parts = token.strip_prefix("siv").and_then(|rest| rest.split_once('_'));
     let Some((version, sealed)) =
@@ -35,8 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cipher_is_that_of_rfc_5297_with_keys_of_512_bits() {
-        // RFC 5297 has vectors for 256 bits (A.1); the same through the crate's other size shows the construction.
+    fn siv_matches_the_test_vector_of_rfc_5297() {
+        // RFC 5297 only has vectors for keys of 256 bits (A.1). `Aes128Siv` differs from `Aes256Siv` only in the key
+        // size.
         let hex = |text: &str| {
             (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect::<Vec<u8>>()
         };

@@ -3,33 +3,36 @@ use std::fmt;
 use async_trait::async_trait;
 use biscuit_core::Result;
 
-/// What a store keeps: no clear text, neither in keys nor in values.
+/// Record of a store. Neither key nor value contains clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Its key: a kind, a version and a keyed hash, of at most 1,024 bytes.
+    /// Key: a kind, a version and a keyed hash. At most 1,024 bytes.
     pub key: String,
-    /// Its value, of at most 300 KB.
+    /// Value of at most 300 KB. Empty if the value was forgotten.
     pub value: Vec<u8>,
-    /// A second name by which it is found.
+    /// Second name by which the record is found: the token.
     pub alias: Option<String>,
 }
 
-/// A place for small records, of which the first with a key wins.
+/// Store for small records, in which the first record with a key wins.
 ///
-/// Whatever implements it can be shown to do so by [`store_conformance`](crate::store_conformance).
+/// [`store_conformance`](crate::store_conformance) tests an implementation.
 #[async_trait]
 pub trait TokenStore: fmt::Debug + Send + Sync {
-    /// The records with these keys, in their order: each put or replaced before is there. A key may come twice.
+    /// Returns the records with these keys, in the order of the keys. The read is consistent: it sees all records
+    /// that were inserted or replaced before. A key may occur twice.
     async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>>;
 
-    /// The records with these aliases, in their order. A record that was put just before may still be missing.
+    /// Returns the records with these aliases, in the order of the aliases. A record that was inserted a moment ago
+    /// may be missing.
     async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>>;
 
-    /// Puts each record unless one with its key is there, and gives the one that is there then: of any number of callers with the same key, in
-    /// any processes, one wins, and all get that one's record. Records of one call have different keys.
+    /// Inserts each record unless its key exists, and returns the records that the store then has. Of any number of
+    /// concurrent calls with the same key, in any processes, exactly one wins, and all get its record. The records of
+    /// one call have different keys.
     async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>>;
 
-    /// Puts a record in the place of whatever has its key.
+    /// Inserts a record, or replaces the record with the same key.
     async fn replace(&self, record: TokenRecord) -> Result<()>;
 }
 

@@ -1,3 +1,5 @@
+//! Tokenization of columns: normalization, distinct values, and the four kinds of tokens.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,16 +22,16 @@ use crate::tokens::siv;
 use crate::tokens::store::TokenStore;
 use crate::tokens::vault::{StoredToken, TokenVault, ValueMacs};
 
-/// Replaces values by tokens: the same value of a namespace, the same token, so that they join and count as before.
+/// Replaces values by tokens. Equal values of a namespace have equal tokens, so that tables still join.
 #[derive(Debug)]
 pub struct Tokenizer {
     roots: RootKeys,
     namespace: String,
     kind: TokenizerKind,
     steps: Vec<ValueNormalization>,
-    /// With which tokens are made that are in no store.
+    /// Version of the root key for tokens that are not in a store.
     version: u16,
-    /// By version, the current one first.
+    /// Keys of the hash of a value by version, the current one first.
     macs: Vec<(u16, hmac::Key)>,
 }
 
@@ -41,13 +43,13 @@ enum TokenizerKind {
     Ff1(TokenAlphabet),
 }
 
-/// A column of values that were behind tokens.
+/// Detokenized column.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DetokenizedColumn {
-    /// The values.
+    /// Values of the tokens.
     pub column: ArrayRef,
-    /// How many are null because the value was forgotten.
+    /// Number of values that are null because they were forgotten.
     pub forgotten: u64,
 }
 
@@ -63,89 +65,96 @@ impl Tokenizer {
         Ok(Self { roots, namespace, kind, steps: vec![], version, macs })
     }
 
-    /// Random tokens, `tok_` and 32 hexadecimal digits, in a store: without it, not even the keys say what a token stands for. A token outlives
-    /// new versions of the keys.
+    /// Creates a tokenizer with random tokens, `tok_` and 32 hexadecimal digits, in a store. Without the store, not
+    /// even the keys reveal the value of a token. Tokens do not change with new versions of the keys.
     ///
     /// # Errors
-    /// `Internal` if a key cannot be derived; so for the others.
+    /// `Internal` if a key cannot be derived.
     pub fn random(roots: RootKeys, namespace: impl Into<String>, store: Arc<dyn TokenStore>) -> Result<Self> {
         Self::new(roots, namespace, TokenizerKind::Random(TokenVault::new(store)))
     }
 
-    /// Tokens that are a keyed hash, `tok<version>_` and 32 hexadecimal digits (16 bytes of HMAC-SHA-256): they need no store, and there is no way
-    /// back. Another version of the keys gives other tokens.
+    /// Creates a tokenizer with keyed hashes as tokens: `tok<version>_` and 32 hexadecimal digits (16 bytes of
+    /// HMAC-SHA-256). They need no store and cannot be detokenized. Another version of the keys has other tokens.
     ///
     /// # Errors
-    /// As for [`random`](Self::random).
+    /// Those of [`random`](Self::random).
     pub fn keyed(roots: RootKeys, namespace: impl Into<String>) -> Result<Self> {
         Self::new(roots, namespace, TokenizerKind::Keyed(None))
     }
 
-    /// The tokens of [`keyed`](Self::keyed), and a store for the way back.
+    /// Creates a tokenizer with the tokens of [`keyed`](Self::keyed) and a store, from which they can be detokenized.
     ///
     /// # Errors
-    /// As for [`random`](Self::random).
+    /// Those of [`random`](Self::random).
     pub fn keyed_in(roots: RootKeys, namespace: impl Into<String>, store: Arc<dyn TokenStore>) -> Result<Self> {
         Self::new(roots, namespace, TokenizerKind::Keyed(Some(TokenVault::new(store))))
     }
 
-    /// Tokens that are the value, encrypted so that equal values stay equal (AES-SIV): whoever has the keys reads them, without a store. Their
-    /// length shows that of the value.
+    /// Creates a tokenizer whose tokens contain the value, encrypted deterministically (AES-SIV). Whoever has the
+    /// keys can detokenize them without a store. The length of a token reveals the length of the value.
     ///
     /// # Errors
-    /// As for [`random`](Self::random).
+    /// Those of [`random`](Self::random).
     pub fn siv(roots: RootKeys, namespace: impl Into<String>) -> Result<Self> {
         Self::new(roots, namespace, TokenizerKind::Siv)
     }
 
-    /// Tokens of the form of their values, by FF1: `123-45-6789` becomes another such number. They do not say with which version of the keys they
-    /// were made: name it with [`with_version`](Self::with_version) when there is a newer one.
+    /// Creates a tokenizer with tokens of the format of their values (FF1): `123-45-6789` becomes another such
+    /// number. A token does not contain the version of its key; after a rotation, set the version with
+    /// [`with_version`](Self::with_version).
     ///
     /// # Errors
-    /// As for [`random`](Self::random).
+    /// Those of [`random`](Self::random).
     pub fn ff1(roots: RootKeys, namespace: impl Into<String>, alphabet: TokenAlphabet) -> Result<Self> {
         Self::new(roots, namespace, TokenizerKind::Ff1(alphabet))
     }
 
-    /// The same with tokens by another version of the keys than the current one, so that they stay the same when there is a newer one.
+    /// Sets the version of the root key of new tokens, so that tokens do not change when there is a newer version.
+    /// The default is the current version.
     ///
     /// # Errors
-    /// `UnknownKeyVersion`; `InStore` for tokens in a store, which stay the same by themselves.
+    /// `UnknownKeyVersion` if there is no such version; `InStore` for tokens in a store, which do not depend on the
+    /// version.
     pub fn with_version(mut self, version: u16) -> Result<Self> {
         self.roots.derive(version, b"", &["biscuit token"], 32)?;
         if self.keeps_values() {
-            return Err(Error::usage("InStore", "tokens in a store outlive new versions of the keys"));
+            return Err(Error::usage(
+                "InStore",
+                "tokens in a store do not depend on the key version; remove `version`",
+            ));
         }
         self.version = version;
         Ok(self)
     }
 
-    /// The same, taking values as equal that are so after these steps. The value that comes back is one of them as it came; of SIV and FF1, it is what
-    /// the steps leave.
+    /// Sets normalization steps: values that are equal after them get the same token. A store returns the spelling of
+    /// the value that came first; SIV and FF1 return the normalized value.
     pub fn with_normalization(mut self, steps: impl Into<Vec<ValueNormalization>>) -> Self {
         self.steps = steps.into();
         self
     }
 
-    /// Whether values are in a store, behind their tokens.
+    /// Returns whether a store holds the values of the tokens.
     pub fn keeps_values(&self) -> bool {
         matches!(self.kind, TokenizerKind::Random(_) | TokenizerKind::Keyed(Some(_)))
     }
 
-    /// The keyed hash of a normalised value, with each version.
+    /// Returns the keyed hash of a normalized value for each version.
     fn macs(&self, value: &str) -> ValueMacs {
         self.macs.iter().map(|(version, key)| (*version, mac(key, &[value.as_bytes()]))).collect()
     }
 
-    /// The token of each value; an empty one stays empty. Values may come several times; each different one is asked for once.
+    /// Returns the token of each value. An empty value has an empty token. Values may be repeated; the store is asked
+    /// once for each distinct value.
     ///
     /// # Errors
-    /// Those of the store; `SmallDomain` and `OtherCharacter` for values that FF1 does not take.
+    /// Those of the store; `SmallDomain` and `OtherCharacter` for values that FF1 does not support.
     pub async fn tokens(&self, values: &[&str]) -> Result<Vec<String>> {
         self.tokens_or(values).await.map_err(|(_, e)| e)
     }
 
-    /// Says with an error which value it is about.
+    /// Like [`tokens`](Self::tokens); an error comes with the index of the value that caused it, if there is one.
     async fn tokens_or(&self, values: &[&str]) -> Result<Vec<String>, (Option<usize>, Error)> {
         let plain = self.normalized(values);
         match &self.kind {
@@ -158,7 +167,8 @@ impl Tokenizer {
             TokenizerKind::Keyed(None) => each(&plain, |value| {
                 let macs = self.macs(value);
                 let mac = macs.iter().find(|(version, _)| *version == self.version);
-                mac.map(|mac| self.keyed_token(mac)).ok_or_else(|| Error::internal("the version was looked for before"))
+                mac.map(|mac| self.keyed_token(mac))
+                    .ok_or_else(|| Error::internal("the version of the tokenizer has no key"))
             }),
             TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
                 self.kept_tokens(vault, values, &plain).await.map_err(|e| (None, e))
@@ -166,7 +176,8 @@ impl Tokenizer {
         }
     }
 
-    /// Values without what does not matter of them. One of which nothing would be left stays as it is: it is not the same as all others of that kind.
+    /// Normalizes values. A value of which nothing would remain is left as it is: with `DigitsOnly`, `n/a` and
+    /// `unknown` are still two values.
     fn normalized(&self, values: &[&str]) -> Vec<Zeroizing<String>> {
         let one = |value: &&str| {
             let plain = normalized(value, &self.steps);
@@ -175,7 +186,7 @@ impl Tokenizer {
         values.iter().map(one).collect()
     }
 
-    /// The token of each value that has one; none is made.
+    /// Returns the token of each value that has one, and creates none.
     ///
     /// # Errors
     /// Those of [`tokens`](Self::tokens).
@@ -193,13 +204,14 @@ impl Tokenizer {
         format!("tok{version}_{}", hex(&mac[..16]))
     }
 
+    /// Returns tokens of a store. An empty value has an empty token.
     async fn kept_tokens(
         &self,
         vault: &TokenVault,
         values: &[&str],
         plain: &[Zeroizing<String>],
     ) -> Result<Vec<String>> {
-        // Values that differ may be the same when they are normalised.
+        // Different values may be equal after normalization. The store gets the first spelling of each.
         let (mut numbers, mut firsts) = (HashMap::<&str, usize>::new(), vec![]);
         for (at, value) in plain.iter().enumerate().filter(|(_, value)| !value.is_empty()) {
             numbers.entry(value.as_str()).or_insert_with(|| {
@@ -223,11 +235,11 @@ impl Tokenizer {
         Ok(plain.iter().map(token).collect())
     }
 
-    /// Replaces the texts of a column, also inside of structs, lists, maps and dictionaries; numbers, dates and the like become text. Null stays null,
-    /// and an empty text stays empty.
+    /// Replaces the texts of a column by tokens, including texts inside of structs, lists, maps and dictionaries.
+    /// Numbers, dates and similar values become text. Null remains null, and an empty text remains empty.
     ///
     /// # Errors
-    /// Those of [`tokens`](Self::tokens), with column and row; `NotText` for a column whose values are not text throughout.
+    /// Those of [`tokens`](Self::tokens), with column and row; `NotText` for a column that is not text throughout.
     pub async fn tokenize(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let texts = as_text(column, values)?;
         let distinct = distinct_texts(&texts);
@@ -239,11 +251,11 @@ impl Tokenizer {
         with_texts(&texts, &asked.into_iter().zip(tokens).collect())
     }
 
-    /// The values behind the tokens of a column, once it is written down who wants them. Those that were forgotten are null.
+    /// Returns the values of the tokens of a column, after the access was recorded. Forgotten values are null.
     ///
     /// # Errors
-    /// `UnknownToken` with column and row for a text that is no token of this namespace; `OneWay` for tokens without a way back; `NoAudit`
-    /// if it could not be written down; those of the store.
+    /// `UnknownToken` with column and row for a text that is not a token of this namespace; `OneWay` for tokens that
+    /// cannot be detokenized; `NoAudit` if the access cannot be recorded; the errors of the store.
     pub async fn detokenize(
         &self,
         column: &str,
@@ -254,9 +266,10 @@ impl Tokenizer {
         let distinct = distinct_texts(&texts);
         let asked: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
         let count = distinct.iter().map(|(_, count)| count).sum();
+        // Before the store is asked: without an audit entry nothing is read.
         access.record(&self.namespace, column, count, asked.len() as u64)?;
         let unknown = || {
-            let message = format!("there is a text that is no token of `{}`", self.namespace);
+            let message = format!("a text is not a token of `{}`", self.namespace);
             Error::data("UnknownToken", message)
         };
         let mut values = HashMap::new();
@@ -293,21 +306,25 @@ impl Tokenizer {
                     .collect()
             }
             TokenizerKind::Keyed(None) => {
-                let message =
-                    format!("tokens of `{}` are a keyed hash without a store: there is no way back", self.namespace);
+                let message = format!(
+                    "tokens of `{}` are keyed hashes without a store and cannot be detokenized",
+                    self.namespace
+                );
                 Err(Error::usage("OneWay", message))
             }
         }
     }
 
-    /// Deletes what is behind these tokens. They stand for their values as before, and join; there is no way back.
+    /// Deletes the stored values of tokens and returns their number. The tokens still stand for the values and join,
+    /// but cannot be detokenized.
     ///
     /// # Errors
-    /// `UnknownToken` for what is none; `NoStore` for tokens that are not in a store; those of the store.
+    /// `UnknownToken` for a text that is not a token of this namespace; `NoStore` for tokens that are not in a store;
+    /// the errors of the store.
     pub async fn forget(&self, tokens: &[&str]) -> Result<u64> {
         let (TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault))) = &self.kind else {
             let message =
-                format!("tokens of `{}` are in no store, so that nothing is there to be deleted", self.namespace);
+                format!("tokens of `{}` are not in a store, so there are no values to delete", self.namespace);
             return Err(Error::usage("NoStore", message));
         };
         let mut forgotten = 0;
@@ -319,7 +336,7 @@ impl Tokenizer {
                 }
                 StoredToken::Forgotten => {}
                 StoredToken::Unknown => {
-                    let message = format!("token {} of {} is none of `{}`", at + 1, tokens.len(), self.namespace);
+                    let message = format!("text {} of {} is not a token of `{}`", at + 1, tokens.len(), self.namespace);
                     return Err(Error::data("UnknownToken", message));
                 }
             }
@@ -328,7 +345,7 @@ impl Tokenizer {
     }
 }
 
-/// A token for each value that is not empty.
+/// Computes the token of each value that is not empty.
 fn each(
     values: &[Zeroizing<String>],
     token: impl Fn(&str) -> Result<String>,
@@ -339,7 +356,7 @@ fn each(
     values.iter().enumerate().map(one).collect()
 }
 
-/// The same error with the column and, where the column is flat, the row.
+/// Adds the column to an error and, unless the column is nested, the row.
 fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
     let flat = cast(texts, &DataType::LargeUtf8).ok();
     let row = flat.and_then(|flat| flat.as_string::<i64>().iter().position(|value| value == Some(text)));
@@ -350,17 +367,17 @@ fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
     }
 }
 
-/// The column with null in the place of these texts.
+/// Replaces the texts of forgotten tokens by null.
 fn nulled(column: &str, texts: &ArrayRef, gone: &HashMap<&str, u64>) -> Result<ArrayRef> {
     if gone.is_empty() {
         return Ok(texts.clone());
     }
     if texts.data_type().is_nested() {
         let message =
-            format!("values of column `{column}` were forgotten, and inside of nested columns they cannot be null");
+            format!("column `{column}` has forgotten values, which cannot become null inside of a nested column");
         return Err(Error::usage("CannotDetokenize", message).with_column(column));
     }
-    let internal = |e| Error::internal("text is text").with_source(e);
+    let internal = |e| Error::internal("cannot convert a text column").with_source(e);
     let flat = cast(texts, &DataType::LargeUtf8).map_err(internal)?;
     let kept = flat.as_string::<i64>().iter().map(|text| text.filter(|text| !gone.contains_key(text)));
     let kept: ArrayRef = Arc::new(kept.collect::<arrow::array::LargeStringArray>());

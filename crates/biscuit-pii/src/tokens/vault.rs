@@ -1,3 +1,9 @@
+//! Tokens in a store, with the sealed value of each token.
+//!
+//! The keyed hash of a value leads to its token; the token leads to the sealed value. After a rotation of the root
+//! keys, a token that was found under an older version is inserted under the current one as well, so that the older
+//! key can be removed later.
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +16,15 @@ use crate::keys::roots::RootKeys;
 use crate::mac::hex;
 use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// A keyed hash of a value, by the version of the root key.
+/// Keyed hashes of a value by version of the root key, the current one first.
 pub(crate) type ValueMacs = Vec<(u16, [u8; 32])>;
 
-/// Tokens that are kept in a store, each with its value sealed.
+/// Tokens in a store, each with its sealed value.
 ///
 /// ```text
 /// key    token:<version>:<HMAC-SHA-256 of namespace and value>
 /// alias  the token
-/// value  version of the root key, 2 bytes | nonce, 12 | sealed value | tag, 16; nothing once the value was forgotten
+/// value  version of the root key, 2 bytes | nonce, 12 | sealed value | tag, 16; empty after the value was forgotten
 /// ```
 pub(crate) struct TokenVault {
     store: Arc<dyn TokenStore>,
@@ -27,14 +33,14 @@ pub(crate) struct TokenVault {
 
 impl fmt::Debug for TokenVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("TokenVault").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
-/// Tokens that are held at once.
+/// Maximum number of cached tokens. The cache is emptied when it is full.
 const HELD: usize = 200_000;
 
-/// Records that are put at once.
+/// Number of records in one insert.
 const AT_ONCE: usize = 1000;
 
 fn key_of((version, mac): &(u16, [u8; 32])) -> String {
@@ -46,7 +52,7 @@ impl TokenVault {
         Self { store, held: Mutex::default() }
     }
 
-    /// The token of each value, of which each comes once; `new` makes one for a value that has none.
+    /// Returns the token of each value. The values are distinct; `new` creates the token of a value that has none.
     pub(crate) async fn tokens(
         &self,
         roots: &RootKeys,
@@ -59,6 +65,7 @@ impl TokenVault {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             macs.iter().map(|macs| held.get(&macs[0].1).cloned()).collect()
         };
+        // Index of each value that has a token only under an older version, and of each value that was forgotten.
         let (mut older, mut forgotten) = (vec![], HashSet::new());
         let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
         let of: Vec<&ValueMacs> = open.iter().map(|at| &macs[*at]).collect();
@@ -76,15 +83,18 @@ impl TokenVault {
         let put: Vec<usize> = older.iter().copied().chain(open).collect();
         for put in put.chunks(AT_ONCE) {
             let record = |at: &usize| {
-                // What was found with another root key keeps its token, and is there for the current one from now on.
+                // A token that was found under an older version is inserted under the current version with the same
+                // alias.
                 let token = tokens[*at].clone().map_or_else(|| new(*at), Ok)?;
                 if forgotten.contains(at) {
+                    // A forgotten value must not be stored again only because the keys were rotated.
                     return Ok(TokenRecord { key: key_of(&macs[*at][0]), value: vec![], alias: Some(token) });
                 }
                 record(roots, namespace, &macs[*at][0], token, values[*at])
             };
             let records = put.iter().map(record).collect::<Result<Vec<_>>>()?;
             for (at, winner) in put.iter().zip(self.store.insert(records).await?) {
+                // Another process may have inserted the value first; its token counts.
                 tokens[*at] = Some(token_of(winner)?);
             }
         }
@@ -99,15 +109,15 @@ impl TokenVault {
         Ok(tokens)
     }
 
-    /// The token of each value that has one.
+    /// Returns the token of each value that has one.
     pub(crate) async fn known(&self, macs: &[ValueMacs]) -> Result<Vec<Option<String>>> {
         let macs: Vec<&ValueMacs> = macs.iter().collect();
         let found = self.records(&macs).await?;
         found.into_iter().map(|found| found.map(|(_, record)| token_of(record)).transpose()).collect()
     }
 
-    /// The record of each value, and with which of the versions it was found: with the current root key first, the others are asked about what that
-    /// one does not know.
+    /// Returns the record of each value with the index of the version that found it. The current version is asked
+    /// first, older ones only for values that it does not know.
     async fn records(&self, macs: &[&ValueMacs]) -> Result<Vec<Option<(usize, TokenRecord)>>> {
         let mut all: Vec<Option<(usize, TokenRecord)>> = vec![None; macs.len()];
         let versions = 0..macs.first().map_or(0, |macs| macs.len());
@@ -121,7 +131,7 @@ impl TokenVault {
         Ok(all)
     }
 
-    /// The value of each token.
+    /// Returns the value of each token.
     pub(crate) async fn values(&self, roots: &RootKeys, namespace: &str, tokens: &[&str]) -> Result<Vec<StoredToken>> {
         let aliases: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
         let records = self.store.find(&aliases).await?;
@@ -133,7 +143,7 @@ impl TokenVault {
         tokens.iter().zip(records).map(value).collect()
     }
 
-    /// Deletes the value behind a token, which keeps standing for it.
+    /// Deletes the value of a token under all versions. The token remains.
     pub(crate) async fn forget(&self, token: &str, macs: &ValueMacs) -> Result<()> {
         for mac in macs {
             let key = key_of(mac);
@@ -146,7 +156,7 @@ impl TokenVault {
     }
 }
 
-/// What is behind a token.
+/// Result of the search for the value of a token.
 #[derive(Debug)]
 pub(crate) enum StoredToken {
     Value(Zeroizing<String>),
@@ -155,7 +165,7 @@ pub(crate) enum StoredToken {
 }
 
 fn token_of(record: TokenRecord) -> Result<String> {
-    record.alias.ok_or_else(|| Error::data("InvalidRecord", "the store holds a record of a token that has none"))
+    record.alias.ok_or_else(|| Error::data("InvalidRecord", "the store has a token record without a token"))
 }
 
 fn record(roots: &RootKeys, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<TokenRecord> {
@@ -163,7 +173,7 @@ fn record(roots: &RootKeys, namespace: &str, mac: &(u16, [u8; 32]), token: Strin
     let mut sealed = version.to_be_bytes().to_vec();
     let nonce = random_nonce()?;
     sealed.extend(nonce);
-    // A key for each token: random nonces are for a few billion messages of a key.
+    // Each token has its own key: a key with random nonces is safe for only a few billion messages.
     let key = roots.derive(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
     seal(&cipher(&key)?, nonce, token.as_bytes(), value.as_bytes(), &mut sealed)?;
     Ok(TokenRecord { key: key_of(mac), value: sealed, alias: Some(token) })
@@ -174,7 +184,7 @@ fn open(roots: &RootKeys, namespace: &str, token: &str, sealed: &[u8]) -> Result
     let Some((version, (nonce, sealed))) = parts else { return Ok(StoredToken::Unknown) };
     let key = roots.derive(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
     let opened = unseal(&cipher(&key)?, *nonce, token.as_bytes(), sealed);
-    // A token of another namespace is as good as unknown.
+    // A token of another namespace does not open, and counts as unknown.
     let text = opened.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     Ok(text.map_or(StoredToken::Unknown, |text| StoredToken::Value(Zeroizing::new(text.to_owned()))))
 }

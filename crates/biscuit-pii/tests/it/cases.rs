@@ -1,4 +1,5 @@
-//! The detectors beside the cases of Presidio's own tests, which are not a part of this project: `BISCUIT_CASES` is the folder of `pii-detect.jsonl`.
+//! The detectors beside labelled texts: the project's own, and the test cases of Presidio, which are not part of this
+//! project (`BISCUIT_CASES` is the folder of `pii-detect.jsonl`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,13 +10,6 @@ use biscuit_pii::{
     UsPassportDetector, UsSsnDetector,
 };
 use serde_json::Value;
-
-/// Where the cases are by default: beside the project.
-fn cases() -> Option<String> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
-    let folder = std::env::var_os("BISCUIT_CASES").map_or(beside, PathBuf::from);
-    std::fs::read_to_string(folder.join("pii-detect.jsonl")).ok()
-}
 
 fn detector(entity: &str) -> Option<Box<dyn Detector>> {
     Some(match entity {
@@ -31,13 +25,14 @@ fn detector(entity: &str) -> Option<Box<dyn Detector>> {
         "US_PASSPORT" => Box::new(UsPassportDetector),
         "US_DRIVER_LICENSE" => Box::new(UsDriverLicenseDetector),
         "UK_DRIVING_LICENCE" => Box::new(UkDrivingLicenceDetector),
+        "PHONE_NUMBER" => Box::new(PhoneDetector::defaults()),
         "PH_MOBILE_NUMBER" => Box::new(PhoneDetector::new(["PH"]).expect("a region")),
         "TR_PHONE_NUMBER" => Box::new(PhoneDetector::new(["TR"]).expect("a region")),
         _ => return None,
     })
 }
 
-/// The spans of hits in characters.
+/// Returns the spans of hits in characters.
 fn spans(text: &str, hits: &[PiiHit]) -> Vec<(usize, usize)> {
     let at = |byte: usize| text[..byte].chars().count();
     let mut spans: Vec<_> = hits.iter().map(|hit| (at(hit.range.start), at(hit.range.end))).collect();
@@ -53,12 +48,30 @@ struct Score {
     hit: usize,
 }
 
+/// The project's own labelled texts: for each entity some that contain it, with the characters from and to, and some that
+/// only look as if they did.
 #[tokio::test]
-async fn nearly_all_that_presidio_finds_is_found_in_its_exact_span_and_nearly_nothing_else() {
-    let Some(cases) = cases() else {
-        println!("skipped: there is no pii-detect.jsonl; BISCUIT_CASES names its folder");
-        return;
-    };
+async fn detectors_find_the_labelled_spans_and_nothing_else() {
+    let mut wrong = Vec::new();
+    for line in include_str!("../data/detect.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).expect("a case is JSON");
+        let (entity, text) = (case["entity"].as_str().expect("a name"), case["text"].as_str().expect("a text"));
+        let detector = detector(entity).unwrap_or_else(|| panic!("no detector for {entity}"));
+        let hits = detector.detect(&ColumnTexts { name: "", texts: &[text] }).await.expect("hits").remove(0);
+        let want: Vec<(usize, usize)> = serde_json::from_value(case["found"].clone()).expect("pairs of numbers");
+        let found = spans(text, &hits);
+        if found != want {
+            wrong.push(format!("{entity} {text:?}: {found:?} instead of {want:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+#[ignore = "needs the cases of Presidio: BISCUIT_CASES"]
+async fn detectors_find_at_least_95_percent_of_presidio_spans_with_2_percent_false() {
+    let folder = std::env::var_os("BISCUIT_CASES").expect("BISCUIT_CASES is the folder of pii-detect.jsonl");
+    let cases = std::fs::read_to_string(PathBuf::from(folder).join("pii-detect.jsonl")).expect("the cases can be read");
     let mut scores: BTreeMap<String, Score> = BTreeMap::new();
     for line in cases.lines() {
         let case: Value = serde_json::from_str(line).expect("a case is JSON");

@@ -1,4 +1,4 @@
-//! Cells, messages and keys of subjects.
+//! Encryption with keys of columns and of subjects, and as messages.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -32,11 +32,11 @@ fn some() -> ArrayRef {
 }
 
 fn block_on<T>(of: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the keys are good").block_on(of)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts").block_on(of)
 }
 
 #[tokio::test]
-async fn values_come_back_null_stays_null_and_an_empty_text_stays_empty() {
+async fn values_are_restored_and_null_and_empty_texts_remain() {
     for form in [EncryptedForm::Binary, EncryptedForm::Text] {
         let cells = ValueEncryptor::new(roots(1, 1), "customer").with_form(form);
         let sealed = cells.encrypt("email", &some()).unwrap();
@@ -44,7 +44,7 @@ async fn values_come_back_null_stays_null_and_an_empty_text_stays_empty() {
         let bytes = cast(&sealed, &DataType::LargeBinary).unwrap();
         let bytes = bytes.as_binary::<i64>();
         assert!(bytes.value(2).is_empty());
-        assert_ne!(bytes.value(3), bytes.value(4), "equal values do not look equal");
+        assert_ne!(bytes.value(3), bytes.value(4), "equal values have different ciphertexts");
         if form == EncryptedForm::Binary {
             assert_eq!(bytes.value(3).len(), "a@b.c".len() + 39);
         }
@@ -54,7 +54,7 @@ async fn values_come_back_null_stays_null_and_an_empty_text_stays_empty() {
 }
 
 #[tokio::test]
-async fn columns_of_every_flat_kind_come_back_as_what_they_were() {
+async fn columns_of_every_flat_type_are_restored_with_their_type() {
     let cells = ValueEncryptor::new(roots(1, 1), "t");
     let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a"), Some("b")].into_iter().collect();
     let columns: Vec<ArrayRef> = vec![
@@ -79,13 +79,13 @@ async fn columns_of_every_flat_kind_come_back_as_what_they_were() {
 }
 
 #[tokio::test]
-async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
+async fn value_is_decrypted_only_unchanged_and_in_its_table_and_column() {
     let cells = ValueEncryptor::new(roots(1, 1), "customer");
     let sealed = cells.encrypt("email", &texts(&[Some("a@b.c"), Some("d@e.f")])).unwrap();
     let e = cells.decrypt("login", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.to_string(),
-        "CannotDecrypt: column `login`: the value is not one of column `login` of table `customer`, or was changed (the batch, row 1)"
+        "CannotDecrypt: column `login`: the value does not belong to column `login` of table `customer`, or was changed (the batch, row 1)"
     );
     let other = ValueEncryptor::new(roots(1, 1), "supplier");
     assert_eq!(other.decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err().code(), "CannotDecrypt");
@@ -101,7 +101,7 @@ async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
         damaged[at] ^= 1;
         let column: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&whole[..]), None, Some(&damaged)]));
         let e = cells.decrypt("email", &column, &DataType::Utf8).await.unwrap_err();
-        // Another version is not there; all else does not open.
+        // A changed version has no key; every other change makes decryption fail.
         assert!(["CannotDecrypt", "UnknownKeyVersion", "NoSubjects"].contains(&e.code()), "byte {at}: {e}");
         if e.code() == "CannotDecrypt" {
             assert!(e.message().contains("row 3"), "{e}");
@@ -116,12 +116,12 @@ async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
     assert_eq!(
         e.message(),
         "column `email`: the value is not base64url (the batch, row 1)",
-        "no value is in a message"
+        "the message contains no value"
     );
 }
 
 #[tokio::test]
-async fn new_rows_have_the_new_key_and_old_ones_open() {
+async fn after_rotation_new_rows_use_the_new_key_and_old_rows_are_readable() {
     let old = ValueEncryptor::new(roots(1, 1), "t").encrypt("c", &some()).unwrap();
     let cells = ValueEncryptor::new(roots(2, 2), "t");
     let new = cells.encrypt("c", &some()).unwrap();
@@ -131,19 +131,17 @@ async fn new_rows_have_the_new_key_and_old_ones_open() {
     let back = cells.decrypt("c", &both, &DataType::Utf8).await.unwrap().column;
     assert_eq!(&back, &concat(&[&some(), &some()]).unwrap());
     let without = ValueEncryptor::new(roots(1, 1), "t").decrypt("c", &new, &DataType::Utf8).await.unwrap_err();
-    assert_eq!(without.to_string(), "UnknownKeyVersion: there is no root key 2, only 1");
+    assert_eq!(without.to_string(), "UnknownKeyVersion: there is no root key 2; the versions are 1");
 }
 
-/// Salt and counter of each cell.
+/// Returns salt and counter of each cell.
 fn nonces(column: &ArrayRef) -> Vec<(Vec<u8>, u32)> {
     let cells = column.as_binary::<i32>().iter().flatten().filter(|cell| !cell.is_empty());
-    cells
-        .map(|cell| (cell[3..19].to_vec(), u32::from_be_bytes(cell[19..23].try_into().expect("the keys are good"))))
-        .collect()
+    cells.map(|cell| (cell[3..19].to_vec(), u32::from_be_bytes(cell[19..23].try_into().expect("four bytes")))).collect()
 }
 
 #[test]
-fn no_key_has_a_nonce_twice_and_keys_change_with_age_bytes_and_messages() {
+fn no_key_repeats_a_nonce_and_keys_change_with_age_bytes_and_messages() {
     let clock = Arc::new(SetClock::default());
     let limits = KeyLimits::default().with_messages(7).with_bytes(1000).with_age(Duration::from_secs(60));
     let cells = ValueEncryptor::new(roots(1, 1), "t").with_limits(limits).with_clock(clock.clone());
@@ -172,7 +170,7 @@ fn no_key_has_a_nonce_twice_and_keys_change_with_age_bytes_and_messages() {
 }
 
 #[test]
-fn cells_from_many_threads_have_different_nonces() {
+fn values_encrypted_by_many_threads_have_different_nonces() {
     let cells = ValueEncryptor::new(roots(1, 1), "t").with_limits(KeyLimits::default().with_messages(1000));
     let made: Vec<(Vec<u8>, u32)> = std::thread::scope(|threads| {
         let work = || {
@@ -187,7 +185,7 @@ fn cells_from_many_threads_have_different_nonces() {
 }
 
 #[tokio::test]
-async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
+async fn forgotten_subject_is_unreadable_in_every_copy() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SetClock::default());
     let subjects = || Arc::new(SubjectKeys::new(store.clone(), roots(1, 1)).with_clock(clock.clone()));
@@ -197,7 +195,7 @@ async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
     let january = cells("customer").encrypt_for("name", &values, &ids).await.unwrap();
     let february = cells("customer").encrypt_for("name", &values, &ids).await.unwrap();
     assert_eq!((january.forgotten, january.column.len()), (0, 4));
-    assert_eq!(store.records().len(), 2, "whoever has no value has no key");
+    assert_eq!(store.records().len(), 2, "a subject without values has no key");
     let kept = format!("{:?}", store.records());
     assert!(!kept.contains("subject:1:") && !kept.contains("ann"), "{kept}");
     let shown = async |sealed: &ArrayRef| {
@@ -213,18 +211,18 @@ async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
     }
     let held = cells("customer");
     assert_eq!(held.decrypt("name", &january.column, &DataType::Utf8).await.unwrap().forgotten, 2);
-    // Old input does not bring it back.
+    // Old input that is read again does not restore the subject.
     let again = held.encrypt_for("name", &values, &ids).await.unwrap();
     assert_eq!((again.forgotten, again.column.null_count()), (2, 3));
     assert!(subjects().is_forgotten("1").await.unwrap() && !subjects().is_forgotten("2").await.unwrap());
-    // A customer who comes back has a new key, and what was before stays unreadable.
+    // A subject that is readmitted has a new key, and its earlier values remain unreadable.
     subjects().readmit("1").await.unwrap();
     subjects().readmit("2").await.unwrap();
     let back = cells("customer").encrypt_for("name", &values, &ids).await.unwrap();
     assert_eq!(shown(&back.column).await, (values.clone(), 0));
     assert_eq!(shown(&january.column).await, (without, 2));
 
-    // Nulls because of a wrong store would be a loss.
+    // A wrong store is an error: nulls would be a loss of data.
     let elsewhere = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
     let e = ValueEncryptor::new(roots(1, 1), "customer")
         .with_subjects(elsewhere)
@@ -234,7 +232,7 @@ async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_subject_is_held_for_a_while_and_then_asked_for() {
+async fn subject_key_is_cached_for_its_age_and_then_read_again() {
     let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SetClock::default()));
     let subjects = Arc::new(
         SubjectKeys::new(store.clone(), roots(1, 1)).with_clock(clock.clone()).with_age(Duration::from_secs(60)),
@@ -250,7 +248,7 @@ async fn a_key_of_a_subject_is_held_for_a_while_and_then_asked_for() {
 }
 
 #[tokio::test]
-async fn keys_of_subjects_outlive_a_rotation_and_are_forgotten_in_all_versions() {
+async fn subject_keys_survive_a_rotation_and_are_forgotten_in_all_versions() {
     let store = Arc::new(MemoryStore::new());
     let cells = |current, versions| {
         ValueEncryptor::new(roots(current, versions), "t")
@@ -272,7 +270,7 @@ async fn keys_of_subjects_outlive_a_rotation_and_are_forgotten_in_all_versions()
 }
 
 #[tokio::test]
-async fn a_value_without_a_subject_is_an_error_and_an_empty_one_needs_none() {
+async fn value_without_subject_is_an_error_but_an_empty_value_needs_none() {
     let subjects = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
     let cells = ValueEncryptor::new(roots(1, 1), "t").with_subjects(subjects);
     let ids = texts(&[None, None, Some("s"), None]);
@@ -288,7 +286,7 @@ fn messages(provider: &Arc<Counted>, table: &str) -> EnvelopeEncryptor {
 }
 
 #[tokio::test]
-async fn columns_of_messages_ask_for_one_key_and_open_in_their_table_and_column_only() {
+async fn messages_of_a_column_share_a_data_key_and_open_only_in_their_column() {
     let provider = Arc::new(Counted::new());
     let of = messages(&provider, "customer");
     let sealed = of.encrypt("email", &some()).await.unwrap();
@@ -298,17 +296,17 @@ async fn columns_of_messages_ask_for_one_key_and_open_in_their_table_and_column_
     let e = of.decrypt("login", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.message(),
-        "column `login`: the value does not open: a message is for another `column` (the batch, row 1)"
+        "column `login`: the value cannot be decrypted: the message has another `column` in its context (the batch, row 1)"
     );
     let e = messages(&provider, "supplier").decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(e.code(), "CannotDecrypt");
     let none = texts(&[None, Some("")]);
     assert_eq!(messages(&provider, "t").encrypt("c", &none).await.unwrap().null_count(), 1);
-    assert_eq!(provider.calls(), (1, 1), "nothing to encrypt, no key");
+    assert_eq!(provider.calls(), (1, 1), "no data key is created if there is nothing to encrypt");
 }
 
 #[tokio::test]
-async fn a_message_of_any_length_opens_and_a_changed_one_does_not() {
+async fn message_of_any_length_opens_and_a_changed_message_does_not() {
     let provider = Arc::new(Counted::new());
     let of = messages(&provider, "t");
     for length in [0, 1, 100, 4095, 4096, 4097, 8192, 20_000] {
@@ -321,7 +319,7 @@ async fn a_message_of_any_length_opens_and_a_changed_one_does_not() {
                 "{length}, without byte {at}"
             );
         }
-        assert!(of.open(&[&sealed[..], &[0]].concat()).await.is_err(), "something behind it");
+        assert!(of.open(&[&sealed[..], &[0]].concat()).await.is_err(), "bytes after the end");
     }
     let sealed = of.seal(b"a text").await.unwrap();
     for at in 0..sealed.len() {
@@ -339,7 +337,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_texts_come_back_from_cells_and_messages(values in proptest::collection::vec(proptest::option::of(".{0,40}"), 0..30)) {
+    fn any_texts_are_restored_from_cells_and_messages(values in proptest::collection::vec(proptest::option::of(".{0,40}"), 0..30)) {
         let column: ArrayRef = Arc::new(StringArray::from(values));
         let cells = ValueEncryptor::new(roots(1, 1), "t").with_form(EncryptedForm::Text);
         let sealed = cells.encrypt("c", &column).unwrap();
@@ -350,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_no_cell_and_no_message_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+    fn arbitrary_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
         let column: ArrayRef = Arc::new(BinaryArray::from(vec![&bytes[..]]));
         let subjects = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
         let cells = ValueEncryptor::new(roots(1, 1), "t").with_subjects(subjects);

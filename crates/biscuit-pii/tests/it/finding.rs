@@ -1,4 +1,4 @@
-//! What is a hit, and how likely it is.
+//! Detectors: which texts are hits, and with which likelihood.
 
 use biscuit_pii::{
     AwsKeyDetector, ColumnTexts, CreditCardDetector, DateDetector, Detector, EmailDetector, EntityType, IbanDetector,
@@ -22,14 +22,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_a_text_holds_hits_are_inside_of_it_and_do_not_depend_on_others(
+    fn hits_are_inside_of_their_text_and_independent_of_other_texts(
         text in r"([0-9]{1,5}|[A-Za-z]{1,4}|[ .,:;/@%+()_-]|é|ß|🍪|::|ssn|born|\PC){0,24}",
         other in r"[0-9:@. a-z]{0,20}",
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let redactor = Redactor::defaults().with_min_likelihood(Possible);
         let hits = |texts: &[&str]| runtime.block_on(redactor.hits(&ColumnTexts { name: "", texts }));
-        // A hit that begins or ends inside of a character is an error.
+        // A hit that begins or ends inside of a character would be an error.
         let alone = hits(&[&text]).expect("hits");
         let beside = hits(&[&other, &text]).expect("hits");
         prop_assert_eq!(&alone[0], &beside[1]);
@@ -37,9 +37,8 @@ proptest! {
     }
 }
 
-// S15.
 #[tokio::test]
-async fn a_card_has_its_check_digit_its_issuer_and_a_form_of_cards() {
+async fn card_needs_check_digit_issuer_and_usual_grouping() {
     for card in [
         "4111 1111 1111 1111",
         "4111-1111-1111-1111",
@@ -66,12 +65,12 @@ async fn a_card_has_its_check_digit_its_issuer_and_a_form_of_cards() {
     ] {
         assert_eq!(texts(&CreditCardDetector, other).await, [] as [&str; 0], "{other}");
     }
-    // A number in front that is none does not hide one.
+    // A preceding number that is not a card does not hide the card.
     assert_eq!(texts(&CreditCardDetector, "12 4111111111111111 99").await, ["4111111111111111"]);
 }
 
 #[tokio::test]
-async fn an_iban_ends_where_its_country_says() {
+async fn iban_has_the_length_of_its_country() {
     let own = "GB29 NWBK 6016 1331 9268 19";
     assert_eq!(texts(&IbanDetector, &format!("to {own} GBP 300")).await, [own]);
     assert_eq!(texts(&IbanDetector, "DE89370400440532013000").await, ["DE89370400440532013000"]);
@@ -83,7 +82,7 @@ async fn an_iban_ends_where_its_country_says() {
 }
 
 #[tokio::test]
-async fn nine_digits_are_what_the_words_around_them_or_the_column_say() {
+async fn nine_digits_are_classified_by_nearby_words_or_the_column_name() {
     assert_eq!(found(&UsSsnDetector, "", "536904399").await, [("536904399".to_owned(), Possible)]);
     assert_eq!(found(&UsSsnDetector, "ssn", "536904399").await, [("536904399".to_owned(), Likely)]);
     assert_eq!(found(&UsSsnDetector, "customerSsn", "536904399").await, [("536904399".to_owned(), Likely)]);
@@ -101,7 +100,7 @@ async fn nine_digits_are_what_the_words_around_them_or_the_column_say() {
 }
 
 #[tokio::test]
-async fn addresses_are_cut_from_what_is_around_them() {
+async fn addresses_are_separated_from_surrounding_punctuation() {
     assert_eq!(
         texts(&EmailDetector, "<josé.o'hara@bücher.example>, (a@b.co).").await,
         ["josé.o'hara@bücher.example", "a@b.co"]
@@ -117,7 +116,7 @@ async fn addresses_are_cut_from_what_is_around_them() {
 }
 
 #[tokio::test]
-async fn phone_numbers_are_those_of_numbering_plans() {
+async fn phone_numbers_have_to_be_in_a_numbering_plan() {
     let phone = PhoneDetector::defaults();
     assert_eq!(found(&phone, "", "+49 30 901820 is open").await, [("+49 30 901820".to_owned(), Certain)]);
     assert_eq!(found(&phone, "", "(415) 555-2671").await, [("(415) 555-2671".to_owned(), Likely)]);
@@ -131,7 +130,7 @@ async fn phone_numbers_are_those_of_numbering_plans() {
 }
 
 #[tokio::test]
-async fn a_date_is_one_of_birth_where_that_is_said() {
+async fn date_is_a_date_of_birth_near_words_for_birth() {
     let of = async |column: &str, text: &str| {
         let hits = DateDetector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("hits").remove(0);
         hits.into_iter().map(|hit| (hit.entity, text[hit.range].to_owned())).collect::<Vec<_>>()
@@ -146,7 +145,7 @@ async fn a_date_is_one_of_birth_where_that_is_said() {
 }
 
 #[tokio::test]
-async fn keys_of_aws_are_told_from_digests() {
+async fn aws_keys_are_distinguished_from_digests() {
     let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
     assert_eq!(texts(&AwsKeyDetector, id).await, [id]);
     assert_eq!(texts(&AwsKeyDetector, &format!("aws_secret_access_key={secret}")).await, [secret]);
@@ -155,7 +154,7 @@ async fn keys_of_aws_are_told_from_digests() {
 }
 
 #[tokio::test]
-async fn names_are_those_of_dictionaries() {
+async fn names_come_from_the_dictionaries() {
     let defaults = NameDetector::defaults();
     assert_eq!(
         found(&defaults, "", "Dear Mary J. O'Neil, Maria Garcia wrote").await[1],
@@ -169,10 +168,10 @@ async fn names_are_those_of_dictionaries() {
     assert_eq!(found(&own, "", "– Éva Kovács").await, [("Éva Kovács".to_owned(), Likely)]);
 }
 
-/// Long texts in which detectors find beginnings everywhere. That their work grows with the length alone is counted beside the detectors; with time
-/// that grows with its square this does not end.
+/// Long texts in which a match can begin everywhere. A unit test of the detectors counts that their work is linear;
+/// with quadratic time this test would not end.
 #[tokio::test]
-async fn long_texts_that_are_made_to_slow_detectors_down_are_worked_through() {
+async fn detectors_finish_adversarial_long_texts() {
     let parts = [
         "a:",
         "ab:",
@@ -207,7 +206,7 @@ async fn long_texts_that_are_made_to_slow_detectors_down_are_worked_through() {
 }
 
 #[tokio::test]
-async fn what_a_rejected_beginning_hides_is_found_behind_it() {
+async fn hit_after_a_rejected_match_is_found() {
     assert_eq!(
         texts(&EmailDetector, "x ...ann@example.com and @ben@example.org").await,
         ["ann@example.com", "ben@example.org"]
@@ -225,7 +224,7 @@ async fn what_a_rejected_beginning_hides_is_found_behind_it() {
 }
 
 #[tokio::test]
-async fn behind_five_thousand_numbers_that_no_plan_has_one_is_taken_by_its_form() {
+async fn after_5000_failed_checks_phone_numbers_are_found_by_format() {
     let numbers: Vec<String> = (0..6_000).map(|n| format!("{:010};", n)).collect();
     let text = format!("{}2125550100;", numbers.concat());
     let hits = found(&PhoneDetector::defaults(), "", &text).await;

@@ -1,4 +1,4 @@
-//! Where keys come from, and how long they are used.
+//! Key providers, key files, root keys, and the cache of data keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use biscuit_pii::{
     Tokenizer, WrappingKeys,
 };
 
-/// A clock that is set.
+/// Clock that tests set.
 #[derive(Debug, Default)]
 pub(crate) struct SetClock(AtomicI64);
 
@@ -28,7 +28,7 @@ impl Clock for SetClock {
     }
 }
 
-/// Counts what is asked of a provider.
+/// Key provider that counts its calls.
 #[derive(Debug)]
 pub(crate) struct Counted {
     of: WrappingKeys,
@@ -68,7 +68,7 @@ fn context(value: &str) -> KeyContext {
 }
 
 #[tokio::test]
-async fn a_data_key_opens_with_its_wrapping_key_for_its_context_and_no_other() {
+async fn data_key_is_unsealed_only_by_its_wrapping_key_with_its_context() {
     let old = WrappingKeys::new("ns", "old", KeyBytes::new([1; 16])).unwrap();
     let new = WrappingKeys::new("ns", "new", KeyBytes::new([2; 32]))
         .unwrap()
@@ -91,7 +91,7 @@ async fn a_data_key_opens_with_its_wrapping_key_for_its_context_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_cached_key_is_used_within_its_limits_and_for_its_context() {
+async fn cached_data_key_is_used_within_its_limits_and_context() {
     let (provider, clock) = (Arc::new(Counted::new()), Arc::new(SetClock::default()));
     let limits = KeyLimits::default().with_messages(3).with_bytes(100).with_age(Duration::from_secs(60));
     let cache = KeyCache::new(provider.clone(), limits).with_clock(clock.clone());
@@ -121,7 +121,7 @@ async fn a_cached_key_is_used_within_its_limits_and_for_its_context() {
 }
 
 #[tokio::test]
-async fn a_key_file_is_written_read_and_rotated_and_older_versions_stay() {
+async fn key_file_is_written_read_and_rotated_and_keeps_older_versions() {
     let file = KeyFile::local().await.unwrap();
     let KeyWrapping::Local(keys) = file.wrapping().clone() else { panic!() };
     let text = file.to_text().unwrap();
@@ -131,7 +131,7 @@ async fn a_key_file_is_written_read_and_rotated_and_older_versions_stay() {
     let KeyWrapping::Local(keys) = rotated.wrapping().clone() else { panic!() };
     assert_eq!((rotated.current(), keys.current()), (2, "2"));
     let after = rotated.roots(&keys).await.unwrap();
-    // What was made with the first version is read with the second one there.
+    // Values of the first version can be read with the rotated file.
     let siv = |roots: &RootKeys| Tokenizer::siv(roots.clone(), "x").unwrap();
     let old = siv(&before).tokens(&["value"]).await.unwrap();
     let new = siv(&after).tokens(&["value"]).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_key_file_is_written_read_and_rotated_and_older_versions_stay() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_key_file_says_why_and_shows_no_key() {
+async fn error_of_an_invalid_key_file_has_a_reason_and_no_key() {
     let file = KeyFile::local().await.unwrap();
     let text = file.to_text().unwrap();
     let key = text.lines().find_map(|line| line.strip_prefix("\"1\" = \"")).unwrap().trim_end_matches('"');
@@ -159,7 +159,7 @@ async fn a_file_that_is_no_key_file_says_why_and_shows_no_key() {
         (wrong(key, "!!"), "the wrapping key `1` is not base64"),
         (
             wrong("current = \"1\"", "kms = \"alias/x\""),
-            "[wrapping] has either `kms`, or `current` and [wrapping.keys]",
+            "[wrapping] needs either `kms`, or `current` and [wrapping.keys]",
         ),
         (wrong("[roots]", "[root]"), "unknown field `root`"),
         (wrong(&format!("\"{key}\""), key), "line"),
@@ -167,17 +167,20 @@ async fn a_file_that_is_no_key_file_says_why_and_shows_no_key() {
     let missing = RootKeys::unseal(&WrappingKeys::in_memory().unwrap(), 1, &BTreeMap::new()).await.unwrap_err();
     assert_eq!(missing.code(), "UnknownKeyVersion");
     let other = file.roots(&WrappingKeys::new("elsewhere", "1", KeyBytes::new([0; 32])).unwrap()).await.unwrap_err();
-    assert_eq!(other.to_string(), "CannotUnseal: root key 1 is sealed by `biscuit` 1, which is not at hand");
+    assert_eq!(
+        other.to_string(),
+        "CannotUnseal: root key 1 is sealed by the key 1 of `biscuit`, which is not available"
+    );
 }
 
 fn insta_like(all: &[(String, &str)]) {
     for (said, part) in all {
-        assert!(said.contains(part), "{said} does not say {part}");
+        assert!(said.contains(part), "{said} does not contain {part}");
     }
 }
 
 #[test]
-fn damaged_and_huge_key_files_are_errors_with_their_name() {
+fn errors_of_damaged_and_huge_key_files_contain_their_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.toml");
     let nested = format!("[wrapping]\nkms = {}", "[".repeat(100_000));

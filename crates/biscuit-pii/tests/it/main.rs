@@ -1,4 +1,4 @@
-//! What detectors find, and what becomes of it.
+//! Detection and treatment of personal data.
 
 mod cases;
 mod encrypting;

@@ -1,4 +1,4 @@
-//! Keys of Parquet's modular encryption, as parquet-mr's and Arrow's key tools have them.
+//! Key material of Parquet's modular encryption, compared with the format of the key tools of parquet-mr and Arrow.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ fn opened(key: &[u8], aad: &[u8], wrapped: &str) -> Vec<u8> {
     key.open_in_place(nonce, Aad::from(aad), &mut rest).expect("it opens").to_vec()
 }
 
-/// What another reader does, by the names and forms that these tools have.
+/// Unwraps a data key like another reader, with the field names and formats of the key tools.
 #[tokio::test]
-async fn key_material_is_that_of_the_key_tools() {
+async fn key_material_has_the_format_of_the_key_tools() {
     let keys = ParquetKeys::new(Arc::new(wrapping()));
     let (secret, footer) = material(&keys, ParquetPart::Footer).await;
     assert_eq!(
@@ -41,7 +41,8 @@ async fn key_material_is_that_of_the_key_tools() {
     );
     assert_eq!((&footer["kmsInstanceID"], &footer["kmsInstanceURL"]), (&json!("DEFAULT"), &json!("DEFAULT")));
     assert_eq!(footer["masterKeyID"], "biscuit/2");
-    // The key-encryption key by the wrapping key, the data key by that, bound to its name.
+    // The wrapping key opens the key-encryption key, which opens the data key. The name of the key-encryption key is
+    // authenticated.
     let context = b"\x00\x01\x00\x03use\x00\x07parquet";
     let kek = opened(&[5; 32], context, footer["wrappedKEK"].as_str().expect("text"));
     let name = BASE64_STANDARD.decode(footer["keyEncryptionKeyID"].as_str().expect("text")).expect("base64");
@@ -49,13 +50,13 @@ async fn key_material_is_that_of_the_key_tools() {
     assert_eq!(opened(&kek, &name, footer["wrappedDEK"].as_str().expect("text")), secret.expose());
     let (other, column) = material(&keys, ParquetPart::Column).await;
     assert_eq!((&column["isFooterKey"], column.get("kmsInstanceID")), (&json!(false), None));
-    assert_eq!(column["wrappedKEK"], footer["wrappedKEK"], "one key-encryption key for many");
+    assert_eq!(column["wrappedKEK"], footer["wrappedKEK"], "files share a key-encryption key");
     assert_ne!(other.expose(), secret.expose());
     assert_eq!(keys.key(&serde_json::to_vec(&column).unwrap()).await.unwrap().expose(), other.expose());
 }
 
 #[tokio::test]
-async fn single_wrapping_of_others_is_read() {
+async fn single_wrapping_of_other_writers_is_read() {
     let provider = wrapping();
     let context = KeyContext::from([("use".to_owned(), "parquet".to_owned())]);
     let key = provider.generate(&context).await.unwrap();
@@ -69,7 +70,7 @@ async fn single_wrapping_of_others_is_read() {
 }
 
 #[tokio::test]
-async fn a_provider_is_asked_once_for_many_files() {
+async fn provider_is_called_once_for_many_files() {
     let counted = Arc::new(Counted::new());
     let writer = ParquetKeys::new(counted.clone());
     let mut all = vec![];
@@ -85,7 +86,7 @@ async fn a_provider_is_asked_once_for_many_files() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_says_why() {
+async fn errors_of_unusable_key_material_have_a_reason() {
     let keys = ParquetKeys::new(Arc::new(wrapping()));
     let (_, good) = material(&keys, ParquetPart::Column).await;
     let with = |name: &str, value: Value| {
@@ -100,8 +101,8 @@ async fn what_cannot_be_opened_says_why() {
     };
     let without = with("keyEncryptionKeyID", Value::Null);
     for (metadata, code, message) in [
-        (String::new(), "InvalidKey", "says nothing"),
-        ("kf".to_owned(), "InvalidKey", "no key material"),
+        (String::new(), "InvalidKey", "it is empty"),
+        ("kf".to_owned(), "InvalidKey", "not JSON key material"),
         (with("keyMaterialType", json!("PKMT9")), "InvalidKey", "PKMT1"),
         (with("internalStorage", json!(false)), "InvalidKey", "outside of the file"),
         (with("masterKeyID", json!("biscuit/3")), "UnknownKey", "`biscuit/3`"),
@@ -120,9 +121,9 @@ async fn what_cannot_be_opened_says_why() {
     }
 }
 
-/// Who does not write encrypted files must not let such columns through.
+/// A writer of unencrypted files must not let such columns through.
 #[tokio::test]
-async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
+async fn file_encryption_is_refused_if_the_writer_does_not_encrypt() {
     let policy = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\" } }\n").unwrap();
     let e = Protector::new(&policy, "t", [], &PiiContext::new()).unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoProvider", Some("email")));
@@ -144,7 +145,7 @@ async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
     let whole = [part.names_all("address.city"), part.names_all("address.zip"), part.names_all("address")];
     assert_eq!(whole, [true, false, false]);
     assert!(part.names("address") && protector.names_all("email.part"));
-    // Who reads it is written down all the same.
+    // The access is recorded even though the values are already in clear.
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");
     let access = AccessRequest::new("tests", "ticket-1", Arc::new(AuditFile::new(&audit))).unwrap();

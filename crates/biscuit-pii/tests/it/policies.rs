@@ -1,4 +1,4 @@
-//! Policies: what they say, and what becomes of rows.
+//! Policies, and the rows after their treatments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use biscuit_pii::{
 use crate::tokens::access;
 
 fn roots() -> RootKeys {
-    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the rows are made")
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the keys are good")
 }
 
 fn means(store: &Arc<MemoryStore>) -> PiiContext {
     PiiContext::new()
         .with_roots(roots())
         .with_store(store.clone())
-        .with_provider(Arc::new(WrappingKeys::in_memory().expect("the rows are made")))
+        .with_provider(Arc::new(WrappingKeys::in_memory().expect("the keys are good")))
 }
 
 fn texts(values: &[Option<&str>]) -> ArrayRef {
@@ -57,7 +57,7 @@ fn shown(rows: &RecordBatch, column: &str) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn each_column_is_treated_as_its_policy_says_and_the_others_stay() {
+async fn columns_are_treated_by_policy_and_other_columns_remain() {
     let policy = Policy::parse(
         r#"
         subject = "id"
@@ -86,7 +86,11 @@ async fn each_column_is_treated_as_its_policy_says_and_the_others_stay() {
     assert!(tax[0].as_ref().unwrap().starts_with("tok1_") && tax[1].is_none(), "{tax:?}");
     let address = rows.column_by_name("address").unwrap().as_struct();
     assert_eq!(address.fields().len(), 1);
-    assert_eq!(address.column_by_name("city").unwrap().data_type(), &DataType::Utf8, "inside, values stay text");
+    assert_eq!(
+        address.column_by_name("city").unwrap().data_type(),
+        &DataType::Utf8,
+        "values inside of nested columns remain text"
+    );
     let phones = rows.column_by_name("phones").unwrap().as_list::<i32>();
     let numbers = phones.values().as_struct().column(0).as_string::<i32>();
     assert_eq!(numbers.iter().flatten().collect::<Vec<_>>(), ["+** ** ****20", "***", ""]);
@@ -107,7 +111,7 @@ async fn each_column_is_treated_as_its_policy_says_and_the_others_stay() {
 }
 
 #[tokio::test]
-async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_job() {
+async fn classes_of_a_contract_are_treated_and_an_untreated_class_is_an_error() {
     let policy = |text: &str| Policy::parse(text).unwrap();
     let classes = [("email", "email"), ("ssn", "ssn"), ("bio", "text")];
     let says = "[columns]\nbio = 'keep'\n[classes]\nemail = 'hash'\nssn = 'remove'\n";
@@ -119,12 +123,12 @@ async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_j
         .unwrap_err();
     assert_eq!(
         e.to_string(),
-        "UntreatedClass: column `bio` has the class `text`, and [pii] says nothing about either; `keep` lets it through"
+        "UntreatedClass: column `bio` has the class `text`, and [pii] has no treatment for either; add one, such as `keep`"
     );
-    // Parts of a column that are named are its treatment.
+    // A column whose fields have treatments needs no treatment of its own.
     let parts = "[columns]\n'address.street' = 'mask'\n";
     Protector::new(&policy(parts), "t", [("address", "address")], &PiiContext::new()).unwrap();
-    // The class is the namespace, so that columns of other names join.
+    // The class is the namespace, so that columns with different names join.
     let tokens = async |column: &str| {
         let policy = policy("[classes]\nemail = { tokenize = { kind = 'siv' } }");
         let protector =
@@ -136,7 +140,7 @@ async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_j
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said_before_anything_is_read() {
+async fn missing_keys_and_stores_are_reported_before_rows_are_read() {
     let code = |text: &str, means: &PiiContext| {
         let e = Protector::new(&Policy::parse(text).unwrap(), "t", [], means).unwrap_err();
         assert_eq!(e.column(), Some("c"));
@@ -156,18 +160,18 @@ async fn what_is_missing_is_said_before_anything_is_read() {
     };
     assert_eq!(
         apply("[columns]\nemial = 'mask'").await,
-        "MissingColumn: there is no column `emial`; there are id, ssn, email, bio, tax, address, phones"
+        "MissingColumn: there is no column `emial`; the columns are id, ssn, email, bio, tax, address, phones"
     );
     assert_eq!(
         apply("[columns]\n'address.zip' = 'mask'").await,
-        "MissingColumn: there is no column `address.zip`; there are street, city"
+        "MissingColumn: there is no column `address.zip`; the columns are street, city"
     );
-    assert!(apply("[columns]\ntax = 'redact'").await.starts_with("NotText: column `tax` is a Int64"));
+    assert!(apply("[columns]\ntax = 'redact'").await.starts_with("NotText: column `tax` has type Int64"));
     assert!(apply("[columns]\naddress = 'encrypt'").await.starts_with("CannotEncrypt"));
 }
 
 #[tokio::test]
-async fn what_would_stay_in_clear_is_refused() {
+async fn columns_that_would_remain_in_clear_are_refused() {
     let store = Arc::new(MemoryStore::new());
     let apply = async |text: &str| {
         let protector = Protector::new(&Policy::parse(text).unwrap(), "t", [], &means(&store)).unwrap();
@@ -198,16 +202,16 @@ async fn what_would_stay_in_clear_is_refused() {
         assert_eq!(apply(&format!("[columns]\nbytes = {treatment}")).await, Err("NotText"), "{treatment}");
         assert_eq!(apply(&format!("[columns]\nemails = {treatment}")).await, Ok(()), "{treatment}");
     }
-    assert_eq!(apply("[columns]\nnumbers = 'redact'").await, Err("NotText"), "detectors would not see them");
+    assert_eq!(apply("[columns]\nnumbers = 'redact'").await, Err("NotText"), "detectors would not search them");
     assert_eq!(apply("[columns]\nemails = 'redact'").await, Ok(()));
     let subject = "subject = 'id'\n[columns]\n'phones.number' = { encrypt = { key = 'subject' } }";
     let protector = Protector::new(&Policy::parse(subject).unwrap(), "t", [], &means(&store)).unwrap();
-    // Three rows and three numbers, which are not one for each.
+    // There are three rows and three numbers, but not one number in each row.
     assert_eq!(protector.apply(&customers()).await.unwrap_err().code(), "CannotEncrypt");
 }
 
 #[tokio::test]
-async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
+async fn equal_rows_have_equal_results_and_no_nonce_is_used_for_two_values() {
     let rows = |email: &str, born: ArrayRef| {
         RecordBatch::try_from_iter([("email", texts(&[Some(email), Some(email)])), ("born", born)]).unwrap()
     };
@@ -222,9 +226,13 @@ async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
     let cell =
         |rows: &RecordBatch, column: &str| rows.column_by_name(column).unwrap().as_binary::<i32>().value(0).to_vec();
     let first = apply("a", &rows("x@y.z", micros.clone())).await;
-    assert_eq!(first, apply("a", &rows("x@y.z", micros.clone())).await, "a record that is read twice is one");
+    assert_eq!(
+        first,
+        apply("a", &rows("x@y.z", micros.clone())).await,
+        "a record that is read twice has the same result"
+    );
     assert_eq!(cell(&first, "email"), first.column(0).as_binary::<i32>().value(1));
-    // The salt is what the key is made of, with a counter that is 0.
+    // The key is derived from the salt; the counter is always 0.
     let salt = |rows: &RecordBatch, column: &str| cell(rows, column)[3..19].to_vec();
     let others = [
         apply("b", &rows("x@y.z", micros.clone())).await,
@@ -234,16 +242,16 @@ async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
     for other in &others[..2] {
         assert_ne!(salt(&first, "email"), salt(other, "email"));
     }
-    // Of a column whose type has changed, other text is encrypted.
+    // A column with another type has another text to encrypt.
     assert_ne!(salt(&first, "born"), salt(&others[2], "born"));
     assert_ne!(salt(&first, "born"), salt(&first, "email"));
 }
 
 #[test]
-fn a_policy_that_is_none_says_why() {
+fn error_of_an_invalid_policy_has_a_reason() {
     let message = |text: &str| Policy::parse(text).unwrap_err().to_string();
     for (text, part) in [
-        ("[columns]\nssn = 'sha256'", "a plain sha256 is no secret"),
+        ("[columns]\nssn = 'sha256'", "a plain sha256 hides nothing"),
         ("[columns]\nssn = 'SHA-256'", "unknown variant `SHA-256`, expected one of `keep`, `remove`"),
         ("[columns]\nssn = 'partial'", "{ partial = { last = 4 } }"),
         ("[columns]\nssn = { tokenize = { kind = 'ff3' } }", "unknown variant `ff3`"),
@@ -258,7 +266,7 @@ fn a_policy_that_is_none_says_why() {
 }
 
 #[tokio::test]
-async fn hits_become_the_tokens_that_whole_values_have() {
+async fn hits_get_the_tokens_of_equal_whole_values() {
     let policy = Policy::parse(
         "[columns]\nemail = { tokenize = { kind = 'siv' } }\n\
          bio = { redact = { replace = 'mask', entities = { EMAIL_ADDRESS = { tokenize = { kind = 'siv', namespace = 'email' } } } } }",
@@ -276,7 +284,7 @@ async fn hits_become_the_tokens_that_whole_values_have() {
 }
 
 #[tokio::test]
-async fn no_column_after_it_has_a_value_of_before() {
+async fn treated_columns_contain_no_original_value() {
     let policy = Policy::parse(
         "[columns]\nssn = 'mask'\nemail = 'encrypt'\nbio = 'redact'\ntax = 'hash'\n'address.street' = 'remove'",
     )

@@ -1,4 +1,4 @@
-//! What becomes of columns.
+//! Redaction and classification of columns.
 
 use std::sync::Arc;
 
@@ -23,15 +23,14 @@ async fn one(redactor: &Redactor, text: &str) -> String {
     redacted.column.as_string::<i32>().value(0).to_owned()
 }
 
-// S01.
 #[tokio::test]
-async fn null_stays_null_and_an_empty_text_stays_empty() {
+async fn null_and_empty_texts_remain_and_are_not_searched() {
     #[derive(Debug)]
     struct Asked;
     #[async_trait]
     impl Detector for Asked {
         async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
-            assert!(column.texts.is_empty(), "nobody is asked about nothing");
+            assert!(column.texts.is_empty(), "detectors get no null and no empty text");
             Ok(vec![])
         }
     }
@@ -40,12 +39,11 @@ async fn null_stays_null_and_an_empty_text_stays_empty() {
     assert_eq!((&redacted.column, redacted.counts.len()), (&nothing, 0));
 }
 
-// S14.
 #[tokio::test]
-async fn overlapping_hits_become_one_and_offsets_hold_among_long_characters() {
+async fn overlapping_hits_are_merged_in_texts_with_multibyte_characters() {
     let text = "🍪é https://x.example/?to=josé@example.com&n=ﷺ and 4111 1111 1111 1111 🍪";
     assert_eq!(one(&Redactor::defaults(), text).await, "🍪é <URL> and <CREDIT_CARD> 🍪");
-    // What stays hides nothing.
+    // A hit with the action `Keep` does not hide the hits that it overlaps.
     let keeps = Redactor::defaults().with_action(EntityType::URL, HitAction::Keep);
     assert_eq!(one(&keeps, "https://x.example/?to=a@example.com&x").await, "https://x.example/?to=<EMAIL_ADDRESS>&x");
     let hits = [
@@ -60,7 +58,6 @@ async fn overlapping_hits_become_one_and_offsets_hold_among_long_characters() {
     assert_eq!(without_overlaps(hits.to_vec()), want);
 }
 
-// S13, as far as redaction goes.
 #[tokio::test]
 async fn hashes_are_keyed_and_join() {
     let key = |byte| HashKey::new(vec![byte; 32], "email").unwrap();
@@ -73,7 +70,7 @@ async fn hashes_are_keyed_and_join() {
 }
 
 #[tokio::test]
-async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stays() {
+async fn texts_of_every_type_and_nesting_are_redacted_and_keep_their_type() {
     let redactor = Redactor::defaults();
     let texts = ["a@example.com", "x"];
     let dictionary = DictionaryArray::<Int32Type>::new(
@@ -105,7 +102,7 @@ async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stay
 }
 
 #[tokio::test]
-async fn what_holds_texts_in_a_rare_way_loses_none_and_what_no_row_shows_is_replaced_too() {
+async fn rare_nested_types_and_unreferenced_dictionary_values_are_redacted() {
     let texts: ArrayRef = column(&[Some("a@example.com"), Some("kept")]);
     let ends = Int32Array::from(vec![1, 3]);
     let run_ends: ArrayRef = Arc::new(RunArray::<Int32Type>::try_new(&ends, &texts).expect("runs"));
@@ -130,21 +127,21 @@ async fn what_holds_texts_in_a_rare_way_loses_none_and_what_no_row_shows_is_repl
 }
 
 #[tokio::test]
-async fn what_is_only_possible_stays_unless_that_is_lowered() {
+async fn possible_hits_remain_unless_the_minimum_is_lowered() {
     let text = "536904399 and 12";
     assert_eq!(one(&Redactor::defaults(), text).await, text);
     let lowered = Redactor::defaults().with_min_likelihood(Likelihood::Possible);
     assert_eq!(
         one(&lowered, text).await,
         "<US_DRIVER_LICENSE> and 12",
-        "of equally long and likely ones the first by name"
+        "among equally long and likely hits the first by name wins"
     );
     let redacted = Redactor::defaults().redact("ssn", &column(&[Some(text)])).await.unwrap();
     assert_eq!(redacted.column.as_string::<i32>().value(0), "<US_SSN> and 12");
 }
 
 #[tokio::test]
-async fn hits_of_a_detector_that_are_nowhere_are_an_error() {
+async fn invalid_ranges_of_a_detector_are_an_error() {
     #[derive(Debug)]
     struct Wrong(std::ops::Range<usize>);
     #[async_trait]
@@ -165,12 +162,12 @@ async fn hits_of_a_detector_that_are_nowhere_are_an_error() {
 }
 
 #[tokio::test]
-async fn columns_are_classified_by_what_is_in_them() {
+async fn columns_are_classified_by_their_content() {
     let mails = column(&[Some("a@example.com"), Some(" b@example.org "), None, Some("")]);
     let notes = column(&[Some("call a@example.com"), Some("ok"), Some("ok"), Some("536-90-4399")]);
     let field = Arc::new(Field::new("mail", DataType::Utf8, true));
     let nested: ArrayRef = Arc::new(StructArray::from(vec![(field, mails.clone())]));
-    // Numbers are what they are written as.
+    // Numbers are searched in their text form.
     let cards: ArrayRef =
         Arc::new(arrow::array::Int64Array::from(vec![Some(4_111_111_111_111_111), Some(7), None, None]));
     let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested), ("card", cards)]).unwrap();

@@ -1,4 +1,4 @@
-//! Columns and parts of columns that go.
+//! Removal of columns and of fields in them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn shown(rows: &RecordBatch) -> String {
 }
 
 #[test]
-fn parts_go_wherever_they_are_and_the_rest_stays() {
+fn fields_are_removed_from_nested_columns_and_the_rest_remains() {
     let left = remove(&rows(), &["person.name", "friends.name", "notes.name"]).unwrap();
     let said = shown(&left);
     for secret in ["Ada", "Bob", "secret", "name"] {
@@ -58,7 +58,7 @@ fn parts_go_wherever_they_are_and_the_rest_stays() {
     }
     assert_eq!(said.matches("age: 36").count(), 3, "{said}");
     assert_eq!((left.num_rows(), left.schema().metadata().len()), (3, 1));
-    assert!(left.column(1).is_null(1), "nulls stay");
+    assert!(left.column(1).is_null(1), "nulls remain");
     let sliced = remove(&rows().slice(1, 2), &["person.name", "friends.name", "notes.name"]).unwrap();
     assert_eq!(sliced, left.slice(1, 2));
     let whole = remove(&rows(), &["person", "notes"]).unwrap();
@@ -67,7 +67,7 @@ fn parts_go_wherever_they_are_and_the_rest_stays() {
 }
 
 #[test]
-fn what_has_no_field_left_goes_and_rows_without_columns_are_still_rows() {
+fn columns_without_fields_are_removed_and_rows_without_columns_remain() {
     let left = remove(&rows(), &["person.name", "person.age", "friends.age", "friends.name"]).unwrap();
     assert_eq!(left.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["id", "notes"]);
     let none = remove(&rows(), &["id", "person", "friends", "notes"]).unwrap();
@@ -76,10 +76,12 @@ fn what_has_no_field_left_goes_and_rows_without_columns_are_still_rows() {
 }
 
 #[test]
-fn a_path_that_is_not_there_is_an_error() {
-    for (path, said) in
-        [("persn", "there are id, person"), ("person.nam", "there are name, age"), ("id.x", "has no parts")]
-    {
+fn missing_path_is_an_error() {
+    for (path, said) in [
+        ("persn", "the columns are id, person"),
+        ("person.nam", "the columns are name, age"),
+        ("id.x", "has no fields"),
+    ] {
         let e = remove(&rows(), &["person.name", path]).unwrap_err();
         assert_eq!(e.code(), "MissingColumn", "{path}");
         assert!(e.message().contains(said), "{e}");

@@ -1,4 +1,4 @@
-//! Tokens, their stores, and the way back.
+//! Tokens, their stores, and detokenization.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ struct Entries(Mutex<Vec<AuditEntry>>);
 
 impl AccessAudit for Entries {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
-        self.0.lock().expect("the keys are good").push(entry.clone());
+        self.0.lock().expect("no test panics while it holds the lock").push(entry.clone());
         Ok(())
     }
 }
@@ -41,7 +41,7 @@ pub(crate) fn access() -> AccessRequest {
     AccessRequest::new("tests", "a test", Arc::new(Entries::default())).expect("the keys are good")
 }
 
-/// Counts what is asked of a store.
+/// Store that counts the keys and records of its calls.
 #[derive(Debug, Default)]
 struct Counted {
     of: MemoryStore,
@@ -52,7 +52,7 @@ struct Counted {
 #[async_trait]
 impl TokenStore for Counted {
     async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
-        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "no key twice");
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "no key is requested twice");
         self.got.fetch_add(keys.len() as u64, Ordering::SeqCst);
         self.of.get(keys).await
     }
@@ -72,7 +72,7 @@ impl TokenStore for Counted {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_stores_of_this_crate_are_stores() {
+async fn stores_of_this_crate_pass_the_conformance_suite() {
     store_conformance(Arc::new(MemoryStore::new())).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.redb");
@@ -84,11 +84,11 @@ async fn the_stores_of_this_crate_are_stores() {
     }
     let again = FileStore::open(&path, Duration::ZERO).await.unwrap();
     let there = again.get(&["b".into(), "a".into()]).await.unwrap();
-    assert!(there.iter().all(Option::is_some), "it is there when the file is opened again");
+    assert!(there.iter().all(Option::is_some), "the records remain when the file is opened again");
 }
 
 #[tokio::test]
-async fn a_store_in_a_file_is_for_one_at_a_time_and_says_so() {
+async fn file_store_is_open_in_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.redb");
     let first = FileStore::open(&path, Duration::ZERO).await.unwrap();
@@ -105,13 +105,13 @@ async fn a_store_in_a_file_is_for_one_at_a_time_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_value_has_one_token_from_64_tasks() {
+async fn sixty_four_tasks_get_the_same_token_for_a_value() {
     let folder = tempfile::tempdir().unwrap();
     let file = FileStore::open(folder.path().join("tokens.redb"), Duration::ZERO).await.unwrap();
     let stores: [Arc<dyn TokenStore>; 2] = [Arc::new(MemoryStore::new()), Arc::new(file)];
     for store in stores {
         let task = |n: usize| {
-            // A tokenizer for each, so that none of them knows what another one has.
+            // Each task has its own tokenizer, so that no cache is shared.
             let tokenizer = Tokenizer::random(roots(1, 1), "ssn", store.clone()).unwrap();
             tokio::spawn(async move {
                 let values: Vec<String> = (0..40).map(|at| format!("value {}", (at * 7 + n) % 40)).collect();
@@ -131,7 +131,7 @@ async fn one_value_has_one_token_from_64_tasks() {
     }
 }
 
-/// Says of every key that it is absent, as a store does to two that ask at once.
+/// Store that finds no key, as for two processes that read at the same time.
 #[derive(Debug)]
 struct Absent(Arc<MemoryStore>);
 
@@ -155,7 +155,7 @@ impl TokenStore for Absent {
 }
 
 #[tokio::test]
-async fn of_two_that_both_read_absent_one_token_is_stored_and_both_give_it() {
+async fn two_writers_that_find_no_token_store_one_and_return_the_same() {
     let kept = Arc::new(MemoryStore::new());
     let one = async || {
         Tokenizer::random(roots(1, 1), "n", Arc::new(Absent(kept.clone()))).unwrap().tokens(&["new"]).await.unwrap()
@@ -167,7 +167,7 @@ async fn of_two_that_both_read_absent_one_token_is_stored_and_both_give_it() {
 }
 
 #[tokio::test]
-async fn what_is_the_same_after_normalizing_has_one_token() {
+async fn values_that_are_equal_after_normalization_have_one_token() {
     let (nfc, nfd) = (" JOSÉ@x.com", "jose\u{301}@x.com ");
     let store = Arc::new(MemoryStore::new());
     let plain = Tokenizer::random(roots(1, 1), "a", store.clone()).unwrap();
@@ -177,9 +177,9 @@ async fn what_is_the_same_after_normalizing_has_one_token() {
     let normal = || Tokenizer::random(roots(1, 1), "b", store.clone()).unwrap().with_normalization(steps);
     let tokens = normal().tokens(&[nfc, nfd, "josé@x.com", "  "]).await.unwrap();
     assert_eq!(tokens.iter().collect::<HashSet<_>>().len(), 2, "{tokens:?}");
-    assert!(tokens[3].starts_with("tok_"), "what nothing would be left of is a value of its own");
+    assert!(tokens[3].starts_with("tok_"), "a value of which nothing would remain has its own token");
     let back = normal().detokenize("c", &texts(&[Some(&tokens[1])]), &access()).await.unwrap().column;
-    assert_eq!(&back, &texts(&[Some(nfc)]), "the value as it came first");
+    assert_eq!(&back, &texts(&[Some(nfc)]), "the spelling that came first");
     for kind in [Tokenizer::keyed(roots(1, 1), "b").unwrap(), Tokenizer::siv(roots(1, 1), "b").unwrap()] {
         let tokens = kind.with_normalization(steps).tokens(&[nfc, nfd]).await.unwrap();
         assert_eq!(tokens[0], tokens[1]);
@@ -197,7 +197,7 @@ fn all_kinds(namespace: &str, store: &Arc<MemoryStore>) -> Vec<Tokenizer> {
 }
 
 #[tokio::test]
-async fn another_namespace_has_other_tokens_and_does_not_read_them() {
+async fn namespaces_have_different_tokens_and_do_not_read_each_other() {
     let store = Arc::new(MemoryStore::new());
     let (emails, logins) = (all_kinds("email", &store), all_kinds("login", &store));
     for (email, login) in emails.iter().zip(&logins) {
@@ -208,17 +208,14 @@ async fn another_namespace_has_other_tokens_and_does_not_read_them() {
             continue;
         }
         let e = login.detokenize("c", &texts(&[Some(&theirs[0]), Some(&ours[0])]), &access()).await.unwrap_err();
-        assert_eq!(
-            e.to_string(),
-            "UnknownToken: column `c`: there is a text that is no token of `login` (the batch, row 2)"
-        );
+        assert_eq!(e.to_string(), "UnknownToken: column `c`: a text is not a token of `login` (the batch, row 2)");
     }
     let kept = format!("{:?}", store.records());
     assert!(!kept.contains("123456789"), "no clear text in a store");
 }
 
 #[tokio::test]
-async fn tokens_come_back_to_the_exact_values_and_it_is_written_down_who_asked() {
+async fn tokens_are_detokenized_exactly_and_the_access_is_recorded() {
     let store = Arc::new(MemoryStore::new());
     let values = texts(&[Some("123-45-6789"), None, Some(""), Some("987-65-4321"), Some("123-45-6789")]);
     for tokenizer in all_kinds("ssn", &store) {
@@ -245,7 +242,7 @@ async fn tokens_come_back_to_the_exact_values_and_it_is_written_down_who_asked()
 }
 
 #[tokio::test]
-async fn where_it_cannot_be_written_down_nothing_is_shown() {
+async fn nothing_is_shown_if_the_access_cannot_be_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::siv(roots(1, 1), "n").unwrap();
     let tokens = tokenizer.tokenize("c", &texts(&[Some("v")])).await.unwrap();
@@ -258,11 +255,11 @@ async fn where_it_cannot_be_written_down_nothing_is_shown() {
     }
     let lines = std::fs::read_to_string(path).unwrap();
     assert_eq!(lines.lines().count(), 2);
-    assert!(!lines.contains("siv1_"), "neither values nor tokens are in it: {lines}");
+    assert!(!lines.contains("siv1_"), "the audit contains neither values nor tokens: {lines}");
 }
 
 #[tokio::test]
-async fn a_million_rows_of_a_thousand_values_ask_a_thousand_times() {
+async fn million_rows_with_a_thousand_values_read_a_thousand_keys() {
     let store = Arc::new(Counted::default());
     let tokenizer = Tokenizer::random(roots(1, 1), "n", store.clone()).unwrap();
     let values: ArrayRef = Arc::new((0..8000).map(|n| Some(format!("value {}", n % 1000))).collect::<StringArray>());
@@ -277,12 +274,12 @@ async fn a_million_rows_of_a_thousand_values_ask_a_thousand_times() {
     assert_eq!(
         (store.got.load(Ordering::SeqCst), store.put.load(Ordering::SeqCst)),
         (2000, 1000),
-        "nothing new is put"
+        "no record is inserted again"
     );
 }
 
 #[tokio::test]
-async fn null_and_empty_ask_for_nothing() {
+async fn null_and_empty_texts_do_not_call_the_store() {
     #[derive(Debug)]
     struct Refuses;
     #[async_trait]
@@ -307,19 +304,19 @@ async fn null_and_empty_ask_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
+async fn random_tokens_survive_a_rotation_and_others_contain_their_version() {
     let store = Arc::new(MemoryStore::new());
     let random = |current, versions| Tokenizer::random(roots(current, versions), "n", store.clone()).unwrap();
     let first = random(1, 1).tokens(&["v"]).await.unwrap();
     assert_eq!(random(2, 2).tokens(&["v"]).await.unwrap(), first);
-    assert_eq!(store.records().len(), 2, "it is there for the new key as well");
-    // So that the old key can go one day.
+    assert_eq!(store.records().len(), 2, "the token has a record for the new key as well");
+    // So the old key can be removed later.
     let only_new = RootKeys::new(2, BTreeMap::from([(2, KeyBytes::new([2; 32]))])).unwrap();
     let only_new = Tokenizer::random(only_new, "n", store.clone()).unwrap();
     assert_eq!(only_new.tokens(&["v"]).await.unwrap(), first);
     let token = texts(&[Some(&first[0])]);
     assert_eq!(&only_new.detokenize("c", &token, &access()).await.unwrap().column, &texts(&[Some("v")]));
-    // While a newer key is there already and not yet used.
+    // A newer version exists but is not yet current.
     let new = random(2, 2).tokens(&["w"]).await.unwrap();
     assert_eq!(random(1, 2).tokens(&["w"]).await.unwrap(), new);
 
@@ -339,7 +336,7 @@ async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
 }
 
 #[tokio::test]
-async fn ff1_keeps_the_form_and_refuses_small_domains() {
+async fn ff1_preserves_the_format_and_refuses_small_domains() {
     let digits = Tokenizer::ff1(roots(1, 1), "ssn", TokenAlphabet::Digits).unwrap();
     let tokens = digits.tokens(&["123-45-6789", "123-45-6780"]).await.unwrap();
     for token in &tokens {
@@ -350,14 +347,18 @@ async fn ff1_keeps_the_form_and_refuses_small_domains() {
     let e = digits.tokenize("zip", &texts(&[None, Some("123456"), Some("90210")])).await.unwrap_err();
     assert_eq!(
         e.to_string(),
-        "SmallDomain: column `zip`: a value of 5 characters has fewer than a million forms, and FF1 would hide nothing; it takes 6 characters (NIST SP 800-38G) (the batch, row 3)"
+        "SmallDomain: column `zip`: FF1 would hide nothing in a value of 5 characters, with fewer than a million forms; it needs 6 characters (NIST SP 800-38G) (the batch, row 3)"
     );
     let e = digits.tokenize("plate", &texts(&[Some("AB 123456")])).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("OtherCharacter", Some("plate")));
     let letters = Tokenizer::ff1(roots(1, 1), "plate", TokenAlphabet::Alphanumeric).unwrap();
     let token = letters.tokenize("plate", &texts(&[Some("ab-12cd")])).await.unwrap();
     assert_eq!(&letters.detokenize("plate", &token, &access()).await.unwrap().column, &texts(&[Some("ab-12cd")]));
-    assert_eq!(letters.tokens(&["Ab-12cd"]).await.unwrap_err().code(), "OtherCharacter", "the way back could not tell");
+    assert_eq!(
+        letters.tokens(&["Ab-12cd"]).await.unwrap_err().code(),
+        "OtherCharacter",
+        "detokenization could not restore the capital letter"
+    );
     assert_eq!(letters.tokens(&["ab1"]).await.unwrap_err().code(), "SmallDomain");
     let number: ArrayRef = Arc::new(Int64Array::from(vec![1234567]));
     let token = digits.tokenize("n", &number).await.unwrap();
@@ -368,7 +369,7 @@ async fn ff1_keeps_the_form_and_refuses_small_domains() {
 }
 
 #[tokio::test]
-async fn a_forgotten_value_has_its_token_and_no_way_back() {
+async fn forgotten_value_keeps_its_token_and_cannot_be_detokenized() {
     let store = Arc::new(MemoryStore::new());
     let tokenizer = |current| Tokenizer::random(roots(current, 2), "ssn", store.clone()).unwrap();
     let tokens = tokenizer(1).tokens(&["one", "two"]).await.unwrap();
@@ -379,19 +380,23 @@ async fn a_forgotten_value_has_its_token_and_no_way_back() {
         let column = texts(&[Some(&tokens[0]), Some(&tokens[1])]);
         let back = tokenizer(current).detokenize("c", &column, &access()).await.unwrap();
         assert_eq!((back.column, back.forgotten), (texts(&[None, Some("two")]), 1));
-        assert_eq!(tokenizer(current).tokens(&["one"]).await.unwrap()[0], tokens[0], "it joins as before");
+        assert_eq!(tokenizer(current).tokens(&["one"]).await.unwrap()[0], tokens[0], "the token still joins");
     }
     let sealed = store.records().into_iter().filter(|record| record.alias.as_ref() == Some(&tokens[0]));
     assert!(
         sealed.clone().count() == 2 && sealed.into_iter().all(|record| record.value.is_empty()),
         "in both versions"
     );
-    // Also where the keys are rotated later, and old input is read again.
+    // The same after a later rotation, when old input is read again.
     let later = |current| Tokenizer::random(roots(current, 3), "ssn", store.clone()).unwrap();
     assert_eq!(later(3).tokens(&["one"]).await.unwrap()[0], tokens[0]);
     let column = texts(&[Some(&tokens[0])]);
     assert_eq!(later(3).detokenize("c", &column, &access()).await.unwrap().forgotten, 1);
-    assert_eq!(later(3).known(&["one", "never"]).await.unwrap(), [Some(tokens[0].clone()), None], "none is made");
+    assert_eq!(
+        later(3).known(&["one", "never"]).await.unwrap(),
+        [Some(tokens[0].clone()), None],
+        "no token is created"
+    );
     assert_eq!(tokenizer(1).forget(&["tok_x"]).await.unwrap_err().code(), "UnknownToken");
     let siv = Tokenizer::siv(roots(1, 1), "n").unwrap();
     assert_eq!(siv.forget(&["x"]).await.unwrap_err().code(), "NoStore");
@@ -401,7 +406,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_values_come_back_and_equal_ones_have_equal_tokens(values in proptest::collection::vec(".{0,20}", 1..20)) {
+    fn any_values_are_detokenized_and_equal_values_have_equal_tokens(values in proptest::collection::vec(".{0,20}", 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = Arc::new(MemoryStore::new());
@@ -424,7 +429,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_an_error_with_its_name() {
+async fn error_of_a_damaged_store_contains_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.redb");
     drop(FileStore::open(&path, std::time::Duration::ZERO).await.unwrap());

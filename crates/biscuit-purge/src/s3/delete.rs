@@ -1,3 +1,5 @@
+//! The three ways to delete with the S3 API, one for each [`DeleteCondition`](crate::DeleteCondition).
+
 use std::collections::HashMap;
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
@@ -9,12 +11,12 @@ use crate::s3::S3Store;
 use crate::s3::error::{answer, failure};
 use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
-/// Requests for single objects in flight, within one batch.
+/// Maximum number of requests for single objects at the same time, within one batch.
 const IN_FLIGHT: usize = 16;
 
 impl S3Store {
-    /// Deletes by one request; with `conditional` each object only if it still has its ETag. Versions need no condition: they do not
-    /// change.
+    /// Deletes objects with one request; with `conditional` each object only if it still has its ETag. Versions need
+    /// no condition, because they never change.
     pub(super) async fn delete_in_batch(&self, objects: &[ListedObject], conditional: bool) -> Vec<DeleteOutcome> {
         if objects.is_empty() {
             return vec![];
@@ -22,10 +24,10 @@ impl S3Store {
         let identifier = |object: &ListedObject| {
             let etag = object.etag.clone().filter(|_| conditional && object.version.is_none());
             let id = ObjectIdentifier::builder().key(&object.key).set_version_id(object.version.clone());
-            id.set_e_tag(etag).build().expect("it has a key")
+            id.set_e_tag(etag).build().expect("the identifier has a key")
         };
         let delete = Delete::builder().set_objects(Some(objects.iter().map(identifier).collect())).quiet(false);
-        let delete = delete.build().expect("it has objects");
+        let delete = delete.build().expect("the request has objects");
         let request = self.client.delete_objects().bucket(&self.bucket).delete(delete);
         let done = match request.set_request_payer(self.payer.clone()).send().await {
             Ok(done) => done,
@@ -34,7 +36,8 @@ impl S3Store {
                 return objects.iter().map(|o| DeleteOutcome::Failed(self.copy_of(&f, o))).collect();
             }
         };
-        // Answers come in any order; one that does not come is no success.
+        // Answers come in any order. An object without an answer is not deleted as far as is known, so it counts as
+        // failed.
         let name = |key: &str, version: Option<&str>| (key.to_owned(), version.map(str::to_owned));
         let mut answers: HashMap<_, DeleteOutcome> = HashMap::with_capacity(objects.len());
         for d in done.deleted() {
@@ -48,7 +51,7 @@ impl S3Store {
         let of = |object: &ListedObject| {
             let found = answers.remove(&name(&object.key, object.version.as_deref()));
             found.or_else(|| answers.remove(&name(&object.key, None))).unwrap_or_else(|| {
-                let message = format!("the store said nothing of `{}`", self.place(&object.key));
+                let message = format!("the answer of the store does not contain `{}`", self.place(&object.key));
                 let error = Error::new(ErrorKind::Unavailable, "StoreUnavailable", message);
                 DeleteOutcome::Failed(DeleteFailure { code: "NoAnswer".to_owned(), error, again: true })
             })
@@ -56,7 +59,7 @@ impl S3Store {
         objects.iter().map(of).collect()
     }
 
-    /// The failure of a whole request, for one of its objects.
+    /// Returns the failure of a whole request as the failure of one of its objects.
     fn copy_of(&self, f: &DeleteFailure, object: &ListedObject) -> DeleteFailure {
         let message = format!("`{}` was not deleted: {}", self.place(&object.key), f.error.message());
         DeleteFailure {
@@ -66,7 +69,7 @@ impl S3Store {
         }
     }
 
-    /// Deletes an object if it still has its ETag.
+    /// Deletes one object if it still has its ETag (`If-Match`).
     pub(super) async fn delete_alone(&self, object: &ListedObject) -> DeleteOutcome {
         let delete = self.client.delete_object().bucket(&self.bucket).key(&object.key);
         let delete = match &object.version {
@@ -86,18 +89,23 @@ impl S3Store {
         }
     }
 
+    /// Deletes each object with a conditional request of its own, and all versions with one batch.
     pub(super) async fn delete_one_by_one(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
-        // Versions do not change, and go together.
+        // Versions never change, so they need no condition.
         let versions: Vec<ListedObject> = objects.iter().filter(|o| o.version.is_some()).cloned().collect();
         let mut of_versions = self.delete_in_batch(&versions, false).await.into_iter();
         let single = objects.iter().filter(|o| o.version.is_none()).map(|o| self.delete_alone(o).boxed());
         let single: Vec<_> = single.collect();
         let mut of_others = stream::iter(single).buffered(IN_FLIGHT).collect::<Vec<_>>().await.into_iter();
         let mut next = |o: &ListedObject| if o.version.is_some() { of_versions.next() } else { of_others.next() };
-        objects.iter().map(|o| next(o).expect("there is an answer for each")).collect()
+        objects.iter().map(|o| next(o).expect("there is an answer for each object")).collect()
     }
 
-    /// Looks at all objects once more, by listings of what lies between them, and deletes those that are as they were listed.
+    /// Lists all objects again, folder by folder, and deletes those that have not changed. Versions are deleted
+    /// without a check.
+    ///
+    /// For each object, `answers` has its outcome, or none if it is to be deleted. The answers to the delete then
+    /// fill these places in order.
     pub(super) async fn delete_looked_at(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let mut now: HashMap<String, ListedObject> = HashMap::with_capacity(objects.len());
         let mut failed: HashMap<&str, DeleteFailure> = HashMap::new();
@@ -138,7 +146,7 @@ impl S3Store {
         let open = objects.iter().zip(&answers).filter(|(_, a)| a.is_none());
         let open: Vec<ListedObject> = open.map(|(o, _)| o.clone()).collect();
         let mut deleted = self.delete_in_batch(&open, false).await.into_iter();
-        let mut next = || deleted.next().expect("there is an answer for each");
+        let mut next = || deleted.next().expect("there is an answer for each object");
         answers.into_iter().map(|a| a.unwrap_or_else(&mut next)).collect()
     }
 }

@@ -7,7 +7,7 @@ use biscuit_core::{Error, ErrorKind};
 
 use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
-/// What a code of S3 means to a job, and whether another attempt may help.
+/// Returns the kind and the code of an error for a code of S3, and whether another attempt may succeed.
 fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
     match code {
         "SlowDown"
@@ -33,12 +33,12 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
         | "InvalidObjectState"
         | "AccountProblem"
         | "InvalidToken" => (ErrorKind::Denied, "Denied", false),
-        // What S3 finds wrong with a request is wrong with the next one, too.
+        // An unknown code means that S3 found the request wrong, and it would be wrong again.
         _ => (ErrorKind::Denied, "Refused", false),
     }
 }
 
-/// What the code of an object's own error means: whether it is gone, kept, or failed.
+/// Returns the outcome for the error of a single object in the answer to a batch.
 pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
     match code {
         "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
@@ -51,7 +51,7 @@ pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
     }
 }
 
-/// An error of a whole request.
+/// Converts the error of a whole request. The message contains the code, the text and the request id of S3.
 pub(super) fn failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> DeleteFailure
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -67,7 +67,7 @@ where
             known => known,
         },
         SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials", false),
-        // It did not come through, or its answer did not.
+        // The request or its answer was lost on the way.
         _ => (ErrorKind::Unavailable, "StoreUnavailable", true),
     };
     let mut message = format!("cannot {operation} `{place}`");
@@ -81,7 +81,7 @@ where
     DeleteFailure { code, error: Error::new(kind, name, message).with_plain_source(e), again }
 }
 
-/// The same as an error of the family.
+/// Converts the error of a whole request to an [`Error`].
 pub(super) fn s3_error<E>(operation: &str, place: impl Display, e: SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

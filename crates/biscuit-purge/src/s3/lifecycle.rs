@@ -1,4 +1,5 @@
-//! Rules by which S3 deletes by itself: those that a lake needs, what others set, and what would do harm.
+//! Lifecycle rules, by which S3 deletes objects itself: the rules that a table needs, their merge with existing
+//! rules, and existing rules that would harm a table.
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
@@ -12,16 +13,16 @@ use crate::rules::ProtectedTable;
 use crate::s3::S3Store;
 use crate::s3::error::s3_error;
 
-/// After how many days the rules of a lake delete.
+/// Periods in days after which lifecycle rules delete objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LifecycleDays {
-    /// Staged files. A version that is committed and not finished for so long loses what it staged: far more than a job may rest.
-    /// Default: 30.
+    /// Days until staged files are deleted. Default: 30. A version that is committed but not finished for longer than
+    /// this loses its staged files, so the period must be far longer than any pause between runs.
     pub staging: i32,
-    /// Versions that are not current any more, in a bucket that keeps them. Default: 30.
+    /// Days until versions are deleted after they stopped being current, in a bucket with versions. Default: 30.
     pub noncurrent: i32,
-    /// Uploads that were not finished. Default: 7.
+    /// Days until unfinished uploads are aborted. Default: 7.
     pub uploads: i32,
 }
 
@@ -31,32 +32,32 @@ impl Default for LifecycleDays {
     }
 }
 
-/// What becomes of the rules of a bucket.
+/// Planned change of the lifecycle rules of a bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LifecyclePlan {
-    /// All rules, as they are to be.
+    /// All rules that the bucket is to have.
     pub rules: Vec<LifecycleRule>,
-    /// Ids of rules that are added.
+    /// Ids of added rules.
     pub added: Vec<String>,
-    /// Ids of rules that change.
+    /// Ids of changed rules.
     pub changed: Vec<String>,
-    /// How other people's rules would delete, or move out of reach, what a table needs.
+    /// Descriptions of other rules that would delete or archive objects that a table needs.
     pub dangers: Vec<String>,
 }
 
 impl LifecyclePlan {
-    /// Whether the bucket has all of it already.
+    /// Whether the bucket has all wanted rules already.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty()
     }
 }
 
-/// The rules that a table needs whose files and state are at these places: old versions of files and of state, staging, unfinished
-/// uploads. None of them is about the journal.
+/// Returns the rules for a table with this folder and state root. They delete old versions of files and of state
+/// files, staged files, and unfinished uploads. No rule covers the journal.
 pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<LifecycleRule> {
     let noncurrent = NoncurrentVersionExpiration::builder().noncurrent_days(days.noncurrent).build();
     let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(days.uploads).build();
-    // The mark of a delete goes when nothing is left under it.
+    // Deletes a delete marker once it hides no version any more.
     let marks = LifecycleExpiration::builder().expired_object_delete_marker(true).build();
     let staged = LifecycleExpiration::builder().days(days.staging).build();
     let rule = |kind: &str, prefix: String, expiration, uploads: bool| {
@@ -68,7 +69,7 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
             .noncurrent_version_expiration(noncurrent.clone())
             .set_abort_incomplete_multipart_upload(uploads.then(|| abort.clone()))
             .build()
-            .expect("it has a status")
+            .expect("the rule has a status")
     };
     let state = whole(state);
     vec![
@@ -78,7 +79,7 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
     ]
 }
 
-/// What becomes of these rules when others are to be among them: rules of the same id are replaced, all others stay as they are.
+/// Merges wanted rules into the current rules: a rule with the same id is replaced, all others remain as they are.
 pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table: &ProtectedTable) -> LifecyclePlan {
     let mut plan = LifecyclePlan { rules: current.to_vec(), added: vec![], changed: vec![], dangers: vec![] };
     for rule in wanted {
@@ -100,7 +101,7 @@ pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table
     plan
 }
 
-/// The prefix that a rule is about; all of the bucket, if it names none.
+/// Returns the prefix that a rule covers; empty if it covers the whole bucket.
 pub fn lifecycle_prefix(rule: &LifecycleRule) -> &str {
     let filter = rule.filter();
     let and = filter.and_then(|f| f.and()).and_then(|and| and.prefix());
@@ -109,7 +110,7 @@ pub fn lifecycle_prefix(rule: &LifecycleRule) -> &str {
     filter.and_then(LifecycleRuleFilter::prefix).or(and).or(old).unwrap_or_default()
 }
 
-/// Whether two rules do the same, however a store writes them down.
+/// Whether two rules have the same effect. A store may return a rule in another form than the one that was put.
 fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
     let days = |r: &LifecycleRule| {
         let expiration = r.expiration();
@@ -128,7 +129,8 @@ fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
         && a.transitions() == b.transitions()
 }
 
-/// What somebody else's rule would do to a table.
+/// Describes how another rule would harm a table; none if it does not. The most harmful effect comes first, since one
+/// rule may cover several places.
 fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
     let ProtectedTable { root, state, pointer, .. } = table;
     let prefix = lifecycle_prefix(rule);
@@ -140,7 +142,7 @@ fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
     } else if covers(&format!("{}state/", whole(state))) {
         "the state"
     } else if !pointer.is_empty() && covers(&whole(pointer)) {
-        "the pointer to the table's state"
+        "the pointer to the state root"
     } else {
         return None;
     };
@@ -156,16 +158,17 @@ fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
     enabled.then(|| format!("rule `{id}` {does} {what}: its prefix is `{prefix}`"))
 }
 
-/// FNV-1a (the 64-bit constants of the Fowler-Noll-Vo draft): ids of rules may be 255 characters long, prefixes 1,024.
+/// FNV-1a hash with 64 bits (constants of the Fowler-Noll-Vo draft). An id of a rule has at most 255 characters, a
+/// prefix up to 1,024, so the id contains a hash of the prefix.
 fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 impl S3Store {
-    /// The lifecycle rules of the bucket.
+    /// Returns the lifecycle rules of the bucket.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn lifecycle(&self) -> Result<Vec<LifecycleRule>> {
         match self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await {
             Ok(found) => Ok(found.rules.unwrap_or_default()),
@@ -174,19 +177,23 @@ impl S3Store {
         }
     }
 
-    /// Gives the bucket the rules of a plan, and looks whether it has them. A bucket without rules to put has none put.
+    /// Puts the rules of a plan, and reads them again to check that the bucket has them. `before` are the rules from
+    /// which the plan was made.
+    ///
+    /// S3 has no condition for this request. A rule that another program puts between the check and the put is lost;
+    /// the check after the put finds rules that another program puts after it.
     ///
     /// # Errors
-    /// `Conflict` if the rules are others than they were when the plan was made, or others than were put; those of the store. S3 has
-    /// no condition here: a rule that somebody else puts within the same instant is lost, and the look shows what is there.
+    /// `Conflict` if the rules have changed since the plan was made, or differ from the written rules afterwards;
+    /// errors of the store.
     pub async fn put_lifecycle(&self, before: &[LifecycleRule], plan: &LifecyclePlan) -> Result<()> {
         let differ =
             |what: &str| Error::new(ErrorKind::Conflict, "Conflict", format!("the lifecycle rules {what}; run again"));
         if self.lifecycle().await? != before {
-            return Err(differ("were changed by somebody else"));
+            return Err(differ("were changed by another program"));
         }
         let rules = BucketLifecycleConfiguration::builder().set_rules(Some(plan.rules.clone())).build();
-        let rules = rules.map_err(|e| Error::internal("lifecycle rules could not be put together").with_source(e))?;
+        let rules = rules.map_err(|e| Error::internal("lifecycle rules could not be built").with_source(e))?;
         let put = self.client.put_bucket_lifecycle_configuration().bucket(&self.bucket).lifecycle_configuration(rules);
         put.send().await.map_err(|e| s3_error("write the lifecycle rules of", self.place(""), e))?;
         let now = self.lifecycle().await?;
@@ -194,7 +201,7 @@ impl S3Store {
         if now.len() == plan.rules.len() && plan.rules.iter().all(has) {
             return Ok(());
         }
-        Err(differ("are not those that were written"))
+        Err(differ("differ from the written rules"))
     }
 }
 
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_of_ours_is_about_the_journal_or_expires_live_files() {
+    fn rules_of_a_table_neither_cover_the_journal_nor_expire_live_files() {
         let rules = wanted();
         let prefixes: Vec<&str> = rules.iter().map(lifecycle_prefix).collect();
         assert_eq!(prefixes, ["lake/t/", "lake/.biscuit/t/staging/", "lake/.biscuit/t/state/"]);
@@ -236,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_others_stay_and_ours_are_replaced_by_id() {
+    fn other_rules_remain_and_own_rules_are_replaced_by_id() {
         let other =
             foreign("theirs", "logs/").expiration(LifecycleExpiration::builder().days(7).build()).build().unwrap();
         let days = LifecycleDays { uploads: 99, ..LifecycleDays::default() };
@@ -247,22 +254,22 @@ mod tests {
         assert_eq!((plan.added.len(), plan.changed.len(), plan.rules.len()), (1, 2, 4));
         assert_eq!(plan.rules[0], other);
         assert!(plan.dangers.is_empty());
-        assert!(plan_lifecycle(&plan.rules, &wanted(), &table()).is_empty(), "a second time nothing changes");
+        assert!(plan_lifecycle(&plan.rules, &wanted(), &table()).is_empty(), "a second plan changes nothing");
     }
 
     #[test]
-    fn a_rule_that_expires_the_pointer_to_a_moved_state_is_named() {
+    fn rule_that_expires_the_pointer_to_a_moved_state_root_is_reported() {
         let expire = LifecycleExpiration::builder().days(30).build();
         let rules = [foreign("hidden", "lake/.biscuit/").expiration(expire).build().unwrap()];
         let moved = ProtectedTable { state: "states/t".into(), ..table() };
         assert_eq!(
             plan_lifecycle(&rules, &[], &moved).dangers,
-            ["rule `hidden` expires the pointer to the table's state: its prefix is `lake/.biscuit/`"]
+            ["rule `hidden` expires the pointer to the state root: its prefix is `lake/.biscuit/`"]
         );
     }
 
     #[test]
-    fn rules_of_others_that_would_do_harm_are_named() {
+    fn harmful_rules_of_others_are_reported() {
         let expire = || LifecycleExpiration::builder().days(30).build();
         let glacier = Transition::builder().days(1).storage_class(TransitionStorageClass::Glacier).build();
         let rules = [

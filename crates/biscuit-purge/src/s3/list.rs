@@ -1,3 +1,5 @@
+//! Listings of objects, versions and unfinished uploads with the S3 API.
+
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::Object;
 use biscuit_core::Result;
@@ -9,9 +11,9 @@ use crate::listing::ObjectListing;
 use crate::s3::error::s3_error;
 use crate::s3::{S3Store, instant};
 
-/// Listings in flight, each of another sub-prefix.
+/// Maximum number of listings at the same time, each of a different folder.
 const IN_FLIGHT: usize = 16;
-/// How many levels of folders are gone down to find so many sub-prefixes.
+/// Maximum number of levels that are listed folder by folder to find [`IN_FLIGHT`] folders.
 const LEVELS: usize = 8;
 
 fn listed(object: &Object) -> Option<ListedObject> {
@@ -40,7 +42,8 @@ impl S3Store {
         list.send().await.map_err(|e| s3_error("list", self.place(prefix), e))
     }
 
-    /// Objects below a prefix; with `folders` only those directly below it, and the prefixes below it.
+    /// Lists the objects below a prefix. With `folders`, lists only the objects directly below it, and returns the
+    /// folders directly below it as well.
     async fn list_prefix(&self, prefix: &str, folders: bool) -> Result<(ObjectListing, Vec<String>)> {
         let (mut listing, mut below, mut token) = (ObjectListing::default(), Vec::new(), None);
         loop {
@@ -54,7 +57,11 @@ impl S3Store {
         }
     }
 
-    /// Lists a prefix, and large trees by several of their folders at once.
+    /// Lists a prefix, with several folders at the same time.
+    ///
+    /// S3 lists a prefix page by page, one after the other. To list a large tree in parallel, it is searched
+    /// breadth-first for a level with at least [`IN_FLIGHT`] folders; each of these is then listed as a whole.
+    /// Objects above that level are collected on the way, so that none is missed or listed twice.
     pub(super) async fn list_objects(&self, prefix: &str) -> Result<ObjectListing> {
         let (mut all, mut folders) = (ObjectListing::default(), vec![whole(prefix)]);
         for _ in 0..LEVELS {
@@ -78,7 +85,7 @@ impl S3Store {
         Ok(all)
     }
 
-    /// Every version and delete marker below a prefix.
+    /// Lists every version and delete marker below a prefix.
     pub(super) async fn list_versions(&self, prefix: &str) -> Result<ObjectListing> {
         let prefix = whole(prefix);
         let (mut listing, mut key, mut version) = (ObjectListing::default(), None, None);
@@ -119,7 +126,7 @@ impl S3Store {
         }
     }
 
-    /// Unfinished uploads below a prefix.
+    /// Lists the unfinished uploads below a prefix.
     pub(super) async fn list_uploads(&self, prefix: &str) -> Result<Vec<MultipartUpload>> {
         let prefix = whole(prefix);
         let (mut uploads, mut key, mut id) = (Vec::new(), None, None);
@@ -141,13 +148,15 @@ impl S3Store {
         }
     }
 
-    /// What these objects, sorted and of one folder, are now: by one listing from the first to the last of them.
+    /// Returns the present state of the given objects, which must be sorted by key and in one folder. One listing
+    /// from the first to the last key is much cheaper than a request for each object.
     pub(super) async fn list_again(&self, objects: &[&ListedObject]) -> Result<Vec<ListedObject>> {
         let ([first, ..], [.., last]) = (objects, objects) else { return Ok(vec![]) };
         let (first, last) = (first.key.as_str(), last.key.as_str());
         let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
         let same = (0..=same).rev().find(|&at| first.is_char_boundary(at)).unwrap_or(0);
-        // A listing begins behind a key: the first one without its last character lies before it.
+        // `start-after` is exclusive. The first key without its last character sorts before it, so the listing
+        // includes it.
         let before = first.char_indices().last().map(|(at, _)| &first[..at]);
         let (mut found, mut token) = (Vec::new(), None);
         loop {

@@ -1,4 +1,4 @@
-//! The S3 API itself, by the AWS SDK.
+//! Purging with the S3 API, through the AWS SDK: conditional deletes, batches, versions, uploads and lifecycle rules.
 
 mod delete;
 mod error;
@@ -22,47 +22,47 @@ use crate::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marke
 
 pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 
-/// Nobody panics while holding it.
+/// Reason why the lock cannot be poisoned.
 const UNPOISONED: &str = "a value is only read and written under the lock";
 
-/// The most keys that DeleteObjects takes.
+/// Maximum number of keys in a DeleteObjects request.
 const BATCH: usize = 1000;
 
-/// A bucket, by the S3 API itself: deletes in batches, conditional where the store can do that, versions, unfinished uploads,
-/// storage classes.
+/// A [`PurgeStore`] for a bucket, through the S3 API: deletes in batches, conditional where the store supports that,
+/// versions, unfinished uploads and storage classes.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
     bucket: String,
     payer: Option<RequestPayer>,
-    /// What the last look has shown.
+    /// Condition that the last probe has found. Shared by all clones.
     condition: Arc<Mutex<DeleteCondition>>,
 }
 
 impl S3Store {
-    /// A bucket. How far its deletes are conditional shows the first [`look`](PurgeStore::look); until then objects are looked at
-    /// before they are deleted.
+    /// Creates a purge store for a bucket. The first [`look`](PurgeStore::look) finds out whether its deletes are
+    /// conditional; until then each object is checked before its delete.
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
         Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(DeleteCondition::LookedAt)) }
     }
 
-    /// The same bucket; the caller pays for requests.
+    /// Sets whether the requester pays for requests, as buckets with *Requester Pays* demand. Default: false.
     pub fn with_request_payer(mut self, pays: bool) -> Self {
         self.payer = pays.then_some(RequestPayer::Requester);
         self
     }
 
-    /// The name of the bucket.
+    /// Name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// The client.
+    /// Client of the AWS SDK.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// How deletes depend on the listed ETag, as the last look has shown.
+    /// Condition of deletes that the last [`look`](PurgeStore::look) has found.
     pub fn condition(&self) -> DeleteCondition {
         *self.condition.lock().expect(UNPOISONED)
     }
@@ -77,7 +77,7 @@ impl S3Store {
         put.map(drop).map_err(|e| s3_error("write", self.place(key), e))
     }
 
-    /// When the marker was written; none if it is gone.
+    /// Returns the time when the marker was written; none if it does not exist.
     async fn head_marker(&self, key: &str) -> Result<Option<Instant>> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
         match head.send().await {
@@ -89,17 +89,21 @@ impl S3Store {
                 }
             },
             Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
-            Err(e) => Err(s3_error("look at", self.place(key), e)),
+            Err(e) => Err(s3_error("check", self.place(key), e)),
         }
     }
 
-    /// Whether deletes with a wrong ETag are refused for it, in a batch or alone; the marker has to survive them.
+    /// Finds out whether deletes of the marker with a wrong ETag are refused, in a batch or alone.
+    ///
+    /// The answer alone is not enough: a store may report an error and delete nevertheless, or refuse all batches. So
+    /// a store counts as conditional only if the answer is `PreconditionFailed` and the marker still exists.
     async fn try_condition(&self, key: &str) -> Result<DeleteCondition> {
         let wrong = ListedObject::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
         let batch = self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
         if matches!(batch[..], [DeleteOutcome::Kept(_)]) && self.head_marker(key).await?.is_some() {
             return Ok(DeleteCondition::InBatches);
         }
+        // The batch may have deleted the marker.
         self.put_marker(key).await?;
         let alone = self.delete_alone(&wrong).await;
         let refused = matches!(alone, DeleteOutcome::Kept(_)) && self.head_marker(key).await?.is_some();
@@ -113,7 +117,7 @@ impl PurgeStore for S3Store {
         let key = marker(scratch)?;
         self.put_marker(&key).await?;
         let now = self.head_marker(&key).await?.ok_or_else(|| {
-            let message = format!("`{}` is gone right after it was written", self.place(&key));
+            let message = format!("`{}` does not exist right after it was written", self.place(&key));
             Error::new(ErrorKind::Unavailable, "StoreUnavailable", message)
         })?;
         let condition = self.try_condition(&key).await;
@@ -127,7 +131,7 @@ impl PurgeStore for S3Store {
 
     async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
         let found = if versions { self.list_versions(prefix).await? } else { self.list_objects(prefix).await? };
-        // The mark that some tools make for the folder itself is not in it.
+        // Some tools create a marker `t/` for the folder `t`; it is not below the prefix.
         let mark = whole(prefix);
         if mark.is_empty() || !found.iter().any(|o| o.key == mark) {
             return Ok(found);
@@ -141,7 +145,7 @@ impl PurgeStore for S3Store {
 
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let condition = self.condition();
-        // Without an ETag there is no condition to send: then the size has to do.
+        // Without an ETag there is no condition to send, so the size is compared instead.
         if condition != DeleteCondition::LookedAt && objects.iter().any(|o| o.etag.is_none() && o.version.is_none()) {
             return self.delete_looked_at(objects).await;
         }
@@ -166,7 +170,7 @@ impl PurgeStore for S3Store {
     }
 }
 
-/// An instant of S3, which is in whole seconds.
+/// Converts a time of S3, which has whole seconds.
 fn instant(at: &DateTime) -> Option<Instant> {
     Some(Instant::from_micros(at.secs().checked_mul(1_000_000)?))
 }

@@ -1,4 +1,4 @@
-//! The cookbook's job on a folder without a journal: write the new files, then delete what was there before.
+//! The job of the cookbook on a folder without a journal: it writes new files, then deletes the objects from before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ const FILES: usize = 3;
 async fn old() -> Arc<dyn ObjectStore> {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     for n in 0..FILES {
-        store.put(&Path::from(format!("t/old-{n}")), "old".into()).await.expect("a put");
+        store.put(&Path::from(format!("t/old-{n}")), "old".into()).await.expect("the put succeeds");
     }
     store
 }
 
 async fn names(store: &dyn ObjectStore) -> BTreeSet<String> {
-    let all: Vec<ObjectMeta> = store.list(None).try_collect().await.expect("a listing");
+    let all: Vec<ObjectMeta> = store.list(None).try_collect().await.expect("the listing succeeds");
     all.into_iter().map(|m| m.location.to_string()).collect()
 }
 
-/// The names that an attempt gives: each attempt its own, as jobs do that are careful.
+/// Returns the output keys of an attempt. Each attempt has its own keys, as in a careful job.
 fn outputs(attempt: &str) -> Vec<String> {
     (0..FILES).map(|n| format!("t/{attempt}-{n}")).collect()
 }
 
-/// Replaces what is in the folder.
+/// Replaces the content of the folder.
 async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<DeleteCounts> {
     let purge = AnyStore::new(store.clone());
     let before = purge.list("t", false).await?;
@@ -52,25 +52,25 @@ async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<DeleteCounts>
 
 // X06.
 #[tokio::test]
-async fn a_write_that_fails_midway_deletes_nothing_and_its_own_files_can_be_taken_back() {
+async fn failed_write_deletes_nothing_and_its_own_files_can_be_deleted() {
     let store = old().await;
-    // Call 1 lists, 2 to 4 write.
+    // Call 1 is the listing, calls 2 to 4 write.
     let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), InjectedFault::Fail, 3));
-    job(failing, "new").await.expect_err("it failed");
+    job(failing, "new").await.expect_err("the write fails");
     let there = names(&*store).await;
     assert!((0..FILES).all(|n| there.contains(&format!("t/old-{n}"))), "{there:?}");
     let purge = AnyStore::new(store.clone());
     let own: BTreeSet<String> = outputs("new").into_iter().collect();
     let listing: ObjectListing =
-        purge.list("t", false).await.expect("a listing").iter().filter(|o| own.contains(&o.key)).collect();
-    let plan = PurgePlan::exact("t", &listing).expect("a plan");
+        purge.list("t", false).await.expect("the listing succeeds").iter().filter(|o| own.contains(&o.key)).collect();
+    let plan = PurgePlan::exact("t", &listing).expect("the plan is valid");
     let done = carry_out(&purge, &plan, &DeleteOptions::default(), &mut |_, _| {}).await;
     assert_eq!((done.deleted, names(&*store).await.len()), (1, FILES));
 }
 
 // X07.
 #[tokio::test]
-async fn a_crash_at_any_call_and_a_rerun_leave_exactly_the_new_files_and_never_none() {
+async fn crash_at_any_call_and_a_rerun_leave_exactly_the_new_files() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let mut at = 1;
         loop {
@@ -84,7 +84,7 @@ async fn a_crash_at_any_call_and_a_rerun_leave_exactly_the_new_files_and_never_n
             let between = names(&*store).await;
             let whole = |attempt: &str| outputs(attempt).iter().all(|key| between.contains(key));
             assert!(whole("old") || whole("first"), "after a crash at call {at}: {between:?}");
-            job(store.clone(), "second").await.expect("a rerun");
+            job(store.clone(), "second").await.expect("the rerun succeeds");
             assert_eq!(names(&*store).await, outputs("second").into_iter().collect(), "after a crash at call {at}");
             at += 1;
         }

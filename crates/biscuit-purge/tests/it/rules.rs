@@ -1,4 +1,4 @@
-//! From a listing to a plan.
+//! Rules: from a listing to a plan.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn deleted(plan: &PurgePlan) -> Vec<String> {
     plan.deletes().map(|o| o.key).collect()
 }
 
-/// A table of which two files are live and old.
+/// A table with two live files, which are old.
 fn table() -> ProtectedTable {
     let files = HashSet::from(["lake/t/1".to_owned(), "lake/t/2".to_owned()]);
     ProtectedTable {
@@ -46,12 +46,12 @@ fn table() -> ProtectedTable {
 }
 
 #[test]
-fn only_what_is_surely_older_than_the_cutoff_goes() {
+fn only_objects_that_are_certainly_before_the_cutoff_are_deleted() {
     let mut unknown = file("t/unknown", 0.0);
     unknown.modified = None;
     let files = [
         file("t/old", 99.0),
-        // A whole second may be its last instant, which is after the cutoff.
+        // A whole second counts as its last instant, which is after the cutoff.
         file("t/perhaps", 100.0),
         file("t/exact", 100.3),
         file("t/newer", 100.6),
@@ -75,10 +75,11 @@ fn only_what_is_surely_older_than_the_cutoff_goes() {
     assert_eq!((plan.summary().objects, plan.summary().bytes), (2, 20));
 }
 
-// X01: the only times that are compared are the store's own.
+// X01: only times of the store are compared.
 #[test]
-fn a_host_clock_that_is_ahead_deletes_nothing_that_came_after_the_marker() {
-    // The job says "older than now", and its clock is five seconds ahead of the store's: the marker's time is what counts.
+fn host_clock_that_is_ahead_does_not_delete_newer_objects() {
+    // The job means "older than now", and its clock is five seconds ahead of the store. The time of the marker
+    // counts.
     let marker = at(1_000.0);
     let files = [file("t/old", 900.0), file("t/own", 1_001.0), file("t/same-second", 1_000.0)];
     let plan = PurgeRules::older_than("t", marker, marker).plan(listing(&files)).unwrap();
@@ -87,11 +88,12 @@ fn a_host_clock_that_is_ahead_deletes_nothing_that_came_after_the_marker() {
 
 // X02, X03, X04.
 #[test]
-fn what_was_not_listed_before_the_job_stays_whatever_its_time_says() {
+fn object_that_was_not_listed_before_the_job_is_kept_whatever_its_time() {
     let start = listing(&[file("t/old", 100.0), file("t/own", 100.0)]);
     let rules = PurgeRules::existed_before("t").with_outputs(["t/own".to_owned(), "t/new".to_owned()]);
     let plan = rules.plan(start).unwrap();
-    // `t/new` has the very second of `t/old`, and an upload that began before the job has an older one: neither is in the listing.
+    // `t/new` has the same second as `t/old`, and an upload that began before the job has an older time. Neither is
+    // in the listing.
     assert_eq!(deleted(&plan), ["t/old"]);
     assert_eq!(kept(&plan), [("t/own".to_owned(), KeepReason::Own)]);
 }
@@ -108,14 +110,14 @@ fn a_job_that_wrote_nothing_deletes_nothing() {
 
 // X10.
 #[test]
-fn a_sibling_in_the_listing_is_an_error_and_no_victim() {
+fn sibling_in_the_listing_is_an_error_and_is_not_deleted() {
     let e = PurgeRules::older_than("t", at(9.0), at(9.0)).plan(listing(&[file("t_backup/a", 1.0)])).unwrap_err();
     assert_eq!(e.code(), "OutsidePrefix");
 }
 
 // X11.
 #[test]
-fn an_excluded_storage_class_stays_and_is_listed() {
+fn object_of_an_excluded_storage_class_is_kept_with_its_reason() {
     let mut cold = file("t/cold", 1.0);
     cold.storage_class = Some("GLACIER".to_owned());
     let files = listing(&[cold, file("t/warm", 1.0), file("t/new", 99.0)]);
@@ -124,12 +126,12 @@ fn an_excluded_storage_class_stays_and_is_listed() {
     };
     assert_eq!(deleted(&plan("glacier")), ["t/warm"]);
     assert_eq!(kept(&plan("glacier"))[0], ("t/cold".to_owned(), KeepReason::StorageClass));
-    assert_eq!(deleted(&plan("STANDARD")), ["t/cold"], "what has no class is of the standard one");
+    assert_eq!(deleted(&plan("STANDARD")), ["t/cold"], "an object without a class counts as STANDARD");
 }
 
 // X12.
 #[test]
-fn what_is_younger_than_the_retention_stays_although_it_is_superseded() {
+fn object_within_its_grace_is_kept_although_it_was_replaced() {
     let start = listing(&[file("t/old", 100.0), file("t/young", 4_000.0)]);
     let now = at(5_000.0);
     let rules = PurgeRules::existed_before("t").with_outputs(["t/new".to_owned()]);
@@ -141,7 +143,7 @@ fn what_is_younger_than_the_retention_stays_although_it_is_superseded() {
 
 // X13.
 #[test]
-fn the_same_listing_makes_the_same_plan() {
+fn same_listing_makes_the_same_plan() {
     let files = listing(&[file("t/a", 1.0), file("t/b", 2.0), file("t/c", 99.0)]);
     let plan = || PurgeRules::older_than("t", at(9.0), at(99.0)).plan(files.clone()).unwrap();
     assert_eq!(plan(), plan());
@@ -151,7 +153,7 @@ fn the_same_listing_makes_the_same_plan() {
 }
 
 #[test]
-fn an_empty_prefix_and_the_bucket_itself_need_a_word() {
+fn empty_prefix_and_bucket_root_are_refused_unless_allowed() {
     let files = listing(&[file("a", 1.0), file("b", 99.0)]);
     for prefix in ["", "/"] {
         let rules = PurgeRules::older_than(prefix, at(9.0), at(99.0));
@@ -163,13 +165,13 @@ fn an_empty_prefix_and_the_bucket_itself_need_a_word() {
 }
 
 #[test]
-fn live_files_are_in_no_plan_by_time() {
+fn plan_by_time_never_deletes_live_files() {
     let files = listing(&[file("lake/t/1", 1.0), file("lake/t/2", 1.0), file("lake/t/_temporary/x", 1.0)]);
     let rules = PurgeRules::older_than("lake/t", at(9.0), at(99.0)).protecting(table());
     let e = rules.plan(files.clone()).unwrap_err();
     assert_eq!(e.code(), "LiveFiles");
     assert!(e.message().contains("2 of the objects") && e.message().contains("lake/t/1"), "{e}");
-    // Even where the overlap is allowed they stay.
+    // Even if the overlap is allowed, live files are kept.
     let mut allow = AllowedDeletes::default();
     (allow.overlap, allow.empty) = (true, true);
     let plan = rules.allowing(allow).plan(files).unwrap();
@@ -178,7 +180,7 @@ fn live_files_are_in_no_plan_by_time() {
 }
 
 #[test]
-fn a_folder_around_in_or_beside_a_table_is_told_apart() {
+fn folders_around_inside_and_beside_a_table_are_distinguished() {
     let files = listing(&[]);
     let plan = |prefix: &str, allow| {
         PurgeRules::older_than(prefix, at(9.0), at(99.0))
@@ -199,7 +201,7 @@ fn a_folder_around_in_or_beside_a_table_is_told_apart() {
 }
 
 #[test]
-fn the_state_of_a_table_stays_whatever_is_allowed() {
+fn state_of_a_table_is_kept_whatever_is_allowed() {
     let files = listing(&[
         file("lake/.biscuit/t/journal/1.json", 1.0),
         file("lake/.biscuit/t/staging/0-a/x", 1.0),
@@ -214,13 +216,13 @@ fn the_state_of_a_table_stays_whatever_is_allowed() {
 }
 
 #[test]
-fn a_plan_that_leaves_nothing_needs_a_word() {
+fn plan_that_leaves_nothing_is_refused_unless_allowed() {
     let files = listing(&[file("t/a", 1.0), file("t/_SUCCESS", 1.0), file("t/folder/", 1.0)]);
     let rules = PurgeRules::older_than("t", at(9.0), at(99.0));
     let e = rules.plan(files.clone()).unwrap_err();
     assert_eq!(
         (e.code(), e.message()),
-        ("WouldEmpty", "all 1 objects below `t` would be deleted, unless `empty` is allowed; nothing was")
+        ("WouldEmpty", "all 1 objects below `t` would be deleted; nothing was deleted; allow `empty` to go on")
     );
     let mut allow = AllowedDeletes::default();
     allow.empty = true;
@@ -228,7 +230,7 @@ fn a_plan_that_leaves_nothing_needs_a_word() {
 }
 
 #[test]
-fn keys_that_only_look_alike_after_decoding_stop_the_plan() {
+fn keys_that_are_equal_after_decoding_stop_the_plan() {
     let files = listing(&[file("t/a%2Fb", 1.0), file("t/a/b", 99.0)]);
     let rules = PurgeRules::older_than("t", at(9.0), at(99.0));
     assert_eq!(rules.plan(files.clone()).unwrap_err().code(), "LooksAlike");
@@ -248,12 +250,12 @@ fn versions_of(plan: &PurgePlan) -> Vec<String> {
 }
 
 #[test]
-fn an_old_version_is_as_old_as_what_took_its_place() {
+fn age_of_an_old_version_counts_from_its_replacement() {
     let files = listing(&[
         version("t/a", 50.0, VersionKind::Current, "3"),
         version("t/a", 5.0, VersionKind::Noncurrent, "2"),
         version("t/a", 1.0, VersionKind::Noncurrent, "1"),
-        // Deleted a moment ago: the only copy there is.
+        // The object was deleted a moment ago, so this version is the only copy.
         version("t/b", 60.0, VersionKind::DeleteMarker, "2"),
         version("t/b", 1.0, VersionKind::Noncurrent, "1"),
         version("t/c", 3.0, VersionKind::DeleteMarker, "1"),
@@ -263,7 +265,7 @@ fn an_old_version_is_as_old_as_what_took_its_place() {
 }
 
 #[test]
-fn a_delete_marker_stays_over_a_version_that_stays() {
+fn delete_marker_is_kept_over_a_version_that_is_kept() {
     let mut cold = version("t/a", 1.0, VersionKind::Noncurrent, "1");
     cold.storage_class = Some("GLACIER".to_owned());
     let files =
@@ -275,7 +277,7 @@ fn a_delete_marker_stays_over_a_version_that_stays() {
     assert_eq!(
         kept(&plan("GLACIER"))[0],
         ("t/a".to_owned(), KeepReason::HidesOlder),
-        "without it the old one would be back"
+        "without the marker the old version would be current again"
     );
     assert_eq!(versions_of(&plan("OTHER")), ["t/a 2", "t/a 1"]);
 }

@@ -1,4 +1,5 @@
-//! A bucket that answers as S3 does, in this process: what no test server does, conditional deletes of whole batches among it.
+//! A bucket in this process that answers like S3. It also does what no test server does, such as conditional deletes
+//! in batches.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -9,28 +10,28 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, S
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use biscuit_purge::S3Store;
 
-/// What the bucket holds and was asked.
+/// Content of the bucket, its abilities, and the requests that it got.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     /// ETags by key.
     pub(crate) objects: BTreeMap<String, String>,
-    /// Deletes in batches look at ETags.
+    /// Whether deletes in batches compare ETags.
     pub(crate) conditional_batches: bool,
-    /// Deletes in batches are not known here.
+    /// Whether deletes in batches are refused as not implemented.
     pub(crate) no_batches: bool,
-    /// Single deletes look at ETags.
+    /// Whether single deletes compare ETags.
     pub(crate) conditional_single: bool,
-    /// Codes with which deletes of a key fail, each for one attempt.
+    /// Codes with which deletes of a key fail, one code for each attempt.
     pub(crate) errors: HashMap<String, Vec<&'static str>>,
-    /// Keys that deletes in batches say nothing of.
+    /// Keys that answers to deletes in batches omit.
     pub(crate) silent: Vec<String>,
     /// Bodies of deletes in batches.
     pub(crate) batches: Vec<String>,
-    /// Single deletes.
+    /// Number of single deletes.
     pub(crate) singles: u32,
-    /// Listings: their query.
+    /// Query strings of listings.
     pub(crate) lists: Vec<String>,
-    /// Deletes in batches that are being worked on now, and the most that were.
+    /// Number of deletes in batches that run now, and its maximum.
     pub(crate) in_flight: (usize, usize),
 }
 
@@ -38,13 +39,13 @@ pub(crate) struct World {
 pub(crate) struct Bucket(pub(crate) Arc<Mutex<World>>);
 
 const ENDPOINT: &str = "http://127.0.0.1:9";
-/// When everything here was modified.
+/// Time of modification of every object.
 const MODIFIED: &str = "2024-02-29T12:00:00.000Z";
-/// Keys of a page.
+/// Number of keys in a page of a listing.
 const PAGE: usize = 1000;
 
 impl Bucket {
-    /// A bucket with these keys.
+    /// Creates a bucket with these keys.
     pub(crate) fn with(keys: impl IntoIterator<Item = String>) -> Self {
         let bucket = Self::default();
         bucket.world(|w| w.objects = keys.into_iter().map(|k| (k, etag(1))).collect());
@@ -70,7 +71,7 @@ impl Bucket {
     }
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        let uri = request.uri().strip_prefix(ENDPOINT).expect("it is asked at its endpoint");
+        let uri = request.uri().strip_prefix(ENDPOINT).expect("requests go to the endpoint");
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let key = decode(path.strip_prefix("/b").unwrap_or("").trim_start_matches('/'));
         let asked = |name: &str| query.split('&').any(|p| p.split('=').next() == Some(name));
@@ -215,7 +216,7 @@ fn respond(status: u16, body: &str) -> HttpResponse {
     HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body))
 }
 
-/// The ETag of the n-th content.
+/// Returns the ETag of content number `n`.
 pub(crate) fn etag(n: u32) -> String {
     format!("\"{n:032x}\"")
 }

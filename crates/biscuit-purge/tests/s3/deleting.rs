@@ -1,3 +1,5 @@
+//! Deletes with the S3 API: conditions, batches, retries and outcomes.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,11 +15,11 @@ fn keys(n: usize) -> Vec<String> {
 }
 
 async fn plan(store: &S3Store, prefix: &str) -> PurgePlan {
-    let listing: ObjectListing = store.list(prefix, false).await.expect("a listing");
-    PurgePlan::exact(prefix, &listing).expect("a plan")
+    let listing: ObjectListing = store.list(prefix, false).await.expect("the listing succeeds");
+    PurgePlan::exact(prefix, &listing).expect("the plan is valid")
 }
 
-/// Carries a plan out; answers with the lines of the manifest as well.
+/// Carries out a plan and returns the counts and the lines of the manifest.
 async fn go(store: &S3Store, plan: &PurgePlan) -> (DeleteCounts, Vec<String>) {
     let mut lines = Vec::new();
     let mut pace = DeleteOptions::default();
@@ -28,7 +30,7 @@ async fn go(store: &S3Store, plan: &PurgePlan) -> (DeleteCounts, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_look_shows_how_far_deletes_are_conditional() {
+async fn probe_finds_out_whether_deletes_are_conditional() {
     for (batches, single, want) in [
         (true, true, DeleteCondition::InBatches),
         (false, true, DeleteCondition::OneByOne),
@@ -37,20 +39,20 @@ async fn a_look_shows_how_far_deletes_are_conditional() {
         let bucket = Bucket::default();
         bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
         let store = bucket.store();
-        assert_eq!(store.condition(), DeleteCondition::LookedAt, "nothing is taken for granted");
-        let look = store.look("lake/.biscuit/t/probe").await.expect("a look");
+        assert_eq!(store.condition(), DeleteCondition::LookedAt, "a store counts as unconditional before it is probed");
+        let look = store.look("lake/.biscuit/t/probe").await.expect("the probe succeeds");
         assert_eq!((look.condition, store.condition()), (want, want));
         assert_eq!(look.now.to_string(), "2024-02-29T12:00:00Z");
-        assert_eq!(bucket.world(|w| w.objects.len()), 0, "the marker is gone again");
+        assert_eq!(bucket.world(|w| w.objects.len()), 0, "the marker was deleted");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_refuses_batches_altogether_is_not_taken_for_a_conditional_one() {
+async fn store_that_refuses_all_batches_does_not_count_as_conditional() {
     let bucket = Bucket::default();
     bucket.world(|w| (w.no_batches, w.conditional_single) = (true, true));
     let store = bucket.store();
-    assert_eq!(store.look("probe").await.expect("a look").condition, DeleteCondition::OneByOne);
+    assert_eq!(store.look("probe").await.expect("the probe succeeds").condition, DeleteCondition::OneByOne);
     bucket.world(|w| w.objects.insert("t/a".to_owned(), etag(1)));
     let plan = plan(&store, "t").await;
     assert_eq!(go(&store, &plan).await.0.deleted, 1);
@@ -58,12 +60,12 @@ async fn a_store_that_refuses_batches_altogether_is_not_taken_for_a_conditional_
 
 // X05: 412.
 #[tokio::test]
-async fn an_object_that_was_overwritten_since_the_listing_is_kept_and_named() {
+async fn object_that_was_overwritten_after_the_listing_is_kept_and_reported() {
     for (batches, single) in [(true, true), (false, true), (false, false)] {
         let bucket = Bucket::with(keys(3));
         bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
         let store = bucket.store();
-        store.look("probe").await.expect("a look");
+        store.look("probe").await.expect("the probe succeeds");
         let plan = plan(&store, "t").await;
         bucket.world(|w| w.objects.insert("t/00001".to_owned(), etag(2)));
         let (done, lines) = go(&store, &plan).await;
@@ -78,22 +80,22 @@ async fn an_object_that_was_overwritten_since_the_listing_is_kept_and_named() {
 }
 
 #[tokio::test]
-async fn every_object_of_a_batch_carries_its_condition() {
+async fn every_object_of_a_batch_has_its_condition() {
     let bucket = Bucket::with(keys(2));
     bucket.world(|w| w.conditional_batches = true);
     let store = bucket.store();
-    store.look("probe").await.expect("a look");
+    store.look("probe").await.expect("the probe succeeds");
     bucket.world(|w| w.batches.clear());
     let plan = plan(&store, "t").await;
     go(&store, &plan).await;
     let body = bucket.world(|w| w.batches.join(""));
     assert_eq!(body.matches("<ETag>").count(), 2, "{body}");
-    assert!(!body.contains("<Quiet>true"), "successes are asked for, too: {body}");
+    assert!(!body.contains("<Quiet>true"), "the answer must contain successes too: {body}");
 }
 
 // X08.
 #[tokio::test]
-async fn access_denied_on_three_of_many_keys_is_named_and_the_others_go() {
+async fn access_denied_on_three_keys_is_reported_and_the_others_are_deleted() {
     let bucket = Bucket::with(keys(2_500));
     bucket.world(|w| {
         w.conditional_batches = true;
@@ -102,11 +104,11 @@ async fn access_denied_on_three_of_many_keys_is_named_and_the_others_go() {
         }
     });
     let store = bucket.store();
-    store.look("probe").await.expect("a look");
+    store.look("probe").await.expect("the probe succeeds");
     bucket.world(|w| w.batches.clear());
     let plan = plan(&store, "t").await;
     let (done, lines) = go(&store, &plan).await;
-    assert_eq!(bucket.world(|w| w.batches.len()), 3, "what is denied is not asked for again");
+    assert_eq!(bucket.world(|w| w.batches.len()), 3, "denied deletes are not repeated");
     assert_eq!(
         (done.deleted, done.batches, &done.failed),
         (2_497, 3, &BTreeMap::from([("AccessDenied".to_owned(), 3)]))
@@ -118,9 +120,9 @@ async fn access_denied_on_three_of_many_keys_is_named_and_the_others_go() {
     assert_eq!(bucket.world(|w| w.objects.len()), 3);
 }
 
-// X15: S3 answers for a locked object with AccessDenied, stores of other makers with a code of their own.
+// X15: S3 answers with AccessDenied for a locked object; other stores have a code of their own.
 #[tokio::test]
-async fn a_locked_object_is_reported_and_not_tried_for_ever() {
+async fn locked_object_is_reported_and_not_retried() {
     let bucket = Bucket::with(keys(2));
     bucket.world(|w| {
         w.errors.insert("t/00000".to_owned(), vec!["ObjectLocked"; 99]);
@@ -132,7 +134,7 @@ async fn a_locked_object_is_reported_and_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn what_the_store_is_too_busy_for_is_tried_again_without_the_others() {
+async fn deletes_that_a_busy_store_refuses_are_repeated_without_the_others() {
     let bucket = Bucket::with(keys(3));
     bucket.world(|w| {
         w.errors.insert("t/00001".to_owned(), vec!["SlowDown", "InternalError"]);
@@ -143,11 +145,11 @@ async fn what_the_store_is_too_busy_for_is_tried_again_without_the_others() {
     let (done, _) = go(&store, &plan).await;
     assert_eq!((done.deleted, &done.failed), (2, &BTreeMap::from([("SlowDown".to_owned(), 1)])));
     let asked = bucket.world(|w| w.batches.iter().map(|b| b.matches("<Key>").count()).collect::<Vec<_>>());
-    assert_eq!(asked, [3, 2, 2, 1, 1, 1], "a pause, and only what is left");
+    assert_eq!(asked, [3, 2, 2, 1, 1, 1], "each attempt repeats only the failed deletes");
 }
 
 #[tokio::test]
-async fn a_key_that_the_answer_leaves_out_is_no_success() {
+async fn key_that_is_missing_in_the_answer_counts_as_failed() {
     let bucket = Bucket::with(keys(2));
     bucket.world(|w| w.silent.push("t/00001".to_owned()));
     let store = bucket.store();
@@ -158,17 +160,17 @@ async fn a_key_that_the_answer_leaves_out_is_no_success() {
 
 // X17, X18.
 #[tokio::test]
-async fn odd_keys_are_deleted_as_they_are_and_missing_ones_are_no_failure() {
+async fn unusual_keys_are_deleted_and_missing_objects_are_not_failures() {
     let odd = ["t/a b+c", "t/x%2Fy", "t/ü/€", "t/a&b<c>\"d\"", "t//double", "t/./dot"];
     for conditional in [true, false] {
         let bucket = Bucket::with(odd.iter().map(|k| (*k).to_owned()).chain(["t_backup/a".to_owned()]));
         bucket.world(|w| w.conditional_batches = conditional);
         let store = bucket.store();
-        store.look("probe").await.expect("a look");
-        let listing = store.list("t", false).await.expect("a listing");
+        store.look("probe").await.expect("the probe succeeds");
+        let listing = store.list("t", false).await.expect("the listing succeeds");
         assert_eq!(listing.len(), odd.len());
         let files = listing.iter().chain([ListedObject::new("t/missing", 1, None)]);
-        let (done, _) = go(&store, &PurgePlan::exact("t", files).expect("a plan")).await;
+        let (done, _) = go(&store, &PurgePlan::exact("t", files).expect("the plan is valid")).await;
         assert!(done.is_complete(), "{done:?}");
         assert_eq!(done.deleted + done.absent, odd.len() as u64 + 1);
         assert_eq!(bucket.world(|w| w.objects.keys().cloned().collect::<Vec<_>>()), ["t_backup/a"]);
@@ -176,7 +178,7 @@ async fn odd_keys_are_deleted_as_they_are_and_missing_ones_are_no_failure() {
 }
 
 #[tokio::test]
-async fn objects_of_a_store_without_conditions_are_looked_at_by_few_listings() {
+async fn objects_are_checked_with_few_listings_in_a_store_without_conditions() {
     let bucket = Bucket::with(keys(2_000));
     let store = bucket.store();
     let plan = plan(&store, "t").await;
@@ -188,11 +190,11 @@ async fn objects_of_a_store_without_conditions_are_looked_at_by_few_listings() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_flight() {
+async fn deleting_100000_objects_takes_100_requests_several_at_a_time() {
     let bucket = Bucket::with((0..100).flat_map(|day| (0..1_000).map(move |i| format!("t/day={day:02}/{i:05}"))));
     bucket.world(|w| w.conditional_batches = true);
     let store = bucket.store();
-    store.look("probe").await.expect("a look");
+    store.look("probe").await.expect("the probe succeeds");
     let plan = plan(&store, "t").await;
     bucket.world(|w| (w.batches.clear(), w.in_flight = (0, 0)));
     let (done, _) = go(&store, &plan).await;
@@ -202,7 +204,7 @@ async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_f
 }
 
 #[tokio::test]
-async fn a_delete_marker_goes_behind_the_versions_it_hides_and_stays_where_one_of_them_does() {
+async fn delete_marker_is_deleted_after_all_versions_that_it_hides_or_kept() {
     let bucket = Bucket::default();
     bucket.world(|w| w.errors.insert("t/held".to_owned(), vec!["AccessDenied"; 9]));
     let version = |key: &str, form, id: &str| {
@@ -212,7 +214,7 @@ async fn a_delete_marker_goes_behind_the_versions_it_hides_and_stays_where_one_o
     };
     let files = ["t/free", "t/held"]
         .map(|key| [version(key, VersionKind::DeleteMarker, "2"), version(key, VersionKind::Noncurrent, "1")]);
-    let (done, lines) = go(&bucket.store(), &PurgePlan::exact("t", files.concat()).expect("a plan")).await;
+    let (done, lines) = go(&bucket.store(), &PurgePlan::exact("t", files.concat()).expect("the plan is valid")).await;
     assert_eq!((done.deleted, done.failed.len(), done.kept.get("hides-older")), (2, 1, Some(&1)), "{lines:?}");
     let batches = bucket.world(|w| w.batches.clone());
     assert_eq!(batches.len(), 2);

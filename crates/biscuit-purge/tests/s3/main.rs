@@ -1,4 +1,4 @@
-//! The S3 API on the wire: requests, their bodies, and what the answers come to.
+//! Requests to the S3 API, their bodies, and the handling of answers.
 
 mod bucket;
 mod deleting;

@@ -7,10 +7,10 @@ use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-/// Gaps between two chunks that are read along, in bytes.
+/// Maximum gap between two ranges that are fetched with one request, in bytes.
 const GAP: u64 = 64 * 1024;
 
-/// Parts of a file in memory, read as if they were the whole.
+/// Fetched ranges of a file, which can be read by their offsets in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupBytes {
     parts: Vec<(u64, Bytes)>,
@@ -18,7 +18,7 @@ pub(crate) struct GroupBytes {
 }
 
 impl GroupBytes {
-    /// Fetches the column chunks of these row groups.
+    /// Fetches the column chunks of the row groups `groups`.
     pub(crate) async fn fetch(file: &OpenFile, groups: &[usize]) -> Result<Self> {
         let metadata = file.metadata().metadata();
         let chunks = groups.iter().flat_map(|&g| metadata.row_group(g).columns());
@@ -27,7 +27,7 @@ impl GroupBytes {
         Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.file.size })
     }
 
-    /// Fetches these ranges.
+    /// Fetches the byte ranges `ranges`.
     pub(crate) async fn fetch_ranges(file: &OpenFile, ranges: Vec<Range<u64>>) -> Result<Self> {
         let ranges = joined(ranges);
         let bytes = file.bytes(&ranges).await?;
@@ -39,11 +39,11 @@ impl GroupBytes {
         let part = at.checked_sub(1).map(|i| &self.parts[i]);
         let held = part.filter(|(from, bytes)| start - from <= bytes.len() as u64);
         let (from, bytes) = held.ok_or_else(|| ParquetError::EOF(format!("byte {start} was not read")))?;
-        Ok(bytes.slice(usize::try_from(start - from).expect("it is inside the part")..))
+        Ok(bytes.slice(usize::try_from(start - from).expect("the offset is inside of the part")..))
     }
 }
 
-/// Ranges in ascending order, those that are next to one another as one.
+/// Sorts ranges, and merges those with a gap of at most `GAP` bytes.
 fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|r| r.start);
     let mut out: Vec<Range<u64>> = Vec::new();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_read_at_once_and_what_is_far_apart_is_not() {
+    fn adjacent_ranges_are_fetched_together_and_distant_ones_apart() {
         let far = 10 + GAP + 1;
         assert_eq!(joined(vec![far..far + 5, 4..10, 0..4]), [0..10, far..far + 5]);
         let parts = GroupBytes { parts: vec![(10, Bytes::from_static(b"abcdef"))], size: 100 };

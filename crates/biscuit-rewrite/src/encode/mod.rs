@@ -1,4 +1,4 @@
-//! Row groups on their way into a new file.
+//! Produces the row groups of new files: copies, encodes and orders them, and writes them to staged files.
 
 pub(crate) mod group_bytes;
 pub(crate) mod output;

@@ -1,3 +1,5 @@
+//! Writes finished row groups, in their order, to one staged file after the other.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -14,18 +16,19 @@ use crate::encode::unit_target::{ReadyRowGroup, UnitTarget};
 use crate::pages::page_store::{PageBuffer, PageSink};
 use crate::plan::unit::WrittenUnit;
 
-/// One file in the making.
+/// A file that is being written.
 struct OpenOut {
     writer: SerializedFileWriter<PageSink>,
+    /// Rows, copied row groups and encoded row groups so far.
     stage: StagedWriter,
     rows: u64,
     copied: u64,
     encoded: u64,
-    /// What encodes its row groups, if something is encrypted in it.
+    /// Encodes the row groups of this file, if it has encrypted columns: the keys belong to the file.
     factory: Option<Arc<ArrowRowGroupWriterFactory>>,
 }
 
-/// Row groups on their way into files, one after the other.
+/// Writes row groups to files, one file after the other.
 pub(crate) struct FileOutput {
     target: Arc<UnitTarget>,
     number: usize,
@@ -41,7 +44,7 @@ impl FileOutput {
     pub(crate) async fn append(&mut self, group: ReadyRowGroup) -> Result<()> {
         match group {
             ReadyRowGroup::Copied(..) if self.target.is_encrypted() => {
-                Err(Error::internal("a row group of an encrypted file would be copied"))
+                Err(Error::internal("a row group of an encrypted file cannot be copied"))
             }
             ReadyRowGroup::Copied(bytes, closes) => {
                 let size = closes.iter().map(|c| c.bytes_written).sum();
@@ -63,7 +66,11 @@ impl FileOutput {
             ReadyRowGroup::Bound(job) => {
                 let file = self.open(job.estimate()).await?;
                 let factory = file.factory.clone();
-                let factory = factory.ok_or_else(|| Error::internal("a file of clear columns has encrypted ones"))?;
+                let factory =
+                    factory.ok_or_else(|| Error::internal("an encrypted row group has no encoder of its file"))?;
+                // Parquet binds encrypted pages to the ordinal of their row group (parquet-format, Encryption.md,
+                // AAD), so the ordinal must be known before the row group is encoded. The open file holds it: no row
+                // group can come between.
                 let number = file.copied + file.encoded;
                 let groups = self.target.bind(*job, factory, usize::try_from(number).unwrap_or(usize::MAX)).await;
                 self.file = Some(file);
@@ -78,7 +85,8 @@ impl FileOutput {
         }
     }
 
-    /// The file that a row group of this size goes into: a new one if the last would be too large with it.
+    /// Returns the file for a row group of `size` bytes. Begins another file if the current one would become too
+    /// large.
     async fn open(&mut self, size: u64) -> Result<OpenOut> {
         if let Some(file) = self.file.take() {
             if file.writer.bytes_written() as u64 + size <= self.target.unit.max_file_size {
@@ -92,7 +100,7 @@ impl FileOutput {
         Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0, factory })
     }
 
-    /// Hands the bytes so far to the store.
+    /// Hands the bytes that were written so far to the staged file.
     async fn store(&mut self, mut file: OpenOut, done: parquet::errors::Result<()>) -> Result<()> {
         done.map_err(|e| parquet_error(self.target.unit.name(), e))?;
         file.drain().await?;
@@ -154,7 +162,7 @@ impl OpenOut {
     }
 
     async fn drain(&mut self) -> Result<()> {
-        self.writer.flush().map_err(|e| Error::internal("a buffer in memory").with_source(e))?;
+        self.writer.flush().map_err(|e| Error::internal("a buffer in memory could not be flushed").with_source(e))?;
         for bytes in self.writer.inner_mut().take() {
             self.stage.write(bytes).await?;
         }

@@ -1,3 +1,6 @@
+//! Encodes one row group of a new file: decodes source row groups, applies edits, adds new rows, and encodes the
+//! result.
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -26,30 +29,34 @@ use crate::pages::bloom;
 use crate::plan::apply::{RowEdit, apply};
 use crate::transcode::OwnChunk;
 
-/// Rows that are decoded, changed and encoded at a time.
+/// Number of rows that are decoded, edited and encoded at a time.
 const BATCH: usize = 8192;
 
-/// One row group of the new file, made of rows of the source and new ones.
+/// Encoder of one row group of the new file, from source row groups and new rows.
 pub(crate) struct RowGroupEncoder {
-    /// What it is made of, in this order.
+    /// Parts of the row group, in this order.
     pub(crate) parts: Vec<EncodePart>,
-    /// The columns of the new file.
+    /// Columns of the new file.
     pub(crate) schema: SchemaRef,
     pub(crate) factory: Arc<ArrowRowGroupWriterFactory>,
-    /// The number of the row group in its file, which encrypted pages are bound to; any, where nothing is encrypted.
+    /// Ordinal of the row group in its file, to which encrypted pages are bound. Without encryption the value has no
+    /// effect.
     pub(crate) number: usize,
+    /// Columns by which the rows are sorted before they are encoded. Empty: the rows keep their order.
     pub(crate) sorting: Vec<SortingColumn>,
-    /// The bloom filters of the only source group, where they are carried over, to which the new values are added.
+    /// Bloom filters of the only source row group, by leaf, to which new values are added. Empty if they are not
+    /// carried over.
     pub(crate) blooms: Vec<Option<Sbbf>>,
+    /// Limits of the row group; beyond them another one is begun.
     pub(crate) max_rows: usize,
     pub(crate) max_bytes: usize,
-    /// For the codec of each column.
+    /// Properties that decide the codec of each column.
     pub(crate) properties: WriterPropertiesPtr,
 }
 
-/// A part of the row group.
+/// Part of the row group.
 pub(crate) enum EncodePart {
-    /// A row group of a source.
+    /// Row group of a source.
     Group(Box<EncodeGroup>),
     /// New rows, in the columns of the new file.
     Rows(RecordBatch),
@@ -59,22 +66,22 @@ pub(crate) enum EncodePart {
 pub(crate) struct EncodeGroup {
     pub(crate) source: OpenFile,
     pub(crate) group: usize,
-    /// The number of its first row, through all sources.
+    /// Number of its first row, counted through all sources.
     pub(crate) first: u64,
     pub(crate) edits: Vec<(u64, RowEdit)>,
-    /// The new rows that edits name, in the columns of the new file.
+    /// New rows that the edits refer to, in the columns of the new file.
     pub(crate) rows: Vec<RecordBatch>,
     pub(crate) bytes: GroupBytes,
 }
 
-/// The columns of one encoded row group.
+/// Encoded columns of one row group, by leaf.
 pub(crate) type EncodedRowGroup = Vec<EncodedChunk>;
 
-/// One column of it.
+/// One encoded column chunk.
 pub(crate) enum EncodedChunk {
-    /// Encoded from values.
+    /// Encoded from values by arrow-rs.
     Encoded(Box<ArrowColumnChunk>),
-    /// Made from the pages of the source.
+    /// Made from the pages of the source by `transcode`.
     Own(Box<OwnChunk>),
 }
 
@@ -93,7 +100,7 @@ impl EncodedChunk {
         }
     }
 
-    /// All its bytes, if they are in one place.
+    /// Returns all bytes of the chunk, if they are in one piece of memory.
     pub(crate) fn own_bytes(&self) -> Option<Bytes> {
         match self {
             Self::Encoded(_) => None,
@@ -113,8 +120,8 @@ impl EncodedChunk {
 }
 
 impl RowGroupEncoder {
-    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that are made
-    /// from pages are there already, by leaf.
+    /// Decodes, edits and encodes all rows in one pass. Rows beyond the limits of a row group make further ones.
+    /// `own` contains, by leaf, the columns that were already made from pages.
     pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<EncodedRowGroup>> {
         let mut done = match self.encoded(&own)? {
             Some(mut rest) => {
@@ -124,15 +131,16 @@ impl RowGroupEncoder {
                 };
                 vec![own.into_iter().filter_map(leaf).collect()]
             }
-            // More than one row group comes of it after all.
+            // No column was made from pages, or the rows make several row groups, to whose limits the chunks from
+            // pages do not conform. Encode all columns.
             None => self.encode(&[])?,
         };
         self.carry_blooms(&mut done)?;
         Ok(done)
     }
 
-    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on. Where memory is
-    /// used up, a row group ends early.
+    /// Encodes rows as they arrive. `full` takes each finished row group, and returns whether to go on. A row group
+    /// ends early when the memory pool is used up.
     pub(crate) fn run_stream(
         &self,
         rows: impl Iterator<Item = Result<RecordBatch>>,
@@ -155,7 +163,7 @@ impl RowGroupEncoder {
         Ok(())
     }
 
-    /// Bytes that it will have, by those that it has now.
+    /// Returns the estimated size of the row group in bytes, from the sizes of its sources.
     pub(crate) fn estimate(&self) -> u64 {
         let size = |part: &EncodePart| match part {
             EncodePart::Rows(rows) => bytes_of(rows) as u64,
@@ -167,7 +175,8 @@ impl RowGroupEncoder {
         self.parts.iter().map(size).sum()
     }
 
-    /// The columns that are not made from pages, if they make one row group or there are none.
+    /// Encodes the columns that were not made from pages. Returns `None` if no column was made from pages, or if the
+    /// rows make several row groups.
     fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<EncodedChunk>>> {
         if own.iter().all(Option::is_none) {
             return Ok(None);
@@ -181,10 +190,10 @@ impl RowGroupEncoder {
         Ok(one.map(IntoIterator::into_iter))
     }
 
-    /// An encoder of all columns but those that are `made` already, by leaf.
+    /// Returns an encoder of all columns that are not in `made`, by leaf.
     fn out(&self, made: &[bool]) -> EncodeOutput<'_> {
         let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
-        // Only columns with a single leaf are made from pages.
+        // Only columns with a single leaf are made from pages, so looking at the first leaf of a column is enough.
         let (mut columns, mut leaf) = (Vec::new(), 0);
         for (i, field) in self.schema.fields().iter().enumerate() {
             if !is_made(leaf) {
@@ -196,14 +205,14 @@ impl RowGroupEncoder {
         EncodeOutput { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
     }
 
-    /// Encodes all columns but those that are `made` already, by leaf.
+    /// Encodes all columns that are not in `made`, by leaf.
     fn encode(&self, made: &[bool]) -> Result<Vec<EncodedRowGroup>> {
         let mut out = self.out(made);
         for part in &self.parts {
             match part {
                 EncodePart::Group(group) => self.group(group, &mut out)?,
                 EncodePart::Rows(rows) => {
-                    let rows = rows.project(&out.columns).expect("columns of this schema");
+                    let rows = rows.project(&out.columns).expect("the indices come from this schema");
                     out.add(rows)?;
                 }
             }
@@ -216,7 +225,7 @@ impl RowGroupEncoder {
         let metadata = group.source.metadata().clone();
         check_times(&group.source, group.group, &group.bytes)?;
         let same = metadata.schema().fields() == self.schema.fields();
-        // Columns of another schema are chosen when they are in the order of this one.
+        // If the schemas differ, `conform` needs all columns of the file; the wanted ones are projected afterwards.
         let wanted = if same { out.columns.clone() } else { (0..metadata.schema().fields().len()).collect() };
         let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(group.bytes.clone(), metadata)
@@ -225,7 +234,7 @@ impl RowGroupEncoder {
             .with_batch_size(BATCH);
         let mut reader = decode_parquet(path, || builder.build())?;
         let (mut base, edits) = (group.first, &group.edits);
-        let project = |rows: &RecordBatch| rows.project(&out.columns).expect("columns of this schema");
+        let project = |rows: &RecordBatch| rows.project(&out.columns).expect("the indices come from this schema");
         let new: Vec<RecordBatch> = group.rows.iter().map(project).collect();
         while let Some(batch) = decode_parquet(path, || reader.next().transpose().map_err(Into::into))? {
             let end = base + batch.num_rows() as u64;
@@ -234,7 +243,7 @@ impl RowGroupEncoder {
                 batch
             } else {
                 let batch = conform(&batch, &self.schema, &format!("`{path}`"))?;
-                batch.project(&out.columns).expect("columns of this schema")
+                batch.project(&out.columns).expect("the indices come from this schema")
             };
             out.add(apply(&batch, mine, base, &new)?)?;
             base = end;
@@ -243,11 +252,11 @@ impl RowGroupEncoder {
         if base == group.first + rows {
             return Ok(());
         }
-        let reason = "its columns do not have the rows that its footer says".to_owned();
+        let reason = "its columns do not have the number of rows of its footer".to_owned();
         Err(parquet_error(path, ParquetError::General(reason)))
     }
 
-    /// The new values: of rows that take the place of others, and of those that are added.
+    /// Returns the new rows: replacements and inserts.
     fn new_rows(&self) -> Vec<&RecordBatch> {
         let rows = self.parts.iter().map(|part| match part {
             EncodePart::Rows(rows) => std::slice::from_ref(rows),
@@ -256,7 +265,9 @@ impl RowGroupEncoder {
         rows.flatten().collect()
     }
 
-    /// Values of rows that are gone stay in the filters: they may answer "perhaps" for them, never "no" for one that is there.
+    /// Adds new values to the carried bloom filters. Values of removed rows remain in a filter: it may answer
+    /// "perhaps" for them, but never "no" for a value of the row group. A filter that cannot take all new values is
+    /// dropped.
     fn carry_blooms(&mut self, groups: &mut [EncodedRowGroup]) -> Result<()> {
         if self.blooms.iter().all(Option::is_none) {
             return Ok(());
@@ -282,14 +293,14 @@ impl RowGroupEncoder {
     }
 }
 
-/// Bytes that rows take by themselves: they may be a part of larger ones.
+/// Returns the size of rows in bytes. A slice counts only the rows that it shows.
 pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
     let bytes =
         |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     rows.columns().iter().map(bytes).sum()
 }
 
-/// How many leaf columns Parquet has for a type.
+/// Returns the number of leaf columns that Parquet has for a type.
 pub(crate) fn leaves(t: &DataType) -> usize {
     match t {
         DataType::Struct(fields) => fields.iter().map(|f| leaves(f.data_type())).sum(),
@@ -302,13 +313,13 @@ pub(crate) fn leaves(t: &DataType) -> usize {
 
 struct EncodeOutput<'a> {
     job: &'a RowGroupEncoder,
-    /// The columns that are encoded, and by leaf whether it is one of theirs.
+    /// Indices of the columns that are encoded, and for each leaf whether it belongs to one of them.
     columns: Vec<usize>,
     wanted: Vec<bool>,
     writers: Vec<ArrowColumnWriter>,
     rows: usize,
     done: Vec<EncodedRowGroup>,
-    /// Rows of a file that says it is sorted, until all of them are there.
+    /// Rows of a file with sorting columns. They are collected, and sorted when all of them are there.
     held: Vec<RecordBatch>,
 }
 
@@ -352,7 +363,7 @@ impl EncodeOutput<'_> {
         Ok(())
     }
 
-    /// Bytes that the row group in the making takes.
+    /// Returns the memory of the unfinished row group, in bytes.
     fn memory(&self) -> usize {
         self.writers.iter().map(ArrowColumnWriter::memory_size).sum()
     }
@@ -380,7 +391,7 @@ impl EncodeOutput<'_> {
     }
 }
 
-/// The rows by these columns; rows that are in order already stay as they are.
+/// Sorts rows by the sorting columns of a file. Rows that are already in order are not copied.
 fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> Result<RecordBatch> {
     let failed = |e| Error::internal("the rows of a row group could not be sorted").with_source(e);
     let rows = concat_batches(schema, batches).map_err(failed)?;
@@ -392,7 +403,8 @@ fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> 
     let in_order = order.values().iter().enumerate().all(|(i, at)| i == *at as usize);
     if in_order { Ok(rows) } else { take_record_batch(&rows, &order).map_err(failed) }
 }
-/// Refuses a row group with INT96 timestamps that would be rewritten as other values, even in rows that do not change.
+/// Refuses a row group with INT96 timestamps that would be rewritten with other values. The check includes rows that
+/// do not change, since all rows of the row group are encoded.
 fn check_times(source: &OpenFile, group: usize, bytes: &GroupBytes) -> Result<()> {
     let (path, metadata) = (&source.file.path, source.metadata().metadata());
     for column in metadata.row_group(group).columns().iter().filter(|c| c.column_type() == Type::INT96) {

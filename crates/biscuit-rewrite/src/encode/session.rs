@@ -7,16 +7,17 @@ use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
-/// Where units run: on so many cores, and in so many bytes of memory, if there is a limit. Sorts that need more go on on disk.
+/// Creates a session for rewriting, with `cores` cores and `memory` bytes. `None` sets no memory limit. Sorts spill
+/// to disk beyond the limit.
 ///
 /// # Errors
-/// Those of DataFusion's runtime.
+/// The errors of DataFusion's runtime.
 pub fn session(cores: usize, memory: Option<usize>) -> Result<Arc<TaskContext>> {
     let cores = cores.max(1);
     let (mut runtime, mut config) = (RuntimeEnvBuilder::new(), SessionConfig::new().with_target_partitions(cores));
     if let Some(bytes) = memory {
         runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
-        // What a sort keeps back for merging what it spilled; the default suits large budgets.
+        // Memory that a sort reserves for merging its spilled runs. The default of DataFusion exceeds small budgets.
         let maximum = config.options().execution.sort_spill_reservation_bytes;
         config = config.with_sort_spill_reservation_bytes(maximum.min(bytes / (4 * cores)));
     }

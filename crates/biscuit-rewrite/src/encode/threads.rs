@@ -1,3 +1,5 @@
+//! The resources that the row groups of a run share: encoder threads and the memory pool.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -10,25 +12,25 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use tokio::sync::{Notify, oneshot};
 
-/// What all units of a run share.
+/// Resources that all units of a run share.
 #[derive(Debug)]
 pub(crate) struct UnitResources {
     pub(crate) stager: FileStager,
-    /// The session: its memory pool, and where it spills.
+    /// The session, with its memory pool and its folder for spilled sorts.
     pub(crate) context: Arc<TaskContext>,
     pub(crate) cores: Arc<EncodeThreads>,
 }
 
-/// What row groups have to share, whatever file they are of.
+/// Pool of encoder threads, shared by the row groups of all files.
 #[derive(Debug)]
 pub(crate) struct EncodeThreads {
     number: usize,
-    /// What there is to do, for as many threads, which begin with the first of it and end with this. Always the same ones, so that the
-    /// system leaves each on a core of its own.
+    /// Queue of jobs, in order of arrival. The threads start with the first job and end when the queue is dropped.
+    /// They live as long as the run, so that the operating system leaves each on a core of its own.
     work: OnceLock<mpsc::Sender<EncodeJob>>,
-    /// Row groups that hold memory.
+    /// Number of row groups that hold memory.
     holding: AtomicUsize,
-    /// Wakes those that wait for memory.
+    /// Wakes row groups that wait for memory.
     freed: Notify,
 }
 
@@ -42,19 +44,19 @@ impl EncodeThreads {
         self.number
     }
 
-    /// Works on a core, when one is free; who comes first is served first.
+    /// Runs `work` on an encoder thread, in order of arrival, and returns its result.
     pub(crate) async fn on_one<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (done, ended) = oneshot::channel();
         let work: EncodeJob = Box::new(move || {
-            // Nobody may wait for it any more.
+            // Skip the work if the caller no longer waits for it.
             if !done.is_closed() {
                 drop(done.send(work()));
             }
         });
-        let cut_off = || Error::internal("a row group was cut off");
+        let cut_off = || Error::internal("the thread that encoded a row group ended");
         self.work.get_or_init(|| threads(self.number)).send(work).map_err(|_| cut_off())?;
         ended.await.map_err(|e| cut_off().with_source(e))?
     }
@@ -70,7 +72,7 @@ fn threads(number: usize) -> mpsc::Sender<EncodeJob> {
         std::thread::spawn(move || {
             let next = || receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
             while let Ok(work) = next() {
-                // Who waits for it sees that nothing came of it.
+                // A panic drops the sender of the result, so that the caller gets an error. The thread survives.
                 let _ = catch_unwind(AssertUnwindSafe(work));
             }
         });
@@ -78,7 +80,7 @@ fn threads(number: usize) -> mpsc::Sender<EncodeJob> {
     send
 }
 
-/// Memory that a row group holds, given back when it is written.
+/// Memory that a row group holds. It is released when the row group is written.
 pub(crate) struct ReservedMemory {
     reservation: MemoryReservation,
     cores: Arc<EncodeThreads>,
@@ -93,14 +95,15 @@ impl Drop for ReservedMemory {
 }
 
 impl UnitResources {
-    /// Waits for memory as long as other row groups have some that they will give back.
+    /// Reserves memory for a row group. Waits while other row groups hold memory that they will release.
     ///
     /// # Errors
-    /// `MemoryExhausted` if none has.
+    /// `MemoryExhausted` if no other row group holds memory.
     pub(crate) async fn hold(&self, bytes: usize, name: &str) -> Result<ReservedMemory> {
         let consumer = MemoryConsumer::new(format!("RewriteUnitsExec `{name}`"));
         let reservation = consumer.register(self.context.memory_pool());
         loop {
+            // Register for the wake-up before the attempt; otherwise a release between the two would be missed.
             let freed = self.cores.freed.notified();
             match reservation.try_grow(bytes) {
                 Ok(()) => {
@@ -111,7 +114,7 @@ impl UnitResources {
                     return Err(engine_error(&format!("a row group of `{name}`"), e));
                 }
                 Err(_) => {
-                    // It may have been freed between the try and the wait.
+                    // The timeout covers memory that is released without a wake-up, for example by a sort.
                     let again = tokio::time::sleep(Duration::from_millis(20));
                     tokio::select! { () = freed => {}, () = again => {} }
                 }
@@ -125,10 +128,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_panics_is_an_error_and_takes_no_core_away() {
+    async fn panic_in_a_job_is_an_error_and_the_thread_survives() {
         let cores = EncodeThreads::new(1);
         let cut_off: Result<()> = cores.on_one(|| panic!("a defect")).await;
-        assert_eq!(cut_off.expect_err("it did not end").code(), "Internal");
-        assert_eq!(cores.on_one(|| Ok(7)).await.expect("it ended"), 7);
+        assert_eq!(cut_off.expect_err("the job panicked").code(), "Internal");
+        assert_eq!(cores.on_one(|| Ok(7)).await.expect("the job ends"), 7);
     }
 }

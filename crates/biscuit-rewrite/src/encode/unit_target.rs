@@ -1,3 +1,6 @@
+//! The target of a unit: schema and properties of its files, encoder factories, memory estimates, and the choice
+//! between copying, transcoding and encoding a row group.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,40 +30,46 @@ use crate::plan::edits::RowGroupEdits;
 use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, following, sorting};
 use crate::plan::unit::{BloomFilters, RewriteUnit, SourceGroup};
 
-/// One row group, ready to be written.
+/// A row group that is ready to be written.
 pub(crate) enum ReadyRowGroup {
+    /// Bytes of the source, with the metadata of the chunks.
     Copied(GroupBytes, Vec<ColumnCloseResult>),
+    /// Encoded column chunks of one or several row groups.
     Encoded(Vec<EncodedRowGroup>),
-    /// To be encoded when it is known in which file, and as which of its row groups: encrypted pages are bound to these.
+    /// Row group that is encoded when its file and its ordinal in it are known, since encrypted pages are bound to
+    /// both.
     Bound(Box<RowGroupEncoder>),
 }
 
-/// How the new files of a unit are written.
+/// Schema, properties and encoders of the files of a unit.
 pub(crate) struct UnitTarget {
     pub(crate) unit: Arc<RewriteUnit>,
     pub(crate) shared: Arc<UnitResources>,
+    /// Pages on their way from the encoders to the Parquet writer, which are not copied.
     pub(crate) passing: PageBuffer,
     pub(crate) root: TypePtr,
     pub(crate) properties: WriterPropertiesPtr,
-    /// The columns, as they are encoded.
+    /// Columns in the form in which they are encoded.
     pub(crate) schema: SchemaRef,
     groups: Vec<SourceGroup>,
-    /// By source, what is carried over from it; nothing where nothing is copied.
+    /// Metadata that is carried over, by source. Empty if nothing is copied.
     carried: Vec<CarriedMetadata>,
     sorting: Vec<SortingColumn>,
-    /// Of files with something encrypted.
+    /// Encryption of the files, if they have encrypted columns.
     encryption: Option<FileEncryption>,
-    /// For row groups that carry the bloom filters of their source, and for those that make theirs.
+    /// Encoder factories: one for row groups that carry the bloom filters of their source, one for row groups that
+    /// build their own.
     carrying: Arc<ArrowRowGroupWriterFactory>,
     making: Arc<ArrowRowGroupWriterFactory>,
 }
 
 fn unfit(e: parquet::errors::ParquetError) -> Error {
-    Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
+    Error::usage("UnsupportedType", format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
 }
 
 impl UnitTarget {
     pub(crate) async fn new(unit: Arc<RewriteUnit>, shared: Arc<UnitResources>, choice: RewriteChoice) -> Result<Self> {
+        // In these cases the new file has the columns of the table; otherwise it follows the source exactly.
         let other = matches!(
             choice,
             RewriteChoice::Rewrite(
@@ -82,7 +91,8 @@ impl UnitTarget {
         let (encryption, hidden) = encryption(&unit, &root)?;
         let follow = |blooms| {
             let mut properties = following(&unit.sources, &unit.parquet, columns, blooms);
-            // The Parquet library writes bloom filters in the clear.
+            // The Parquet library writes bloom filters without encryption, which would reveal values of encrypted
+            // columns.
             for path in &hidden {
                 properties = properties.set_column_bloom_filter_enabled(path.clone(), false);
             }
@@ -93,7 +103,7 @@ impl UnitTarget {
         };
         let passing = PageBuffer::default();
         let factory = |properties: Arc<WriterProperties>| -> Result<_> {
-            // The factory takes schema and properties from a writer; this one writes nothing.
+            // The factory takes schema and properties from a writer. This writer writes nothing.
             let writer = SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unfit)?;
             let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
             Ok(Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(passing.clone())))))
@@ -123,12 +133,13 @@ impl UnitTarget {
         Ok(made)
     }
 
-    /// Whether something is encrypted in its files.
+    /// Returns whether the files have encrypted columns.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.encryption.is_some()
     }
 
-    /// The writer of a new file; if something is encrypted in it, with what encodes its row groups.
+    /// Creates the writer of a new file. For a file with encrypted columns, it comes with the factory of its
+    /// encoders.
     pub(crate) async fn writer(
         &self,
     ) -> Result<(SerializedFileWriter<PageSink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
@@ -149,12 +160,12 @@ impl UnitTarget {
         Ok((writer, factory))
     }
 
-    /// Opens what was staged, and checks it.
+    /// Opens the staged file and checks it.
     pub(crate) async fn check(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
         check_staged(staged, rows, &self.shared.stager.storage().store, self.encryption.as_ref()).await
     }
 
-    /// Encodes a row group of an open file.
+    /// Encodes a row group for the open file.
     pub(crate) async fn bind(
         &self,
         mut job: RowGroupEncoder,
@@ -165,13 +176,16 @@ impl UnitTarget {
         self.shared.cores.on_one(move || job.run(vec![])).await
     }
 
-    /// Waits for the memory that a row group needs.
+    /// Reserves the memory that a row group needs. Waits while other row groups hold memory.
     pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<ReservedMemory> {
         self.shared.hold(self.needs(plan), self.unit.name()).await
     }
 
-    /// Memory for the source's bytes, and where they are encoded for pages in the making, a few batches between the two or the
-    /// largest column whose pages are changed, and new rows.
+    /// Estimates the memory of a row group in bytes.
+    ///
+    /// A copy needs the source's bytes. An encoded row group needs the source's bytes, as much again for the encoded
+    /// pages, four batches between decoder and encoder, the largest column in plain form for `transcode`, and the new
+    /// rows.
     fn needs(&self, plan: &GroupPlan) -> usize {
         let (mut compressed, mut batch, mut column, mut new) = (0, 0, 0, 0);
         let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
@@ -194,6 +208,7 @@ impl UnitTarget {
 
     /// Copies or encodes a row group.
     pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<ReadyRowGroup> {
+        // Copy only if every chunk has an offset index. A chunk without one would remove the page index of the file.
         if let (true, Some(g)) = (plan.copy, plan.only_group())
             && let Some(carried) = self.carried.get(self.groups[g].source)
         {
@@ -207,8 +222,8 @@ impl UnitTarget {
         self.encode(job).await
     }
 
-    /// Encodes a row group, when cores are free: columns that can be are changed page by page, each on a core of its own, the
-    /// others decoded and encoded together.
+    /// Encodes a row group on the encoder threads. Columns that can be transcoded are changed page by page, each as a
+    /// job of its own; the other columns are decoded and encoded together.
     async fn encode(&self, job: RowGroupEncoder) -> Result<ReadyRowGroup> {
         if self.is_encrypted() {
             return Ok(ReadyRowGroup::Bound(Box::new(job)));
@@ -225,17 +240,17 @@ impl UnitTarget {
                 own[leaf] = chunk;
             }
         }
-        let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column is still worked on"))?;
+        let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column of the row group is still in use"))?;
         Ok(ReadyRowGroup::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
     }
 
-    /// Encodes rows as they are.
+    /// Encodes rows as a row group of their own.
     pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<ReadyRowGroup> {
         let parts = rows.into_iter().map(EncodePart::Rows).collect();
         self.encode(self.job_of(parts, vec![], self.making.clone())).await
     }
 
-    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on.
+    /// Encodes rows as they arrive. `full` takes each finished row group, and returns whether to go on.
     pub(crate) fn encode_stream(
         &self,
         rows: impl Iterator<Item = RecordBatch>,
@@ -249,7 +264,7 @@ impl UnitTarget {
     async fn job(&self, plan: &GroupPlan) -> Result<RowGroupEncoder> {
         let carries = |at: SourceGroup| {
             let source = &self.unit.sources[at.source];
-            // Otherwise values may have another form than that in which the filters hold them.
+            // With other columns, values may have another form than that in which the filters hash them.
             let same = self.schema.fields() == source.metadata().schema().fields();
             same && !self.is_encrypted() && self.unit.bloom_filters == BloomFilters::Carried
         };
@@ -304,21 +319,21 @@ impl UnitTarget {
         }
     }
 
-    /// New rows with the very fields of the file, nullability included.
+    /// Returns new rows with exactly the fields of the file, nullability included.
     pub(crate) fn of_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let rows = conform(rows, &self.schema, "the new rows")?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)
-            .map_err(|e| Error::internal("new rows do not fit the file").with_source(e))
+            .map_err(|e| Error::internal("the new rows do not have the columns of the file").with_source(e))
     }
 
-    /// The most rows of a row group.
+    /// Returns the maximum number of rows of a row group.
     pub(crate) fn max_rows(&self) -> usize {
         self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
     }
 }
 
-/// How the files of a unit are encrypted, if they are, and the leaf columns of which nothing may be in the clear.
+/// Returns the encryption of the files of a unit, if any, and the leaf columns that are encrypted.
 fn encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncryption>, Vec<ColumnPath>)> {
     let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
     let schema = SchemaDescriptor::new(root.clone());
@@ -328,7 +343,8 @@ fn encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncrypti
     Ok((Some(encryption).filter(|_| !paths.is_empty()), paths))
 }
 
-/// The flat columns of which most values of these rows are different ones: a dictionary of them would be given up half-way.
+/// Returns the flat columns with mostly distinct values in these rows. A dictionary of such a column would be given
+/// up half-way.
 fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
     let distinct = |column: &ArrayRef| -> Option<usize> {
         let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]).ok()?;
@@ -338,13 +354,13 @@ fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
     };
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
-    // Few rows say little.
+    // A small sample does not show whether values repeat.
     let many = columns.filter(|(_, c)| c.len() >= 1024 && distinct(c).is_some_and(|n| n > c.len() / 2));
     many.map(|(f, _)| f.name().clone()).collect()
 }
 
-/// What a footer says of the columns that the rows of a unit are sorted by; nothing where columns are nested, since then the
-/// numbers of leaves are not those of columns.
+/// Returns the sorting columns that a footer declares for a sorted unit. Returns none if columns are nested, since
+/// then the indices of leaves are not those of columns.
 fn sort_claim(unit: &RewriteUnit) -> Vec<SortingColumn> {
     if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
         return vec![];

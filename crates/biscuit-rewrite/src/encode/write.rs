@@ -1,3 +1,5 @@
+//! Writes the files of one unit: prepares row groups concurrently, and appends them in their order.
+
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -12,11 +14,12 @@ use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, choose, plan
 use crate::plan::unit::RewriteUnit;
 use crate::sort::sorted_groups;
 
-/// Writes the new files of a unit: row groups are worked on at the same time and written in their order. What this answers with has all of
-/// them and is yet to be finished; none where the unit stays as it is.
+/// Writes the new files of a unit, and returns the output, which the caller has to finish. Row groups are prepared
+/// concurrently and written in their order. Returns `None` if the unit is kept.
 ///
 /// # Errors
-/// `MemoryExhausted` if not even one row group fits into the budget, those of the sources and of the store.
+/// `MemoryExhausted` if not even one row group fits into the memory budget; the errors of the sources and of the
+/// store.
 pub(crate) async fn write(
     number: usize,
     unit: Arc<RewriteUnit>,
@@ -27,8 +30,10 @@ pub(crate) async fn write(
         return Ok(None);
     }
     if choice == RewriteChoice::Rewrite(NoSpliceReason::Damaged) {
-        let message =
-            format!("`{}` cannot be read as Parquet: a column chunk is not where its footer says", unit.name());
+        let message = format!(
+            "`{}` cannot be read as Parquet: its footer points to a column chunk outside of the file",
+            unit.name()
+        );
         return Err(Error::data("UnreadableParquet", message));
     }
     let splice = choice == RewriteChoice::Splice;
@@ -44,14 +49,16 @@ pub(crate) async fn write(
 
 async fn groups(target: &Arc<UnitTarget>, splice: bool, out: &mut FileOutput) -> Result<()> {
     let plans = plan(&target.unit, splice);
-    // Where memory is limited, row groups begin one after the other, so that none waits for memory that one behind it holds. Else those
-    // that are encoded need not wait until the ones before them are copied.
+    // Row groups reserve memory before they are prepared. With a limit, all of them form one stream and reserve in
+    // output order: otherwise a row group could wait for memory that is held by one that must be written after it,
+    // which is a deadlock. Without a limit, copied row groups form a stream of their own, so that encoding starts
+    // before the copies in front of it are written.
     let limited = !matches!(target.shared.context.memory_pool().memory_limit(), MemoryLimit::Infinite);
     let aside = |plan: &&GroupPlan| plan.copy && !limited;
     let mut copied = pin!(ready(target, plans.iter().filter(aside).cloned().collect()));
     let mut others = pin!(ready(target, plans.iter().filter(|plan| !aside(plan)).cloned().collect()).peekable());
     for plan in &plans {
-        // Has them begin.
+        // Polling once starts the jobs of the encoded row groups, also while copied ones are written.
         let _ = poll!(others.as_mut().peek());
         let next = if aside(&plan) { copied.next().await } else { others.next().await };
         let (group, held) = next.ok_or_else(|| Error::internal("a row group is missing"))??;
@@ -61,7 +68,7 @@ async fn groups(target: &Arc<UnitTarget>, splice: bool, out: &mut FileOutput) ->
     Ok(())
 }
 
-/// Row groups in this order, some of which are worked on at the same time.
+/// Returns the row groups in the order of `plans`. Some of them are prepared ahead.
 fn ready(
     target: &Arc<UnitTarget>,
     plans: Vec<GroupPlan>,
@@ -78,24 +85,25 @@ fn ready(
         let target = target.clone();
         async move {
             let (plan, held) = held?;
-            // A task of its own, so that it goes on while another row group is written.
+            // A task of its own makes progress while another row group is written.
             let task = tokio::spawn(async move { target.ready(&plan).await });
-            let ready = task.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))??;
+            let ready =
+                task.await.map_err(|e| Error::internal("the task of a row group was cut off").with_source(e))??;
             Ok((ready, held))
         }
     });
-    // One more than there are cores: its bytes are fetched while the others are worked on.
+    // One job more than there are cores fetches its bytes while the others are encoded.
     jobs.buffered(cores + 1)
 }
 
-/// Sorts all rows, within the session's memory and where that ends on its disk, and encodes them a row group at a time.
+/// Sorts all rows, in memory or beyond the limit on disk, and encodes them one row group at a time.
 async fn sorted(target: &Arc<UnitTarget>, out: &mut FileOutput) -> Result<()> {
     let rows = sorted_groups(&target.unit, &target.shared, target.max_rows())?;
     let jobs = rows.map_ok(|rows| {
         let target = target.clone();
         async move {
             let task = tokio::spawn(async move { target.encode_rows(rows).await });
-            task.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))?
+            task.await.map_err(|e| Error::internal("the task of a row group was cut off").with_source(e))?
         }
     });
     let mut ready = pin!(jobs.try_buffered(target.shared.cores.number()));

@@ -3,7 +3,8 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type
 use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
 
-/// Adds the values of a column, which Parquet holds as `physical`; answers false where it is not known how.
+/// Adds the values of `column` to a filter. `physical` is the Parquet type of the column. Returns `false` if it is
+/// not known how Parquet hashes this type; a column of nulls needs nothing.
 pub(crate) fn insert(filter: &mut Sbbf, column: &ArrayRef, physical: Type) -> bool {
     let as_type = |t: &DataType| datafusion::arrow::compute::cast(column, t).ok();
     match (physical, column.data_type()) {

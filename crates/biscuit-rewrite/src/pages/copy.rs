@@ -1,3 +1,5 @@
+//! The metadata that a copied row group needs in the new footer: page indexes and bloom filters.
+
 use biscuit_core::Result;
 use biscuit_dataset::{OpenFile, parquet_error};
 use bytes::Bytes;
@@ -13,19 +15,20 @@ use parquet::file::statistics::Statistics;
 use crate::encode::group_bytes::GroupBytes;
 use crate::pages::headers;
 
-/// A bloom filter's bytes where the footer does not say how many they are: more than any writer makes.
+/// Number of bytes to fetch for a bloom filter whose length the footer does not contain: 128 MiB, more than any
+/// writer makes, and its header.
 const LARGEST_FILTER: u64 = (128 << 20) + 64;
 
-/// Besides the chunks: what of a source file is carried into the new one.
+/// Metadata of a source file that is carried over to the new file, in addition to its chunks.
 #[derive(Debug)]
 pub(crate) struct CarriedMetadata {
-    /// The footer with page indexes, if every chunk of the file has an offset index.
+    /// Footer with page indexes, if every chunk of the file has an offset index.
     indexes: Option<ParquetMetaData>,
 }
 
 impl CarriedMetadata {
-    /// Reads the page indexes, if the file has all of them. Some for a part of the chunks are as none: the library would not
-    /// write such a file.
+    /// Reads the page indexes if the file has an index for every chunk. An incomplete page index is ignored, since
+    /// the Parquet library does not write files with one.
     pub(crate) async fn read(file: &OpenFile) -> Result<Self> {
         let metadata = file.metadata().metadata();
         let chunks = || metadata.row_groups().iter().flat_map(|g| g.columns());
@@ -34,8 +37,8 @@ impl CarriedMetadata {
         Ok(Self { indexes })
     }
 
-    /// What the footer of the new file says of a row group that is copied. None if no offset index can be had for it: then
-    /// the group is to be encoded, since one chunk without would take the page index from the whole file.
+    /// Returns the metadata of a copied row group. Returns `None` if there is no offset index for a chunk; the row
+    /// group must then be encoded, since one chunk without an index would remove the page index of the whole file.
     pub(crate) fn copied(
         &self,
         file: &OpenFile,
@@ -73,6 +76,7 @@ impl CarriedMetadata {
             let column = column.filter(|index| !matches!(index, ColumnIndexMetaData::NONE));
             return Ok(Some((offsets.clone(), column)));
         }
+        // The file has no page index: derive the offset index from the headers of the pages.
         let group = file.metadata().metadata().row_group(group);
         let chunk = group.column(leaf);
         let (start, length) = chunk.byte_range();
@@ -88,11 +92,11 @@ impl CarriedMetadata {
     }
 }
 
-/// The column index of a chunk of one page: that page has the statistics of the chunk.
+/// Returns the column index of a chunk with one page: the statistics of the page are those of the chunk.
 fn column_index(chunk: &ColumnChunkMetaData, rows: i64) -> Option<ColumnIndexMetaData> {
     let statistics = chunk.statistics()?;
     let nulls = i64::try_from(statistics.null_count_opt()?).ok()?;
-    // Bounds of the deprecated kind have no defined order.
+    // The deprecated statistics have no defined order, and INT96 has none either.
     if statistics.is_min_max_deprecated() || chunk.column_descr().physical_type() == Type::INT96 {
         return None;
     }
@@ -102,6 +106,7 @@ fn column_index(chunk: &ColumnChunkMetaData, rows: i64) -> Option<ColumnIndexMet
         _ if all_null => (vec![], vec![]),
         _ => return None,
     };
+    // A bound that is NaN does not bound the other values.
     if matches!(statistics, Statistics::Float(_) | Statistics::Double(_)) && has_nan(statistics) {
         return None;
     }
@@ -118,7 +123,7 @@ fn has_nan(statistics: &Statistics) -> bool {
     }
 }
 
-/// The bloom filters of a row group, by leaf column.
+/// Returns the bloom filters of a row group, by leaf column.
 pub(crate) async fn blooms(file: &OpenFile, group: usize) -> Result<Vec<Option<Sbbf>>> {
     let columns = file.metadata().metadata().row_group(group).columns();
     let range = |c: &ColumnChunkMetaData| {

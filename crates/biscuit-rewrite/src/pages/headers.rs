@@ -1,8 +1,12 @@
+//! Derives the offset index of a column chunk from the headers of its pages.
+
 use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
 
-/// Finds the pages of a column chunk by their headers, which are Thrift's compact protocol as in parquet.thrift: what an
-/// offset index says, for a chunk whose file has none. `bytes` is the chunk, `start` its place in the file, `rows` the
-/// rows of the row group. None where pages do not say how many rows they have: in repeated columns.
+/// Finds the pages of a column chunk by their headers, and returns the offset index of a chunk whose file has none.
+///
+/// Page headers are structs in Thrift's compact protocol, as defined in parquet.thrift. `bytes` is the chunk, `start`
+/// its offset in the file, `rows` the number of rows of the row group. Returns `None` if the pages do not contain
+/// their number of rows, which is possible in repeated columns.
 pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) -> Option<OffsetIndexMetaData> {
     let (mut at, mut first_row_index) = (0, 0_i64);
     let mut page_locations = Vec::new();
@@ -22,7 +26,7 @@ pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) 
             first_row_index += match (header.rows, repeated) {
                 (Some(rows), _) => i64::from(rows),
                 (None, false) => i64::from(values),
-                // One page is the whole chunk, whatever it holds.
+                // A single page has all rows of the row group.
                 (None, true) if end == bytes.len() && page_locations.len() == 1 => rows,
                 (None, true) => return None,
             };
@@ -36,9 +40,9 @@ pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct PageHeader {
     compressed: i32,
-    /// Values of a data page; none of another page.
+    /// Number of values of a data page; `None` for another kind of page.
     values: Option<i32>,
-    /// Rows, which only data pages of version 2 say.
+    /// Number of rows, which only data pages of version 2 contain.
     rows: Option<i32>,
 }
 
@@ -51,6 +55,8 @@ const STRUCT: u8 = 12;
 
 impl HeaderInput<'_> {
     fn page_header(&mut self) -> Option<PageHeader> {
+        // Fields of PageHeader in parquet.thrift: 3 is compressed_page_size, 5 is data_page_header, 8 is
+        // data_page_header_v2. In the latter two, field 1 is num_values; in version 2, field 3 is num_rows.
         let (mut header, mut field) = (PageHeader::default(), 0);
         while let Some(kind) = self.field(&mut field)? {
             match (field, kind) {
@@ -66,7 +72,7 @@ impl HeaderInput<'_> {
         (header.compressed >= 0).then_some(header)
     }
 
-    /// The first three fields of a struct, where they are 32-bit integers; what follows is passed over.
+    /// Reads the first three fields of a struct if they are 32-bit integers, and skips the others.
     fn numbers(&mut self) -> Option<[Option<i32>; 3]> {
         let (mut numbers, mut field) = ([None; 3], 0);
         while let Some(kind) = self.field(&mut field)? {
@@ -84,7 +90,9 @@ impl HeaderInput<'_> {
         Some(byte)
     }
 
-    /// The type of the next field; none at the end of the struct.
+    /// Reads the header of the next field and returns its type; `None` inside at the end of the struct. `number` is
+    /// updated: the high four bits are the difference to the last field number, or 0 if the number follows as an
+    /// integer.
     fn field(&mut self, number: &mut u8) -> Option<Option<u8>> {
         let byte = self.byte()?;
         if byte == 0 {
@@ -120,10 +128,12 @@ impl HeaderInput<'_> {
     }
 
     fn skip(&mut self, kind: u8, depth: u8) -> Option<()> {
-        // Headers are flat; what nests deeper is none.
+        // Headers are not nested deeper than this. The limit protects the stack from damaged files.
         if depth > 8 {
             return None;
         }
+        // Type codes of the compact protocol: 1 and 2 are booleans, 3 a byte, 4 to 6 integers, 7 a double, 8 bytes,
+        // 9 a list, 10 a set, 12 a struct.
         match kind {
             1 | 2 => Some(()),
             3 => self.forward(1),
@@ -136,7 +146,7 @@ impl HeaderInput<'_> {
             9 | 10 => {
                 let byte = self.byte()?;
                 let length = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
-                // Booleans in lists take a byte each.
+                // Unlike boolean fields, booleans in lists take one byte each.
                 (0..length).try_for_each(|_| {
                     if byte & 0x0f <= 2 { self.forward(1) } else { self.skip(byte & 0x0f, depth + 1) }
                 })
@@ -157,7 +167,7 @@ impl HeaderInput<'_> {
 mod tests {
     use super::*;
 
-    /// A header: type 0, sizes 20 and 4, a data page of 3 values with its statistics; then the page.
+    /// A page header (type 0, sizes 20 and 4, a data page of 3 values with statistics), followed by the page.
     const DATA: &[u8] = &[
         0x15, 0, 0x15, 40, 0x15, 8, 0x2c, 0x15, 6, 0x15, 0, 0x15, 6, 0x15, 6, 0x1c, 0x18, 1, b'a', 0, 0, 0, 9, 9, 9, 9,
     ];
@@ -165,7 +175,7 @@ mod tests {
     const DICTIONARY: &[u8] = &[0x15, 4, 0x15, 4, 0x15, 4, 0x4c, 0x15, 2, 0x15, 0, 0, 0, 7, 7];
 
     #[test]
-    fn pages_are_found_behind_the_dictionary() {
+    fn pages_are_found_after_the_dictionary() {
         let chunk = [DICTIONARY, DATA, DATA].concat();
         let index = offset_index(&chunk, 1000, 6, false).expect("an index");
         let found: Vec<_> =
@@ -175,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_not_guessed() {
+    fn ambiguous_pages_have_no_offset_index() {
         let chunk = [DATA, DATA].concat();
         assert!(offset_index(&chunk, 0, 7, false).is_none(), "rows that do not add up");
         assert!(offset_index(&chunk, 0, 6, true).is_none(), "repeated values in two pages");

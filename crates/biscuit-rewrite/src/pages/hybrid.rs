@@ -1,7 +1,7 @@
-//! The hybrid of run lengths and bit packing in which Parquet holds levels and dictionary indices
+//! The hybrid of run-length encoding and bit packing in which Parquet stores levels and dictionary indices
 //! (parquet-format, Encodings.md, "RLE = 3").
 
-/// Decodes `count` values of so many bits; none if the bytes end before, or hold what cannot be.
+/// Decodes `count` values of `width` bits. Returns `None` if the bytes are too few or not valid.
 pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Option<()> {
     if width > 32 {
         return None;
@@ -10,6 +10,8 @@ pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u
     while left > 0 {
         let header = varint(&mut bytes)?;
         let length = usize::try_from(header >> 1).ok()?;
+        // The lowest bit of the header selects the kind of the run: 0 is a repeated value, 1 are groups of eight
+        // packed values.
         if header & 1 == 0 {
             let mut value = [0; 4];
             value[..value_bytes].copy_from_slice(bytes.get(..value_bytes)?);
@@ -23,7 +25,7 @@ pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u
         } else {
             let packed = length.checked_mul(width as usize)?;
             let run = length.checked_mul(8)?.min(left);
-            // Writers may cut the zeros behind the last value.
+            // Writers may cut off the zeros after the last value.
             let own = bytes.get(..packed.min(bytes.len()))?;
             if own.len() * 8 < run * width as usize || run == 0 {
                 return None;
@@ -65,7 +67,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Encodes values of so many bits: eight or more that are the same as a run, all others packed.
+/// Encodes values of `width` bits: eight or more equal values as a run, all others packed. `literal` is the first
+/// value that is not written yet.
 pub(crate) fn encode(values: &[u32], width: u32, out: &mut Vec<u8>) {
     let (mut at, mut literal) = (0, 0);
     while at < values.len() {
@@ -84,7 +87,7 @@ pub(crate) fn encode(values: &[u32], width: u32, out: &mut Vec<u8>) {
     pack(&values[literal..], width, out);
 }
 
-/// Packs values in groups of eight; the last group is filled up with zeros.
+/// Packs values in groups of eight. The last group is filled with zeros.
 fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
@@ -116,7 +119,7 @@ fn push_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The bits that a number needs; one at least.
+/// Returns the number of bits that a number needs, at least 1.
 pub(crate) fn width(maximum: u32) -> u32 {
     (32 - maximum.leading_zeros()).max(1)
 }
@@ -128,8 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_format_are_read() {
-        // 0 to 7 in three bits, packed: the example of Encodings.md.
+    fn examples_of_the_format_are_decoded() {
+        // The example of Encodings.md: 0 to 7, packed in three bits.
         let mut out = Vec::new();
         decode(&[0b11, 0b1000_1000, 0b1100_0110, 0b1111_1010], 3, 8, &mut out).unwrap();
         assert_eq!(out, [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_too_early_is_no_value() {
+    fn truncated_input_is_not_decoded() {
         assert_eq!(decode(&[0b11, 1], 3, 8, &mut vec![]), None);
         assert_eq!(decode(&[], 3, 1, &mut vec![]), None);
         assert_eq!(decode(&[0, 5], 3, 1, &mut vec![]), None);
@@ -150,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_come_back(runs in prop::collection::vec((any::<u32>(), 1..40_usize), 0..30), bits in 1..=32_u32) {
+        fn encoded_values_decode_to_the_same_values(runs in prop::collection::vec((any::<u32>(), 1..40_usize), 0..30), bits in 1..=32_u32) {
             let mask = u32::MAX >> (32 - bits);
             let values: Vec<u32> = runs.iter().flat_map(|(v, n)| std::iter::repeat_n(v & mask, if v % 3 == 0 { *n } else { 1 })).collect();
             let (mut bytes, mut out) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Single pages, copied or made.
+//! Copies, finds and makes single pages.
 
 pub(crate) mod bloom;
 pub(crate) mod copy;

@@ -1,3 +1,9 @@
+//! Hands encoded pages to the store without copying them.
+//!
+//! The Parquet writer takes pages from a `PageStore` and writes them to a `Write` as slices. The slice does not own
+//! its memory, so a normal sink has to copy it. Here both ends share a `PageBuffer`: the store announces each page as
+//! `Bytes`, and the sink recognises the slice by its address and keeps the `Bytes` instead.
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,23 +12,25 @@ use bytes::Bytes;
 use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
 use parquet::errors::{ParquetError, Result};
 
-/// What is about to be written, in memory that is not to be copied: the Parquet writer writes it to a [`PageSink`].
+/// Pages and chunks that are about to be written. The Parquet writer writes them to a [`PageSink`], which recognises
+/// them and does not copy them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PageBuffer(Arc<Mutex<PendingPages>>);
 
 #[derive(Debug, Default)]
 struct PendingPages {
-    /// Pages, which the writer writes at once.
+    /// Pages, which the writer writes with one call each.
     pages: VecDeque<Bytes>,
-    /// Whole column chunks, which it writes piece by piece, with their places in the file.
+    /// Whole column chunks, with their offsets in the file. The writer writes them in pieces.
     chunks: VecDeque<(u64, Bytes)>,
 }
 
-/// Shorter pages the Parquet writer copies into its buffer, so that their own memory never comes to the sink.
+/// Size in bytes below which the Parquet writer copies a page into its own buffer, so that the page's memory does not
+/// reach the sink.
 const BUFFERED: usize = 8 * 1024;
 
 impl PageBuffer {
-    /// No page is about to be written any more.
+    /// Forgets all announced pages and chunks.
     fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PendingPages::default();
     }
@@ -31,14 +39,15 @@ impl PageBuffer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pages.push_back(page);
     }
 
-    /// Says that the file has this chunk from a place on, which the writer has not come to yet.
+    /// Announces that the file will contain `chunk` from offset `at` on. The writer has not reached this offset.
     pub(crate) fn push_chunk(&self, at: u64, chunk: Bytes) {
         if !chunk.is_empty() {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).chunks.push_back((at, chunk));
         }
     }
 
-    /// How many bytes from a place on are of no chunk, and how many then of the next one.
+    /// Returns the number of bytes from offset `at` to the next chunk, and the number of bytes of that chunk that are
+    /// still missing.
     fn next_chunk(&self, at: u64) -> Option<(u64, u64)> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, chunk) = waiting.chunks.front()?;
@@ -49,23 +58,23 @@ impl PageBuffer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).chunks.pop_front().map(|(_, chunk)| chunk)
     }
 
-    /// The page that these bytes are, if they are one: the very same memory.
+    /// Returns the announced page that these bytes are, if they are the same memory.
     fn take(&self, bytes: &[u8]) -> Option<Bytes> {
         let pages = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).pages;
         let same = |page: &Bytes| std::ptr::eq(page.as_ptr(), bytes.as_ptr()) && page.len() == bytes.len();
-        // Small pages before it came here as copies.
+        // The pages before it were small and came as copies. They are dropped.
         let at = pages.iter().position(same)?;
         pages.drain(..=at).next_back()
     }
 }
 
-/// What the Parquet writer writes to: keeps pages as they are, without copying them, and copies the little that lies between.
+/// Sink of the Parquet writer. Keeps announced pages without copying them, and copies all other bytes.
 #[derive(Debug, Default)]
 pub(crate) struct PageSink {
     passing: PageBuffer,
     done: Vec<Bytes>,
     rest: Vec<u8>,
-    /// Bytes written so far.
+    /// Number of bytes written so far.
     at: u64,
 }
 
@@ -74,7 +83,8 @@ impl PageSink {
         Self { passing, ..Self::default() }
     }
 
-    /// All bytes since the last call, which comes behind a whole row group.
+    /// Returns all bytes since the last call. Must be called after a complete row group, since announced pages are
+    /// forgotten.
     pub(crate) fn take(&mut self) -> Vec<Bytes> {
         self.passing.clear();
         self.end_rest();
@@ -91,7 +101,7 @@ impl PageSink {
 impl Write for PageSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let length = match self.passing.next_chunk(self.at) {
-            // A piece of a chunk, which is put down whole when its last piece comes.
+            // A piece of a chunk. The whole chunk is kept when its last piece arrives.
             Some((0, left)) => {
                 let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 if length as u64 == left {
@@ -122,7 +132,7 @@ impl Write for PageSink {
     }
 }
 
-/// Keeps the pages of row groups in memory, and says which one is about to be written.
+/// Keeps the pages of unfinished row groups in memory, and announces each one before it is written.
 #[derive(Debug)]
 pub(crate) struct PageKeeper(pub(crate) PageBuffer);
 
@@ -147,7 +157,7 @@ impl PageStore for MemoryPageStore {
 
     fn take(&mut self, key: PageKey) -> Result<Bytes> {
         let page = usize::try_from(key.get()).ok().and_then(|k| self.pages.get_mut(k)).map(std::mem::take);
-        let page = page.ok_or_else(|| ParquetError::General("a page is not there".to_owned()))?;
+        let page = page.ok_or_else(|| ParquetError::General("the page does not exist".to_owned()))?;
         self.held -= page.len();
         if page.len() >= BUFFERED {
             self.passing.push(page.clone());
@@ -165,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_kept_as_they_are_and_the_rest_is_copied_in_its_place() {
+    fn pages_are_passed_without_a_copy_and_other_bytes_are_copied() {
         let passing = PageBuffer::default();
         let mut sink = PageSink::new(passing.clone());
         let (a, b) = (Bytes::from(vec![1; 50]), Bytes::from(vec![2; 50]));
@@ -173,7 +183,7 @@ mod tests {
         passing.push(a.clone());
         sink.write_all(&a).unwrap();
         passing.push(b.clone());
-        // A writer that copies the page first gets another memory: then it is copied here too.
+        // A writer that copies a page passes other memory, so the sink copies it as well.
         let copy = b.to_vec();
         sink.write_all(&copy).unwrap();
         sink.write_all(b"between").unwrap();
@@ -184,7 +194,7 @@ mod tests {
         let out = sink.take();
         assert!(std::ptr::eq(out[1].as_ptr(), a.as_ptr()) && std::ptr::eq(out[3].as_ptr(), c.as_ptr()));
         assert_eq!(out.concat(), [b"PAR1".as_slice(), &a, &b, b"betweenbetween", &c].concat());
-        // Chunks come in pieces, of which the first may be behind other bytes and the last before some.
+        // Chunks are written in pieces. The first piece may begin with other bytes, and the last may end with some.
         let at = out.concat().len() as u64;
         let chunk = Bytes::from((0..100).collect::<Vec<u8>>());
         passing.push_chunk(at + 3, chunk.clone());

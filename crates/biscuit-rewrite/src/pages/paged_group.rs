@@ -1,4 +1,4 @@
-//! Columns of a row group that are made from the pages of its source, each by itself.
+//! Columns of a row group that are made from the pages of its source, each as a job of its own.
 
 use std::cmp::Reverse;
 
@@ -11,19 +11,19 @@ use crate::transcode::{OwnChunk, RowRun, runs, transcode};
 
 /// A row group whose columns may be made from the pages of its source.
 pub(crate) struct PagedRowGroup {
-    /// Rows of the source.
+    /// Number of rows of the source.
     rows: usize,
     runs: Vec<RowRun>,
-    /// The new rows that runs name.
+    /// New rows that the runs refer to.
     batches: Vec<RecordBatch>,
-    /// The columns for which it may be tried, with their leaves.
+    /// Columns that may be transcoded, each with the index of its leaf.
     pub(crate) columns: Vec<(usize, usize)>,
     pub(crate) leaves: usize,
 }
 
 impl RowGroupEncoder {
-    /// What can be made from the pages of the only source row group; nothing where rows are sorted, or make more than one row
-    /// group.
+    /// Returns what can be made from the pages of the only source row group. Returns `None` if rows are sorted,
+    /// columns differ, or the rows may make more than one row group.
     pub(crate) fn paged(&self) -> Option<PagedRowGroup> {
         let (EncodePart::Group(group), rest) = self.parts.split_first()? else { return None };
         let metadata = group.source.metadata();
@@ -53,12 +53,13 @@ impl RowGroupEncoder {
             }
             leaf += leaves;
         }
-        // The dearest first, so that no core is left with one of them at the end.
+        // The largest columns first, so that no core is left with one of them at the end.
         columns.sort_by_key(|&(_, leaf)| Reverse(source.column(leaf).uncompressed_size()));
         Some(PagedRowGroup { rows, runs, batches, columns, leaves: leaf })
     }
 
-    /// A column of the row group, without being decoded to values: page by page. None where this cannot be done with it.
+    /// Makes a column of the row group from the pages of its source. Returns `None` if the column cannot be
+    /// transcoded.
     pub(crate) fn own_chunk(&self, paged: &PagedRowGroup, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
         let Some(EncodePart::Group(group)) = self.parts.first() else { return Ok(None) };
         let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);

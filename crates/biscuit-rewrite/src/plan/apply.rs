@@ -1,22 +1,26 @@
+//! Edits of single rows, and their application to a batch.
+
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
 
-/// What happens to one row of a file.
+/// Edit of one row of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowEdit {
-    /// It goes.
+    /// The row is removed.
     Remove,
-    /// A new row takes its place.
+    /// A new row replaces it.
     Replace {
-        /// The batch of new rows.
+        /// Index of the batch of new rows.
         batch: u32,
-        /// The row in it.
+        /// Row in that batch.
         row: u32,
     },
 }
 
-/// The batch with its edits, by number of row in the batch, ascending. Rows between two edits are copied as one run, so
-/// the cost is that of copying memory.
+/// Applies edits to a batch and returns the result.
+///
+/// `edits` are ascending by row number; `base` is the number of the first row of the batch. The rows between two
+/// edits are copied as one run, so the cost is that of copying memory.
 pub(crate) fn apply(
     batch: &RecordBatch,
     edits: &[(u64, RowEdit)],
@@ -37,18 +41,20 @@ pub(crate) fn apply(
     let failed = |e| Error::internal("rows could not be replaced").with_source(e);
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (i, column) in batch.columns().iter().enumerate() {
+        // `MutableArrayData` has source 0 for the old rows, and source 1 + i for the i-th batch of new rows in
+        // `used`.
         let data = column.to_data();
         let new: Vec<_> = used.iter().map(|&b| rows[b as usize].column(i).to_data()).collect();
         let sources = std::iter::once(&data).chain(&new).collect();
         let mut out = MutableArrayData::new(sources, false, count);
         let mut next = 0;
         for (number, edit) in edits {
-            let at = usize::try_from(number - base).expect("a batch is small");
+            let at = usize::try_from(number - base).expect("the number is inside of the batch");
             if at > next {
                 out.try_extend(0, next, at).map_err(failed)?;
             }
             if let RowEdit::Replace { batch, row } = edit {
-                let source = 1 + used.binary_search(batch).expect("it was collected above");
+                let source = 1 + used.binary_search(batch).expect("`used` contains the batch of every replacement");
                 out.try_extend(source, *row as usize, *row as usize + 1).map_err(failed)?;
             }
             next = at + 1;
@@ -73,7 +79,7 @@ mod tests {
         let names: StringArray = ids.iter().map(|i| (i % 3 != 0).then(|| format!("n{i}"))).collect();
         let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
         RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", Arc::new(names) as ArrayRef, true)])
-            .expect("a batch")
+            .expect("the columns have the same length")
     }
 
     #[test]
@@ -91,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn all_rows_may_go() {
+    fn all_rows_can_be_removed() {
         let edits: Vec<_> = (0..3).map(|r| (r, RowEdit::Remove)).collect();
         assert_eq!(apply(&rows(&[1, 2, 3]), &edits, 0, &[]).unwrap(), rows(&[]));
     }

@@ -1,3 +1,5 @@
+//! The rewrite choice: keep, splice or rewrite a file, and the plan of the row groups of the new file.
+
 use biscuit_dataset::OpenFile;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use parquet::arrow::ArrowSchemaConverter;
@@ -8,42 +10,45 @@ use parquet::schema::types::ColumnDescriptor;
 use crate::plan::unit::{ForcedRewrite, RewriteUnit, SmallGroups, SourceGroup};
 use crate::{InsertedRows, RowGroupEdits};
 
-/// What is done with a file.
+/// Rewrite choice for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RewriteChoice {
-    /// It stays: same name, same ETag. Nothing of it changes.
+    /// The file remains, with the same name and ETag.
     Keep,
-    /// Row groups that change are encoded again, the bytes of the others copied. The columns of the new file are then
-    /// those of the source to the letter.
+    /// Changed row groups are encoded; the bytes of the others are copied. The columns of the new file are exactly
+    /// those of the source.
     Splice,
-    /// All rows are encoded again.
+    /// All rows are encoded.
     Rewrite(NoSpliceReason),
 }
 
-/// Why a file cannot be spliced.
+/// Reason why a file cannot be spliced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSpliceReason {
-    /// It was asked for.
+    /// The caller asked for a rewrite.
     Forced,
-    /// Its rows are sorted.
+    /// The rows are sorted.
     Sorted,
     /// Every row group changes.
     EveryGroup,
-    /// The file has not the columns and types of the table, or holds them in a form that is not written any more.
+    /// The columns or types of the file differ from the table, or are stored in a form that the encoder does not
+    /// write.
     OtherColumns,
-    /// A null is to be stored in a column in which the file has none.
+    /// A null has to be stored in a column that the file declares as required.
     NullInRequired,
-    /// Options ask for another codec or for smaller row groups.
+    /// The options ask for another codec or for smaller row groups.
     OtherSettings,
-    /// Statistics of this writer cannot be trusted, and would be if they were copied into a file of ours.
+    /// The statistics of the writer of the file cannot be trusted. A spliced file names Biscuit as its writer, so
+    /// that readers would trust the copied statistics.
     UnknownWriter,
-    /// Something is encrypted, or is to be: pages are bound to their file and place in it.
+    /// The source or the new file has encrypted columns. Encrypted pages are bound to their file and their place in
+    /// it, and cannot be copied.
     Encrypted,
-    /// A column chunk is not where the footer says, so that it cannot be read either.
+    /// A column chunk lies outside of the file, so that the file cannot be read either.
     Damaged,
 }
 
-/// Decides what is done with the files of a unit, from their footers alone.
+/// Decides whether the sources of a unit are kept, spliced or rewritten. Reads nothing but their footers.
 pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if !unit.sort_by.is_empty() {
         return RewriteChoice::Rewrite(NoSpliceReason::Sorted);
@@ -59,42 +64,42 @@ pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if copies { RewriteChoice::Splice } else { RewriteChoice::Rewrite(NoSpliceReason::EveryGroup) }
 }
 
-/// One row group of the new file.
+/// Plan of one row group of the new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupPlan {
-    /// What it is made of, in this order.
+    /// Parts of the row group, in this order.
     pub(crate) parts: Vec<RowGroupPart>,
-    /// Whether the bytes of the one source are copied.
+    /// Whether the row group is a byte copy of its one source row group.
     pub(crate) copy: bool,
-    /// Rows it will have.
+    /// Number of rows of the row group.
     rows: u64,
 }
 
-/// A part of a row group of the new file.
+/// Part of a row group of the new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowGroupPart {
-    /// A row group of the source.
+    /// Row group of the sources, counted through all of them.
     Group(usize),
-    /// New rows, by number.
+    /// Inserted rows, by index in [`RewriteUnit::inserts`].
     Insert(usize),
 }
 
 impl GroupPlan {
-    /// The row groups of the source.
+    /// Returns the source row groups.
     pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + '_ {
         self.parts.iter().filter_map(|p| if let RowGroupPart::Group(g) = p { Some(*g) } else { None })
     }
 
-    /// The one row group of the source that this is, perhaps with changes; none if there are several, or none at all.
+    /// Returns the source row group if there is exactly one. It may have edits and inserted rows.
     pub(crate) fn only_group(&self) -> Option<usize> {
         let mut groups = self.groups();
         groups.next().filter(|_| groups.next().is_none())
     }
 }
 
-/// A row group of the sources.
+/// A row group of the sources, after its edits.
 struct SourceRowGroup {
-    /// Rows it will have.
+    /// Number of rows after edits and inserts.
     rows: u64,
     touched: bool,
 }
@@ -115,8 +120,10 @@ fn rows_of(insert: &InsertedRows) -> u64 {
     insert.rows.len() as u64
 }
 
-/// The row groups of the new file. Groups that are encoded anyway are put together while they fit into one, and take
-/// small neighbours along, so that deletes and inserts leave no trail of small groups.
+/// Plans the row groups of the new file.
+///
+/// Encoded row groups are joined while they fit into one, together with small neighbours, so that deletes and inserts
+/// do not leave many small row groups. See `push` for the exact rule.
 pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
     let full = unit.parquet.row_group_rows.map_or_else(|| default_rows(&unit.sources), |rows| rows as u64);
     let inserts = |group: usize| {
@@ -136,6 +143,13 @@ pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
     plans
 }
 
+/// Appends a row group to the plan, or joins it to the last one. A row group without rows is dropped.
+///
+/// The rule for two neighbours that fit into one row group:
+/// - both encoded: always joined;
+/// - one encoded, one copied: joined if one of them has less than a quarter of the usual rows, since then encoding
+///   the copied one is worth a row group less;
+/// - both copied: never joined.
 fn push(plans: &mut Vec<GroupPlan>, next: GroupPlan, full: u64) {
     if next.rows == 0 {
         return;
@@ -153,23 +167,26 @@ fn push(plans: &mut Vec<GroupPlan>, next: GroupPlan, full: u64) {
     plans.push(next);
 }
 
-/// Rows of a row group where the sources do not say how many one is to have.
+/// Number of rows of a row group if the sources do not show a limit.
 const USUAL_ROWS: u64 = 262_144;
 
-/// The rows that row groups of these files are filled up to: those of the largest, if there is a file with several. One that
-/// is alone in its file ended with the rows and not at a limit, so it says nothing.
+/// Returns the number of rows up to which the row groups of the new files are filled.
+///
+/// This is the size of the largest source row group if a source has several row groups. The only row group of a file
+/// ended with the rows of the file and not at a limit; without a file with several row groups the result is at least
+/// 262,144.
 pub fn default_rows(sources: &[OpenFile]) -> u64 {
     let several = sources.iter().any(|s| s.metadata().metadata().num_row_groups() > 1);
     if several { largest_group(sources) } else { largest_group(sources).max(USUAL_ROWS) }
 }
 
-/// The rows of the largest row group.
+/// Returns the number of rows of the largest row group, at least 1.
 pub(crate) fn largest_group(sources: &[OpenFile]) -> u64 {
     let groups = sources.iter().flat_map(|s| s.metadata().metadata().row_groups());
     groups.map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).max().unwrap_or(0).max(1)
 }
 
-/// Why the file cannot be spliced.
+/// Returns the reason why the unit cannot be spliced, if there is one.
 fn obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
     if unit.force == ForcedRewrite::Rewrite {
         return Some(NoSpliceReason::Forced);
@@ -195,7 +212,7 @@ fn obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
     (!unit.sources.iter().all(has_sound_statistics)).then_some(NoSpliceReason::UnknownWriter)
 }
 
-/// Whether all column chunks are where the footer says.
+/// Returns whether all column chunks lie inside of the file.
 fn has_chunks_inside(file: &OpenFile) -> bool {
     let inside = |c: &ColumnChunkMetaData| {
         let start = c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset());
@@ -205,12 +222,13 @@ fn has_chunks_inside(file: &OpenFile) -> bool {
     file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns()).all(|c| inside(c).is_some())
 }
 
-/// Whether two codecs are the same; levels are not in a file.
+/// Returns whether two codecs are the same. Levels are not compared, since a file does not store them.
 pub(crate) fn same_codec(a: parquet::basic::Compression, b: parquet::basic::Compression) -> bool {
     std::mem::discriminant(&a) == std::mem::discriminant(&b)
 }
 
-/// Whether the sources' columns are those of the table, in a form that the encoder would write itself, and the same in all.
+/// Returns whether all sources have the same columns, the columns are those of the table, and the encoder would write
+/// them in the same form.
 fn has_columns(unit: &RewriteUnit) -> bool {
     let Some(first) = unit.sources.first() else { return false };
     let (file, wanted) = (first.metadata().schema(), &unit.schema);
@@ -229,11 +247,12 @@ fn has_columns(unit: &RewriteUnit) -> bool {
         && leaves.into_iter().all(|(ours, theirs)| has_form(ours, theirs, file))
 }
 
-/// Whether the encoder can write this leaf as it is.
+/// Returns whether the encoder can write a leaf column in the form of the source.
 fn has_form(ours: &ColumnDescriptor, theirs: &ColumnDescriptor, file: &Schema) -> bool {
     let levels = |c: &ColumnDescriptor| (c.max_def_level(), c.max_rep_level());
     let form = |c: &ColumnDescriptor| (c.physical_type(), c.type_length());
-    // Some writers put a short decimal into as few bytes as it needs, where ours makes it an integer, but can do that too.
+    // Some writers store a short decimal in the minimum number of bytes. arrow-rs would choose an integer, but can
+    // also write this form.
     let decimal = || match (theirs.path().parts(), theirs.physical_type()) {
         ([name], Type::FIXED_LEN_BYTE_ARRAY) => match file.field_with_name(name).map(|f| f.data_type()) {
             Ok(DataType::Decimal128(precision, _)) => theirs.type_length() == decimal_bytes(*precision),
@@ -244,19 +263,20 @@ fn has_form(ours: &ColumnDescriptor, theirs: &ColumnDescriptor, file: &Schema) -
     levels(ours) == levels(theirs) && (form(ours) == form(theirs) || decimal())
 }
 
-/// The fewest bytes that hold all decimals of a precision, with their sign.
+/// Returns the minimum number of bytes that hold all decimals of a precision, sign included.
 fn decimal_bytes(precision: u8) -> i32 {
     let bits = 1 + (10_u128.pow(u32::from(precision)) - 1).ilog2() + 1;
     i32::try_from(bits.div_ceil(8)).expect("a decimal has at most 16 bytes")
 }
 
-/// Whether what the file holds has the types of the table; a column that it does not have is null in it.
+/// Returns whether the columns of the file have the types of the table. A column that the file does not have is null
+/// in all rows.
 fn has_types(unit: &RewriteUnit) -> bool {
     let same = |f: &FieldRef| unit.schema.field_with_name(f.name()).is_ok_and(|w| w.data_type() == f.data_type());
     unit.sources.iter().flat_map(|s| s.schema().fields()).all(same)
 }
 
-/// Whether nulls may be anywhere inside nested values, but where a map has its keys.
+/// Returns whether all nested values are nullable, except for the keys of maps.
 fn is_nullable_inside(t: &DataType) -> bool {
     let all = |f: &FieldRef| f.is_nullable() && is_nullable_inside(f.data_type());
     match t {
@@ -278,13 +298,15 @@ fn has_null_in_required(unit: &RewriteUnit) -> bool {
     new.any(|rows| required.iter().any(|name| rows.has_null(name)))
 }
 
-/// Whether the statistics of a file can be relied on, by who wrote it.
+/// Returns whether the statistics of a file can be trusted, by the writer that the footer names.
 pub fn has_sound_statistics(file: &OpenFile) -> bool {
     is_known_writer(file.metadata().metadata().file_metadata().created_by())
 }
 
-/// Writers whose statistics can be relied on, by what they say of themselves. Others are rewritten, since a copy would say
-/// that we wrote it. parquet-mr before 1.10 wrote wrong bounds of binary columns (PARQUET-251, PARQUET-686).
+/// Returns whether the statistics of a writer can be trusted, by its `created_by`.
+///
+/// Files of other writers are rewritten, since a spliced file names Biscuit as its writer. parquet-mr before 1.10
+/// wrote wrong bounds of binary columns (PARQUET-251, PARQUET-686).
 fn is_known_writer(created_by: Option<&str>) -> bool {
     let Some(name) = created_by else { return false };
     if let Some(version) = name.strip_prefix("parquet-mr version ") {
@@ -307,13 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn untouched_groups_are_copied_and_touched_ones_stay_apart_when_they_are_full() {
+    fn untouched_groups_are_copied_and_full_changed_groups_are_not_joined() {
         let plans = plan_of(&[(100, true), (99, false), (100, false), (100, true), (15, true)], 100);
         assert_eq!(plans, [(vec![0], true), (vec![1], false), (vec![2], false), (vec![3], true), (vec![4], true)]);
     }
 
     #[test]
-    fn a_shrunken_group_joins_its_neighbour_and_an_empty_one_goes() {
+    fn shrunken_group_joins_its_neighbour_and_empty_group_is_dropped() {
         assert_eq!(plan_of(&[(80, true), (20, false)], 100), [(vec![0, 1], false)]);
         assert_eq!(plan_of(&[(20, false), (80, true)], 100), [(vec![0, 1], false)]);
         assert_eq!(plan_of(&[(20, false), (81, true)], 100), [(vec![0], false), (vec![1], true)]);
@@ -322,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn decimals_take_as_few_bytes_as_the_format_says() {
-        // The greatest precisions of so many bytes, from the table in Parquet's LogicalTypes.md.
+    fn decimals_use_the_minimum_bytes_of_the_format() {
+        // The maximum precision for a number of bytes, from the table in Parquet's LogicalTypes.md.
         for (bytes, precision) in [(1, 2), (2, 4), (3, 6), (4, 9), (5, 11), (6, 14), (8, 18), (12, 28), (16, 38)] {
             assert_eq!(decimal_bytes(precision), bytes, "{precision}");
             assert!(precision == 38 || decimal_bytes(precision + 1) > bytes);

@@ -1,3 +1,5 @@
+//! Edits of a row group: removed and replaced rows, in memory or spilled to disk.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -7,24 +9,25 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use crate::plan::apply::RowEdit;
 use crate::spill::buffered_rows::{BufferedRows, SpillFolder};
 
-/// What happens to the rows of one row group: some go, some get other values. Rows are named by their number, counted from 0
-/// through all sources of the unit; none is named twice.
+/// Edits of the rows of one row group: some are removed, some are replaced.
+///
+/// Rows are named by their number, counted from 0 through all sources of the unit. No row is named twice.
 #[derive(Debug, Clone, Default)]
 pub struct RowGroupEdits {
-    /// Numbers alone.
+    /// Batches with one column: the numbers of removed rows.
     removed: Vec<BufferedRows>,
-    /// New rows, with the number of the row that each replaces in the last column.
+    /// Batches of new rows. The last column contains the number of the row that each replaces.
     replaced: Vec<BufferedRows>,
 }
 
-/// Edits by number, ascending, and the new rows that they name.
+/// Edits in ascending order of row numbers, and the batches of new rows that they refer to.
 pub(crate) type LoadedEdits = (Vec<(u64, RowEdit)>, Vec<RecordBatch>);
 
-/// The column of numbers; no column of a table has that name.
+/// Name of the column of row numbers. Columns of tables cannot have it.
 const NUMBER: &str = "\u{0}row";
 
 impl RowGroupEdits {
-    /// Takes rows away.
+    /// Removes the rows with these numbers.
     pub fn remove(&mut self, numbers: &[u64]) {
         if !numbers.is_empty() {
             let numbers: ArrayRef = Arc::new(UInt64Array::from(numbers.to_vec()));
@@ -33,7 +36,7 @@ impl RowGroupEdits {
         }
     }
 
-    /// Puts new rows in the place of those of these numbers.
+    /// Replaces the rows with these numbers by the rows of a batch, in the same order.
     ///
     /// # Errors
     /// `Internal` if there are not as many rows as numbers.
@@ -52,13 +55,13 @@ impl RowGroupEdits {
         Ok(())
     }
 
-    /// Adds what is said elsewhere of the same row group.
+    /// Adds other edits of the same row group.
     pub fn extend(&mut self, other: Self) {
         self.removed.extend(other.removed);
         self.replaced.extend(other.replaced);
     }
 
-    /// The same edits, on the disk.
+    /// Moves the edits to disk.
     ///
     /// # Errors
     /// `SpillFailed`.
@@ -67,12 +70,12 @@ impl RowGroupEdits {
         Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
     }
 
-    /// How many rows go.
+    /// Returns the number of removed rows.
     pub fn removed(&self) -> u64 {
         self.removed.iter().map(|r| r.len() as u64).sum()
     }
 
-    /// Whether nothing happens.
+    /// Returns whether there are no edits.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.replaced.is_empty()
     }
@@ -81,12 +84,12 @@ impl RowGroupEdits {
         self.replaced.iter()
     }
 
-    /// Bytes that they take in memory.
+    /// Returns the memory that the loaded edits take, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.removed.iter().chain(&self.replaced).map(BufferedRows::memory).sum()
     }
 
-    /// The edits by number, ascending, and the new rows that they name.
+    /// Loads the edits in ascending order of row numbers, and the batches of new rows that they refer to.
     pub(crate) fn load(&self) -> Result<LoadedEdits> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
         for rows in &self.removed {
@@ -105,6 +108,6 @@ impl RowGroupEdits {
 }
 
 fn numbers(rows: &RecordBatch) -> Vec<u64> {
-    let last = rows.columns().last().expect("there is a column of numbers");
+    let last = rows.columns().last().expect("the last column contains the row numbers");
     last.as_primitive::<UInt64Type>().values().to_vec()
 }

@@ -1,4 +1,4 @@
-//! What happens to each file and each row group.
+//! Decides, from footers alone, what happens to each file and each row group.
 
 pub(crate) mod apply;
 pub(crate) mod choice;

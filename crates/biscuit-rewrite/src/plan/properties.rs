@@ -1,3 +1,6 @@
+//! Writer properties of a new file, derived from its sources: codec, dictionaries, encodings, bloom filters, sorting
+//! columns and key-value metadata. Options of the caller take precedence.
+
 use std::collections::BTreeMap;
 
 use biscuit_dataset::{OpenFile, ParquetOptions};
@@ -9,23 +12,23 @@ use parquet::file::metadata::{KeyValue, RowGroupMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-/// Whether the new file has the columns of the source to the letter.
+/// Whether the new file has exactly the columns of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColumnFidelity {
     Same,
     Other,
 }
 
-/// What becomes of the bloom filters of encoded row groups.
+/// Source of the bloom filters of encoded row groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BloomFilterPolicy {
-    /// They are made while rows are encoded.
+    /// The encoder builds them from the rows.
     Made,
-    /// They are carried over from the source.
+    /// They are carried over from the source, and new values are added.
     Carried,
 }
 
-/// What describes columns that may have changed, and would contradict the new file.
+/// Keys of metadata that describes columns. It would contradict a new file with other columns.
 const DESCRIBES_COLUMNS: &[&str] = &[
     "ARROW:schema",
     "pandas",
@@ -36,7 +39,7 @@ const DESCRIBES_COLUMNS: &[&str] = &[
     "geo",
 ];
 
-/// What the sources say of one column.
+/// Properties of one column, collected from all sources.
 #[derive(Default)]
 struct SourceColumn {
     compression: Option<Compression>,
@@ -45,8 +48,8 @@ struct SourceColumn {
     bloom: bool,
 }
 
-/// Properties that follow files, column by column: codec, dictionary, encoding, bloom filters; their row group size, sorting
-/// columns and key-value metadata. What is chosen in `options` goes before.
+/// Derives the properties of a new file from its sources: for each column codec, dictionary, encoding and bloom
+/// filter; for the file row group size, sorting columns and key-value metadata. `options` take precedence.
 pub(crate) fn following(
     sources: &[OpenFile],
     options: &ParquetOptions,
@@ -72,7 +75,7 @@ pub(crate) fn following(
             builder = builder.set_column_compression(path.clone(), codec);
         }
         builder = builder.set_column_dictionary_enabled(path.clone(), column.dictionary);
-        // In other types the encoding may not be possible.
+        // The encoding of the source may not exist for another type.
         if let (false, ColumnFidelity::Same, Some(encoding)) = (column.dictionary, columns, column.encoding) {
             builder = builder.set_column_encoding(path.clone(), encoding);
         }
@@ -90,7 +93,7 @@ fn groups(sources: &[OpenFile]) -> impl Iterator<Item = &RowGroupMetaData> {
     sources.iter().flat_map(|s| s.metadata().metadata().row_groups())
 }
 
-/// What all sources say alike.
+/// Returns the key-value metadata that is the same in all sources.
 fn key_values(sources: &[OpenFile], columns: ColumnFidelity) -> Option<Vec<KeyValue>> {
     let of = |s: &OpenFile| s.metadata().metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let (first, others) = sources.split_first()?;
@@ -98,16 +101,18 @@ fn key_values(sources: &[OpenFile], columns: ColumnFidelity) -> Option<Vec<KeyVa
     let mut kept = of(first);
     kept.retain(|kv| others.iter().all(|o| o.contains(kv)));
     kept.retain(|kv| columns == ColumnFidelity::Same || !DESCRIBES_COLUMNS.contains(&kv.key.as_str()));
-    // New rows may have lists of other lengths. They are in Parquet's calendar, as are the old rows: those that differ in Spark 2's were refused.
+    // The embedded Arrow schema may declare lists of a fixed size, and new rows may have lists of other lengths.
     let fixed_size = sources.iter().any(has_fixed_size_lists);
     kept.retain(|kv| !(fixed_size && kv.key == ARROW_SCHEMA_META_KEY));
+    // New rows are in the proleptic Gregorian calendar of Parquet. So are the old ones: files with values that differ
+    // in the calendar of Spark 2 are refused. The marks of Spark 2 must not be carried over.
     if sources.iter().any(|s| has_legacy_calendar(s.metadata().metadata().file_metadata().key_value_metadata())) {
         kept.retain(|kv| !kv.key.starts_with("org.apache.spark."));
     }
     (!kept.is_empty()).then_some(kept)
 }
 
-/// Whether the embedded Arrow schema of a file declares lists of a fixed size.
+/// Returns whether the embedded Arrow schema of a file declares lists of a fixed size.
 fn has_fixed_size_lists(file: &OpenFile) -> bool {
     fn within(t: &DataType) -> bool {
         match t {
@@ -122,7 +127,7 @@ fn has_fixed_size_lists(file: &OpenFile) -> bool {
     schema.is_ok_and(|schema| schema.fields().iter().any(|f| within(f.data_type())))
 }
 
-/// The encoding of a column that has no dictionary, where it is another than plain.
+/// Returns the encoding of a column without a dictionary, if it is not plain.
 fn own_encoding(encodings: impl Iterator<Item = Encoding>) -> Option<Encoding> {
     let special = [
         Encoding::DELTA_BINARY_PACKED,
@@ -133,8 +138,8 @@ fn own_encoding(encodings: impl Iterator<Item = Encoding>) -> Option<Encoding> {
     encodings.into_iter().find(|e| special.contains(e))
 }
 
-/// The columns by which every row group says it is sorted; none if they do not agree, or if there are nested columns: then
-/// the numbers of leaves are not those of columns.
+/// Returns the sorting columns that all row groups declare. Returns `None` if they differ, or if there are nested
+/// columns: then the indices of leaves are not those of columns.
 pub(crate) fn sorting(sources: &[OpenFile]) -> Option<Vec<SortingColumn>> {
     let first = groups(sources).next()?.sorting_columns().filter(|s| !s.is_empty())?;
     let agree = groups(sources).all(|g| g.sorting_columns() == Some(first));

@@ -1,3 +1,6 @@
+//! A rewrite unit: the sources, edits, inserted rows and options of a new file, and the description of what was
+//! written.
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -13,94 +16,96 @@ use crate::spill::buffered_rows::BufferedRows;
 /// New rows for a file.
 #[derive(Debug, Clone)]
 pub struct InsertedRows {
-    /// The row group at whose end they are put, counted through all sources; behind the last one where there is none.
+    /// Row group after whose rows the new rows are put, counted through all sources. `None` puts them after the last
+    /// row group.
     pub group: Option<usize>,
     /// The rows, in the columns of the file.
     pub rows: BufferedRows,
 }
 
 impl InsertedRows {
-    /// Rows for the end of a row group, or behind the last one.
+    /// Creates new rows for the end of `group`, or for the end of the file.
     pub fn new(group: Option<usize>, rows: impl Into<BufferedRows>) -> Self {
         Self { group, rows: rows.into() }
     }
 }
 
-/// How a file is written although it could be done otherwise: for tests and for comparisons.
+/// Forces a rewrite, for tests and comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ForcedRewrite {
-    /// Nothing is forced.
+    /// [`choose`](crate::choose) decides.
     #[default]
     No,
-    /// All rows are encoded again.
+    /// All rows are encoded.
     Rewrite,
 }
 
-/// What becomes of row groups that have less than half of the usual rows, although nothing in them changes.
+/// Treatment of unchanged row groups with less than half of the usual rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SmallGroups {
-    /// They stay, unless a neighbour is encoded anyway.
+    /// They remain, unless a neighbour is encoded.
     #[default]
     Keep,
-    /// They are made larger ones.
+    /// They are encoded and joined to larger ones.
     Join,
 }
 
-/// What becomes of the bloom filters of row groups that change.
+/// Treatment of the bloom filters of row groups that change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BloomFilters {
-    /// They are carried over, with the new values: of a value that is gone they still answer "perhaps".
+    /// The filters are carried over and new values are added. For removed values they still answer "perhaps".
     #[default]
     Carried,
-    /// They are made anew of the rows that are left, or left out where the pages of the column are not encoded again.
+    /// The filters are built from the remaining rows, or left out if the pages of the column are not encoded.
     Anew,
 }
 
-/// A column that rows are sorted by.
+/// A sort column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortBy {
-    /// The column.
+    /// Name of the column.
     pub column: String,
-    /// Whether the greatest value comes first. Nulls come last either way.
+    /// Whether the greatest value comes first. Nulls come last in both orders.
     pub descending: bool,
 }
 
-/// One piece of work: a file of the table, or several that become one, what happens to their rows, and the rows they get. A
+/// Unit of work: one or several source files that become one, the edits of their rows, and the rows that are added. A
 /// unit without a source makes a new file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RewriteUnit {
-    /// The files as they are, whose rows are counted through.
+    /// Source files. Row numbers are counted through all of them.
     pub sources: Vec<OpenFile>,
     /// Edits by row group, counted through all sources.
     pub edits: BTreeMap<usize, RowGroupEdits>,
     /// Rows that are added.
     pub inserts: Vec<InsertedRows>,
-    /// The columns of the new file; columns of the path are not among them.
+    /// Columns of the new file, without the partition columns.
     pub schema: SchemaRef,
-    /// The folder of the new file, relative to the table.
+    /// Folder of the new file, relative to the table.
     pub folder: String,
-    /// What is not to follow the source.
+    /// Parquet options that take precedence over the properties of the sources.
     pub parquet: ParquetOptions,
-    /// Bytes, by the encoder's estimate, at which a file is ended and another one begun.
+    /// Maximum size of a file, in bytes. A row group that would exceed it, by the encoder's estimate, begins another
+    /// file. Default: 4 GiB.
     pub max_file_size: u64,
-    /// What becomes of small row groups.
+    /// Treatment of small row groups. Default: keep.
     pub small_groups: SmallGroups,
-    /// What all rows of the unit are sorted by, in files one after the other. None: they keep their order.
+    /// Columns by which all rows of the unit are sorted, across files. Default: none, the rows keep their order.
     pub sort_by: Vec<SortBy>,
-    /// What is done although it need not be.
+    /// Forces a rewrite. Default: no.
     pub force: ForcedRewrite,
-    /// What becomes of the bloom filters of row groups that change.
+    /// Treatment of the bloom filters of row groups that change. Default: carried over.
     pub bloom_filters: BloomFilters,
 }
 
 impl RewriteUnit {
-    /// A file that stays as it is, in these columns.
+    /// Creates a unit that keeps `source` as it is, in the columns of `schema`.
     pub fn new(source: OpenFile, schema: SchemaRef, folder: impl Into<String>) -> Self {
         Self::of(vec![source], schema, folder)
     }
 
-    /// Files that become one, their rows in this order.
+    /// Creates a unit that joins `sources` to one file, in this order.
     pub fn of(sources: Vec<OpenFile>, schema: SchemaRef, folder: impl Into<String>) -> Self {
         Self {
             sources,
@@ -117,19 +122,19 @@ impl RewriteUnit {
         }
     }
 
-    /// The same unit with another treatment of small row groups.
+    /// Sets the treatment of small row groups.
     pub fn with_small_groups(mut self, small_groups: SmallGroups) -> Self {
         self.small_groups = small_groups;
         self
     }
 
-    /// The same unit, sorted.
+    /// Sorts all rows of the unit by these columns.
     pub fn with_sort_by(mut self, columns: Vec<SortBy>) -> Self {
         self.sort_by = columns;
         self
     }
 
-    /// The same unit without these rows; numbers are ascending and counted from 0, through all sources.
+    /// Removes the rows with these numbers, which are ascending and counted from 0 through all sources.
     pub fn with_removed(mut self, numbers: &[u64]) -> Self {
         for (group, at) in self.by_group(numbers) {
             self.edits.entry(group).or_default().remove(&numbers[at]);
@@ -137,13 +142,14 @@ impl RewriteUnit {
         self
     }
 
-    /// The same unit with new rows in place of those of these numbers, which are ascending.
+    /// Replaces the rows with these numbers by the rows of a batch. The numbers are ascending and counted from 0
+    /// through all sources.
     ///
     /// # Errors
     /// `Internal` if there are not as many rows as numbers.
     pub fn with_replaced(mut self, numbers: &[u64], rows: &RecordBatch) -> Result<Self> {
         if numbers.len() != rows.num_rows() {
-            return Err(Error::internal("there are not as many new rows as numbers of rows"));
+            return Err(Error::internal("the number of new rows differs from the number of row numbers"));
         }
         for (group, at) in self.by_group(numbers) {
             let new = rows.slice(at.start, at.len());
@@ -152,50 +158,50 @@ impl RewriteUnit {
         Ok(self)
     }
 
-    /// The same unit with edits by row group.
+    /// Sets the edits by row group. Replaces all earlier edits.
     pub fn with_edits(mut self, edits: BTreeMap<usize, RowGroupEdits>) -> Self {
         self.edits = edits;
         self
     }
 
-    /// Where the numbers of each row group are among these.
+    /// Returns, for each row group, the range of `numbers` that lies in it.
     fn by_group(&self, numbers: &[u64]) -> Vec<(usize, Range<usize>)> {
         let place = |row: u64| numbers.partition_point(|n| *n < row);
         let groups = self.groups().into_iter().enumerate();
         groups.map(|(g, at)| (g, place(at.first)..place(at.first + at.rows))).filter(|(_, r)| !r.is_empty()).collect()
     }
 
-    /// The same unit with rows that are added.
+    /// Sets the rows that are added.
     pub fn with_inserts(mut self, inserts: Vec<InsertedRows>) -> Self {
         self.inserts = inserts;
         self
     }
 
-    /// The same unit with Parquet options that need not follow the source.
+    /// Sets the Parquet options that take precedence over the properties of the sources.
     pub fn with_parquet(mut self, parquet: ParquetOptions) -> Self {
         self.parquet = parquet;
         self
     }
 
-    /// The same unit with another limit for the size of a file, in bytes.
+    /// Sets the maximum size of a file, in bytes.
     pub fn with_max_file_size(mut self, bytes: u64) -> Self {
         self.max_file_size = bytes;
         self
     }
 
-    /// The same unit, done in this way.
+    /// Forces a rewrite of the file.
     pub fn with_force(mut self, force: ForcedRewrite) -> Self {
         self.force = force;
         self
     }
 
-    /// The same unit with another treatment of the bloom filters of row groups that change.
+    /// Sets the treatment of the bloom filters of row groups that change.
     pub fn with_bloom_filters(mut self, bloom_filters: BloomFilters) -> Self {
         self.bloom_filters = bloom_filters;
         self
     }
 
-    /// The row groups of all sources.
+    /// Returns the row groups of all sources.
     pub(crate) fn groups(&self) -> Vec<SourceGroup> {
         let (mut groups, mut first) = (Vec::new(), 0);
         for (source, file) in self.sources.iter().enumerate() {
@@ -208,10 +214,11 @@ impl RewriteUnit {
         groups
     }
 
-    /// How its new files are encrypted: as it is asked for, and like those that they take the place of. None if nothing of them is.
+    /// Returns the encryption of the new files: what the options ask for and what the sources have. `None` if nothing
+    /// is encrypted.
     ///
     /// # Errors
-    /// `NoFileKeys` if a source is encrypted, and there are no keys.
+    /// `NoFileKeys` if a source is encrypted and there are no keys.
     pub(crate) fn encryption(&self) -> Result<Option<FileEncryption>> {
         let mut all = self.parquet.encryption.clone();
         for source in &self.sources {
@@ -222,19 +229,20 @@ impl RewriteUnit {
         Ok(all)
     }
 
-    /// Whether something is encrypted in a source, or is to be in the new file.
+    /// Returns whether a source has, or the new file will have, encrypted columns.
     pub(crate) fn is_encrypted(&self) -> bool {
         let wanted = |e: &FileEncryption| self.schema.fields().iter().any(|f| e.covers(f.name()));
         self.sources.iter().any(OpenFile::has_encrypted) || self.parquet.encryption.as_ref().is_some_and(wanted)
     }
 
-    /// What the work costs, in rows that are encoded; one that is copied costs a thirtieth of that.
+    /// Returns the estimated cost in rows: all rows of the sources and all inserted rows. A row counts the same
+    /// whether it is encoded or copied, although copying costs about a thirtieth.
     pub(crate) fn cost(&self) -> u64 {
         let inserted: u64 = self.inserts.iter().map(|i| i.rows.len() as u64).sum();
         self.sources.iter().map(OpenFile::rows).sum::<u64>() + inserted
     }
 
-    /// What messages call the sources, or the folder of a new file.
+    /// Returns the name of the unit in messages: its first source, or the folder of a new file.
     pub(crate) fn name(&self) -> &str {
         self.sources.first().map_or(&self.folder, |s| &s.file.path)
     }
@@ -242,11 +250,12 @@ impl RewriteUnit {
 
 /// A row group of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Index of the source in the unit.
 pub(crate) struct SourceGroup {
     pub(crate) source: usize,
-    /// Its number in the source.
+    /// Index of the row group in the source.
     pub(crate) group: usize,
-    /// The number of its first row, through all sources.
+    /// Number of its first row, counted through all sources.
     pub(crate) first: u64,
     pub(crate) rows: u64,
 }
@@ -255,12 +264,12 @@ pub(crate) struct SourceGroup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WrittenUnit {
-    /// The number of the unit.
+    /// Number of the unit.
     pub unit: usize,
-    /// What is staged.
+    /// The staged file.
     pub file: PublishedFile,
-    /// Row groups that were copied as they were.
+    /// Number of row groups that were copied byte for byte.
     pub copied: u64,
-    /// Row groups that were encoded.
+    /// Number of row groups that were encoded.
     pub encoded: u64,
 }

@@ -1,3 +1,5 @@
+//! Rows that wait to be written, in memory or in temporary files.
+
 use std::fs::File;
 #[cfg(not(unix))]
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -20,13 +22,13 @@ use datafusion::arrow::ipc::writer::StreamEncoder;
 
 use crate::spill::columnar::ColumnarSpill;
 
-/// Files on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). They have no
-/// names, so that nothing stays behind, however the process ends.
+/// Temporary files for rows that do not fit into memory, in the folder for temporary files (`TMPDIR`). The files have
+/// no names, so the operating system removes them however the process ends.
 #[derive(Debug)]
 pub struct SpillFolder {
-    /// As many as may be written at a time: writers of one file wait for one another in the system.
+    /// Up to `MOST_FILES` files, one for each core, since the operating system serialises writes to one file.
     files: Vec<SpillFile>,
-    /// Counts the writes, which go to one file after the other.
+    /// Number of writes so far. Writes go to the files in turn.
     next: AtomicUsize,
 }
 
@@ -36,36 +38,38 @@ pub(crate) struct SpillFile {
     file: File,
     #[cfg(not(unix))]
     file: Mutex<File>,
-    /// Bytes that are written, or about to be.
+    /// Number of bytes that are written or reserved.
     end: AtomicU64,
 }
 
-/// The most files: more cores than these write more than a disk does.
+/// Maximum number of files. More cores than this write more than a disk takes.
 const MOST_FILES: usize = 8;
 
 pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    // Of the errors that come here only those of the operating system quote no rows.
+    // Only errors of the operating system are quoted. Others, such as Arrow errors, may contain values of rows.
     let any: &(dyn std::error::Error + 'static) = &e;
     let disk = any.downcast_ref::<std::io::Error>().map_or(String::new(), |e| format!(": {e}"));
-    let message = format!("rows cannot be put on the disk for temporary files{disk}");
+    let message = format!(
+        "rows cannot be spilled to temporary files{disk}; check space and permissions of the temporary folder (`TMPDIR`)"
+    );
     Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
 }
 
 impl SpillFolder {
-    /// An empty one.
+    /// Creates the temporary files.
     ///
     /// # Errors
-    /// `SpillFailed` if there is no folder for temporary files that can be written.
+    /// `SpillFailed` if the temporary folder does not exist or cannot be written.
     pub fn new() -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let files = (0..cores.min(MOST_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
         Ok(Arc::new(Self { files, next: AtomicUsize::new(0) }))
     }
 
-    /// Puts rows on the disk.
+    /// Writes rows to disk.
     ///
     /// # Errors
-    /// `SpillFailed`, for a disk that is full among others.
+    /// `SpillFailed`, for example if the disk is full.
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
         let bytes = to_bytes(rows).map_err(failed)?;
         let length = bytes.len() as u64;
@@ -76,13 +80,14 @@ impl SpillFolder {
         Ok(BufferedRows { count: rows.num_rows(), held: RowsStorage::Disk(Arc::new(on_disk)) })
     }
 
-    /// Puts rows on the disk of which parts are read later, each by itself or with others: so many rows each, one behind the other.
+    /// Writes rows to disk in parts, which can be read alone or together with parts of other batches. `parts` are the
+    /// numbers of rows of consecutive parts.
     ///
     /// # Errors
-    /// As [`write`](Self::write); `Internal` if the parts are not all rows.
+    /// As [`write`](Self::write); `Internal` if the parts do not add up to all rows.
     pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<BufferedRows>> {
         if parts.iter().sum::<usize>() != rows.num_rows() {
-            return Err(Error::internal("the parts are not all rows"));
+            return Err(Error::internal("the parts do not add up to all rows"));
         }
         if let Some(lanes) = ColumnarSpill::write(self, rows, parts)? {
             let part = |(part, rows): (usize, &usize)| BufferedRows {
@@ -99,7 +104,7 @@ impl SpillFolder {
         parts.iter().map(&mut part).collect()
     }
 
-    /// A place for so many bytes: the number of the file, and where in it.
+    /// Reserves `bytes` bytes, and returns the number of the file and the offset in it.
     pub(crate) fn room(&self, bytes: u64) -> (usize, u64) {
         let file = self.next.fetch_add(1, Ordering::Relaxed) % self.files.len();
         (file, self.files[file].end.fetch_add(bytes, Ordering::Relaxed))
@@ -146,7 +151,7 @@ impl SpillFile {
     }
 }
 
-/// Arrow's format for streams.
+/// Encodes rows in the Arrow IPC stream format.
 fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     let mut encoder = StreamEncoder::try_new(rows.schema_ref())?;
     let buffers = encoder.encode(rows)?;
@@ -155,7 +160,7 @@ fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     Ok(bytes)
 }
 
-/// Rows that wait to be written: in memory, or on the local disk.
+/// Rows that wait to be written, in memory or on disk.
 #[derive(Debug, Clone)]
 pub struct BufferedRows {
     count: usize,
@@ -166,7 +171,7 @@ pub struct BufferedRows {
 enum RowsStorage {
     Memory(RecordBatch),
     Disk(Arc<OnDisk>),
-    /// A part of rows that are on the disk by column.
+    /// Part of rows that are stored on disk by column.
     Part(Arc<ColumnarSpill>, usize),
 }
 
@@ -177,7 +182,7 @@ struct OnDisk {
     at: u64,
     length: u64,
     schema: SchemaRef,
-    /// By column, whether there is a null.
+    /// For each column, whether it has a null.
     nulls: Vec<bool>,
 }
 
@@ -188,17 +193,17 @@ impl From<RecordBatch> for BufferedRows {
 }
 
 impl BufferedRows {
-    /// How many there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The rows, read back if they are on the disk.
+    /// Returns the rows. Reads them if they are on disk.
     ///
     /// # Errors
     /// `SpillFailed`.
@@ -210,10 +215,10 @@ impl BufferedRows {
         }
     }
 
-    /// The rows of all, which have the same columns, in one batch.
+    /// Returns the rows of `all`, which must have the same columns, as one batch.
     ///
     /// # Errors
-    /// `SpillFailed`; `Internal` if their columns differ.
+    /// `SpillFailed`; `Internal` if the columns differ or `all` is empty.
     pub fn concat(all: &[Self]) -> Result<RecordBatch> {
         let part = |rows: &Self| match &rows.held {
             RowsStorage::Part(lanes, part) => Some((lanes.clone(), *part)),
@@ -224,10 +229,10 @@ impl BufferedRows {
         }
         let batches = all.iter().map(Self::get).collect::<Result<Vec<_>>>()?;
         let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| Error::internal("there are no rows"))?;
-        concat_batches(&schema, &batches).map_err(|e| Error::internal("rows could not be put together").with_source(e))
+        concat_batches(&schema, &batches).map_err(|e| Error::internal("rows could not be concatenated").with_source(e))
     }
 
-    /// Their columns.
+    /// Returns the columns of the rows.
     pub fn schema(&self) -> &SchemaRef {
         match &self.held {
             RowsStorage::Memory(rows) => rows.schema_ref(),
@@ -236,7 +241,7 @@ impl BufferedRows {
         }
     }
 
-    /// The same rows, on the disk.
+    /// Moves the rows to disk. Does nothing if they are there already.
     ///
     /// # Errors
     /// `SpillFailed`.
@@ -247,7 +252,7 @@ impl BufferedRows {
         }
     }
 
-    /// Bytes that they take in memory.
+    /// Returns the memory that the rows take when they are loaded, in bytes.
     pub fn memory(&self) -> usize {
         match &self.held {
             RowsStorage::Memory(rows) => rows.get_array_memory_size(),
@@ -256,7 +261,7 @@ impl BufferedRows {
         }
     }
 
-    /// Whether a column is null in some of the rows; one that they do not have is.
+    /// Returns whether a column has a null. A column that the rows do not have counts as null.
     pub(crate) fn has_null(&self, column: &str) -> bool {
         match &self.held {
             RowsStorage::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
@@ -266,9 +271,9 @@ impl BufferedRows {
     }
 }
 
-/// Something else than this process has written to a temporary file.
+/// Error for a temporary file with other content than this process wrote.
 pub(crate) fn damaged() -> Error {
-    let message = "rows in a temporary file are not what was put there; look at the disk, and run again";
+    let message = "a temporary file does not contain the rows that were spilled to it; check the disk and run again";
     Error::new(ErrorKind::Unavailable, "SpillFailed", message)
 }
 
@@ -276,7 +281,7 @@ impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
         let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
         self.spill.file(self.file).read(&mut bytes, self.at)?;
-        // The arrays are slices of what was read.
+        // The arrays are slices of this buffer, without a copy.
         let mut bytes = Buffer::from(bytes);
         let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;
         decoded.ok_or_else(damaged)
@@ -293,11 +298,12 @@ mod tests {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + count));
         let names = (from..from + count).map(|i| (i % 3 != 0).then(|| format!("n{i}")));
         let names: ArrayRef = Arc::new(names.collect::<StringArray>());
-        RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("name", names, true)]).expect("a batch")
+        RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("name", names, true)])
+            .expect("the columns have the same length")
     }
 
     #[test]
-    fn rows_come_back_from_the_disk_in_any_order() {
+    fn spilled_rows_can_be_read_in_any_order() {
         let spill = SpillFolder::new().unwrap();
         let batches = [rows(0, 10), rows(10, 0), rows(20, 1000).slice(5, 100)];
         let written: Vec<BufferedRows> = batches.iter().map(|b| spill.write(b).unwrap()).collect();
@@ -305,7 +311,7 @@ mod tests {
             assert_eq!((&rows.get().unwrap(), rows.len()), (batch, batch.num_rows()));
         }
         assert!(written[0].has_null("name") && !written[0].has_null("id") && written[0].has_null("other"));
-        // Of a slice only what it shows is written.
+        // For a slice, only its visible rows are written.
         assert!(written[2].memory() < BufferedRows::from(batches[2].clone()).memory());
     }
 }

@@ -1,3 +1,5 @@
+//! Columnar spill format: parts of batches that can be read alone or together.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -7,31 +9,34 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use crate::spill::buffered_rows::{SpillFolder, damaged, failed};
 
-/// Rows on the disk, of which parts are read by themselves, and parts of many such batches together. Values are written from where they
-/// are, and read into where they are to be, without another form between the two.
+/// Rows on disk, in parts that can be read alone or together with parts of other batches. Values are written from
+/// their Arrow buffers and read into new ones, without an encoding in between.
 ///
-/// A part is one piece of the file. In it each column has three lanes, one behind the other: whether each row has a value, a byte each, if
-/// the column of the batch has nulls; the values of its rows, or the lengths of those that have no fixed width; the bytes of the latter.
+/// A part is one contiguous piece of the file. For each column it has up to three lanes, in this order:
+///
+/// 1. validity: one byte for each row, only if the column of the batch has nulls;
+/// 2. the values, or for types without a fixed width the length of each value (4 bytes, native byte order);
+/// 3. the bytes of values without a fixed width.
 #[derive(Debug)]
 pub(crate) struct ColumnarSpill {
     spill: Arc<SpillFolder>,
     file: usize,
     schema: SchemaRef,
-    /// By column, whether it has nulls.
+    /// For each column, whether it has nulls.
     nulls: Vec<bool>,
-    /// By part, its rows, and where it begins; where the last one ends.
+    /// Number of rows and offset of each part. `end` is the end of the last part.
     parts: Vec<(usize, u64)>,
     end: u64,
 }
 
-/// What the values of a type are.
+/// Layout of the values of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValueLayout {
-    /// So many bytes each.
+    /// A fixed number of bytes for each value.
     Fixed(usize),
-    /// A byte each.
+    /// One byte for each value.
     Boolean,
-    /// Text, or binary values.
+    /// Text or binary values of any length.
     Bytes,
 }
 
@@ -43,12 +48,13 @@ fn form(t: &DataType) -> Option<ValueLayout> {
     }
 }
 
-/// Bytes from which on what waits is written. They are as few as a core has at hand, since the system is slow with what it has to fetch.
+/// Size in bytes at which collected lanes are written. It fits into the cache of a core: the operating system copies
+/// it from there and not from main memory.
 const AT_HAND: usize = 128 << 10;
 
 impl ColumnarSpill {
-    /// Puts rows on the disk, in parts of so many rows, which are all of them; none where a column has a type that has no such form, as
-    /// nested ones.
+    /// Writes rows to disk in parts with `counts` rows each, which must add up to all rows. Returns `None` if a
+    /// column has a type without a layout, such as a nested one.
     ///
     /// # Errors
     /// `SpillFailed`.
@@ -72,14 +78,14 @@ impl ColumnarSpill {
         Ok(Some(Arc::new(Self { spill: spill.clone(), file, schema: rows.schema(), nulls, parts, end })))
     }
 
-    /// Reads these parts, which have the same columns, one behind the other.
+    /// Reads parts, which must have the same columns, into one batch.
     ///
     /// # Errors
-    /// `SpillFailed`; `Internal` if columns differ, or there is no part.
+    /// `SpillFailed`; `Internal` if columns differ or `parts` is empty.
     pub(crate) fn read(parts: &[(Arc<Self>, usize)]) -> Result<RecordBatch> {
         let Some((first, _)) = parts.first() else { return Err(Error::internal("there are no rows")) };
         if parts.iter().any(|(lanes, _)| lanes.schema != first.schema) {
-            return Err(Error::internal("rows have other columns"));
+            return Err(Error::internal("the parts have different columns"));
         }
         let rows = parts.iter().map(|(lanes, part)| lanes.parts[*part].0).sum();
         let nulls = |column: usize| parts.iter().any(|(lanes, _)| lanes.nulls[column]);
@@ -90,7 +96,7 @@ impl ColumnarSpill {
         let mut piece = Vec::new();
         for (lanes, part) in parts {
             let (rows, at) = lanes.parts[*part];
-            // What is read goes through this memory again and again, which takes less than to clear as much as there is.
+            // One buffer is used for all parts, which is cheaper than to clear new memory for each.
             piece.resize(lanes.bytes(*part), 0);
             lanes.spill.file(lanes.file).read(&mut piece, at)?;
             let mut rest = piece.as_slice();
@@ -107,19 +113,19 @@ impl ColumnarSpill {
         &self.schema
     }
 
-    /// Whether a column has a null, in whatever part.
+    /// Returns whether a column has a null in any part.
     pub(crate) fn has_null(&self, column: usize) -> bool {
         self.nulls[column]
     }
 
-    /// Bytes of a part.
+    /// Returns the size of a part in bytes.
     pub(crate) fn bytes(&self, part: usize) -> usize {
         let end = self.parts.get(part + 1).map_or(self.end, |next| next.1);
         usize::try_from(end - self.parts[part].1).unwrap_or(usize::MAX)
     }
 }
 
-/// A column that is written.
+/// A column that is being written.
 struct ColumnWriter {
     form: ValueLayout,
     data: ArrayData,
@@ -133,12 +139,12 @@ impl ColumnWriter {
         Some(Self { form: form(column.data_type())?, data: column.to_data(), valid })
     }
 
-    /// Where each text or binary value begins, and where the last one ends.
+    /// Returns the offset of each text or binary value, and the end of the last one.
     fn offsets(&self) -> &[i32] {
         &self.data.buffers()[0].typed_data::<i32>()[self.data.offset()..=self.data.offset() + self.data.len()]
     }
 
-    /// Bytes of all lanes.
+    /// Returns the size of all lanes in bytes.
     fn bytes(&self) -> usize {
         let rows = self.data.len();
         let values = match self.form {
@@ -149,7 +155,7 @@ impl ColumnWriter {
         values + if self.valid.is_some() { rows } else { 0 }
     }
 
-    /// Appends the lanes of some rows.
+    /// Appends the lanes of `count` rows from `row` on.
     fn put(&self, row: usize, count: usize, out: &mut Vec<u8>) {
         if let Some(valid) = &self.valid {
             out.extend(valid.slice(row, count).iter().map(u8::from));
@@ -175,22 +181,22 @@ impl ColumnWriter {
     }
 }
 
-/// The bytes between the first and the last of these offsets, which ascend.
+/// Returns the number of bytes between the first and the last of these ascending offsets.
 fn length(offsets: &[i32]) -> usize {
     let length = offsets.last().zip(offsets.first()).map_or(0, |(last, first)| last - first);
     usize::try_from(length).unwrap_or(0)
 }
 
-/// A column that is read.
+/// A column that is being read.
 struct ColumnReader {
     form: ValueLayout,
     data_type: DataType,
     valid: Option<Vec<u8>>,
-    /// Values of a fixed width, or the bytes of others.
+    /// Values of a fixed width, or the bytes of values without one.
     values: Vec<u8>,
-    /// Where each of the latter begins, and where the last one ends.
+    /// Offsets of values without a fixed width, and the end of the last one.
     offsets: Vec<i32>,
-    /// Rows that there will be, and bytes at the most.
+    /// Expected number of rows, and maximum number of bytes.
     rows: usize,
     maximum: usize,
 }
@@ -212,7 +218,7 @@ impl ColumnReader {
         Ok(column)
     }
 
-    /// Takes the lanes of so many rows; none if they are not there.
+    /// Takes the lanes of `rows` rows from `piece`. Returns `None` if `piece` is too short.
     fn take(&mut self, piece: &mut &[u8], rows: usize, has_nulls: bool) -> Option<()> {
         if has_nulls {
             let valid = piece.split_off(..rows)?;
@@ -234,7 +240,7 @@ impl ColumnReader {
             }
         };
         if self.values.capacity() == 0 {
-            // As if the others were alike.
+            // Reserve memory for all rows, as if the other parts had values of the same average length.
             self.values.reserve((bytes.saturating_mul(self.rows) / rows.max(1)).min(self.maximum));
         }
         self.values.extend_from_slice(piece.split_off(..bytes)?);
@@ -265,7 +271,7 @@ mod tests {
     use super::*;
     use crate::spill::buffered_rows::BufferedRows;
 
-    /// Rows in all types, with nulls in those of which every third is one.
+    /// Rows of all types with a layout. Every third value is null if `nulls` is set, except in `id`.
     fn rows(from: i64, nulls: bool) -> RecordBatch {
         let all = || (from..from + 100).map(move |i| (!nulls || i % 3 != 0).then_some(i));
         let text = |i: i64| "x".repeat(usize::try_from(i % 7).expect("a length")) + &i.to_string();
@@ -278,13 +284,14 @@ mod tests {
             ("day", Arc::new(all().map(|i| i.map(|i| i as i32)).collect::<Date32Array>())),
             ("amount", Arc::new(decimals.with_precision_and_scale(38, 2).expect("a precision"))),
         ];
-        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).expect("a batch")
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+            .expect("the columns have the same length")
     }
 
     #[test]
     fn parts_of_several_batches_are_read_together() {
         let spill = SpillFolder::new().expect("a disk");
-        // Slices, too, whose buffers begin elsewhere; some have nulls, and some do not.
+        // The batches include a slice, whose buffers begin at an offset. Some columns have nulls, and some do not.
         let batches = [rows(0, true), rows(200, false), rows(400, true).slice(7, 50)];
         let parts = [[10, 0, 40], [60, 30, 10], [0, 1, 49]];
         let mut written = Vec::new();
@@ -296,9 +303,9 @@ mod tests {
             let want: Vec<RecordBatch> = batches.iter().zip(&parts).map(of).collect();
             let rows: Vec<BufferedRows> = written.iter().map(|parts| parts[part].clone()).collect();
             let together = concat_batches(&batches[0].schema(), &want).expect("one batch");
-            assert_eq!(BufferedRows::concat(&rows).expect("they are read"), together);
+            assert_eq!(BufferedRows::concat(&rows).expect("the parts are read"), together);
             for (rows, want) in rows.iter().zip(&want) {
-                assert_eq!((&rows.get().expect("they are read"), rows.len()), (want, want.num_rows()));
+                assert_eq!((&rows.get().expect("the parts are read"), rows.len()), (want, want.num_rows()));
                 assert_eq!(rows.memory() > 0, want.num_rows() > 0);
             }
         }
@@ -306,25 +313,25 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_read_at_a_time_comes_back() {
+    fn parts_larger_than_the_write_buffer_are_read_back() {
         let spill = SpillFolder::new().expect("a disk");
         let texts: ArrayRef = Arc::new((0..1000).map(|i| Some("long ".repeat(i))).collect::<StringArray>());
-        let rows = RecordBatch::try_from_iter([("text", texts)]).expect("a batch");
+        let rows = RecordBatch::try_from_iter([("text", texts)]).expect("the columns have the same length");
         let parts = spill.write_parts(&rows, &[1, 999]).expect("it is written");
-        assert_eq!(BufferedRows::concat(&parts).expect("they are read"), rows);
+        assert_eq!(BufferedRows::concat(&parts).expect("the parts are read"), rows);
     }
 
     #[test]
-    fn what_has_no_lanes_comes_back_as_well() {
+    fn types_without_a_layout_are_read_back() {
         let spill = SpillFolder::new().expect("a disk");
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>((0..30).map(|i| Some(vec![Some(i); 2])));
         let inner = rows(0, true).slice(0, 30);
         let columns: [(&str, ArrayRef); 2] =
             [("list", Arc::new(lists)), ("struct", Arc::new(StructArray::from(inner)))];
-        let rows = RecordBatch::try_from_iter(columns).expect("a batch");
+        let rows = RecordBatch::try_from_iter(columns).expect("the columns have the same length");
         let parts = spill.write_parts(&rows, &[10, 20]).expect("it is written");
-        assert_eq!(parts[1].get().expect("they are read"), rows.slice(10, 20));
-        assert_eq!(BufferedRows::concat(&parts).expect("they are read"), rows);
+        assert_eq!(parts[1].get().expect("the parts are read"), rows.slice(10, 20));
+        assert_eq!(BufferedRows::concat(&parts).expect("the parts are read"), rows);
         assert!(BufferedRows::concat(&[]).is_err());
     }
 }

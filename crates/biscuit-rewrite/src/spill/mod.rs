@@ -1,4 +1,4 @@
-//! Rows that are kept until they are written, in memory or on disk.
+//! Buffers rows in memory or on disk until they are written.
 
 pub(crate) mod buffered_rows;
 pub(crate) mod columnar;

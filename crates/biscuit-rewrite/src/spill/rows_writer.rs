@@ -1,3 +1,5 @@
+//! A writer of new files whose rows arrive one batch after the other.
+
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -15,23 +17,25 @@ use crate::encode::unit_target::{ReadyRowGroup, UnitTarget};
 use crate::plan::choice::choose;
 use crate::plan::unit::{InsertedRows, RewriteUnit, WrittenUnit};
 
-/// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
-/// become full. What the row group in the making holds is accounted in the session's memory pool, and where that is used up it
-/// ends early; so is what waits to be encoded, which is 16 MiB at most, and one batch where the pool is used up. Besides there are up to
-/// two encoded row groups on their way to the store. Of files with something encrypted, a row group in the making is its rows, and one is
-/// encoded at a time.
+/// Writes new files of a folder while their rows are produced. A thread encodes the rows, and row groups are staged
+/// when they are full.
 ///
-/// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
+/// Memory: the unfinished row group is accounted in the memory pool of the session, and ends early when the pool is
+/// used up. Batches that wait to be encoded are accounted as well; they are at most 16 MiB, or one batch when the
+/// pool is used up. In addition, up to two encoded row groups are on their way to the store. For files with encrypted
+/// columns, the unfinished row group consists of its rows, and one row group is encoded at a time.
+///
+/// A dropped writer stops soon after; [`stop`](Self::stop) waits until it has stopped.
 #[derive(Debug)]
 pub struct RowsWriter {
     rows: mpsc::UnboundedSender<PendingRows>,
-    /// For rows that wait.
+    /// Permits for waiting rows, one for each KiB.
     room: Arc<Semaphore>,
     memory: MemoryReservation,
     writing: WriterTask,
 }
 
-/// Rows that wait to be encoded, and the room that they take meanwhile.
+/// Rows that wait to be encoded, with the permits and the memory that they hold.
 #[derive(Debug)]
 struct PendingRows {
     rows: RecordBatch,
@@ -39,7 +43,7 @@ struct PendingRows {
     _memory: MemoryReservation,
 }
 
-/// Ends with who asked for it.
+/// Task of the writer. It is aborted when the writer is dropped.
 #[derive(Debug)]
 struct WriterTask(JoinHandle<Result<Vec<WrittenUnit>>>);
 
@@ -49,14 +53,16 @@ impl Drop for WriterTask {
     }
 }
 
-/// KiB of rows that may wait to be encoded: so many that there is work while the next ones are made.
+/// Maximum size of the rows that wait to be encoded, in KiB. It keeps the encoder busy while further rows are
+/// produced.
 const WAITING: u32 = 16 << 10;
 
-/// So many times the bytes of a row group may be gathered as rows, which are larger than what they are encoded to.
+/// Rows are larger in memory than encoded. The rows of an encrypted row group may take this multiple of its maximum
+/// size.
 const GATHERED: usize = 4;
 
 impl RowsWriter {
-    /// The writer of a unit that has neither sources nor rows yet. Its first rows say which columns are worth a dictionary.
+    /// Creates a writer for a unit without sources and rows. The first batch decides which columns get a dictionary.
     pub fn new(unit: RewriteUnit, stager: &FileStager, context: Arc<TaskContext>) -> Self {
         let consumer = MemoryConsumer::new(format!("rows for `{}`", unit.name()));
         let memory = consumer.register(context.memory_pool());
@@ -67,34 +73,35 @@ impl RowsWriter {
         Self { rows, room: Arc::new(Semaphore::new(WAITING as usize)), memory, writing }
     }
 
-    /// Writes rows, in the columns of the unit, behind those that came before.
+    /// Appends rows, in the columns of the unit. Waits while too many rows wait to be encoded.
     ///
     /// # Errors
-    /// `UnsupportedType` and those of the store, also those that earlier rows ran into.
+    /// `UnsupportedType` and the errors of the store. An error of earlier rows is returned by a later call.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<()> {
         let bytes = bytes_of(&rows);
         let own = u32::try_from(bytes >> 10).unwrap_or(WAITING).clamp(1, WAITING);
         let room = self.room_for(own).await?;
         let memory = self.memory.new_empty();
         if memory.try_grow(bytes).is_err() {
-            // Until nothing else waits.
+            // The pool is used up: wait until no other batch is in the queue, then go on without an accounting.
             drop(self.room_for(WAITING - own).await?);
         }
         if self.rows.send(PendingRows { rows, _room: room, _memory: memory }).is_ok() {
             return Ok(());
         }
         match self.writing.ended().await {
-            Ok(_) => Err(Error::internal("a writer ended before its rows")),
+            Ok(_) => Err(Error::internal("the writer ended before its rows did")),
             Err(e) => Err(e),
         }
     }
 
     async fn room_for(&self, kib: u32) -> Result<OwnedSemaphorePermit> {
         let room = self.room.clone().acquire_many_owned(kib).await;
-        room.map_err(|e| Error::internal("nothing can wait any more").with_source(e))
+        room.map_err(|e| Error::internal("the queue of the writer is closed").with_source(e))
     }
 
-    /// Ends the last file, and answers with all that were staged. Nothing is part of the table by it.
+    /// Ends the last file, and returns all staged files. They become part of the table only when the caller publishes
+    /// them with a table commit.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -104,17 +111,18 @@ impl RowsWriter {
         writing.ended().await
     }
 
-    /// Gives up. When this returns nothing more is staged; what was is up to whoever abandons the replace.
+    /// Stops writing. No file is staged after this returns. Files that were staged before are deleted when the caller
+    /// abandons the table commit.
     pub async fn stop(mut self) {
         self.writing.0.abort();
-        // However it ended.
+        // The outcome does not matter, only that the task has ended.
         let _ = self.writing.ended().await;
     }
 }
 
 impl WriterTask {
     async fn ended(&mut self) -> Result<Vec<WrittenUnit>> {
-        (&mut self.0).await.map_err(|e| Error::internal("a writer was cut off").with_source(e))?
+        (&mut self.0).await.map_err(|e| Error::internal("the task of the writer was cut off").with_source(e))?
     }
 }
 
@@ -141,11 +149,12 @@ async fn write(mut unit: RewriteUnit, shared: Arc<UnitResources>, mut rows: RowR
     while let Some(chunks) = groups.recv().await {
         out.append(ReadyRowGroup::Encoded(vec![chunks])).await?;
     }
-    encoding.await.map_err(|e| Error::internal("rows were cut off").with_source(e))??;
+    encoding.await.map_err(|e| Error::internal("the thread that encodes rows was cut off").with_source(e))??;
     out.finish().await
 }
 
-/// Row groups of encrypted files are encoded when their file is open, so that their rows are put together first.
+/// Writes files with encrypted columns. Their row groups are encoded when their file is open, so the rows of a row
+/// group are collected first.
 async fn gathered(target: &Arc<UnitTarget>, first: RecordBatch, mut rows: RowReceiver) -> Result<Vec<WrittenUnit>> {
     let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
     let memory = consumer.register(target.shared.context.memory_pool());

@@ -1,9 +1,9 @@
 use crate::transcode::kind::ValueKind;
 
-/// Bytes that a bound of text or binary values has at most.
+/// Maximum length of a bound of text or binary values, in bytes.
 const BOUND_BYTES: usize = 64;
 
-/// The least and the greatest of some values.
+/// Minimum and maximum of some values, or `None` before the first value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ValueBounds(pub(super) Option<(Vec<u8>, Vec<u8>)>);
 
@@ -25,31 +25,37 @@ impl ValueBounds {
     }
 }
 
-/// A bound below these bytes, or they themselves, that is not too long; text stays text.
+/// Returns a lower bound of `value` of at most `BOUND_BYTES` bytes: the value, or a prefix of it. A bound of text is
+/// valid text.
 pub(super) fn lower(value: &[u8], text: bool) -> Vec<u8> {
     value[..cut(value, text)].to_vec()
 }
 
-/// A bound above these bytes, or they themselves, that is not too long; text stays text.
+/// Returns an upper bound of `value` of at most `BOUND_BYTES` bytes: the value, or a prefix whose last byte or
+/// character is incremented. With a limit of two bytes, the bound of `abc` would be `ac`. Returns the whole value if
+/// nothing can be incremented. A bound of text is valid text.
 pub(super) fn upper(value: &[u8], text: bool) -> Vec<u8> {
     if value.len() <= BOUND_BYTES {
         return value.to_vec();
     }
     let start = &value[..cut(value, text)];
     if !text {
+        // Bytes that are 0xff cannot be incremented; the bound ends at the last byte that can.
         let last = start.iter().rposition(|b| *b < 0xff);
         return last.map_or_else(|| value.to_vec(), |i| [&start[..i], &[start[i] + 1]].concat());
     }
     let Ok(start) = std::str::from_utf8(start) else { return value.to_vec() };
-    // The character behind the last one that has one of its length, so that bytes compare as characters do.
+    // Increment the last character whose successor has the same length in UTF-8, so that the bound does not get
+    // longer.
     let next = |c: char| char::from_u32(u32::from(c) + 1).filter(|n| n.len_utf8() == c.len_utf8());
     let found = start.char_indices().rev().find_map(|(i, c)| Some((i, next(c)?)));
     found.map_or_else(|| value.to_vec(), |(i, c)| format!("{}{c}", &start[..i]).into_bytes())
 }
 
-/// How many bytes a bound has: between two characters in text.
+/// Returns the length of the prefix that is a bound. A character of text is not cut.
 fn cut(value: &[u8], text: bool) -> usize {
     let mut end = value.len().min(BOUND_BYTES);
+    // 0b10xxxxxx is a continuation byte of UTF-8.
     while text && end > 0 && end < value.len() && value[end] & 0xc0 == 0x80 {
         end -= 1;
     }
@@ -61,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_short_and_bounds() {
+    fn bounds_are_short_and_enclose_the_value() {
         let long = "é".repeat(50);
         for value in ["", "a", &"b".repeat(64), &"b".repeat(65), &long, &"\u{10ffff}".repeat(20)] {
             let (low, high) = (lower(value.as_bytes(), true), upper(value.as_bytes(), true));

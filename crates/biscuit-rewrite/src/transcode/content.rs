@@ -1,3 +1,6 @@
+//! Applies the edits of a column in its stored form, and writes the result as pages: dictionary indices remain indices,
+//! runs of plain values are copied as bytes.
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -12,16 +15,17 @@ use crate::transcode::kind::{NewValues, ValueKind};
 use crate::transcode::source::{NULL, PlainValueEnds, SourceValues};
 use crate::transcode::writer::ChunkWriter;
 
-/// Rows of a page, and bytes that its values are to have at most.
+/// Maximum number of rows of a page, and of bytes of its values.
 const PAGE_ROWS: usize = 20_000;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Bytes of a dictionary; a larger one is made anew, or given up, by the encoder.
+/// Maximum size of a dictionary in bytes. For a larger one the encoder decides whether to give it up.
 const DICTIONARY_BYTES: usize = 1 << 20;
 
 impl SourceValues {
-    /// Indices by new row, into a dictionary with the new values; plain values stay as they are. None if the dictionary would
-    /// be too large.
+    /// Applies the edits to dictionary indices: returns one index for each new row, and a dictionary with the new
+    /// values. Plain values are returned unchanged; `write` applies their edits. Returns `None` if the dictionary
+    /// would be too large.
     pub(super) fn edited(self, runs: &[RowRun], new: &NewValues) -> Option<Self> {
         let Self::Indices(indices, mut dictionary) = self else { return Some(self) };
         let mut numbers: HashMap<Bytes, u32> = HashMap::new();
@@ -32,6 +36,7 @@ impl SourceValues {
                 RowRun::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
                 RowRun::New(batch, row) => {
                     if numbers.is_empty() {
+                        // The map from value to index is built only when the first new value needs it.
                         numbers.extend(dictionary.iter().cloned().zip(0..));
                     }
                     let mut own = [0; 8];
@@ -62,13 +67,14 @@ impl SourceValues {
         }
     }
 
-    /// Writes the rows, of which plain values are taken by runs.
+    /// Writes the rows as pages. Plain values are copied run by run.
     pub(super) fn write(&self, runs: &[RowRun], new: &NewValues, writer: &mut ChunkWriter) -> Result<()> {
         match self {
             Self::Indices(indices, dictionary) => {
                 writer.dictionary(dictionary)?;
                 let width = hybrid::width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
-                // Numbers of pages, by value, so that each value of a page is looked at once.
+                // The number of the page in which each dictionary value was last seen. A value widens the bounds once
+                // for each page.
                 let mut seen = vec![0; dictionary.len()];
                 for (page, rows) in (1_u32..).zip(indices.chunks(PAGE_ROWS)) {
                     let mut bounds = ValueBounds::default();
@@ -114,7 +120,7 @@ impl SourceValues {
     }
 }
 
-/// Leaves values out of a dictionary that no row has any more.
+/// Removes the values from a dictionary that no row uses, and renumbers the indices.
 fn without_unused(indices: &mut [u32], dictionary: Vec<Bytes>) -> Vec<Bytes> {
     let mut used = vec![false; dictionary.len()];
     indices.iter().filter(|i| **i != NULL).for_each(|i| used[*i as usize] = true);
@@ -123,7 +129,7 @@ fn without_unused(indices: &mut [u32], dictionary: Vec<Bytes>) -> Vec<Bytes> {
     }
     let (mut kept, mut numbers) = (Vec::new(), vec![NULL; dictionary.len()]);
     for (i, value) in dictionary.into_iter().enumerate().filter(|(i, _)| used[*i]) {
-        numbers[i] = u32::try_from(kept.len()).expect("there are fewer than before");
+        numbers[i] = u32::try_from(kept.len()).expect("the dictionary only shrinks");
         kept.push(value);
     }
     indices.iter_mut().filter(|i| **i != NULL).for_each(|i| *i = numbers[*i as usize]);
@@ -137,7 +143,7 @@ struct PlainRows<'a> {
 }
 
 impl PlainRows<'_> {
-    /// Where a row begins, or the last one ends.
+    /// Returns the offset at which a row begins; for the row after the last one, the end.
     fn start(&self, row: usize) -> usize {
         match self.ends {
             PlainValueEnds::Every(width) => row * width,
@@ -146,7 +152,7 @@ impl PlainRows<'_> {
         }
     }
 
-    /// Up to which row a page can take the rows from here on; one at least.
+    /// Returns the end of the rows, from `from` on, that still fit into the page; at least one row.
     fn fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
         let maximum = end.min(from + (PAGE_ROWS - page.rows));
         let room = PAGE_BYTES.saturating_sub(page.values.len());
@@ -159,12 +165,12 @@ impl PlainRows<'_> {
     }
 }
 
-/// A page of plain values in the making.
+/// A page of plain values that is being filled.
 #[derive(Default)]
 struct PlainPage {
     rows: usize,
     values: Vec<u8>,
-    /// By row; only if one is null.
+    /// Definition level of each row. Empty while no row is null.
     levels: Vec<u32>,
     bounds: ValueBounds,
 }
@@ -202,7 +208,7 @@ impl PlainPage {
         self.valid(rows.len());
     }
 
-    /// So many rows that are not null.
+    /// Counts `rows` rows that are not null.
     fn valid(&mut self, rows: usize) {
         if !self.levels.is_empty() {
             self.levels.resize(self.levels.len() + rows, 1);
@@ -210,7 +216,8 @@ impl PlainPage {
         self.rows += rows;
     }
 
-    /// The first null, `before` rows behind those that are counted.
+    /// Prepares the levels for a null. If it is the first one of the page, all rows so far, and the `before` rows
+    /// that are not counted yet, get level 1.
     fn null(&mut self, before: usize) {
         if self.levels.is_empty() {
             self.levels = vec![1; self.rows + before];
@@ -252,7 +259,7 @@ impl PlainPage {
     }
 }
 
-/// The least and the greatest of integers in so many bytes.
+/// Returns the minimum and maximum of integers of `width` bytes.
 fn extremes(bytes: &[u8], width: usize) -> [i64; 2] {
     let widest = [i64::MAX, i64::MIN];
     let widen = |[min, max]: [i64; 2], v: i64| [min.min(v), max.max(v)];

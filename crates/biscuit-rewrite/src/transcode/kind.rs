@@ -1,21 +1,25 @@
+//! The kinds of values that can be changed page by page, and new values in the same stored form.
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type};
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::file::metadata::ColumnChunkMetaData;
 
-/// How values are held, and how they compare.
+/// Physical form of the values of a column, and their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueKind {
     Int32,
     Int64,
-    /// Text, whose bounds have to be text as well, or binary values.
+    /// Text, whose bounds have to be valid text, or binary values.
     Bytes {
         text: bool,
     },
 }
 
 impl ValueKind {
+    /// Returns the kind of a column, or `None` for a type that is not supported here: unsigned integers have another
+    /// order than signed ones, and further types another form.
     pub(super) fn of(chunk: &ColumnChunkMetaData) -> Option<Self> {
         let descriptor = chunk.column_descr();
         let signed = |logical: Option<&LogicalType>| match logical {
@@ -44,7 +48,7 @@ impl ValueKind {
         }
     }
 
-    /// Bytes of a value; none where that differs.
+    /// Returns the size of a value in bytes, or `None` if the values differ in length.
     pub(super) fn width(self) -> Option<usize> {
         match self {
             Self::Int32 => Some(4),
@@ -53,7 +57,7 @@ impl ValueKind {
         }
     }
 
-    /// Whether one value comes before another.
+    /// Returns whether value `a` is before value `b`.
     pub(super) fn less(self, a: &[u8], b: &[u8]) -> bool {
         match self {
             Self::Bytes { .. } => a < b,
@@ -69,7 +73,7 @@ pub(super) fn integer(bytes: &[u8]) -> i64 {
     }
 }
 
-/// The new values of a column.
+/// New values of a column, one array for each batch.
 pub(super) enum NewValues {
     Integers(Vec<Int64Array>, usize),
     Texts(Vec<StringArray>),
@@ -102,7 +106,7 @@ impl NewValues {
         }
     }
 
-    /// The bytes of a value that is not null, without their length; `own` holds those of an integer.
+    /// Returns the bytes of a value that is not null, without its length. `own` is the buffer for an integer.
     pub(super) fn value<'a>(&'a self, batch: usize, row: usize, own: &'a mut [u8; 8]) -> &'a [u8] {
         match self {
             Self::Integers(all, width) => {
@@ -115,7 +119,8 @@ impl NewValues {
     }
 }
 
-/// Values as the integers that Parquet holds, in so many bytes.
+/// Converts values to integers of `width` bytes as Parquet stores them. Returns `None` if a value does not fit or the
+/// type is not supported.
 fn integers(column: &ArrayRef, width: usize) -> Option<Int64Array> {
     let fits = |value: i64| width == 8 || i32::try_from(value).is_ok();
     let integers: Int64Array = match (column.data_type(), width) {

@@ -1,3 +1,5 @@
+//! Transcoding: makes a column chunk from the pages of another one without decoding its values.
+
 mod bounds;
 mod content;
 mod kind;
@@ -26,12 +28,12 @@ pub(crate) struct OwnChunk {
     pub(crate) close: ColumnCloseResult,
 }
 
-/// The rows of a new row group, one behind the other.
+/// A run of rows of a new row group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RowRun {
-    /// Rows of the source.
+    /// Consecutive rows of the source.
     Kept(Range<usize>),
-    /// A new row, by batch and row.
+    /// One new row, by index of the batch and row in it.
     New(usize, usize),
 }
 
@@ -44,7 +46,10 @@ impl RowRun {
     }
 }
 
-/// The rows of a row group after its edits, which name batches, and with all rows of further batches behind them.
+/// Returns the rows of a row group after its edits, as runs. All rows of the batches `added` follow at the end.
+///
+/// Example: 6 rows from number 9 on, with row 10 removed, row 11 replaced and row 14 removed, are the runs
+/// `Kept(0..1)`, `New(..)`, `Kept(3..5)`.
 pub(crate) fn runs(
     rows: usize,
     first: u64,
@@ -54,7 +59,7 @@ pub(crate) fn runs(
 ) -> Vec<RowRun> {
     let (mut out, mut next) = (Vec::new(), 0);
     for (number, edit) in edits {
-        let at = usize::try_from(number - first).expect("it is inside the row group");
+        let at = usize::try_from(number - first).expect("the number is inside of the row group");
         if at > next {
             out.push(RowRun::Kept(next..at));
         }
@@ -72,9 +77,11 @@ pub(crate) fn runs(
     out
 }
 
-/// Makes a column chunk from another one without decoding it to values and encoding these again: dictionary indices stay
-/// indices, runs of plain values are copied as bytes, and only new values are encoded. None for a chunk that is not flat, or in
-/// an encoding, type or codec for which this is not made; then it takes the usual way.
+/// Makes a column chunk from another one without decoding its values. Dictionary indices remain indices, runs of
+/// plain values are copied as bytes, and only new values are encoded.
+///
+/// Returns `None` for a chunk that is not flat, or whose encoding, type or codec is not supported. The caller then
+/// decodes and encodes the column.
 pub(crate) fn transcode(
     source: &GroupBytes,
     chunk: &ColumnChunkMetaData,
@@ -104,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_make_runs() {
+    fn edits_split_rows_into_runs() {
         let edits = [(10, RowEdit::Remove), (11, RowEdit::Replace { batch: 0, row: 3 }), (14, RowEdit::Remove)];
         let runs = runs(6, 9, &edits, 0..0, &[]);
         assert_eq!(runs, [RowRun::Kept(0..1), RowRun::New(0, 3), RowRun::Kept(3..5)]);

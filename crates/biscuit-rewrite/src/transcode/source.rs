@@ -1,3 +1,5 @@
+//! Reads the pages of a source chunk as dictionary indices or plain bytes, without decoding values.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,25 +13,28 @@ use crate::encode::group_bytes::GroupBytes;
 use crate::pages::hybrid;
 use crate::transcode::kind::ValueKind;
 
-/// A row that is null.
+/// Index that marks a null.
 pub(super) const NULL: u32 = u32::MAX;
 
-/// The values of a source chunk, row by row, as they are held.
+/// Values of a source chunk in their stored form, row by row.
 pub(super) enum SourceValues {
-    /// By row the number of the value; the dictionary's values, without their lengths.
+    /// The dictionary index of each row, and the dictionary values without their lengths.
     Indices(Vec<u32>, Vec<Bytes>),
-    /// Plain values: by row where it ends, if they differ in length or there are nulls.
+    /// Plain values, and the end of each row in `bytes`.
     Plain { bytes: Vec<u8>, ends: PlainValueEnds },
 }
 
-/// Where plain values end.
+/// Ends of plain values.
 pub(super) enum PlainValueEnds {
+    /// All rows have this width, and none is null.
     Every(usize),
-    /// By row; null ends where the row before it does.
+    /// Offset of the end of each row. A null ends where the row before it ends.
     Of(Vec<u32>),
 }
 
 impl SourceValues {
+    /// Reads all pages of a chunk. Returns `None` if an encoding is not supported or the chunk is damaged; then the
+    /// column is decoded by arrow-rs, which reports the damage.
     pub(super) fn read(
         source: &GroupBytes,
         chunk: &ColumnChunkMetaData,
@@ -79,7 +84,7 @@ impl SourceValues {
     }
 }
 
-/// A data page: its values, behind their levels.
+/// A data page: its values, without the levels before them.
 struct DataPage<'a> {
     values: &'a [u8],
     rows: usize,
@@ -87,7 +92,8 @@ struct DataPage<'a> {
 }
 
 impl<'a> DataPage<'a> {
-    /// Takes a page apart; `levels` are left empty where no row is null. None for another page, and for one that is damaged.
+    /// Splits a data page into levels and values. `levels` remains empty if no row is null. Returns `None` for
+    /// another kind of page, or if the page is damaged.
     fn of(page: &'a Page, nullable: bool, levels: &mut Vec<u32>) -> Option<Self> {
         levels.clear();
         match page {
@@ -121,7 +127,7 @@ impl<'a> DataPage<'a> {
         let valid = if levels.is_empty() { self.rows } else { levels.iter().filter(|l| **l == 1).count() };
         let (width, packed) = match self.values.split_first() {
             Some((width, packed)) => (u32::from(*width), packed),
-            // A page of nulls may have nothing at all.
+            // A page with nothing but nulls may have no bytes.
             None if valid == 0 => (0, &[][..]),
             None => return None,
         };
@@ -137,10 +143,10 @@ impl<'a> DataPage<'a> {
         Some(())
     }
 
-    /// Appends the values as they are, and where each row ends.
+    /// Appends the values of the page to `bytes`, and the end of each row to `ends`.
     fn plain(&self, levels: &[u32], kind: ValueKind, bytes: &mut Vec<u8>, ends: &mut Vec<u32>) -> Option<()> {
         let (base, mut at) = (bytes.len(), 0);
-        // Where no row is null and all are of one length, nobody asks where one ends.
+        // Fast path: with a fixed width and without nulls, the ends follow from the width.
         if let (Some(width), true) = (kind.width(), levels.is_empty()) {
             at = width.checked_mul(self.rows)?;
             ends.extend((1..=self.rows).map(|r| (base + r * width) as u32));

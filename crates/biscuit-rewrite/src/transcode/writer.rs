@@ -1,3 +1,5 @@
+//! Writes the pages of a column chunk, with its statistics, column index and offset index.
+
 use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
@@ -42,7 +44,7 @@ impl PageCompressor {
     }
 }
 
-/// Writes the pages of a chunk, and what the footer and the page index say of them.
+/// Writes the pages of a chunk, and collects its metadata for the footer and the page index.
 pub(super) struct ChunkWriter {
     pub(super) kind: ValueKind,
     nullable: bool,
@@ -57,7 +59,7 @@ pub(super) struct ChunkWriter {
     column_index: ColumnIndexBuilder,
     offset_index: OffsetIndexBuilder,
     bounds: ValueBounds,
-    /// Whether the bounds of pages ascend, so far; with those of the last one.
+    /// Whether the bounds of the pages ascend so far, and the bounds of the last page.
     ascending: bool,
     last: ValueBounds,
     rows: usize,
@@ -109,7 +111,7 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Writes a page; `levels` are those of its rows, if one of them is null.
+    /// Writes a data page. `levels` are the definition levels of its rows, if one of them is null.
     pub(super) fn page(
         &mut self,
         rows: usize,
@@ -181,7 +183,7 @@ impl ChunkWriter {
         }
     }
 
-    /// Writes a page; answers where it is, and its length with its header.
+    /// Writes a page, and returns its offset and its length, header included.
     fn put(&mut self, page: Page, uncompressed: usize) -> Result<(i64, i32)> {
         let spec = SerializedPageWriter::new(&mut self.sink).write_page(CompressedPage::new(page, uncompressed))?;
         self.uncompressed += spec.uncompressed_size;

@@ -1,4 +1,4 @@
-//! Compaction: few large files of many small ones, the same rows.
+//! Compaction: many small files become few large ones with the same rows.
 
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
@@ -19,14 +19,14 @@ fn dataset(storage: TableStorage) -> Dataset {
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
-/// Files of 60 rows with ids that go through one another, in two folders.
+/// Two folders of three files each, with 60 rows a file and overlapping ids.
 async fn lake() -> TableStorage {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for f in 0..6_i64 {
         let ids: Vec<i64> = (0..60).map(|r| (r * 7 + f * 13) % 60 + f % 3).collect();
         let bytes = file(&[flat(&ids[..30], "a"), flat(&ids[30..], "b")], plain());
         let path = format!("lake/t/region={}/part-{f}.parquet", f % 2);
-        storage.store.put(&Path::from(path), bytes.into()).await.expect("a put");
+        storage.store.put(&Path::from(path), bytes.into()).await.expect("the put succeeds");
     }
     storage
 }
@@ -36,11 +36,11 @@ async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
 }
 
 async fn run(storage: &TableStorage, options: &CompactOptions) -> CompactReport {
-    compact(&dataset(storage.clone()), options, RunMode::Commit).await.expect("a compaction")
+    compact(&dataset(storage.clone()), options, RunMode::Commit).await.expect("the compaction succeeds")
 }
 
 #[tokio::test]
-async fn small_files_of_a_folder_become_one_and_a_second_run_changes_nothing() {
+async fn small_files_of_a_folder_are_joined_and_a_second_run_changes_nothing() {
     let storage = lake().await;
     let before = rows(&dataset(storage.clone())).await;
     let planned =
@@ -60,12 +60,16 @@ async fn small_files_of_a_folder_become_one_and_a_second_run_changes_nothing() {
 }
 
 #[tokio::test]
-async fn full_row_groups_are_copied_on_the_way() {
+async fn compaction_copies_full_row_groups() {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for f in 0..3_i64 {
         let ids: Vec<i64> = (f * 200..f * 200 + 200).collect();
         let bytes = file(&[flat(&ids[..100], "a"), flat(&ids[100..], "b")], plain());
-        storage.store.put(&Path::from(format!("lake/t/part-{f}.parquet")), bytes.into()).await.expect("a put");
+        storage
+            .store
+            .put(&Path::from(format!("lake/t/part-{f}.parquet")), bytes.into())
+            .await
+            .expect("the put succeeds");
     }
     let report = run(&storage, &CompactOptions::default()).await;
     assert_eq!((report.files_written, report.groups_copied, report.groups_encoded), (1, 6, 0));
@@ -90,12 +94,16 @@ async fn rows_are_sorted_across_files_and_row_groups() {
         run(&storage, &options).await;
         assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
         let mut files = dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files");
-        assert!(files.len() > 2, "the target size was kept");
+        assert!(files.len() > 2, "files end at the target size");
         files.retain(|f| f.file.path.starts_with("region=0"));
         let mut ranges = Vec::new();
         for open in files {
             let bytes = storage.store.get(&open.file.object).await.expect("a get").bytes().await.expect("bytes");
-            let sorting = footer(&bytes).row_group(0).sorting_columns().cloned().expect("it says so");
+            let sorting = footer(&bytes)
+                .row_group(0)
+                .sorting_columns()
+                .cloned()
+                .expect("the footer declares its sorting columns");
             assert_eq!((sorting[0].column_idx, sorting[0].descending, sorting[1].column_idx), (0, descending, 2));
             let ids = crate::lab::read(&bytes).column(0).as_primitive::<Int64Type>().values().to_vec();
             let ordered = if descending { ids.iter().rev().is_sorted() } else { ids.is_sorted() };
@@ -110,14 +118,18 @@ async fn rows_are_sorted_across_files_and_row_groups() {
 }
 
 #[tokio::test]
-async fn the_codec_changes_where_it_is_chosen() {
+async fn compaction_changes_the_codec_if_one_is_chosen() {
     let storage = lake().await;
     let mut options = CompactOptions::default();
     options.parquet.compression = Some(Compression::ZSTD(ZstdLevel::default()));
-    // Nothing is small enough to be put together.
+    // No file is small enough to be joined.
     options.target_size = 1;
     let report = run(&storage, &options).await;
-    assert_eq!((report.files_written, report.groups_copied), (12, 0), "each row group is a file of that size");
+    assert_eq!(
+        (report.files_written, report.groups_copied),
+        (12, 0),
+        "each row group makes a file, since it exceeds the target size"
+    );
     for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
         let mut chunks = file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns());
         assert!(chunks.all(|c| matches!(c.compression(), Compression::ZSTD(_))));
@@ -126,7 +138,7 @@ async fn the_codec_changes_where_it_is_chosen() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_not_there_is_an_error_and_changes_nothing() {
+async fn missing_sort_column_is_an_error_and_changes_nothing() {
     let storage = lake().await;
     let mut options = CompactOptions::default();
     options.sort_by = vec![by("price", false)];
@@ -136,7 +148,7 @@ async fn a_column_that_is_not_there_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whatever_fails_on_the_way_the_rows_stay() {
+async fn rows_survive_a_failure_at_any_call() {
     for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
         let job = |storage: TableStorage| async move {
             let mut options = CompactOptions::default();

@@ -1,4 +1,5 @@
-//! Whatever a file is like and however it is written, the rows are those of a plain list that is edited.
+//! Differential test: for any source file and any way of writing, the rows equal those of a plain list with the same
+//! edits.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 
 use crate::lab::{Lab, file, plain, read_with, reading, wide};
 
-/// A file, by the sizes of its row groups and how it was written.
+/// A source file: the sizes of its row groups and the options of its writer.
 #[derive(Debug, Clone)]
 struct Source {
     groups: Vec<usize>,
@@ -68,9 +69,9 @@ impl Source {
 #[derive(Debug, Clone)]
 struct Work {
     source: Source,
-    /// By row: whether it goes, else it is replaced.
+    /// Edits by row number: `true` removes the row, `false` replaces it.
     edits: BTreeMap<usize, bool>,
-    /// By group, or behind the last: so many new rows.
+    /// Number of new rows, by row group or at the end.
     inserts: Vec<(Option<usize>, usize)>,
 }
 
@@ -100,7 +101,7 @@ fn works() -> impl Strategy<Value = Work> {
 const NEW: i64 = 10_000;
 
 impl Work {
-    /// New rows by id: those that replace row `n` have id `NEW + n`.
+    /// The expected rows. The row that replaces row `n` has id `NEW + n`.
     fn model(&self) -> RecordBatch {
         let (mut out, mut row) = (Vec::new(), 0);
         let schema = wide(&[], "").schema();
@@ -129,7 +130,7 @@ impl Work {
         let lab = Lab::with(bytes).await;
         let lab = how.keys.iter().fold(lab, |lab, keys| lab.with_keys(keys));
         let of = |gone: bool| self.edits.iter().filter(move |(_, g)| **g == gone).map(|(r, _)| *r as u64);
-        // Two batches, so that edits name both.
+        // Two batches, so that the edits refer to both.
         let replaced: Vec<u64> = of(false).collect();
         let (a, b) = replaced.split_at(replaced.len() / 2);
         let new = |r: &[u64]| wide(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
@@ -151,17 +152,18 @@ impl Work {
     }
 }
 
-/// How it is done.
+/// A way of writing the new file.
 #[derive(Debug, Default)]
 struct How {
     force: ForcedRewrite,
     spilled: bool,
-    /// Of the source, and of what is made of it.
+    /// Keys of the source and of the new file.
     keys: Option<MemoryKeys>,
     encryption: Option<FileEncryption>,
 }
 
-/// Columns that are encrypted: of several types, with and without dictionaries, nested, and the one that rows are chosen by.
+/// Columns that are encrypted: several types, with and without dictionaries, nested, and the column that rows are
+/// read by.
 const HIDDEN: [&str; 6] = ["id", "kind", "list", "tax", "long", "raw"];
 
 fn ways(keys: &MemoryKeys) -> Vec<(bool, How)> {
@@ -171,12 +173,12 @@ fn ways(keys: &MemoryKeys) -> Vec<(bool, How)> {
         (false, How { spilled: true, ..How::default() }),
         (false, How { force: ForcedRewrite::Rewrite, ..How::default() }),
         (false, How { keys: Some(keys.clone()), encryption: Some(encryption), ..How::default() }),
-        // As the source is.
+        // The encryption follows the source.
         (true, How { keys: Some(keys.clone()), ..How::default() }),
     ]
 }
 
-/// The source as another writer makes it, encrypted.
+/// The source as another writer encrypts it.
 fn encrypted(source: &Source, keys: &MemoryKeys) -> Bytes {
     let mut properties = FileEncryptionProperties::builder(vec![1; 16]).with_footer_key_metadata(b"footer".to_vec());
     keys.insert(b"footer".to_vec(), vec![1; 16]);
@@ -188,7 +190,7 @@ fn encrypted(source: &Source, keys: &MemoryKeys) -> Bytes {
     file(&source.batches(), source.properties().with_file_encryption_properties(properties))
 }
 
-/// The unit with all new rows on the disk.
+/// The unit with all new rows on disk.
 fn on_disk(unit: RewriteUnit) -> RewriteUnit {
     let spill = SpillFolder::new().expect("a temporary file");
     let edits = unit.edits.iter().map(|(g, e)| (*g, e.clone().spilled(&spill).expect("room on the disk"))).collect();
@@ -199,7 +201,7 @@ fn on_disk(unit: RewriteUnit) -> RewriteUnit {
     unit.with_edits(edits).with_inserts(inserts)
 }
 
-/// Reads a file a row here and a row there, through the page index.
+/// Reads every third row of a file, through the page index.
 fn read_selected(file: &Bytes, keys: Option<&MemoryKeys>) -> Vec<i64> {
     let options = reading(PageIndexPolicy::Required, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
@@ -211,7 +213,7 @@ fn read_selected(file: &Bytes, keys: Option<&MemoryKeys>) -> Vec<i64> {
     ids.collect()
 }
 
-/// What the page index and the footer say of values holds for all of them, in every page and row group.
+/// Checks that the bounds and null counts of the page index and of the footer hold for every page and row group.
 fn check_bounds(file: &Bytes, keys: Option<&MemoryKeys>) {
     let options = reading(PageIndexPolicy::Required, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
@@ -254,12 +256,12 @@ fn check_between(mins: &ArrayRef, at: usize, values: &ArrayRef, maxes: &ArrayRef
     }
     let bound = |b: &ArrayRef| Scalar::new(cast(&b.slice(at, 1), values.data_type()).expect("a value of the column"));
     let holds = |b: BooleanArray| b.iter().all(|b| b != Some(false));
-    assert!(holds(lt_eq(&bound(mins), values).expect("values")), "below the least");
-    assert!(holds(gt_eq(&bound(maxes), values).expect("values")), "above the greatest");
+    assert!(holds(lt_eq(&bound(mins), values).expect("values")), "a value is below the minimum");
+    assert!(holds(gt_eq(&bound(maxes), values).expect("values")), "a value is above the maximum");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: biscuit_testkit::internal::scaled(192), ..ProptestConfig::default() })]
 
     #[test]
     fn spliced_and_rewritten_files_hold_the_same_rows_in_the_same_order(work in works()) {

@@ -1,4 +1,4 @@
-//! Files that are encrypted in Parquet's own way: what takes their place is so, too.
+//! Files with Parquet modular encryption: their replacements are encrypted as well.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ async fn rows(d: &Dataset) -> Vec<RecordBatch> {
     d.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
 }
 
-/// Three files, of which the first was written before anything was encrypted.
+/// Three files. The first one was written before the table had encrypted columns.
 async fn lake(keys: &MemoryKeys) -> (TableStorage, Dataset) {
     let storage = memory();
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
@@ -52,7 +52,7 @@ async fn lake(keys: &MemoryKeys) -> (TableStorage, Dataset) {
 }
 
 #[tokio::test]
-async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
+async fn compaction_encrypts_columns_of_older_plain_files() {
     for sort_by in [vec![], vec![SortBy { column: "id".to_owned(), descending: true }]] {
         let keys = MemoryKeys::new();
         let (storage, d) = lake(&keys).await;
@@ -61,7 +61,7 @@ async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
         options.sort_by = sort_by;
         let e = compact(&dataset(&storage), &options, RunMode::Commit).await.unwrap_err();
         assert_eq!(e.code(), "NoFileKeys");
-        // With the keys alone: the table knows which columns.
+        // The keys are enough: the table knows which columns are encrypted.
         let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys)));
         let report = compact(&d, &options, RunMode::Commit).await.unwrap();
         assert_eq!((report.files_replaced, report.files_written), (3, 1));
@@ -74,7 +74,7 @@ async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_clear_is_compacted_by_itself_to_be_encrypted() {
+async fn single_plain_file_is_compacted_to_be_encrypted() {
     let storage = memory();
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_everything());
@@ -101,9 +101,9 @@ async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
     }
 }
 
-/// What is hidden has no bloom filter, which the Parquet library would write in the clear.
+/// Encrypted columns have no bloom filter, since the Parquet library would write it without encryption.
 #[tokio::test]
-async fn bloom_filters_of_hidden_columns_go_and_others_stay() {
+async fn bloom_filters_of_encrypted_columns_are_dropped_and_others_remain() {
     let keys = MemoryKeys::new();
     let groups: Vec<RecordBatch> = (0..3).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), "x")).collect();
     let lab = Lab::with(file(&groups, plain().set_bloom_filter_enabled(true))).await.with_keys(&keys);
@@ -141,16 +141,16 @@ async fn gathered(max_file_size: u64, memory: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn rows_that_come_while_they_are_written_fill_row_groups_and_files() {
+async fn encrypted_rows_writer_fills_row_groups_and_files() {
     assert_eq!(gathered(u64::MAX, 1 << 30).await, [100, 100, 100, 30]);
-    assert_eq!(gathered(u64::MAX, 100).await, [30; 11], "where memory ends, a row group does");
+    assert_eq!(gathered(u64::MAX, 100).await, [30; 11], "a row group ends when memory is exhausted");
     let files = gathered(1, 1 << 30).await;
-    assert_eq!(files, [100, 100, 100, 30], "a file for each row group: none is cut");
+    assert_eq!(files, [100, 100, 100, 30], "each file has one row group, and no row group is split");
 }
 
-/// What is inside of a list is called otherwise by other writers than by ours.
+/// The element of a list has another name in files of other writers.
 #[tokio::test]
-async fn a_list_of_another_writer_stays_hidden_by_whatever_name() {
+async fn list_of_another_writer_remains_encrypted_with_another_element_name() {
     let keys = MemoryKeys::new();
     keys.insert(b"footer".to_vec(), vec![1; 16]);
     keys.insert(b"list".to_vec(), vec![2; 16]);

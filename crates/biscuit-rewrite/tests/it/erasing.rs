@@ -1,4 +1,4 @@
-//! Erasure: the rows of a subject go, and nothing else.
+//! Erasure: the rows of subjects are deleted, and no others.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn dataset(storage: TableStorage) -> Dataset {
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
-/// Ids from 0 to 59 in one file, from 100 to 159 in another, and only 7 in a third.
+/// Three files, with ids from 0 to 59, with ids from 100 to 159, and with id 7 only.
 async fn lake() -> TableStorage {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for (part, ids) in [(0..60).collect::<Vec<i64>>(), (100..160).collect(), vec![7]].into_iter().enumerate() {
@@ -40,14 +40,14 @@ async fn ids(storage: &TableStorage) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn rows_with_the_values_go_and_files_without_them_stay() {
+async fn rows_of_subjects_are_erased_and_other_files_remain() {
     let storage = lake().await;
     let before = ids(&storage).await;
     let table = || dataset(storage.clone());
     let subjects = ErasureSubjects::new("id", ["7", "59", "none"]);
     let found = SubjectRows::of(&table().view().await.unwrap(), &subjects).await.unwrap();
     let rows: usize = found.read(None).await.unwrap().iter().map(RecordBatch::num_rows).sum();
-    assert_eq!((rows, found.rows()), (3, 3), "those that would go");
+    assert_eq!((rows, found.rows()), (3, 3), "rows that the erasure would delete");
     let planned = erase(&table(), &subjects, RunMode::DryRun).await.unwrap();
     assert_eq!(
         (planned.outcome, planned.erased, planned.files, ids(&storage).await),
@@ -61,14 +61,14 @@ async fn rows_with_the_values_go_and_files_without_them_stay() {
     let want: Vec<i64> = before.into_iter().filter(|id| ![7, 59].contains(id)).collect();
     assert_eq!(ids(&storage).await, want);
     let after = names(table().view().await.unwrap());
-    assert!(after.contains(&untouched) && after.len() == 2, "a file of nothing else is gone: {after:?}");
+    assert!(after.contains(&untouched) && after.len() == 2, "a file without remaining rows is deleted: {after:?}");
     assert_eq!(erase(&table(), &subjects, RunMode::Commit).await.unwrap().outcome, "unchanged");
     let e = erase(&table(), &ErasureSubjects::new("nix", ["7"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("nix")));
 }
 
 #[tokio::test]
-async fn a_crash_at_any_call_leaves_all_rows_or_those_that_are_wanted() {
+async fn erasure_completes_after_a_crash_at_any_call() {
     for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
         let job = async |storage: TableStorage| {
             erase(&dataset(storage), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.map(drop)
@@ -82,7 +82,7 @@ async fn a_crash_at_any_call_leaves_all_rows_or_those_that_are_wanted() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_there_is_an_error() {
+async fn erasing_from_a_missing_table_is_an_error() {
     let nowhere = Location::new(lake().await, "lake/typo", "lake/typo").expect("a place");
     let nowhere = Dataset::new(nowhere, JournalOptions::default());
     for mode in [RunMode::DryRun, RunMode::Commit] {
@@ -92,7 +92,7 @@ async fn a_table_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn replaced_files_that_stay_for_readers_go_if_they_have_the_rows_and_others_stay() {
+async fn retained_files_with_erased_rows_are_deleted_and_others_remain() {
     let storage = lake().await;
     let slow = JournalOptions::default().with_retention(std::time::Duration::from_secs(86_400));
     let table = || {
@@ -100,7 +100,7 @@ async fn replaced_files_that_stay_for_readers_go_if_they_have_the_rows_and_other
         Dataset::new(location, slow.clone())
     };
     let erased = |id: &str| ErasureSubjects::new("id", [id.to_owned()]);
-    // The first erasure of 7 is without what stays; files that others of it replace are held.
+    // A compaction leaves three retained files with all rows. An erasure deletes those that contain the subject.
     let mut options = biscuit_rewrite::CompactOptions::default();
     options.parquet.row_group_rows = Some(20);
     biscuit_rewrite::compact(&table(), &options, RunMode::Commit).await.unwrap();
@@ -116,7 +116,7 @@ async fn replaced_files_that_stay_for_readers_go_if_they_have_the_rows_and_other
 }
 
 #[tokio::test]
-async fn what_a_dead_run_has_staged_goes_with_an_erasure_that_finds_nothing() {
+async fn erasure_without_matches_deletes_staged_files_of_dead_runs() {
     let storage = lake().await;
     let table = || dataset(storage.clone());
     erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
@@ -132,7 +132,7 @@ async fn what_a_dead_run_has_staged_goes_with_an_erasure_that_finds_nothing() {
     assert_eq!(staged().await, 1);
     let report = erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, staged().await), ("unchanged", 0));
-    // The run was alive after all.
+    // The run was not dead but slow.
     assert_eq!(dead.commit().await.unwrap_err().code(), "Conflict");
     assert!(!ids(&storage).await.contains(&7));
 }

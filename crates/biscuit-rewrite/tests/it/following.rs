@@ -1,4 +1,4 @@
-//! How new files follow the ones they come from.
+//! Properties of new files that follow their sources.
 
 use biscuit_dataset::ParquetOptions;
 use biscuit_rewrite::{NoSpliceReason, RewriteChoice, choose};
@@ -39,7 +39,7 @@ async fn codec_dictionary_and_encoding_follow_the_source_by_column() {
 }
 
 #[tokio::test]
-async fn options_go_before_the_source() {
+async fn options_take_precedence_over_the_source() {
     let lab = Lab::with(file(&groups(), plain().set_compression(Compression::SNAPPY))).await;
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let options = ParquetOptions::default().with_compression(zstd).with_row_group_rows(40);

@@ -1,4 +1,4 @@
-//! One Parquet file in memory, what is done to it, and what comes out.
+//! Test bench: one Parquet file in an in-memory store, a unit of work on it, and the files that come out.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataWriter};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
-/// Rows with these ids: a text that is often the same, a text that never is, and a list.
+/// Rows with these ids: a text with few distinct values, a text with distinct values, and a list.
 pub(crate) fn rows(ids: &[i64], version: &str) -> RecordBatch {
     let kinds: StringArray = ids.iter().map(|i| (i % 5 != 0).then(|| format!("kind {}", i % 3))).collect();
     let notes: StringArray = ids.iter().map(|i| Some(format!("{version} of {i}"))).collect();
@@ -42,7 +42,7 @@ pub(crate) fn rows(ids: &[i64], version: &str) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
 }
 
-/// The same with columns of other types, some of them null, and texts that are longer than bounds are.
+/// Rows with further columns of other types, some with nulls, and texts that are longer than bounds.
 pub(crate) fn wide(ids: &[i64], version: &str) -> RecordBatch {
     let each = |null: i64| ids.iter().map(move |i| (i % null != 0).then_some(*i));
     let decimal = |precision, scale, null| {
@@ -68,7 +68,7 @@ pub(crate) fn wide(ids: &[i64], version: &str) -> RecordBatch {
     RecordBatch::try_new(schema, columns).expect("a batch")
 }
 
-/// The same without the list: columns that are sorted by, and have bloom filters.
+/// Rows without the list, for sorting columns and bloom filters.
 pub(crate) fn flat(ids: &[i64], version: &str) -> RecordBatch {
     rows(ids, version).project(&[0, 1, 2]).expect("columns")
 }
@@ -77,7 +77,7 @@ pub(crate) fn plain() -> WriterPropertiesBuilder {
     WriterProperties::builder().set_max_row_group_row_count(Some(100))
 }
 
-/// A file as some writer makes it, a batch for each row group or as the properties say.
+/// A file with one row group for each batch, or as the properties say.
 pub(crate) fn file(batches: &[RecordBatch], properties: WriterPropertiesBuilder) -> Bytes {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batches[0].schema(), Some(properties.build())).expect("a writer");
@@ -89,7 +89,7 @@ pub(crate) fn file(batches: &[RecordBatch], properties: WriterPropertiesBuilder)
     bytes.into()
 }
 
-/// The same file with another footer: chunks of these row groups do not say where their page indexes are.
+/// The file with another footer: the chunks of `groups` do not refer to a page index.
 pub(crate) fn without_page_index(file: &Bytes, groups: &[usize]) -> Bytes {
     let metadata = footer_alone(file);
     let mut builder = metadata.clone().into_builder().set_row_groups(vec![]);
@@ -112,7 +112,7 @@ pub(crate) fn without_page_index(file: &Bytes, groups: &[usize]) -> Bytes {
     bytes.into()
 }
 
-/// Memory without a limit.
+/// No memory limit.
 pub(crate) const UNLIMITED: usize = usize::MAX;
 
 fn context(memory: usize) -> Arc<TaskContext> {
@@ -133,12 +133,12 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) async fn with(file: Bytes) -> Self {
         let storage = TableStorage::durable(Arc::new(InMemory::new()));
-        storage.store.put(&Path::from("lake/t/part-0.parquet"), file.into()).await.expect("a put");
+        storage.store.put(&Path::from("lake/t/part-0.parquet"), file.into()).await.expect("the put succeeds");
         let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
         Self { storage, dataset: Dataset::new(location, JournalOptions::default()) }
     }
 
-    /// The same, with keys for what is encrypted.
+    /// Sets keys for encrypted columns.
     pub(crate) fn with_keys(mut self, keys: &MemoryKeys) -> Self {
         self.dataset = self.dataset.with_encryption(keys.encrypting([""; 0]));
         self
@@ -154,16 +154,16 @@ impl Lab {
         Ok(file.clone())
     }
 
-    /// A unit of work on the one file, in its own columns.
+    /// A unit of work on the only file, in its own columns.
     pub(crate) async fn unit(&self) -> RewriteUnit {
         let file = self.open().await;
         let schema = nullable(file.schema());
         RewriteUnit::new(file, schema, "")
     }
 
-    /// Does the unit, commits it, and answers with what was written.
+    /// Runs the unit, commits the result, and returns the written files.
     pub(crate) async fn run(&self, unit: RewriteUnit) -> Vec<WrittenUnit> {
-        self.try_run(unit, 1 << 30).await.expect("the unit is done")
+        self.try_run(unit, 1 << 30).await.expect("the unit succeeds")
     }
 
     pub(crate) async fn try_run(&self, unit: RewriteUnit, memory: usize) -> Result<Vec<WrittenUnit>> {
@@ -172,7 +172,7 @@ impl Lab {
         let context = context(memory);
         let stager = replace.stager();
         let written = rewrite_units(vec![unit], &stager, context.clone()).await?;
-        assert_eq!(context.memory_pool().reserved(), 0, "all memory was given back");
+        assert_eq!(context.memory_pool().reserved(), 0, "all memory is released");
         for w in &written {
             replace.publish(stager.staged(w.file.clone()));
         }
@@ -183,7 +183,7 @@ impl Lab {
         Ok(written)
     }
 
-    /// Writes rows into a new file as they come, in the place of the one file.
+    /// Writes rows into a new file with a `RowsWriter`, and replaces the only file.
     pub(crate) async fn write(&self, unit: RewriteUnit, rows: &[RecordBatch], memory: usize) -> Vec<WrittenUnit> {
         let snapshot = self.dataset.observe().await.expect("a snapshot");
         let mut replace = self.dataset.journal().replace(&snapshot.observed);
@@ -192,15 +192,15 @@ impl Lab {
         for rows in rows {
             writer.write(rows.clone()).await.expect("rows are taken");
         }
-        let written = writer.finish().await.expect("a file");
-        assert_eq!(context.memory_pool().reserved(), 0, "all memory was given back");
+        let written = writer.finish().await.expect("the writer finishes");
+        assert_eq!(context.memory_pool().reserved(), 0, "all memory is released");
         written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
         replace.remove(&snapshot.observed.files[0]);
         replace.commit().await.expect("a commit");
         written
     }
 
-    /// Writes rows and gives up; answers with what the store then has.
+    /// Writes rows and stops. Returns the objects in the store.
     pub(crate) async fn give_up(&self, unit: RewriteUnit, rows: &[RecordBatch]) -> Vec<Path> {
         let snapshot = self.dataset.observe().await.expect("a snapshot");
         let replace = self.dataset.journal().replace(&snapshot.observed);
@@ -213,7 +213,7 @@ impl Lab {
         listed.into_iter().map(|object| object.location).collect()
     }
 
-    /// The bytes of the files that are there now, by name.
+    /// The contents of the live files, ordered by name.
     pub(crate) async fn files(&self) -> Vec<Bytes> {
         let mut files = Vec::new();
         for file in self.dataset.view().await.expect("a view").files() {
@@ -244,7 +244,7 @@ impl KeyRetriever for Held {
     }
 }
 
-/// How the Parquet library is to read a file, with these keys.
+/// Options with which the Parquet library reads a file.
 pub(crate) fn reading(policy: PageIndexPolicy, keys: Option<&MemoryKeys>) -> ArrowReaderOptions {
     let options = ArrowReaderOptions::new().with_page_index_policy(policy);
     let Some(keys) = keys else { return options };
@@ -252,12 +252,12 @@ pub(crate) fn reading(policy: PageIndexPolicy, keys: Option<&MemoryKeys>) -> Arr
     options.with_file_decryption_properties(properties.build().expect("properties"))
 }
 
-/// The rows of a file, read with its page index where it has one.
+/// Reads the rows of a file, with its page index if it has one.
 pub(crate) fn read(file: &Bytes) -> RecordBatch {
     read_with(file, None)
 }
 
-/// The same, with keys.
+/// Reads the rows of a file with keys.
 pub(crate) fn read_with(file: &Bytes, keys: Option<&MemoryKeys>) -> RecordBatch {
     let options = reading(PageIndexPolicy::Optional, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");

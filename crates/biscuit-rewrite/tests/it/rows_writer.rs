@@ -1,4 +1,4 @@
-//! New files whose rows come while they are written.
+//! New files whose rows are produced while they are written.
 
 use biscuit_dataset::ParquetOptions;
 use biscuit_rewrite::RewriteUnit;
@@ -27,7 +27,7 @@ async fn rows_of_groups(lab: &Lab) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn row_groups_are_full_however_the_rows_come() {
+async fn row_groups_are_full_for_any_batch_size() {
     let (lab, unit) = lab().await;
     let written = lab.write(unit, &batches(), 1 << 30).await;
     assert_eq!((written.len(), written[0].encoded, written[0].file.rows), (1, 4, Some(330)));
@@ -36,14 +36,14 @@ async fn row_groups_are_full_however_the_rows_come() {
 }
 
 #[tokio::test]
-async fn a_row_group_ends_early_where_memory_ends() {
+async fn row_group_ends_early_if_memory_is_exhausted() {
     let (lab, unit) = lab().await;
     lab.write(unit, &batches(), 1000).await;
     assert_eq!(rows_of_groups(&lab).await, [30; 11]);
 }
 
 #[tokio::test]
-async fn a_file_ends_where_it_is_as_large_as_it_may_be() {
+async fn file_ends_at_its_maximum_size() {
     let (one, unit) = lab().await;
     let whole = one.write(unit.clone(), &batches(), 1 << 30).await[0].file.size;
     let (several, _) = lab().await;
@@ -54,7 +54,7 @@ async fn a_file_ends_where_it_is_as_large_as_it_may_be() {
 }
 
 #[tokio::test]
-async fn who_gives_up_has_written_no_file() {
+async fn stopped_writer_leaves_no_file() {
     let (lab, unit) = lab().await;
     assert_eq!(lab.give_up(unit, &batches()).await, [Path::from("lake/t/part-0.parquet")]);
 }

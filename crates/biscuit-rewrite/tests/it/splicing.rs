@@ -1,4 +1,4 @@
-//! What a spliced file carries, and which files are not spliced.
+//! Properties that a spliced file carries over, and files that are not spliced.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn groups(version: &str) -> Vec<RecordBatch> {
     (0..4).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), version)).collect()
 }
 
-/// Row 150 is replaced by id 150 once more, row 151 goes.
+/// Replaces row 150 by another row with id 150, and removes row 151.
 fn one_group(unit: RewriteUnit) -> RewriteUnit {
     let new = flat(&[150], "new");
     unit.with_replaced(&[150], &new).expect("a row for each number").with_removed(&[151])
@@ -51,14 +51,15 @@ async fn the_bytes_of_untouched_row_groups_are_copied() {
 }
 
 #[tokio::test]
-async fn row_groups_keep_their_order_with_and_without_a_limit_of_memory() {
+async fn row_groups_keep_their_order_with_and_without_a_memory_limit() {
     let groups: Vec<_> = (0..12).map(|g| flat(&(g * 50..(g + 1) * 50).collect::<Vec<_>>(), "old")).collect();
     let before = file(&groups, plain());
     for memory in [UNLIMITED, 1 << 30, 1 << 20] {
         let lab = Lab::with(before.clone()).await;
-        // The least of these is enough for one row group. Those that are encoded are in the middle and at the end; some are begun before what is copied in front of them.
+        // The smallest limit is enough for one row group. Encoded row groups are in the middle and at the end, and
+        // some are begun before the copied ones in front of them.
         let removed = [151, 250, 252, 349, 350, 599];
-        let written = lab.try_run(lab.unit().await.with_removed(&removed), memory).await.expect("the unit is done");
+        let written = lab.try_run(lab.unit().await.with_removed(&removed), memory).await.expect("the unit succeeds");
         assert_eq!((written[0].copied, written[0].encoded), (7, 5));
         let after = read(&lab.only_file().await);
         let ids: Vec<i64> = after.column(0).as_primitive::<Int64Type>().values().to_vec();
@@ -80,7 +81,7 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
     let metadata = footer(&after);
     let all = metadata.file_metadata().key_value_metadata().expect("metadata");
     assert!(all.iter().any(|kv| kv.key == "owner" && kv.value.as_deref() == Some("sales")));
-    assert!(all.iter().any(|kv| kv.key == "ARROW:schema"), "the schema is the source's to the letter");
+    assert!(all.iter().any(|kv| kv.key == "ARROW:schema"), "the schema is exactly that of the source");
     let got = read(&after);
     let mut first = 0;
     for group in metadata.row_groups() {
@@ -96,7 +97,7 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
         assert!(rows.column(2).as_string::<i32>().iter().flatten().all(|note| by_note.check(note)));
         assert!(
             (5000..5100_i64).filter(|id| filter_of_ids.check(id)).count() < 50,
-            "a filter that says yes to all is none"
+            "the filter excludes most other values"
         );
     }
 }
@@ -125,9 +126,9 @@ async fn a_file_without_a_page_index_gets_one() {
     }
 }
 
-/// The library panics where some chunks have an offset index and others have none.
+/// The Parquet library panics if some chunks have an offset index and others do not.
 #[tokio::test]
-async fn a_file_of_which_some_row_groups_have_a_page_index_gets_one_for_all() {
+async fn partial_page_index_is_completed_for_all_row_groups() {
     let whole = file(&groups("old"), plain().set_data_page_row_count_limit(30).set_write_batch_size(10));
     for without in [vec![0], vec![1, 3], vec![0, 1, 2, 3]] {
         let mixed = without_page_index(&whole, &without);
@@ -149,7 +150,7 @@ async fn a_file_of_which_some_row_groups_have_a_page_index_gets_one_for_all() {
 }
 
 #[tokio::test]
-async fn pages_that_do_not_say_their_rows_are_encoded_again() {
+async fn pages_without_row_counts_are_encoded_again() {
     let properties = plain()
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
@@ -160,7 +161,7 @@ async fn pages_that_do_not_say_their_rows_are_encoded_again() {
     let lab = Lab::with(file(&batches, properties)).await;
     let unit = lab.unit().await.with_removed(&[5]);
     let written = lab.run(unit).await;
-    // Several pages of a list, of which none says where its rows begin.
+    // A list has several pages, and none of them contains its number of rows.
     assert_eq!((written[0].copied, written[0].encoded), (0, 3));
     let all = concat_batches(&batches[0].schema(), &batches).expect("one batch");
     let want = concat_batches(&all.schema(), &[all.slice(0, 5), all.slice(6, 294)]).expect("one batch");
@@ -181,17 +182,17 @@ async fn a_unit_without_a_source_makes_a_new_file() {
 }
 
 #[tokio::test]
-async fn small_row_groups_do_not_pile_up() {
+async fn small_row_groups_do_not_accumulate() {
     let batches = vec![flat(&(0..100).collect::<Vec<_>>(), "old"), flat(&[100, 101], "old"), flat(&[102], "old")];
     let lab = Lab::with(file(&batches, plain())).await;
     let inserts = vec![InsertedRows::new(None, flat(&[103], "added"))];
     lab.run(lab.unit().await.with_inserts(inserts)).await;
     let sizes = |f: &Bytes| footer(f).row_groups().iter().map(|g| g.num_rows()).collect::<Vec<_>>();
-    assert_eq!(sizes(&lab.only_file().await), [100, 2, 2], "one small neighbour is taken along");
+    assert_eq!(sizes(&lab.only_file().await), [100, 2, 2], "one small neighbour is joined");
     let first: Vec<u64> = (0..90).collect();
     let lab = Lab::with(file(&groups("old"), plain())).await;
     lab.run(lab.unit().await.with_removed(&first)).await;
-    assert_eq!(sizes(&lab.only_file().await), [10, 100, 100, 100], "a full neighbour is not");
+    assert_eq!(sizes(&lab.only_file().await), [10, 100, 100, 100], "a full neighbour is not joined");
 }
 
 #[tokio::test]
@@ -223,7 +224,7 @@ async fn files_that_cannot_be_spliced_are_rewritten() {
     let unit = one_group(lab.unit().await);
     assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
     let before = lab.only_file().await;
-    let e = lab.try_run(unit, 1 << 30).await.expect_err("nobody has the key");
+    let e = lab.try_run(unit, 1 << 30).await.expect_err("there is no key");
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
     assert!(lab.only_file().await == before);
 }
@@ -264,7 +265,7 @@ async fn a_file_that_would_be_too_large_becomes_several() {
 }
 
 #[tokio::test]
-async fn a_file_without_its_column_chunks_is_named_as_damaged() {
+async fn file_without_its_column_chunks_is_reported_as_unreadable() {
     let whole = file(&groups("old"), plain());
     let length = u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().expect("four bytes")) as usize;
     let footer_alone = [&whole[..4], &whole[whole.len() - 8 - length..]].concat();

@@ -1,3 +1,5 @@
+//! Contracts from Avro schemas.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,18 +9,18 @@ use serde_json::Value;
 
 use crate::{ColumnType, Contract, ContractColumn, check_type_size, too_deep};
 
-/// A type of an Avro schema, and whether it may be null.
+/// Arrow type of an Avro type, and whether it is nullable.
 type AvroType = (DataType, bool);
 
 impl Contract {
-    /// The contract of an Avro schema, which is a record. `doc` becomes the comment, `default` the default, `aliases` the names that a column
-    /// had before.
+    /// Reads a contract from an Avro schema, which must be a record. `doc` becomes the comment of a column, `default`
+    /// its default, and `aliases` its former names.
     ///
-    /// Source: the Avro specification 1.12, "Schema Declaration" and "Logical Types".
+    /// Source: Avro specification 1.12, "Schema Declaration" and "Logical Types".
     ///
     /// # Errors
-    /// `InvalidAvro` for JSON that is no schema of a record, a name that is not declared, or a union of more than null and one type;
-    /// `TooDeep`, `TooManyColumns`.
+    /// `InvalidAvro` for JSON that is not the schema of a record, for a name that is not declared, and for a union of
+    /// several types other than null; `TooDeep`, `TooManyColumns`.
     pub fn from_avro(text: &str) -> Result<Self> {
         let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
             reason if reason.starts_with("recursion limit") => {
@@ -27,7 +29,7 @@ impl Contract {
             reason => invalid(&unquoted(&reason)).with_source(e),
         })?;
         if schema["type"] != "record" {
-            return Err(invalid("it is no record"));
+            return Err(invalid("it is not a record"));
         }
         let mut names = AvroNames { known: HashMap::new() };
         let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
@@ -66,7 +68,8 @@ fn name_of(value: &Value) -> Result<&str> {
     value["name"].as_str().ok_or_else(|| invalid("a record or field has no name"))
 }
 
-/// Named types that were declared so far.
+/// Named types that were declared up to this point, by name and by full name. Avro requires a declaration before its
+/// use.
 struct AvroNames {
     known: HashMap<String, DataType>,
 }
@@ -76,21 +79,22 @@ impl AvroNames {
         match schema {
             Value::String(name) => Ok((self.simple(name, namespace)?, false)),
             Value::Array(branches) => {
+                // A union of null and one type is the way of Avro to declare a nullable value.
                 let rest: Vec<&Value> = branches.iter().filter(|b| *b != "null").collect();
                 match rest.as_slice() {
-                    [] => Err(invalid("a union of nothing but null")),
+                    [] => Err(invalid("a union contains only null")),
                     [one] => Ok((self.read(one, namespace)?.0, rest.len() < branches.len())),
-                    _ => Err(invalid("a union of several types is none that a table has")),
+                    _ => Err(invalid("a union of several types cannot be a column")),
                 }
             }
             Value::Object(_) => Ok((self.complex(schema, namespace)?, false)),
-            _ => Err(invalid("a type is a name, a union or an object")),
+            _ => Err(invalid("a type must be a name, a union or an object")),
         }
     }
 
     fn simple(&self, name: &str, namespace: &str) -> Result<DataType> {
         Ok(match name {
-            "null" => return Err(invalid("null alone is no type of a column")),
+            "null" => return Err(invalid("the type null alone cannot be a column")),
             "boolean" => DataType::Boolean,
             "int" => DataType::Int32,
             "long" => DataType::Int64,
@@ -109,7 +113,7 @@ impl AvroNames {
 
     fn complex(&mut self, schema: &Value, namespace: &str) -> Result<DataType> {
         if let Some(t) = logical(schema)? {
-            // A fixed of a logical type has a name too.
+            // A `fixed` with a logical type declares a name as well.
             self.declare(schema, namespace, &t);
             return Ok(t);
         }
@@ -138,7 +142,8 @@ impl AvroNames {
             }
             simple => self.simple(simple, namespace)?,
         };
-        // Types that name one another are deeper, and more, than the text that declares them.
+        // A type can refer to named types that refer to others, so the result can be exponentially larger than the
+        // text. The size is checked after each step.
         check_type_size(&t, "the Avro schema")?;
         self.declare(schema, &own, &t);
         Ok(t)
@@ -152,7 +157,8 @@ impl AvroNames {
     }
 }
 
-/// The type that a logical type means; none for those that are not known, which are then what they are written as.
+/// Returns the Arrow type of a logical type, or `None` for an unknown one, which the specification tells readers to
+/// ignore.
 fn logical(schema: &Value) -> Result<Option<DataType>> {
     let Some(logical) = schema["logicalType"].as_str() else { return Ok(None) };
     let utc = || Some("UTC".into());
@@ -163,7 +169,11 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
             let scale = schema["scale"].as_u64().unwrap_or(0);
             match (precision, i8::try_from(scale)) {
                 (Some(p), Ok(s)) if scale <= u64::from(p) => DataType::Decimal128(p, s),
-                _ => return Err(invalid("a decimal has 1 to 38 digits, and no more of them behind the point")),
+                _ => {
+                    return Err(invalid(
+                        "a decimal must have a precision of 1 to 38 and a scale that does not exceed it",
+                    ));
+                }
             }
         }
         "uuid" => DataType::Utf8,
@@ -178,5 +188,5 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidAvro", format!("this is no Avro schema of a table: {reason}"))
+    Error::usage("InvalidAvro", format!("not an Avro schema of a table: {reason}"))
 }

@@ -1,10 +1,12 @@
+//! Contracts from and to CloudFormation and SAM templates.
+
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Value, json};
 use serde_yaml_ng::Value as Yaml;
 
 use crate::{Contract, TablePlace};
 
-/// A table that a template declares.
+/// Table that a template declares. `name` is absent if an intrinsic function computes it.
 struct DeclaredTable {
     logical: String,
     name: Option<String>,
@@ -12,12 +14,13 @@ struct DeclaredTable {
 }
 
 impl Contract {
-    /// The contract of a table that a CloudFormation or SAM template declares, YAML or JSON: by its `Name`, or by the logical id of its
-    /// resource.
+    /// Reads the contract of a table from a CloudFormation or SAM template in YAML or JSON. The table is identified
+    /// by its `Name`, or else by the logical id of its resource.
     ///
     /// # Errors
-    /// `InvalidTemplate` for what is no template; `UnknownTable`, naming the tables there are, and those whose name is put together by an
-    /// intrinsic function and is not known before the stack is; `UnknownType` with the column.
+    /// `InvalidTemplate` for text that is not a template. `UnknownTable`, which names the existing tables; a table
+    /// whose name is computed by an intrinsic function is named by its logical id, because the name is known only
+    /// after the stack is created. `UnknownType` with the column.
     pub fn from_cloudformation(template: &str, table: &str) -> Result<Self> {
         let declared = tables(template)?;
         let of_name = declared.iter().find(|d| d.name.as_deref() == Some(table));
@@ -26,22 +29,23 @@ impl Contract {
                 .iter()
                 .map(|d| match &d.name {
                     Some(name) => format!("`{name}`"),
-                    None => format!("one whose name is put together, by its logical id `{}`", d.logical),
+                    None => format!("a table with a computed name and the logical id `{}`", d.logical),
                 })
                 .collect();
-            let there = if message.is_empty() { "no table of Glue at all".to_owned() } else { message.join(", ") };
+            let there = if message.is_empty() { "no Glue table".to_owned() } else { message.join(", ") };
             return Err(Error::usage("UnknownTable", format!("the template has no table `{table}`; it has {there}")));
         };
         Self::from_glue(&found.input)
     }
 
-    /// A template, as JSON, with the table as a resource of this logical id. The database is the table place's.
+    /// Returns a template as JSON, with the table as a resource with this logical id. The database is that of
+    /// `place`.
     ///
     /// # Errors
-    /// `NoHiveType`, `InvalidProjection`; `InvalidTemplate` where no database is named.
+    /// `NoHiveType`, `InvalidProjection`; `InvalidTemplate` if `place` has no database.
     pub fn to_cloudformation(&self, logical: &str, place: &TablePlace) -> Result<Value> {
         let Some(database) = &place.database else {
-            return Err(Error::usage("InvalidTemplate", "a table of a template is in a database, and none is named"));
+            return Err(Error::usage("InvalidTemplate", "a table in a template needs a database, and none is given"));
         };
         let table = json!({
             "Type": "AWS::Glue::Table",
@@ -73,7 +77,8 @@ fn tables(template: &str) -> Result<Vec<DeclaredTable>> {
     Ok(declared.collect())
 }
 
-/// YAML as JSON: the short forms of intrinsic functions (`!Ref x`) as their long ones, except that a `!Sub` without a variable is its text.
+/// Converts YAML to JSON. Short forms of intrinsic functions (`!Ref x`) become their long forms (`{"Ref": "x"}`). A
+/// `!Sub` without a variable becomes its text.
 fn plain(yaml: &Yaml) -> Value {
     match yaml {
         Yaml::Null => Value::Null,
@@ -102,5 +107,5 @@ fn plain(yaml: &Yaml) -> Value {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidTemplate", format!("this is no CloudFormation template: {reason}"))
+    Error::usage("InvalidTemplate", format!("not a CloudFormation template: {reason}"))
 }

@@ -1,43 +1,48 @@
+//! Contracts from and to Glue tables, and the DDL of Hive, Athena and Spark.
+//!
+//! Key, order, grain and version have no field in Glue. They are stored as the table parameters `biscuit.*`.
+
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Map, Value, json};
 
 use crate::{Contract, ContractColumn, HiveType};
 
-/// Where a table is, for those who look it up in a catalog.
+/// Place of a table in a catalog and in storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TablePlace {
-    /// The database.
+    /// Name of the database.
     pub database: Option<String>,
-    /// The table's name there.
+    /// Name of the table in the database.
     pub name: String,
-    /// The URL of its folder.
+    /// URL of the folder of the table.
     pub location: String,
-    /// How Athena knows partitions without a catalog of them; empty if it does not.
+    /// Partition projection of Athena, one entry for each partition column; empty if Athena reads the partitions from
+    /// the catalog.
     pub projection: Vec<PartitionProjection>,
 }
 
 impl TablePlace {
-    /// A table of this name in a folder.
+    /// Creates the place of a table with this name in a folder.
     pub fn new(name: impl Into<String>, location: impl Into<String>) -> Self {
         Self { name: name.into(), location: location.into(), ..Self::default() }
     }
 
-    /// The same table in a database.
+    /// Sets the database.
     pub fn in_database(mut self, database: impl Into<String>) -> Self {
         self.database = Some(database.into());
         self
     }
 
-    /// The same table, whose partitions Athena projects.
+    /// Sets the partition projection of Athena. It needs one entry for each partition column.
     pub fn with_projection(mut self, projection: impl IntoIterator<Item = PartitionProjection>) -> Self {
         self.projection = projection.into_iter().collect();
         self
     }
 
-    /// The table's parameters: its format, and the projection of every partition column.
+    /// Returns the parameters of the table: its format, and the projection of each partition column.
     ///
-    /// Source: "Set up partition projection" of Athena's user guide.
+    /// Source: "Set up partition projection" in the user guide of Athena.
     fn parameters(&self, contract: &Contract) -> Result<Vec<(String, String)>> {
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         let mut all = vec![pair("EXTERNAL", "TRUE"), pair("classification", "parquet")];
@@ -47,13 +52,15 @@ impl TablePlace {
         all.push(pair("projection.enabled", "true"));
         for name in &contract.partition_by {
             let Some(projection) = self.projection.iter().find(|p| p.column == *name) else {
-                let message = format!("the partition column `{name}` has no projection, and Athena needs one for each");
+                let message = format!(
+                    "the partition column `{name}` has no projection; Athena needs a projection for each partition column"
+                );
                 return Err(Error::usage("InvalidProjection", message).with_column(name));
             };
             projection.values.iter().for_each(|(k, v)| all.push((format!("projection.{name}.{k}"), v.clone())));
         }
         if let Some(p) = self.projection.iter().find(|p| !contract.partition_by.contains(&p.column)) {
-            let message = format!("`{}` has a projection, and is no partition column", p.column);
+            let message = format!("`{}` has a projection but is not a partition column", p.column);
             return Err(Error::usage("InvalidProjection", message).with_column(&p.column));
         }
         let folders: Vec<String> = contract.partition_by.iter().map(|c| format!("{c}=${{{c}}}")).collect();
@@ -63,7 +70,7 @@ impl TablePlace {
     }
 }
 
-/// How Athena knows the values of a partition column by itself.
+/// Projection of a partition column: the rule by which Athena computes its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionProjection {
     column: String,
@@ -71,12 +78,13 @@ pub struct PartitionProjection {
 }
 
 impl PartitionProjection {
-    /// Every day from this date to now.
+    /// Projects each day from this date to now.
     pub fn days_since(column: &str, first: &str) -> Self {
         Self::dates(column, "yyyy-MM-dd", first, "DAYS")
     }
 
-    /// Every date of a form (as Java's `DateTimeFormatter` has it) from the first to now, in steps of a unit: `DAYS`, `MONTHS`, `HOURS`.
+    /// Projects each date from `first` to now in steps of one `unit`: `DAYS`, `MONTHS` or `HOURS`. `format` is a
+    /// pattern of Java's `DateTimeFormatter`.
     pub fn dates(column: &str, format: &str, first: &str, unit: &str) -> Self {
         let values = vec![
             ("type", "date".to_owned()),
@@ -88,29 +96,30 @@ impl PartitionProjection {
         Self { column: column.to_owned(), values }
     }
 
-    /// Every whole number from one to another.
+    /// Projects each whole number from `from` to `to`, both inclusive.
     pub fn integers(column: &str, from: i64, to: i64) -> Self {
         let values = vec![("type", "integer".to_owned()), ("range", format!("{from},{to}"))];
         Self { column: column.to_owned(), values }
     }
 
-    /// These values.
+    /// Projects these values.
     pub fn one_of(column: &str, values: &[&str]) -> Self {
         let values = vec![("type", "enum".to_owned()), ("values", values.join(","))];
         Self { column: column.to_owned(), values }
     }
 
-    /// Whatever a query asks for.
+    /// Projects the values that a query contains. Each query must restrict the column.
     pub fn injected(column: &str) -> Self {
         Self { column: column.to_owned(), values: vec![("type", "injected".to_owned())] }
     }
 }
 
 impl Contract {
-    /// The contract of a table of Glue: the reply of `get-table`, its `Table`, or a `TableInput`. Partition keys are its last columns.
+    /// Reads the contract of a Glue table from JSON: the reply of `get-table`, its `Table`, or a `TableInput`.
+    /// Partition keys become the last columns.
     ///
     /// # Errors
-    /// `InvalidGlueTable` for JSON that is none; `UnknownType` with the column.
+    /// `InvalidGlueTable` for other JSON; `UnknownType` with the column.
     pub fn from_glue_json(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
         let table = ["Table", "TableInput"].iter().find_map(|k| value.get(*k)).unwrap_or(&value);
@@ -123,6 +132,7 @@ impl Contract {
         let keys = table["PartitionKeys"].as_array().map(Vec::as_slice).unwrap_or_default();
         let all = columns.iter().chain(keys).map(column).collect::<Result<Vec<_>>>()?;
         let mut contract = Self::new(all)?;
+        // The partition keys were appended after the columns.
         contract.partition_by = contract.columns[columns.len()..].iter().map(|c| c.name.clone()).collect();
         contract.comment = table["Description"].as_str().map(str::to_owned);
         contract.table = table["Name"].as_str().map(|name| match table["DatabaseName"].as_str() {
@@ -138,7 +148,7 @@ impl Contract {
         Ok(contract)
     }
 
-    /// The `TableInput` by which Glue's `create-table` and `update-table` know the table: an external one of Parquet.
+    /// Returns the `TableInput` for `create-table` and `update-table` of Glue: an external table of Parquet files.
     ///
     /// # Errors
     /// `NoHiveType`, `InvalidProjection`.
@@ -184,7 +194,7 @@ impl Contract {
         Ok(input)
     }
 
-    /// The statement by which Hive, Athena and Spark know the table.
+    /// Returns the statement that creates the table in Hive, Athena and Spark.
     ///
     /// # Errors
     /// `NoHiveType`, `InvalidProjection`.
@@ -217,7 +227,8 @@ impl Contract {
         Ok(ddl)
     }
 
-    /// The partition columns in their order, and the others.
+    /// Returns the partition columns in the order of `partition_by`, and the other columns. Catalogs declare them
+    /// separately.
     fn divided(&self) -> (Vec<&ContractColumn>, Vec<&ContractColumn>) {
         let keys = self.partition_by.iter().filter_map(|name| self.column(name)).collect();
         (keys, self.columns.iter().filter(|c| !self.partition_by.contains(&c.name)).collect())
@@ -226,7 +237,7 @@ impl Contract {
 
 fn column(value: &Value) -> Result<ContractColumn> {
     let name = value["Name"].as_str().ok_or_else(|| invalid("a column has no Name"))?;
-    // Glue lets the type be left out and means text.
+    // The type is optional in Glue, and its default is text.
     let t = value["Type"].as_str().unwrap_or("string");
     let hive: HiveType = t.parse().map_err(|e: Error| {
         Error::usage("UnknownType", format!("column `{name}`: {}", e.message())).with_column(name)
@@ -239,5 +250,5 @@ fn column(value: &Value) -> Result<ContractColumn> {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidGlueTable", format!("this is no table of Glue: {reason}"))
+    Error::usage("InvalidGlueTable", format!("not a Glue table: {reason}"))
 }

@@ -1,4 +1,4 @@
-//! Schemas as Glue, CloudFormation and Avro write them.
+//! Schemas of Glue, CloudFormation and Avro: conversion from and to contracts.
 
 pub(crate) mod avro;
 pub(crate) mod cloudformation;

@@ -1,3 +1,5 @@
+//! Rules that rows of a contract have to comply with, and the consequences of a broken rule.
+
 use std::time::Duration;
 
 use biscuit_core::{Error, Result, parse_duration, unquoted};
@@ -5,35 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::Contract;
 
-/// What happens if rows do not comply.
+/// Consequence of a broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckSeverity {
-    /// It is counted and said.
+    /// The rows are counted and reported.
     Warn,
-    /// The rows are put aside with the reason. Of rows as a whole, it stops the run.
+    /// The rows are quarantined with the reason. If the rule is about all rows, the run stops.
     Quarantine,
-    /// It stops the run before anything is written.
+    /// The run stops before anything is written.
     #[default]
     Fail,
 }
 
-/// A value of a check: a number, a truth, or text, which is read as the column's type.
+/// Value in a check: a number, a boolean, or text, which is converted to the type of the column.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CheckValue {
-    /// A truth.
+    /// Boolean.
     Bool(bool),
-    /// A whole number.
+    /// Whole number.
     Int(i64),
-    /// Another number.
+    /// Number with a fraction.
     Float(f64),
     /// Text.
     Text(String),
 }
 
 impl CheckValue {
-    /// The value as text.
+    /// Returns the value as text.
     pub fn text(&self) -> String {
         match self {
             Self::Bool(b) => b.to_string(),
@@ -44,6 +46,8 @@ impl CheckValue {
     }
 }
 
+// Values are compared as text: `min = 1` and `min = "1"` are the same bound. This also makes equality total for
+// floats.
 impl PartialEq for CheckValue {
     fn eq(&self, other: &Self) -> bool {
         self.text() == other.text()
@@ -64,7 +68,7 @@ impl From<i64> for CheckValue {
     }
 }
 
-/// What rows have to comply with.
+/// Rule that rows have to comply with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -74,92 +78,100 @@ pub enum CheckRule {
         /// The column.
         column: String,
     },
-    /// No two rows have the same values in these columns; a row with a null in one of them is like no other.
+    /// No two rows have the same values in these columns. A row with a null in one of the columns is not equal to any
+    /// row.
     Unique {
         /// The columns.
         columns: Vec<String>,
     },
-    /// The values are within these bounds, both inclusive. Nulls comply.
+    /// The values are between these bounds, both inclusive. Nulls comply.
     Range {
         /// The column.
         column: String,
-        /// The least value.
+        /// Minimum value.
         #[serde(skip_serializing_if = "Option::is_none")]
         min: Option<CheckValue>,
-        /// The greatest value.
+        /// Maximum value.
         #[serde(skip_serializing_if = "Option::is_none")]
         max: Option<CheckValue>,
     },
-    /// The values are among these. Nulls comply.
+    /// The values are elements of this list. Nulls comply.
     OneOf {
         /// The column.
         column: String,
         /// The values.
         values: Vec<CheckValue>,
     },
-    /// The texts match a regular expression, somewhere in them unless it is anchored. Nulls comply.
+    /// A regular expression matches a part of the text, or the whole text if it is anchored. Nulls comply.
     Pattern {
         /// The column.
         column: String,
-        /// The expression, in the syntax of the crate `regex`.
+        /// Regular expression in the syntax of the crate `regex`.
         pattern: String,
     },
-    /// So many rows are written.
+    /// The number of written rows is between these bounds.
     Rows {
-        /// At least.
+        /// Minimum number of rows.
         #[serde(skip_serializing_if = "Option::is_none")]
         min: Option<u64>,
-        /// At most.
+        /// Maximum number of rows.
         #[serde(skip_serializing_if = "Option::is_none")]
         max: Option<u64>,
     },
-    /// The newest time in a column is at most so long before the run began.
+    /// The newest time in a column is at most this age at the start of the run.
     Fresh {
-        /// The column, of dates or times.
+        /// The column, with dates or timestamps.
         column: String,
-        /// How long, as `2d` or `6h`.
+        /// Maximum age, such as `2d` or `6h`.
         within: String,
     },
 }
 
-/// A rule, and what happens if it is broken.
+/// Rule, and the consequence if it is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContractCheck {
     /// The rule.
     #[serde(flatten)]
     pub rule: CheckRule,
-    /// What happens if it is broken. Default: the run stops.
+    /// Consequence if the rule is broken. Default: the run stops.
     #[serde(default)]
     pub severity: CheckSeverity,
 }
 
 impl ContractCheck {
-    /// A check that stops the run.
+    /// Creates a check that stops the run if the rule is broken.
     pub fn new(rule: CheckRule) -> Self {
         Self { rule, severity: CheckSeverity::Fail }
     }
 
-    /// The same check with another severity.
+    /// Sets the consequence of a broken rule. Default: the run stops.
     pub fn with_severity(mut self, severity: CheckSeverity) -> Self {
         self.severity = severity;
         self
     }
 
-    /// Whether it is about columns that there are, and says something about them.
+    /// Checks that the columns of the rule exist, and that the rule is complete.
     pub(crate) fn fits(&self, contract: &Contract) -> Result<()> {
         let wrong = |message: String| Err(Error::usage("InvalidContract", message));
         if let Some(name) = self.rule.columns().into_iter().find(|name| contract.column(name).is_none()) {
-            return wrong(format!("`{name}` is named in a check, but is no column"));
+            return wrong(format!("`{name}` is named in a check, but is not a column"));
         }
         match &self.rule {
             CheckRule::Unique { columns } if columns.is_empty() => {
-                wrong("a check of uniqueness names no column".to_owned())
+                wrong("a check with the rule `unique` has no columns".to_owned())
             }
-            CheckRule::Range { column, min: None, max: None } => wrong(format!("the range of `{column}` has no bound")),
-            CheckRule::Rows { min: None, max: None } => wrong("a check of the number of rows has no bound".to_owned()),
+            CheckRule::Range { column, min: None, max: None } => {
+                wrong(format!("the range of `{column}` has no bound; set `min` or `max`"))
+            }
+            CheckRule::Rows { min: None, max: None } => {
+                wrong("a check with the rule `rows` has no bound; set `min` or `max`".to_owned())
+            }
             CheckRule::Pattern { column, pattern } => match regex::Regex::new(pattern) {
                 Ok(_) => Ok(()),
-                Err(e) => wrong(format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string()))),
+                Err(e) => wrong(format!(
+                    "the pattern of `{column}` is not a regular expression: {}",
+                    unquoted(&e.to_string())
+                )),
             },
             CheckRule::Fresh { within, .. } => self::within(within).map(drop),
             _ => Ok(()),
@@ -172,7 +184,7 @@ pub(crate) fn within(text: &str) -> Result<Duration> {
 }
 
 impl CheckRule {
-    /// The columns it is about.
+    /// Returns the columns of the rule; empty for a rule about all rows.
     pub fn columns(&self) -> Vec<&str> {
         match self {
             Self::NotNull { column }
@@ -185,7 +197,7 @@ impl CheckRule {
         }
     }
 
-    /// The stable code of a row, or of rows, that do not comply.
+    /// Returns the stable code for rows that break the rule.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotNull { .. } => "NullNotAllowed",

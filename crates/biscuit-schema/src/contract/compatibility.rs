@@ -1,3 +1,5 @@
+//! Differences between two versions of a contract, and their effects on readers and on an existing table.
+
 use std::fmt;
 
 use arrow::datatypes::DataType;
@@ -6,33 +8,34 @@ use serde::Serialize;
 
 use crate::{Contract, ContractColumn, common_type, type_name};
 
-/// One difference between two versions of a contract.
+/// Difference between two versions of a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ContractDifference {
-    /// A column is new.
+    /// A column was added.
     Added {
         /// The column.
         column: String,
-        /// Whether it cannot be null and has no default: rows that are there have no value for it.
+        /// Whether the column is not nullable and has no default, so that existing rows have no value for it.
         required: bool,
     },
-    /// A column is gone.
+    /// A column was removed.
     Removed {
         /// The column.
         column: String,
-        /// Whether it could not be null and had no default: who reads it has nothing in its place.
+        /// Whether the column was not nullable and had no default, so that readers have no replacement for its
+        /// values.
         required: bool,
     },
-    /// A column has another name; the new contract says which it had.
+    /// A column was renamed. The new contract lists its former name.
     Renamed {
         /// The old name.
         from: String,
         /// The new name.
         to: String,
     },
-    /// A column's type holds every value of the one before.
+    /// The new type of a column holds every value of its old type.
     Widened {
         /// The column.
         column: String,
@@ -41,7 +44,7 @@ pub enum ContractDifference {
         /// The new type.
         to: String,
     },
-    /// A column's type does not hold every value of the one before.
+    /// The new type of a column does not hold every value of its old type.
     Narrowed {
         /// The column.
         column: String,
@@ -50,21 +53,21 @@ pub enum ContractDifference {
         /// The new type.
         to: String,
     },
-    /// A column may be null now.
+    /// A column became nullable.
     Loosened {
         /// The column.
         column: String,
     },
-    /// A column cannot be null any more.
+    /// A column is not nullable any more.
     Tightened {
         /// The column.
         column: String,
     },
-    /// Columns are in another order.
+    /// The columns are in a different order.
     Reordered,
-    /// Another key, grain or partitioning: rows mean something else.
+    /// Key, order, grain or partitioning changed, so that rows have a different meaning.
     Other {
-        /// What it is: `key`, `order`, `grain`, `partition_by`.
+        /// Field of the contract: `key`, `order`, `grain` or `partition_by`.
         what: &'static str,
         /// The old columns.
         from: Vec<String>,
@@ -74,7 +77,7 @@ pub enum ContractDifference {
 }
 
 impl ContractDifference {
-    /// Whether who reads by the new contract can read rows of the old one.
+    /// Returns whether a reader with the new contract can read rows of the old one.
     pub fn is_backward(&self) -> bool {
         !matches!(
             self,
@@ -82,7 +85,7 @@ impl ContractDifference {
         )
     }
 
-    /// Whether who reads by the old contract can read rows of the new one.
+    /// Returns whether a reader with the old contract can read rows of the new one.
     pub fn is_forward(&self) -> bool {
         !matches!(
             self,
@@ -100,28 +103,29 @@ impl fmt::Display for ContractDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         match self {
-            Self::Added { column, required: true } => write!(f, "`{column}` is new, and cannot be null"),
+            Self::Added { column, required: true } => write!(f, "`{column}` is new and not nullable"),
             Self::Added { column, .. } => write!(f, "`{column}` is new"),
-            Self::Removed { column, .. } => write!(f, "`{column}` is gone"),
-            Self::Renamed { from, to } => write!(f, "`{from}` is called `{to}`"),
+            Self::Removed { column, .. } => write!(f, "`{column}` is removed"),
+            Self::Renamed { from, to } => write!(f, "`{from}` is renamed to `{to}`"),
             Self::Widened { column, from, to } => write!(f, "`{column}` is widened from {from} to {to}"),
             Self::Narrowed { column, from, to } => {
                 write!(f, "`{column}` changes from {from} to {to}, which does not hold all values")
             }
-            Self::Loosened { column } => write!(f, "`{column}` may be null"),
-            Self::Tightened { column } => write!(f, "`{column}` cannot be null any more"),
+            Self::Loosened { column } => write!(f, "`{column}` becomes nullable"),
+            Self::Tightened { column } => write!(f, "`{column}` is not nullable any more"),
             Self::Reordered => f.write_str("the columns are in another order"),
             Self::Other { what, from, to } => write!(f, "{what} changes from {} to {}", list(from), list(to)),
         }
     }
 }
 
-/// What two versions of a contract differ in, from the old one to the new one.
+/// Returns the differences between two versions of a contract, from the old one to the new one.
 pub fn differences(old: &Contract, new: &Contract) -> Vec<ContractDifference> {
     let mut found = Vec::new();
     let mut matched: Vec<(usize, usize)> = Vec::new();
     for (at, column) in new.columns.iter().enumerate() {
         let was = |name: &str| old.columns.iter().position(|c| c.name == *name);
+        // A former name identifies a column only if no column of the new contract has that name.
         let own = was(&column.name);
         let former = || column.reading.renamed_from.iter().filter(|n| new.column(n).is_none()).find_map(|n| was(n));
         let Some(before) = own.or_else(former) else {
@@ -145,6 +149,7 @@ pub fn differences(old: &Contract, new: &Contract) -> Vec<ContractDifference> {
             found.push(ContractDifference::Removed { column: column.name.clone(), required: is_required(column) });
         }
     }
+    // The pairs are in the order of the new contract, so they are sorted exactly if the old order is the same.
     if !matched.is_sorted() {
         found.push(ContractDifference::Reordered);
     }
@@ -174,7 +179,7 @@ fn of_type(old: &ContractColumn, new: &ContractColumn) -> Option<ContractDiffere
     }
     let name = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
     let (column, from, to) = (new.name.clone(), name(a), name(b));
-    // Nullability of nested fields is not part of a type here.
+    // Type names are compared, because nullability of nested fields is not part of a type here.
     let widened = common_type(a, b).is_some_and(|common| name(&common) == to);
     Some(if widened {
         ContractDifference::Widened { column, from, to }
@@ -183,20 +188,20 @@ fn of_type(old: &ContractColumn, new: &ContractColumn) -> Option<ContractDiffere
     })
 }
 
-/// Which readers two versions of a contract have to leave able to read.
+/// Readers that must be able to read after a change of a contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compatibility {
-    /// Who reads by the new contract reads old rows.
+    /// Readers with the new contract can read old rows.
     Backward,
-    /// Who reads by the old contract reads new rows.
+    /// Readers with the old contract can read new rows.
     Forward,
     /// Both.
     Full,
 }
 
 impl Compatibility {
-    /// The differences that break it.
+    /// Returns the differences that break this compatibility.
     pub fn broken_by<'a>(self, differences: &'a [ContractDifference]) -> Vec<&'a ContractDifference> {
         let breaks = |d: &&'a ContractDifference| match self {
             Self::Backward => !d.is_backward(),
@@ -207,10 +212,12 @@ impl Compatibility {
     }
 }
 
-/// Whether a table can go from one contract to the next: columns may be added, widened, loosened and put in another order.
+/// Checks whether an existing table can change from one contract to the next, and returns the differences. Columns
+/// may be added, widened, made nullable, and reordered.
 ///
 /// # Errors
-/// `IncompatibleContract`, naming every difference that old rows, or what is known by their key, do not survive.
+/// `IncompatibleContract`, which names each difference that is incompatible with the existing rows or with the stored
+/// key metadata.
 pub fn check_evolution(old: &Contract, new: &Contract) -> Result<Vec<ContractDifference>> {
     let found = differences(old, new);
     let refused = |d: &&ContractDifference| {
@@ -240,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_breaks_whom_it_breaks() {
+    fn each_difference_breaks_the_readers_it_affects() {
         let old = contract("id bigint!, v int, s struct<a:int>");
         for (new, backward, forward, evolves) in [
             ("id bigint!, v int, s struct<a:int>, n string", true, true, true),
@@ -268,13 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_that_is_declared_is_one() {
+    fn declared_rename_is_recognised() {
         let old = contract("id bigint, mail string");
         let mut new = contract("id bigint, email string");
         new.columns[1].reading.renamed_from = vec!["mail".into()];
         assert_eq!(differences(&old, &new), [ContractDifference::Renamed { from: "mail".into(), to: "email".into() }]);
         new.key = vec!["id".into()];
         let e = check_evolution(&old, &new).unwrap_err();
-        assert_eq!(e.message(), "`mail` is called `email`; key changes from nothing to id");
+        assert_eq!(e.message(), "`mail` is renamed to `email`; key changes from nothing to id");
     }
 }

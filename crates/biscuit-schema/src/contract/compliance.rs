@@ -1,3 +1,7 @@
+//! Checks of rows against a contract before anything is written.
+//!
+//! Each check has a state that is updated batch by batch. Rules about all rows are decided at the end.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -16,7 +20,7 @@ use crate::values::coercion::RefusedRow;
 use crate::values::convert::convert;
 use crate::{Contract, column_index};
 
-/// Looks whether rows comply with a contract, before anything of them is written: batch by batch, and then as a whole.
+/// Checks whether rows comply with a contract before they are written: batch by batch, and then as a whole.
 #[derive(Debug)]
 pub struct ContractCompliance {
     checks: Vec<RunningCheck>,
@@ -24,21 +28,22 @@ pub struct ContractCompliance {
     now: Instant,
 }
 
-/// What a check has found.
+/// Result of a check that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
-    /// The rule, in words.
+    /// Rule in words.
     pub rule: String,
-    /// The stable code.
+    /// Stable code of the rule.
     pub code: &'static str,
-    /// What happens.
+    /// Consequence of the broken rule.
     pub severity: CheckSeverity,
-    /// Rows that do not comply; 1 for a rule about all of them.
+    /// Number of rows that do not comply; 1 for a rule about all rows.
     pub rows: u64,
-    /// The first of them: file and row, from 1.
+    /// File and row, from 1, of the first row that does not comply.
     pub first: Option<(String, u64)>,
 }
 
+/// Check and its state up to the last batch.
 #[derive(Debug)]
 struct RunningCheck {
     check: ContractCheck,
@@ -47,6 +52,7 @@ struct RunningCheck {
     first: Option<(String, u64)>,
 }
 
+/// State of a check: values of the contract in the type of the column, and what was seen in the rows.
 #[derive(Debug)]
 enum CheckState {
     Nothing,
@@ -58,11 +64,12 @@ enum CheckState {
 }
 
 impl ContractCompliance {
-    /// The checks of a contract: those it names, that no two rows share its grain, and no two its key unless an order says that there are
-    /// several records of one. `now` is when the run began, for freshness.
+    /// Creates the checks of a contract: the declared ones, uniqueness of its grain, and uniqueness of its key. With
+    /// an order, a key may have several records and is not checked. `now` is the start of the run, for rules about
+    /// freshness.
     ///
     /// # Errors
-    /// `InvalidContract` for a bound or value that is not of its column's type.
+    /// `InvalidContract` for a bound or value that does not have the type of its column.
     pub fn new(contract: &Contract, now: Instant) -> Result<Self> {
         let mut all = contract.checks.clone();
         let grain = (!contract.grain.is_empty()).then(|| contract.grain.clone());
@@ -77,10 +84,11 @@ impl ContractCompliance {
         Ok(Self { checks, rows: 0, now })
     }
 
-    /// Looks at rows. `place` says where a row of the batch comes from: file and row. Answers with those to put aside, ascending, each once.
+    /// Checks a batch. `place` returns file and row of a row of the batch. Returns the rows to quarantine, ascending,
+    /// each once.
     ///
     /// # Errors
-    /// `MissingColumn` for a column of a check.
+    /// `MissingColumn` if the rows do not have the column of a check.
     pub fn check(&mut self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<Vec<RefusedRow>> {
         let mut refused: Vec<RefusedRow> = Vec::new();
         for running in &mut self.checks {
@@ -97,22 +105,24 @@ impl ContractCompliance {
                 refused.extend(broken.into_iter().map(row));
             }
         }
+        // The sort is stable, so the first broken check of a row in the order of the contract remains.
         refused.sort_by_key(|r| r.row);
         refused.dedup_by_key(|r| r.row);
         self.rows += (batch.num_rows() - refused.len()) as u64;
         Ok(refused)
     }
 
-    /// Looks at the rows as a whole, when all of them were checked.
+    /// Checks the rules about all rows, after all batches were checked, and returns the broken rules.
     ///
     /// # Errors
-    /// The code of the first check that stops the run; the message names all of them.
+    /// Code of the first broken check that stops the run. The message names all such checks.
     pub fn finish(mut self) -> Result<Vec<CheckFinding>> {
         let (rows, now) = (self.rows, self.now);
         self.checks.iter_mut().for_each(|c| c.at_end(rows, now));
         let broken = self.checks.iter().filter(|c| c.broken > 0);
         let findings: Vec<CheckFinding> = broken.map(RunningCheck::finding).collect();
         let of_all = |f: &CheckFinding| matches!(f.code, "RowCount" | "NotFresh");
+        // A rule about all rows has no rows to quarantine, so it stops the run.
         let stops = |f: &&CheckFinding| {
             f.severity == CheckSeverity::Fail || (f.severity == CheckSeverity::Quarantine && of_all(f))
         };
@@ -136,6 +146,7 @@ impl CheckFinding {
     }
 }
 
+/// Returns a rule in words.
 fn words(rule: &CheckRule) -> String {
     let between = |min: &Option<String>, max: &Option<String>| match (min, max) {
         (Some(a), Some(b)) => format!("from {a} to {b}"),
@@ -167,7 +178,10 @@ fn words(rule: &CheckRule) -> String {
 impl RunningCheck {
     fn new(check: ContractCheck, contract: &Contract) -> Result<Self> {
         let value = |column: &str, values: &[CheckValue]| {
-            let Some(c) = contract.column(column) else { return Err(Error::internal("a check was not looked at")) };
+            let Some(c) = contract.column(column) else {
+                return Err(Error::internal("a check names a column that the contract does not have"));
+            };
+            // Values of checks are converted like values of rows, so that both have the same type and rounding rules.
             let texts: ArrayRef = Arc::new(values.iter().map(|v| Some(v.text())).collect::<StringArray>());
             let made = convert(column, &texts, c.column_type.arrow(), &c.reading)?;
             match made.faults.first() {
@@ -191,7 +205,7 @@ impl RunningCheck {
             CheckRule::Pattern { column, pattern } => CheckState::Regex(Regex::new(pattern).map_err(|e| {
                 Error::usage(
                     "InvalidContract",
-                    format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string())),
+                    format!("the pattern of `{column}` is not a regular expression: {}", unquoted(&e.to_string())),
                 )
                 .with_source(e)
             })?),
@@ -219,6 +233,7 @@ impl RunningCheck {
             .map(|name| Ok(batch.column(column_index(batch.schema_ref(), name, "the checked rows")?).clone()))
             .collect::<Result<_>>()?;
         let Some(column) = columns.first() else { return Ok(vec![]) };
+        // A comparison with null is null and not false, so nulls comply with all rules except `not-null`.
         let false_rows = |mask: BooleanArray| -> Vec<usize> {
             (0..mask.len()).filter(|i| mask.is_valid(*i) && !mask.value(*i)).collect()
         };
@@ -239,6 +254,7 @@ impl RunningCheck {
                 rows
             }
             CheckState::Values(values) => {
+                // The list of a contract is short, so each of its values is compared with the whole column at once.
                 let mut found = vec![false; column.len()];
                 for at in 0..values.len() {
                     let one = arrow::array::Scalar::new(values.slice(at, 1));
@@ -264,6 +280,7 @@ impl RunningCheck {
         let broken = match (&self.check.rule, &self.state) {
             (CheckRule::Rows { min, max }, _) => min.is_some_and(|n| rows < n) || max.is_some_and(|n| rows > n),
             (CheckRule::Fresh { within: text, .. }, CheckState::Newest(newest)) => {
+                // Without rows there is no newest time, and the rule is broken.
                 let oldest = within(text).map(|d| now.saturating_sub(d).as_micros()).unwrap_or(i64::MIN);
                 newest.is_none_or(|n| n < oldest)
             }
@@ -273,16 +290,18 @@ impl RunningCheck {
     }
 }
 
-/// Rows whose values came before. Rows are told apart by 128 bits of them.
+/// Returns the rows whose values occurred before. Rows are identified by a hash of 128 bits, so that memory does not
+/// grow with the size of the values.
 fn repeated(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>> {
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
     let converter = RowConverter::new(fields).map_err(internal)?;
     let rows = converter.convert_columns(columns).map_err(internal)?;
     let print = |bytes: &[u8]| u128::from(XxHash64::oneshot(1, bytes)) << 64 | u128::from(XxHash64::oneshot(2, bytes));
+    // As in SQL, a null is not equal to another null.
     let has_null = |i: usize| columns.iter().any(|c| c.is_null(i));
     Ok((0..rows.num_rows()).filter(|i| !has_null(*i) && !seen.insert(print(rows.row(*i).as_ref()))).collect())
 }
 
 fn internal(e: arrow::error::ArrowError) -> Error {
-    Error::internal("rows could not be checked").with_source(e)
+    Error::internal("cannot check the rows").with_source(e)
 }

@@ -1,3 +1,5 @@
+//! Contracts and their columns, and the checks that their parts are consistent.
+
 use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -6,77 +8,79 @@ use crate::contract::check::ContractCheck;
 use crate::values::reading_rules::{ExtraColumns, OnError, ReadingRules};
 use crate::{ColumnType, HiveType};
 
-/// A column of a contract.
+/// Column of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContractColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Its type.
+    /// Type of the column.
     pub column_type: ColumnType,
-    /// Whether it may be null.
+    /// Whether the column may be null. Default: true.
     pub nullable: bool,
-    /// What it means.
+    /// Meaning of the column.
     pub comment: Option<String>,
-    /// What kind of personal data it holds, in the owner's words: `email`, `ssn`.
+    /// Class of the personal data in the column, in words of the owner, such as `email` or `ssn`.
     pub pii: Option<String>,
-    /// How values of other types become its own.
+    /// Rules for the conversion of values of other types.
     pub reading: ReadingRules,
-    /// Its type in Hive's grammar, where that says more than the Arrow type.
+    /// Hive type, if it is more precise than the Arrow type, such as `varchar(20)`.
     pub(crate) hive: Option<HiveType>,
 }
 
 impl ContractColumn {
-    /// A column of this name and type, which may be null.
+    /// Creates a nullable column with this name and type.
     pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
         let (comment, pii, reading, hive) = (None, None, ReadingRules::default(), None);
         Self { name: name.into(), column_type, nullable: true, comment, pii, reading, hive }
     }
 
-    /// A column of a type of Hive.
+    /// Creates a nullable column with a Hive type.
     pub fn of_hive(name: impl Into<String>, hive: HiveType) -> Self {
         let column_type = ColumnType::of_arrow(hive.arrow());
         Self { hive: Some(hive), ..Self::new(name, column_type) }
     }
 
-    /// The same column, which is never null.
+    /// Makes the column not nullable.
     pub fn required(mut self) -> Self {
         self.nullable = false;
         self
     }
 
-    /// The same column with what it means.
+    /// Sets the comment. Default: none.
     pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
         self.comment = Some(comment.into());
         self
     }
 
-    /// The same column with the kind of personal data it holds.
+    /// Sets the class of the personal data in the column, such as `email`. Default: none.
     pub fn with_pii(mut self, class: impl Into<String>) -> Self {
         self.pii = Some(class.into());
         self
     }
 
-    /// The same column with how values become its own.
+    /// Sets the rules for the conversion of values. The default rules refuse each loss.
     pub fn with_reading(mut self, reading: ReadingRules) -> Self {
         self.reading = reading;
         self
     }
 
-    /// Its type in Hive's grammar, as it was declared (`varchar(20)`), else the one by which Hive reads its Arrow type.
+    /// Returns the declared Hive type (`varchar(20)`), or else the Hive type that corresponds to the Arrow type.
     ///
     /// # Errors
     /// `NoHiveType` for types that Hive does not have.
     pub fn hive_type(&self) -> Result<HiveType> {
         let derived = || HiveType::of_arrow(self.column_type.arrow());
         self.hive.clone().or_else(derived).ok_or_else(|| {
-            let message = format!("column `{}` is {}, which Hive does not have", self.name, self.column_type.arrow());
+            let message =
+                format!("column `{}` has the type {}, which Hive does not have", self.name, self.column_type.arrow());
             Error::usage("NoHiveType", message).with_column(&self.name)
         })
     }
 }
 
-/// How a Debezium connector was set, by the connector's own names and values; each default is the connector's.
+/// Settings of a Debezium connector, with the names and values of the connector. The defaults are those of the
+/// connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -84,7 +88,8 @@ pub struct DebeziumSettings {
     /// `decimal.handling.mode`: `precise`, `double` or `string`.
     #[serde(rename = "decimal.handling.mode", default = "precise")]
     pub decimal: String,
-    /// `time.precision.mode`: `adaptive`, `adaptive_time_microseconds`, `connect`, `isostring`, `microseconds`, `nanoseconds`.
+    /// `time.precision.mode`: `adaptive`, `adaptive_time_microseconds`, `connect`, `isostring`, `microseconds` or
+    /// `nanoseconds`.
     #[serde(rename = "time.precision.mode", default = "adaptive")]
     pub time: String,
     /// `binary.handling.mode`: `bytes`, `base64`, `base64-url-safe` or `hex`.
@@ -130,78 +135,81 @@ impl DebeziumSettings {
             ("interval.handling.mode", &self.interval, &["numeric", "string"]),
         ];
         match known.iter().find(|(_, v, all)| !all.contains(v)) {
-            Some((name, v, all)) => Err(bad(format!("`{name}` is `{v}`; Debezium knows {}", all.join(", ")))),
+            Some((name, v, all)) => {
+                Err(bad(format!("`{name}` is `{v}`; the values of Debezium are {}", all.join(", "))))
+            }
             None => Ok(()),
         }
     }
 }
 
-/// How raw a dataset is.
+/// Layer of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DatasetLayer {
-    /// As it came: it is added to, and never replaced, merged into or purged.
+    /// Data as it arrived. Rows are added; the data is never replaced, merged into or purged.
     Raw,
-    /// Typed and clean.
+    /// Typed and cleaned data.
     Clean,
-    /// Made for a purpose.
+    /// Data for a specific purpose.
     Curated,
 }
 
-/// The declared schema of a table. The crate's front page has the file's form.
+/// Declared schema of a table. The front page of the crate describes the file format.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contract {
-    /// `schema.table`, where it matters.
+    /// Name as `schema.table`, for input files with several tables.
     pub table: Option<String>,
-    /// What it holds.
+    /// Description of the table.
     pub comment: Option<String>,
-    /// Its version, in the owner's words.
+    /// Version of the contract, in words of the owner.
     pub version: Option<String>,
-    /// How raw it is.
+    /// Layer of the dataset.
     pub layer: Option<DatasetLayer>,
-    /// The columns, in order.
+    /// Columns, in order.
     pub columns: Vec<ContractColumn>,
-    /// The columns that name the entity; empty if the contract does not say.
+    /// Columns that identify an entity; empty if the contract has no key.
     pub key: Vec<String>,
-    /// The columns that order its changes; empty if the contract does not say.
+    /// Columns that decide which of two records of a key is newer; empty if the contract has no order.
     pub order: Vec<String>,
-    /// The columns of which no two rows have the same values: what one row stands for.
+    /// Columns whose values together are unique. They define what a row stands for.
     pub grain: Vec<String>,
-    /// The columns that make Hive folders.
+    /// Columns of the Hive path.
     pub partition_by: Vec<String>,
-    /// What happens to columns that it does not name.
+    /// Treatment of columns that are not in the contract. Default: drop.
     pub extra: ExtraColumns,
-    /// What happens to values that do not become the column's type, where the column does not say.
+    /// Treatment of values that cannot be converted, for columns without their own setting. Default: fail.
     pub on_error: OnError,
-    /// What rows have to comply with besides their types.
+    /// Rules for rows in addition to the types.
     pub checks: Vec<ContractCheck>,
-    /// How the Debezium connector was set that writes its changes.
+    /// Settings of the Debezium connector that writes the changes of the table.
     pub debezium: DebeziumSettings,
 }
 
 impl Contract {
-    /// A contract of these columns, which says nothing else.
+    /// Creates a contract with these columns and defaults for all other fields.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// See [`check`](Self::check).
     pub fn new(columns: impl IntoIterator<Item = ContractColumn>) -> Result<Self> {
         let contract = Self { columns: columns.into_iter().collect(), ..Self::default() };
         contract.check()?;
         Ok(contract)
     }
 
-    /// The contract of rows with these columns. Comments are those under the key `comment` of a field's metadata.
+    /// Creates a contract from an Arrow schema. The metadata key `comment` of a field becomes the comment of the
+    /// column.
     ///
     /// # Errors
-    /// `UnknownType` for Arrow types that no column of a table has; `ColumnCase`, `TooManyColumns`, `TooDeep`.
+    /// `UnknownType` for an Arrow type that cannot be stored in a table; `ColumnCase`, `TooManyColumns`, `TooDeep`.
     pub fn from_arrow(schema: &Schema) -> Result<Self> {
         crate::check_size(schema, "the schema")?;
         let columns = schema.fields().iter().map(|f| {
             let unknown = || {
                 let message = format!(
-                    "column `{}`: no table has the type {}; leave it out, or write it as another type",
+                    "column `{}`: the type {} cannot be stored in a table; remove the column or convert it to another type",
                     f.name(),
                     f.data_type()
                 );
@@ -216,7 +224,8 @@ impl Contract {
         Self::new(columns.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Whether its parts fit together: no two columns of one name, no name of a key, grain, partition or check that is no column.
+    /// Checks the consistency of the contract: column names are unique, and the columns of key, grain, partitioning
+    /// and checks exist.
     ///
     /// # Errors
     /// `InvalidContract`; `TooManyColumns`, `TooDeep`.
@@ -224,10 +233,10 @@ impl Contract {
         let schema = self.to_arrow();
         crate::check_size(&schema, "the contract").map_err(|e| Error::usage(e.code(), e.message()))?;
         crate::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
-        // Order columns may come from the change stream instead of the row, so they are not looked up.
+        // Order columns may come from the change stream instead of the row, so they are not checked.
         let named = self.key.iter().chain(&self.partition_by).chain(&self.grain);
         if let Some(name) = named.into_iter().find(|n| self.column(n).is_none()) {
-            return Err(bad(format!("`{name}` is named as key, grain or partition, but is no column")));
+            return Err(bad(format!("`{name}` is named in `key`, `grain` or `partition_by`, but is not a column")));
         }
         for check in &self.checks {
             check.fits(self).map_err(|e| bad(e.message().to_owned()))?;
@@ -235,12 +244,13 @@ impl Contract {
         Ok(())
     }
 
-    /// The column of this name.
+    /// Returns the column with this name.
     pub fn column(&self, name: &str) -> Option<&ContractColumn> {
         self.columns.iter().find(|c| c.name == name)
     }
 
-    /// The column that a column of the input is: by its name, else by that in other letter case, else by one that it had.
+    /// Returns the contract column for a column of the input. The name is compared exactly, then without letter case,
+    /// then with the former names.
     pub fn column_for(&self, name: &str) -> Option<&ContractColumn> {
         let like = |own: &String| own.eq_ignore_ascii_case(name);
         let by = |is: &dyn Fn(&ContractColumn) -> bool| self.columns.iter().find(|c| is(c));
@@ -249,7 +259,7 @@ impl Contract {
             .or_else(|| by(&|c| c.reading.renamed_from.iter().any(like)))
     }
 
-    /// The effective `on_error` of a column: its own, or else that of the contract.
+    /// Returns the effective `on_error` of a column: its own setting, or else that of the contract.
     pub fn on_error_of(&self, column: &ContractColumn) -> OnError {
         column.reading.on_error.unwrap_or(self.on_error)
     }
@@ -262,7 +272,7 @@ impl Contract {
         self
     }
 
-    /// The schema of the stored rows.
+    /// Returns the Arrow schema of the stored rows.
     pub fn to_arrow(&self) -> Schema {
         let field = |c: &ContractColumn| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())

@@ -1,4 +1,5 @@
-//! A contract as a file: TOML or JSON.
+//! The file format of contracts, TOML or JSON: `ContractFile` is the schema of the file, and `Contract` the checked
+//! value.
 
 use biscuit_core::{Error, Result, unquoted};
 use serde::{Deserialize, Serialize};
@@ -77,9 +78,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl ContractColumn {
-    /// The text by which a contract file names its type.
+    /// Returns the type name for a contract file.
     fn type_text(&self) -> String {
-        // An instant has a name here that other readers of types know too.
+        // `timestamptz` is preferred to Hive's name for an instant, because other readers of types know it.
         let named = self.hive.as_ref().filter(|h| **h != HiveType::TimestampLocalTz).map(ToString::to_string);
         named.or_else(|| self.column_type.name()).unwrap_or_else(|| self.column_type.arrow().to_string())
     }
@@ -89,33 +90,35 @@ impl Contract {
     /// Reads a contract from TOML.
     ///
     /// # Errors
-    /// `InvalidContract` with the place of the mistake; `UnknownType` with the column.
+    /// `InvalidContract` with the position of the mistake; `UnknownType` with the column.
     pub fn from_toml(text: &str) -> Result<Self> {
         Self::from_file(toml::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
     }
 
-    /// Reads a contract from JSON of the same form.
+    /// Reads a contract from JSON with the same structure.
     ///
     /// # Errors
-    /// As [`from_toml`](Self::from_toml).
+    /// See [`from_toml`](Self::from_toml).
     pub fn from_json(text: &str) -> Result<Self> {
         Self::from_file(serde_json::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
     }
 
-    /// The contract as TOML, as [`from_toml`](Self::from_toml) reads it back.
+    /// Returns the contract as TOML, which [`from_toml`](Self::from_toml) reads back.
     ///
     /// # Errors
     /// `Internal` only.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(&self.to_file()).map_err(|e| Error::internal("a contract as TOML").with_source(e))
+        toml::to_string(&self.to_file())
+            .map_err(|e| Error::internal("cannot write the contract as TOML").with_source(e))
     }
 
-    /// The contract as JSON.
+    /// Returns the contract as JSON, which [`from_json`](Self::from_json) reads back.
     ///
     /// # Errors
     /// `Internal` only.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(&self.to_file()).map_err(|e| Error::internal("a contract as JSON").with_source(e))
+        serde_json::to_string_pretty(&self.to_file())
+            .map_err(|e| Error::internal("cannot write the contract as JSON").with_source(e))
     }
 
     fn to_file(&self) -> ContractFile {
@@ -155,20 +158,22 @@ impl Contract {
     fn from_file(file: ContractFile) -> Result<Self> {
         file.debezium.check()?;
         let columns = file.columns.into_iter().map(|c| {
+            // A type is parsed by both grammars. Only that of `ColumnType` knows PostgreSQL, and only that of Hive
+            // keeps `varchar(20)`.
             let hive = c.column_type.parse::<HiveType>();
             let column_type = match (ColumnType::parse(&c.column_type), &hive) {
                 (Ok(t), _) => t,
-                // Names of struct fields with characters that only Hive's grammar knows.
+                // Only the Hive grammar accepts some characters in the names of struct fields.
                 (Err(_), Ok(hive)) => ColumnType::of_arrow(hive.arrow()),
                 (Err(e), Err(_)) => {
                     let message = format!("column `{}`: {}", c.name, e.message());
                     return Err(Error::usage("UnknownType", message).with_column(&c.name));
                 }
             };
-            // Connectors that write intervals as text leave nothing to store but that text.
+            // A connector that writes intervals as text provides only that text.
             let is_text = column_type.wire() == WireType::Interval && file.debezium.interval == "string";
             let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
-            // Only what the Arrow type does not say by itself is worth keeping.
+            // The Hive type is stored only if it is more precise than the Arrow type, such as `varchar(20)`.
             let hive = hive.ok().filter(|h| {
                 let plain = HiveType::of_arrow(column_type.arrow());
                 h.arrow() == *column_type.arrow() && plain.as_ref() != Some(h) && *h != HiveType::TimestampLocalTz
@@ -216,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn toml_and_json_say_the_same() {
+    fn toml_and_json_are_equivalent() {
         let toml = "key = ['id']\n[debezium]\n'decimal.handling.mode' = 'string'\n[[columns]]\nname = 'id'\ntype = 'int'\nnullable = false\n";
         let json = r#"{"key":["id"],"debezium":{"decimal.handling.mode":"string"},"columns":[{"name":"id","type":"int","nullable":false}]}"#;
         let contract = Contract::from_toml(toml).unwrap();
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_contract_is_read_back() {
         let text = r#"
             table = "public.orders"
             comment = "what was ordered"
@@ -280,17 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_their_place() {
+    fn mistakes_are_reported_with_their_place() {
         let column = |name: &str, t: &str| format!(r#"{{"name":"{name}","type":"{t}"}}"#);
         let with =
             |head: &str, columns: &str| Contract::from_json(&format!("{{{head}\"columns\":[{columns}]}}")).unwrap_err();
         assert_eq!(
             with("", &column("feeling", "mood")).message(),
-            "column `feeling`: `mood` is not a type that is known here, from `mood` on"
+            "column `feeling`: unknown type `mood`, from `mood` on; use a type name of Hive or PostgreSQL"
         );
         assert_eq!(
             with("\"key\":[\"x\"],", &column("id", "int")).message(),
-            "`x` is named as key, grain or partition, but is no column"
+            "`x` is named in `key`, `grain` or `partition_by`, but is not a column"
         );
         assert_eq!(with("", &format!("{},{}", column("a", "int"), column("A", "int"))).code(), "InvalidContract");
         assert_eq!(

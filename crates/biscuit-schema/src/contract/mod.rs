@@ -1,4 +1,4 @@
-//! Contracts: the declared schema of a table, its file form, its checks.
+//! Contracts: the declared schema of a table, its file format, and its checks.
 
 pub(crate) mod check;
 pub(crate) mod compatibility;

@@ -1,3 +1,8 @@
+//! Inference of column types from rows of CSV and JSON, and from schemas of files.
+//!
+//! Each column has a shape, and each value joins its own shape to the shape of its column. Parts of an input can be
+//! inferred separately and appended.
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -10,56 +15,60 @@ use crate::infer::json_names::JsonFields;
 use crate::values::iso::{iso_date, iso_date_time};
 use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name, written_type};
 
-/// Learns the columns of a table from its rows, or samples of them: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
-/// `02134`, `+49170`, numbers of more digits than a bigint has.
+/// Infers the columns of a table from its rows or from samples of them: text cells, JSON objects, or schemas. Text
+/// that looks like a number stays text if the number would lose something: `02134`, `+49170`, or more digits than a
+/// bigint has.
 ///
 /// ```
-/// use biscuit_schema::Inference;
+/// use biscuit_schema::SchemaInference;
 ///
-/// let mut inference = Inference::default();
+/// let mut inference = SchemaInference::default();
 /// inference.add_texts("a.csv", 2, [("zip", "02134"), ("n", "7"), ("day", "2024-02-29")]);
 /// inference.add_texts("a.csv", 3, [("zip", "10115"), ("n", "x"), ("day", "")]);
 /// let inferred = inference.finish().unwrap();
 /// let types: Vec<_> = inferred.contract.columns.iter().map(|c| c.hive_type().unwrap().to_string()).collect();
 /// assert_eq!(types, ["string", "string", "date"]);
-/// assert_eq!(inferred.conflicts[0].to_string(), "`n` is bigint at a.csv, row 2, and string at a.csv, row 3: it is text");
+/// assert_eq!(
+///     inferred.conflicts[0].to_string(),
+///     "`n` is bigint at a.csv, row 2, and string at a.csv, row 3: the column is text"
+/// );
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct SchemaInference {
     columns: Vec<LearnedColumn>,
-    /// Where each is, by name.
+    /// Index in `columns` of each name.
     at: HashMap<String, usize>,
     rows: u64,
-    /// Whether text that is a date or a time stays text.
+    /// Whether dates and times remain text.
     without_times: bool,
 }
 
-/// What was learned.
+/// Result of an inference.
 #[derive(Debug, Clone)]
 pub struct InferredSchema {
-    /// The columns, in the order in which they were met; all may be null.
+    /// Contract with the columns in the order of their first occurrence. All columns are nullable.
     pub contract: Contract,
-    /// Columns that are of several types.
+    /// Columns with values of several types.
     pub conflicts: Vec<TypeConflict>,
-    /// Rows that were looked at.
+    /// Number of rows that were read.
     pub rows: u64,
 }
 
-/// A column that is of one type here and of another one there.
+/// Column that has values of two types without a common type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TypeConflict {
-    /// The column; fields of structs behind points.
+    /// The column; fields of structs follow after points, as in `s.a`.
     pub column: String,
-    /// The type so far, and where it was met first.
+    /// Type up to this point, and the place of its first occurrence.
     pub first: (String, String),
-    /// The other type, and where.
+    /// Other type, and its place.
     pub other: (String, String),
 }
 
 impl std::fmt::Display for TypeConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ((a, at), (b, there)) = (&self.first, &self.other);
-        write!(f, "`{}` is {a} at {at}, and {b} at {there}: it is text", self.column)
+        write!(f, "`{}` is {a} at {at}, and {b} at {there}: the column is text", self.column)
     }
 }
 
@@ -75,30 +84,32 @@ struct LearnedColumn {
 enum LearnedShape {
     Unknown,
     Of(DataType),
-    /// A bigint with values that a double does not hold exactly.
+    /// Bigint with values that a double does not hold exactly.
     Wide,
     List(Box<Self>),
     Struct(Vec<(String, Self)>),
-    /// Text of digits that would lose something as a number: other values of the column are text too, whatever they look like.
+    /// Digits that would lose something as a number, such as a leading zero. Other numbers of the column become text
+    /// as well, and this is not a conflict.
     Code,
     Text,
 }
 
 impl SchemaInference {
-    /// Makes dates and times text, as they are written: a later file may write them in another form.
+    /// Leaves dates and times as text, because a later file may write them in another format. Default: they become
+    /// dates and timestamps.
     pub fn without_times(mut self) -> Self {
         self.without_times = true;
         self
     }
 
-    /// Looks at a row of text cells, as CSV has them; an empty one is null.
+    /// Reads a row of text cells, as in CSV. An empty cell is null.
     pub fn add_texts<'a>(&mut self, file: &str, row: u64, cells: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.rows += 1;
         cells.into_iter().for_each(|(name, cell)| self.add_text(file, row, name, cell));
     }
 
-    /// Looks at the text of a JSON object; what is none, or is nested too deep, is passed over. Text between quotes is never a number, and numbers are
-    /// what they are written as, whatever their size.
+    /// Reads a row from the text of a JSON object. Text that is not a JSON object, or is nested too deep, is skipped.
+    /// Text in quotes is never a number. Numbers are typed by their digits, whatever their size.
     pub fn add_json(&mut self, file: &str, row: u64, object: &str) {
         self.rows += 1;
         if is_too_deep(object.as_bytes()) {
@@ -110,31 +121,32 @@ impl SchemaInference {
         }
     }
 
-    /// Looks at one value of a JSON object.
+    /// Reads one value of a JSON object.
     pub fn add_json_value(&mut self, file: &str, row: u64, name: &str, value: &str) {
         self.add(name, of_json(value, !self.without_times), || format!("{file}, row {row}"));
     }
 
-    /// Looks at one cell of text.
+    /// Reads one text cell.
     pub fn add_text(&mut self, file: &str, row: u64, name: &str, cell: &str) {
         let times = !self.without_times;
         let shape = if cell.is_empty() { LearnedShape::Unknown } else { of_text(cell, true, times) };
         self.add(name, shape, || format!("{file}, row {row}"));
     }
 
-    /// Takes over what another one has learned from rows behind those of this one.
+    /// Adds what another inference has learned from rows that follow those of this one.
     pub fn append(&mut self, other: Self) {
         self.rows += other.rows;
         for learned in other.columns {
             let conflict = learned.conflict;
             self.add(&learned.name, learned.shape, || learned.at.clone());
             if let (Some(conflict), Some(at)) = (conflict, self.at.get(&learned.name)) {
+                // A conflict inside of the other part remains, unless this part already has one.
                 self.columns[*at].conflict.get_or_insert(conflict);
             }
         }
     }
 
-    /// Looks at the schema of a file that has one.
+    /// Adds the schema of a file that has one.
     pub fn add_schema(&mut self, file: &str, rows: u64, schema: &Schema) {
         self.rows += rows;
         for field in schema.fields() {
@@ -144,7 +156,7 @@ impl SchemaInference {
 
     fn add(&mut self, name: &str, shape: LearnedShape, at: impl Fn() -> String) {
         let Some(known) = self.at.get(name).map(|at| &mut self.columns[*at]) else {
-            // One more than a table may have: `finish` refuses it.
+            // One column more than the limit is recorded, so that `finish` reports the error and memory is bounded.
             if self.columns.len() > MAX_FIELDS {
                 return;
             }
@@ -152,6 +164,7 @@ impl SchemaInference {
             self.columns.push(LearnedColumn { name: name.to_owned(), shape, at: at(), conflict: None });
             return;
         };
+        // A null says nothing about the type. The first value with a type decides the place that a conflict names.
         if shape == LearnedShape::Unknown {
             return;
         }
@@ -159,6 +172,7 @@ impl SchemaInference {
             (known.shape, known.at) = (shape, at());
             return;
         }
+        // Only the first conflict of a column is kept.
         let mut clash = None;
         let joined = known.shape.join(&shape, name, &mut clash);
         if let (Some((column, first, other)), None) = (clash, &known.conflict) {
@@ -167,31 +181,33 @@ impl SchemaInference {
         known.shape = joined;
     }
 
-    /// The type of the values read up to now: `Null` for a column without a value, `None` for a name that no row has.
+    /// Returns the type of the values up to this point: `Null` for a column without a value, `None` for an unknown
+    /// name.
     pub fn type_of(&self, name: &str) -> Option<DataType> {
         let learned = &self.columns[*self.at.get(name)?];
         Some(if learned.shape == LearnedShape::Unknown { DataType::Null } else { learned.shape.arrow() })
     }
 
-    /// The spelling that rows use for a column, matched in any letter case; `None` if no row has the column.
+    /// Returns the spelling of a column name in the rows, found in any letter case, or `None` if no row has the
+    /// column.
     pub fn spelled(&self, name: &str) -> Option<&str> {
         let known = || self.columns.iter().map(|c| c.name.as_str());
         known().find(|own| *own == name).or_else(|| known().find(|own| own.eq_ignore_ascii_case(name)))
     }
 
-    /// Columns whose values, read up to now, are of types that do not fit together.
+    /// Returns the conflicts up to this point: columns with values of types that have no common type.
     pub fn conflicts(&self) -> impl Iterator<Item = &TypeConflict> {
         self.columns.iter().filter_map(|c| c.conflict.as_ref())
     }
 
-    /// The contract, and what did not fit together.
+    /// Returns the contract and the conflicts.
     ///
     /// # Errors
     /// `InvalidContract` for two names that differ only in letter case; `TooManyColumns`, `TooDeep`.
     pub fn finish(self) -> Result<InferredSchema> {
         let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
         let contract = Contract::from_arrow(&Schema::new(fields)).map_err(|e| {
-            // Of a type, a file has said that a column has it.
+            // An unsupported type comes from the schema of a file, which the error names.
             let at = e.column().filter(|_| e.code() == "UnknownType").and_then(|column| self.at.get(column));
             match at {
                 Some(at) => e.in_file(&self.columns[*at].at),
@@ -203,7 +219,7 @@ impl SchemaInference {
     }
 }
 
-/// What a text says it is.
+/// Returns the shape of a text. `numbers` is false for JSON text in quotes, which is never a number.
 fn of_text(text: &str, numbers: bool, times: bool) -> LearnedShape {
     let of = LearnedShape::Of;
     if numbers {
@@ -220,6 +236,7 @@ fn of_text(text: &str, numbers: bool, times: bool) -> LearnedShape {
             return of(DataType::Boolean);
         }
     }
+    // A cheap filter for most texts. Dates with a signed year are not inferred.
     if times && text.len() >= 10 && text.as_bytes()[0].is_ascii_digit() {
         if text.len() == 10 && iso_date(text).is_some() {
             return of(DataType::Date32);
@@ -231,13 +248,17 @@ fn of_text(text: &str, numbers: bool, times: bool) -> LearnedShape {
     LearnedShape::Text
 }
 
-/// A whole number as somebody writes one: no zero or sign at the front that would be lost.
+/// Returns whether a text is a whole number in canonical form, without a leading zero or sign that a number would
+/// lose.
 fn is_whole(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    // `-0` is not a whole number: an integer would lose the sign.
     plain && (digits == "0" && text == "0" || !digits.starts_with('0'))
 }
 
+/// Returns whether a text is a number with a fraction or an exponent, without a leading zero that a number would
+/// lose.
 fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let leading = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
@@ -248,20 +269,22 @@ fn is_decimal(text: &str) -> bool {
         && digits.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-/// A whole number; none if it has more digits than a bigint.
+/// Returns the shape of a whole number, or `None` if it does not fit in a bigint. A double holds all integers up to
+/// 2^53.
 fn whole(text: &str) -> Option<LearnedShape> {
     let n: i64 = text.parse().ok()?;
     Some(if n.unsigned_abs() <= 1 << 53 { LearnedShape::Of(DataType::Int64) } else { LearnedShape::Wide })
 }
 
-/// Whether a double shows a number with a fraction as it is written: up to 17 digits tell two doubles apart.
+/// Returns whether a double shows a number with a fraction as it was written. 17 significant digits are sufficient to
+/// distinguish two doubles.
 fn is_exact(text: &str) -> bool {
     let digits = text.split(['e', 'E']).next().unwrap_or(text).bytes().filter(u8::is_ascii_digit);
     let significant = digits.skip_while(|b| *b == b'0').count();
     significant <= 17
 }
 
-/// The shape of a JSON value, whose text is whole.
+/// Returns the shape of a JSON value, given its complete text.
 fn of_json(value: &str, times: bool) -> LearnedShape {
     match value.as_bytes().first() {
         Some(b't' | b'f') => LearnedShape::Of(DataType::Boolean),
@@ -275,7 +298,7 @@ fn of_json(value: &str, times: bool) -> LearnedShape {
         }
         Some(b'{') => {
             let fields = serde_json::from_str(value).map_or(vec![], |JsonFields(fields)| fields);
-            // The reader refuses a line with a repeated name; here the first value counts.
+            // The reader refuses a line with a repeated name. Here only the first value counts.
             let mut all: Vec<(String, LearnedShape)> = Vec::with_capacity(fields.len());
             for (name, value) in fields {
                 if all.iter().all(|(known, _)| *known != name) {
@@ -289,7 +312,8 @@ fn of_json(value: &str, times: bool) -> LearnedShape {
     }
 }
 
-/// The type that holds a number of JSON as it is written.
+/// Returns the shape of a JSON number as it is written. Integers beyond a bigint become decimals of at least 20
+/// digits.
 fn of_number(text: &str) -> LearnedShape {
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
         let digits = text.trim_start_matches('-').len();
@@ -335,7 +359,7 @@ impl LearnedShape {
         type_name(&t).unwrap_or_else(|| t.to_string())
     }
 
-    /// The shape that holds both; `clash` gets the place and the two types where only text does.
+    /// Returns the shape that holds both shapes. If only text holds both, `clash` gets the path and the two types.
     fn join(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
         match (self, other) {
             (a, b) if a == b => a.clone(),
@@ -349,7 +373,7 @@ impl LearnedShape {
             }
             (Self::Wide, Self::Of(DataType::Int64)) | (Self::Of(DataType::Int64), Self::Wide) => Self::Wide,
             (Self::Code, Self::Wide) | (Self::Wide, Self::Code) => Self::Code,
-            // Both are numbers, and no type of numbers holds both.
+            // Both are numbers, but no number type holds both, so the digits are kept as text without a conflict.
             (Self::Wide, Self::Of(DataType::Float64)) | (Self::Of(DataType::Float64), Self::Wide) => Self::Code,
             (Self::Wide, Self::Of(t)) | (Self::Of(t), Self::Wide) if matches!(t, DataType::Decimal128(..)) => {
                 Self::Of(joined(&DataType::Int64, t).unwrap_or_else(|| t.clone()))
@@ -373,13 +397,15 @@ impl LearnedShape {
         }
     }
 
+    /// Returns text, and records the first conflict.
     fn text(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
         clash.get_or_insert_with(|| (at.to_owned(), self.name(), other.name()));
         Self::Text
     }
 }
 
-/// The type of both. A sample has seen some of the values only: whole numbers are among others, and dates among times.
+/// Returns the common type of two types. It is wider than [`common_type`], because a sample shows only some of the
+/// values: whole numbers may belong to a column with fractions, and dates to a column of times.
 fn joined(a: &DataType, b: &DataType) -> Option<DataType> {
     let set = BTreeSet::from([a, b]);
     let has = |t: &DataType| set.contains(t);
@@ -402,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_what_they_say_and_nothing_at_the_front_is_lost() {
+    fn texts_are_typed_without_losing_leading_characters() {
         let of = |t: &str| type_name(&of_text(t, true, true).arrow()).unwrap();
         for (text, want) in [
             ("7", "bigint"),
@@ -435,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_learned_nested_and_text_in_quotes_is_no_number() {
+    fn nested_json_is_inferred_and_quoted_text_is_not_a_number() {
         let mut inference = SchemaInference::default();
         for (row, line) in [
             r#"{"id":1,"zip":"02134","at":"2024-01-01T00:00:00Z","tags":["a"],"s":{"a":1}}"#,
@@ -464,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_of_types_that_hold_them_exactly() {
+    fn numbers_get_types_that_hold_them_exactly() {
         let of = |lines: &[&str]| {
             let mut inference = SchemaInference::default();
             lines.iter().zip(1..).for_each(|(n, row)| inference.add_json("a", row, &format!("{{\"n\":{n}}}")));
@@ -477,7 +503,7 @@ mod tests {
         let both = |t: &str| (t.to_owned(), t.to_owned());
         assert_eq!(of(&["1", "9223372036854775807"]), both("bigint"));
         assert_eq!(of(&["9007199254740992", "0.5"]), both("double"));
-        assert_eq!(of(&["9007199254740993", "0.5"]), both("string"), "a double is another number");
+        assert_eq!(of(&["9007199254740993", "0.5"]), both("string"), "a double does not hold the number");
         assert_eq!(of(&["0.5", "9007199254740993"]), both("string"));
         assert_eq!(of(&["0.12345678901234567"]), both("double"));
         assert_eq!(of(&["1234567890.123456789"]), both("string"));
@@ -489,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_in_parts_is_what_is_learned_in_one() {
+    fn inference_in_parts_equals_inference_of_the_whole() {
         let lines = [r#"{"a":1}"#, r#"{"a":1.5,"b":"x"}"#, r#"{"a":{"c":1}}"#, r#"{"b":null,"d":[]}"#, "no JSON"];
         let learned = |lines: &[&str], first: u64| {
             let mut inference = SchemaInference::default();
@@ -507,14 +533,14 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_name_both_places() {
+    fn conflict_names_both_places() {
         let mut inference = SchemaInference::default();
         inference.add_json("a.jsonl", 1, r#"{"s": {"a": 1}}"#);
         inference.add_json("b.jsonl", 9, r#"{"s": {"a": {"deep": 1}}}"#);
         let conflict = &inference.finish().unwrap().conflicts[0];
         assert_eq!(
             conflict.to_string(),
-            "`s.a` is bigint at a.jsonl, row 1, and struct<deep:bigint> at b.jsonl, row 9: it is text"
+            "`s.a` is bigint at a.jsonl, row 1, and struct<deep:bigint> at b.jsonl, row 9: the column is text"
         );
     }
 }

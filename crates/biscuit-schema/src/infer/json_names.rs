@@ -1,7 +1,7 @@
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The fields of a JSON object in the order of the text, including repeated names. Values keep their text.
+/// Fields of a JSON object in the order of the text, including repeated names. Values are kept as text.
 pub(crate) struct JsonFields<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for JsonFields<'a> {
@@ -26,7 +26,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonFields<'a> {
     }
 }
 
-/// Finds a field name that an object repeats, at any depth, and returns its path. Returns `None` for text that is not JSON.
+/// Finds a field name that occurs twice in one object, at any depth, and returns its path. Returns `None` if there is
+/// none, or if the text is not JSON.
 ///
 /// ```
 /// use biscuit_schema::name_twice;
@@ -45,6 +46,7 @@ pub fn name_twice(json: &str) -> Option<String> {
     }
     let JsonFields(fields) = serde_json::from_str(json).ok()?;
     let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    // After sorting, equal names are adjacent.
     names.sort_unstable();
     if let Some(repeated) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Some(repeated[0].to_owned());

@@ -1,4 +1,4 @@
-//! Schemas learned from rows.
+//! Inference of schemas from rows, and naming rules for column types.
 
 pub(crate) mod inference;
 pub(crate) mod json_names;

@@ -1,3 +1,5 @@
+//! Rules that assign types to columns by their names.
+
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -5,38 +7,39 @@ use crate::contract::definition::ContractColumn;
 use crate::values::reading_rules::ReadingRules;
 use crate::{ColumnType, Contract};
 
-/// A rule that types columns by their name, or by the type that they came with.
+/// Rule that assigns a type to columns, by their name and optionally by the type of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamingRule {
-    /// The names it is about; `*` stands for any characters: `*_datetime`.
+    /// Pattern of column names. `*` stands for any number of characters, as in `*_datetime`. Letter case does not
+    /// matter.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// Only columns that came with this type.
+    /// Type that the column must have in the input. Default: any type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// The type they get.
+    /// Type that the columns get.
     #[serde(rename = "type")]
     pub column_type: String,
-    /// How values become of that type.
+    /// Rules for the conversion of values to the type.
     #[serde(default)]
     pub reading: ReadingRules,
 }
 
 impl NamingRule {
-    /// A rule for the columns of these names.
+    /// Creates a rule for the columns whose names match `pattern`.
     pub fn new(pattern: &str, column_type: &str) -> Self {
         let (pattern, column_type) = (pattern.to_owned(), column_type.to_owned());
         Self { pattern, when: None, column_type, reading: ReadingRules::default() }
     }
 
-    /// The same rule for columns that came with this type.
+    /// Restricts the rule to columns that have this type in the input.
     pub fn when(mut self, column_type: &str) -> Self {
         self.when = Some(column_type.to_owned());
         self
     }
 
-    /// The same rule with how values become of the type.
+    /// Sets the rules for the conversion of values.
     pub fn with_reading(mut self, reading: ReadingRules) -> Self {
         self.reading = reading;
         self
@@ -51,8 +54,8 @@ impl NamingRule {
     }
 }
 
-/// The rules of most raw-to-clean jobs: `*_datetime` is a timestamp and `*_date` a date; `zip`, `*_zip` and the like are text, since their
-/// zeros at the front count.
+/// Returns the rules that most raw-to-clean jobs need: `*_datetime` is a timestamp and `*_date` is a date. `zip`,
+/// `*_zip` and similar names are text, because their leading zeros are significant.
 pub fn default_rules() -> Vec<NamingRule> {
     let mut rules = vec![NamingRule::new("*_datetime", "timestamp"), NamingRule::new("*_date", "date")];
     for text in ["zip", "*_zip", "zip_code", "*_zip_code", "zipcode", "postal_code", "*_postal_code"] {
@@ -61,11 +64,11 @@ pub fn default_rules() -> Vec<NamingRule> {
     rules
 }
 
-/// Types the columns of a contract by these rules: of several that fit the first one counts. What a rule says stands in place of what
-/// the column said. Answers with the columns that a rule was for.
+/// Applies the rules to the columns of a contract. The first matching rule of a column counts, and replaces its type
+/// and reading rules; its default and its former names are kept. Returns the names of the changed columns.
 ///
 /// # Errors
-/// `UnknownType` for a type of a rule.
+/// `UnknownType` if the type of a rule is unknown.
 pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<String>> {
     let mut typed = Vec::new();
     for column in &mut contract.columns {
@@ -86,7 +89,8 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<
     Ok(typed)
 }
 
-/// Whether a name is of a pattern whose only wildcard is `*`.
+/// Returns whether a name matches a pattern in which `*` is the only wildcard. The parts between the wildcards are
+/// searched from left to right; the earliest match of each part is sufficient.
 fn like(name: &str, pattern: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
     let Some(mut name) = name.strip_prefix(start) else { return false };
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_typed_by_name_and_by_what_they_came_as() {
+    fn columns_are_typed_by_name_and_input_type() {
         let names = ["order_datetime", "birth_date", "update", "zip", "ship_zip", "amount", "count"];
         let types = ["string", "string", "string", "bigint", "bigint", "double", "bigint"];
         let columns = names.iter().zip(types).map(|(n, t)| ContractColumn::new(*n, ColumnType::parse(t).unwrap()));
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn star_matches_any_characters() {
         for (name, pattern, is) in [
             ("a_date", "*_date", true),
             ("_date", "*_date", true),

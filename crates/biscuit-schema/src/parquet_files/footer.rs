@@ -1,28 +1,33 @@
-//! Parquet's footer, looked at before a decoder builds anything of it.
+//! Checks of a Parquet footer, before a decoder builds anything from it.
+//!
+//! The footer of a damaged or malicious file can make a decoder allocate much memory, recurse deeply, or read outside
+//! of the file. The checks read the Thrift bytes directly.
 
 use crate::parquet_files::thrift::{I32, I64, LIST, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
 use crate::types::limits::{MAX_DEPTH, MAX_FIELDS};
 
-/// Levels of groups: a list has two for each of its own.
+/// Maximum nesting of groups in the schema. A list has two groups for each level.
 const MAX_GROUPS: usize = 2 * MAX_DEPTH + 2;
 
-/// Elements of the schema: a map has three more for each field.
+/// Maximum number of schema elements. A map has three elements in addition to each field.
 const MAX_ELEMENTS: usize = 4 * MAX_FIELDS;
 
-/// Looks at a footer, which is the Thrift of Parquet's `FileMetaData`, before it is decoded. `file_size` is the size of the file in bytes.
-/// Checks:
+/// Checks a footer before it is decoded. The footer is the Thrift form of Parquet's `FileMetaData`, and `file_size`
+/// is the size of the file in bytes. The checks are:
 ///
-/// - that lists have no more items than there are bytes, since a decoder reserves memory for the items;
-/// - that the schema is a tree of at most [`MAX_FIELDS`] columns and not nested too deep, since a decoder calls itself for each level;
-/// - that row groups have the columns of the schema, that rows and values are counted alike in the file, its row groups and their columns;
-/// - that columns are within the file.
+/// - No list has more items than bytes, because a decoder allocates memory for the items.
+/// - The schema is a tree of at most [`MAX_FIELDS`] columns and is not nested too deep, because a decoder recurses
+///   for each level.
+/// - Each row group has the columns of the schema, and the numbers of rows and values agree between the file, its row
+///   groups and their columns.
+/// - Columns are within the file.
 ///
-/// Columns that are encrypted have no counts in the clear, and are passed over.
+/// Encrypted columns have no numbers in plain text and are skipped.
 ///
-/// Source: `parquet.thrift` of Apache Parquet's format.
+/// Source: `parquet.thrift` of the Apache Parquet format.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence.
+/// The problem, as the end of a sentence.
 pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String> {
     let mut thrift = ThriftReader { rest: footer };
     let (mut rows, mut leaves, mut groups) = (None, None, None);
@@ -39,14 +44,17 @@ pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String>
         }
         Ok(())
     })?;
-    let (rows, groups) = (rows.ok_or("it does not say its rows")?, groups.ok_or("it has no row groups")?);
+    let (rows, groups) = (rows.ok_or("it contains no number of rows")?, groups.ok_or("it has no row groups")?);
     if rows != groups {
-        return Err(format!("it says {rows} rows, and its row groups have {groups}"));
+        return Err(format!("it reports {rows} rows, but its row groups have {groups}"));
     }
     Ok(())
 }
 
-/// The leaves of the schema, which are its columns: for each, whether it, or a group around it, is repeated.
+/// Returns for each leaf of the schema, which is a column, whether the leaf or a group around it is repeated.
+///
+/// The schema is stored as a list in depth-first order, and a group has only the number of its children. The tree is
+/// followed with a stack of open groups.
 fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
     let (kind, elements) = thrift.list()?;
     if kind != STRUCT || elements == 0 {
@@ -56,7 +64,7 @@ fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
         return Err(format!("it has more than {MAX_FIELDS} columns and nested fields"));
     }
     let mut leaves = Vec::new();
-    // The groups that are not at their end: how many children are still to come, and whether values in it are repeated.
+    // Open groups: the number of children that are still to be read, and whether values in the group are repeated.
     let mut open: Vec<(i64, bool)> = vec![(1, false)];
     for element in 0..elements {
         let (mut children, mut repetition, mut typed) = (0, 0, false);
@@ -70,22 +78,24 @@ fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
             }
             Ok(())
         })?;
+        // Groups whose children are all read are closed before the next element.
         while open.last().is_some_and(|(left, _)| *left == 0) {
             open.pop();
         }
+        // The element belongs to the innermost group that still misses children.
         let (left, repeated) = open.last_mut().ok_or("its schema has an element outside of its root")?;
         *left -= 1;
-        // What the root says of itself means nothing.
+        // The repetition of the root has no meaning.
         let repeated = *repeated || (repetition == 2 && element > 0);
         match children {
             0 if typed && element > 0 => leaves.push(repeated),
-            // A group without fields is no column.
+            // A group without fields is not a column.
             0 => {}
             1.. if open.len() > MAX_GROUPS => {
                 return Err(format!("its schema is nested deeper than {MAX_DEPTH} levels"));
             }
             n if (1..=elements as i64).contains(&n) => open.push((n, repeated)),
-            _ => return Err("its schema has a group of a number of fields that cannot be".to_owned()),
+            _ => return Err("its schema has a group with an impossible number of fields".to_owned()),
         }
     }
     if open.iter().any(|(left, _)| *left > 0) {
@@ -94,7 +104,7 @@ fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
     Ok(leaves)
 }
 
-/// The rows of all row groups.
+/// Returns the number of rows of all row groups.
 fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) -> ThriftStep<i64> {
     let (_, groups) = thrift.list()?;
     let mut all = 0_i64;
@@ -109,35 +119,42 @@ fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) ->
             }
             Ok(())
         })?;
+        // A missing number of rows becomes -1, which is refused below.
         let (rows, columns) = (rows.unwrap_or(-1), columns.unwrap_or_default());
         if columns.len() != leaves.len() {
-            return Err(format!("row group {group} has {} columns, and the schema {}", columns.len(), leaves.len()));
+            return Err(format!(
+                "row group {group} has {} columns, but the schema has {}",
+                columns.len(),
+                leaves.len()
+            ));
         }
         if rows < 0 {
-            return Err(format!("row group {group} has a number of rows that cannot be"));
+            return Err(format!("row group {group} has an impossible number of rows"));
         }
         for (column, (values, repeated)) in columns.into_iter().zip(leaves).enumerate() {
-            // A row has one value of a column that is not repeated, and one or more of one that is.
+            // A row has exactly one value of a column that is not repeated, which may be null, and at least one of a
+            // column that is.
             let fits = |values: i64| if *repeated { values >= rows } else { values == rows };
             if let Some(values) = values.filter(|values| !fits(*values)) {
-                return Err(format!("row group {group} has {rows} rows, and column {column} of it {values} values"));
+                return Err(format!("row group {group} has {rows} rows, but its column {column} has {values} values"));
             }
         }
-        all = all.checked_add(rows).ok_or("its row groups have a number of rows that cannot be")?;
+        all = all.checked_add(rows).ok_or("its row groups have an impossible total number of rows")?;
     }
     Ok(all)
 }
 
-/// The values of each column of a row group; none for one that is encrypted.
+/// Returns the number of values of each column of a row group, or `None` for an encrypted column.
 fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Option<i64>>> {
     let (_, columns) = thrift.list()?;
     let mut all = Vec::with_capacity(columns);
     for column in 0..columns {
         let (mut values, mut place) = (None, ColumnChunkRange::default());
-        // Its offset index, its column index and its Bloom filter: where each begins, and its size.
+        // Begin and size of the offset index, the column index and the Bloom filter of the column.
         let mut beside = [(0, 0); 3];
         thrift.fields(2, &mut |thrift, id, kind| {
             match (id, kind) {
+                // Field 3 of `ColumnChunk` is its `ColumnMetaData`, which may be absent if the column is encrypted.
                 (3, STRUCT) => thrift.fields(3, &mut |thrift, id, kind| {
                     match (id, kind) {
                         (5, I64) => values = Some(thrift.number()?),
@@ -170,7 +187,7 @@ fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Optio
     Ok(all)
 }
 
-/// Where a column of a row group is in its file.
+/// Byte range of a column of a row group in its file, as the metadata declares it.
 #[derive(Default)]
 struct ColumnChunkRange {
     data: i64,
@@ -181,7 +198,7 @@ struct ColumnChunkRange {
 
 impl ColumnChunkRange {
     fn is_within(&self, file_size: u64) -> bool {
-        // A decoder reads from the dictionary on, wherever the first data page is.
+        // A decoder reads from the dictionary page, if there is one, wherever the first data page is.
         let begin = self.dictionary.unwrap_or(self.data);
         self.unpacked >= 0 && is_within(begin, self.size, file_size) && is_within(self.data, 0, file_size)
     }
@@ -197,8 +214,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_that_is_nested_without_end_is_refused() {
-        // Elements of one child each, with field 5 (children) alone.
+    fn deeply_nested_schema_is_refused() {
+        // Elements with one child each, which contain only field 5 (`num_children`).
         let nested = |levels: usize| {
             let mut footer = vec![0x29, 0xfc];
             let mut n = levels;

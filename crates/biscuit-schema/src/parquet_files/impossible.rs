@@ -5,7 +5,8 @@ use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type};
 use crate::values::convert::nanos_of;
 use crate::values::scalar::DAY_NANOS;
 
-/// Values that a file may hold and its type does not, so that readers refuse them or read something else: how many, and what they are.
+/// Finds values that a file can contain although its type excludes them, so that readers refuse them or read other
+/// values. Returns the number of such values and a description, or `None` if there are none.
 ///
 /// ```
 /// use arrow::array::{ArrayRef, Time64MicrosecondArray};

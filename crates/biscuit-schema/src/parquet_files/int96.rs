@@ -1,3 +1,6 @@
+//! INT96 timestamps, the deprecated form that Spark and Impala wrote: 8 bytes of nanoseconds in the day, then 4 bytes
+//! with the Julian day, both little-endian.
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -11,16 +14,18 @@ use parquet::schema::types::SchemaDescriptor;
 use crate::parquet_files::pages::{unpacked_pages, values_of};
 use crate::values::calendar::{has_legacy_int96, legacy_calendar};
 
-/// The Julian day of 1900-01-01, from which on time zones are reckoned alike in the calendars of Spark 2 and Parquet.
+/// Julian day of 1900-01-01. From this day on, Spark 2 and Parquet agree about the offsets of time zones.
 const ALIKE: u32 = 2_415_021;
 
 const NANOS_OF_A_DAY: u64 = 86_400_000_000_000;
 
-/// The Arrow schema of a Parquet file with its INT96 timestamps in microseconds; none if it has none. A decoder reads them as nanoseconds without it,
-/// in which times before 1677 and after 2262 become others: microseconds hold all that Spark writes, from year 1 to 9999. [`check_int96`]
-/// finds what they do not hold.
+/// Returns the Arrow schema of a Parquet file with its INT96 timestamps in microseconds, or `None` if the file has no
+/// INT96 column. By default the decoder returns nanoseconds, which wrap for times before 1677 and after 2262.
+/// Microseconds hold the whole range of Spark, from year 1 to 9999. [`check_int96`] finds the values that
+/// microseconds do not hold.
 ///
-/// `schema` is what the decoder makes of `parquet` without an embedded schema, column by column.
+/// `schema` is the schema that the decoder derives from `parquet` without an embedded Arrow schema; its leaves are in
+/// the order of the Parquet columns.
 pub fn int96_as_micros(schema: &Schema, parquet: &SchemaDescriptor) -> Option<SchemaRef> {
     let is_int96: Vec<bool> = parquet.columns().iter().map(|c| c.physical_type() == Type::INT96).collect();
     if !is_int96.contains(&true) {
@@ -39,6 +44,7 @@ fn in_micros(field: &FieldRef, is_int96: &[bool], leaf: &mut usize) -> FieldRef 
         DataType::FixedSizeList(item, n) => DataType::FixedSizeList(in_micros(item, is_int96, leaf), *n),
         DataType::Map(entries, sorted) => DataType::Map(in_micros(entries, is_int96, leaf), *sorted),
         other => {
+            // Each leaf takes the next Parquet column, in depth-first order.
             let at = std::mem::replace(leaf, *leaf + 1);
             match other {
                 DataType::Timestamp(_, zone) if is_int96.get(at) == Some(&true) => {
@@ -51,11 +57,12 @@ fn in_micros(field: &FieldRef, is_int96: &[bool], leaf: &mut usize) -> FieldRef 
     Arc::new(Field::clone(field).with_data_type(t))
 }
 
-/// Refuses INT96 timestamps that would be read as other values: those with nanoseconds, those with a time of day beyond 24 hours, and those before 1900
-/// in the calendar of Spark 2. The pages are scanned, since INT96 columns have no usable statistics.
+/// Refuses INT96 timestamps that would be read as other values: timestamps with nanoseconds, timestamps with a time
+/// of day beyond 24 hours, and timestamps before 1900 in the calendar of Spark 2. The values are scanned, because
+/// INT96 columns have no usable statistics.
 ///
-/// `pages` are the pages of the column in a row group, or some of them; `metadata` is that of the file. Columns of other types and encrypted columns
-/// are skipped.
+/// `pages` contains all or some of the pages of the column in a row group. `metadata` is the key-value metadata of
+/// the file. Columns of other types and encrypted columns are skipped.
 ///
 /// # Errors
 /// `PrecisionLoss`, `Overflow`, `LegacyCalendar`, `UnreadableParquet`.
@@ -65,27 +72,29 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
     }
     let name = column.column_path().string();
     let damaged =
-        |reason: String| Error::data("UnreadableParquet", format!("the column `{name}` cannot be read: {reason}"));
+        |reason: String| Error::data("UnreadableParquet", format!("cannot read the column `{name}`: {reason}"));
     let is_legacy = has_legacy_int96(metadata);
     let mut pages = unpacked_pages(column, pages).map_err(damaged)?;
     while let Some(page) = pages.get_next_page().map_err(|e| damaged("it is damaged".to_owned()).with_source(e))? {
-        // Other encodings hold indices into the dictionary, whose page was checked.
+        // Pages with other encodings contain indices into the dictionary, and the dictionary page itself was checked
+        // before them.
         if page.is_data_page() && page.encoding() != Encoding::PLAIN {
             continue;
         }
         for value in values_of(&page, column).as_chunks::<12>().0 {
+            // INT96 is 8 bytes with the nanoseconds in the day and 4 bytes with the Julian day.
             let (nanos, day) = value.split_at(8);
             let nanos = u64::from_le_bytes(nanos.try_into().unwrap_or_default());
             let day = u32::from_le_bytes(day.try_into().unwrap_or_default());
             if nanos >= NANOS_OF_A_DAY {
                 let message = format!(
-                    "column `{name}` contains INT96 timestamps whose time of day exceeds 24 hours, which an overflow in their writer leaves: write the column again as INT64 timestamps"
+                    "column `{name}` contains INT96 timestamps whose time of day exceeds 24 hours, probably because of an overflow in their writer; write the column again as INT64 timestamps"
                 );
                 return Err(Error::data("Overflow", message).with_column(&name));
             }
             if !nanos.is_multiple_of(1_000) {
                 let message = format!(
-                    "column `{name}` contains INT96 timestamps with nanoseconds, and INT96 is read in microseconds: write the column again with microseconds, or as INT64 timestamps"
+                    "column `{name}` contains INT96 timestamps with nanoseconds, but INT96 is read in microseconds; write the column again with microseconds, or as INT64 timestamps"
                 );
                 return Err(Error::data("PrecisionLoss", message).with_column(&name));
             }
@@ -105,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn int96_is_in_microseconds_wherever_it_is_and_nothing_else_is() {
+    fn only_int96_columns_are_read_in_microseconds() {
         let message = "message m {
             optional int96 at;
             optional int64 exact (TIMESTAMP(NANOS, false));
@@ -114,12 +123,12 @@ mod tests {
             optional group m (MAP) { repeated group key_value { required binary key (UTF8); optional int96 value; } }
             optional int96 last;
         }";
-        let parquet = SchemaDescriptor::new(Arc::new(parse_message_type(message).expect("a schema")));
-        let schema = parquet_to_arrow_schema(&parquet, None).expect("its Arrow form");
-        let shown = int96_as_micros(&schema, &parquet).expect("it has INT96").to_string();
+        let parquet = SchemaDescriptor::new(Arc::new(parse_message_type(message).expect("the message type is valid")));
+        let schema = parquet_to_arrow_schema(&parquet, None).expect("the schema has an Arrow form");
+        let shown = int96_as_micros(&schema, &parquet).expect("the schema has INT96 columns").to_string();
         assert_eq!((shown.matches("(µs)").count(), shown.matches("(ns)").count()), (5, 1), "{shown}");
         let plain = "message m { optional int64 n; }";
-        let parquet = SchemaDescriptor::new(Arc::new(parse_message_type(plain).expect("a schema")));
+        let parquet = SchemaDescriptor::new(Arc::new(parse_message_type(plain).expect("the message type is valid")));
         assert!(int96_as_micros(&schema, &parquet).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! What has to be known of a Parquet file before it is read.
+//! Checks of Parquet files before and after they are decoded.
 
 pub(crate) mod footer;
 pub(crate) mod impossible;

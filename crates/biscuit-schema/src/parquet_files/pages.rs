@@ -1,4 +1,7 @@
-//! Parquet's pages, looked at before they are decoded: what they say of themselves sizes memory.
+//! Checks of Parquet pages before they are decoded, and the number of rows that can be decoded at a time.
+//!
+//! A page header declares sizes, and a decoder allocates memory by them. The checks refuse headers that are not
+//! plausible.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -11,33 +14,33 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::parquet_files::thrift::{I32, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
 
-/// Bytes that any page may unpack to.
+/// Size in bytes up to which each page may decompress.
 const MAX_PAGE: u64 = 256 << 20;
 
-/// How many times its bytes a larger page may unpack to; it is 22 at most for Snappy.
+/// Maximum compression ratio of a larger page. Snappy reaches at most 22.
 const MAX_RATIO: u64 = 32;
 
-/// How many times its bytes gzip unpacks to at most.
+/// Maximum compression ratio of gzip.
 const GZIP_RATIO: u64 = 1032;
 
-/// The size in bytes that a batch of decoded rows should have, estimated from the average size of its values.
+/// Target size in bytes of a batch of decoded rows, by the average size of its values.
 const USUAL: f64 = (32 << 20) as f64;
 
-/// The size in bytes that a batch must not exceed even if every row held the largest value.
+/// Maximum size in bytes of a batch, if each of its rows had the largest value.
 const AT_MOST: f64 = (256 << 20) as f64;
 
-/// The numbers of `PageType`.
+/// Values of `PageType` in `parquet.thrift`.
 const DATA_PAGE: i64 = 0;
 const DICTIONARY_PAGE: i64 = 2;
 const DATA_PAGE_V2: i64 = 3;
 
-/// The numbers of `Encoding`.
+/// Values of `Encoding` in `parquet.thrift`.
 const PLAIN_DICTIONARY: i64 = 2;
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
 const DELTA_BYTE_ARRAY: i64 = 7;
 const RLE_DICTIONARY: i64 = 8;
 
-/// The header of a page.
+/// Fields of a page header.
 #[derive(Default)]
 struct PageHeaderFields {
     kind: i64,
@@ -45,7 +48,7 @@ struct PageHeaderFields {
     size: u64,
     values: u64,
     encoding: i64,
-    /// Bytes of a page of version 2 that are not packed.
+    /// Size in bytes of the levels of a page of version 2, which are not compressed.
     levels: u64,
     is_packed: bool,
 }
@@ -53,43 +56,46 @@ struct PageHeaderFields {
 /// Totals over the page headers of one column chunk.
 #[derive(Default)]
 struct PageTotals {
-    /// Bytes and values of its dictionary.
+    /// Size in bytes and number of values of the dictionary.
     dictionary: Option<(u64, u64)>,
-    /// Values of pages with numbers of a dictionary.
+    /// Number of values in pages with indices into the dictionary.
     by_dictionary: u64,
-    /// Values and bytes of the other pages.
+    /// Number of values and size in bytes of the other pages.
     values: u64,
     unpacked: u64,
-    /// The largest page whose texts share their beginnings.
+    /// Size in bytes of the largest page with the encoding DELTA_BYTE_ARRAY, in which texts share prefixes.
     prefixed: u64,
-    /// Whether pages have lengths that are packed.
+    /// Whether pages have packed lengths.
     has_lengths: bool,
 }
 
-/// Checks the pages of a column, as they are in the file, from the header of one on: the whole column of a row group, or some of its pages.
+/// Checks the pages of a column before they are decoded. `pages` contains the bytes of the file from a page header
+/// on: the whole column of a row group, or some of its pages.
 ///
-/// - A page is as long as its header says, and unpacks to 256 MiB, or 32 times its bytes, at most. Where the decoder of a codec does not stop at
-///   the size of the header, the page is unpacked once without being kept.
-/// - A page has no more values than the column, and a dictionary no more values than bytes.
-/// - Texts whose lengths are packed are as many as the values of their page.
+/// - A page is as long as its header declares and decompresses to at most 256 MiB or 32 times its size, whichever is
+///   more. If the decoder of a codec does not stop at the declared size, the page is decompressed once and the result
+///   discarded.
+/// - A page does not have more values than the column, and a dictionary does not have more values than bytes.
+/// - The number of packed text lengths is at most the number of values of their page.
 ///
-/// A column that is encrypted is passed over.
+/// An encrypted column is skipped.
 ///
-/// Source: `parquet.thrift` and `Encodings.md` of Apache Parquet's format.
+/// Source: `parquet.thrift` and `Encodings.md` of the Apache Parquet format.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence.
+/// The problem, as the end of a sentence.
 pub fn check_parquet_pages(column: &ColumnChunkMetaData, pages: &Bytes) -> Result<(), String> {
     read_pages(column, pages).map(drop)
 }
 
-/// How many rows of a row group may be decoded at a time, `wanted` at most and one at least: their values are to take about 32 MiB, and 256 MiB
-/// at the worst. A dictionary makes few bytes of a file many in memory. Checks the pages as [`check_parquet_pages`] does.
+/// Returns the number of rows of a row group to decode at a time: at least 1 and at most `wanted`, such that their
+/// values take about 32 MiB on average and at most 256 MiB in the worst case. A dictionary makes large memory from a
+/// small file. Checks the pages as [`check_parquet_pages`] does.
 ///
-/// `columns` are those that are decoded, each with its bytes.
+/// `columns` contains the columns that are decoded, each with its bytes.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence.
+/// The problem, as the end of a sentence.
 pub fn parquet_rows_at_a_time<'a>(
     group: &RowGroupMetaData,
     columns: impl IntoIterator<Item = (&'a ColumnChunkMetaData, Bytes)>,
@@ -108,9 +114,10 @@ pub fn parquet_rows_at_a_time<'a>(
     Ok((fit as usize).clamp(1, wanted.max(1)))
 }
 
-/// Bytes of a decoded value: the average, and the largest.
+/// Returns the average and the maximum size in bytes of a decoded value.
 fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotals) -> ThriftStep<(f64, f64)> {
     if column.crypto_metadata().is_some() {
+        // The pages cannot be read without the key, and the size in the footer is the only information.
         let average = column.uncompressed_size() as f64 / column.num_values().max(1) as f64;
         return Ok((average, average));
     }
@@ -122,12 +129,16 @@ fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotal
         Type::FIXED_LEN_BYTE_ARRAY => column.column_descr().type_length().max(0),
         Type::BYTE_ARRAY => {
             let (mut all, mut largest) = (pages.unpacked as f64, 0.0_f64);
+            // A text of a page with shared prefixes can be as long as the whole page.
             if pages.values > 0 {
                 largest = f64::max(pages.unpacked as f64 / pages.values as f64, pages.prefixed as f64);
             }
+            // Each index into the dictionary becomes a copy of a text in memory. On average it is a text of average
+            // length; in the worst case each row has the longest one.
             if let Some((size, values)) = pages.dictionary.filter(|_| pages.by_dictionary > 0) {
                 all += pages.by_dictionary as f64 * size as f64 / values.max(1) as f64;
-                // The longest text cannot be longer than all.
+                // No text is longer than the whole dictionary. The dictionary is decompressed only if this bound is
+                // not sufficient.
                 let defaults = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
                 let longest = if defaults { size } else { longest_of_dictionary(column, bytes)? };
                 largest = largest.max(longest as f64);
@@ -138,6 +149,7 @@ fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotal
     Ok((f64::from(fixed), f64::from(fixed)))
 }
 
+/// Reads the page headers of a column, checks them, and returns their totals.
 fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTotals> {
     let mut pages = PageTotals::default();
     if column.crypto_metadata().is_some() {
@@ -146,7 +158,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
     let of_column = |why: String| format!("a page of column `{}`: {why}", column.column_path());
     let values = u64::try_from(column.num_values()).unwrap_or(0);
     let (mut rest, mut left) = (bytes.as_ref(), values);
-    // Decoders stop after the last value, and so does this.
+    // Decoders stop after the last value, so bytes after it are not checked.
     while !rest.is_empty() && left > 0 {
         let (header, content) = header(rest).map_err(of_column)?;
         let (page, next) = content
@@ -156,6 +168,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
         check_unpacked(column.compression(), &header, page, MAX_PAGE).map_err(of_column)?;
         match header.kind {
             DICTIONARY_PAGE => {
+                // Each value of a dictionary takes at least one byte.
                 if header.values > header.unpacked {
                     return Err(of_column("it has more values than bytes".to_owned()));
                 }
@@ -186,7 +199,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
     Ok(pages)
 }
 
-/// The header at the begin, and what follows it.
+/// Reads the header at the begin of `bytes`, and returns it with the bytes that follow.
 fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
     let mut header = PageHeaderFields { is_packed: true, ..PageHeaderFields::default() };
     let mut thrift = ThriftReader { rest: bytes };
@@ -196,6 +209,8 @@ fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
             (1, I32) => header.kind = thrift.number()?,
             (2, I32) => header.unpacked = size(thrift.number()?)?,
             (3, I32) => header.size = size(thrift.number()?)?,
+            // Headers of data pages, dictionary pages and data pages of version 2. Their fields have different
+            // numbers.
             (5 | 7 | 8, STRUCT) => {
                 let version_2 = id == 8;
                 thrift.fields(1, &mut |thrift, id, kind| {
@@ -218,13 +233,14 @@ fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
     Ok((header, thrift.rest))
 }
 
-/// Any page may unpack to `max_page` bytes.
+/// Checks the declared size of a page, and the real one if its decoder does not stop at the declared size. `max_page`
+/// is the size in bytes up to which each page may decompress.
 fn check_unpacked(codec: Compression, header: &PageHeaderFields, page: &[u8], max_page: u64) -> ThriftStep {
     let maximum = max_page.max(header.size.saturating_mul(MAX_RATIO));
     if header.unpacked > maximum {
         let times = header.unpacked / header.size.max(1);
         return Err(format!(
-            "it says that its {} bytes unpack to {}, {times} times as many",
+            "its header declares that its {} bytes decompress to {}, {times} times as many",
             header.size, header.unpacked
         ));
     }
@@ -234,23 +250,25 @@ fn check_unpacked(codec: Compression, header: &PageHeaderFields, page: &[u8], ma
     let packed = usize::try_from(header.levels).ok().and_then(|levels| page.get(levels..)).unwrap_or_default();
     let is_lz4_frame = packed.starts_with(&[0x04, 0x22, 0x4d, 0x18]);
     match codec {
+        // A small gzip page cannot exceed the limit, so only large ones are decompressed. Brotli pages and LZ4 frames
+        // always are.
         Compression::GZIP(_) if header.size.saturating_mul(GZIP_RATIO) > max_page => {
             check_size(flate2::read::MultiGzDecoder::new(packed), maximum)
         }
         Compression::BROTLI(_) => check_size(brotli::Decompressor::new(packed, 64 * 1024), maximum),
         Compression::LZ4 if is_lz4_frame => check_size(lz4_flex::frame::FrameDecoder::new(packed), maximum),
-        // The others write into memory of the size that the header says.
+        // The decoders of the other codecs write into memory of the declared size and stop at its end.
         _ => Ok(()),
     }
 }
 
-/// Unpacks what is not kept; what cannot be unpacked is left to the decoder.
+/// Decompresses a page and discards the result. Errors of the codec are left to the decoder.
 fn check_size(mut unpacking: impl Read, maximum: u64) -> ThriftStep {
     let (mut part, mut all) = (vec![0; 64 * 1024], 0_u64);
     while let Ok(read) = unpacking.read(&mut part) {
         all += read as u64;
         if all > maximum {
-            return Err(format!("it unpacks to more than {maximum} bytes"));
+            return Err(format!("it decompresses to more than {maximum} bytes"));
         }
         if read == 0 {
             break;
@@ -259,8 +277,8 @@ fn check_size(mut unpacking: impl Read, maximum: u64) -> ThriftStep {
     Ok(())
 }
 
-/// The unpacked pages; only these bytes are looked at, as if they were the whole file.
-/// A reader of the pages of a column chunk, or of some of its pages.
+/// Returns a reader of the decompressed pages of a column chunk, or of some of its pages. The metadata is changed so
+/// that `bytes` looks like the whole file.
 pub(crate) fn unpacked_pages(
     column: &ColumnChunkMetaData,
     bytes: &Bytes,
@@ -282,6 +300,7 @@ const DAMAGED: &str = "it is damaged";
 fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<u64> {
     let page = unpacked_pages(column, bytes)?.get_next_page().map_err(|_| DAMAGED.to_owned())?;
     let Some(Page::DictionaryPage { buf, .. }) = page else { return Ok(0) };
+    // A dictionary is encoded PLAIN: each text follows its length in four bytes.
     let (mut rest, mut longest) = (buf.as_ref(), 0);
     while let Some((length, text)) = rest.split_first_chunk::<4>() {
         let length = u32::from_le_bytes(*length);
@@ -291,10 +310,11 @@ fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftS
     Ok(longest)
 }
 
-/// The values of a page, as encoded: the bytes that follow its repetition and definition levels.
+/// Returns the encoded values of a page: the bytes after its repetition and definition levels.
 ///
-/// In data pages of version 1, levels of the encoding RLE begin with their length in four bytes; those of the deprecated `BIT_PACKED` have a
-/// fixed number of bits for each value. Source: `Encodings.md` of Apache Parquet's format.
+/// In data pages of version 1, RLE-encoded levels begin with their length in four bytes. Levels with the deprecated
+/// encoding `BIT_PACKED` have a fixed number of bits for each value. Source: `Encodings.md` of the Apache Parquet
+/// format.
 pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a [u8] {
     let mut rest = page.buffer().as_ref();
     match page {
@@ -306,7 +326,7 @@ pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a
             let descr = column.column_descr();
             let levels = [(descr.max_rep_level(), rep_level_encoding), (descr.max_def_level(), def_level_encoding)];
             for (max_level, encoding) in levels.into_iter().filter(|(max_level, _)| *max_level > 0) {
-                #[expect(deprecated, reason = "old writers have used it")]
+                #[expect(deprecated, reason = "old writers used it")]
                 let is_bit_packed = *encoding == Encoding::BIT_PACKED;
                 let length = if is_bit_packed {
                     let bits = i16::BITS - max_level.leading_zeros();
@@ -324,7 +344,8 @@ pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a
     rest
 }
 
-/// Checks that lengths which are packed are as many as the values of their page: a decoder reserves memory for as many as they say.
+/// Checks that packed text lengths are not more than the values of their page, because a decoder allocates memory for
+/// the declared number.
 fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep {
     let mut pages = unpacked_pages(column, bytes)?;
     let mut left = u64::try_from(column.num_values()).unwrap_or(0);
@@ -339,7 +360,7 @@ fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep {
             continue;
         }
         let rest = values_of(&page, column);
-        // The size of a block, its parts, and how many there are.
+        // Header of DELTA_BINARY_PACKED: values in a block, miniblocks in a block, total number of values.
         let mut thrift = ThriftReader { rest };
         let lengths = thrift.unsigned().and_then(|_| thrift.unsigned()).and_then(|_| thrift.unsigned());
         if lengths.is_ok_and(|lengths| lengths > values) {
@@ -362,10 +383,11 @@ mod tests {
         let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..texts.len() as i64));
         let text: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
         let batch = RecordBatch::try_from_iter([("n", n), ("text", text)]).expect("two columns");
-        let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("a writer");
-        writer.write(&batch).expect("rows");
+        let mut writer =
+            ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("the schema is supported");
+        writer.write(&batch).expect("the rows can be written");
         let bytes = Bytes::from(writer.into_inner().expect("a file"));
-        (ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("a footer"), bytes)
+        (ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("the footer can be read"), bytes)
     }
 
     fn columns<'a>(file: &'a (ParquetMetaData, Bytes)) -> Vec<(&'a ColumnChunkMetaData, Bytes)> {
@@ -382,7 +404,7 @@ mod tests {
 
     fn codecs() -> Vec<Compression> {
         ["UNCOMPRESSED", "SNAPPY", "GZIP(6)", "BROTLI(1)", "LZ4", "LZ4_RAW", "ZSTD(1)"]
-            .map(|name| name.parse().expect("a codec"))
+            .map(|name| name.parse().expect("the codec is supported"))
             .to_vec()
     }
 
@@ -390,12 +412,12 @@ mod tests {
         [Encoding::RLE_DICTIONARY, Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY];
 
     #[test]
-    fn values_follow_levels_of_both_encodings() {
+    fn values_follow_levels_of_either_encoding() {
         let optional = "message m { optional int64 n; }";
-        let schema = parquet::schema::parser::parse_message_type(optional).expect("a schema");
+        let schema = parquet::schema::parser::parse_message_type(optional).expect("the message type is valid");
         let schema = parquet::schema::types::SchemaDescriptor::new(Arc::new(schema));
         let column = ColumnChunkMetaData::builder(schema.column(0)).build().expect("a column");
-        #[expect(deprecated, reason = "old writers have used it")]
+        #[expect(deprecated, reason = "old writers used it")]
         let levels = [(Encoding::RLE, vec![2, 0, 0, 0, 18, 1]), (Encoding::BIT_PACKED, vec![255, 128])];
         for (def_level_encoding, levels) in levels {
             let page = Page::DataPage {
@@ -411,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_every_codec_version_and_encoding_are_fine() {
+    fn files_of_all_codecs_versions_and_encodings_pass() {
         let texts: Vec<_> = (0..3000).map(|n| format!("text {}", n % 700)).collect();
         for (codec, encoding) in codecs().into_iter().flat_map(|codec| TEXTS.map(|e| (codec, e))) {
             for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
@@ -424,7 +446,7 @@ mod tests {
                     Encoding::RLE_DICTIONARY => properties,
                     other => properties.set_dictionary_enabled(false).set_encoding(other),
                 };
-                // A number cannot be encoded as text.
+                // The encodings of texts do not apply to numbers.
                 let properties = properties.set_column_encoding("n".into(), Encoding::PLAIN);
                 let file = file(&texts, properties.build());
                 let rows = rows_at_a_time(&file).unwrap_or_else(|why| panic!("{codec} {encoding} {version:?}: {why}"));
@@ -434,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_at_a_time_are_decoded_of_long_texts() {
+    fn long_texts_limit_the_rows_decoded_at_a_time() {
         let properties = |encoding: Encoding| match encoding {
             Encoding::RLE_DICTIONARY => WriterProperties::builder().set_dictionary_page_size_limit(4 << 20).build(),
             other => WriterProperties::builder()
@@ -445,17 +467,18 @@ mod tests {
         };
         for encoding in TEXTS {
             let same = file(&vec!["x".repeat(100_000); 300], properties(encoding));
-            let rows = rows_at_a_time(&same).expect("it is fine");
+            let rows = rows_at_a_time(&same).expect("the file passes the checks");
             assert!((1..=2700).contains(&rows), "{encoding}: {rows}");
         }
-        // One long text among short ones, of a dictionary that all rows may ask for.
+        // One long text among short ones, in a dictionary that each row may refer to.
         let mut texts: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
         texts.push("x".repeat(1_000_000));
-        let rows = rows_at_a_time(&file(&texts, properties(Encoding::RLE_DICTIONARY))).expect("it is fine");
+        let rows =
+            rows_at_a_time(&file(&texts, properties(Encoding::RLE_DICTIONARY))).expect("the file passes the checks");
         assert!((1..=268).contains(&rows), "{rows}");
     }
 
-    /// Numbers of Thrift's compact protocol.
+    /// Encodes a signed number of the Thrift compact protocol.
     fn number(n: u64) -> Vec<u8> {
         let mut n = n << 1;
         let mut bytes = Vec::new();
@@ -467,7 +490,7 @@ mod tests {
         bytes
     }
 
-    /// A data page of version 1, with its header.
+    /// Builds a data page of version 1 with its header.
     fn page(unpacked: u64, content: &[u8], values: u64, encoding: u64) -> Bytes {
         let mut page = vec![0x15, 0];
         page.extend([vec![0x15], number(unpacked), vec![0x15], number(content.len() as u64)].concat());
@@ -485,11 +508,11 @@ mod tests {
     }
 
     fn wrong(codec: Compression, page: &Bytes) -> String {
-        check_parquet_pages(&column(codec, 10), page).expect_err("it is wrong")
+        check_parquet_pages(&column(codec, 10), page).expect_err("the page is invalid")
     }
 
     #[test]
-    fn sizes_that_headers_say_are_limited() {
+    fn declared_sizes_of_pages_are_limited() {
         for codec in codecs() {
             assert!(
                 wrong(codec, &page(2_000_000_000, b"packed", 10, 0)).contains("333333333 times as many"),
@@ -504,33 +527,34 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_unpacks_without_end_is_refused_whatever_its_header_says() {
+    fn decompression_bomb_is_refused_whatever_its_header_declares() {
         use std::io::Write;
         let zeros = vec![0; (1 << 20) + 1];
         let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(vec![]);
         let mut brotli = brotli::CompressorWriter::new(vec![], 1 << 16, 5, 22);
         for packing in [&mut gzip as &mut dyn Write, &mut lz4, &mut brotli] {
-            packing.write_all(&zeros).expect("memory");
+            packing.write_all(&zeros).expect("writing to memory succeeds");
         }
         let packed = [
-            ("GZIP(6)", gzip.finish().expect("memory")),
+            ("GZIP(6)", gzip.finish().expect("writing to memory succeeds")),
             ("BROTLI(1)", brotli.into_inner()),
-            ("LZ4", lz4.finish().expect("memory")),
+            ("LZ4", lz4.finish().expect("writing to memory succeeds")),
         ];
         for (codec, packed) in packed {
-            let codec: Compression = codec.parse().expect("a codec");
+            let codec: Compression = codec.parse().expect("the codec is supported");
             let page = page(1000, &packed, 10, 0);
             let (header, content) = header(&page).expect("a header");
-            let why = check_unpacked(codec, &header, content, 1 << 20).expect_err("it unpacks to one byte more");
-            assert!(why.contains("unpacks to more than 1048576"), "{codec}: {why}");
+            let why =
+                check_unpacked(codec, &header, content, 1 << 20).expect_err("the page decompresses to one byte more");
+            assert!(why.contains("decompresses to more than 1048576"), "{codec}: {why}");
             assert_eq!(check_unpacked(codec, &header, content, (1 << 20) + 1), Ok(()), "{codec}");
         }
     }
 
     #[test]
-    fn lengths_are_as_many_as_values() {
-        // A block of 128, of 4 parts, of so many lengths.
+    fn more_packed_lengths_than_values_are_refused() {
+        // A block of 128 values in 4 miniblocks, with `n` lengths in total.
         let lengths = |n: u64| {
             let mut content = vec![0x80, 0x01, 0x04];
             let mut n = n;

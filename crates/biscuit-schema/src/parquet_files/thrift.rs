@@ -1,17 +1,22 @@
-//! Thrift's compact protocol, as far as Parquet's metadata need it. Source: "Thrift compact protocol encoding".
+//! Reader for the Thrift compact protocol, as far as Parquet metadata uses it. Source: "Thrift compact protocol
+//! encoding".
+//!
+//! A decoder allocates memory for the number of items that a list declares and recurses for each nested value. The
+//! reader checks both before a decoder sees untrusted bytes.
 
-/// How deep values are nested; those of Parquet's definition are not deeper than ten.
+/// Maximum nesting of values. Parquet metadata has at most ten levels.
 const MAX_VALUES: usize = 32;
 
-/// Looks at Thrift of any form: lists have no more items than there are bytes, and values are not nested too deep.
+/// Checks Thrift bytes of any structure: no list declares more items than bytes follow, and values are not nested too
+/// deep.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence.
+/// The problem, as the end of a sentence.
 pub fn check_thrift(structure: &[u8]) -> Result<(), String> {
     ThriftReader { rest: structure }.skip(STRUCT, 0)
 }
 
-/// The types of Thrift's compact protocol.
+/// Type codes of the compact protocol. Booleans have their value in the type code.
 pub(crate) const TRUE: u8 = 1;
 pub(crate) const FALSE: u8 = 2;
 pub(crate) const BYTE: u8 = 3;
@@ -27,15 +32,15 @@ pub(crate) const STRUCT: u8 = 12;
 
 pub(crate) type ThriftStep<T = ()> = Result<T, String>;
 
-/// Bytes of the compact protocol that are still to be read.
+/// Position in bytes of the compact protocol: the bytes that are not read yet.
 pub(crate) struct ThriftReader<'a> {
     pub(crate) rest: &'a [u8],
 }
 
 pub(crate) const ENDS: &str = "its metadata end too early";
 
-/// Decoders read a field by its number, whatever type it says.
-pub(crate) const OTHER_TYPE: &str = "its metadata have a field of another type than Parquet's";
+/// Decoders read a field by its number and ignore the declared type, so that a different type would be misread.
+pub(crate) const OTHER_TYPE: &str = "its metadata have a field with a type that the Parquet format does not allow";
 
 impl ThriftReader<'_> {
     pub(crate) fn byte(&mut self) -> ThriftStep<u8> {
@@ -44,6 +49,8 @@ impl ThriftReader<'_> {
         Ok(*first)
     }
 
+    /// Reads a variable-length integer (ULEB128): seven bits in each byte, the lowest bits first, and a high bit that
+    /// says that another byte follows.
     pub(crate) fn unsigned(&mut self) -> ThriftStep<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -53,9 +60,10 @@ impl ThriftReader<'_> {
                 return Ok(value);
             }
         }
-        Err("its metadata hold a number that is none".to_owned())
+        Err("its metadata contain an invalid number".to_owned())
     }
 
+    /// Reads a signed integer, which is zigzag-encoded: 0, -1, 1, -2 are stored as 0, 1, 2, 3.
     pub(crate) fn number(&mut self) -> ThriftStep<i64> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
@@ -66,18 +74,19 @@ impl ThriftReader<'_> {
         Ok(())
     }
 
-    /// The type and the number of a list's items.
+    /// Reads the header of a list: the type and the number of its items. Each item takes at least one byte, so a list
+    /// with more items than remaining bytes is invalid.
     pub(crate) fn list(&mut self) -> ThriftStep<(u8, usize)> {
         let head = self.byte()?;
         let short = u64::from(head >> 4);
         let items = if short == 15 { self.unsigned()? } else { short };
         match usize::try_from(items) {
             Ok(items) if items <= self.rest.len() => Ok((head & 0x0f, items)),
-            _ => Err("its metadata have a list of more items than bytes".to_owned()),
+            _ => Err("its metadata have a list with more items than bytes".to_owned()),
         }
     }
 
-    /// The fields of a structure: each by its number and type; the step takes its value.
+    /// Reads the fields of a structure. `step` gets the number and the type of each field, and has to read its value.
     pub(crate) fn fields(
         &mut self,
         depth: usize,
@@ -92,6 +101,8 @@ impl ThriftReader<'_> {
             if head & 0x0f == 0 {
                 return Ok(());
             }
+            // The header contains the difference to the previous field number in four bits; 0 means that the number
+            // itself follows.
             id = if head >> 4 == 0 { self.number()? } else { id.saturating_add(i64::from(head >> 4)) };
             step(self, id, head & 0x0f)?;
         }
@@ -127,11 +138,11 @@ impl ThriftReader<'_> {
                 Ok(())
             }
             STRUCT => self.fields(depth, &mut |thrift, _, kind| thrift.skip(kind, depth + 1)),
-            _ => Err("its metadata hold a value of no type".to_owned()),
+            _ => Err("its metadata contain a value of an unknown type".to_owned()),
         }
     }
 
-    /// An item: a boolean, which a field has in its type, is a byte.
+    /// Skips an item of a list or map. A boolean takes a byte there; in a field it is part of the type code.
     pub(crate) fn item(&mut self, kind: u8, depth: usize) -> ThriftStep {
         match kind {
             TRUE | FALSE => self.pass(1),
@@ -145,8 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_has_no_more_items_than_there_are_bytes() {
-        // Field 1, a list of 2^28 bytes.
+    fn list_with_more_items_than_bytes_is_refused() {
+        // Field 1: a list of 2^28 items of one byte.
         let huge = [0x19, 0xf3, 0x80, 0x80, 0x80, 0x80, 0x01, 0, 0];
         assert!(check_thrift(&huge).unwrap_err().contains("more items"));
         let fine = [0x19, 0x23, 1, 2, 0];
@@ -155,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn thrift_that_is_nested_without_end_is_refused() {
+    fn deeply_nested_thrift_is_refused() {
         assert!(check_thrift(&[0x1c; 1000]).unwrap_err().contains("too deep"));
         assert!(check_thrift(&[0x19; 1000]).is_err());
     }

@@ -1,3 +1,6 @@
+//! Column types by the type names of Hive and PostgreSQL: a recursive-descent parser, and the names that it reads
+//! back.
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -5,22 +8,23 @@ use biscuit_core::{Error, Result};
 
 use crate::types::limits::{ParseDepth, short};
 
-/// What a type name says beyond its Arrow type: how a change stream that follows the database's types writes it.
+/// Precision of a type name beyond its Arrow type: how a change stream with the types of the database encodes the
+/// values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WireType {
-    /// The Arrow type says it all.
+    /// The Arrow type is sufficient.
     Plain,
-    /// A time or timestamp of so many digits below the second.
+    /// A time or timestamp with this number of decimal digits below the second.
     Digits(u8),
-    /// A decimal number of any size, kept as text.
+    /// A decimal number of any size, stored as text.
     VariableDecimal,
-    /// So many bits, kept as text of `0` and `1`.
+    /// This number of bits, stored as text of `0` and `1`.
     Bits(u32),
     /// An interval, in microseconds.
     Interval,
 }
 
-/// A column's type: how it is stored, and what its name says about the wire.
+/// Type of a column: its storage type, and the encoding in change streams that its name implies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnType {
     arrow: DataType,
@@ -28,11 +32,11 @@ pub struct ColumnType {
 }
 
 impl ColumnType {
-    /// Reads a type name of Hive or PostgreSQL; the crate's front page lists them. Letter case matters only in the names
-    /// of struct fields.
+    /// Parses a type name of Hive or PostgreSQL; the front page of the crate lists them. Letter case matters only in
+    /// the names of struct fields.
     ///
     /// # Errors
-    /// `UnknownType`, naming what was not understood; `TooDeep`, `TooManyColumns`.
+    /// `UnknownType`, with the part of the text that is not a type; `TooDeep`, `TooManyColumns`.
     pub fn parse(text: &str) -> Result<Self> {
         let mut p = TypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.column_type()?;
@@ -40,12 +44,12 @@ impl ColumnType {
         if p.at != text.len() { Err(p.unknown()) } else { Ok(parsed) }
     }
 
-    /// The type of columns that are stored as this Arrow type.
+    /// Creates the type of columns that are stored as this Arrow type.
     pub fn of_arrow(arrow: DataType) -> Self {
         Self { arrow, wire: WireType::Plain }
     }
 
-    /// A name that [`parse`](Self::parse) reads back as this type; none for Arrow types that have no name.
+    /// Returns a name that [`parse`](Self::parse) reads back as this type, or `None` if the Arrow type has no name.
     pub fn name(&self) -> Option<String> {
         match (self.wire, type_name(&self.arrow)) {
             (WireType::VariableDecimal, _) => Some("numeric".to_owned()),
@@ -59,17 +63,19 @@ impl ColumnType {
         }
     }
 
-    /// The Arrow type it is stored as.
+    /// Returns the Arrow type of the stored values.
     pub fn arrow(&self) -> &DataType {
         &self.arrow
     }
 
-    /// What its name says about the wire.
+    /// Returns the encoding in change streams that the name implies.
     pub fn wire(&self) -> WireType {
         self.wire
     }
 }
 
+/// Recursive-descent parser over the text of a type. `at` is the byte position, and it stays at a token that was not
+/// expected, so that an error shows the text from there on.
 struct TypeParser<'a> {
     text: &'a str,
     at: usize,
@@ -79,7 +85,10 @@ struct TypeParser<'a> {
 impl<'a> TypeParser<'a> {
     fn unknown(&self) -> Error {
         let (text, rest) = (short(self.text), short(&self.text[self.at..]));
-        Error::usage("UnknownType", format!("`{text}` is not a type that is known here, from `{rest}` on"))
+        Error::usage(
+            "UnknownType",
+            format!("unknown type `{text}`, from `{rest}` on; use a type name of Hive or PostgreSQL"),
+        )
     }
 
     fn space(&mut self) {
@@ -106,7 +115,8 @@ impl<'a> TypeParser<'a> {
         &rest[..end]
     }
 
-    /// Parses a field name: letters, digits and underscores, or any text in backquotes, with backquotes inside of it doubled.
+    /// Parses a field name: letters, digits and underscores, or any text in backquotes, in which a doubled backquote
+    /// stands for one.
     fn name(&mut self) -> Result<String> {
         if !self.eat("`") {
             let name = self.word();
@@ -133,7 +143,7 @@ impl<'a> TypeParser<'a> {
         self.text[start..self.at].trim().parse().map_err(|_| self.unknown())
     }
 
-    /// The numbers in parentheses, if there are any; at most two.
+    /// Parses up to two numbers in parentheses, if there are parentheses.
     fn digits(&mut self) -> Result<(Option<i64>, Option<i64>)> {
         if !self.eat("(") {
             return Ok((None, None));
@@ -154,12 +164,16 @@ impl<'a> TypeParser<'a> {
             lists += 1;
             t = ColumnType { arrow: list(t.arrow), wire: WireType::Plain };
         }
+        // Each `[]` added a level of nesting, so the depth is restored by one level for the type and one for each
+        // list.
         (0..=lists).for_each(|_| self.parsed.up());
         Ok(t)
     }
 
     fn simple(&mut self) -> Result<ColumnType> {
         let start = self.at;
+        // In each arm the words of a type that follow its first one are optional: `double precision`, `character
+        // varying(n)`.
         let word = self.word().to_ascii_lowercase();
         let plain = |arrow| Ok(ColumnType { arrow, wire: WireType::Plain });
         match word.as_str() {
@@ -199,6 +213,7 @@ impl<'a> TypeParser<'a> {
     fn decimal(&mut self) -> Result<ColumnType> {
         match self.digits()? {
             (None, _) => Ok(ColumnType { arrow: DataType::Utf8, wire: WireType::VariableDecimal }),
+            // The scale may be negative or exceed the precision, as in PostgreSQL: `numeric(3,5)`.
             (Some(p @ 1..=38), s) if s.unwrap_or(0).abs() <= 38 => {
                 let arrow = DataType::Decimal128(p as u8, s.unwrap_or(0) as i8);
                 Ok(ColumnType { arrow, wire: WireType::Plain })
@@ -211,7 +226,7 @@ impl<'a> TypeParser<'a> {
         let varying = self.eat("varying");
         let bits = match self.digits()? {
             (Some(n), None) => u32::try_from(n).map_err(|_| self.unknown())?,
-            // What PostgreSQL calls it where there is no length.
+            // PostgreSQL reports this length for `bit varying` without a length.
             (None, None) if varying => i32::MAX.unsigned_abs(),
             (None, None) => 1,
             _ => return Err(self.unknown()),
@@ -231,7 +246,7 @@ impl<'a> TypeParser<'a> {
         let unit = if digits > 6 { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
         let arrow = match (word, zoned) {
             ("time", false) => DataType::Time64(unit),
-            // A time with an offset is not a point on one clock; its text keeps both.
+            // A time of day with an offset has no Arrow type; its text keeps both parts.
             ("time", true) => DataType::Utf8,
             (_, zoned) => DataType::Timestamp(unit, zoned.then(|| "UTC".into())),
         };
@@ -277,7 +292,7 @@ fn map(key: DataType, value: DataType) -> DataType {
     DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
 }
 
-/// The type name that [`ColumnType::parse`] reads back as this Arrow type; none for types that have no name here.
+/// Returns the type name that [`ColumnType::parse`] reads back as this Arrow type, or `None` if the type has no name.
 pub fn type_name(t: &DataType) -> Option<String> {
     let digits = |unit: &TimeUnit| if *unit == TimeUnit::Nanosecond { "(9)" } else { "" };
     Some(match t {
@@ -315,7 +330,7 @@ pub fn type_name(t: &DataType) -> Option<String> {
     })
 }
 
-/// A field name, in backquotes if the parser needs them.
+/// Returns a field name, in backquotes if the parser requires them.
 fn quoted_name(name: &str) -> String {
     let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if is_plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }
@@ -326,16 +341,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_of_a_field_is_read_back() {
+    fn every_field_name_is_read_back() {
         for name in ["a", "first name", "a.b", "a-b", "@t", "a,b", "a:b", "a>b", "a(b)", "a`b", "`", "", "ü", " x "] {
             let t = DataType::Struct(vec![Field::new(name, DataType::Int64, true)].into());
-            let text = type_name(&t).expect("a type");
+            let text = type_name(&t).expect("the type has a name");
             assert_eq!(ColumnType::parse(&text).expect(&text).arrow(), &t, "{text}");
         }
     }
 
     #[test]
-    fn names_of_hive_and_postgresql_are_one() {
+    fn type_names_of_hive_and_postgresql_are_equivalent() {
         for (a, b) in [
             ("integer", "INT"),
             ("character varying(200)", "string"),
@@ -351,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_names_are_read_back() {
+    fn nested_type_names_are_read_back() {
         for t in ["struct<a:struct<B:int,c:decimal(10,2)>,d:array<map<string,timestamptz>>>", "time(9)", "timestamp(9)"]
         {
             assert_eq!(type_name(ColumnType::parse(t).unwrap().arrow()).as_deref(), Some(t));
@@ -359,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn unknown_type_is_refused() {
         for bad in [
             "",
             "mood",
@@ -376,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_is_what_the_name_says() {
+    fn type_name_decides_the_wire_type() {
         let wire = |t| ColumnType::parse(t).unwrap().wire();
         assert_eq!(wire("timestamp(3)"), WireType::Digits(3));
         assert_eq!(wire("numeric"), WireType::VariableDecimal);

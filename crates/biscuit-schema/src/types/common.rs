@@ -1,12 +1,18 @@
+//! Common types of two columns without loss, and the forms in which types are stored and written.
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-/// The type that holds every value of both without loss, in the plain form that any engine reads; `None` if no type does.
+/// Returns the type that holds every value of both types without loss, in the plain form that each engine reads;
+/// `None` if there is no such type.
 ///
-/// Integers widen to integers, and to decimals with room for them; decimals to decimals with room for both sides;
-/// float to double, and integers to a float only where all of them fit exactly; finer time units win; a time zone
-/// meets only a time zone; null meets anything. Lists, structs and maps are compared part by part, structs by name.
+/// - Integers widen to integers, and to decimals with sufficient digits.
+/// - Decimals widen to decimals with sufficient digits on both sides of the point.
+/// - Float widens to double. An integer widens to a float type only if that type holds all its values exactly.
+/// - Of two time units the finer one is used. Timestamps with a time zone have a common type only with each other.
+/// - Null has a common type with each type.
+/// - Lists, structs and maps are compared part by part, and structs by field name.
 pub fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType as D;
     let (a, b) = (plain_type(a), plain_type(b));
@@ -32,7 +38,8 @@ pub fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// A type in the form that plain Parquet gives back: no views, no large offsets, no dictionaries, UTC as the only zone.
+/// Returns a type in the form that Parquet files have without an embedded Arrow schema: no views, no large offsets,
+/// no dictionaries, and UTC as the only time zone.
 pub fn plain_type(t: &DataType) -> DataType {
     use DataType as D;
     let plain = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(plain_type(f.data_type())));
@@ -56,8 +63,9 @@ pub fn plain_type(t: &DataType) -> DataType {
     }
 }
 
-/// The type in which a column of this type is stored, which every engine reads: unsigned integers are the next wider ones, half floats are floats.
-/// `None` for types that no engine reads from Parquet as they are: unions, intervals, durations, decimals of more than 38 digits.
+/// Returns the type in which a column of this type is stored, so that each engine reads it: an unsigned integer
+/// becomes the next wider integer, and a half float becomes a float. Returns `None` for types that no engine reads
+/// from Parquet as they are: unions, intervals, durations, and decimals of more than 38 digits.
 pub fn stored_type(t: &DataType) -> Option<DataType> {
     use DataType as D;
     let inside = |f: &FieldRef| Some(Arc::new(f.as_ref().clone().with_data_type(stored_type(f.data_type())?)));
@@ -75,8 +83,8 @@ pub fn stored_type(t: &DataType) -> Option<DataType> {
     })
 }
 
-/// The type in which values of this type are written where nothing asks for another one: times have microseconds, since Spark does not read files with
-/// nanoseconds, and bytes have no fixed size.
+/// Returns the type in which values are written if nothing requests another one. Times have microseconds, because
+/// Spark does not read files with nanoseconds. Bytes have no fixed size.
 ///
 /// ```
 /// use arrow::datatypes::{DataType, TimeUnit};
@@ -99,11 +107,12 @@ pub fn written_type(t: &DataType) -> DataType {
     }
 }
 
+/// Returns the finer of two units, at least microseconds, since [`plain_type`] has no coarser unit.
 fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
     if a == TimeUnit::Nanosecond || b == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }
 }
 
-/// The bits of an integer type, negative for signed ones.
+/// Returns the number of bits of an integer type, negative for signed types.
 fn integer_bits(t: &DataType) -> Option<i32> {
     use DataType as D;
     Some(match t {
@@ -119,6 +128,7 @@ fn integer_bits(t: &DataType) -> Option<i32> {
     })
 }
 
+/// Returns the float type that holds all integers of the type: a float has 24 bits of mantissa, a double 53.
 fn integer_in_float(float: &DataType, integer: &DataType) -> Option<DataType> {
     let bits = integer_bits(integer)?.abs();
     match float {
@@ -131,6 +141,8 @@ fn integer_in_float(float: &DataType, integer: &DataType) -> Option<DataType> {
 fn common_number(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType as D;
     if let (Some(x), Some(y)) = (integer_bits(a), integer_bits(b)) {
+        // A signed type holds an unsigned type of `n` bits if it has at least `2 * n` bits. `u32` and `i32` become
+        // `i64`; `u64` and `i8` need more than 64 bits and become a decimal of 20 digits.
         let (signed, wide) = (x < 0 || y < 0, x.abs().max(y.abs()));
         let unsigned_wide = x.max(y);
         return Some(match (signed, if signed && unsigned_wide >= wide { wide * 2 } else { wide }) {
@@ -147,6 +159,7 @@ fn common_number(a: &DataType, b: &DataType) -> Option<DataType> {
     }
     let (pa, sa) = decimal_parts(a)?;
     let (pb, sb) = decimal_parts(b)?;
+    // The common decimal has the maximum of the digits before the point and the maximum of the digits after it.
     let scale = sa.max(sb);
     let precision = (pa - sa).max(pb - sb) + scale;
     match (precision, a, b) {
@@ -158,6 +171,7 @@ fn common_number(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
+/// Returns precision and scale of a decimal, or of the decimal that holds all values of an integer type.
 fn decimal_parts(t: &DataType) -> Option<(i32, i32)> {
     use DataType as D;
     match t {
@@ -181,6 +195,7 @@ fn common_field(x: &Field, y: &Field, name: &str) -> Option<Field> {
     Some(Field::new(name, t, x.is_nullable() || y.is_nullable()))
 }
 
+// Fields are matched by name. A field that only one side has is nullable in the result.
 fn common_struct(x: &Fields, y: &Fields) -> Option<DataType> {
     let mut fields = Vec::with_capacity(x.len());
     for f in x {
@@ -201,7 +216,7 @@ mod tests {
     use DataType as D;
 
     #[test]
-    fn integers_widen_without_loss() {
+    fn integers_widen_to_types_that_hold_both() {
         assert_eq!(common_type(&D::Int16, &D::Int64), Some(D::Int64));
         assert_eq!(common_type(&D::UInt32, &D::Int32), Some(D::Int64));
         assert_eq!(common_type(&D::UInt8, &D::Int64), Some(D::Int64));
@@ -212,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn decimals_get_room_for_both_sides() {
+    fn common_decimal_has_digits_for_both_sides() {
         assert_eq!(common_type(&D::Decimal128(12, 2), &D::Decimal128(10, 4)), Some(D::Decimal128(14, 4)));
         assert_eq!(common_type(&D::Decimal128(12, 2), &D::Int64), Some(D::Decimal128(22, 2)));
         assert_eq!(common_type(&D::Decimal128(38, 0), &D::Decimal128(38, 10)), None);
     }
 
     #[test]
-    fn text_meets_no_number_and_a_zone_meets_only_a_zone() {
+    fn text_and_numbers_or_zoned_and_local_times_have_no_common_type() {
         assert_eq!(common_type(&D::Utf8, &D::Int32), None);
         let (naive, utc) =
             (D::Timestamp(TimeUnit::Millisecond, None), D::Timestamp(TimeUnit::Second, Some("+01:00".into())));
@@ -229,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn structs_meet_by_name() {
+    fn struct_fields_are_matched_by_name() {
         let s = |f: Vec<(&str, D)>| D::Struct(f.into_iter().map(|(n, t)| Field::new(n, t, true)).collect());
         let a = s(vec![("a", D::Int32), ("b", D::Utf8)]);
         let b = s(vec![("b", D::LargeUtf8), ("a", D::Int64), ("c", D::Boolean)]);

@@ -1,3 +1,5 @@
+//! Types of Hive: a recursive-descent parser of the whole grammar, the canonical text form, and the mapping to Arrow.
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,11 +9,11 @@ use biscuit_core::{Error, Result};
 
 use crate::types::limits::{ParseDepth, short};
 
-/// A type of Hive's grammar, as Glue, Athena and Spark write it. Read from text and written back it is the same; names of struct fields
-/// keep their letters.
+/// Type of the Hive grammar, which Glue, Athena and Spark use as well. Text is read and written back without loss;
+/// the names of struct fields keep their letter case.
 ///
-/// Source: "Hive Data Types" and "Hive Data Definition Language" of Apache Hive's language manual; the names `long`, `short` and `byte` are
-/// Spark's.
+/// Source: "Hive Data Types" and "Hive Data Definition Language" in the language manual of Apache Hive. The names
+/// `long`, `short` and `byte` are from Spark.
 ///
 /// ```
 /// use biscuit_schema::HiveType;
@@ -36,7 +38,8 @@ pub enum HiveType {
     Float,
     /// `double`
     Double,
-    /// `decimal(p,s)`: 1 to 38 digits, of which so many are behind the point. `decimal` alone is `decimal(10,0)`.
+    /// `decimal(p,s)`: `p` digits (1 to 38), of which `s` are after the point. `decimal` without digits is
+    /// `decimal(10,0)`.
     Decimal(u8, u8),
     /// `string`
     String,
@@ -50,7 +53,7 @@ pub enum HiveType {
     Date,
     /// `timestamp`, without a zone
     Timestamp,
-    /// `timestamp with local time zone`: an instant
+    /// `timestamp with local time zone`, an instant
     TimestampLocalTz,
     /// `array<t>`
     Array(Box<Self>),
@@ -60,19 +63,19 @@ pub enum HiveType {
     Struct(Vec<HiveField>),
 }
 
-/// A field of a struct.
+/// Field of a struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HiveField {
-    /// Its name, as written.
+    /// Name of the field, as written.
     pub name: String,
-    /// Its type.
+    /// Type of the field.
     pub field_type: HiveType,
-    /// What it means, where a table's DDL says so.
+    /// Comment of the field in the DDL of a table.
     pub comment: Option<String>,
 }
 
 impl HiveType {
-    /// The Arrow type of the values: text for `char` and `varchar`, microseconds for timestamps.
+    /// Returns the Arrow type of the values: text for `char` and `varchar`, microseconds for timestamps.
     pub fn arrow(&self) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
@@ -100,8 +103,9 @@ impl HiveType {
         }
     }
 
-    /// The Hive type by which engines read an Arrow type from Parquet: instants and local timestamps are both `timestamp`, since Athena and
-    /// Glue know no other; none for types that Hive does not have, such as a time of day.
+    /// Returns the Hive type with which engines read an Arrow type from Parquet. Instants and local timestamps both
+    /// become `timestamp`, because Athena and Glue have no other type. Returns `None` for types that Hive does not
+    /// have, such as a time of day.
     pub fn of_arrow(t: &DataType) -> Option<Self> {
         Some(match t {
             DataType::Boolean => Self::Boolean,
@@ -178,7 +182,8 @@ impl fmt::Display for HiveType {
     }
 }
 
-/// Whether a name is read back without quotes. Glue has names of struct fields with hyphens, dots and spaces in them.
+/// Returns whether the parser reads a name without quotes. Glue has names of struct fields that contain hyphens, dots
+/// and spaces.
 fn is_plain(name: &str) -> bool {
     name == name.trim() && !name.is_empty() && !name.contains(['`', ':', ',', '<', '>', '\''])
 }
@@ -187,15 +192,16 @@ impl FromStr for HiveType {
     type Err = Error;
 
     /// # Errors
-    /// `UnknownType`, naming what was not understood and where it is; `TooDeep`, `TooManyColumns`.
+    /// `UnknownType`, with the unexpected part and its position; `TooDeep`, `TooManyColumns`.
     fn from_str(text: &str) -> Result<Self> {
         let mut p = HiveTypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.hive_type()?;
         p.space();
-        if p.at == text.len() { Ok(parsed) } else { Err(p.unknown("more than a type")) }
+        if p.at == text.len() { Ok(parsed) } else { Err(p.unknown("text follows the type")) }
     }
 }
 
+/// Recursive-descent parser over the text of a type. `at` is the byte position up to which the text was read.
 struct HiveTypeParser<'a> {
     text: &'a str,
     at: usize,
@@ -208,7 +214,7 @@ impl<'a> HiveTypeParser<'a> {
     }
 
     fn unknown(&self, what: &str) -> Error {
-        let message = format!("`{}` is no Hive type: {what}, at `{}`", short(self.text), short(self.rest()));
+        let message = format!("`{}` is not a Hive type: {what}, at `{}`", short(self.text), short(self.rest()));
         Error::usage("UnknownType", message)
     }
 
@@ -264,6 +270,7 @@ impl<'a> HiveTypeParser<'a> {
     }
 
     fn timestamp(&mut self) -> Result<HiveType> {
+        // The zone consists of several words, so the position is restored if one of them differs.
         let zones = [
             ("with local time zone", HiveType::TimestampLocalTz),
             ("with time zone", HiveType::TimestampLocalTz),
@@ -326,8 +333,8 @@ impl<'a> HiveTypeParser<'a> {
             "struct" => self.fields(),
             "uniontype" => Err(self.refused(start, "Parquet has no unions")),
             "interval_year_month" | "interval_day_time" => Err(self.refused(start, "Hive does not store intervals")),
-            "void" => Err(self.refused(start, "Hive does not store it")),
-            _ => Err(self.refused(start, "it is not known")),
+            "void" => Err(self.refused(start, "Hive does not store values of this type")),
+            _ => Err(self.refused(start, "the name of the type is unknown")),
         }
     }
 
@@ -341,9 +348,10 @@ impl<'a> HiveTypeParser<'a> {
         let mut fields: Vec<HiveField> = Vec::new();
         loop {
             let name = self.name()?;
-            // Hive does not tell letters apart; a reader of the files may.
+            // Hive does not distinguish letter case, so these names would be one field in Hive and two fields in
+            // other readers.
             if fields.iter().any(|f| f.name.eq_ignore_ascii_case(&name)) {
-                return Err(self.unknown(&format!("the field `{name}` comes twice")));
+                return Err(self.unknown(&format!("the field `{name}` occurs twice")));
             }
             self.expect(":")?;
             let field_type = self.hive_type()?;
@@ -357,7 +365,8 @@ impl<'a> HiveTypeParser<'a> {
         Ok(HiveType::Struct(fields))
     }
 
-    /// The name of a field: all up to the colon, or in backquotes.
+    /// Parses the name of a field: all text up to the colon, or a text in backquotes, in which a doubled backquote
+    /// stands for one.
     fn name(&mut self) -> Result<String> {
         self.space();
         if !self.eat("`") {
@@ -371,7 +380,9 @@ impl<'a> HiveTypeParser<'a> {
         }
         let mut name = String::new();
         loop {
-            let Some(end) = self.rest().find('`') else { return Err(self.unknown("a name has no end")) };
+            let Some(end) = self.rest().find('`') else {
+                return Err(self.unknown("the closing backquote of a name is missing"));
+            };
             name.push_str(&self.rest()[..end]);
             self.at += end + 1;
             match self.rest().strip_prefix('`') {
@@ -385,6 +396,7 @@ impl<'a> HiveTypeParser<'a> {
         }
     }
 
+    /// Parses a text in single quotes, in which a backslash escapes the next character.
     fn quoted(&mut self) -> Result<String> {
         self.expect("'")?;
         let (mut text, mut escaped) = (String::new(), false);
@@ -401,7 +413,7 @@ impl<'a> HiveTypeParser<'a> {
                 }
             }
         }
-        Err(self.unknown("a comment has no end"))
+        Err(self.unknown("the closing quote of a comment is missing"))
     }
 }
 
@@ -413,9 +425,10 @@ mod tests {
         text.parse::<HiveType>().map_or_else(|e| e.code().to_owned(), |t| t.to_string())
     }
 
-    /// The table of Hive types of the original, with the right answers where it fails.
+    /// Type names from the tests of Glue Biscuit, the predecessor of these crates, including those that the
+    /// predecessor does not read correctly.
     #[test]
-    fn every_type_of_the_originals_table_is_read() {
+    fn hive_types_are_read_and_invalid_types_are_refused() {
         for same in [
             "string",
             "tinyint",
@@ -484,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_comments_are_kept() {
+    fn field_names_and_comments_are_read_back() {
         for same in [
             "struct<`a:b`:int,`c``d`:int>",
             "struct<user-name:string,has space:int>",
@@ -495,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn the_templates_columns_have_their_arrow_types() {
+    fn hive_types_correspond_to_arrow_types() {
         let arrow = |t: &str| t.parse::<HiveType>().unwrap().arrow();
         assert_eq!(arrow("tinyint"), DataType::Int8);
         assert_eq!(arrow("decimal(38,2)"), DataType::Decimal128(38, 2));

@@ -1,18 +1,19 @@
-//! Limits of what data from outside may be nested in and wide.
+//! Limits of depth and width for schemas and JSON from outside, and checks that do not recurse.
 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use biscuit_core::{Error, Result};
 
-/// How many values may be nested in one another: JSON in a line of input, types in a schema, a contract or a type's name.
+/// Maximum depth of nested values: JSON in a line of input, and types in a schema, a contract or a type name.
 ///
-/// Code that follows nested values calls itself once or several times for each level. 64 levels take less than a quarter of a stack of
-/// 2 MiB, which the threads of an asynchronous runtime have, also without optimization.
+/// Code for nested values recurses once or several times for each level. 64 levels take less than a quarter of a
+/// stack of 2 MiB, the stack size of threads in an asynchronous runtime, even without optimization.
 pub const MAX_DEPTH: usize = 64;
 
-/// How many columns a table may have, fields of structs, lists and maps among them.
+/// Maximum number of columns of a table, including the fields of structs, lists and maps.
 pub const MAX_FIELDS: usize = 10_000;
 
-/// Checks that JSON text is not nested deeper than [`MAX_DEPTH`], without calling itself for a level; what is no JSON is left to its parser.
+/// Returns whether a JSON text is nested deeper than [`MAX_DEPTH`]. It does not recurse. Text that is not JSON is
+/// left to the parser.
 ///
 /// ```
 /// use biscuit_schema::{MAX_DEPTH, is_too_deep};
@@ -23,7 +24,8 @@ pub const MAX_FIELDS: usize = 10_000;
 /// assert!(!is_too_deep(format!("\"{}\\\"[\"", "[".repeat(100)).as_bytes()));
 /// ```
 pub fn is_too_deep(json: &[u8]) -> bool {
-    // Fewer brackets than levels cannot nest so deep; most lines end here.
+    // Text with at most `MAX_DEPTH` brackets cannot be too deep. Most lines of input return here, after one fast
+    // scan.
     if json.iter().filter(|b| matches!(b, b'[' | b'{')).take(MAX_DEPTH + 1).count() <= MAX_DEPTH {
         return false;
     }
@@ -46,7 +48,7 @@ pub fn is_too_deep(json: &[u8]) -> bool {
     false
 }
 
-/// The start of a text, for a message.
+/// Returns at most the first 200 characters of a text, for a message.
 pub(crate) fn short(text: &str) -> std::borrow::Cow<'_, str> {
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
@@ -54,7 +56,8 @@ pub(crate) fn short(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// How far a parser of types has come: it calls itself for each level, and compares the names of each struct.
+/// Depth and number of types that a type parser has read. The parser recurses for each level and compares the names
+/// of each struct, so both are limited.
 #[derive(Debug, Default)]
 pub(crate) struct ParseDepth {
     depth: usize,
@@ -62,7 +65,7 @@ pub(crate) struct ParseDepth {
 }
 
 impl ParseDepth {
-    /// One level down; the caller goes up again with [`up`](Self::up).
+    /// Enters a level. The caller leaves it with [`up`](Self::up).
     ///
     /// # Errors
     /// `TooDeep`, `TooManyColumns`.
@@ -83,23 +86,24 @@ impl ParseDepth {
     }
 }
 
-/// The error for JSON that is nested too deep; the caller says where.
+/// Returns the error for JSON that is nested too deep. The caller adds the place.
 pub fn too_deep(what: &str) -> Error {
     Error::data("TooDeep", format!("{what} is nested deeper than {MAX_DEPTH} levels"))
 }
 
-/// Checks that a schema has at most [`MAX_FIELDS`] columns and nested fields, and that these are nested in at most [`MAX_DEPTH`] levels.
+/// Checks that a schema has at most [`MAX_FIELDS`] columns and nested fields, in at most [`MAX_DEPTH`] levels.
+/// Messages name the schema by `what`.
 ///
 /// # Errors
-/// `TooManyColumns`, `TooDeep`; `what` names the schema.
+/// `TooManyColumns`, `TooDeep`.
 pub fn check_size(schema: &Schema, what: &str) -> Result<()> {
     check_fields(schema.fields(), what)
 }
 
-/// As [`check_size`], of one type.
+/// Like [`check_size`], for one type.
 ///
 /// # Errors
-/// As [`check_size`].
+/// See [`check_size`].
 pub fn check_type_size(t: &DataType, what: &str) -> Result<()> {
     check_all(children(t).map(|f| (1, f)), what)
 }
@@ -108,7 +112,8 @@ fn check_fields(fields: &Fields, what: &str) -> Result<()> {
     check_all(fields.iter().map(|f| (1, f.as_ref())), what)
 }
 
-/// Counts without calling itself. A type may name the same part many times, so the count ends at the limit.
+/// Depth-first traversal with an explicit stack. A type can share the same part many times (`Arc`), so that its
+/// number of fields is exponential in its size; the traversal ends at the limit.
 fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -> Result<()> {
     let mut todo: Vec<(usize, &Field)> = fields.collect();
     let mut met = todo.len();
@@ -139,7 +144,7 @@ fn children(t: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
         | DataType::LargeListView(f)
         | DataType::FixedSizeList(f, _)
         | DataType::RunEndEncoded(_, f) => Box::new(std::iter::once(f.as_ref())),
-        // The struct of an entry is no level of its own, and no field.
+        // The struct of map entries counts neither as a level nor as a field.
         DataType::Map(entry, _) => match entry.data_type() {
             DataType::Struct(fields) => Box::new(fields.iter().map(AsRef::as_ref)),
             _ => Box::new(std::iter::once(entry.as_ref())),
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_is_as_deep_and_as_wide_as_the_limits_say() {
+    fn schema_at_the_limits_is_accepted_and_beyond_is_refused() {
         let of = |t: DataType| check_size(&Schema::new(vec![Field::new("v", t, true)]), "it").map_err(|e| e.code());
         assert_eq!(of(nested(MAX_DEPTH - 1)), Ok(()));
         assert_eq!(of(nested(MAX_DEPTH)), Err("TooDeep"));
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_names_its_parts_twice_at_each_level_ends_at_the_limit() {
+    fn exponentially_large_type_is_refused_at_the_limit() {
         let twice = |t: DataType| DataType::Struct(["a", "b"].map(|n| Field::new(n, t.clone(), true)).to_vec().into());
         let doubled = (0..60).fold(DataType::Int32, |t, _| twice(t));
         assert_eq!(check_type_size(&doubled, "it").unwrap_err().code(), "TooManyColumns");

@@ -1,4 +1,4 @@
-//! Types: by name, in Hive, and what two of them have in common.
+//! Column types: their names, Hive types, common types of two columns, and limits.
 
 pub(crate) mod column_type;
 pub(crate) mod common;

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
 
-/// The type in which text formats are read before their values become those of this type: scalars as they are written, so that nothing of them is
-/// lost, and what is nested around them. Types that `stay` are read as themselves.
+/// Returns the type in which CSV, JSON and similar formats are read before their values are converted to `t`. Scalars
+/// are read as text, exactly as written, so that nothing is lost. Lists, structs and maps keep their structure. Types
+/// for which `stay` returns true are not changed.
 ///
 /// ```
 /// use arrow::datatypes::{DataType, Field};

@@ -1,3 +1,5 @@
+//! Schemas of several files or batches as one schema, and checks of column names.
+
 use std::collections::HashMap;
 
 use arrow::datatypes::{Field, Schema};
@@ -5,12 +7,13 @@ use biscuit_core::{Error, Result};
 
 use crate::{check_size, common_type, plain_type, type_name};
 
-/// One schema for the rows of both: the columns of `base` in their order, then the new ones of `other`; matched by name,
-/// each with the lossless common type; nullable, since a column may be missing on either side.
+/// Returns a schema that holds the rows of both schemas: the columns of `base` in their order, then the new columns
+/// of `other`. Columns are matched by name and get the lossless common type. All columns are nullable, because a
+/// column may be missing on either side. Messages name `other` by `what`.
 ///
 /// # Errors
-/// `NoCommonType` for a column whose types have no lossless common one; `ColumnCase` for two names that differ only in
-/// letter case; `DuplicateColumn` for a name that comes twice. `what` names where `other` comes from.
+/// `NoCommonType` for a column whose two types have no lossless common type, `ColumnCase` for two names that differ
+/// only in letter case, and `DuplicateColumn` for a name that occurs twice.
 pub fn merge_schemas(base: &Schema, other: &Schema, what: &str) -> Result<Schema> {
     check_names(other, what)?;
     let mut fields: Vec<Field> = base.fields().iter().map(|f| plain(f)).collect();
@@ -31,18 +34,19 @@ fn plain(f: &Field) -> Field {
     Field::new(f.name(), plain_type(f.data_type()), true)
 }
 
-/// Checks that no column name comes twice and no two differ only in letter case, and that there are not more of them, or nested deeper, than
-/// [`check_size`] lets through.
+/// Checks that no column name occurs twice, that no two names differ only in letter case, and the limits of
+/// [`check_size`].
 ///
 /// # Errors
 /// `DuplicateColumn`, `ColumnCase`, `TooManyColumns`, `TooDeep`.
 pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
     check_size(schema, what)?;
+    // Engines such as Hive and Athena do not distinguish letter case, so names are compared in lower case.
     let mut seen: HashMap<String, &str> = HashMap::new();
     for f in schema.fields() {
         match seen.insert(f.name().to_lowercase(), f.name()) {
             Some(first) if first == f.name() => {
-                let message = format!("column `{first}` comes twice in {what}");
+                let message = format!("column `{first}` occurs twice in {what}");
                 return Err(Error::data("DuplicateColumn", message));
             }
             Some(first) => return Err(column_case(first, f.name(), what)),
@@ -52,14 +56,14 @@ pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The index of a column that has to be there.
+/// Returns the index of a required column.
 ///
 /// # Errors
-/// `MissingColumn`, naming it and the columns there are.
+/// `MissingColumn`, which names the column and the existing columns.
 pub fn column_index(schema: &Schema, name: &str, what: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
         let there: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        Error::data("MissingColumn", format!("{what} has no column `{name}`; it has {}", there.join(", ")))
+        Error::data("MissingColumn", format!("{what} has no column `{name}`; its columns are {}", there.join(", ")))
     })
 }
 
@@ -68,7 +72,7 @@ fn no_common_type(a: &Field, b: &Field, what: &str) -> Error {
     let (x, y) = (name(a), name(b));
     Error::data(
         "NoCommonType",
-        format!("column `{}` is {x} so far and {y} in {what}: no type holds both without loss", a.name()),
+        format!("column `{}` is {x} so far and {y} in {what}: no type holds the values of both without loss", a.name()),
     )
 }
 
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_base_is_kept_and_new_columns_follow() {
+    fn base_columns_keep_their_order_and_new_columns_follow() {
         let a = schema(&[("b", DataType::Int32), ("a", DataType::Utf8)]);
         let b = schema(&[("c", DataType::Date32), ("b", DataType::Int64)]);
         let m = merge_schemas(&a, &b, "x.parquet").unwrap();
@@ -95,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clash_names_column_and_place() {
+    fn type_conflict_names_the_column_and_the_file() {
         let a = schema(&[("id", DataType::Int32)]);
         let e = merge_schemas(&a, &schema(&[("id", DataType::Utf8)]), "x.parquet").unwrap_err();
         assert_eq!(
             e.to_string(),
-            "NoCommonType: column `id` is int so far and string in x.parquet: no type holds both without loss"
+            "NoCommonType: column `id` is int so far and string in x.parquet: no type holds the values of both without loss"
         );
         assert_eq!(merge_schemas(&a, &schema(&[("ID", DataType::Int32)]), "x").unwrap_err().code(), "ColumnCase");
         let twice = schema(&[("v", DataType::Int32), ("v", DataType::Int32)]);

@@ -1,3 +1,5 @@
+//! UUIDs of Parquet files as text, also inside of structs, lists and maps.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,20 +13,22 @@ use biscuit_core::{Error, Result};
 use parquet::basic::LogicalType;
 use parquet::schema::types::SchemaDescriptor;
 
-/// The places of UUIDs, which decoders return as bytes, as paths: `id`, `person.id` for a struct field, `ids.[]` for list items, `m.{key}` and
-/// `m.{value}` for keys and values of a map.
+/// Positions of UUIDs, which decoders return as bytes. A position is a path: `id`, `person.id` for a struct field,
+/// `ids.[]` for list items, `m.{key}` and `m.{value}` for keys and values of a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UuidColumns(BTreeSet<String>);
 
 impl UuidColumns {
-    /// UUIDs at these paths.
+    /// Creates the positions from paths.
     pub fn at<S: Into<String>>(places: impl IntoIterator<Item = S>) -> Self {
         Self(places.into_iter().map(Into::into).collect())
     }
 
-    /// UUIDs of a Parquet file; `schema` is the Arrow schema that the decoder derives from `parquet`.
+    /// Finds the UUIDs of a Parquet file. `schema` is the Arrow schema that the decoder derives from `parquet`.
     pub fn of_parquet(schema: &Schema, parquet: &SchemaDescriptor) -> Self {
         let is_uuid = |leaf: usize| parquet.column(leaf).logical_type_ref() == Some(&LogicalType::Uuid);
+        // Leaves of the Arrow schema and columns of the Parquet schema have the same order (depth first), so a
+        // counter matches them.
         let (mut all, mut leaf) = (Self::default(), 0);
         for field in schema.fields() {
             all.find(field.data_type(), field.name(), &mut |t| {
@@ -54,12 +58,13 @@ impl UuidColumns {
         }
     }
 
+    /// Returns whether a UUID is at this path or below it.
     fn is_within(&self, place: &str) -> bool {
         let within = |own: &String| own == place || own.strip_prefix(place).is_some_and(|rest| rest.starts_with('.'));
         self.0.iter().any(within)
     }
 
-    /// Changes the type of UUIDs in a schema to text.
+    /// Returns the schema with text as the type of the UUIDs.
     pub fn schema(&self, schema: &SchemaRef) -> SchemaRef {
         if self.0.is_empty() {
             return schema.clone();
@@ -92,10 +97,10 @@ impl UuidColumns {
         Arc::new(field.as_ref().clone().with_data_type(t))
     }
 
-    /// Converts UUIDs to text: `123e4567-e89b-12d3-a456-426614174000`.
+    /// Converts the UUIDs of a batch to text, such as `123e4567-e89b-12d3-a456-426614174000`.
     ///
     /// # Errors
-    /// `Internal` for values that do not have 16 bytes.
+    /// `Internal` for a value that does not have 16 bytes.
     pub fn texts(&self, rows: RecordBatch) -> Result<RecordBatch> {
         if self.0.is_empty() {
             return Ok(rows);
@@ -109,10 +114,10 @@ impl UuidColumns {
 }
 
 fn internal(e: ArrowError) -> Error {
-    Error::internal("UUIDs could not be made text").with_source(e)
+    Error::internal("cannot convert UUIDs to text").with_source(e)
 }
 
-/// Converts bytes to UUID text wherever the wanted type has text, also in nested arrays.
+/// Converts bytes to UUID text wherever `t` has text, also in nested arrays.
 fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     if array.data_type() == t {
         return Ok(array.clone());
@@ -165,12 +170,12 @@ fn texts(column: &ArrayRef) -> Result<ArrayRef> {
             let hex = format!("{:032x}", u128::from_be_bytes(bytes));
             Ok(Some([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")))
         }
-        Some(Err(_)) => Err(Error::internal("a UUID has 16 bytes")),
+        Some(Err(_)) => Err(Error::internal("a value of a UUID column does not have 16 bytes")),
     };
     let made: Result<StringArray> = match column.data_type() {
         DataType::FixedSizeBinary(_) => column.as_fixed_size_binary().iter().map(one).collect(),
         DataType::Binary => column.as_binary::<i32>().iter().map(one).collect(),
-        // A decoder may have left them as they were written.
+        // The decoder may already return text, if the Arrow schema of the file says so.
         _ => return Ok(column.clone()),
     };
     Ok(Arc::new(made?))

@@ -1,3 +1,5 @@
+//! Coercion of record batches to a contract.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,7 +16,8 @@ use crate::values::fault::ValueFault;
 use crate::values::reading_rules::{ExtraColumns, OnError};
 use crate::{ColumnType, Contract, check_names, plain_type, type_name, written_type};
 
-/// Brings rows to the columns of a contract: by name, also within structs, and with every loss counted.
+/// Converts rows to the columns of a contract. Columns and struct fields are matched by name, and each loss is
+/// counted.
 ///
 /// ```
 /// use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -44,29 +47,29 @@ pub struct Coercion {
     kept: BTreeSet<String>,
 }
 
-/// Rows of a contract.
+/// Rows with the columns of a contract.
 #[derive(Debug, Clone)]
 pub struct CoercedRows {
-    /// The rows, without those that were refused.
+    /// Rows that were not refused.
     pub batch: RecordBatch,
-    /// Which of the input's rows they are; `None` if all of them are.
+    /// Mask of the input rows that are in `batch`; `None` if all rows are.
     pub kept: Option<BooleanArray>,
-    /// Rows that were refused, ascending, each once.
+    /// Refused rows, ascending, each once.
     pub refused: Vec<RefusedRow>,
-    /// What was lost, filled in, and left out.
+    /// Counts of losses, defaults, and dropped columns.
     pub report: CoercionReport,
 }
 
-/// A row that was refused, and why.
+/// Refused row and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRow {
-    /// Its place in the batch, from 0.
+    /// Index of the row in the batch, from 0.
     pub row: usize,
-    /// The column it is about.
+    /// Column with the invalid value.
     pub column: String,
-    /// The stable code of the reason.
+    /// Stable code of the reason.
     pub code: &'static str,
-    /// The reason as messages say it.
+    /// Message with the reason.
     pub message: Arc<str>,
 }
 
@@ -76,19 +79,19 @@ impl RefusedRow {
         Self { row, column: column.name.clone(), code: fault.code(), message }
     }
 
-    /// The error that the row would have been.
+    /// Returns the error with which the run would have stopped at this row.
     pub fn error(&self) -> Error {
         Error::data(self.code, self.message.as_ref()).with_column(&self.column)
     }
 }
 
-/// What became of the values of a column.
+/// Losses and defaults of one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ColumnLosses {
-    /// Values that became null, by code.
+    /// Number of values that became null, by code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nulled: BTreeMap<&'static str, u64>,
-    /// Rows that were refused for them, by code.
+    /// Number of rows that were refused because of a value, by code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<&'static str, u64>,
     /// Values that were rounded.
@@ -100,7 +103,7 @@ pub struct ColumnLosses {
 }
 
 impl ColumnLosses {
-    /// Adds those of other values.
+    /// Adds the losses of other values.
     pub fn add(&mut self, other: &Self) {
         other.nulled.iter().for_each(|(code, n)| *self.nulled.entry(code).or_default() += n);
         other.refused.iter().for_each(|(code, n)| *self.refused.entry(code).or_default() += n);
@@ -113,25 +116,25 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// What a coercion lost, filled in, and left out.
+/// Report of a coercion: losses, defaults, and dropped columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CoercionReport {
-    /// Rows that came.
+    /// Number of input rows.
     pub rows: u64,
     /// Rows that were refused.
     pub refused: u64,
-    /// Columns of which something was lost or filled in.
+    /// Losses and defaults of each column that has any.
     pub columns: BTreeMap<String, ColumnLosses>,
-    /// Columns, and fields of structs, that the contract does not have and that were left out.
+    /// Columns and struct fields that the contract does not have and that were dropped.
     pub dropped: BTreeSet<String>,
-    /// Columns, and fields of structs, that the input does not have.
+    /// Columns and struct fields that the input does not have.
     pub missing: BTreeSet<String>,
-    /// Columns that have another name in the input: that one, and the contract's.
+    /// Renamed columns: the name in the input, and the name in the contract.
     pub renamed: BTreeMap<String, String>,
 }
 
 impl CoercionReport {
-    /// Adds what another batch lost.
+    /// Adds the report of another batch.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.refused += other.refused;
@@ -144,39 +147,42 @@ impl CoercionReport {
     }
 }
 
-/// Values as those of one column.
+/// Values after their conversion to one column.
 #[derive(Debug, Clone)]
 pub struct CoercedColumn {
-    /// The values in the column's type; null where one did not become it.
+    /// Values in the type of the column. A value that could not be converted is null.
     pub array: ArrayRef,
-    /// The rows whose values did not, ascending, each once. What becomes of them is not decided here.
+    /// Rows whose values could not be converted, ascending, each once. The caller decides how to treat them.
     pub refused: Vec<RefusedRow>,
-    /// Values that were rounded, as the column allows it.
+    /// Number of values that were rounded, as the column allows.
     pub rounded: u64,
     /// Values that are the default, since there was none.
     pub defaulted: u64,
-    /// Fields of structs that the column does not have, and that were left out.
+    /// Struct fields that the column does not have and that were dropped.
     pub dropped: Vec<String>,
 }
 
-/// Converts values to the type of a contract's column and fills nulls with its default. Does not check whether the column may be null.
+/// Converts values to the type of a contract column, and replaces nulls by its default. Does not check whether the
+/// column is nullable.
 ///
 /// ```
 /// use arrow::array::{ArrayRef, StringArray};
-/// use biscuit_schema::{Column, ColumnType, coerce_column};
+/// use biscuit_schema::{ColumnType, ContractColumn, coerce_column};
 /// use std::sync::Arc;
 ///
 /// let values: ArrayRef = Arc::new(StringArray::from(vec!["12.50", "99999999.99"]));
-/// let amount = Column::new("amount", ColumnType::parse("decimal(9,2)").unwrap());
+/// let amount = ContractColumn::new("amount", ColumnType::parse("decimal(9,2)").unwrap());
 /// let coerced = coerce_column(&amount, &values).unwrap();
 /// assert_eq!((coerced.refused[0].row, coerced.refused[0].code), (1, "Overflow"));
 /// ```
 ///
 /// # Errors
-/// `NoCoercion` for a type that cannot become the column's, `ColumnCase` for fields of structs that differ only in letter case.
+/// `NoCoercion` for a type that has no conversion to the type of the column, `ColumnCase` for struct fields that
+/// differ only in letter case.
 pub fn coerce_column(column: &ContractColumn, array: &ArrayRef) -> Result<CoercedColumn> {
     let made = convert_whole(&column.name, array, column.column_type.arrow(), &column.reading)?;
     let mut refused: Vec<RefusedRow> = Vec::new();
+    // The faults are ascending, and a nested value may have several. The first one is reported.
     for (row, fault) in made.faults {
         if refused.last().is_none_or(|last| last.row != row) {
             refused.push(RefusedRow::new(row, column, fault));
@@ -189,15 +195,16 @@ pub fn coerce_column(column: &ContractColumn, array: &ArrayRef) -> Result<Coerce
     Ok(CoercedColumn { array, refused, rounded: made.rounded, defaulted, dropped: made.dropped })
 }
 
-/// The default of a column, repeated for this number of rows; `None` for a column without a default.
+/// Returns the default of a column, repeated for this number of rows, or `None` for a column without a default.
 ///
 /// # Errors
-/// `InvalidContract` if it is not of the column's type, `TooLarge`.
+/// `InvalidContract` if the default does not have the type of the column, `TooLarge` if the result exceeds 2^31
+/// bytes.
 pub fn default_values(column: &ContractColumn, rows: usize) -> Result<Option<ArrayRef>> {
     default_value(column)?.map(|value| repeat(&value, rows)).transpose()
 }
 
-/// The default of a column, as an array of one value of its type.
+/// Returns the default of a column as an array with one value of its type.
 fn default_value(column: &ContractColumn) -> Result<Option<ArrayRef>> {
     let Some(text) = &column.reading.default else { return Ok(None) };
     let one: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
@@ -211,13 +218,16 @@ fn default_value(column: &ContractColumn) -> Result<Option<ArrayRef>> {
     }
 }
 
-/// Fills in the default where the input is null, but not where a value was lost; returns the number of filled values as well.
+/// Replaces values by the default where the input is null, and returns the number of replaced values. A value that
+/// became null by its conversion is lost data and does not get the default.
 fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayRef, u64)> {
     let missing = is_null(input).map_err(internal)?;
     let count = missing.true_count();
     if count == 0 {
         return Ok((array, 0));
     }
+    // `interleave` takes for each row a pair: array 0 (the values) with the row, or array 1 (the default) with its
+    // only index.
     let from: Vec<(usize, usize)> =
         missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
     let array = interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)?;
@@ -225,32 +235,39 @@ fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayR
 }
 
 impl Coercion {
-    /// A coercion to this contract.
+    /// Creates a coercion to this contract.
     ///
     /// # Errors
-    /// `InvalidContract` if a default is not of its column's type.
+    /// `InvalidContract` if a default does not have the type of its column.
     pub fn new(contract: &Contract) -> Result<Self> {
         let defaults = contract.columns.iter().map(default_value).collect::<Result<_>>()?;
         Ok(Self { contract: Arc::new(contract.clone()), defaults, kept: BTreeSet::new() })
     }
 
-    /// The same coercion; these columns stay as they are where the contract does not have them, whatever it says of others.
+    /// Keeps these columns unchanged if the contract does not have them, regardless of its `extra` setting. Letter
+    /// case does not matter. Default: none.
     pub fn with_kept<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.kept.extend(columns.into_iter().map(|c| c.as_ref().to_ascii_lowercase()));
         self
     }
 
-    /// The contract.
+    /// Returns the contract.
     pub fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    /// Brings rows to the contract. `file` is what messages call where they come from, and `first` the number of the first row there.
+    /// Converts rows to the contract. `file` is the name of the input in messages, and `first` is the number of the
+    /// first row of the batch in that input.
     ///
     /// # Errors
-    /// Of a column whose values stop the run: `Unparseable`, `Overflow`, `PrecisionLoss`, `BadDate`, `BadTime`, `BadEpoch`, `NotABoolean`,
-    /// `NotANumber`, `NullNotAllowed`, with file and row; `NoCoercion` for a type that cannot become the column's; `MissingColumn` for one that
-    /// cannot be null and has no default; `ExtraColumns` if these are refused; `ColumnCase`, `DuplicateColumn`.
+    /// - `Unparseable`, `Overflow`, `PrecisionLoss`, `BadDate`, `BadTime`, `BadEpoch`, `NotABoolean`, `NotANumber`
+    ///   and `DuplicateKey`, with file and row, for a value in a column whose `on_error` is `fail`.
+    /// - `NullNotAllowed`, with file and row, for a null in a column that is not nullable, unless its `on_error` is
+    ///   `quarantine`.
+    /// - `NoCoercion` for a type that has no conversion to the type of the column.
+    /// - `MissingColumn` for an absent column that is not nullable and has no default.
+    /// - `ExtraColumns` if columns are not in the contract and its `extra` is `refuse`.
+    /// - `ColumnCase`, `DuplicateColumn` for the names of the input.
     pub fn coerce(&self, batch: &RecordBatch, file: &str, first: u64) -> Result<CoercedRows> {
         check_names(batch.schema_ref(), &format!("`{file}`"))?;
         let mut work = CoercionState {
@@ -260,6 +277,8 @@ impl Coercion {
             refused: BTreeMap::new(),
             report: CoercionReport { rows: batch.num_rows() as u64, ..CoercionReport::default() },
         };
+        // Faults are collected over all columns, so a row is refused once, with the fault of its first column in the
+        // order of the contract.
         let (mut fields, mut arrays) = (Vec::new(), Vec::new());
         for (column, default) in self.contract.columns.iter().zip(&self.defaults) {
             let array = self.column(batch, column, default.as_ref(), &mut work)?;
@@ -297,7 +316,10 @@ impl Coercion {
                 }
                 None if column.nullable => Ok(new_null_array(t, batch.num_rows())),
                 None => {
-                    let message = format!("`{}` has no column `{}`, which cannot be null", work.file, column.name);
+                    let message = format!(
+                        "`{}` has no column `{}`, which is not nullable and has no default",
+                        work.file, column.name
+                    );
                     Err(Error::data("MissingColumn", message).with_column(&column.name).in_file(work.file))
                 }
             };
@@ -325,7 +347,7 @@ impl Coercion {
         };
         if !column.nullable && array.null_count() > 0 {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
-                // What became null is no better than what was.
+                // The column is not nullable, so `on_error = "null"` cannot be applied and the run stops.
                 let policy = if policy == OnError::Null { OnError::Fail } else { policy };
                 work.fault(column, row, ValueFault::NullNotAllowed, policy)?;
             }
@@ -333,7 +355,7 @@ impl Coercion {
         Ok(array)
     }
 
-    /// The place of a column in the input, by its name or one that it had.
+    /// Finds a column in the input by its name, or else by one of its former names. Each input column is used once.
     fn find(&self, schema: &Schema, column: &ContractColumn, work: &mut CoercionState<'_>) -> Result<Option<usize>> {
         for name in std::iter::once(&column.name).chain(&column.reading.renamed_from) {
             let found = place(schema.fields().iter(), name, name).map_err(|e| e.in_file(work.file))?;
@@ -349,6 +371,7 @@ impl Coercion {
         Ok(None)
     }
 
+    /// Treats the input columns that the contract does not have.
     fn extra(
         &self,
         batch: &RecordBatch,
@@ -371,6 +394,7 @@ impl Coercion {
                     continue;
                 }
             }
+            // A kept column has no declared type. It is converted only if `written_type` changes its type.
             let written = written_type(&plain_type(field.data_type()));
             let made = match written == plain_type(field.data_type()) {
                 true => batch.column(at).clone(),
@@ -389,16 +413,20 @@ impl Coercion {
         if refused.is_empty() {
             return Ok(());
         }
-        let message = format!("the contract does not have {}", refused.join(", "));
+        let message = format!(
+            "the contract does not have {}; add the columns, or set `extra` to `drop` or `keep`",
+            refused.join(", ")
+        );
         Err(Error::data("ExtraColumns", message).in_file(work.file))
     }
 }
 
-/// A batch on its way.
+/// State of the coercion of one batch.
 struct CoercionState<'a> {
     file: &'a str,
     first: u64,
     used: Vec<bool>,
+    /// First fault of each refused row.
     refused: BTreeMap<usize, (&'a ContractColumn, ValueFault)>,
     report: CoercionReport,
 }
@@ -419,6 +447,7 @@ impl<'a> CoercionState<'a> {
                 Ok(())
             }
             OnError::Quarantine => {
+                // `or_insert` retains the fault of an earlier column.
                 self.refused.entry(row).or_insert((column, fault));
                 Ok(())
             }
@@ -426,6 +455,7 @@ impl<'a> CoercionState<'a> {
     }
 }
 
+/// Returns the message for a fault. It contains no value.
 fn said(column: &ContractColumn, fault: ValueFault) -> String {
     let t = column.column_type.arrow();
     let t = type_name(t).unwrap_or_else(|| t.to_string());
@@ -445,7 +475,8 @@ fn assemble(
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     let loose: Vec<Arc<Field>> = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
     let strict: SchemaRef = Arc::new(Schema::new(fields));
-    // Rows that are refused may have nulls where the schema has none.
+    // Refused rows may have nulls in columns that are not nullable, so the rows are filtered before the strict schema
+    // is applied.
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options).map_err(internal)?;
     let batch = match kept {
         Some(kept) => filter_record_batch(&batch, kept).map_err(internal)?,
@@ -457,12 +488,12 @@ fn assemble(
 
 fn internal(e: ArrowError) -> Error {
     match e {
-        // A default that is long, in every row.
+        // A long default that is repeated in each row.
         ArrowError::OffsetOverflowError(_) => {
             let message =
                 "the texts of a column would have more than 2^31 bytes in one batch; declare a shorter default";
             Error::data("TooLarge", message)
         }
-        e => Error::internal("rows could not be put together").with_source(e),
+        e => Error::internal("cannot assemble the rows").with_source(e),
     }
 }

@@ -1,4 +1,6 @@
-//! Columns of one type as columns of another, value by value, and which values that fails for.
+//! Conversion of columns to another type, value by value, with the list of the values that cannot be converted.
+//!
+//! Each pair of types is either exact or reports a fault for a value: nothing wraps, rounds or becomes null silently.
 
 use std::sync::Arc;
 
@@ -20,15 +22,16 @@ use crate::values::nested;
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ReadingRules};
 use crate::values::scalar::{self, DAY_NANOS, DecimalDigits};
 
-/// A column of the wanted type. Where a value failed it is null.
+/// Column after its conversion. A value that could not be converted is null.
 pub(crate) struct ConvertedColumn {
     pub(crate) array: ArrayRef,
-    /// Rows and why they failed, ascending; of a nested value each part that failed.
+    /// Rows with a fault, ascending. A nested value has an entry for each part that failed.
     pub(crate) faults: Vec<(usize, ValueFault)>,
-    /// Values that were rounded.
+    /// Number of values that were rounded.
     pub(crate) rounded: u64,
-    /// Fields of structs that the wanted type does not have, and that it has and the values do not.
+    /// Struct fields of the input that the type does not have.
     pub(crate) dropped: Vec<String>,
+    /// Struct fields of the type that the input does not have.
     pub(crate) missing: Vec<String>,
 }
 
@@ -38,14 +41,14 @@ impl ConvertedColumn {
     }
 }
 
-/// Why a column cannot become one of another type, whatever its values are.
+/// Returns the error for a pair of types that has no conversion, whatever the values are.
 pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
     let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
-    let message = format!("column `{column}` is {} and cannot become {}", name(from), name(to));
+    let message = format!("column `{column}` is {} and cannot be converted to {}", name(from), name(to));
     Error::data("NoCoercion", message).with_column(column)
 }
 
-/// Makes the column one of another type, with no map in it that has a key twice. `column` is what messages call it.
+/// Converts a column to another type, and reports maps that have a key twice. Messages name the column by `column`.
 pub(crate) fn convert_whole(
     column: &str,
     array: &ArrayRef,
@@ -61,7 +64,7 @@ pub(crate) fn convert_whole(
     Ok(made)
 }
 
-/// Makes the column one of another type.
+/// Converts a column to another type. Types with several Arrow representations are first converted to the plain one.
 pub(crate) fn convert(
     column: &str,
     array: &ArrayRef,
@@ -96,6 +99,8 @@ pub(crate) fn convert(
         }
         (D::Decimal32(p, s) | D::Decimal64(p, s), _) => convert(column, &plain(&D::Decimal128(*p, *s))?, to, reading),
         (D::Decimal256(_, s), _) => {
+            // The cast makes values of more than 38 digits null. A value that is null only after the cast has
+            // overflowed.
             let narrow = plain(&D::Decimal128(38, *s))?;
             let made = convert(column, &narrow, to, reading)?;
             let mut faults: Vec<_> = (0..array.len())
@@ -126,12 +131,13 @@ pub(crate) fn convert(
     }
 }
 
-/// Every value by itself; where it fails there is null.
+/// Converts each value by itself. A value that fails becomes null.
 fn each<T: ArrowPrimitiveType>(
     len: usize,
     nulls: Option<&NullBuffer>,
     value: impl Fn(usize) -> Result<(T::Native, bool), ValueFault>,
 ) -> ConvertedColumn {
+    // Null and failed rows get a placeholder, and the null buffer of the result covers it.
     let (mut values, mut faults, mut rounded) = (Vec::with_capacity(len), Vec::new(), 0);
     for i in 0..len {
         if nulls.is_some_and(|n| n.is_null(i)) {
@@ -153,7 +159,7 @@ fn each<T: ArrowPrimitiveType>(
     ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
 }
 
-/// The nulls of a column, and those that faults add.
+/// Returns the nulls of a column together with the rows of the faults.
 pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, ValueFault)]) -> Option<NullBuffer> {
     if faults.is_empty() {
         return nulls.cloned();
@@ -163,10 +169,12 @@ pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Va
     Some(NullBuffer::from(valid))
 }
 
+/// Converts a whole number to a narrower type; never rounded, hence the `false`.
 fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
     N::try_from(v).map(|v| (v, false)).map_err(|_| ValueFault::Overflow)
 }
 
+/// Converts nanoseconds to a unit. They are treated as a decimal number whose scale is that of the unit.
 fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
     let scale = match unit {
         TimeUnit::Second => 9,
@@ -178,7 +186,7 @@ fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i6
     narrow(value).map(|(value, _)| (value, rounded))
 }
 
-/// Nanoseconds in one of this unit.
+/// Returns the number of nanoseconds in one unit.
 pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
     match unit {
         TimeUnit::Second => 1_000_000_000,
@@ -188,7 +196,7 @@ pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
     }
 }
 
-/// Timestamps of any unit and zone, from nanoseconds.
+/// Builds timestamps of any unit and time zone from nanoseconds since 1970.
 fn timestamps(
     len: usize,
     nulls: Option<&NullBuffer>,
@@ -199,6 +207,7 @@ fn timestamps(
     let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
     macro_rules! of {
         ($t:ty) => {{
+            // The values are the same for all time zones, because Arrow stores instants in UTC.
             let made = each::<$t>(len, nulls, value);
             let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
             ConvertedColumn { array: Arc::new(array), ..made }
@@ -212,7 +221,8 @@ fn timestamps(
     }
 }
 
-/// Times of day of this unit, from nanoseconds since midnight: a value before it, or from the next midnight on, overflows.
+/// Builds times of day from nanoseconds since midnight. A value before midnight, or from the next midnight on, is an
+/// overflow. Arrow has times of day as 64 bits only in microseconds and nanoseconds.
 fn day_times(
     len: usize,
     nulls: Option<&NullBuffer>,
@@ -223,6 +233,7 @@ fn day_times(
     let value = |i: usize| {
         let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
         let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
+        // The range is checked after rounding, which can reach the next midnight.
         if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(ValueFault::Overflow) }
     };
     match unit {
@@ -237,8 +248,9 @@ fn decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<Converted
     Some(ConvertedColumn { array: Arc::new(array), ..made })
 }
 
-/// A value of a decimal, within its digits.
+/// Checks that a value has at most `precision` digits.
 fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
+    // 10^38 is within 128 bits, and no decimal has a higher precision.
     let maximum = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
     if value.0.unsigned_abs() < maximum.unsigned_abs() { Ok(value) } else { Err(ValueFault::Overflow) }
 }
@@ -271,7 +283,7 @@ fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String
     ConvertedColumn::whole(Arc::new(texts.finish()))
 }
 
-/// The integer types, by what makes one of them.
+/// Expands `$make!` for the Arrow integer type of `$to`, and `$otherwise` for other types.
 macro_rules! integer {
     ($to:expr, $make:ident, $otherwise:expr) => {
         match $to {
@@ -322,7 +334,8 @@ fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<Con
     }
 }
 
-/// The nearest float, and whether it shows other digits than the double does. A whole number has to show the same.
+/// Returns the nearest float, and whether its shortest digits differ from those of the double. A whole number must
+/// have the same digits.
 fn single(v: f64) -> Result<(f32, bool), ValueFault> {
     let narrow = v as f32;
     if !v.is_finite() || f64::from(narrow) == v {
@@ -382,6 +395,7 @@ fn text_of_bytes(from: &BinaryArray) -> ConvertedColumn {
     ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(texts.finish())) }
 }
 
+/// From dates.
 fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedColumn> {
     let (len, nulls) = (from.len(), from.nulls());
     match to {
@@ -394,6 +408,7 @@ fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedCol
     }
 }
 
+/// From timestamps.
 fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     let per = nanos_of(unit);
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
@@ -416,6 +431,7 @@ fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules
     }
 }
 
+/// From times of day.
 fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     if *to == DataType::Utf8 {
         return Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?));
@@ -441,7 +457,7 @@ fn integers(array: &ArrayRef, to: &DataType, reading: &ReadingRules) -> Option<C
     integer!(array.data_type(), from, None)?
 }
 
-/// From whole and decimal numbers.
+/// From integers and decimals, as decimal digits.
 fn numbers(
     len: usize,
     nulls: Option<&NullBuffer>,
@@ -471,7 +487,8 @@ fn numbers(
         D::Float64 => Some(each::<Float64Type>(len, nulls, |i| double(value(i)).map(|v| (v, false)))),
         D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
             let v = double(value(i))?;
-            // A whole number that a float does not hold is another number; digits behind the point are near enough.
+            // A whole number that a float does not hold would be a different number. A fraction may be the nearest
+            // float.
             if value(i).scale == 0 && f64::from(v as f32) != v { Err(ValueFault::PrecisionLoss) } else { single(v) }
         })),
         D::Utf8 => Some(texts(len, nulls, |i| {
@@ -489,7 +506,7 @@ fn numbers(
     }
 }
 
-/// The nearest double; a whole number has to be one.
+/// Returns the nearest double. A whole number must be exact.
 fn double(number: DecimalDigits) -> Result<f64, ValueFault> {
     if number.scale <= 0 {
         let (whole, _) = number.at_scale(0, DecimalRounding::Fail)?;
@@ -499,11 +516,13 @@ fn double(number: DecimalDigits) -> Result<f64, ValueFault> {
     format!("{}e-{}", number.value, number.scale).parse().map_err(|_| ValueFault::Overflow)
 }
 
-/// The digits of a decimal number, with as many behind the point as its scale.
+/// Returns the digits of a decimal number, with `scale` digits after the point.
 fn decimal_text(value: i128, scale: i32) -> String {
     let Ok(places) = usize::try_from(scale) else {
         return format!("{value}{}", "0".repeat(scale.unsigned_abs() as usize));
     };
+    // The digits are padded with zeros at the left, so that there is always one before the point: 5 with scale 2 is
+    // `0.05`.
     let digits = format!("{:0>width$}", value.unsigned_abs(), width = places + 1);
     let (whole, fraction) = digits.split_at(digits.len() - places);
     let sign = if value < 0 { "-" } else { "" };
@@ -518,7 +537,8 @@ fn floats(
 ) -> Option<ConvertedColumn> {
     use DataType as D;
     let (len, nulls) = (from.len(), from.nulls());
-    // The shortest digits that say this number, which is what somebody wrote.
+    // The shortest digits that read back as the same number, which are most likely the digits that were written: 0.1
+    // is 0.1 and not 0.1000000000000000055. A number that was a float has the shortest digits of a float.
     let digits = |i: usize| {
         let v = from.value(i);
         match v {
@@ -557,7 +577,7 @@ fn floats(
     }
 }
 
-/// The place of a name: as it is, else but for its letters' case, if only one is like it.
+/// Finds a field by name: an exact match, or else the only match that differs in letter case.
 pub(crate) fn place<'a>(
     fields: impl Iterator<Item = &'a Arc<Field>>,
     name: &str,
@@ -567,13 +587,14 @@ pub(crate) fn place<'a>(
     if let Some(at) = fields.iter().position(|f| f.name() == name) {
         return Ok(Some(at));
     }
+    // Two matches are ambiguous and an error: a choice would depend on the order of the fields.
     let like: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].name().eq_ignore_ascii_case(name)).collect();
     match like.as_slice() {
         [] => Ok(None),
         [at] => Ok(Some(*at)),
         [a, b, ..] => {
             let (a, b) = (fields[*a].name(), fields[*b].name());
-            let message = format!("column `{shown}` may be `{a}` or `{b}`, which differ only in letter case");
+            let message = format!("column `{shown}` matches both `{a}` and `{b}`, which differ only in letter case");
             Err(Error::data("ColumnCase", message).with_column(shown))
         }
     }

@@ -1,33 +1,33 @@
 use serde::Serialize;
 
-/// Why a value does not become one of a column's type.
+/// Reason for which a value cannot be converted to the type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[non_exhaustive]
 pub enum ValueFault {
-    /// It is text that says no value of the type.
+    /// The text does not represent a value of the type.
     Unparseable,
-    /// It is too large, or too small, for the type.
+    /// The value is outside of the range of the type.
     Overflow,
-    /// It has digits, or a time of day, that the type has no place for.
+    /// The value has digits, or a time of day, that the type does not hold.
     PrecisionLoss,
-    /// It is no date there is, or not written as one.
+    /// The text is not an existing date, or does not have a known format.
     BadDate,
-    /// It is no time there is, or not written as one.
+    /// The text is not an existing time, or does not have a known format.
     BadTime,
-    /// It is a whole number too small to tell what it counts since 1970.
+    /// The whole number is too small to determine its unit since 1970.
     BadEpoch,
-    /// It is a number other than 0 and 1, which are false and true.
+    /// The number is neither 0 (false) nor 1 (true).
     NotABoolean,
-    /// It is no number: NaN.
+    /// The value is NaN.
     NotANumber,
-    /// It is a map that has a key twice, or has it when its keys are of the column's type.
+    /// The map has a key twice, before or after the conversion of its keys to the type of the column.
     DuplicateKey,
-    /// It is null, or became null, in a column that cannot be.
+    /// The value is null, or became null, in a column that is not nullable.
     NullNotAllowed,
 }
 
 impl ValueFault {
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(self) -> &'static str {
         match self {
             Self::Unparseable => "Unparseable",
@@ -43,21 +43,21 @@ impl ValueFault {
         }
     }
 
-    /// The reason as messages say it.
+    /// Returns the reason as a predicate for messages: "a value of column `id` (int)", then the reason.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Unparseable => "is not of that type",
-            Self::Overflow => "does not fit in it",
+            Self::Overflow => "is outside of the range of that type",
             Self::PrecisionLoss => {
-                "has digits, or a time of day, that it has no place for; a contract may declare a type that has (such as `timestamp(9)`, or more decimal places), or `rounding = 'half-up'`"
+                "has digits, or a time of day, that the type does not hold; declare a type that holds them in the contract (such as `timestamp(9)`, or more decimal places), or `rounding = 'half-up'`"
             }
-            Self::BadDate => "is no date; write YYYY-MM-DD or name its form in `formats`",
-            Self::BadTime => "is no time; write YYYY-MM-DDTHH:MM:SS or name its form in `formats`",
-            Self::BadEpoch => "is a number that does not say what it counts; name it in `epoch`",
+            Self::BadDate => "is not a date; use the format YYYY-MM-DD or declare its format in `formats`",
+            Self::BadTime => "is not a time; use the format YYYY-MM-DDTHH:MM:SS or declare its format in `formats`",
+            Self::BadEpoch => "is a number that is too small to determine its unit; declare the unit in `epoch`",
             Self::NotABoolean => "is neither true nor false",
             Self::NotANumber => "is not a number",
-            Self::DuplicateKey => "has a key twice, which no reader of maps takes",
-            Self::NullNotAllowed => "is null, which the column cannot be",
+            Self::DuplicateKey => "has a key twice, which readers of maps do not accept",
+            Self::NullNotAllowed => "is null, but the column is not nullable",
         }
     }
 }

@@ -1,7 +1,10 @@
+//! Parsers of ISO 8601 dates and times, with the extended years of PostgreSQL and Debezium.
+
 use chrono::{NaiveDate, NaiveTime};
 
-/// A date and time as ISO 8601 writes it: nanoseconds since 1970, and the offset of its zone in seconds if it has one, which is not
-/// subtracted. Years may have a sign and more than four digits, as PostgreSQL and Debezium write them; a date alone is midnight.
+/// Parses an ISO 8601 date and time. Returns the nanoseconds since 1970, and the offset in seconds if the text has
+/// one. The offset is not subtracted. Years may have a sign and more than four digits, as PostgreSQL and Debezium
+/// write them. A date alone is midnight.
 ///
 /// ```
 /// use biscuit_schema::iso_date_time;
@@ -27,7 +30,8 @@ pub fn iso_date_time(text: &str) -> Option<(i128, Option<i32>)> {
     Some((midnight + i128::from(iso_time(time_text)?), zone))
 }
 
-/// The form that machines write, `YYYY-MM-DDTHH:MM:SS[.f…][Z]`; none for any other, which may be one all the same.
+/// Fast path for the usual form, `YYYY-MM-DDTHH:MM:SS[.f…][Z]`. Returns `None` for other forms, which may still be
+/// valid.
 fn plain(b: &[u8]) -> Option<(i128, Option<i32>)> {
     let marks =
         b.len() >= 19 && b[4] == b'-' && b[7] == b'-' && matches!(b[10], b'T' | b' ') && b[13] == b':' && b[16] == b':';
@@ -61,7 +65,7 @@ fn plain(b: &[u8]) -> Option<(i128, Option<i32>)> {
 
 const DAY: i128 = 86_400_000_000_000;
 
-/// A date, `YYYY-MM-DD`, as days since 1970.
+/// Parses a date of the form `YYYY-MM-DD` as days since 1970.
 pub fn iso_date(text: &str) -> Option<i32> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -79,7 +83,8 @@ pub fn iso_date(text: &str) -> Option<i32> {
     Some(date.to_epoch_days())
 }
 
-/// A time of day, `HH:MM[:SS[.fffffffff]]`, up to 23:59:59.999999999, as nanoseconds since midnight.
+/// Parses a time of day of the form `HH:MM[:SS[.fffffffff]]`, up to 23:59:59.999999999, as nanoseconds since
+/// midnight.
 pub fn iso_time(text: &str) -> Option<i64> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
     let mut parts = clock.split(':');
@@ -98,10 +103,13 @@ pub fn iso_time(text: &str) -> Option<i64> {
     (time - NaiveTime::MIN).num_nanoseconds()
 }
 
+/// Splits a time into the clock part and the offset in seconds. The offset has the form `Z`, `+HH`, `+HHMM`, `+HH:MM`
+/// or `+HH:MM:SS`.
 fn split_zone(text: &str) -> Option<(&str, Option<i32>)> {
     if let Some(t) = text.strip_suffix(['Z', 'z']) {
         return Some((t.trim_end(), Some(0)));
     }
+    // A clock time contains neither sign, so the first one begins the offset.
     let Some(i) = text.find(['+', '-']) else { return Some((text, None)) };
     let (time, zone) = text.split_at(i);
     let digits: String = zone[1..].chars().filter(|c| *c != ':').collect();
@@ -118,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn years_before_christ_and_after_9999_are_read() {
+    fn years_before_0_and_after_9999_are_read() {
         assert_eq!(iso_date("-0043-03-15"), Some(-735_160));
         assert_eq!(iso_date("+12024-01-01"), Some(3_672_148));
         let (nanos, zone) = iso_date_time("-0043-03-15T12:00:00.000000Z").unwrap();
@@ -134,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn invalid_dates_and_times_are_refused() {
         for bad in [
             "2024-1-1",
             "2024-02-30",

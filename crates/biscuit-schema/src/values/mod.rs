@@ -1,4 +1,4 @@
-//! Coercion: values as values of the type of a column, exact or refused.
+//! Coercion: conversion of values to the type of a column, exact or refused.
 
 #[cfg(feature = "parquet")]
 pub(crate) mod calendar;

@@ -1,4 +1,4 @@
-//! Lists, maps and structs of one type as those of another: by name, part by part.
+//! Conversion of lists, maps and structs, part by part; fields of structs are matched by name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::values::convert::{ConvertedColumn, convert, no_coercion, place, valid
 use crate::values::fault::ValueFault;
 use crate::values::reading_rules::ReadingRules;
 
-/// Faults of items, as those of the lists that they are in.
+/// Maps faults of items to the rows of the lists that contain the items. The offsets are sorted, so the list of an
+/// item is found by binary search.
 fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, ValueFault)]) -> Vec<(usize, ValueFault)> {
     let list = |item: usize| offsets.partition_point(|o| *o as usize <= item) - 1;
     faults.iter().map(|(item, fault)| (list(*item), *fault)).collect()
@@ -22,7 +23,7 @@ fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, ValueFault)]) -> Vec<
 pub(crate) fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &ReadingRules) -> Result<ConvertedColumn> {
     let made = convert(&format!("{column}[]"), from.values(), item.data_type(), reading)?;
     let array = ListArray::try_new(item.clone(), from.offsets().clone(), made.array.clone(), from.nulls().cloned());
-    let array = array.map_err(|e| Error::internal("a list could not be made").with_source(e))?;
+    let array = array.map_err(|e| Error::internal("cannot build a list").with_source(e))?;
     Ok(ConvertedColumn { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
 }
 
@@ -37,23 +38,24 @@ pub(crate) fn map(
         return Err(no_coercion(column, from.data_type(), &DataType::Map(entry.clone(), sorted)));
     };
     let entries = from.entries();
-    // By place: keys and values have other names in every engine.
+    // By position, because engines give different names to keys and values.
     let key = convert(&format!("{column}.key"), entries.column(0), kv[0].data_type(), reading)?;
     let value = convert(&format!("{column}.value"), entries.column(1), kv[1].data_type(), reading)?;
     let broken = of_lists(from.offsets(), &key.faults);
     let mut faults = of_lists(from.offsets(), &value.faults);
     faults.extend(&broken);
     faults.sort_by_key(|(row, _)| *row);
-    // A key is never null: a map that has lost one is null as a whole.
+    // A key is never null in Arrow, so a map with a key that could not be converted becomes null as a whole.
     let nulls = valid(from.len(), from.nulls(), &broken);
+    // The keys of such a map still need values, because the key array must not contain nulls.
     let keys = if broken.is_empty() { key.array.clone() } else { filled(&key.array)? };
     let made = StructArray::try_new(kv.clone(), vec![keys, value.array.clone()], None)
         .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
-    let array = made.map_err(|e| Error::internal("a map could not be made").with_source(e))?;
+    let array = made.map_err(|e| Error::internal("cannot build a map").with_source(e))?;
     Ok(ConvertedColumn { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
 }
 
-/// The rows with a map that has a key twice, also inside of structs and lists, ascending.
+/// Returns the rows with a map that has a key twice, also inside of structs and lists. The rows are ascending.
 pub(crate) fn duplicate_keys(array: &ArrayRef) -> Result<Vec<usize>> {
     let of_lists = |offsets: &OffsetBuffer<i32>, items: Vec<usize>| {
         let mut rows: Vec<usize> =
@@ -75,7 +77,8 @@ pub(crate) fn duplicate_keys(array: &ArrayRef) -> Result<Vec<usize>> {
         }
         DataType::Map(..) => {
             let map = array.as_map();
-            let failed = |e| Error::internal("keys could not be compared").with_source(e);
+            let failed = |e| Error::internal("cannot compare keys").with_source(e);
+            // The row format of Arrow makes keys of any type comparable as bytes.
             let converter = RowConverter::new(vec![SortField::new(map.keys().data_type().clone())]).map_err(failed)?;
             let keys = converter.convert_columns(&[map.keys().clone()]).map_err(failed)?;
             let has_twice = |row: &usize| {
@@ -93,10 +96,10 @@ pub(crate) fn duplicate_keys(array: &ArrayRef) -> Result<Vec<usize>> {
     }
 }
 
-/// The same column with some value where it is null.
+/// Removes the nulls of a column; what value appears in their place does not matter.
 fn filled(array: &ArrayRef) -> Result<ArrayRef> {
     let data = array.to_data().into_builder().nulls(None).build();
-    Ok(arrow::array::make_array(data.map_err(|e| Error::internal("keys could not be filled").with_source(e))?))
+    Ok(arrow::array::make_array(data.map_err(|e| Error::internal("cannot remove nulls from keys").with_source(e))?))
 }
 
 pub(crate) fn structure(
@@ -112,7 +115,7 @@ pub(crate) fn structure(
         match place(from.fields().iter(), field.name(), &name)? {
             Some(at) => {
                 used[at] = true;
-                // What is below a null is no value.
+                // A child may contain arbitrary values below a null struct. They must not cause faults.
                 let child = masked(from.column(at), from.nulls())?;
                 let made = convert(&name, &child, field.data_type(), reading)?;
                 arrays.push(made.array);
@@ -127,18 +130,21 @@ pub(crate) fn structure(
             }
         }
     }
+    // Fields that no field of the type has used are dropped and reported.
     let unused = from.fields().iter().zip(used).filter(|(_, used)| !used);
     dropped.extend(unused.map(|(f, _)| format!("{column}.{}", f.name())));
     faults.sort_by_key(|(row, _)| *row);
+    // A fault makes a field null even if its type is not nullable.
     let nullable: Fields = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
     let array = StructArray::try_new_with_length(nullable, arrays, from.nulls().cloned(), from.len());
-    let array = array.map_err(|e| Error::internal("a struct could not be made").with_source(e))?;
+    let array = array.map_err(|e| Error::internal("cannot build a struct").with_source(e))?;
     Ok(ConvertedColumn { array: Arc::new(array), faults, rounded, dropped, missing })
 }
 
+/// Adds the nulls of a struct to the nulls of a child.
 fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return Ok(child.clone()) };
     let data = child.to_data().into_builder().nulls(NullBuffer::union(Some(nulls), child.nulls())).build();
-    let data = data.map_err(|e| Error::internal("nulls could not be joined").with_source(e))?;
+    let data = data.map_err(|e| Error::internal("cannot combine nulls").with_source(e))?;
     Ok(arrow::array::make_array(data))
 }

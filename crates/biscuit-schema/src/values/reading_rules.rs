@@ -1,42 +1,44 @@
+//! Rules of a contract for values of other types than the column: errors, formats of times, units, rounding.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a value that does not become the column's type.
+/// Treatment of a value that cannot be converted to the type of the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OnError {
-    /// It stops the run.
+    /// The run stops.
     #[default]
     Fail,
-    /// It becomes null, and is counted.
+    /// The value becomes null and is counted.
     Null,
-    /// Its row is put aside with the reason.
+    /// The row is quarantined with the reason.
     Quarantine,
 }
 
-/// What happens to columns that a contract does not name.
+/// Treatment of columns that are not in the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ExtraColumns {
-    /// They are left out, and named in the report.
+    /// The columns are dropped and named in the report.
     #[default]
     Drop,
-    /// They are kept behind the others, as they are.
+    /// The columns are kept unchanged after the columns of the contract.
     Keep,
-    /// They stop the run.
+    /// The run stops.
     Refuse,
 }
 
-/// What a whole number means as a time.
+/// Unit of a whole number that represents a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EpochUnit {
-    /// Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by size: each of them is then a time from March 1973 to
-    /// November 5138; smaller numbers are an error.
+    /// Seconds, milliseconds, microseconds or nanoseconds since 1970, by the size of the number. Each number then
+    /// represents a time from March 1973 to November 5138. Smaller numbers are an error.
     #[default]
     Auto,
     /// Days since 1970.
@@ -51,19 +53,20 @@ pub enum EpochUnit {
     Nanos,
 }
 
-/// What happens to digits that a decimal has no place for.
+/// Treatment of digits that the type of a number cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DecimalRounding {
-    /// They are an error.
+    /// The digits are an error.
     #[default]
     Fail,
-    /// The nearest number that has a place is taken, of two the one further from zero, and it is counted.
+    /// The number is rounded to the nearest one that fits, half away from zero, and is counted.
     HalfUp,
 }
 
-/// How text formats write the values of binary columns. Readers set it by the format of a file; contracts do not contain it.
+/// Encoding of binary values in text formats. Readers set it by the format of a file; it is not part of a contract
+/// file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BytesInText {
@@ -77,7 +80,7 @@ pub enum BytesInText {
 }
 
 impl BytesInText {
-    /// Decodes a text; returns `None` if it is not in this form.
+    /// Decodes a text. Returns `None` if the text does not have this encoding.
     pub fn decode(self, text: &str) -> Option<Vec<u8>> {
         let base64 = || STANDARD.decode(text).ok();
         match self {
@@ -95,23 +98,24 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())
 }
 
-/// How values of other types become a column's own.
+/// Rules for the conversion of values to the type of a column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReadingRules {
-    /// What happens to a value that does not. Default: as the contract has it.
+    /// Treatment of a value that cannot be converted. Default: the `on_error` of the contract.
     pub on_error: Option<OnError>,
-    /// The value, as text, where the column is missing or null. Default: null.
+    /// Value, as text, that is used if the column is missing or null. Default: null.
     pub default: Option<String>,
-    /// Other names that the column has in the input.
+    /// Other names of the column in the input. Default: none.
     pub renamed_from: Vec<String>,
-    /// Forms of dates and times besides those of ISO 8601, as `strftime` has them: `%d/%m/%Y`.
+    /// Formats of dates and times in addition to ISO 8601, in the syntax of `strftime`, such as `%d/%m/%Y`. Default:
+    /// none.
     pub formats: Vec<String>,
-    /// What whole numbers mean as times.
+    /// Unit of whole numbers that represent times. Default: determined by size.
     pub epoch: EpochUnit,
-    /// What happens to digits that there is no place for.
+    /// Treatment of digits that the type cannot hold. Default: an error.
     pub rounding: DecimalRounding,
-    /// How text is decoded in a binary column.
+    /// Encoding of text in a binary column. Default: the UTF-8 bytes of the text.
     #[serde(skip)]
     pub bytes_in_text: BytesInText,
 }

@@ -1,4 +1,7 @@
-//! Single values: text, numbers and times.
+//! Parsers of single values: text to numbers, booleans, dates and times.
+//!
+//! Integers and decimals are read as [`DecimalDigits`] and never through a binary float, so that no digit changes
+//! unnoticed.
 
 use chrono::format::{Parsed, StrftimeItems, parse};
 
@@ -10,7 +13,7 @@ type ScalarResult<T> = Result<T, ValueFault>;
 
 pub(crate) const DAY_NANOS: i128 = 86_400_000_000_000;
 
-/// A decimal number as text has it: digits and where the point is.
+/// Decimal number with the value `value * 10^-scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DecimalDigits {
     pub(crate) value: i128,
@@ -18,7 +21,7 @@ pub(crate) struct DecimalDigits {
 }
 
 impl DecimalDigits {
-    /// Reads `-12.50`, `1e3`, `.5`; spaces around it do not matter.
+    /// Parses a number such as `-12.50`, `1e3` or `.5`. Spaces around the number are ignored.
     pub(crate) fn parse(text: &str) -> ScalarResult<Self> {
         let text = text.trim();
         let (negative, rest) = match text.as_bytes() {
@@ -36,7 +39,8 @@ impl DecimalDigits {
                 b'0'..=b'9' => {
                     any = true;
                     scale += i32::from(point);
-                    // Zeros at the end take no room until a digit follows them.
+                    // Trailing zeros are counted and multiplied in only if a digit follows, so that `1` with a
+                    // hundred decimal zeros does not overflow.
                     if b == b'0' {
                         zeros += 1;
                         continue;
@@ -61,7 +65,7 @@ impl DecimalDigits {
         Ok(Self { value: if negative { -value } else { value }, scale })
     }
 
-    /// The number with so many digits behind the point. Says whether it was rounded.
+    /// Returns the number as an integer with `scale` digits after the point, and whether it was rounded.
     pub(crate) fn at_scale(self, scale: i32, rounding: DecimalRounding) -> ScalarResult<(i128, bool)> {
         let shift = (scale - self.scale).unsigned_abs();
         if self.value == 0 {
@@ -71,6 +75,7 @@ impl DecimalDigits {
             let power = 10i128.checked_pow(shift).ok_or(ValueFault::Overflow)?;
             return self.value.checked_mul(power).map(|v| (v, false)).ok_or(ValueFault::Overflow);
         }
+        // More digits to remove than 128 bits have: the number is nearer to zero than to any other value.
         let Some(power) = 10i128.checked_pow(shift) else {
             return if rounding == DecimalRounding::HalfUp { Ok((0, true)) } else { Err(ValueFault::PrecisionLoss) };
         };
@@ -79,6 +84,8 @@ impl DecimalDigits {
             (0, _) => Ok((whole, false)),
             (_, DecimalRounding::Fail) => Err(ValueFault::PrecisionLoss),
             (_, DecimalRounding::HalfUp) => {
+                // `rest` has the sign of the value, so that the magnitude is compared and half is rounded away from
+                // zero.
                 let up = rest.unsigned_abs() >= power.unsigned_abs() / 2;
                 Ok((whole + if up { self.value.signum() } else { 0 }, true))
             }
@@ -86,7 +93,7 @@ impl DecimalDigits {
     }
 }
 
-/// A power of ten.
+/// Parses an exponent. Exponents beyond 1000 are `Overflow`, so that the arithmetic on scales cannot overflow.
 fn exponent(text: &str) -> ScalarResult<i32> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -95,7 +102,7 @@ fn exponent(text: &str) -> ScalarResult<i32> {
     text.parse::<i32>().ok().filter(|e| e.unsigned_abs() <= 1000).ok_or(ValueFault::Overflow)
 }
 
-/// A whole number, from text, and whether it was rounded.
+/// Parses a whole number, and returns whether it was rounded.
 pub(crate) fn whole(text: &str, rounding: DecimalRounding) -> ScalarResult<(i128, bool)> {
     if let Ok(v) = text.parse::<i64>() {
         return Ok((v.into(), false));
@@ -103,7 +110,8 @@ pub(crate) fn whole(text: &str, rounding: DecimalRounding) -> ScalarResult<(i128
     DecimalDigits::parse(text)?.at_scale(0, rounding)
 }
 
-/// A double, from text, and whether it shows other digits than the text does; `NaN` and `Infinity` are some. A whole number has to be exact.
+/// Parses a double, including `NaN` and `Infinity`, and returns whether its shortest digits differ from those of the
+/// text. A whole number must be exact.
 pub(crate) fn float(text: &str) -> ScalarResult<(f64, bool)> {
     let text = text.trim();
     let v: f64 = text.parse().map_err(|_| ValueFault::Unparseable)?;
@@ -111,18 +119,20 @@ pub(crate) fn float(text: &str) -> ScalarResult<(f64, bool)> {
     if v.is_infinite() && mantissa().next().is_some() {
         return Err(ValueFault::Overflow);
     }
-    // A double has room for 15 digits, wherever the point is.
+    // Each decimal number of up to 15 digits survives the conversion to a double and back (`DBL_DIG`), if it is not
+    // subnormal.
     let digits = mantissa().skip_while(|b| *b == b'0').count();
     match v {
         0.0 if digits > 0 => return Err(ValueFault::PrecisionLoss),
         v if !v.is_finite() || (digits <= 15 && v.is_normal()) || v == 0.0 => return Ok((v, false)),
         _ => {}
     }
+    // The remaining numbers have more digits than a double guarantees. They are compared exactly, as decimals.
     match DecimalDigits::parse(text) {
         Ok(number) if number.scale <= 0 => match number.at_scale(0, DecimalRounding::Fail) {
             Ok((whole, _)) if v as i128 == whole => Ok((v, false)),
             Ok(_) => Err(ValueFault::PrecisionLoss),
-            // More than 38 digits: only the text could be exact.
+            // A whole number of more than 38 digits: only its digits can be compared.
             Err(_) => Ok((v, DecimalDigits::parse(&format!("{v:e}")) != Ok(number))),
         },
         Ok(number) => Ok((v, DecimalDigits::parse(&format!("{v:e}")) != Ok(number))),
@@ -130,7 +140,7 @@ pub(crate) fn float(text: &str) -> ScalarResult<(f64, bool)> {
     }
 }
 
-/// Nanoseconds since midnight, from text.
+/// Parses a time of day as nanoseconds since midnight.
 pub(crate) fn time_of_day(text: &str) -> ScalarResult<i128> {
     iso_time(text.trim()).map(i128::from).ok_or(ValueFault::BadTime)
 }
@@ -147,13 +157,13 @@ pub(crate) fn boolean(text: &str) -> ScalarResult<bool> {
     }
 }
 
-/// Days since 1970, from text.
+/// Parses a date as days since 1970.
 pub(crate) fn date(text: &str, reading: &ReadingRules) -> ScalarResult<i32> {
     let text = text.trim();
     if let Some(days) = iso_date(text) {
         return Ok(days);
     }
-    // A form that was named may have a time: whoever named it knows.
+    // A format of the contract may contain a time of day, which is dropped: the contract asks for it.
     if let Some(nanos) = by_formats(text, &reading.formats) {
         return i32::try_from(nanos.div_euclid(DAY_NANOS)).map_err(|_| ValueFault::Overflow);
     }
@@ -167,7 +177,8 @@ pub(crate) fn date(text: &str, reading: &ReadingRules) -> ScalarResult<i32> {
     }
 }
 
-/// Nanoseconds since 1970, from text: a time with an offset is the instant; without, it is taken as it is.
+/// Parses a timestamp as nanoseconds since 1970. A time with an offset is converted to UTC; a time without an offset
+/// is not changed.
 pub(crate) fn timestamp(text: &str, reading: &ReadingRules) -> ScalarResult<i128> {
     let text = text.trim();
     if let Some((nanos, offset)) = iso_date_time(text) {
@@ -180,7 +191,7 @@ pub(crate) fn timestamp(text: &str, reading: &ReadingRules) -> ScalarResult<i128
     epoch(digits, reading.epoch)
 }
 
-/// Nanoseconds since 1970, from a number that counts something since then.
+/// Converts a number of units since 1970 to nanoseconds since 1970.
 pub(crate) fn epoch(number: DecimalDigits, unit: EpochUnit) -> ScalarResult<i128> {
     let digits = match unit {
         EpochUnit::Days => {
@@ -191,6 +202,8 @@ pub(crate) fn epoch(number: DecimalDigits, unit: EpochUnit) -> ScalarResult<i128
         EpochUnit::Micros => 3,
         EpochUnit::Nanos => 0,
         EpochUnit::Auto => {
+            // The limits give each unit the range from 1e8 seconds (March 1973) to 1e11 seconds (November 5138): 1e11
+            // is the end of the seconds, and as milliseconds it is March 1973 again.
             let size = number.value.unsigned_abs() as f64 / 10f64.powi(number.scale);
             match size {
                 s if s < 1e8 => return Err(ValueFault::BadEpoch),
@@ -204,11 +217,13 @@ pub(crate) fn epoch(number: DecimalDigits, unit: EpochUnit) -> ScalarResult<i128
     number.at_scale(digits, DecimalRounding::Fail).map(|(nanos, _)| nanos)
 }
 
-/// Nanoseconds since 1970, by the first form that fits the whole text.
+/// Parses a text by the first format that matches the whole text, as nanoseconds since 1970.
 fn by_formats(text: &str, formats: &[String]) -> Option<i128> {
     formats.iter().find_map(|format| {
         let mut parsed = Parsed::new();
         parse(&mut parsed, text, StrftimeItems::new(format)).ok()?;
+        // A format with an offset is an instant. One without an offset is taken as it is, and one without a time is
+        // midnight.
         if let Ok(t) = parsed.to_datetime() {
             return Some(nanos(t.naive_utc()));
         }
@@ -232,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals_are_exact_or_a_fault() {
+    fn decimals_are_exact_or_refused() {
         for (text, scale, want) in [
             ("123.45", 2, Ok(12_345)),
             (" -0.5 ", 2, Ok(-50)),
@@ -262,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_told_apart_by_size() {
+    fn unit_of_an_epoch_is_determined_by_its_size() {
         let auto = |n: i128| epoch(DecimalDigits { value: n, scale: 0 }, EpochUnit::Auto);
         let want = Ok(1_486_500_577_000_000_000);
         for n in [1_486_500_577, 1_486_500_577_000, 1_486_500_577_000_000, 1_486_500_577_000_000_000] {
@@ -273,14 +288,14 @@ mod tests {
         }
         let seconds = DecimalDigits::parse("1486500577.691").unwrap();
         assert_eq!(epoch(seconds, EpochUnit::Auto), Ok(1_486_500_577_691_000_000));
-        // Through a double, as the original does it, this one ends in .008.
+        // Glue Biscuit, the predecessor, converts this number through a double and gets .008 at the end.
         assert_eq!(auto(253_402_300_799_999), Ok(253_402_300_799_999_000));
         let millis = epoch(DecimalDigits { value: 253_402_300_799_999, scale: 0 }, EpochUnit::Millis);
         assert_eq!(millis, Ok(253_402_300_799_999_000_000));
     }
 
     #[test]
-    fn forms_that_are_named_are_read() {
+    fn declared_formats_are_read() {
         let reading =
             ReadingRules { formats: vec!["%d/%m/%Y".into(), "%Y%m%d %H%M%S %z".into()], ..ReadingRules::default() };
         assert_eq!(date("04/02/1970", &reading), Ok(34));

@@ -1,9 +1,13 @@
-//! Contracts from and to what catalogs, templates and other formats say: AC-S6, AC-S7.
+//! Contracts from and to Glue, CloudFormation, DDL and Avro.
 
 use biscuit_schema::{Contract, PartitionProjection, TablePlace};
 
 fn types(contract: &Contract) -> Vec<String> {
-    contract.columns.iter().map(|c| format!("{} {}", c.name, c.hive_type().expect("a Hive type"))).collect()
+    contract
+        .columns
+        .iter()
+        .map(|c| format!("{} {}", c.name, c.hive_type().expect("the column has a Hive type")))
+        .collect()
 }
 
 const TEMPLATE: &str = r#"
@@ -47,7 +51,7 @@ Resources:
 "#;
 
 #[test]
-fn a_template_is_read_with_its_partition_keys_and_comments() {
+fn template_is_read_with_partition_keys_and_comments() {
     let contract = Contract::from_cloudformation(TEMPLATE, "kangaroos").unwrap();
     assert_eq!(
         types(&contract),
@@ -73,18 +77,18 @@ fn a_template_is_read_with_its_partition_keys_and_comments() {
 }
 
 #[test]
-fn a_table_that_a_template_does_not_have_is_named_with_those_it_has() {
+fn unknown_table_of_a_template_is_refused_with_the_existing_tables() {
     let e = Contract::from_cloudformation(TEMPLATE, "wombats").unwrap_err();
     assert_eq!(
         e.to_string(),
-        "UnknownTable: the template has no table `wombats`; it has `kangaroos`, one whose name is put together, by its logical id `Staged`"
+        "UnknownTable: the template has no table `wombats`; it has `kangaroos`, a table with a computed name and the logical id `Staged`"
     );
     assert_eq!(Contract::from_cloudformation("a: [", "t").unwrap_err().code(), "InvalidTemplate");
     assert_eq!(Contract::from_cloudformation("a: b", "t").unwrap_err().code(), "InvalidTemplate");
 }
 
 #[test]
-fn what_glue_replies_is_read() {
+fn reply_of_glue_is_read() {
     let reply = r#"{"Table": {"Name": "books", "DatabaseName": "glue_reference", "StorageDescriptor": {"Columns": [
         {"Name": "title", "Type": "string"}, {"Name": "publish_date", "Type": "date"}, {"Name": "author_name", "Type": "string"},
         {"Name": "author_birth_date", "Type": "date"}, {"Name": "author_id", "Type": "bigint"}]}, "PartitionKeys": []}}"#;
@@ -123,7 +127,7 @@ fn orders() -> Contract {
         type = 'date'
         ",
     )
-    .expect("a contract")
+    .expect("the contract is valid")
 }
 
 fn place() -> TablePlace {
@@ -131,7 +135,7 @@ fn place() -> TablePlace {
 }
 
 #[test]
-fn glue_and_templates_read_back_what_is_written_for_them() {
+fn glue_tables_and_templates_are_read_back() {
     let input = orders().to_glue_json(&place()).unwrap();
     let back = Contract::from_glue_json(&input.to_string()).unwrap();
     assert_eq!(types(&back), ["id bigint", "lines array<struct<sku:varchar(20),n:int>>", "day date", "region string"]);
@@ -180,7 +184,7 @@ TBLPROPERTIES (
 }
 
 #[test]
-fn a_type_that_hive_does_not_have_is_named() {
+fn type_without_a_hive_type_is_refused() {
     let contract = Contract::from_toml("[[columns]]\nname = 'at'\ntype = 'time'\n").unwrap();
     let e = contract.to_ddl(&place()).unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoHiveType", Some("at")));
@@ -225,7 +229,7 @@ fn an_avro_schema_is_read() {
     assert_eq!(column("state").reading.default.as_deref(), Some("NEW"));
     assert_eq!(contract.table.as_deref(), Some("sales.Order"));
     for (bad, said) in [
-        (r#"{"type":"string"}"#, "it is no record"),
+        (r#"{"type":"string"}"#, "it is not a record"),
         (r#"{"type":"record","name":"R","fields":[{"name":"u","type":["int","string"]}]}"#, "a union of several types"),
         (r#"{"type":"record","name":"R","fields":[{"name":"u","type":"Nowhere"}]}"#, "`Nowhere` is not declared"),
     ] {

@@ -1,4 +1,5 @@
-//! The coercion table of the original, with the right answers where it wraps, nulls or swaps silently; and AC-S1 to AC-S5.
+//! Coercion of values and rows. The table of values comes from Glue Biscuit, the predecessor of these crates, with
+//! the correct results where the predecessor wraps, swaps or becomes null silently.
 
 use std::sync::Arc;
 
@@ -13,28 +14,31 @@ use biscuit_schema::{
 };
 
 fn hive(t: &str) -> HiveType {
-    t.parse().expect("a type")
+    t.parse().expect("the type is valid")
 }
 
 fn one(name: &str, array: ArrayRef) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable([(name, array, true)]).expect("a batch")
+    RecordBatch::try_from_iter_with_nullable([(name, array, true)]).expect("the batch is valid")
 }
 
 fn contract(t: &str, reading: ReadingRules) -> Contract {
-    Contract::new([ContractColumn::of_hive("v", hive(t)).with_reading(reading)]).expect("a contract")
+    Contract::new([ContractColumn::of_hive("v", hive(t)).with_reading(reading)]).expect("the contract is valid")
 }
 
-/// The value as text, or the code of the fault.
+/// Returns the value as text, or the code of the fault.
 fn value(array: ArrayRef, t: &str, reading: ReadingRules) -> String {
     let coercion = Coercion::new(&contract(t, ReadingRules { on_error: Some(OnError::Quarantine), ..reading }))
-        .expect("a coercion");
+        .expect("the contract has no defaults");
     match coercion.coerce(&one("v", array), "a.jsonl", 1) {
         Err(e) => e.code().to_owned(),
         Ok(CoercedRows { batch, refused, .. }) => match refused.first() {
             Some(row) => row.code.to_owned(),
             None => {
                 let column = batch.column(0);
-                ArrayFormatter::try_new(column, &FormatOptions::default()).expect("text").value(0).to_string()
+                ArrayFormatter::try_new(column, &FormatOptions::default())
+                    .expect("the value can be shown")
+                    .value(0)
+                    .to_string()
             }
         },
     }
@@ -53,7 +57,7 @@ fn double(x: f64) -> ArrayRef {
 }
 
 #[test]
-fn every_row_of_the_originals_table_has_its_right_answer() {
+fn values_are_coerced_exactly_or_refused() {
     let table: Vec<(ArrayRef, &str, &str)> = vec![
         (Arc::new(Int32Array::from(vec![7])), "bigint", "7"),
         (long(7), "string", "7"),
@@ -110,7 +114,7 @@ fn every_row_of_the_originals_table_has_its_right_answer() {
 }
 
 #[test]
-fn a_column_may_have_a_dot_or_other_letters_and_extra_ones_are_named() {
+fn columns_match_in_any_letter_case_and_extra_columns_are_reported() {
     let x: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     let batch = RecordBatch::try_from_iter([("a.b", x.clone()), ("X", x.clone()), ("y", x)]).unwrap();
     let contract =
@@ -126,7 +130,7 @@ fn a_column_may_have_a_dot_or_other_letters_and_extra_ones_are_named() {
 }
 
 #[test]
-fn structs_lists_and_what_is_in_them_go_by_name() {
+fn nested_fields_are_matched_by_name() {
     let (a, b): (ArrayRef, ArrayRef) = (Arc::new(Int32Array::from(vec![1, 1])), Arc::new(Int32Array::from(vec![2, 2])));
     let fields = StructArray::try_from(vec![("a", a.clone()), ("b", b), ("c", a)]).unwrap();
     let fields = StructArray::new(fields.fields().clone(), fields.columns().to_vec(), Some(vec![true, false].into()));
@@ -152,7 +156,7 @@ fn structs_lists_and_what_is_in_them_go_by_name() {
 }
 
 #[test]
-fn each_policy_does_what_it_says_and_the_message_names_the_place() {
+fn each_on_error_setting_has_its_effect_and_the_message_names_the_place() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), Some("x"), None, Some("3")]));
     let with = |on_error| {
         Coercion::new(&contract("int", ReadingRules { on_error: Some(on_error), ..ReadingRules::default() })).unwrap()
@@ -169,7 +173,7 @@ fn each_policy_does_what_it_says_and_the_message_names_the_place() {
 }
 
 #[test]
-fn what_cannot_be_null_is_not() {
+fn required_column_has_no_nulls() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
     let required = |on_error| {
         let reading = ReadingRules { on_error: Some(on_error), ..ReadingRules::default() };
@@ -189,7 +193,7 @@ fn what_cannot_be_null_is_not() {
 }
 
 #[test]
-fn defaults_stand_for_what_is_missing_and_not_for_what_was_lost() {
+fn defaults_replace_missing_values_but_not_lost_values() {
     let reading = ReadingRules { default: Some("9".into()), on_error: Some(OnError::Null), ..ReadingRules::default() };
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
@@ -213,11 +217,14 @@ fn extra_columns_are_dropped_kept_or_refused() {
     let kept = with("keep").unwrap().batch;
     assert_eq!(kept.schema().field(1).data_type(), &DataType::Utf8);
     let e = with("refuse").unwrap_err();
-    assert_eq!(e.to_string(), "ExtraColumns: the contract does not have `w` (f)");
+    assert_eq!(
+        e.to_string(),
+        "ExtraColumns: the contract does not have `w`; add the columns, or set `extra` to `drop` or `keep` (f)"
+    );
 }
 
 #[test]
-fn columns_are_found_by_the_names_they_had() {
+fn columns_are_found_by_their_former_names() {
     let reading = ReadingRules { renamed_from: vec!["value".into(), "val".into()], ..ReadingRules::default() };
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let coerced = coercion.coerce(&one("val", text("1")), "f", 1).unwrap();

@@ -1,3 +1,5 @@
+//! Checks of rows against the rules of a contract.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
@@ -21,14 +23,14 @@ fn contract(checks: &str) -> Contract {
         checks.split("---").next().unwrap_or_default(),
         checks.split("---").nth(1).unwrap_or_default()
     ))
-    .expect("a contract")
+    .expect("the contract is valid")
 }
 
 fn rows(ids: Vec<Option<i64>>, mails: Vec<Option<&str>>) -> RecordBatch {
     let days: ArrayRef = Arc::new(Date32Array::from(vec![19_000; ids.len()]));
     let (ids, mails): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(ids)), Arc::new(StringArray::from(mails)));
     RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("mail", mails, true), ("day", days, true)])
-        .expect("a batch")
+        .expect("the batch is valid")
 }
 
 fn place(row: usize) -> (String, u64) {
@@ -40,15 +42,21 @@ fn now() -> Instant {
     Instant::from_micros(19_001 * 86_400_000_000)
 }
 
-/// Rows, and why they are put aside.
+/// Quarantined rows with the code of the broken rule.
 type Aside = Vec<(usize, &'static str)>;
 
-/// The code and message of what stops the run, or the findings; and the rows put aside.
+/// Returns the quarantined rows, and the broken rules or the error that stops the run.
 fn run(checks: &str, batches: &[RecordBatch]) -> (Aside, Result<Vec<String>, String>) {
-    let mut compliance = ContractCompliance::new(&contract(checks), now()).expect("checks");
+    let mut compliance = ContractCompliance::new(&contract(checks), now()).expect("the checks are valid");
     let mut aside = Vec::new();
     for batch in batches {
-        aside.extend(compliance.check(batch, &place).expect("rows").into_iter().map(|r| (r.row, r.code)));
+        aside.extend(
+            compliance
+                .check(batch, &place)
+                .expect("the rows have the columns of the checks")
+                .into_iter()
+                .map(|r| (r.row, r.code)),
+        );
     }
     let said =
         compliance.finish().map(|f| f.into_iter().map(|f| format!("{} {} {}", f.code, f.rows, f.rule)).collect());
@@ -60,23 +68,23 @@ fn two() -> RecordBatch {
 }
 
 #[test]
-fn a_grain_that_two_rows_share_stops_the_run() {
+fn duplicate_grain_stops_the_run() {
     let (_, said) = run("grain = ['id']", &[two(), rows(vec![Some(3), Some(2)], vec![None, None])]);
     assert_eq!(said.unwrap_err(), "NotUnique: 1 rows break the rule: `id` is unique (a.jsonl, row 2)");
     assert!(run("grain = ['id', 'mail']", &[two(), rows(vec![Some(2)], vec![Some("b")])]).1.is_ok());
-    // A null is like no other.
+    // A null is not equal to another null.
     assert!(run("grain = ['mail']", &[rows(vec![Some(1), Some(2)], vec![None, None])]).1.is_ok());
 }
 
 #[test]
-fn a_key_is_unique_unless_an_order_says_that_there_are_several_records_of_one() {
+fn key_is_unique_unless_the_contract_has_an_order() {
     let twice = [rows(vec![Some(1), Some(1)], vec![None, None])];
     assert!(run("key = ['id']", &twice).1.is_err());
     assert!(run("key = ['id']\norder = ['day']", &twice).1.is_ok());
 }
 
 #[test]
-fn rows_are_put_aside_or_only_counted_where_that_was_chosen() {
+fn rows_are_quarantined_or_counted_by_severity() {
     let checks = "---
         [[checks]]
         rule = 'range'
@@ -111,7 +119,7 @@ fn rows_are_put_aside_or_only_counted_where_that_was_chosen() {
 }
 
 #[test]
-fn rules_about_all_rows_are_looked_at_in_the_end() {
+fn rules_about_all_rows_are_checked_at_the_end() {
     let set = "---
         [[checks]]
         rule = 'one-of'
@@ -140,11 +148,11 @@ fn rules_about_all_rows_are_looked_at_in_the_end() {
 }
 
 #[test]
-fn checks_that_make_no_sense_are_refused_with_the_contract() {
+fn invalid_checks_are_refused_with_the_contract() {
     for (check, said) in [
-        ("rule = 'range'\ncolumn = 'none'\nmin = 1", "`none` is named in a check, but is no column"),
-        ("rule = 'range'\ncolumn = 'id'", "the range of `id` has no bound"),
-        ("rule = 'pattern'\ncolumn = 'mail'\npattern = '['", "the pattern of `mail` is none"),
+        ("rule = 'range'\ncolumn = 'none'\nmin = 1", "`none` is named in a check, but is not a column"),
+        ("rule = 'range'\ncolumn = 'id'", "the range of `id` has no bound; set `min` or `max`"),
+        ("rule = 'pattern'\ncolumn = 'mail'\npattern = '['", "the pattern of `mail` is not a regular expression"),
         ("rule = 'fresh'\ncolumn = 'day'\nwithin = '3'", "`3` is not a duration"),
     ] {
         let text = format!(

@@ -1,4 +1,4 @@
-//! Contracts as their users see them: what comes in, what goes out, what is lost on the way.
+//! Tests of the public API: catalogs, coercion, and compliance with contracts.
 
 mod catalogs;
 mod coercing;

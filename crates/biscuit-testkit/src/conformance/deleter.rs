@@ -26,7 +26,7 @@ async fn listed(store: &dyn ObjectStore, prefix: &str) -> Vec<ListedObject> {
     objects
 }
 
-/// Five objects of a table, and one beside it.
+/// Creates five objects of a table, and one of another table whose name begins alike.
 async fn world() -> (TableStorage, PurgePlan) {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for n in 1..=5 {
@@ -37,28 +37,36 @@ async fn world() -> (TableStorage, PurgePlan) {
     (storage, PurgePlan::exact("lake/t", files).expect("a plan"))
 }
 
-/// Checks that what carries out a plan deletes exactly what the plan lists: objects that were changed since stay and are named,
-/// those that are gone already are no failure, one failure does not stop the others, and a second time changes nothing.
+/// Checks that a deleter deletes exactly the objects of its plan. An object that was changed after the plan remains
+/// and is reported; an object that does not exist any more is not a failure; one failure does not stop other deletes;
+/// a second run changes nothing.
 ///
 /// # Panics
-/// Where it does not, saying what.
+/// If a requirement is violated.
 pub async fn check_deleter<F>(delete: impl Fn(TableStorage, PurgePlan) -> F)
 where
     F: Future<Output = PurgeReport>,
 {
     let (storage, plan) = world().await;
     let report = delete(storage.clone(), plan.clone()).await;
-    assert_eq!(report.deleted.len(), 4, "all that is listed is deleted: {report:?}");
-    assert_eq!(names(&storage.store).await, ["lake/t/5", "lake/t_backup/1"], "nothing else is deleted");
+    assert_eq!(report.deleted.len(), 4, "all objects of the plan are deleted: {report:?}");
+    assert_eq!(names(&storage.store).await, ["lake/t/5", "lake/t_backup/1"], "no other object is deleted");
     let again = delete(storage.clone(), plan).await;
-    assert_eq!((again.absent.len(), again.failed.len()), (4, 0), "what is gone already is no failure: {again:?}");
+    assert_eq!(
+        (again.absent.len(), again.failed.len()),
+        (4, 0),
+        "an object that does not exist any more is not a failure: {again:?}"
+    );
 
     let (storage, plan) = world().await;
     put(&storage.store, "lake/t/2", "written since").await;
     let report = delete(storage.clone(), plan).await;
     let kept: Vec<&str> = report.kept.iter().map(|(p, _)| p.as_ref()).collect();
-    assert_eq!(kept, ["lake/t/2"], "an object that was changed since is kept and named: {report:?}");
-    assert!(names(&storage.store).await.contains(&"lake/t/2".to_owned()), "an object that was changed since is kept");
+    assert_eq!(kept, ["lake/t/2"], "an object that was changed after the plan is kept and reported: {report:?}");
+    assert!(
+        names(&storage.store).await.contains(&"lake/t/2".to_owned()),
+        "an object that was changed after the plan is kept"
+    );
 
     let calls = {
         let (storage, plan) = world().await;
@@ -71,9 +79,13 @@ where
         let faulty = FaultStore::new(storage.store.clone(), InjectedFault::Fail, at);
         let report = delete(storage.with_store(Arc::new(faulty)), plan.clone()).await;
         let ended = report.deleted.len() + report.failed.len() + report.kept.len() + report.absent.len();
-        assert_eq!(ended, 4, "every listed object has its outcome, also after a failure at call {at}: {report:?}");
-        assert!(report.deleted.len() >= 3, "one failure does not stop the others (call {at}): {report:?}");
+        assert_eq!(ended, 4, "every object of the plan has an outcome, also after a failure at call {at}: {report:?}");
+        assert!(report.deleted.len() >= 3, "one failure does not stop other deletes (call {at}): {report:?}");
         delete(storage.clone(), plan).await;
-        assert_eq!(names(&storage.store).await, ["lake/t/5", "lake/t_backup/1"], "again after a failure at call {at}");
+        assert_eq!(
+            names(&storage.store).await,
+            ["lake/t/5", "lake/t_backup/1"],
+            "a second run after a failure at call {at} completes the plan"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Suites of checks that a plug-in has to pass: sources, sinks, deleters, stores. Each panics at the first thing that does
-//! not hold, with a message that says what.
+//! Conformance suites for implementations of sources, sinks, deleters and stores. A suite panics at the first
+//! violated requirement, with a message that states the requirement.
 
 mod deleter;
 mod sink;

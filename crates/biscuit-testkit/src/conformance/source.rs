@@ -12,22 +12,24 @@ fn run() -> Run {
     Run::new("conformance", RunId::new("run-1"), clock.now())
 }
 
-/// Checks that a source gives the same value to every attempt of a run. `rows` are the rows of a value, as texts.
+/// Checks that a source returns the same value to every attempt of a run, and returns its rows. `rows` converts a
+/// value to one text for each row.
 ///
 /// # Panics
-/// Where it does not.
+/// If the values differ.
 pub async fn check_source<T>(source: &dyn Source<T>, rows: impl Fn(&T) -> Vec<String>) -> Vec<String> {
-    let first = rows(&source.read(&run()).await.expect("a source gives a value"));
-    let second = rows(&source.read(&run()).await.expect("a source gives a value again"));
-    assert_eq!(first, second, "a source gives the same to every attempt of a run");
+    let first = rows(&source.read(&run()).await.expect("the source returns a value"));
+    let second = rows(&source.read(&run()).await.expect("the source returns a value again"));
+    assert_eq!(first, second, "a source returns the same value to every attempt of a run");
     first
 }
 
-/// As [`check_source`], for a source that reads files: it writes nothing, and where a storage call fails or its process
-/// dies, it ends in an error or gives the whole value, never a part. `setup` puts files into a storage.
+/// Checks a source that reads files, in addition to [`check_source`]: it writes nothing, and if a storage call fails
+/// or the process dies, it returns an error or the complete value, never a part of it. `setup` creates a storage with
+/// files.
 ///
 /// # Panics
-/// Where it does not.
+/// If a requirement is violated.
 pub async fn check_storage_source<T, F>(
     setup: impl Fn() -> F,
     open: impl Fn(TableStorage) -> Arc<dyn Source<T>>,
@@ -37,7 +39,7 @@ pub async fn check_storage_source<T, F>(
 {
     let (recorder, recorded) = RecordingStore::storage(&setup().await);
     let whole = check_source(&*open(recorded), &rows).await;
-    assert!(!whole.is_empty(), "the setup has rows to read");
+    assert!(!whole.is_empty(), "the setup contains rows");
     let calls = recorder.calls();
     let writes = ["put ", "create ", "update ", "upload ", "delete ", "copy ", "rename "];
     let wrote: Vec<&String> = calls.all().iter().filter(|c| writes.iter().any(|w| c.starts_with(w))).collect();
@@ -47,7 +49,7 @@ pub async fn check_storage_source<T, F>(
             let storage = setup().await;
             let faulty = FaultStore::new(storage.store.clone(), fault, at);
             if let Ok(value) = open(storage.with_store(Arc::new(faulty))).read(&run()).await {
-                assert_eq!(rows(&value), whole, "a source that cannot read all of it gives an error: call {at}");
+                assert_eq!(rows(&value), whole, "a source that cannot read everything returns an error: call {at}");
             }
         }
     }

@@ -9,7 +9,7 @@ async fn content(store: &dyn ObjectStore, path: &Path) -> Option<String> {
     let bytes = match store.get(path).await {
         Ok(found) => found.bytes().await.expect("bytes"),
         Err(Error::NotFound { .. }) => return None,
-        Err(e) => panic!("a get answers or says that nothing is there: {e}"),
+        Err(e) => panic!("a get returns the object or `NotFound`: {e}"),
     };
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -21,26 +21,26 @@ async fn names(store: &dyn ObjectStore, prefix: &Path) -> Vec<String> {
     names
 }
 
-/// Checks that a store does what the journal needs of it: put-if-absent has one winner, listings and reads see what was
-/// written at once, prefixes end at a slash, conditions on ETags hold, copies are whole, deletes may be repeated. Works below
-/// `root` and takes away what it puts there.
+/// Checks that a store has the properties that the journal needs: put-if-absent has one winner; reads and listings
+/// see a write at once; a prefix ends at a slash; conditions on ETags hold; a copy is complete; a delete may be
+/// repeated. The check uses objects below `root` and deletes them at the end.
 ///
 /// # Panics
-/// Where it does not, saying what.
+/// If a requirement is violated.
 pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
     let at = |name: &str| Path::from(format!("{root}/{name}"));
     let (one, two) = (at("t/one"), at("t/two"));
-    store.put(&one, "1".into()).await.expect("a put");
-    assert_eq!(content(store, &one).await.as_deref(), Some("1"), "a read sees what was written");
-    store.put(&at("t_backup/one"), "other".into()).await.expect("a put");
+    store.put(&one, "1".into()).await.expect("the put succeeds");
+    assert_eq!(content(store, &one).await.as_deref(), Some("1"), "a read sees the last write");
+    store.put(&at("t_backup/one"), "other".into()).await.expect("the put succeeds");
     assert_eq!(
         names(store, &at("t")).await,
         [one.to_string()],
-        "a listing sees what was written, and its prefix ends at a slash"
+        "a listing sees the last write, and its prefix ends at a slash"
     );
-    store.put(&one, "11".into()).await.expect("a put");
-    let meta = store.head(&one).await.expect("a head");
-    assert_eq!((meta.size, content(store, &one).await.as_deref()), (2, Some("11")), "a put replaces");
+    store.put(&one, "11".into()).await.expect("the put succeeds");
+    let meta = store.head(&one).await.expect("the head succeeds");
+    assert_eq!((meta.size, content(store, &one).await.as_deref()), (2, Some("11")), "a put replaces the object");
     assert!(meta.e_tag.is_some(), "objects have ETags");
 
     for round in 0..5 {
@@ -50,30 +50,37 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
         let won: Vec<usize> = (0..16).filter(|&i| answers[i].is_ok()).collect();
         assert_eq!(won.len(), 1, "put-if-absent has one winner of 16, in round {round}");
         for e in answers.iter().filter_map(|a| a.as_ref().err()) {
-            assert!(matches!(e, Error::AlreadyExists { .. } | Error::Precondition { .. }), "a loser is told so: {e}");
+            assert!(
+                matches!(e, Error::AlreadyExists { .. } | Error::Precondition { .. }),
+                "a loser gets `AlreadyExists` or `Precondition`: {e}"
+            );
         }
         let holds = content(store, &path).await;
-        assert_eq!(holds, Some(won[0].to_string()), "the object is the winner's, in round {round}");
+        assert_eq!(holds, Some(won[0].to_string()), "the object has the content of the winner, in round {round}");
     }
 
     let stale = GetOptions { if_match: Some("\"no such etag\"".to_owned()), ..GetOptions::default() };
     let refused = store.get_opts(&one, stale).await;
-    assert!(matches!(refused, Err(Error::Precondition { .. })), "a read with If-Match refuses another ETag");
+    assert!(matches!(refused, Err(Error::Precondition { .. })), "a read with If-Match fails for another ETag");
 
-    store.copy_opts(&one, &two, CopyOptions::new()).await.expect("a copy");
-    assert_eq!(content(store, &two).await.as_deref(), Some("11"), "a copy is whole");
-    assert_eq!(store.head(&one).await.expect("a head").e_tag, meta.e_tag, "a copy leaves its source as it was");
+    store.copy_opts(&one, &two, CopyOptions::new()).await.expect("the copy succeeds");
+    assert_eq!(content(store, &two).await.as_deref(), Some("11"), "a copy is complete");
+    assert_eq!(
+        store.head(&one).await.expect("the head succeeds").e_tag,
+        meta.e_tag,
+        "a copy does not change its source"
+    );
 
-    store.delete(&one).await.expect("a delete");
-    assert_eq!(content(store, &one).await, None, "what was deleted is gone");
-    assert_eq!(names(store, &at("t")).await, [two.to_string()], "a listing does not show what was deleted");
+    store.delete(&one).await.expect("the delete succeeds");
+    assert_eq!(content(store, &one).await, None, "a deleted object does not exist");
+    assert_eq!(names(store, &at("t")).await, [two.to_string()], "a listing does not contain a deleted object");
     match store.delete(&one).await {
         Ok(()) | Err(Error::NotFound { .. }) => {}
         Err(e) => panic!("a delete may be repeated: {e}"),
     }
     let mut gone = store.delete_stream(store.list(Some(root)).map_ok(|m| m.location).boxed());
     while let Some(answer) = gone.next().await {
-        answer.expect("a delete");
+        answer.expect("the delete succeeds");
     }
-    assert!(names(store, root).await.is_empty(), "all is gone");
+    assert!(names(store, root).await.is_empty(), "all objects are deleted");
 }

@@ -1,4 +1,4 @@
-//! The suites pass what is right and find what is broken.
+//! The conformance suites accept correct implementations and find violations.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ fn case() -> SinkCase<Rows> {
     SinkCase { first: vec![1, 2], second: vec![3], empty: vec![], failing: None }
 }
 
-/// A sink in memory that may break a rule.
+/// A sink in memory that may violate a rule.
 #[derive(Clone, Default)]
 struct Memory {
     written: Arc<Mutex<Vec<(CommitId, Rows)>>>,
@@ -72,25 +72,25 @@ async fn check(broken: Option<&'static str>) {
 }
 
 #[tokio::test]
-async fn a_right_sink_passes() {
+async fn correct_sink_passes() {
     check(None).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "the same commit id twice: the second write says that it is done")]
-async fn a_sink_that_forgets_commit_ids_is_found() {
+#[should_panic(expected = "the same commit id twice: the second write returns `AlreadyDone`")]
+async fn sink_that_forgets_commit_ids_is_found() {
     check(Some("forgets commit ids")).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "a value without a row changes nothing")]
-async fn a_sink_that_nothing_empties_is_found() {
+#[should_panic(expected = "a value without rows changes nothing")]
+async fn sink_that_an_empty_value_clears_is_found() {
     check(Some("is emptied by nothing")).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "nothing is seen of a value that failed on the way")]
-async fn a_sink_that_keeps_half_of_what_failed_is_found() {
+#[should_panic(expected = "nothing is visible of a value that failed")]
+async fn sink_that_keeps_rows_of_a_failed_value_is_found() {
     check(Some("keeps what failed")).await;
 }
 
@@ -108,11 +108,11 @@ impl SinkWorld<Rows> for Recorded {
 }
 
 #[tokio::test]
-async fn the_recording_sink_is_a_sink() {
+async fn recording_sink_passes() {
     check_sink(|| async { Recorded(Arc::new(RecordingSink::counting(|r: &Rows| r.len() as u64))) }, &case()).await;
 }
 
-/// Reads all objects below a folder; a careless one passes over those that cannot be read.
+/// A source of all objects in a folder. If the flag is set, it skips objects that cannot be read.
 struct Folder(TableStorage, bool);
 
 #[async_trait]
@@ -141,25 +141,25 @@ async fn files() -> TableStorage {
 }
 
 #[tokio::test]
-async fn sources_that_give_all_or_nothing_pass() {
+async fn sources_that_return_all_or_nothing_pass() {
     check_source(&MemorySource::of(vec![1, 2]), |v| v.iter().map(i32::to_string).collect()).await;
     check_storage_source(files, |s| Arc::new(Folder(s, false)), Vec::clone).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "a source that cannot read all of it gives an error")]
-async fn a_source_that_gives_a_part_is_found() {
+#[should_panic(expected = "a source that cannot read everything returns an error")]
+async fn source_that_returns_a_part_is_found() {
     check_storage_source(files, |s| Arc::new(Folder(s, true)), Vec::clone).await;
 }
 
 #[tokio::test]
-async fn the_deleter_of_plans_passes() {
+async fn plan_execution_passes() {
     check_deleter(|s, plan| async move { execute(&s.store, &plan).await }).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "an object that was changed since is kept and named")]
-async fn a_deleter_that_looks_at_names_only_is_found() {
+#[should_panic(expected = "an object that was changed after the plan is kept and reported")]
+async fn deleter_that_compares_names_only_is_found() {
     check_deleter(|s, plan| async move {
         let mut report = biscuit_purge::PurgeReport::default();
         for path in plan.deletes().map(|file| Path::from(file.key)) {
@@ -177,7 +177,7 @@ async fn a_deleter_that_looks_at_names_only_is_found() {
 }
 
 #[tokio::test]
-async fn memory_and_disk_are_stores() {
+async fn memory_and_disk_pass_the_store_suite() {
     let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     check_store(&memory, &Path::from("root")).await;
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Faults strike at the call they are meant for, and crash tests find what they should.
+//! Faults happen at the chosen call, and crash and pause tests find unsafe jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn put(store: &dyn ObjectStore, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn each_fault_does_what_it_says() {
+async fn each_fault_has_its_documented_effect() {
     let after = |fault| async move {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let store = FaultStore::new(inner.clone(), fault, 2);
@@ -38,7 +38,7 @@ async fn each_fault_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_that_something_is_there_and_nothing_is() {
+async fn refusal_returns_already_exists_without_an_object() {
     let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let store = FaultStore::new(inner.clone(), InjectedFault::Refuse, 1);
     let e = store.put(&Path::from("a"), "1".into()).await.unwrap_err();
@@ -47,7 +47,7 @@ async fn a_refusal_says_that_something_is_there_and_nothing_is() {
 }
 
 #[tokio::test]
-async fn a_pause_lasts_until_it_is_ended_and_lies_before_or_after_the_call() {
+async fn pause_before_or_after_the_call_lasts_until_resume() {
     for (fault, seen) in [(InjectedFault::Pause, None), (InjectedFault::PauseAfter, Some("12345678".to_owned()))] {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let store = FaultStore::new(inner.clone(), fault, 1);
@@ -67,7 +67,7 @@ async fn a_pause_lasts_until_it_is_ended_and_lies_before_or_after_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delay_delays() {
+async fn delayed_call_waits() {
     let store = FaultStore::new(Arc::new(InMemory::new()), InjectedFault::Delay(Duration::from_secs(3600)), 1);
     let before = tokio::time::Instant::now();
     assert!(put(&store, "a").await);
@@ -84,7 +84,7 @@ async fn calls_are_recorded_in_order() {
     assert!(!store.calls().before("never", "delete new"));
 }
 
-/// A job that is not safe: it deletes the old file before it writes the new one.
+/// An unsafe job: it deletes the old file before it writes the new one.
 async fn careless(storage: TableStorage) -> Result<()> {
     let (store, path) = (&storage.store, Path::from("total"));
     let old: u64 = content(store, "total").await.and_then(|t| t.parse().ok()).unwrap_or(0);
@@ -98,7 +98,7 @@ async fn careless(storage: TableStorage) -> Result<()> {
 
 #[tokio::test]
 #[should_panic(expected = "the total is wrong after call")]
-async fn a_crash_test_finds_a_careless_job() {
+async fn crash_test_finds_an_unsafe_job() {
     let setup = || async {
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("total"), "41".into()).await.expect("a put");
@@ -112,14 +112,14 @@ async fn a_crash_test_finds_a_careless_job() {
 }
 
 #[test]
-fn a_fixed_clock_moves_only_by_hand() {
+fn fixed_clock_advances_only_on_request() {
     let clock = FixedClock::at(Instant::from_micros(5));
     assert_eq!((clock.now(), clock.now()), (Instant::from_micros(5), Instant::from_micros(5)));
     clock.advance(Duration::from_micros(7));
     assert_eq!(clock.now(), Instant::from_micros(12));
 }
 
-/// Adds one to a number, reading and writing without a condition; or with one, as it has to be.
+/// Adds one to a number. `safe` writes under the condition that the object is unchanged.
 async fn add(storage: TableStorage, safe: bool) -> Result<()> {
     let (store, path) = (&storage.store, Path::from("total"));
     let read = store.get(&path).await.map_err(|e| store_error("read", &path, e))?;
@@ -145,7 +145,7 @@ async fn is_three(storage: TableStorage, _: u64) {
 }
 
 #[tokio::test]
-async fn a_pause_test_passes_what_holds() {
+async fn pause_test_accepts_a_safe_job() {
     let job = |s| add(s, true);
     let done = pause_at_every_call(InjectedFault::Pause, zero, job, |s, _| add(s, true), is_three).await;
     assert_eq!((done.calls, done.slept, done.conflicts), (2, 2, 1));
@@ -153,6 +153,6 @@ async fn a_pause_test_passes_what_holds() {
 
 #[tokio::test]
 #[should_panic(expected = "an addition is lost")]
-async fn a_pause_test_finds_a_lost_update() {
+async fn pause_test_finds_a_lost_update() {
     pause_at_every_call(InjectedFault::Pause, zero, |s| add(s, false), |s, _| add(s, false), is_three).await;
 }

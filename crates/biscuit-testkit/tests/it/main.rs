@@ -1,4 +1,4 @@
-//! The tools are tested themselves: matchers fail where they have to, faults strike where they should.
+//! Tests of the tools themselves: matchers fail where they must, and faults happen where they should.
 
 mod conformance;
 mod faults;

@@ -1,4 +1,4 @@
-//! What differs is seen, what does not is not.
+//! The matchers see every difference, and nothing else.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ fn floats(values: &[f64]) -> RecordBatch {
 }
 
 #[test]
-fn types_matter_although_values_look_alike() {
+fn types_matter_even_if_values_look_alike() {
     let diff = diff_rows(&[table("a:int\n1")], &[table("a:bigint\n1")]).expect("a difference");
     assert_eq!(diff, "-column a: int\n+column a: bigint\n");
     assert!(diff_rows(&[table("a:int\n1")], &[table("a:boolean\ntrue")]).is_some());
@@ -18,7 +18,7 @@ fn types_matter_although_values_look_alike() {
 }
 
 #[test]
-fn rows_are_a_bag_unless_told() {
+fn rows_are_compared_in_any_order_by_default() {
     let (a, b) = (table("a:int\n1\n2"), table("a:int\n2\n1"));
     assert_eq!(diff_rows(std::slice::from_ref(&a), std::slice::from_ref(&b)), None);
     assert_eq!(diff_rows_with(&[a], &[b], RowOrdering::SameOrder).as_deref(), Some("-0: 1\n+0: 2\n-1: 2\n+1: 1\n"));
@@ -26,14 +26,14 @@ fn rows_are_a_bag_unless_told() {
 }
 
 #[test]
-fn nan_is_itself_and_zeros_have_signs() {
+fn nan_equals_nan_and_zeros_have_signs() {
     assert_eq!(diff_rows(&[floats(&[f64::NAN])], &[floats(&[f64::NAN])]), None);
     assert!(diff_rows(&[floats(&[0.0])], &[floats(&[-0.0])]).is_some());
     assert!(diff_rows(&[floats(&[0.1 + 0.2])], &[floats(&[0.3])]).is_some());
 }
 
 #[test]
-fn null_is_not_an_empty_text_and_not_the_word() {
+fn null_differs_from_an_empty_text_and_from_the_text_null() {
     let null = table("a:string | b:int\nnull | 1");
     let empty = table("a:string | b:int\n\"\" | 1");
     assert!(diff_rows(std::slice::from_ref(&null), &[empty]).is_some());
@@ -50,13 +50,13 @@ fn nested_values_are_compared_by_name_and_value() {
 
 #[test]
 #[should_panic(expected = "-2 | b")]
-fn a_failed_assertion_shows_the_rows() {
+fn failed_assertion_shows_the_rows() {
     assert_rows_eq!(table("id:int | v:string\n1 | a\n2 | b"), table("id:int | v:string\n1 | a"));
 }
 
 #[test]
-#[should_panic(expected = "has 1 cells where the header has 2")]
-fn a_short_row_of_a_table_is_refused() {
+#[should_panic(expected = "has 1 cells, but the header has 2")]
+fn row_with_missing_cells_is_refused() {
     table("a:int | b:int\n1");
 }
 

@@ -1,10 +1,10 @@
-//! The recording sink keeps the promise of all sinks.
+//! The recording sink writes once for each commit id, as every sink must.
 
 use biscuit_core::{Instant, Run, RunId, Sink, SinkOutcome};
 use biscuit_testkit::RecordingSink;
 
 #[tokio::test]
-async fn a_second_write_of_a_commit_changes_nothing() {
+async fn second_write_of_a_commit_changes_nothing() {
     let sink = RecordingSink::counting(|v: &Vec<i64>| v.len() as u64);
     let run = Run::new("job", RunId::new("1"), Instant::from_micros(0));
     let first = sink.write(&run, &run.commit_id("x"), vec![1, 2]).await.expect("a write");

@@ -1,3 +1,6 @@
+//! Builds the working folders of all kinds of inputs, with the library and with the `biscuit` command. Everything in
+//! them is valid.
+
 use std::path::Path;
 
 use biscuit_change::{RowsOptions, RowsReader};
@@ -10,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::{child, layers, seeds};
 
-/// Makes the folder in which commands of a kind run; all that is in it is valid.
+/// Builds the folder in which commands of a kind run. Everything in it is valid.
 pub(crate) fn build(stand: &str, root: &Path, biscuit: &Path) {
     let folder = Folder { root, biscuit };
-    folder.write("elsewhere/file", b"of somebody else");
+    folder.write("elsewhere/file", b"of another program");
     folder.write("in/more.jsonl", &seeds::json_lines(5, 30, 9));
     match stand {
         "changes" => changes(&folder),
@@ -39,7 +42,7 @@ pub(crate) fn build(stand: &str, root: &Path, biscuit: &Path) {
         }
         "pii" => pii(&folder),
         "plan" => plan(&folder),
-        other => unreachable!("no stand is called {other}"),
+        other => unreachable!("no working folder has the name {other}"),
     }
 }
 
@@ -101,7 +104,7 @@ fn changes(folder: &Folder<'_>) {
     folder.write("policy.toml", b"[columns]\nv = \"redact\"\nraw = \"remove\"\nday = { partial = { last = 2 } }\n");
 }
 
-/// Envelopes of Avro in Parquet, with the Avro schema beside the columns.
+/// Returns envelopes of Avro as Parquet, with the Avro schema in the metadata of the file.
 pub(crate) fn envelopes_as_parquet(table: &str) -> Vec<u8> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("no such column"));
     let bytes = seeds::data(&format!("envelopes/{table}.avro"));
@@ -179,7 +182,7 @@ fn schemas(folder: &Folder<'_>) {
     folder.write("order.avsc", avro.to_string().as_bytes());
 }
 
-/// A table of several versions, with a checkpoint, kept keys, files that are held, a quarantine and a bookmark.
+/// Builds a table with several versions, a checkpoint, key metadata, retained files, a quarantine and a bookmark.
 fn table(folder: &Folder<'_>) {
     versions(folder);
     folder.write("in/4.jsonl", &seeds::json_lines(0, 12, 4));
@@ -196,7 +199,7 @@ fn table(folder: &Folder<'_>) {
     folder.write("raw/3.jsonl", &seeds::json_lines(3, 3, 7));
 }
 
-/// Versions by the library, which writes checkpoints more often than the command does.
+/// Writes versions with the library, which can write checkpoints more often than the command does.
 fn versions(folder: &Folder<'_>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -210,14 +213,15 @@ fn versions(folder: &Folder<'_>) {
     });
 }
 
-/// The newest version is committed and not finished.
+/// Builds a table whose newest version is committed and not finished.
 fn unfinished(folder: &Folder<'_>) {
     versions(folder);
     let journal = folder.root.join("lake/.biscuit/t/journal");
     std::fs::remove_file(journal.join(format!("{:020}.done", 4))).expect("the mark of the last version");
 }
 
-/// Marks and checkpoints of stores that have no ETags: files are known by their sizes.
+/// Removes the ETags of done marks and checkpoints, as in a store without ETags, where files are known by their
+/// sizes.
 fn forget_etags(journal: &Path) {
     for entry in std::fs::read_dir(journal).expect("a journal").flatten() {
         let mut value: Value = serde_json::from_slice(&std::fs::read(entry.path()).expect("a file")).expect("JSON");
@@ -286,7 +290,7 @@ fn plan(folder: &Folder<'_>) {
         folder.write(&format!("logs/day={n}/file"), b"x");
     }
     folder.write("lake/t/part-0.parquet", b"not of the logs");
-    // Ages are on the disk's clock, and "older than nothing" is what was there before.
+    // Ages are on the clock of the disk. `0s` selects every object that existed before the listing.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     folder.run("purge logs --older-than 0s --allow empty --dry-run --manifest plan.jsonl");
 }

@@ -1,9 +1,12 @@
+//! Damage to bytes: flipped bits, cut and repeated ranges, and numbers at the bounds of lengths and counts.
+
 use crate::random::Random;
 
-/// Bytes of a damaged input: enough for what grows faster than its input, and little enough for thousands of them.
+/// Maximum size of a damaged input in bytes: enough for output that grows faster than its input, and little enough
+/// for thousands of inputs.
 pub(crate) const LARGEST: usize = 4 << 20;
 
-/// Numbers at the ends of what lengths and counts may be.
+/// Numbers at the bounds of lengths and counts.
 const EXTREMES: [i64; 14] = [
     0,
     1,
@@ -21,7 +24,7 @@ const EXTREMES: [i64; 14] = [
     i64::MIN,
 ];
 
-/// Numbers in text that are larger, longer or stranger than a reader may expect.
+/// Numbers in text that are larger, longer or more unusual than a reader expects.
 const TEXTS: [&str; 14] = [
     "0",
     "-1",
@@ -39,7 +42,7 @@ const TEXTS: [&str; 14] = [
     "NaN",
 ];
 
-/// What opens a level, and what closes it.
+/// Texts that open and close a level of nesting.
 const LEVELS: [(&str, &str); 6] = [
     ("[", "]"),
     ("{\"a\":", "}"),
@@ -49,7 +52,7 @@ const LEVELS: [(&str, &str); 6] = [
     ("{\"type\":\"array\",\"items\":", "}"),
 ];
 
-/// Damages bytes once or a few times; `other` is a valid input of the same kind, to take parts of.
+/// Damages bytes once or a few times. `other` is a valid input of the same kind, from which parts are taken.
 pub(crate) fn damage(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     for _ in 0..*random.pick(&[1, 1, 1, 2, 3]) {
         match random.below(16) {
@@ -70,7 +73,7 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// A place: headers and footers more often than what is between them.
+/// Returns a position: in headers and footers more often than between them.
 fn place(bytes: &[u8], random: &mut Random) -> usize {
     let len = bytes.len();
     match random.below(4) {
@@ -130,16 +133,16 @@ fn fixed_width(bytes: &mut [u8], random: &mut Random) {
     bytes.iter_mut().skip(at).zip(&number[..width]).for_each(|(byte, new)| *byte = *new);
 }
 
-/// An integer as Thrift's compact protocol and Avro have it.
+/// Returns an integer in the encoding of Avro and the compact protocol of Thrift.
 fn varint(bytes: &mut Vec<u8>, random: &mut Random) {
     let at = place(bytes, random);
     let number = zigzag(*random.pick(&EXTREMES));
-    // In place of the number that may be there.
+    // Replaces the number that may be at this position.
     let end = (at..bytes.len()).find(|&i| bytes[i] < 0x80).map_or(bytes.len(), |i| i + 1);
     bytes.splice(at.min(end)..end, number);
 }
 
-/// The variable-length form of a signed integer.
+/// Returns a signed integer as a zigzag-encoded variable-length integer.
 pub(crate) fn zigzag(value: i64) -> Vec<u8> {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     let mut out = Vec::new();
@@ -158,12 +161,12 @@ fn number_in_text(bytes: &mut Vec<u8>, random: &mut Random) {
     bytes.splice(start..end, strange_number(random).into_bytes());
 }
 
-/// A number as text; now and then one of many digits.
+/// Returns a number as text, sometimes with many digits.
 pub(crate) fn strange_number(random: &mut Random) -> String {
     if random.once_in(8) { "9".repeat(*random.pick(&[40, 400, 20_000])) } else { (*random.pick(&TEXTS)).to_owned() }
 }
 
-/// Nested brackets, or what is nested in types and schemas.
+/// Returns nested brackets, or nested types of schemas.
 pub(crate) fn nested(random: &mut Random) -> String {
     let (open, close) = *random.pick(&LEVELS);
     let depth = *random.pick(&[50, 130, 1000, 30_000]);

@@ -1,3 +1,6 @@
+//! One case for a command: damages a file of a working folder, runs commands, and judges how they end and what they
+//! change.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +13,7 @@ use crate::kinds::{After, Kind};
 use crate::random::Random;
 use crate::stand::{Files, Stand};
 
-/// The stands that inputs of commands are tried on, made when they are first needed.
+/// Working folders for inputs of commands. Each is built when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Stands {
     work: PathBuf,
@@ -23,13 +26,13 @@ impl Stands {
         Self { work: work.to_owned(), biscuit: biscuit.to_owned(), all: BTreeMap::new() }
     }
 
-    /// Damages one file of a stand and runs commands on it.
+    /// Damages one file of a working folder and runs commands on it.
     pub(crate) fn try_input(&mut self, kind: &Kind, seed: u64, number: u64) -> Option<Finding> {
         let biscuit = self.biscuit.clone();
         let stand = self.stand(kind.stand);
         let mut random = Random::of_input(seed, kind.name, number);
         let files = stand.matching(kind.files);
-        assert!(!files.is_empty(), "{}: no file of the stand is called {}", kind.name, kind.files);
+        assert!(!files.is_empty(), "{}: no file of the working folder matches {}", kind.name, kind.files);
         let file = (*random.pick(&files)).to_owned();
         let (mut bytes, other) = (stand.read(&file), stand.read(random.pick::<&str>(&files)));
         let size = bytes.len();
@@ -56,7 +59,8 @@ impl Stands {
     }
 }
 
-/// Has the records of the journal say the size and checksum that a state file has now.
+/// Sets size and checksum of a state file in the records of the journal to its present ones, so that the damage is
+/// not found by the checksum.
 fn mend(stand: &Stand, file: &str, bytes: &[u8]) {
     let Some((state, relative)) = file.split_once("/state/") else { return };
     let relative = format!("state/{relative}");
@@ -85,7 +89,7 @@ struct Case<'a> {
     kind: &'a Kind,
     stand: &'a Stand,
     biscuit: &'a Path,
-    /// The file, its bytes, and whether records say what it is.
+    /// The file, its bytes, and whether the records were adapted to it.
     damaged: (&'a str, &'a [u8], bool),
 }
 
@@ -98,7 +102,7 @@ impl Case<'_> {
         }
     }
 
-    /// Two of the kind's commands; what is wrong with one, and what it said.
+    /// Runs two commands of the kind. Returns the symptom and the output of a command that behaves wrongly.
     fn commands(&self, file: &str, random: &mut Random) -> Option<(String, String)> {
         let all = self.kind.commands;
         let (one, two) = (random.below(all.len()), random.below(all.len()));
@@ -135,7 +139,7 @@ impl Case<'_> {
             if verified.code == Some(0) || needs_keys(&verified) {
                 continue;
             }
-            // What was damaged before the command is not the command's.
+            // Files that were damaged before are not changes of the command.
             self.stand.restore();
             self.put_damage();
             if verify().code == Some(0) {
@@ -147,7 +151,7 @@ impl Case<'_> {
         None
     }
 
-    /// The damaged file as TOML, if it is a job or a policy.
+    /// Returns the damaged file as TOML, if it is a job or a policy.
     fn settings(&self) -> Option<toml::Value> {
         let (file, bytes, _) = self.damaged;
         let text = std::str::from_utf8(bytes).ok().filter(|_| file.ends_with(".toml"))?;
@@ -176,7 +180,7 @@ impl Case<'_> {
         let code = report["error"]["code"].as_str().unwrap_or_default();
         let committed = after.committed(before);
         if !committed.is_empty() && ran.words.starts_with("snapshot ") {
-            // It opens periods in commits of their own, each of which is whole.
+            // The command opens periods in separate commits, each of which is complete.
             return None;
         }
         if !committed.is_empty() {
@@ -188,11 +192,11 @@ impl Case<'_> {
                 && !is_written_beside(name)
         };
         (!after.changed(before, of_table).is_empty())
-            .then(|| format!("failed with {code}, and files of the table are others"))
+            .then(|| format!("failed with {code}, and files of the table have changed"))
     }
 }
 
-/// The table that a job file names, and the folder of its state: such a job is to write there.
+/// Returns the table of a job file and its state root, where the job may write.
 fn target_of_job(job: &toml::Value) -> Option<(String, String)> {
     let table = job.get("target")?.get("url")?.as_str()?.trim_end_matches('/');
     let state = match table.rsplit_once('/') {
@@ -202,7 +206,7 @@ fn target_of_job(job: &toml::Value) -> Option<(String, String)> {
     Some((table.to_owned(), state))
 }
 
-/// All texts of settings, among them the files that they name: of tokens, of keys.
+/// Returns all texts in the settings. Among them are the files of tokens and keys, which commands may write.
 fn texts(settings: &toml::Value) -> Vec<String> {
     match settings {
         toml::Value::String(text) => vec![text.clone()],
@@ -212,7 +216,7 @@ fn texts(settings: &toml::Value) -> Vec<String> {
     }
 }
 
-/// The table of a state root.
+/// Returns the table of a state root.
 fn table_of(state: &str) -> String {
     match state.strip_prefix(".biscuit/") {
         Some(table) => table.to_owned(),
@@ -221,12 +225,12 @@ fn table_of(state: &str) -> String {
     }
 }
 
-/// A table whose files encrypt columns is looked at by commands with keys.
+/// Options with keys, for a table whose files encrypt columns.
 fn needs_keys(ran: &Ran) -> bool {
     ran.out.contains("\"NoFileKeys\"")
 }
 
-/// What commands write beside tables: reports, keys, tokens, audit files.
+/// Whether commands write this file beside tables: reports, keys, tokens, audit files.
 fn is_written_beside(name: &str) -> bool {
     ["keys.toml", "tokens.redb", "audit.jsonl", "back.parquet"].contains(&name)
 }
@@ -241,19 +245,19 @@ fn command_of(words: &[&str]) -> String {
         .join(" ")
 }
 
-/// What is wrong with how a process ended, and with what it printed.
+/// Returns the symptom of a process that ended wrongly, or printed something wrong.
 fn process_is_wrong(ran: &Ran) -> Option<String> {
     if ran.timed_out {
-        return Some("it does not end within 20 s".to_owned());
+        return Some("the process does not end within 20 s".to_owned());
     }
     if ran.peak > MOST_MEMORY {
-        return Some("it takes more than 1 GiB of memory".to_owned());
+        return Some("the process uses more than 1 GiB of memory".to_owned());
     }
     let panic = ran.err.find("panicked at ").map(|at| ran.err[at..].lines().next().unwrap_or_default());
     if let Some(panic) = panic {
         return Some(format!("{panic}, exit code {}", ran.code.unwrap_or(-1)));
     }
-    let Some(code) = ran.code else { return Some("a signal ended it".to_owned()) };
+    let Some(code) = ran.code else { return Some("a signal ended the process".to_owned()) };
     if !matches!(code, 0 | 2..=6) {
         let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
         let message = report["error"]["message"].as_str().unwrap_or_default().chars().take(60).collect::<String>();

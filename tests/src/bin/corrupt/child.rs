@@ -3,19 +3,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a process may take: seconds of a core, so that a machine on which others work too does not matter, and seconds by the clock, for one
-/// that waits for nothing.
+/// Limits of a process: CPU seconds, so that a busy machine does not matter, and seconds by the clock, for a process
+/// that waits for ever.
 pub(crate) const MOST_SECONDS: u64 = 20;
 pub(crate) const MOST_WAITING: Duration = Duration::from_secs(180);
 pub(crate) const MOST_MEMORY: u64 = 1 << 30;
-/// Address space, in KiB: far beyond the memory that a process may take, and within what the machine has.
+/// Maximum address space in KiB: far more than the memory that a process may use, and less than the machine has.
 const ADDRESS_SPACE: u64 = 12 << 20;
 
-/// How a process ended.
+/// End of a process.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) words: String,
-    /// None if a signal ended it.
+    /// Exit code; `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -23,7 +23,7 @@ pub(crate) struct Ran {
     pub(crate) timed_out: bool,
 }
 
-/// Runs a command in a folder, within the limits; one that takes more is killed.
+/// Runs a command in a folder. A process that exceeds the limits is killed.
 pub(crate) fn run(binary: &Path, words: &[&str], folder: &Path) -> Ran {
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -v {ADDRESS_SPACE}; ulimit -c 0; exec \"$@\""), "sh"])
@@ -42,7 +42,7 @@ pub(crate) fn run(binary: &Path, words: &[&str], folder: &Path) -> Ran {
         String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
     };
     let (out, err) = (text(out), text(err));
-    // The report knows what was too short to be seen from outside.
+    // A peak that is too short to be seen from outside is in the report.
     if let Ok(report) = serde_json::from_str::<serde_json::Value>(&out) {
         peak = peak.max(report["peak_memory_bytes"].as_u64().unwrap_or(0));
     }
@@ -52,13 +52,13 @@ pub(crate) fn run(binary: &Path, words: &[&str], folder: &Path) -> Ran {
 fn drain(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is kept.
+        // The output before an error remains.
         from.map(|mut from| from.read_to_end(&mut bytes));
         bytes
     })
 }
 
-/// Waits for the end; returns the exit code, the most memory that was seen, and whether time was up.
+/// Waits for the end. Returns the exit code, the maximum memory that was seen, and whether the time was up.
 fn wait(child: &mut Child) -> (Option<i32>, u64, bool) {
     let (started, mut peak, mut pause) = (Instant::now(), 0, Duration::from_micros(500));
     loop {
@@ -68,7 +68,7 @@ fn wait(child: &mut Child) -> (Option<i32>, u64, bool) {
         peak = peak.max(peak_of(child.id()));
         let late = cpu_seconds(child.id()) > MOST_SECONDS || started.elapsed() > MOST_WAITING;
         if late || peak > 2 * MOST_MEMORY {
-            // It may have ended by itself.
+            // The process may have ended already.
             drop(child.kill());
             let status = child.wait().expect("the process is ours");
             return (status.code(), peak, late);
@@ -78,15 +78,16 @@ fn wait(child: &mut Child) -> (Option<i32>, u64, bool) {
     }
 }
 
-/// Seconds of a core that a process has had.
+/// Returns the CPU seconds of a process.
 pub(crate) fn cpu_seconds(process: u32) -> u64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return 0 };
-    // Behind the name, which may have blanks: the 12th and the 13th field are hundredths of seconds, of the process and of the system for it.
+    // The name may contain blanks, so fields are counted after it. Fields 12 and 13 are user and system time in
+    // hundredths of a second.
     let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect::<Vec<_>>()).unwrap_or_default();
     fields.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() / 100
 }
 
-/// The most memory that a process has had, in bytes.
+/// Returns the maximum memory of a process in bytes.
 pub(crate) fn peak_of(process: u32) -> u64 {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else { return 0 };
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,3 +1,5 @@
+//! The decoders that are tried within a process, each with valid inputs of its format.
+
 use biscuit_change::{
     BadRows, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader, TablesReader,
 };
@@ -13,11 +15,11 @@ use crate::node::Form;
 use crate::random::Random;
 use crate::seeds;
 
-/// A function of bytes that is tried within the process.
+/// A decoder that is tried within the process.
 pub(crate) struct Decoder {
     pub(crate) name: &'static str,
     pub(crate) layer: Layer,
-    /// Valid inputs.
+    /// Returns valid inputs.
     pub(crate) inputs: fn() -> Vec<Vec<u8>>,
     pub(crate) decode: fn(Vec<u8>, &mut Random) -> Result<()>,
 }
@@ -190,7 +192,7 @@ fn dms_files(setting: &str, ending: &str) -> Vec<Vec<u8>> {
     names.iter().map(|name| seeds::data(&format!("capture/dms/{setting}/public/orders/{name}.{ending}"))).collect()
 }
 
-/// Envelopes with embedded schemas.
+/// Returns envelopes with embedded schemas.
 fn first_lines() -> Vec<u8> {
     let lines = biscuit_flows::lines();
     lines.iter().step_by(lines.len() / 12).map(|line| line.clone() + "\n").collect::<String>().into_bytes()

@@ -1,22 +1,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Something that should not have happened to an input.
+/// Wrong behaviour for an input.
 #[derive(Debug)]
 pub(crate) struct Finding {
     pub(crate) kind: String,
     pub(crate) number: u64,
-    /// The symptom in a line; findings of one symptom and kind are counted together.
+    /// The symptom in one line. Findings with the same symptom and kind are counted together.
     pub(crate) symptom: String,
-    /// What the command said, or what else helps.
+    /// Output of the command, or other helpful text.
     pub(crate) details: String,
     pub(crate) input: Vec<u8>,
 }
 
-/// The inputs of one symptom that are kept; more of them say nothing new.
+/// Maximum number of inputs that are stored for one symptom.
 const KEPT: u64 = 3;
 
-/// Findings by kind and symptom; their inputs are kept in a folder.
+/// Findings by kind and symptom. Their inputs are stored in a folder.
 #[derive(Debug)]
 pub(crate) struct Findings {
     seed: u64,
@@ -39,13 +39,13 @@ impl Findings {
         std::fs::create_dir_all(&self.keep).expect("a folder for findings");
         let base = self.keep.join(format!("{kind}-{}-{number}", self.seed));
         let replay = format!("--seed {} --only {kind} --number {number}", self.seed);
-        println!("FOUND {kind} {number}: {symptom}\n  replay with {replay}; the input is {}.input", base.display());
+        println!("FOUND {kind} {number}: {symptom}\n  repeat with {replay}; the input is {}.input", base.display());
         let text = format!("{symptom}\n{replay}\n\n{}\n", finding.details);
         std::fs::write(base.with_extension("input"), &finding.input).expect("the input is kept");
         std::fs::write(base.with_extension("txt"), text).expect("the finding is kept");
     }
 
-    /// Prints how often each symptom was found; returns whether there was none.
+    /// Prints how often each symptom was found. Returns whether there was none.
     pub(crate) fn summary(&self) -> bool {
         for ((kind, symptom), count) in &self.counts {
             println!("{count:6}  {kind}: {symptom}");

@@ -1,31 +1,33 @@
+//! The kinds of inputs that commands read: working folder, files to damage, and commands.
+
 use crate::layers::Layer;
 use crate::node::Form;
 
-/// Inputs of one kind, and what is done with them.
+/// A kind of inputs, and the commands that read them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// The folder in which its commands run: see [`crate::build`].
+    /// Working folder of the commands: see [`crate::build`].
     pub(crate) stand: &'static str,
-    /// The files of which one is damaged: `*` stands for any text.
+    /// Files of which one is damaged; `*` stands for any text.
     pub(crate) files: &'static str,
     pub(crate) layer: Layer,
     pub(crate) after: After,
-    /// Commands of which two are run, in this order; `{file}` is the damaged one.
+    /// Commands of which two are run, in this order; `{file}` is the damaged file.
     pub(crate) commands: &'static [&'static str],
     /// Tables that may change, and their state roots.
     pub(crate) tables: &'static [(&'static str, &'static str)],
 }
 
-/// What is done after a file was damaged, so that the damage is not found by its checksum alone.
+/// Action after a file was damaged, so that not only its checksum shows the damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     Nothing,
-    /// Records say the size and the checksum of the damaged file, now and then.
+    /// Sometimes, size and checksum in the records are set to those of the damaged file.
     Mend,
-    /// The file keeps its size.
+    /// The size of the file does not change.
     KeepSize,
-    /// The version is not finished: commands that fail may have published a part of it.
+    /// The version is not finished: a command that fails may have published a part of it.
     Unfinished,
 }
 

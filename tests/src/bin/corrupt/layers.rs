@@ -1,3 +1,5 @@
+//! Layers around the content of a file, such as compression or checksums, so that damage reaches the content.
+
 use std::io::{Read, Write};
 
 use flate2::Compression;
@@ -6,17 +8,18 @@ use crate::bytes::{LARGEST, damage, zigzag};
 use crate::node::{Form, damage_structure};
 use crate::random::Random;
 
-/// What is around the content of a file: most damage is done inside of it, where no checksum and no decompressor finds it first.
+/// Layer around the content of a file. Most damage is done inside of it, where no checksum and no decompressor finds
+/// it first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layer {
-    /// Bytes as they are.
+    /// Bytes without a layer.
     Plain,
     Text(Form),
     Gzip(Form),
     Zstd(Form),
-    /// An Avro file: its schema, its counts and sizes, its blocks.
+    /// An Avro file: schema, counts, sizes and blocks.
     Avro,
-    /// A line of JSON, then something compressed with zstd.
+    /// A line of JSON, then content that is compressed with zstd.
     LineAndZstd,
 }
 
@@ -48,7 +51,7 @@ fn within(bytes: &mut Vec<u8>, other: &[u8], form: Form, random: &mut Random, co
     coders.1(&plain).map(|packed| *bytes = packed).is_some()
 }
 
-/// The structure of a text, or its bytes.
+/// Damages the structure of a text, or its bytes.
 fn content(bytes: &mut Vec<u8>, other: &[u8], form: Form, random: &mut Random) -> bool {
     if random.once_in(3) || !damage_structure(bytes, form, random) {
         damage(bytes, other, random);
@@ -95,12 +98,12 @@ fn line_and_zstd(bytes: &mut Vec<u8>, random: &mut Random) -> bool {
     true
 }
 
-/// An object container file of Avro, taken apart.
+/// The parts of an object container file of Avro.
 struct Container {
     /// Names and values of the header's metadata.
     header: Vec<(Vec<u8>, Vec<u8>)>,
     sync: Vec<u8>,
-    /// Number of rows, and their bytes as they are compressed.
+    /// Number of rows and compressed bytes of each block.
     blocks: Vec<(i64, Vec<u8>)>,
 }
 

@@ -1,8 +1,10 @@
-//! Damages valid inputs of every kind and hands them to Biscuit: to its decoders in processes of this program, and to the `biscuit`
-//! command with tables around them. No input may make it panic, hang, or take more than 1 GiB of memory; a command that fails leaves
-//! its tables as they were, and one that commits leaves a sound one. One seed decides everything.
+//! Damages valid inputs of every kind and passes them to Biscuit: to its decoders in processes of this program, and
+//! to the `biscuit` command in folders with tables. No input may make it panic, hang, or use more than 1 GiB of
+//! memory. A command that fails leaves its tables unchanged, and a command that commits leaves a sound table. One
+//! seed decides everything.
 //!
-//! `corrupt --inputs 40000 --commands 10000 --seed 1 --biscuit target/debug/biscuit`; `--only KIND --number N` is a single input again.
+//! `corrupt --inputs 40000 --commands 10000 --seed 1 --biscuit target/debug/biscuit`; `--only KIND --number N`
+//! repeats a single input.
 
 mod build;
 mod bytes;
@@ -28,7 +30,7 @@ use crate::kinds::KINDS;
 
 #[derive(Debug, Default)]
 struct Options {
-    /// Inputs for decoders, and for commands, of all kinds together.
+    /// Numbers of inputs for decoders and for commands, over all kinds.
     inputs: u64,
     commands: u64,
     seed: u64,
@@ -99,7 +101,7 @@ fn run(options: &Options) -> ExitCode {
         let biscuit = options.biscuit.clone().unwrap_or_else(extras);
         let biscuit = std::fs::canonicalize(&biscuit).unwrap_or_else(|e| panic!("{}: {e}", biscuit.display()));
         let mut stands = Stands::new(&absolute(&work), &biscuit);
-        // Kinds take turns, so that a run that is stopped has tried all of them.
+        // Kinds alternate, so that a run that is stopped has tried all of them.
         for number in numbers.clone() {
             for kind in &kinds {
                 if let Some(finding) = stands.try_input(kind, options.seed, number) {
@@ -117,7 +119,7 @@ fn run(options: &Options) -> ExitCode {
     ExitCode::from(u8::from(!clean))
 }
 
-/// The command that was built beside this program.
+/// Returns the path of the command, which was built beside this program.
 fn extras() -> PathBuf {
     let this = std::env::current_exe().expect("this program");
     this.with_file_name("biscuit")

@@ -1,3 +1,5 @@
+//! Damage to the structure of texts: JSON, TOML and lines of JSON.
+
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -5,16 +7,16 @@ use serde_json::Value;
 use crate::bytes::{LARGEST, nested, strange_number};
 use crate::random::Random;
 
-/// Structured text whose keys may repeat and whose scalars may be anything.
+/// A structured text whose keys may repeat and whose scalars may be any text.
 #[derive(Debug, Clone)]
 enum Node {
     Object(Vec<(String, Node)>),
     Array(Vec<Node>),
-    /// Printed as it is.
+    /// A scalar, which is printed literally.
     Scalar(String),
 }
 
-/// How text is structured.
+/// Form of a structured text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One JSON value.
@@ -24,8 +26,8 @@ pub(crate) enum Form {
     Toml,
 }
 
-/// Damages the structure of a text: keys that are gone, double, misspelt, values of other types and of strange sizes. Returns whether
-/// the text has the form.
+/// Damages the structure of a text: removes, repeats and misspells keys, and inserts values of other types and
+/// unusual sizes. Returns whether the text has the form.
 pub(crate) fn damage_structure(bytes: &mut Vec<u8>, form: Form, random: &mut Random) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let damaged = match form {
@@ -66,7 +68,7 @@ fn changed(mut node: Node, random: &mut Random) -> Node {
 }
 
 impl Node {
-    /// A node at or below this one; deep ones as often as there are of them.
+    /// Returns a node at or below this one, each with the same probability.
     fn any(&mut self, random: &mut Random) -> &mut Self {
         let mut at = random.below(self.count());
         self.nth(&mut at).unwrap_or_else(|| unreachable!("the number is below the count"))
@@ -96,7 +98,7 @@ impl Node {
         self.inline(":")
     }
 
-    /// TOML, in which everything but the outermost table is written inline.
+    /// Prints TOML in which everything but the outermost table is inline.
     fn toml(&self) -> String {
         let Self::Object(fields) = self else { return format!("value = {}\n", self.inline(" = ")) };
         let mut out = String::new();
@@ -168,7 +170,7 @@ fn strange_value(donor: Node, random: &mut Random) -> Node {
     }
 }
 
-/// Names of columns, types, places and times that nobody should trust.
+/// Unusual names of columns and types, paths and times.
 fn strange_text(random: &mut Random) -> String {
     let fixed = [
         "",

@@ -1,9 +1,10 @@
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same on every machine.
+/// Random number generator SplitMix64 (Steele, Lea and Flood, 2014): small, and the same on every machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The numbers of one input: its kind and its number in the run decide them, and no other input does.
+    /// Creates the generator of one input. It depends only on the seed, the kind and the number of the input, so that
+    /// a single input can be repeated.
     pub(crate) fn of_input(seed: u64, kind: &str, number: u64) -> Self {
         let mut random = Self(seed);
         for part in kind.bytes().map(u64::from).chain([number]) {
@@ -20,12 +21,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 where there is none.
+    /// Returns a number below `end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// True once in so many times.
+    /// Returns true with the probability of one in this many.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -34,7 +35,7 @@ impl Random {
         &all[self.below(all.len())]
     }
 
-    /// A range within `0..len`, short ones more often than long ones.
+    /// Returns a range within `0..len`; short ranges are more frequent than long ones.
     pub(crate) fn range(&mut self, len: usize) -> std::ops::Range<usize> {
         let start = self.below(len);
         let maximum = [4, 16, 256, len][self.below(4)].min(len - start);

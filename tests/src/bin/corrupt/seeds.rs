@@ -1,3 +1,5 @@
+//! Valid rows, and files of them in all formats, from which damaged inputs are made.
+
 use std::sync::Arc;
 
 use arrow_avro::compression::CompressionCodec;
@@ -12,10 +14,10 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 
-/// Days of the rows, which make partitions.
+/// Days of the rows, by which tables are partitioned.
 const DAYS: [&str; 3] = ["2024-02-28", "2024-02-29", "2024-03-01"];
 
-/// Change records of the keys `from..from + n` in columns of many types.
+/// Returns change records of the keys `from..from + n` in columns of many types.
 pub(crate) fn rows(from: i64, n: i64, seq: i64) -> RecordBatch {
     let ids: Vec<i64> = (from..from + n).collect();
     let texts = |text: &dyn Fn(i64) -> Option<String>| -> ArrayRef {
@@ -44,8 +46,8 @@ pub(crate) fn rows(from: i64, n: i64, seq: i64) -> RecordBatch {
         .expect("columns of one length")
 }
 
-/// Parquet files of the same rows as different writers make them: plain without compression, with dictionaries and snappy, with delta
-/// encodings, new pages and zstd.
+/// Returns Parquet files of the same rows as different writers make them: plain without compression; with
+/// dictionaries and snappy; with delta encodings, pages of version 2 and zstd.
 pub(crate) fn parquet(rows: &RecordBatch) -> Vec<Vec<u8>> {
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let new = WriterProperties::builder().set_writer_version(WriterVersion::PARQUET_2_0).set_compression(zstd);
@@ -67,7 +69,7 @@ fn parquet_file(rows: &RecordBatch, properties: WriterProperties) -> Vec<u8> {
     out
 }
 
-/// Avro files of the same rows, by codec.
+/// Returns Avro files of the same rows, by codec.
 pub(crate) fn avro(rows: &RecordBatch) -> Vec<Vec<u8>> {
     let codecs = [
         None,
@@ -89,7 +91,7 @@ pub(crate) fn avro(rows: &RecordBatch) -> Vec<Vec<u8>> {
     codecs.into_iter().map(file).collect()
 }
 
-/// Lines of JSON with the same keys.
+/// Returns lines of JSON with the same keys.
 pub(crate) fn json_lines(from: i64, n: i64, seq: i64) -> Vec<u8> {
     let line = |i: i64| {
         let (day, op) = (DAYS[(i % 3) as usize], if i % 11 == 10 { "d" } else { "u" });
@@ -104,7 +106,7 @@ pub(crate) fn json_lines(from: i64, n: i64, seq: i64) -> Vec<u8> {
     (from..from + n).map(line).collect::<String>().into_bytes()
 }
 
-/// CSV with a header.
+/// Returns CSV with a header.
 pub(crate) fn csv(from: i64, n: i64, seq: i64) -> Vec<u8> {
     let line = |i: i64| {
         let (day, op) = (DAYS[(i % 3) as usize], if i % 11 == 10 { "d" } else { "u" });
@@ -113,7 +115,7 @@ pub(crate) fn csv(from: i64, n: i64, seq: i64) -> Vec<u8> {
     ("id,seq,day,v,amount,at,op\n".to_owned() + &(from..from + n).map(line).collect::<String>()).into_bytes()
 }
 
-/// Envelopes of Debezium of two tables, with a delete and an update of a key.
+/// Returns envelopes of Debezium for two tables, with a delete and a key change.
 pub(crate) fn envelopes(seq: i64) -> Vec<u8> {
     let mut out = String::new();
     for i in 0..20 {
@@ -128,7 +130,7 @@ pub(crate) fn envelopes(seq: i64) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// A file of the project's data.
+/// Reads a test file of the project.
 pub(crate) fn data(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

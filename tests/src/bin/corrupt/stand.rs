@@ -1,11 +1,14 @@
+//! The working folder of a case, which is restored after every command.
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A folder with tables and inputs that is put back after every command that changed it.
+/// A working folder with tables and inputs, which is restored after every command that changed it.
 ///
-/// Journals name tables by their absolute paths and files by ETags, which are made of inodes and times. So the folder has one path for
-/// ever, and its files are links to those of a copy: the command replaces files, and changes none in place.
+/// Journals contain absolute paths of tables, and ETags that depend on inodes and times. So the path of the folder
+/// never changes, and its files are hard links to the files of a copy. That is safe, because the command replaces
+/// files and changes none in place.
 #[derive(Debug)]
 pub(crate) struct Stand {
     pub(crate) root: PathBuf,
@@ -13,11 +16,11 @@ pub(crate) struct Stand {
     pristine: BTreeMap<String, Print>,
 }
 
-/// Where a file is on the disk, its size and its time.
+/// Inode, size and time of a file.
 type Print = (u64, u64, i64, i64);
 
 impl Stand {
-    /// Takes what was built in `root` as the state to come back to.
+    /// Stores the present content of `root` as the state to restore.
     pub(crate) fn new(root: &Path) -> Self {
         let kept = root.with_extension("kept");
         std::fs::rename(root, &kept).expect("a folder of ours");
@@ -27,7 +30,7 @@ impl Stand {
         stand
     }
 
-    /// Makes the folder anew.
+    /// Restores the folder.
     pub(crate) fn restore(&self) {
         if self.root.exists() {
             std::fs::remove_dir_all(&self.root).expect("a folder of ours");
@@ -47,7 +50,7 @@ impl Stand {
         assert!(changed.is_empty(), "a command changed a file in place: {changed}");
     }
 
-    /// The files whose names match: `*` stands for any text.
+    /// Returns the files whose names match the pattern; `*` stands for any text.
     pub(crate) fn matching(&self, pattern: &str) -> Vec<&str> {
         self.pristine.keys().map(String::as_str).filter(|name| matches(pattern, name)).collect()
     }
@@ -56,7 +59,7 @@ impl Stand {
         std::fs::read(self.root.join(name)).expect("a file of the stand")
     }
 
-    /// Puts another file in the place of one.
+    /// Replaces a file by another one.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
         let path = self.root.join(name);
         std::fs::remove_file(&path).expect("a file of the stand");
@@ -68,7 +71,7 @@ impl Stand {
     }
 }
 
-/// Whether a file is changed in place by those that write to it.
+/// Whether programs change this file in place, so that it must not be a link.
 fn is_database(name: &str) -> bool {
     name.ends_with(".redb")
 }
@@ -85,19 +88,19 @@ fn matches(pattern: &str, name: &str) -> bool {
     name.ends_with(last)
 }
 
-/// All files of a folder at one time.
+/// The files of a folder at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files(BTreeMap<String, Print>);
 
 impl Files {
-    /// Names of files that are not what they were, among those that `of` picks.
+    /// Returns the names of changed files among those that `of` selects.
     pub(crate) fn changed<'a>(&'a self, before: &'a Self, of: impl Fn(&str) -> bool) -> Vec<&'a str> {
         let new = self.0.iter().filter(|(name, print)| before.0.get(*name) != Some(print)).map(|(name, _)| name);
         let gone = before.0.keys().filter(|name| !self.0.contains_key(*name));
         new.chain(gone).map(String::as_str).filter(|name| of(name)).collect()
     }
 
-    /// The numbers of the newest records, by state root.
+    /// Returns the number of the newest record of each state root.
     pub(crate) fn versions(&self) -> BTreeMap<&str, u64> {
         let mut newest = BTreeMap::new();
         for name in self.0.keys() {
@@ -109,7 +112,7 @@ impl Files {
         newest
     }
 
-    /// State roots with a version that was not there before.
+    /// Returns the state roots that have a new version.
     pub(crate) fn committed<'a>(&'a self, before: &Self) -> Vec<&'a str> {
         let old = before.versions();
         let is_new = |(state, version): &(&str, u64)| *version > old.get(state).copied().unwrap_or(0);

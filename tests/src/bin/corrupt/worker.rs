@@ -1,3 +1,5 @@
+//! Decodes inputs in processes, so that a crash, a hang or too much memory ends only one of them.
+
 use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,10 +12,11 @@ use crate::decoders::Decoder;
 use crate::finding::{Finding, Findings};
 use crate::random::Random;
 
-/// The inputs of one process; the next ones have a process of their own, whose memory says nothing of these.
+/// Number of inputs for one process. Each group of inputs has its own process, because the maximum memory is known
+/// only for a whole process.
 const BATCH: u64 = 200;
 
-/// The bytes of an input, and the numbers that decide how it is decoded.
+/// Returns the bytes of an input, and the generator that decides how it is decoded.
 fn input(decoder: &Decoder, inputs: &[Vec<u8>], seed: u64, number: u64) -> (Vec<u8>, Random) {
     let mut random = Random::of_input(seed, decoder.name, number);
     let mut bytes = random.pick(inputs).clone();
@@ -22,7 +25,7 @@ fn input(decoder: &Decoder, inputs: &[Vec<u8>], seed: u64, number: u64) -> (Vec<
     (bytes, random)
 }
 
-/// Decodes inputs within this process. Prints the number of each before it is decoded, and what was found behind it.
+/// Decodes inputs within this process. Prints the number of each input before it is decoded, and a finding after it.
 pub(crate) fn work(decoder: &Decoder, seed: u64, from: u64, to: u64) {
     static LAST: Mutex<String> = Mutex::new(String::new());
     std::panic::set_hook(Box::new(|info| {
@@ -37,7 +40,7 @@ pub(crate) fn work(decoder: &Decoder, seed: u64, from: u64, to: u64) {
         let (bytes, mut random) = input(decoder, &inputs, seed, number);
         let mut say = |text: String| writeln!(out, "{text}").and_then(|()| out.flush()).expect("the parent listens");
         say(format!("begin {number}"));
-        // What a panic leaves in the reader is dropped with it.
+        // The state of the reader after a panic is dropped.
         if catch_unwind(AssertUnwindSafe(|| (decoder.decode)(bytes, &mut random))).is_err() {
             let place = LAST.lock().map(|last| last.clone()).unwrap_or_default();
             say(format!("found panic at {place}"));
@@ -50,7 +53,7 @@ pub(crate) fn work(decoder: &Decoder, seed: u64, from: u64, to: u64) {
     writeln!(out, "done").expect("the parent listens");
 }
 
-/// Has processes decode all inputs, and notes what was found, how a process died or which input it does not come back from.
+/// Starts processes that decode all inputs. Records their findings, processes that died, and inputs that do not end.
 pub(crate) fn run(decoder: &Decoder, seed: u64, numbers: std::ops::Range<u64>, findings: &mut Findings) {
     let inputs = (decoder.inputs)();
     let mut next = numbers.start;
@@ -70,7 +73,7 @@ pub(crate) fn run(decoder: &Decoder, seed: u64, numbers: std::ops::Range<u64>, f
     }
 }
 
-/// Runs one process; returns the number of the input with which the next one begins.
+/// Runs one process. Returns the number of the input with which the next process begins.
 fn batch(name: &str, seed: u64, from: u64, to: u64, add: &mut dyn FnMut(u64, String)) -> u64 {
     let binary = std::env::current_exe().expect("this program");
     let words = [name.to_owned(), seed.to_string(), from.to_string(), to.to_string()];
@@ -100,11 +103,11 @@ fn batch(name: &str, seed: u64, from: u64, to: u64, add: &mut dyn FnMut(u64, Str
             },
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 if cpu_seconds(child.id()) > begun.0 + MOST_SECONDS || begun.1.elapsed() > MOST_WAITING {
-                    add(at, "it does not end within 20 s".to_owned());
+                    add(at, "the process does not end within 20 s".to_owned());
                     break at + 1;
                 }
             }
-            // It has said why, or died.
+            // The process has reported a finding, or has died.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = child.wait().expect("the process is ours");
                 if !status.success() {
@@ -114,14 +117,14 @@ fn batch(name: &str, seed: u64, from: u64, to: u64, add: &mut dyn FnMut(u64, Str
             }
         }
     };
-    // It may have ended by itself.
+    // The process may have ended already.
     drop(child.kill());
     child.wait().expect("the process is ours");
     drop(reader.join());
     next
 }
 
-/// A process with an address space far beyond what it may take, and within what the machine has.
+/// Returns a command with a limited address space: far more than the process may use, and less than the machine has.
 fn limited(binary: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v 8000000; ulimit -c 0; exec \"$@\"", "sh"]).arg(binary);

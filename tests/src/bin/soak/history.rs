@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 
-/// Writers, each with a set of rows of its own.
+/// Number of writers. Each has rows of its own.
 pub(crate) const WRITERS: usize = 4;
 
-/// The counter of each writer's rows; 0 where there are none.
+/// Counter of the rows of each writer; 0 for a writer without rows.
 pub(crate) type Counters = [u64; WRITERS];
 
-/// What writers know of the commits that they made: the version by writer and counter.
+/// Commits that writers know of: the version by writer and counter.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     versions: BTreeMap<(usize, u64), u64>,
-    /// The newest counter of each writer whose commit was answered.
+    /// The newest counter of each writer whose commit was reported.
     pub(crate) answered: Counters,
 }
 
@@ -20,8 +20,8 @@ impl History {
         version.map(|version| self.versions.insert((writer, counter), version));
     }
 
-    /// The versions that may have these counters, as far as it is known: a counter is there from its version on, until the next one
-    /// of its writer.
+    /// Returns the range of versions that may have these counters. A counter is in the table from its own version
+    /// until the version of the next counter of its writer.
     fn versions(&self, seen: &Counters) -> (u64, u64) {
         let known = |writer: usize, counter: u64| self.versions.get(&(writer, counter)).copied();
         let first = (0..WRITERS).filter_map(|w| known(w, seen[w])).max().unwrap_or(0);
@@ -29,22 +29,22 @@ impl History {
         (first, last)
     }
 
-    /// Says if a read cannot be one committed version.
+    /// Returns a description if a read cannot be one committed version.
     pub(crate) fn check(&self, seen: &Counters) -> Option<String> {
         let (first, last) = self.versions(seen);
         (first > last)
-            .then(|| format!("the rows {seen:?} are of version {first} at least and of version {last} at most"))
+            .then(|| format!("the rows {seen:?} are from version {first} or later and from version {last} or earlier"))
     }
 }
 
-/// Says if states cannot follow one another: each version changes one counter, so of two states one is at least the other in all
-/// counters.
+/// Returns a description if two states cannot follow one another. Each version changes one counter, so of any two
+/// states one is at least the other in all counters.
 pub(crate) fn not_in_a_row(states: &[Counters]) -> Option<String> {
     let mut sorted = states.to_vec();
     sorted.sort_by_key(|counters| counters.iter().sum::<u64>());
     let before = |one: &Counters, other: &Counters| one.iter().zip(other).all(|(a, b)| a <= b);
     let apart = sorted.windows(2).find(|pair| !before(&pair[0], &pair[1]))?;
-    Some(format!("{:?} and {:?} are states of no common history", apart[0], apart[1]))
+    Some(format!("{:?} and {:?} cannot be states of one history", apart[0], apart[1]))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Four writers and two readers work on one table by the `biscuit` command, and are killed at random. Every read has to be one
-//! committed version, no older than what was answered before it began; every failure has to say what to do.
+//! Four writers and two readers work on one table with the `biscuit` command, and are killed at random. Every read
+//! must be one committed version, and not older than the commits that were reported before it began. Every failure
+//! must say what to do.
 //!
-//! Each merge of a writer sets all its rows, which are in several partitions, to the next number; so a read shows for each writer
-//! how far it was, and whether the rows are of one version.
+//! Each merge of a writer sets all its rows, in several partitions, to the next number. So a read shows the progress
+//! of each writer, and whether all rows are from one version.
 //!
 //! `soak --seconds 120 --seed 1 --biscuit target/debug/biscuit`
 
@@ -20,12 +21,12 @@ use serde_json::Value;
 use crate::history::{Counters, History, WRITERS, not_in_a_row};
 
 const READERS: usize = 2;
-/// Rows of a writer, in so many partitions.
+/// Number of rows of a writer. They are in `PARTITIONS` partitions and change their partition with every merge.
 const ROWS: u64 = 9;
 const PARTITIONS: u64 = 3;
-/// Each writer comes to this number at least, however slow the machine is.
+/// Minimum number of merges of each writer, even on a slow machine.
 const LEAST: u64 = 4;
-/// Once in so many times a process is killed.
+/// On average, one of this many merges is killed.
 const KILLED: u64 = 4;
 
 fn main() -> ExitCode {
@@ -64,7 +65,7 @@ struct Soak {
     biscuit: PathBuf,
     folder: PathBuf,
     until: Instant,
-    /// Writers that have not ended; readers end after them.
+    /// Number of writers that have not ended. Readers end after them.
     writing: AtomicUsize,
     message: Mutex<Said>,
 }
@@ -72,14 +73,14 @@ struct Soak {
 #[derive(Default)]
 struct Said {
     history: History,
-    /// What readers saw.
+    /// States that readers saw.
     states: Vec<Counters>,
-    /// How commands ended, and how often.
+    /// Number of commands by their ends.
     ends: BTreeMap<String, u64>,
     wrong: Vec<String>,
 }
 
-/// How a command ended; none if it was killed.
+/// Exit code and output of a command; none if it was killed.
 struct Ended(Option<(i32, Vec<Value>)>);
 
 impl Soak {
@@ -88,9 +89,9 @@ impl Soak {
     }
 
     fn run(&self, seed: u64) {
-        // A reader without a table has nothing to see.
+        // Readers need a table, so the first merges come before them.
         let begun = (0..WRITERS).all(|writer| self.merge(writer, 1, None));
-        assert!(begun, "the first merges meet nobody");
+        assert!(begun, "nothing disturbs the first merges");
         std::thread::scope(|threads| {
             for writer in 0..WRITERS {
                 threads.spawn(move || self.write(writer, &mut Random(seed * 1000 + writer as u64)));
@@ -102,7 +103,7 @@ impl Soak {
         self.end();
     }
 
-    /// Merges the next number, again and again; where a run did not answer, the same one.
+    /// Merges one number after the other. If a run gave no answer, its number is merged again.
     fn write(&self, writer: usize, random: &mut Random) {
         let mut counter = 2;
         let slow = self.until + Duration::from_secs(300);
@@ -120,11 +121,11 @@ impl Soak {
             if self.merge(writer, counter, kill) {
                 counter += 1;
             } else {
-                // Whoever lost a race comes back at another time than the others.
+                // Pauses for a random time, so that the losers of a race do not meet again.
                 std::thread::sleep(Duration::from_millis(random.below(50)));
             }
         }
-        // What was not answered is settled.
+        // A last merge settles the number of a run that gave no answer.
         let patience = Instant::now() + Duration::from_secs(60);
         while !self.merge(writer, counter, None) && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(random.below(200)));
@@ -132,7 +133,7 @@ impl Soak {
         self.writing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Returns whether the rows have the number now.
+    /// Merges a number. Returns whether the rows have it now.
     fn merge(&self, writer: usize, counter: u64, kill: Option<Duration>) -> bool {
         let row = |row: u64| {
             let (id, partition) = (writer as u64 * 100 + row, (row + counter) % PARTITIONS);
@@ -180,7 +181,7 @@ impl Soak {
         }
     }
 
-    /// Runs a command, counts how it ended, and notes what no command may end with.
+    /// Runs a command and counts how it ended. An end that no command may have is recorded as wrong.
     fn command(&self, words: &str, kill: Option<Duration>) -> Ended {
         let what = words.split(' ').next().unwrap_or_default();
         let mut child = Command::new(&self.biscuit)
@@ -193,10 +194,10 @@ impl Soak {
             .expect("the command starts");
         if let Some(after) = kill {
             std::thread::sleep(after);
-            // It may have ended by itself.
+            // The process may have ended already.
             drop(child.kill());
         }
-        let out = child.wait_with_output().expect("the command ends");
+        let out = child.wait_with_output().expect("the command can be waited for");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
         let message =
@@ -219,7 +220,7 @@ impl Soak {
         Ended(Some((code, lines)))
     }
 
-    /// After all: the table is sound, has the last numbers, and what was read are states of one history.
+    /// Checks the end: the table is sound and has the last numbers, and the states that were read are of one history.
     fn end(&self) {
         self.command("recover lake/t --fence --json", None);
         let sound = self.command("verify lake/t --json", None);
@@ -243,11 +244,13 @@ impl Soak {
     }
 }
 
-/// The number of each writer's rows, which has to be the same in all of them.
+/// Returns the number of each writer. All rows of a writer must have the same number.
 fn counters(rows: &[Value]) -> Result<Counters, String> {
     let mut of: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for row in rows {
-        let (Some(id), Some(n)) = (row["id"].as_u64(), row["n"].as_u64()) else { return Err(format!("no row: {row}")) };
+        let (Some(id), Some(n)) = (row["id"].as_u64(), row["n"].as_u64()) else {
+            return Err(format!("not a row: {row}"));
+        };
         of.entry(id / 100).or_default().push(n);
     }
     let mut seen = Counters::default();
@@ -260,7 +263,7 @@ fn counters(rows: &[Value]) -> Result<Counters, String> {
     Ok(seen)
 }
 
-/// SplitMix64.
+/// Random number generator SplitMix64.
 struct Random(u64);
 
 impl Random {

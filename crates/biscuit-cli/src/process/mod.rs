@@ -1,5 +1,0 @@
-//! The process: its thread, signals and panics.
-
-pub(crate) mod panics;
-pub(crate) mod signals;
-pub(crate) mod thread;

@@ -1,8 +1,0 @@
-//! What is printed.
-
-pub(crate) mod json_lines;
-pub(crate) mod output;
-pub(crate) mod own_files;
-pub(crate) mod progress;
-pub(crate) mod purge;
-pub(crate) mod remarks;

@@ -1,0 +1,298 @@
+//! Options with which a run chooses its input files by a bookmark, and the choice itself.
+//!
+//! `merge` and `snapshot` share them. The bookmark is loaded on the version of the table that the run commits on, so
+//! that the bookmark and the rows change in one commit.
+
+use std::time::Duration;
+
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, InputSelection, LatePolicy, ListedInput, ObjectIdentity,
+    OverwrittenPolicy, ReadMode, ReplayRange, RunLimit, RunOutput, SourcePlace, list,
+};
+use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_job::OpenSource;
+use biscuit_merge::{CommitExtras, FoundFile};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::args::command::duration;
+use crate::args::parquet::bytes;
+use crate::environment::context::CommandContext;
+use crate::environment::stores::CliSources;
+
+/// Values of `--bookmark-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeName {
+    /// Read new files, and remember them in the commit of the output
+    Advance,
+    /// Read all files, and remember nothing
+    Full,
+    /// Read new files, and remember nothing
+    ReadOnly,
+}
+
+/// Values of `--identity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum IdentityName {
+    /// A file is new if its size or ETag has changed
+    #[default]
+    Content,
+    /// A file is new if its modification time has changed, as in AWS Glue
+    Modified,
+}
+
+/// Values of `--overwritten`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OverwrittenName {
+    /// Read the file again
+    #[default]
+    Read,
+    /// Stop the run
+    Fail,
+    /// Skip the file
+    Ignore,
+}
+
+/// Value of `--allowed-lateness`: a duration, or `None` for the word `none`, which sets no limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookBackArg(Option<Duration>);
+
+fn allowed_lateness(text: &str) -> Result<LookBackArg, String> {
+    if text == "none" { Ok(LookBackArg(None)) } else { duration(text).map(|d| LookBackArg(Some(d))) }
+}
+
+/// Options that select the input files of a run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Bookmark")]
+pub(crate) struct BookmarkArgs {
+    /// Read each input file once, and remember it under this name in the commit of the output
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bookmark: Option<String>,
+
+    /// Identify the run by this id, the same for each attempt [default: start time of the run]
+    #[arg(long, requires = "bookmark", value_name = "ID", env = "BISCUIT_RUN_ID", hide_env_values = true)]
+    run_id: Option<String>,
+
+    /// Record this number as the attempt of the run
+    #[arg(long, requires = "bookmark", default_value_t = 1, value_name = "N")]
+    attempt: u32,
+
+    /// Choose which files are read, and whether they are remembered
+    #[arg(long, requires = "bookmark", value_enum, default_value = "advance", value_name = "MODE")]
+    bookmark_mode: ModeName,
+
+    /// Replay: read again the files of the runs after this one, exclusive, by number or id; nothing is remembered
+    #[arg(long, requires = "bookmark", value_name = "RUN", alias = "job-bookmark-from")]
+    after: Option<String>,
+
+    /// Replay: up to this run, inclusive
+    #[arg(long, requires = "bookmark", value_name = "RUN", alias = "job-bookmark-to")]
+    through: Option<String>,
+
+    /// Replay: read files that were last modified after this instant, by the store's clock
+    #[arg(long, requires_all = ["bookmark", "modified_through"], value_name = "INSTANT")]
+    modified_after: Option<Instant>,
+
+    /// Replay: up to this instant, inclusive
+    #[arg(long, requires_all = ["bookmark", "modified_after"], value_name = "INSTANT")]
+    modified_through: Option<Instant>,
+
+    /// Replay: read exactly these input files
+    #[arg(long, requires = "bookmark", num_args = 1.., value_name = "PATH_OR_URL")]
+    replay_input: Vec<String>,
+
+    /// Read at most this number of files, oldest first; the next run reads the rest
+    #[arg(long, requires = "bookmark", value_name = "N")]
+    limit_files: Option<usize>,
+
+    /// Read at most this number of bytes, such as `10GB`, but at least one file; the next run reads the rest
+    #[arg(long, requires = "bookmark", value_parser = bytes, value_name = "BYTES")]
+    limit_bytes: Option<usize>,
+
+    /// Choose how a file that has changed since it was read is recognised
+    #[arg(long, requires = "bookmark", value_enum, default_value = "content")]
+    identity: IdentityName,
+
+    /// Choose what happens to a file that was overwritten after it was read
+    #[arg(long, requires = "bookmark", value_enum, default_value = "read")]
+    overwritten: OverwrittenName,
+
+    /// Read new files that are up to this much older than the newest file already read, such as 24h; `none` for no
+    /// limit. A local disk never has a limit
+    #[arg(long, requires = "bookmark", value_parser = allowed_lateness, default_value = "24h", value_name = "DURATION")]
+    allowed_lateness: LookBackArg,
+
+    /// Also read files that are older than the allowed lateness
+    #[arg(long, requires = "bookmark")]
+    backfill: bool,
+
+    /// Continue without files that are deleted during the run; they are not remembered as read
+    #[arg(long, requires = "bookmark")]
+    allow_missing: bool,
+}
+
+impl BookmarkArgs {
+    /// Returns the read mode. The three kinds of replay exclude one another, and `--bookmark-mode full`.
+    fn mode(&self) -> Result<ReadMode> {
+        let runs = ReplayRange::runs(self.after.as_deref(), self.through.as_deref())?;
+        let modified = self.modified_after.zip(self.modified_through);
+        let modified = modified.map(|(after, through)| ReplayRange::Modified { after, through });
+        let objects = (!self.replay_input.is_empty()).then(|| ReplayRange::Objects(vec![]));
+        let mut replays = runs.into_iter().chain(modified).chain(objects);
+        let replay = replays.next();
+        if replays.next().is_some() || (replay.is_some() && self.bookmark_mode == ModeName::Full) {
+            let message = "more than one selection of input: replay runs, a time range or named files, one of them, and without --bookmark-mode full";
+            return Err(Error::usage("InvalidReplay", message));
+        }
+        Ok(match (replay, self.bookmark_mode) {
+            (Some(replay), _) => ReadMode::Replay(replay),
+            (None, ModeName::Advance) => ReadMode::Advance,
+            (None, ModeName::Full) => ReadMode::Full,
+            (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
+        })
+    }
+
+    fn options(&self, reading: Value) -> BookmarkOptions {
+        BookmarkOptions::default()
+            .with_identity(match self.identity {
+                IdentityName::Content => ObjectIdentity::Content,
+                IdentityName::Modified => ObjectIdentity::Modified,
+            })
+            .with_overwritten(match self.overwritten {
+                OverwrittenName::Read => OverwrittenPolicy::Read,
+                OverwrittenName::Fail => OverwrittenPolicy::Fail,
+                OverwrittenName::Ignore => OverwrittenPolicy::Ignore,
+            })
+            .with_allowed_lateness(self.allowed_lateness.0)
+            .with_late(if self.backfill { LatePolicy::Read } else { LatePolicy::Report })
+            .with_limit(RunLimit { files: self.limit_files, bytes: self.limit_bytes.map(|b| b as u64) })
+            .with_reading(reading)
+    }
+
+    fn run(&self) -> Run {
+        let start = SystemClock.now();
+        let id = self.run_id.clone().unwrap_or_else(|| start.to_string());
+        Run::new("biscuit", RunId::new(id), start).with_attempt(self.attempt)
+    }
+
+    /// Returns the input files of this run among those at `places`, or `None` without a bookmark.
+    ///
+    /// `reading` describes how the files are read; it is recorded in the bookmark.
+    pub(crate) async fn choose(
+        &self,
+        places: &[String],
+        (reading, allow_empty): (Value, bool),
+        dataset: &Dataset,
+        context: &CommandContext,
+    ) -> Result<Option<ChosenInputs>> {
+        let Some(name) = &self.bookmark else { return Ok(None) };
+        let bookmark = Bookmark::new(name)?.with_options(self.options(reading).with_allow_empty(allow_empty));
+        // The table is observed before the input is listed, and the run commits on this version. If another run
+        // advances the bookmark meanwhile, the commit of this run conflicts instead of storing a file twice.
+        let snapshot = dataset.observe().await?;
+        let state = bookmark.load(dataset.journal(), &snapshot.observed.head).await?;
+        let input = list(&open_places(places, context).await?).await?;
+        let mut mode = self.mode()?;
+        // `mode` has no access to stores, so that the named files are turned into URLs here.
+        if let ReadMode::Replay(ReplayRange::Objects(urls)) = &mut mode {
+            for place in &self.replay_input {
+                urls.push(open_place(place, context).await?.url());
+            }
+        }
+        let selection = state.select(&input, &mode)?;
+        selection.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+        if let Some(url) = selection.gone.first().filter(|_| !self.allow_missing) {
+            let message = format!(
+                "{} of the files to replay do not exist any more; use --allow-missing to continue without them",
+                selection.counts.gone
+            );
+            return Err(Error::data("InputGone", message).in_file(url));
+        }
+        let run = self.run();
+        Ok(Some(ChosenInputs { snapshot, state, input, selection, run, allow_missing: self.allow_missing }))
+    }
+}
+
+/// Input files of a run, chosen by a bookmark, with the table version on which they were chosen.
+#[derive(Debug)]
+pub(crate) struct ChosenInputs {
+    pub(crate) snapshot: TableVersion,
+    state: BookmarkState,
+    input: ListedInput,
+    selection: InputSelection,
+    run: Run,
+    allow_missing: bool,
+}
+
+impl ChosenInputs {
+    /// Returns the chosen files, each with the store that has it.
+    pub(crate) fn files(&self) -> Result<Vec<FoundFile>> {
+        let found = self.selection.objects.iter().map(|object| {
+            let (store, path) = self.input.find(object)?;
+            Ok(FoundFile { name: object.url.clone(), store, path, size: object.size, etag: object.etag.clone() })
+        });
+        found.collect()
+    }
+
+    /// Returns the state files and properties of the advanced bookmark, for the commit of the rows.
+    pub(crate) fn extras(&self) -> Result<CommitExtras> {
+        let BookmarkUpdate { state, properties } =
+            self.state.advance(&self.selection, &self.run, RunOutput::default())?.unwrap_or_default();
+        Ok(CommitExtras { state, properties, run: Some(self.run.id.to_string()), ..CommitExtras::default() })
+    }
+
+    /// Removes the missing file from the choice if the run failed because of it and `--allow-missing` is given.
+    ///
+    /// Returns whether the run can be tried again.
+    pub(crate) fn without(&mut self, e: &Error) -> bool {
+        let gone = self.allow_missing && e.code() == "InputGone";
+        let found = gone && e.file().is_some_and(|file| self.selection.without(file));
+        if found {
+            tracing::warn!("{e}; continuing without this file");
+        }
+        found
+    }
+
+    /// Adds the choice to a report: counts, the name of the bookmark and the first five late files.
+    pub(crate) fn report(&self, json: &mut Value, text: &mut String) {
+        let selection = &self.selection;
+        let mut said = json!(selection);
+        said["name"] = json!(self.state.name());
+        said["run_id"] = json!(self.run.id.as_str());
+        said["attempt"] = json!(self.run.attempt);
+        json["bookmark"] = said;
+        let c = &selection.counts;
+        let others = [
+            (c.overwritten, "overwritten and read again"),
+            (c.known, "already read"),
+            (c.passed_over, "overwritten and skipped"),
+            (c.too_late, "older than the allowed lateness"),
+            (c.left, "left for the next run"),
+            (c.gone, "missing"),
+            (c.ignored.values().sum(), "ignored"),
+        ];
+        let mut said = format!("reads {} of {} files, {} bytes", c.selected, c.listed, c.bytes);
+        for (n, what) in others.iter().filter(|(n, _)| *n > 0) {
+            said.push_str(&format!(", {n} {what}"));
+        }
+        text.push_str(&format!("  bookmark    {} {said}\n", self.state.name()));
+        for url in selection.too_late.iter().take(5) {
+            text.push_str(&format!("  late file   {url}\n"));
+        }
+    }
+}
+
+/// Opens the input places, in their order.
+pub(crate) async fn open_places(places: &[String], context: &CommandContext) -> Result<Vec<SourcePlace>> {
+    let mut opened = Vec::with_capacity(places.len());
+    for place in places {
+        opened.push(open_place(place, context).await?);
+    }
+    Ok(opened)
+}
+
+/// Opens one input place: a file, a folder or a glob, as path or URL.
+pub(crate) async fn open_place(place: &str, context: &CommandContext) -> Result<SourcePlace> {
+    CliSources(context.stores.clone()).place(place).await
+}

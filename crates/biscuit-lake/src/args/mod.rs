@@ -1,0 +1,7 @@
+//! Options of the command line, and their conversion to the options of the crates.
+
+pub(crate) mod aws;
+pub(crate) mod bookmark;
+pub(crate) mod command;
+pub(crate) mod csv;
+pub(crate) mod parquet;

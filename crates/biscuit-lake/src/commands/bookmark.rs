@@ -1,0 +1,260 @@
+//! `biscuit bookmark`: shows what a bookmark remembers, and changes it without touching the rows of the table.
+//!
+//! Each change is a commit of its own that replaces no file.
+
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, RunKind, RunRecord, RunRef, bookmarks, list,
+};
+use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_journal::{ExternalFiles, JournalOptions, TableHead};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::args::bookmark::{open_place, open_places};
+use crate::args::command::TableArgs;
+use crate::environment::context::CommandContext;
+use crate::render::output::CommandOutput;
+
+/// Commands of `biscuit bookmark`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BookmarkCommand {
+    /// List the bookmarks of a table and their runs
+    Show(ShowArgs),
+    /// Explain why the next run reads an input file or does not
+    Explain(ExplainArgs),
+    /// Forget all runs: the next run reads all input. The rows of the table do not change
+    Reset(ChangeArgs),
+    /// Forget the runs after a given run: the next run reads their input again. The rows of the table do not change
+    Rewind(RewindArgs),
+    /// Mark all existing input as read without reading it
+    SetToNow(SetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Show only this bookmark
+    #[arg(long, value_name = "NAME")]
+    bookmark: Option<String>,
+
+    /// Show at most this number of runs per bookmark, newest first
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Use this bookmark
+    #[arg(long, value_name = "NAME")]
+    bookmark: String,
+
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RewindArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+
+    /// Keep the runs up to this one, by number or id; 0 keeps none
+    #[arg(long, value_name = "RUN")]
+    to: RunRef,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+
+    /// Look for the input at these paths or URLs of files, folders or globs [default: input of the last run]
+    #[arg(long, num_args = 1.., value_name = "PATH_OR_URL")]
+    input: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Path or URL of the input file
+    path: String,
+
+    /// Use this bookmark
+    #[arg(long, value_name = "NAME")]
+    bookmark: String,
+
+    /// Look for the input at these paths or URLs of files, folders or globs [default: input of the last run]
+    #[arg(long, num_args = 1.., value_name = "PATH_OR_URL")]
+    input: Vec<String>,
+}
+
+pub(crate) async fn run(command: &BookmarkCommand, context: &CommandContext) -> Result<CommandOutput> {
+    match command {
+        BookmarkCommand::Show(args) => show(args, context).await,
+        BookmarkCommand::Explain(args) => explain(args, context).await,
+        BookmarkCommand::Reset(args) => {
+            change(args, context, "reset: the next run reads all input", async |state, _| state.reset()).await
+        }
+        BookmarkCommand::Rewind(args) => {
+            let done = format!("rewound: the next run reads again what was read after run {}", args.to);
+            change(&args.change, context, &done, async |state, _| state.rewind(&args.to)).await
+        }
+        BookmarkCommand::SetToNow(args) => {
+            let done = "set to now: all existing input counts as read";
+            change(&args.change, context, done, async |state, context| {
+                let places = places(&args.input, state)?;
+                let input = list(&open_places(&places, context).await?).await?;
+                let start = SystemClock.now();
+                let run = Run::new("biscuit", RunId::new(start.to_string()), start);
+                // External files may have rows of the input as well: their partitions count, too.
+                let (_, snapshot) = viewed(context.open(&args.change.table, JournalOptions::default()).await?).await?;
+                state.set_to_now(&input, &run, snapshot.observed.folders())
+            })
+            .await
+        }
+    }
+}
+
+/// Opens a view of a table that may have no version yet.
+async fn viewed(dataset: Dataset) -> Result<(Dataset, TableVersion)> {
+    let snapshot = dataset.view().await?;
+    Ok((dataset, snapshot))
+}
+
+async fn show(args: &ShowArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let dataset = &context.open_table(&args.table).await?;
+    dataset.read(|snapshot| async move { shown(args, dataset, &snapshot.observed.head).await }).await
+}
+
+async fn shown(args: &ShowArgs, dataset: &Dataset, head: &TableHead) -> Result<CommandOutput> {
+    let names = match &args.bookmark {
+        Some(name) => vec![name.clone()],
+        None => bookmarks(head),
+    };
+    let (mut json, mut text) = (Vec::new(), String::new());
+    for name in names {
+        let state = Bookmark::new(&name)?.load(dataset.journal(), head).await?;
+        if args.bookmark.is_some() {
+            known(&state)?;
+        }
+        let runs: Vec<(&RunRecord, bool)> = state.runs().collect();
+        let watermark = state.watermark().map(|w| w.to_string());
+        let newest = watermark.as_deref().map(|w| format!(", newest input modified {w}")).unwrap_or_default();
+        text.push_str(&format!("{name}: {} runs{newest}, {} bytes of state\n", state.last(), state.bytes()));
+        let hidden = runs.len().saturating_sub(args.limit);
+        if hidden > 0 {
+            text.push_str(&format!("  {hidden} earlier runs are not shown\n"));
+        }
+        runs.iter().skip(hidden).for_each(|(run, counts)| text.push_str(&line(run, *counts)));
+        json.push(json!({
+            "name": name, "last": state.last(), "watermark": watermark, "bytes": state.bytes(),
+            "runs": runs.iter().skip(hidden).map(|(run, counts)| entry(run, *counts)).collect::<Vec<_>>(),
+        }));
+    }
+    if json.is_empty() {
+        text.push_str("the table has no bookmark\n");
+    }
+    Ok(CommandOutput::Report { json: json!({ "bookmarks": json }), text, exit: 0 })
+}
+
+fn kind(kind: RunKind) -> Value {
+    json!(kind)
+}
+
+/// Renders a run as a line of text. `counts` is false for a run that was rewound.
+fn line(run: &RunRecord, counts: bool) -> String {
+    let what = match run.kind {
+        RunKind::Advance => String::new(),
+        other => format!("  {}", kind(other).as_str().unwrap_or_default()),
+    };
+    let forgotten = if counts { "" } else { "  rewound" };
+    let attempt = if run.attempt > 1 { format!(", attempt {}", run.attempt) } else { String::new() };
+    let (number, id, objects, bytes) = (run.number, &run.id, run.objects, run.bytes);
+    format!("  {number:>5}  {id}{attempt}  {objects} files, {bytes} bytes{what}{forgotten}\n")
+}
+
+fn entry(run: &RunRecord, counts: bool) -> Value {
+    json!({
+        "number": run.number, "id": run.id, "attempt": run.attempt, "started": run.started().to_string(),
+        "kind": kind(run.kind), "objects": run.objects, "bytes": run.bytes, "places": run.places,
+        "replaced": run.replaced, "partitions": run.output.partitions, "counts": counts,
+    })
+}
+
+async fn explain(args: &ExplainArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let dataset = &context.open_table(&args.table).await?;
+    let bookmark = &Bookmark::new(&args.bookmark)?;
+    let load = |snapshot: TableVersion| async move { bookmark.load(dataset.journal(), &snapshot.observed.head).await };
+    let state = dataset.read(load).await?;
+    let input = list(&open_places(&places(&args.input, &state)?, context).await?).await?;
+    let url = open_place(&args.path, context).await?.url();
+    let reason = state.explain(&input, &url)?;
+    let mut json = json!(reason);
+    json["url"] = json!(url);
+    Ok(CommandOutput::Report { json, text: format!("{url}: {reason}\n"), exit: 0 })
+}
+
+/// Returns the given places of the input, or otherwise the places of the last run.
+fn places(given: &[String], state: &BookmarkState) -> Result<Vec<String>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    known(state)?;
+    Ok(state.runs().last().map(|(run, _)| run.places.clone()).unwrap_or_default())
+}
+
+/// Checks that the bookmark has at least one run.
+///
+/// # Errors
+/// `UnknownBookmark`.
+fn known(state: &BookmarkState) -> Result<()> {
+    match state.last() {
+        0 => {
+            let message = format!(
+                "the table has no bookmark `{}` yet; `biscuit bookmark show` lists the bookmarks",
+                state.name()
+            );
+            Err(Error::usage("UnknownBookmark", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Commits a change of a bookmark, and of nothing else in the table.
+async fn change(
+    args: &ChangeArgs,
+    context: &CommandContext,
+    done: &str,
+    of: impl AsyncFn(&BookmarkState, &CommandContext) -> Result<BookmarkUpdate>,
+) -> Result<CommandOutput> {
+    let options = JournalOptions::default().with_external_files(ExternalFiles::Ignore);
+    let dataset = context.open(&args.table, options).await?;
+    let journal = dataset.journal();
+    let observed = journal.observe().await?;
+    // This command compacts no runs: the options of the next run decide how many are retained.
+    let options = BookmarkOptions::default().with_keep_runs(u64::MAX);
+    let state = Bookmark::new(&args.bookmark)?.with_options(options).load(journal, &observed.head).await?;
+    let change = of(&state, context).await?;
+    // Only a known bookmark can be reset or rewound, while `set-to-now` may begin a new one.
+    if change.state.is_empty() {
+        known(&state)?;
+    }
+    let mut version = observed.head.version;
+    if !args.dry_run {
+        let mut replace = journal.replace(&observed);
+        change.apply(&mut replace).await?;
+        replace.with_report(json!({"bookmark": args.bookmark, "done": done}));
+        version = replace.commit().await?.version;
+    }
+    let outcome = if args.dry_run { "planned" } else { "committed" };
+    let json = json!({"outcome": outcome, "bookmark": args.bookmark, "version": version, "done": done});
+    Ok(CommandOutput::Report { json, text: format!("{outcome}: {} {done}\n", args.bookmark), exit: 0 })
+}

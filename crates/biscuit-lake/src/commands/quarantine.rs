@@ -1,0 +1,88 @@
+//! `biscuit quarantine`: lists, shows and retries quarantined records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use biscuit_job::unsealed;
+use biscuit_merge::{QuarantinedRecord, quarantined};
+use biscuit_pii::{AccessRequest, AuditFile};
+use serde_json::{Value, json};
+
+use crate::args::command::{QuarantineCommand, QuarantineShowArgs, TableArgs};
+use crate::commands::merge::retry;
+use crate::commands::pii::OpenPolicy;
+use crate::environment::context::CommandContext;
+use crate::render::output::CommandOutput;
+
+pub(crate) async fn run(command: &QuarantineCommand, context: &CommandContext) -> Result<CommandOutput> {
+    match command {
+        QuarantineCommand::List(args) => list(args, context).await,
+        QuarantineCommand::Show(args) => show(args, context).await,
+        QuarantineCommand::Retry(args) => retry(args, context).await,
+    }
+}
+
+async fn list(args: &TableArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let records = quarantined(&context.open_table(args).await?).await?;
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for r in records.iter().map(|q| &q.refused) {
+        *counts.entry((&r.code, r.column.as_deref().unwrap_or_default(), &r.file)).or_default() += 1;
+    }
+    let mut text = format!("{} records\n", records.len());
+    let mut groups = Vec::new();
+    for ((code, column, file), n) in &counts {
+        let of = if column.is_empty() { String::new() } else { format!(" in column `{column}`") };
+        text.push_str(&format!("{n:>8}  {code}{of}  {file}\n"));
+        groups
+            .push(json!({"code": code, "column": (!column.is_empty()).then_some(column), "file": file, "records": n}));
+    }
+    Ok(CommandOutput::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
+}
+
+async fn show(args: &QuarantineShowArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let mut records = quarantined(&context.open_table(&args.table).await?).await?;
+    if let Some(policy) = &args.policy {
+        records = opened(records, policy, args, context).await?;
+    }
+    let chosen = records.iter().filter(|q| args.code.as_ref().is_none_or(|c| *c == q.refused.code));
+    let (mut text, mut json_lines) = (String::new(), String::new());
+    for q in chosen.take(args.limit.unwrap_or(usize::MAX)) {
+        let r = &q.refused;
+        text.push_str(&format!("version {}, {}: {}\n", q.version, r.code, r.message));
+        match std::str::from_utf8(&r.raw) {
+            Ok(raw) => raw.lines().for_each(|l| text.push_str(&format!("    {l}\n"))),
+            Err(_) => text.push_str(&format!("    ({} bytes of Parquet)\n", r.raw.len())),
+        }
+        json_lines.push_str(&format!("{}\n", as_json(q)));
+    }
+    Ok(CommandOutput::Rows { json_lines, text })
+}
+
+/// Decrypts the records that a job has sealed.
+///
+/// The access is recorded before anything is decrypted, so that no access is missing in the audit file.
+async fn opened(
+    mut records: Vec<QuarantinedRecord>,
+    policy: &str,
+    args: &QuarantineShowArgs,
+    context: &CommandContext,
+) -> Result<Vec<QuarantinedRecord>> {
+    let policy = OpenPolicy::open(policy, &args.table.url, None, context).await?;
+    let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
+    let access = AccessRequest::new(&args.requester.who, args.reason.as_deref().unwrap_or_default(), Arc::new(audit))?;
+    access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;
+    for record in &mut records {
+        record.refused.raw = unsealed(&policy.means, &policy.table, &record.refused.raw).await?;
+    }
+    Ok(records)
+}
+
+fn as_json(q: &QuarantinedRecord) -> Value {
+    let r = &q.refused;
+    let raw = std::str::from_utf8(&r.raw).ok();
+    json!({
+        "version": q.version, "file": r.file, "row": r.row, "code": r.code, "column": r.column, "message": r.message,
+        "raw": raw, "raw_bytes": r.raw.len(),
+    })
+}

@@ -1,0 +1,213 @@
+//! `biscuit run` and `biscuit impact`: jobs described by a file, and the partitions that input has reached.
+
+use std::path::Path;
+
+use biscuit_bookmark::{ReadMode, ReplayRange, RunRef};
+use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_dataset::TableVersion;
+use biscuit_job::{DeclarativeJob, DryRun, JobReport, JobSpec, OutputReport, RunOptions, impact};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::args::bookmark::{ModeName, open_place};
+use crate::args::command::TableArgs;
+use crate::environment::context::CommandContext;
+use crate::environment::stores::CliSources;
+use crate::render::output::{AGAIN, CommandOutput};
+use crate::render::remarks::lost;
+
+/// Options of `biscuit run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Path of the job file
+    job: String,
+
+    /// Set a value of the job file by its path, such as sources.orders.url=s3://test/orders
+    #[arg(long, value_name = "PATH=VALUE", value_parser = set)]
+    set: Vec<(String, String)>,
+
+    /// Identify the run by this id, the same for each attempt [default: start time of the run]
+    #[arg(long, value_name = "ID", env = "BISCUIT_RUN_ID", hide_env_values = true)]
+    run_id: Option<String>,
+
+    /// Record this number as the attempt of the run
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    attempt: u32,
+
+    /// Run only this output
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
+    /// Choose which files of sources with a bookmark are read, and whether they are remembered
+    #[arg(long, value_enum, default_value = "advance", value_name = "MODE")]
+    bookmark_mode: ModeName,
+
+    /// Replay: read again the files of the runs after this one, exclusive, by number or id
+    #[arg(long, value_name = "RUN", alias = "job-bookmark-from")]
+    after: Option<String>,
+
+    /// Replay: up to this run, inclusive
+    #[arg(long, value_name = "RUN", alias = "job-bookmark-to")]
+    through: Option<String>,
+
+    /// Rebuild exactly these partitions from the input that they were made from, such as day=2024-02-29
+    #[arg(long, num_args = 1.., value_name = "PARTITION")]
+    rebuild: Vec<String>,
+
+    /// For outputs with periods: run for this scheduled instant, which the current period contains; give the same one
+    /// to a retry [default: now]
+    #[arg(long, value_name = "INSTANT")]
+    as_of: Option<String>,
+
+    /// Print the plan, and change nothing; `--dry-run=read` also reads the rows and reports what would be written and
+    /// which rows are invalid
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan", value_name = "HOW")]
+    dry_run: Option<DryRunName>,
+}
+
+/// Values of `--dry-run`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DryRunName {
+    /// Print which files are read and which outputs they reach
+    Plan,
+    /// Also read the rows
+    Read,
+}
+
+/// Parses `PATH=VALUE` of `--set`.
+fn set(text: &str) -> Result<(String, String), String> {
+    let (path, value) = text.split_once('=').ok_or("write PATH=VALUE")?;
+    Ok((path.trim().to_owned(), value.trim().to_owned()))
+}
+
+pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let text = std::fs::read_to_string(&args.job)
+        .map_err(|e| Error::usage("InvalidJob", format!("cannot read `{}`: {e}", args.job)).with_source(e))?;
+    let spec = JobSpec::from_toml(&text, &args.set).map_err(|e| e.in_file(&args.job))?;
+    let job = DeclarativeJob::new(spec)
+        .with_opener(context.stores.clone())
+        .with_places(std::sync::Arc::new(CliSources(context.stores.clone())))
+        .with_means(std::sync::Arc::new(crate::environment::pii::CliPiiResolver(context.stores.clone())))
+        .with_interrupt(context.interrupt.clone())
+        .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
+    // The clock is read once: the id of a run without `--run-id` is its start time.
+    let start = SystemClock.now();
+    let id = args.run_id.clone().unwrap_or_else(|| start.to_string());
+    let run = Run::new(job.spec().name.clone(), RunId::new(id), start).with_attempt(args.attempt);
+    let mode = match (ReplayRange::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
+        (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),
+        (Some(_), _) => {
+            return Err(Error::usage(
+                "InvalidReplay",
+                "--after and --through need --bookmark-mode advance, the default",
+            ));
+        }
+        (None, ModeName::Advance) => ReadMode::Advance,
+        (None, ModeName::Full) => ReadMode::Full,
+        (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
+    };
+    let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
+    options.output.clone_from(&args.output);
+    options.as_of.clone_from(&args.as_of);
+    options.dry_run = match args.dry_run {
+        None => DryRun::No,
+        Some(DryRunName::Plan) => DryRun::Plan,
+        Some(DryRunName::Read) => DryRun::Read,
+    };
+    let report = job.run(&run, &options).await?;
+    let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
+    let exit = if exceptions { AGAIN } else { 0 };
+    Ok(CommandOutput::Report { json: json!(report), text: message(&report, context.seconds()), exit })
+}
+
+/// Renders the report as text.
+fn message(report: &JobReport, seconds: f64) -> String {
+    let mut out = format!("{}: {} in {seconds:.2} s\n", report.outcome, report.job);
+    report.outputs.iter().for_each(|o| output(o, &mut out));
+    out
+}
+
+/// Renders one output of a job.
+fn output(o: &OutputReport, out: &mut String) {
+    let mut line = |text: String| out.push_str(&format!("  {text}\n"));
+    line(format!("{}  {}: {}, version {}", o.name, o.url, o.outcome, o.version));
+    for (name, source) in &o.sources {
+        let c = &source.selection.counts;
+        let others = [
+            (c.overwritten, "overwritten and read again"),
+            (c.known, "already read"),
+            (c.too_late, "older than the allowed lateness"),
+            (c.left, "left for the next run"),
+            (c.gone, "missing"),
+            (c.ignored.values().sum(), "ignored"),
+        ];
+        let others: Vec<String> =
+            others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}")).collect();
+        let (selected, listed, bytes) = (c.selected, c.listed, c.bytes);
+        line(format!("  source      {name}: {selected} of {listed} files, {bytes} bytes{}", others.concat()));
+        let Some(read) = &source.read else { continue };
+        for (column, losses) in &read.coercion.columns {
+            line(format!("  lost        {name}.{column}: {}", lost(losses)));
+        }
+        if !read.coercion.dropped.is_empty() {
+            let names: Vec<&str> = read.coercion.dropped.iter().map(String::as_str).collect();
+            line(format!("  dropped     {name}: {}", names.join(", ")));
+        }
+    }
+    for conflict in o.sources.values().flat_map(|source| &source.conflicts) {
+        line(format!("  types       {conflict}"));
+    }
+    for (column, losses) in o.coercion.iter().flat_map(|coercion| &coercion.columns) {
+        line(format!("  lost        {column}: {}", lost(losses)));
+    }
+    match (o.outcome, o.rows + o.files + o.replaced) {
+        (_, 0) => {}
+        ("planned", _) => line(format!("  rows        {} would be written", o.rows)),
+        _ => line(format!("  rows        {} in {} files, {} files replaced", o.rows, o.files, o.replaced)),
+    }
+    if !o.partitions.is_empty() {
+        line(format!("  partitions  changed {}", o.partitions.join(", ")));
+    }
+    if o.quarantined > 0 {
+        line(format!("  quarantine  {} rows; use `biscuit quarantine list` to list them", o.quarantined));
+    }
+    o.findings.iter().for_each(|f| line(format!("  rule        {} rows: {}", f.rows, f.rule)));
+    o.plan.iter().for_each(|p| line(format!("  {p}")));
+    o.exceptions.iter().for_each(|e| line(format!("  exception   {e}")));
+}
+
+/// Options of `biscuit impact`.
+#[derive(Debug, Args)]
+pub(crate) struct ImpactArgs {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Find the partitions of these input files, by path or URL
+    #[arg(long, num_args = 1.., value_name = "PATH_OR_URL", required_unless_present = "run")]
+    input: Vec<String>,
+
+    /// Find the partitions of these runs, by number or id
+    #[arg(long, num_args = 1.., value_name = "RUN")]
+    run: Vec<RunRef>,
+
+    /// Search only this bookmark
+    #[arg(long, value_name = "NAME")]
+    bookmark: Option<String>,
+}
+
+/// Runs `biscuit impact`.
+pub(crate) async fn reached(args: &ImpactArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let dataset = context.open_table(&args.table).await?;
+    let mut objects = Vec::new();
+    for input in &args.input {
+        objects.push(open_place(input, context).await?.url());
+    }
+    let (bookmark, objects) = (args.bookmark.as_deref(), &objects);
+    let read = |snapshot: TableVersion| async move { impact(&snapshot, bookmark, objects, &args.run).await };
+    let partitions = dataset.read(read).await?;
+    let text = match partitions.is_empty() {
+        true => "no partition: the table is not partitioned, or it has no rows of this input\n".to_owned(),
+        false => partitions.iter().map(|p| format!("{p}\n")).collect(),
+    };
+    Ok(CommandOutput::Report { json: json!({ "partitions": partitions }), text, exit: 0 })
+}

@@ -1,0 +1,36 @@
+//! `biscuit verify`: checks the keys and files of a table.
+
+use biscuit_core::Result;
+use serde_json::json;
+
+use crate::args::command::VerifyArgs;
+use crate::environment::context::CommandContext;
+use crate::render::output::{BAD_DATA, CommandOutput};
+
+pub(crate) async fn run(args: &VerifyArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let dataset = context.open_table(&args.table).await?;
+    let found = biscuit_merge::verify(&dataset, &args.key).await?;
+    let sound = found.is_sound();
+    let mut text =
+        format!("{}: {} rows in {} files\n", if sound { "sound" } else { "NOT SOUND" }, found.rows, found.files);
+    if !found.keys_checked {
+        text.push_str("  keys are not checked: the table has no recorded key; name the key columns with --key\n");
+    }
+    if found.duplicate_keys > 0 {
+        text.push_str(&format!("  {} keys occur more than once\n", found.duplicate_keys));
+    }
+    let lists = [
+        ("diverged", &found.diverged),
+        ("unreadable", &found.unreadable),
+        ("layout", &found.layout),
+        ("values", &found.values),
+        ("external", &found.external),
+        ("orphan files", &found.orphan_files),
+    ];
+    for (what, names) in lists {
+        names.iter().for_each(|n| text.push_str(&format!("  {what}: {n}\n")));
+    }
+    let mut json = json!(found);
+    json["outcome"] = json!(if sound { "sound" } else { "unsound" });
+    Ok(CommandOutput::Report { json, text, exit: if sound { 0 } else { BAD_DATA } })
+}

@@ -1,0 +1,88 @@
+//! What all commands share: the opener of stores, the interrupt of the run, and the costs so far.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
+use biscuit_dataset::{Dataset, FileEncryption, OpenLocation};
+use biscuit_job::TableKeys;
+use biscuit_journal::{JournalOptions, RunInterrupt};
+use serde_json::{Value, json};
+
+use crate::args::command::TableArgs;
+use crate::environment::pii::{key_file, provider};
+use crate::environment::stores::StoreOpener;
+
+/// State of the process that all commands share.
+#[derive(Debug)]
+pub(crate) struct CommandContext {
+    pub(crate) stores: Arc<StoreOpener>,
+    pub(crate) interrupt: Arc<RunInterrupt>,
+    /// Whether errors may contain keys and values of rows.
+    pub(crate) show_values: bool,
+    /// Path or URL of the key file for encrypted Parquet files.
+    file_keys: Option<String>,
+    started: Instant,
+}
+
+impl CommandContext {
+    pub(crate) fn new(stores: StoreOpener, show_values: bool, file_keys: Option<String>) -> Self {
+        Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, file_keys, started: SystemClock.now() }
+    }
+
+    /// Opens an existing table.
+    ///
+    /// # Errors
+    /// `NotFound` if the path has neither a version nor an object: a misspelled path is not an empty table.
+    pub(crate) async fn open_table(&self, args: &TableArgs) -> Result<Dataset> {
+        let dataset = self.open(args, JournalOptions::default()).await?;
+        match dataset.is_there().await? {
+            true => Ok(dataset),
+            false => Err(Error::usage("NotFound", format!("there is no table at `{}`", args.url))),
+        }
+    }
+
+    /// Opens a table with its state root. The table may have no version yet.
+    pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
+        // The interrupt has to be attached before the journal is used: a signal stops only the commits that it knows.
+        let options = options.with_other_formats(self.stores.other_formats);
+        let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
+        let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
+        let mut dataset = dataset.with_journal(journal);
+        if let Some(keys) = self.file_keys().await? {
+            dataset = dataset.with_encryption(keys);
+        }
+        match &args.state {
+            Some(state) => dataset.with_state_root(&self.stores.open(state).await?),
+            None => dataset.follow_pointer().await,
+        }
+    }
+
+    /// Returns the keys for encrypted Parquet files, if `--file-keys` is given.
+    pub(crate) async fn file_keys(&self) -> Result<Option<FileEncryption>> {
+        let Some(place) = &self.file_keys else { return Ok(None) };
+        let file = key_file(place, Path::new(""), &self.stores).await?;
+        Ok(Some(TableKeys::encryption(provider(&file, &self.stores).await?)))
+    }
+
+    /// Returns the seconds since the command began.
+    pub(crate) fn seconds(&self) -> f64 {
+        (SystemClock.now().as_micros() - self.started.as_micros()) as f64 / 1e6
+    }
+
+    /// Returns the costs of the command so far: seconds, requests by kind, bytes and memory.
+    pub(crate) fn costs(&self) -> Value {
+        let mut costs = self.stores.counts().report();
+        costs["seconds"] = json!((self.seconds() * 1000.0).round() / 1000.0);
+        costs["peak_memory_bytes"] = json!(peak_memory());
+        costs
+    }
+}
+
+/// Returns the peak memory of the process in bytes, or `None` on systems without `/proc`.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // `VmHWM` (high water mark of the resident set) is in kB.
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

@@ -1,0 +1,83 @@
+//! The `biscuit` command. It reads the command line, calls the crates and prints their reports.
+//!
+//! `args` has the options, `commands` one file for each command, `environment` the access to stores and keys,
+//! `process` the threads and signals, and `render` everything that is printed or written as a report.
+
+mod args;
+mod commands;
+mod environment;
+mod process;
+mod render;
+
+use std::process::ExitCode;
+
+use biscuit_core::Result;
+use clap::Parser;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::args::command::{Cli, Command, LogFormat};
+use crate::environment::context::CommandContext;
+use crate::render::output::CommandOutput;
+
+/// The allocator of glibc keeps one arena per thread, which doubles the memory of a run. jemalloc does not.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    crate::process::panics::remember();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return crate::render::output::usage(&e),
+    };
+    log(cli.log_format, cli.show_values);
+    crate::process::thread::run(cli)
+}
+
+/// Dispatches to the implementation of the command.
+async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
+    match command {
+        Command::Merge(args) => crate::commands::merge::run(args, context).await,
+        Command::Snapshot(args) => crate::commands::snapshot::run(args, context).await,
+        Command::Periods(args) => crate::commands::periods::run(args, context).await,
+        Command::Quarantine(command) => crate::commands::quarantine::run(command, context).await,
+        Command::Run(args) => crate::commands::run::run(args, context).await,
+        Command::Impact(args) => crate::commands::run::reached(args, context).await,
+        Command::Schema(command) => crate::commands::schema::run(command, context).await,
+        Command::Bookmark(command) => crate::commands::bookmark::run(command, context).await,
+        Command::Pii(command) => crate::commands::pii::run(command, context).await,
+        Command::Forget(args) => crate::commands::forget::run(args, context).await,
+        Command::Recover(args) => crate::commands::recover::run(args, context).await,
+        Command::Adopt(args) => crate::commands::adopt::run(args, context).await,
+        Command::Compact(args) => crate::commands::compact::run(args, context).await,
+        Command::Purge(args) => crate::commands::purge::run(args, context).await,
+        Command::Lifecycle(command) => crate::commands::lifecycle::run(command, context).await,
+        Command::Doctor(args) => crate::commands::doctor::run(args, context).await,
+        Command::History(args) => crate::commands::history::run(args, context).await,
+        Command::Verify(args) => crate::commands::verify::run(args, context).await,
+        Command::Show(args) => crate::commands::show::run(args, context).await,
+    }
+}
+
+/// Installs the log output on standard error, and the layer that feeds the progress bar.
+fn log(format: LogFormat, show_values: bool) {
+    // `aws_config` warns about each source of credentials that has none. If all fail, the error lists them.
+    let defaults = || EnvFilter::new("warn,biscuit=info,aws_config=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| defaults());
+    // Debug and trace logs of other crates can contain the data that they read or send, such as rows and request
+    // headers. They are dropped unless `--show-values` is given, whatever `RUST_LOG` says.
+    let ours = filter_fn(move |event| {
+        show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
+    });
+    let logs = tracing_subscriber::fmt::layer().with_writer(crate::render::progress::above_the_bar);
+    let logs = match format {
+        LogFormat::Text => logs.with_target(false).boxed(),
+        LogFormat::Json => logs.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(logs.with_filter(filter.and(ours)))
+        .with(crate::render::progress::ProgressSteps.with_filter(crate::render::progress::is_wanted()))
+        .init();
+}
