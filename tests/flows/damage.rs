@@ -15,9 +15,9 @@ fn run(program: &str, words: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let out =
         Command::new(program).args(words.split(' ')).arg("--work").arg(folder.path()).output().expect("it starts");
-    let message = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{message}{}", String::from_utf8_lossy(&out.stderr));
-    println!("{message}");
+    let stdout = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{stdout}{}", String::from_utf8_lossy(&out.stderr));
+    println!("{stdout}");
 }
 
 #[test]

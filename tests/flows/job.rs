@@ -1,5 +1,5 @@
 //! Runs the job of `biscuit run` on the capture. Files arrive one after the other, and after each run the rows are
-//! those of PostgreSQL.
+//! the rows of PostgreSQL.
 
 use biscuit_core::{Instant, Run, RunId};
 use biscuit_dataset::{Dataset, Location};

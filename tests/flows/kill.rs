@@ -50,7 +50,7 @@ fn start_in(folder: &Path, n: usize, at: u64, when: &str) -> Child {
     start(folder.join("lake/t"), &folder.join(format!("changes-{n}.jsonl")), at, when)
 }
 
-/// Returns the answer of a process, or none if it was killed.
+/// Returns the answer of a process, or `None` if it was killed.
 pub(crate) fn end(child: Child) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
     let out = child.wait_with_output().expect("the process ends");

@@ -342,7 +342,7 @@ async fn lifecycle_rules_are_merged_with_existing_rules_and_written_once() {
     assert_eq!((plan.added.len(), plan.changed.len(), plan.dangers.len()), (3, 0, 0));
     s.store.put_lifecycle(&before, &plan).await.expect("rules");
     let now = s.store.lifecycle().await.expect("rules");
-    assert_eq!(now.len(), 6, "those of others are still there");
+    assert_eq!(now.len(), 6, "objects of others remain");
     assert!(plan_lifecycle(&now, &wanted, &table).is_empty(), "a second time nothing changes: {now:?}");
     let e = s.store.put_lifecycle(&before, &plan).await.unwrap_err();
     assert_eq!(e.code(), "Conflict", "the rules are others than the plan was made for");

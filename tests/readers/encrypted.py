@@ -133,7 +133,7 @@ def both_ways(folder, client, master, keygen, extra):
         metadata = pq.ParquetFile(file).metadata
         try:
             pq.ParquetFile(file).read(["email"])
-            raise AssertionError("without keys nobody reads it")
+            raise AssertionError("the encrypted column was read without keys")
         except (OSError, ValueError):
             pass
         assert pq.ParquetFile(file).read(["id"]).num_rows == metadata.num_rows

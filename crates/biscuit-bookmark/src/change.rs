@@ -25,7 +25,7 @@ impl BookmarkUpdate {
                 None => replace.without_state(&name),
             }
         }
-        self.properties.into_iter().for_each(|(name, value)| replace.with_properties(&name, value));
+        self.properties.into_iter().for_each(|(name, value)| replace.with_property(&name, value));
         Ok(())
     }
 }

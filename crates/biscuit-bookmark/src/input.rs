@@ -204,7 +204,7 @@ impl ListedInput {
     }
 }
 
-/// Converts a listed object; none if the glob of its place does not match it.
+/// Converts a listed object; `None` if the glob of its place does not match it.
 fn look(place: &SourcePlace, listed: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
     let below = listed.key.strip_prefix(place.prefix.as_str()).unwrap_or(&listed.key).trim_start_matches('/');
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };

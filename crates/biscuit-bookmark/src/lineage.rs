@@ -82,7 +82,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `CannotReplace` if such an object no longer exists or was overwritten after it was read, because its rows
-    /// could not be written again; `RunForgotten` if there are compacted runs, whose partitions are unknown.
+    /// could not be written again; `RunCompacted` if there are compacted runs, whose partitions are unknown.
     pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &ListedInput) -> Result<Vec<SourceObject>> {
         self.inputs_besides(partitions, input, &|_| false)
     }
@@ -100,7 +100,7 @@ impl BookmarkState {
     ) -> Result<Vec<SourceObject>> {
         if self.compacted() > 0 {
             let message = format!("the output of runs up to {} is no longer known", self.compacted());
-            return Err(Error::usage("RunForgotten", message));
+            return Err(Error::usage("RunCompacted", message));
         }
         let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
         self.each_live(&mut |run, entry| {
@@ -134,7 +134,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `CannotReplace` if an added object no longer exists, if an object was set as read without reading and was
-    /// overwritten since, or if it was read by a run that replaced partitions as a whole. `RunForgotten` if the files
+    /// overwritten since, or if it was read by a run that replaced partitions as a whole. `RunCompacted` if the files
     /// of a run are no longer known.
     pub fn replaced(&self, selection: &mut InputSelection, input: &ListedInput) -> Result<ReplacedOutput> {
         let mut urls_of_run: BTreeMap<u64, Vec<String>> = BTreeMap::new();
@@ -177,10 +177,11 @@ impl BookmarkState {
             );
             return Err(Error::data("CannotReplace", message).in_file(&object.url));
         }
-        let compacted = |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
-        if let Some(object) = selection.objects.iter().find(compacted) {
+        let read_by_compacted =
+            |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
+        if let Some(object) = selection.objects.iter().find(read_by_compacted) {
             let message = format!("`{}` was read by a compacted run, whose files are no longer known", object.url);
-            return Err(Error::usage("RunForgotten", message));
+            return Err(Error::usage("RunCompacted", message));
         }
         let mut files = Vec::new();
         for run in &runs {

@@ -133,7 +133,7 @@ impl RunManifest {
         let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable(place))?;
         let line = &bytes[..end];
         let format: Value = serde_json::from_slice(line).map_err(|e| unreadable(place).with_source(e))?;
-        let number = format["format"].as_u64().unwrap_or(0);
+        let number = format["format"].as_u64().ok_or_else(|| unreadable(place))?;
         if number > u64::from(FORMAT) {
             let message = format!("`{place}` has a newer format than this version of Biscuit reads; update it");
             return Err(Error::usage("NewerFormat", message));
@@ -432,12 +432,12 @@ fn unreadable(place: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is not the state of a bookmark"))
 }
 
-fn damaged(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(reason)
+fn damaged(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(source)
 }
 
-fn unwritable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::internal("the state of a bookmark could not be written").with_source(reason)
+fn unwritable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::internal("the state of a bookmark could not be written").with_source(source)
 }
 
 #[cfg(test)]
@@ -484,10 +484,10 @@ mod tests {
             compacted.iter().for_each(|f| writer.compacted(*f).unwrap());
             let bytes = writer.finish().unwrap();
             let manifest = RunManifest::parse(&bytes, "x").unwrap();
-            let (mut read, mut read_faded) = (vec![], vec![]);
-            manifest.each(&mut |e| read.push(e), &mut |f| read_faded.push(f)).unwrap();
+            let (mut read, mut read_compacted) = (vec![], vec![]);
+            manifest.each(&mut |e| read.push(e), &mut |f| read_compacted.push(f)).unwrap();
             prop_assert_eq!(read, entries);
-            prop_assert_eq!(read_faded, compacted);
+            prop_assert_eq!(read_compacted, compacted);
         }
     }
 
@@ -497,6 +497,8 @@ mod tests {
         assert_eq!(e.code(), "NewerFormat");
         let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 1}\n"), "x").unwrap_err();
         assert_eq!(e.code(), "OlderFormat");
+        let e = RunManifest::parse(&Bytes::from_static(b"{\"runs\": []}\n"), "x").unwrap_err();
+        assert_eq!(e.code(), unreadable("x").code());
         let e = RunManifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
         assert_eq!(e.code(), "UnreadableBookmark");
         let mut writer = ManifestWriter::new(vec![record(1)]).unwrap();

@@ -64,7 +64,7 @@ pub enum ReplayRange {
 
 impl ReplayRange {
     /// Parses a replay of runs from the two ends of a command line, or from `job-bookmark-from` and `job-bookmark-to`
-    /// of AWS Glue. Returns none if both ends are missing.
+    /// of AWS Glue. Returns `None` if both ends are missing.
     ///
     /// # Errors
     /// `InvalidReplay` if one of the two is missing.

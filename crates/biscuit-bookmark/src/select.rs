@@ -185,7 +185,7 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     for object in &selection.objects {
         bytes = bytes.saturating_add(object.size);
         let full =
-            limit.files.is_some_and(|maximum| keep >= maximum) || limit.bytes.is_some_and(|maximum| bytes > maximum);
+            limit.files.is_some_and(|files| keep >= files) || limit.bytes.is_some_and(|max_bytes| bytes > max_bytes);
         // The first object is taken whatever its size; otherwise one that is larger than the limit would never be
         // read.
         if full && (keep > 0 || limit.files == Some(0)) {

@@ -107,7 +107,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
-    /// `UnknownRun` and `RunForgotten` for the ends of a replay; `NotFound` if a place has no objects in the first
+    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NotFound` if a place has no objects in the first
     /// run; `UnreadableBookmark` if the state is damaged.
     pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
         select(self, input, mode)
@@ -165,7 +165,7 @@ impl BookmarkState {
     /// not change.
     ///
     /// # Errors
-    /// `UnknownRun`; `RunForgotten` for a compacted run.
+    /// `UnknownRun`; `RunCompacted` for a compacted run.
     pub fn rewind(&self, to: &RunRef) -> Result<BookmarkUpdate> {
         let to = self.number(to)?;
         if to == 0 {
@@ -211,7 +211,7 @@ impl BookmarkState {
     /// Returns the number of a run.
     ///
     /// # Errors
-    /// `UnknownRun`, `RunForgotten`.
+    /// `UnknownRun`, `RunCompacted`.
     pub fn number(&self, run: &RunRef) -> Result<u64> {
         let last = self.property.runs;
         match run {
@@ -219,7 +219,7 @@ impl BookmarkState {
             RunRef::Number(number) if *number > 0 && *number < self.property.compacted => {
                 let compacted = self.property.compacted;
                 let message = format!("the objects of runs up to {compacted} are no longer remembered by name");
-                Err(Error::usage("RunForgotten", message))
+                Err(Error::usage("RunCompacted", message))
             }
             RunRef::Number(number) if *number <= last => Ok(*number),
             RunRef::Number(number) => {
@@ -376,18 +376,18 @@ impl BookmarkState {
         let merged = tiers::due(&widths) - 1;
         let (_, old) = self.manifests.split_at(self.manifests.len() - merged);
         let mut property = BookmarkProperty { runs: number, ..self.property.clone() };
-        let fading = number.saturating_sub(self.bookmark.options.keep_runs);
+        let forgettable = number.saturating_sub(self.bookmark.options.keep_runs);
         // Runs beyond `keep_runs` are compacted only when their manifest is merged anyway. Manifests that are not
         // merged now are not rewritten for that.
         let first = old.first().map_or(number, |(first, ..)| *first);
-        let compacted = if first <= fading { fading } else { 0 };
-        if compacted > 0 {
-            let gone = self.runs().filter(|(r, counts)| *counts && r.number <= compacted).map(|(r, _)| r.newest);
+        let compact_up_to = if first <= forgettable { forgettable } else { 0 };
+        if compact_up_to > 0 {
+            let gone = self.runs().filter(|(r, counts)| *counts && r.number <= compact_up_to).map(|(r, _)| r.newest);
             property.newest_compacted = gone.chain(self.property.newest_compacted).max();
-            property.compacted = property.compacted.max(compacted);
+            property.compacted = property.compacted.max(compact_up_to);
         }
         let manifests: Vec<RunManifest> = old.iter().map(|(.., m)| m.clone()).collect();
-        let bytes = tiers::merge(&manifests, (record, entries), compacted, &|run| self.is_rewound(run))?;
+        let bytes = tiers::merge(&manifests, (record, entries), compact_up_to, &|run| self.is_rewound(run))?;
         let mut state = vec![(state_name(&self.bookmark.name, first, number), Some(bytes))];
         state.extend(old.iter().map(|(first, last, _)| (state_name(&self.bookmark.name, *first, *last), None)));
         Ok(BookmarkUpdate { state, ..self.with_property(&property) })
@@ -412,12 +412,12 @@ fn unreadable(bookmark: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "UnreadableBookmark", message)
 }
 
-/// Reads the newest `maximum` state files of a bookmark, oldest first.
+/// Reads the newest `count` state files of a bookmark, oldest first.
 async fn read(
     bookmark: &str,
     journal: &Journal,
     head: &TableHead,
-    maximum: usize,
+    count: usize,
 ) -> Result<Vec<(u64, u64, RunManifest)>> {
     let prefix = format!("{FOLDER}/{bookmark}/");
     let mut named = Vec::new();
@@ -429,7 +429,7 @@ async fn read(
     }
     named.sort_by_key(|(first, ..)| *first);
     let mut manifests = Vec::new();
-    for (first, last, name, file) in named.split_off(named.len().saturating_sub(maximum)) {
+    for (first, last, name, file) in named.split_off(named.len().saturating_sub(count)) {
         let bytes = journal.read_state(head, file).await?;
         manifests.push((first, last, RunManifest::parse(&bytes, name)?));
     }

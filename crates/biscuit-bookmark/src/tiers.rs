@@ -37,20 +37,20 @@ pub(crate) fn due(runs: &[u64]) -> usize {
 
 /// Merges several manifests and a new run into one manifest.
 ///
-/// Entries of runs up to `compacted` are reduced to fingerprints, and dropped if their run was rewound. All manifests
-/// are sorted by URL and run, so a k-way merge with a heap keeps only one entry of each in memory.
+/// Entries of runs up to `compact_up_to` are reduced to fingerprints, and dropped if their run was rewound. All
+/// manifests are sorted by URL and run, so a k-way merge with a heap keeps only one entry of each in memory.
 pub(crate) fn merge(
     manifests: &[RunManifest],
     added: (RunRecord, Vec<ManifestEntry>),
-    compacted: u64,
+    compact_up_to: u64,
     is_rewound: &dyn Fn(u64) -> bool,
 ) -> Result<Bytes> {
     let (record, entries) = added;
     let runs = manifests.iter().flat_map(|m| m.runs.iter().cloned()).chain([record]);
-    let mut writer = ManifestWriter::new(runs.filter(|r| r.number > compacted).collect())?;
+    let mut writer = ManifestWriter::new(runs.filter(|r| r.number > compact_up_to).collect())?;
     let mut old: BTreeMap<u64, CompactedEntry> = BTreeMap::new();
     // One fingerprint for each URL: the one of the latest run.
-    let mut fade = |entry: CompactedEntry| match old.entry(entry.fingerprint.url) {
+    let mut compact = |entry: CompactedEntry| match old.entry(entry.fingerprint.url) {
         Slot::Occupied(mut slot) if slot.get().run <= entry.run => drop(slot.insert(entry)),
         Slot::Occupied(_) => {}
         Slot::Vacant(slot) => drop(slot.insert(entry)),
@@ -67,17 +67,17 @@ pub(crate) fn merge(
     }
     while let Some(Reverse(NextEntry { entry, from })) = heap.pop() {
         heap.extend(next(from)?.map(|entry| Reverse(NextEntry { entry, from })));
-        if entry.run > compacted {
+        if entry.run > compact_up_to {
             writer.entry(&entry)?;
         } else if !is_rewound(entry.run) {
-            fade(CompactedEntry { fingerprint: entry.object.fingerprint(), run: entry.run });
+            compact(CompactedEntry { fingerprint: entry.object.fingerprint(), run: entry.run });
         }
     }
     // The fingerprints of a manifest follow all its entries, so they can be read only now.
     for reader in &mut readers {
         while let Some(entry) = reader.compacted()? {
             if !is_rewound(entry.run) {
-                fade(entry);
+                compact(entry);
             }
         }
     }

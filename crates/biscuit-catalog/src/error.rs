@@ -61,6 +61,6 @@ pub(crate) fn partition_error(table: &TableName, values: &[String], detail: Opti
         return None;
     }
     let (kind, name) = meaning(code);
-    let reason = detail.error_message().map(|m| format!(": {m}")).unwrap_or_default();
-    Some(Error::new(kind, name, format!("cannot drop the partition {values:?} of `{table}`: {code}{reason}")))
+    let message = detail.error_message().map(|m| format!(": {m}")).unwrap_or_default();
+    Some(Error::new(kind, name, format!("cannot drop the partition {values:?} of `{table}`: {code}{message}")))
 }

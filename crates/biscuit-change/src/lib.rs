@@ -9,6 +9,7 @@ mod files;
 mod json;
 mod records;
 mod rows;
+mod setters;
 mod tables;
 mod values;
 

@@ -139,8 +139,8 @@ mod tests {
     #[test]
     fn quotes_of_the_engine_are_not_in_messages() {
         let canary = "SECRET-VALUE-123";
-        let said = || format!("cannot cast '{canary}'");
-        let arrow = |e: fn(String) -> ArrowError| DataFusionError::from(e(said()));
+        let text = || format!("cannot cast '{canary}'");
+        let arrow = |e: fn(String) -> ArrowError| DataFusionError::from(e(text()));
         let errors = [
             arrow(ArrowError::CastError),
             arrow(ArrowError::ParseError),
@@ -149,17 +149,17 @@ mod tests {
             arrow(ArrowError::JsonError),
             arrow(ArrowError::CsvError),
             arrow(ArrowError::ParquetError),
-            DataFusionError::from(ArrowError::ExternalError(said().into())),
-            DataFusionError::Execution(said()),
-            DataFusionError::Internal(said()),
-            DataFusionError::Plan(said()),
-            DataFusionError::Execution(said()).context(said()),
-            DataFusionError::Shared(Arc::new(DataFusionError::Execution(said()))),
-            DataFusionError::ResourcesExhausted(said()),
-            DataFusionError::External(said().into()),
-            DataFusionError::from(ParquetError::General(said())),
-            DataFusionError::from(ParquetError::ArrowError(said())),
-            DataFusionError::IoError(std::io::Error::other(said())),
+            DataFusionError::from(ArrowError::ExternalError(text().into())),
+            DataFusionError::Execution(text()),
+            DataFusionError::Internal(text()),
+            DataFusionError::Plan(text()),
+            DataFusionError::Execution(text()).context(text()),
+            DataFusionError::Shared(Arc::new(DataFusionError::Execution(text()))),
+            DataFusionError::ResourcesExhausted(text()),
+            DataFusionError::External(text().into()),
+            DataFusionError::from(ParquetError::General(text())),
+            DataFusionError::from(ParquetError::ArrowError(text())),
+            DataFusionError::IoError(std::io::Error::other(text())),
         ];
         for e in errors {
             let e = engine_error("t", e);

@@ -169,9 +169,9 @@ impl TryFrom<CsvFields> for CsvSpec {
 
     fn try_from(fields: CsvFields) -> std::result::Result<Self, String> {
         let defaults = Self::default();
-        let byte = |name: &Option<String>, defaults: Option<u8>| match name {
+        let byte = |name: &Option<String>, default: Option<u8>| match name {
             Some(name) => CsvDialect::byte(name).map_err(|e| e.message().to_owned()),
-            None => Ok(defaults),
+            None => Ok(default),
         };
         let mut dialect = defaults.dialect;
         dialect.delimiter = byte(&fields.delimiter, dialect.delimiter)?;
@@ -307,7 +307,7 @@ impl SourceSpec {
             return wrong("has both `contract` and `rules`; a contract defines every type, so remove `rules`");
         }
         use SourceFormat::{Debezium, Dms, Rows};
-        // Setting, whether it is given, and the formats that it applies to.
+        // Setting, whether it is set, and the formats that it applies to.
         let formats: [(&str, bool, &[SourceFormat]); 8] = [
             ("op_map", !self.op_map.is_empty(), &[Rows, Dms]),
             ("table", self.table.is_some(), &[Debezium, Dms]),
@@ -318,7 +318,7 @@ impl SourceSpec {
             ("placeholder", self.placeholder.is_some(), &[Debezium, Rows]),
             ("max_decompressed", self.max_decompressed.is_some(), &[Debezium, Dms, Rows]),
         ];
-        if let Some((what, ..)) = formats.iter().find(|(_, present, fits)| *present && !fits.contains(&self.format)) {
+        if let Some((what, ..)) = formats.iter().find(|(_, is_set, fits)| *is_set && !fits.contains(&self.format)) {
             return wrong(&format!("has `{what}`, which its format does not support"));
         }
         if self.rules.is_some() && self.format.is_changes() {
@@ -488,7 +488,7 @@ impl OutputSpec {
         if sources.len() > 1 && self.sql.is_none() {
             return wrong("reads several sources without a query; add `sql`".to_owned());
         }
-        // Setting, whether it is given, and whether it applies to the mode.
+        // Setting, whether it is set, and whether it applies to the mode.
         let only = [
             ("granularity", self.granularity.is_some(), self.mode == OutputMode::Snapshot),
             ("effective_column", self.effective_column.is_some(), self.mode == OutputMode::Snapshot),
@@ -502,7 +502,7 @@ impl OutputSpec {
             ("new_server", self.new_server.is_some(), merges),
             ("zone", self.zone.is_some(), self.mode == OutputMode::Snapshot),
         ];
-        if let Some((what, ..)) = only.iter().find(|(_, present, fits)| *present && !fits) {
+        if let Some((what, ..)) = only.iter().find(|(_, is_set, fits)| *is_set && !fits) {
             return wrong(format!("has `{what}`, which its mode does not support"));
         }
         if self.mode == OutputMode::Snapshot && self.granularity.is_none() {
@@ -659,7 +659,7 @@ mod tests {
 
     #[test]
     fn contradicting_settings_are_errors() {
-        for (path, value, said) in [
+        for (path, value, message) in [
             ("target.mode", "appendix", "unknown variant `appendix`"),
             ("target.colour", "red", "unknown field `colour`"),
             ("target.granularity", "month", "has `granularity`, which its mode does not support"),
@@ -672,7 +672,7 @@ mod tests {
             ("sources.orders.rules", "usal", "unknown rules `usal`"),
         ] {
             let e = set(path, value).unwrap_err();
-            assert!(e.message().contains(said), "{path}: {e}");
+            assert!(e.message().contains(message), "{path}: {e}");
         }
     }
 }

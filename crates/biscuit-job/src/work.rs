@@ -69,8 +69,8 @@ impl OutputWork<'_> {
         let reads = self.chosen.iter().any(|c| c.bookmark.is_none() || !c.selection.objects.is_empty());
         let by_bookmark = self.chosen.iter().any(|c| c.bookmark.is_some());
         let new = self.chosen.iter().any(|c| c.bookmark.is_some() && !c.selection.objects.is_empty());
-        // A source without a bookmark is read in every run, but alone it is no reason to run if another source has a
-        // bookmark and nothing new.
+        // A source without a bookmark is read in every run, but alone it does not cause a run if another source has
+        // a bookmark and no new objects.
         let nothing = options.rebuild.is_empty() && (!reads || (by_bookmark && !new));
         if nothing {
             self.say_sources(&[])?;
@@ -206,12 +206,12 @@ impl OutputWork<'_> {
         };
         let partition_by = match self.spec.partition_by.as_slice() {
             [] => declared,
-            present => present.to_vec(),
+            columns => columns.to_vec(),
         };
         // Without a contract of the output, the `on_error` of the source's contract applies.
         let policy = own.as_ref().or(readings.first().map(|reading| reading.coercion.contract())).map(|c| c.on_error);
-        let aside = policy == Some(OnError::Quarantine);
-        let folders = if aside { partition_by.clone() } else { vec![] };
+        let quarantines = policy == Some(OnError::Quarantine);
+        let folders = if quarantines { partition_by.clone() } else { vec![] };
         let finish = Arc::new(
             RowFinisher::new(added, coercion, compliance).with_folders(folders).of_query(self.spec.sql.is_some()),
         );

@@ -64,10 +64,10 @@ async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOu
 /// Installs the log output on standard error, and the layer that feeds the progress bar.
 fn log(format: LogFormat, show_values: bool) {
     // `aws_config` warns about each source of credentials that has none. If all fail, the error lists them.
-    let defaults = || EnvFilter::new("warn,biscuit=info,aws_config=error");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| defaults());
+    let default_filter = || EnvFilter::new("warn,biscuit=info,aws_config=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default_filter());
     // Debug and trace logs of other crates can contain the data that they read or send, such as rows and request
-    // headers. They are dropped unless `--show-values` is given, whatever `RUST_LOG` says.
+    // headers. They are dropped unless `--show-values` is given, for any value of `RUST_LOG`.
     let ours = filter_fn(move |event| {
         show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
     });

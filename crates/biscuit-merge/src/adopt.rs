@@ -78,7 +78,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
     for (name, value) in snapshot.properties(&schema, &partition_by)? {
-        replace.with_properties(name, value);
+        replace.with_property(name, value);
     }
     replace.with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));
     let committed = replace.commit().await?;

@@ -98,7 +98,7 @@ impl Merge {
         extras: CommitExtras,
     ) -> Result<MergeReport> {
         let intake = self.intake()?;
-        let run = RunParts { mode, commit: None, change_of_quarantine: QuarantineChange::Add, extras };
+        let run = RunParts { mode, commit: None, quarantine_change: QuarantineChange::Add, extras };
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
@@ -114,7 +114,7 @@ impl Merge {
         extras: CommitExtras,
     ) -> Result<MergeReport> {
         let (intake, changes) = self.read(files).await?;
-        let run = RunParts { mode, commit: None, change_of_quarantine: QuarantineChange::Add, extras };
+        let run = RunParts { mode, commit: None, quarantine_change: QuarantineChange::Add, extras };
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
@@ -198,9 +198,9 @@ impl Merge {
         changes: ChangeRecords,
         mode: RunMode,
         commit: Option<&CommitId>,
-        change_of_quarantine: QuarantineChange<'_>,
+        quarantine_change: QuarantineChange<'_>,
     ) -> Result<MergeReport> {
-        let run = RunParts { mode, commit, change_of_quarantine, extras: CommitExtras::default() };
+        let run = RunParts { mode, commit, quarantine_change, extras: CommitExtras::default() };
         self.start_on(None, intake, changes, run).await
     }
 
@@ -248,7 +248,7 @@ impl Merge {
         report: &mut MergeReport,
     ) -> Result<()> {
         report.outcome = "unchanged";
-        let RunParts { mode, commit, change_of_quarantine, mut extras } = run;
+        let RunParts { mode, commit, quarantine_change, mut extras } = run;
         // A new or rebuilt period changes the table even if no record takes effect in it.
         let grows = self.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
         if records.taken.records == 0 && records.refused.is_empty() && !grows && extras.is_empty() {
@@ -266,7 +266,7 @@ impl Merge {
         // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
         let stages_early = records.parts.on_disk().is_some();
         let stager = replace.as_ref().map(TableCommit::stager);
-        let work = self.work(&mut prepared, records, change_of_quarantine, extras, stager, report).await;
+        let work = self.work(&mut prepared, records, quarantine_change, extras, stager, report).await;
         let (replace, work) = match (replace, work) {
             (Some(replace), Ok(Some(work))) => (replace, work),
             (Some(replace), nothing) if stages_early => {
@@ -289,7 +289,7 @@ impl Merge {
         &self,
         p: &mut MergeContext,
         records: InputRecords,
-        change_of_quarantine: QuarantineChange<'_>,
+        quarantine_change: QuarantineChange<'_>,
         extras: CommitExtras,
         stager: Option<FileStager>,
         report: &mut MergeReport,
@@ -309,8 +309,8 @@ impl Merge {
         };
         // The guards come after all decisions and before the commit: what they compare is known only here.
         let DecidedRun { mut plan, written, kept, refused } = decided;
-        let change_of_quarantine =
-            self.quarantine_records(p, refused, change_of_quarantine, extras.of_records, report).await?;
+        let quarantine_change =
+            self.quarantine_records(p, refused, quarantine_change, extras.of_records, report).await?;
         self.count_truncates(p, &plan, report);
         report.rows = plan.counts;
         self.guard(p, &plan)?;
@@ -319,12 +319,7 @@ impl Merge {
         let units = plan.units(&p.files, &schema, &p.options);
         (report.partitions, report.files) = plan.describe(p, &units);
         let marks = p.periods.marks_after(&p.truncates.0);
-        if nothing
-            && kept.is_empty()
-            && marks == p.periods.marks
-            && change_of_quarantine.is_empty()
-            && extras.is_empty()
-        {
+        if nothing && kept.is_empty() && marks == p.periods.marks && quarantine_change.is_empty() && extras.is_empty() {
             return Ok(None);
         }
         report.outcome = "planned";
@@ -333,7 +328,7 @@ impl Merge {
         let same = plan.same(p, &units);
         let added = plan.new_files(&schema, &p.options);
         p.describe_periods(&units, &added, &same, report);
-        Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, change_of_quarantine, marks, extras }))
+        Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, quarantine_change, marks, extras }))
     }
 
     /// Decides all keys, one part of the records after the other and `KEYS` keys at a time. Only the plan and the key
@@ -351,7 +346,7 @@ impl Merge {
         if parts.on_disk().is_some() {
             // Key changes of earlier runs also connect keys of different ranges: these keys have to be in one part,
             // in which the union-find can join them.
-            parts.tie(p.segments.repartitioned()?);
+            parts.tie(p.segments.linked_keys()?);
         }
         let mut next = self.next_part(p, parts);
         let parts = loop {
@@ -474,7 +469,7 @@ impl Merge {
 struct RunParts<'a> {
     mode: RunMode,
     commit: Option<&'a CommitId>,
-    change_of_quarantine: QuarantineChange<'a>,
+    quarantine_change: QuarantineChange<'a>,
     extras: CommitExtras,
 }
 

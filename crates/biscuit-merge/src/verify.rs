@@ -1,4 +1,4 @@
-//! Verification of a table: duplicate keys, and files that cannot be read or are not what the journal says.
+//! Verification of a table: duplicate keys, and files that cannot be read or differ from the journal.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -74,8 +74,8 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
     };
     found.keys_checked = !key.is_empty();
     // In a table of periodic snapshots, a key has one row in each period.
-    let states = period_column_of(&snapshot.observed.head.properties).filter(|_| !key.is_empty());
-    let key: Vec<String> = states.map(str::to_owned).into_iter().chain(key).collect();
+    let period_column = period_column_of(&snapshot.observed.head.properties).filter(|_| !key.is_empty());
+    let key: Vec<String> = period_column.map(str::to_owned).into_iter().chain(key).collect();
     found.files = snapshot.files().len() as u64;
     found.external = snapshot.observed.external.iter().map(|f| f.path.clone()).collect();
     found.orphan_files = snapshot.observed.orphan_files.iter().map(|f| f.path.clone()).collect();

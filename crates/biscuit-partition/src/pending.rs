@@ -72,17 +72,17 @@ impl PendingIndex {
         let mut new = Vec::new();
         for row in 0..batch.ops.len() {
             // Control characters separate the parts. An absent column and a column with null have different texts.
-            let mut message = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
+            let mut text = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
             for (name, i, shown) in &columns {
                 let present = batch.present.get(*i).and_then(Option::as_ref).is_none_or(|g| g.value(row));
                 if present {
-                    message.push_str(&format!("\u{1}{name}\u{2}{}", shown.value(row)));
+                    text.push_str(&format!("\u{1}{name}\u{2}{}", shown.value(row)));
                 }
             }
             for m in batch.key_changes.iter().filter(|m| m.row == row) {
-                message.push_str(&format!("\u{1}{:?}{:?}", m.kind, m.key));
+                text.push_str(&format!("\u{1}{:?}{:?}", m.kind, m.key));
             }
-            if self.0.insert(message) {
+            if self.0.insert(text) {
                 new.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
             }
         }

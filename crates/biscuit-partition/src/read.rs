@@ -139,13 +139,13 @@ impl PeriodTable {
     async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
         let mut last = BTreeMap::new();
         for PastVersion { record, .. } in self.dataset.journal().history().await? {
-            let period_states = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
+            let reports = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
             // A report in the format of another version of this crate is skipped; the numbers are only for display.
-            let period_states = period_states.filter_map(|period_state| PeriodReport::deserialize(period_state).ok());
-            for period_state in period_states.filter(PeriodReport::is_touched) {
-                let changed = period_state.inserted + period_state.updated + period_state.deleted;
-                let (carried, copied) = (period_state.carried, period_state.files.copied);
-                last.insert(period_state.period, LastTouch { version: record.version, changed, carried, copied });
+            let reports = reports.filter_map(|report| PeriodReport::deserialize(report).ok());
+            for report in reports.filter(PeriodReport::is_touched) {
+                let changed = report.inserted + report.updated + report.deleted;
+                let (carried, copied) = (report.carried, report.files.copied);
+                last.insert(report.period, LastTouch { version: record.version, changed, carried, copied });
             }
         }
         Ok(last)

@@ -72,13 +72,13 @@ impl PeriodTableReport {
         merged.losses.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
         self.conflicts.extend(merged.conflicts);
         self.passed_over.extend(merged.passed_over);
-        for period_state in merged.periods {
-            match self.periods.iter_mut().find(|p| p.period == period_state.period) {
+        for report in merged.periods {
+            match self.periods.iter_mut().find(|p| p.period == report.period) {
                 // The period was made or changed by an earlier commit of the run, and is only the base of this
                 // commit.
-                Some(_) if !period_state.is_touched() => {}
-                Some(known) => known.clone_from(&period_state),
-                None => self.periods.push(period_state),
+                Some(_) if !report.is_touched() => {}
+                Some(known) => known.clone_from(&report),
+                None => self.periods.push(report),
             }
         }
         for (all, own) in [

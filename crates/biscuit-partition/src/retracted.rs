@@ -133,10 +133,10 @@ impl RetractedKeys {
 }
 
 /// Converts new retractions to the form that the merge takes, with indices of periods in place of times.
-pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, period_states: &[Period]) -> RetractionSet {
+pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, commit_periods: &[Period]) -> RetractionSet {
     let PeriodBasis::Effective(column) = &periods.by else { return RetractionSet::default() };
     let place = |micros: i64| {
-        let place = period_states.partition_point(|p| p.end().as_micros() <= micros);
+        let place = commit_periods.partition_point(|p| p.end().as_micros() <= micros);
         u32::try_from(place).expect("there are fewer than 2^32 periods")
     };
     let all = new.iter().map(|n| RetractedRecord {

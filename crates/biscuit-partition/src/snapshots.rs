@@ -40,7 +40,7 @@ struct CommitStep {
     last: Period,
 }
 
-/// One commit of a run, with the state that it stores beside the rows.
+/// One commit of a run, with the state that it stores in addition to the rows.
 struct PlannedCommit {
     step: CommitStep,
     changes: ChangeRecords,

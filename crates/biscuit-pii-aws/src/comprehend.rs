@@ -86,9 +86,9 @@ impl ComprehendDetector {
 fn parts(text: &str) -> Vec<(usize, &str)> {
     let (mut all, mut begin) = (vec![], 0);
     while text.len() - begin > MOST {
-        let maximum = text.floor_char_boundary(begin + MOST);
-        let space = text[begin..maximum].rfind(char::is_whitespace).filter(|at| *at > 0);
-        let end = space.map_or(maximum, |at| text.ceil_char_boundary(begin + at + 1));
+        let latest_end = text.floor_char_boundary(begin + MOST);
+        let space = text[begin..latest_end].rfind(char::is_whitespace).filter(|at| *at > 0);
+        let end = space.map_or(latest_end, |at| text.ceil_char_boundary(begin + at + 1));
         all.push((begin, &text[begin..end]));
         begin = end;
     }

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 16;
 const TRIES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum number of searches for a record by its alias: the index lags behind the table.
+/// Maximum number of searches for a record by its alias: the index is updated after the table.
 const LOOKS: u32 = 5;
 
 const KEY: &str = "pk";

@@ -3,15 +3,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Kind of personal data. The names are those of Presidio and Comprehend where these have one.
+/// Kind of personal data. The name is the one that Presidio or Comprehend uses, if one of them has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityType(Cow<'static, str>);
 
 macro_rules! entities {
-    ($($name:ident: $says:literal,)*) => {
+    ($($name:ident: $doc:literal,)*) => {
         impl EntityType {
-            $(#[doc = $says] pub const $name: Self = Self(Cow::Borrowed(stringify!($name)));)*
+            $(#[doc = $doc] pub const $name: Self = Self(Cow::Borrowed(stringify!($name)));)*
         }
     };
 }

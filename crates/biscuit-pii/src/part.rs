@@ -1,4 +1,4 @@
-//! Access to parts of columns by path, such as `address.street`. A path goes into structs, and through lists and the
+//! Access to parts of columns by path, such as `address.street`. A path leads into structs, and through lists and the
 //! values of maps to the structs in them.
 
 use std::sync::Arc;

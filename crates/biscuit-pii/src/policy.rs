@@ -101,7 +101,7 @@ pub struct RedactionOptions {
     /// Replacement of hits by entity type.
     pub entities: BTreeMap<EntityType, HitReplacement>,
     /// Regions, as ISO 3166-1 codes of two letters, whose phone numbers are found without a country code, in addition
-    /// to those of the United States.
+    /// to numbers of the United States.
     pub phone_regions: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, St
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use biscuit_core::{Error, Result};
 
-/// Removes columns by path. A path goes into structs, and through lists and the values of maps to the structs in
+/// Removes columns by path. A path leads into structs, and through lists and the values of maps to the structs in
 /// them: `address.street`, `orders.note`. A struct whose fields are all removed is removed as well. Nulls, types and
 /// the order of the remaining columns do not change.
 ///

@@ -119,7 +119,7 @@ fn each_text(array: &dyn Array, each: &mut TextVisitor<'_>) {
             }
         }
         // Nested columns of any kind, including unions, list views and run-end encoded columns. The children contain
-        // texts that no row shows, such as those behind a null struct: they are in the file as well.
+        // texts that no row shows, such as the texts of a null struct: they are in the file as well.
         _ => array.to_data().child_data().iter().for_each(|part| each_text(&make_array(part.clone()), each)),
     }
 }

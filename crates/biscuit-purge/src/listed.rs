@@ -51,7 +51,7 @@ impl ListedObject {
         }
     }
 
-    /// Returns the key as a path of `object_store`; none if such a path cannot represent it: a key with an empty
+    /// Returns the key as a path of `object_store`; `None` if such a path cannot represent it: a key with an empty
     /// segment, `.` or `..`, or one that ends with `/`.
     pub(crate) fn path(&self) -> Option<Path> {
         Path::parse(&self.key).ok().filter(|path| path.as_ref() == self.key)

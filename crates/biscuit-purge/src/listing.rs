@@ -264,7 +264,7 @@ fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> Li
     ListedObject { key: before.key.clone(), size, etag, version, modified, storage_class, form }
 }
 
-/// Parses an ETag of S3 as a digest and the number of parts of a multipart upload. Returns none for any text that
+/// Parses an ETag of S3 as a digest and the number of parts of a multipart upload. Returns `None` for any text that
 /// would not be formatted to exactly the same ETag again, such as one with upper-case digits.
 fn md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
     let inner = etag.strip_prefix('"')?.strip_suffix('"')?;

@@ -199,10 +199,10 @@ impl PurgePlan {
         let mut folders: BTreeMap<String, bool> = BTreeMap::new();
         for (object, decision) in self.objects().filter(|(o, _)| o.form == VersionKind::Current) {
             let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let goes = decision == PurgeDecision::Delete || decision == PurgeDecision::Keep(KeepReason::Folder);
+            let deletable = decision == PurgeDecision::Delete || decision == PurgeDecision::Keep(KeepReason::Folder);
             match folders.get_mut(folder) {
-                Some(all) => *all &= goes,
-                None => drop(folders.insert(folder.to_owned(), goes)),
+                Some(all) => *all &= deletable,
+                None => drop(folders.insert(folder.to_owned(), deletable)),
             }
         }
         folders.into_iter().filter(|(_, all)| *all).map(|(folder, _)| folder).collect()

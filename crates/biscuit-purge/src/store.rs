@@ -66,7 +66,7 @@ pub enum DeleteCondition {
 }
 
 impl DeleteCondition {
-    /// Describes what the condition does not guarantee; none if it guarantees everything.
+    /// Describes what the condition does not guarantee; `None` if it guarantees everything.
     pub fn caveat(self) -> Option<&'static str> {
         (self == Self::LookedAt).then_some(
             "this store has no conditional delete: an object that is replaced between its last check and its delete is lost",
@@ -93,7 +93,7 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
     /// Lists all objects below a prefix, compared by whole segments; with `versions` all versions and delete markers.
     async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing>;
 
-    /// Lists the unfinished uploads below a prefix; none if the store cannot list uploads.
+    /// Lists the unfinished uploads below a prefix; `None` if the store cannot list uploads.
     async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
 
     /// Deletes at most [`batch`](Self::batch) objects, each only if it is still the listed one. Returns one outcome

@@ -23,7 +23,7 @@ pub fn store_error(operation: &str, place: impl Display, e: object_store::Error)
             Some(io::ErrorKind::InvalidFilename) => (ErrorKind::Data, "NameTooLong"),
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (ErrorKind::Unavailable, "StorageFull"),
             // `object_store` has no error for a missing bucket, which running again does not repair.
-            _ if says(&e, "NoSuchBucket") => (ErrorKind::Denied, "NoSuchBucket"),
+            _ if mentions(&e, "NoSuchBucket") => (ErrorKind::Denied, "NoSuchBucket"),
             _ => (ErrorKind::Unavailable, "StoreUnavailable"),
         },
     };
@@ -49,7 +49,7 @@ fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
 }
 
 /// Whether the text of an error in the chain of sources contains a code.
-fn says(e: &(dyn StdError + 'static), code: &str) -> bool {
+fn mentions(e: &(dyn StdError + 'static), code: &str) -> bool {
     let mut at = Some(e);
     while let Some(e) = at {
         if e.to_string().contains(code) {

@@ -52,7 +52,7 @@ impl ForeignTableFormat {
         Error::usage("OtherTableFormat", message)
     }
 
-    /// Returns the format and the folder of the table whose log contains this key; none if the key is not part of a
+    /// Returns the format and the folder of the table whose log contains this key; `None` if the key is not part of a
     /// log.
     ///
     /// ```

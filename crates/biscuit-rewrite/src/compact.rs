@@ -206,8 +206,8 @@ fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a Ope
 fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let groups = file.metadata().metadata().row_groups();
     let codec = |codec| groups.iter().flat_map(|g| g.columns()).all(|c| same_codec(c.compression(), codec));
-    let (largest, defaults) = (largest_group(std::slice::from_ref(file)), default_rows(std::slice::from_ref(file)));
-    let full = parquet.row_group_rows.map_or(defaults, |rows| rows as u64);
+    let (largest, default) = (largest_group(std::slice::from_ref(file)), default_rows(std::slice::from_ref(file)));
+    let full = parquet.row_group_rows.map_or(default, |rows| rows as u64);
     let rows: Vec<u64> = groups.iter().map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).collect();
     let joinable = rows.windows(2).any(|w| w[0] < full / 2 && w[1] < full / 2);
     let encrypted = parquet.encryption.as_ref().is_none_or(|encryption| file.is_encrypted_as(encryption));
@@ -218,7 +218,7 @@ fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
 /// ranges of the first sort column do not overlap.
 fn is_sorted(files: &[&OpenFile], options: &CompactOptions) -> bool {
     let Some(by) = options.sort_by.first() else { return false };
-    let says = |file: &OpenFile| {
+    let declares_sort = |file: &OpenFile| {
         let index = |by: &SortBy| file.schema().index_of(&by.column).ok().and_then(|i| i32::try_from(i).ok());
         let wanted: Vec<_> = options.sort_by.iter().map(|by| (index(by), by.descending, false)).collect();
         file.metadata().metadata().row_groups().iter().all(|g| {
@@ -226,7 +226,7 @@ fn is_sorted(files: &[&OpenFile], options: &CompactOptions) -> bool {
             has.map(|c| (Some(c.column_idx), c.descending, c.nulls_first)).eq(wanted.iter().copied())
         })
     };
-    let sound = files.iter().all(|f| says(f) && has_sound_statistics(f) && is_as_wanted(f, &options.parquet));
+    let sound = files.iter().all(|f| declares_sort(f) && has_sound_statistics(f) && is_as_wanted(f, &options.parquet));
     sound && (files.len() == 1 || follow_one_another(files, &by.column).unwrap_or(false))
 }
 
@@ -246,10 +246,10 @@ fn follow_one_another(files: &[&OpenFile], column: &str) -> Option<bool> {
         }
         let of = |array: &dyn Array| make_comparator(array, array, SortOptions::default()).ok();
         let (low, high) = (of(&min)?, of(&max)?);
-        let minimum = (0..min.len()).min_by(|a, b| low(*a, *b))?;
-        let maximum = (0..max.len()).max_by(|a, b| high(*a, *b))?;
-        mins.push(min.slice(minimum, 1));
-        maxes.push(max.slice(maximum, 1));
+        let lowest = (0..min.len()).min_by(|a, b| low(*a, *b))?;
+        let highest = (0..max.len()).max_by(|a, b| high(*a, *b))?;
+        mins.push(min.slice(lowest, 1));
+        maxes.push(max.slice(highest, 1));
     }
     let refs = |arrays: &[Arc<dyn Array>]| -> Option<Arc<dyn Array>> {
         concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()

@@ -222,7 +222,7 @@ impl SubjectRows {
     }
 }
 
-/// Deletes the files that dead runs left behind, for an erasure without a commit. Returns the newest version.
+/// Deletes the files that dead runs left, for an erasure without a commit. Returns the newest version.
 async fn sweep(snapshot: &TableVersion) -> Result<u64> {
     let (journal, observed) = (snapshot.dataset().journal(), &snapshot.observed);
     if !observed.orphan_files.is_empty() {

@@ -251,9 +251,9 @@ fn spread(units: &[RewriteUnit], partitions: usize) -> Vec<Vec<u32>> {
     order.sort_by_key(|&i| (std::cmp::Reverse(units[i].cost()), i));
     let mut out = vec![(0_u64, vec![]); partitions.clamp(1, units.len().max(1))];
     for i in order {
-        let minimum = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
-        minimum.0 += units[i].cost().max(1);
-        minimum.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
+        let least_loaded = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
+        least_loaded.0 += units[i].cost().max(1);
+        least_loaded.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
     }
     out.into_iter().map(|(_, numbers)| numbers).collect()
 }

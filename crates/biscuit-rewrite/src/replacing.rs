@@ -23,7 +23,7 @@ pub(crate) struct FileReplacement<'a> {
     pub(crate) snapshot: &'a TableVersion,
     /// All live files of the snapshot.
     pub(crate) files: &'a [OpenFile],
-    /// Files that the commit removes. Their objects are retained as long as the journal options say.
+    /// Files that the commit removes. Their objects are retained for the retention of the journal options.
     pub(crate) gone: Vec<&'a OpenFile>,
     /// Files that are deleted without retention.
     pub(crate) released: Vec<&'a FileRef>,
@@ -65,7 +65,7 @@ impl FileReplacement<'_> {
         written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
         let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
         for (name, value) in snapshot.properties(&snapshot.schema(files)?, &partition_by)? {
-            replace.with_properties(name, value);
+            replace.with_property(name, value);
         }
         replace.with_report(report(&written));
         let committed = replace.commit().await?;

@@ -75,8 +75,8 @@ impl FileKeys for MemoryKeys {
         let mut given = self.given();
         given.asked += 1;
         given.keys.get(metadata).cloned().ok_or_else(|| {
-            let message = String::from_utf8_lossy(metadata);
-            Error::usage("UnknownKey", format!("there is no key `{message}`"))
+            let name = String::from_utf8_lossy(metadata);
+            Error::usage("UnknownKey", format!("there is no key `{name}`"))
         })
     }
 }

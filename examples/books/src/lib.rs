@@ -3,7 +3,7 @@
 use biscuit_core::Result;
 use biscuit_job::JobSpec;
 
-/// Returns the job, with these values in place of those of its file.
+/// Returns the job, with these values in place of the values in its file.
 ///
 /// # Errors
 /// `InvalidJob` for a path that does not exist in the job file.

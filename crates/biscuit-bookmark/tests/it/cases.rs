@@ -244,7 +244,7 @@ async fn b18_object_that_disappeared_before_reading_does_not_count_as_read() {
     lab.put("gone", "10:05", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
     let mut selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
-    // The reader reports the missing object, and the caller goes on without it.
+    // The reader reports the missing object, and the caller continues without it.
     assert!(selection.without("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
     let mut replace = lab.journal.replace(&observed);

@@ -80,15 +80,15 @@ async fn explain_gives_the_reason() {
     lab.put("2", "10:09", "v2");
     lab.put("_SUCCESS", "10:09", "v1");
     lab.remove("5");
-    let said = |e: ObjectExplanation| e.to_string();
-    assert_eq!(said(lab.explain("new").await), "it is new, and the next run reads it");
-    assert_eq!(said(lab.explain("1").await), "run 1 (run1) read it, and it has not changed since");
+    let text = |e: ObjectExplanation| e.to_string();
+    assert_eq!(text(lab.explain("new").await), "it is new, and the next run reads it");
+    assert_eq!(text(lab.explain("1").await), "run 1 (run1) read it, and it has not changed since");
     assert_eq!(
-        said(lab.explain("2").await),
+        text(lab.explain("2").await),
         "run 2 read it; it was overwritten since, and the next run reads it again"
     );
-    assert_eq!(said(lab.explain("5").await), "it no longer exists; run 5 read it");
-    assert_eq!(said(lab.explain("_SUCCESS").await), "it is a marker, a checksum or a staged file, which no run reads");
+    assert_eq!(text(lab.explain("5").await), "it no longer exists; run 5 read it");
+    assert_eq!(text(lab.explain("_SUCCESS").await), "it is a marker, a checksum or a staged file, which no run reads");
     assert!(matches!(lab.explain("nothing").await, ObjectExplanation::NotThere));
 }
 

@@ -30,7 +30,7 @@ async fn objects_of_compacted_runs_are_known_and_cannot_be_replayed() {
     assert!(lab.select_with(&options, &ReadMode::Advance).await.unwrap().objects.is_empty());
     assert_eq!(lab.explain("03").await, ObjectExplanation::Known { run: 3, id: None });
     let state = lab.state(&options).await;
-    assert_eq!(state.rewind(&"3".parse().unwrap()).unwrap_err().code(), "RunForgotten");
+    assert_eq!(state.rewind(&"3".parse().unwrap()).unwrap_err().code(), "RunCompacted");
     assert_eq!(state.rewind(&"run3".parse().unwrap()).unwrap_err().code(), "UnknownRun");
     assert_eq!(state.watermark(), Some(crate::lab::at("10:00")));
     // Overwritten objects of compacted runs are still noticed, and a reset makes the next run read all objects.

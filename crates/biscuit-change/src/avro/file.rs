@@ -78,7 +78,7 @@ impl AvroFile {
             _ => unreadable(file, "its schema is not valid JSON"),
         })?;
         let text = String::from_utf8_lossy(written).into_owned();
-        let shape = AvroShape::of(&schema).map_err(|reason| refused(file, reason))?;
+        let shape = AvroShape::of(&schema).map_err(|refusal| refused(file, refusal))?;
         let state = Arc::new(Mutex::new(BlockState::default()));
         let blocks = BlockReader {
             file: file.clone(),
@@ -86,7 +86,7 @@ impl AvroFile {
             sync: header.sync,
             codec,
             out: header.unpacked(schema),
-            present: 0,
+            consumed: 0,
             shape: shape.clone(),
             state: state.clone(),
             bytes,
@@ -140,9 +140,9 @@ struct BlockReader {
     codec: AvroCodec,
     shape: Arc<AvroShape>,
     state: Arc<Mutex<BlockState>>,
-    /// Bytes for the decoder, of which the first `present` were read.
+    /// Bytes for the decoder, of which it has read the first `consumed`.
     out: Vec<u8>,
-    present: usize,
+    consumed: usize,
 }
 
 impl BlockReader {
@@ -190,7 +190,7 @@ impl BlockReader {
             put_long(block.len() as i64, &mut self.out);
             self.out.extend_from_slice(&block);
             self.out.extend_from_slice(&self.sync);
-            self.present = 0;
+            self.consumed = 0;
             return Ok(true);
         }
         Ok(false)
@@ -209,7 +209,7 @@ impl Read for BlockReader {
 
 impl BufRead for BlockReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.present == self.out.len() {
+        if self.consumed == self.out.len() {
             match self.next_block() {
                 Ok(true) => {}
                 Ok(false) => return Ok(&[]),
@@ -219,10 +219,10 @@ impl BufRead for BlockReader {
                 }
             }
         }
-        Ok(&self.out[self.present..])
+        Ok(&self.out[self.consumed..])
     }
 
     fn consume(&mut self, n: usize) {
-        self.present += n;
+        self.consumed += n;
     }
 }

@@ -71,8 +71,8 @@ impl CsvDialect {
     /// Sets the delimiter by the name of a file, if no delimiter is set.
     pub fn of_file(mut self, file: &str) -> Self {
         let plain = without_packing(file);
-        let defaults = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
-        self.delimiter.get_or_insert(defaults);
+        let default = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
+        self.delimiter.get_or_insert(default);
         self
     }
 
@@ -309,8 +309,8 @@ mod tests {
         let twice = CsvDialect { delimiter: Some(b'"'), ..CsvDialect::default() };
         assert_eq!(twice.check().unwrap_err().code(), "InvalidSpec");
         for byte in [b',', b'\t'] {
-            let defaults = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
-            assert_eq!(defaults.check().unwrap_err().code(), "InvalidSpec");
+            let ambiguous = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
+            assert_eq!(ambiguous.check().unwrap_err().code(), "InvalidSpec");
         }
         assert!(CsvDialect { escape: Some(b'"'), ..CsvDialect::default() }.check().is_ok());
         assert_eq!(CsvDialect::default().of_file("a/B.TSV.gz").delimiter, Some(b'\t'));

@@ -1,6 +1,7 @@
 use biscuit_schema::Contract;
 
 use crate::records::refused::BadRows;
+use crate::setters::reader_setters;
 
 /// Options of a [`DebeziumReader`](crate::DebeziumReader).
 #[derive(Debug, Clone, Default)]
@@ -39,15 +40,11 @@ pub struct DebeziumOptions {
 }
 
 impl DebeziumOptions {
+    reader_setters!();
+
     /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
     pub fn with_table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
-        self
-    }
-
-    /// Sets the contract, which declares the columns and their types.
-    pub fn with_contract(mut self, contract: Contract) -> Self {
-        self.contract = Some(contract);
         self
     }
 
@@ -66,18 +63,6 @@ impl DebeziumOptions {
     /// Sets the placeholder for unchanged values; empty text means that there is none.
     pub fn with_placeholder(mut self, placeholder: impl Into<String>) -> Self {
         self.placeholder = Some(placeholder.into());
-        self
-    }
-
-    /// Sets the maximum size of one file after decompression or decoding, in bytes.
-    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
-        self.max_decompressed = Some(bytes);
-        self
-    }
-
-    /// Sets the handling of records that cannot be used.
-    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
-        self.bad_rows = bad_rows;
         self
     }
 

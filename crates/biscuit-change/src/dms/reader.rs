@@ -20,6 +20,7 @@ use crate::records::change_records::{ChangeBatch, ChangeRecords};
 use crate::records::op::{OpMap, ParsedOp};
 use crate::records::refused::{BadRows, QuarantineRule, RefusedRecord, RowsInProgress, sift};
 use crate::rows::reader::RowsOptions;
+use crate::setters::{reader_setters, text_setters};
 use crate::tables::name::{SourceTable, check_one};
 use crate::values::declared::{declared, of_type};
 use crate::values::text::{empty, text_of};
@@ -88,15 +89,12 @@ impl Default for DmsOptions {
 }
 
 impl DmsOptions {
+    reader_setters!();
+    text_setters!();
+
     /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
     pub fn with_table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
-        self
-    }
-
-    /// Sets the contract, which declares the columns and their types.
-    pub fn with_contract(mut self, contract: Contract) -> Self {
-        self.contract = Some(contract);
         self
     }
 
@@ -121,30 +119,6 @@ impl DmsOptions {
     /// Sets the text for null, `CsvNullValue` of the endpoint.
     pub fn with_null(mut self, null: impl Into<String>) -> Self {
         self.null = null.into();
-        self
-    }
-
-    /// Sets the dialect of CSV files.
-    pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
-        self.csv = dialect;
-        self
-    }
-
-    /// Sets the encoding of text without a byte order mark.
-    pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
-        self.encoding = Some(encoding);
-        self
-    }
-
-    /// Sets the maximum size of one file after decompression or decoding, in bytes.
-    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
-        self.max_decompressed = Some(bytes);
-        self
-    }
-
-    /// Sets the handling of records that cannot be used.
-    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
-        self.bad_rows = bad_rows;
         self
     }
 

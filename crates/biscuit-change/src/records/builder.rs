@@ -222,8 +222,8 @@ impl BatchBuilder {
         if op != ChangeOp::Upsert && !context.key.contains(name) {
             return Ok(Some(TextValue::Null));
         }
-        let is_said = |only: &[String]| only.contains(name) || context.key.contains(name);
-        if op == ChangeOp::Upsert && event.only.is_some_and(|only| !is_said(only)) {
+        let is_included = |only: &[String]| only.contains(name) || context.key.contains(name);
+        if op == ChangeOp::Upsert && event.only.is_some_and(|only| !is_included(only)) {
             return Ok(None);
         }
         // Fast path: most records have their columns in the order of the codecs.

@@ -125,8 +125,8 @@ impl ChangeBatch {
     /// `Internal` for any other batch.
     pub fn unpack(packed: &RecordBatch) -> Result<Self> {
         let schema = packed.schema();
-        let message = |name: &str| schema.metadata().get(name);
-        let number = |name: &str| message(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
+        let metadata = |name: &str| schema.metadata().get(name);
+        let number = |name: &str| metadata(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
         // A table column may be called `op` or `place`: names are only looked up after the first `width` columns.
         let width = number(COLUMNS)?;
         let rest = |name: &str| {
@@ -161,12 +161,12 @@ impl ChangeBatch {
             rows: rows.map_err(failed)?,
             codes,
             present: (0..width).map(present).collect(),
-            completeness: if message(SPARSE).is_some() { AbsentColumns::Sparse } else { AbsentColumns::Full },
+            completeness: if metadata(SPARSE).is_some() { AbsentColumns::Sparse } else { AbsentColumns::Full },
             rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
             period: u32::try_from(number(PERIOD)?).map_err(|_| damaged())?,
-            server: message(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
+            server: metadata(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
             key_changes,
-            file: message(FILE).ok_or_else(damaged)?.as_str().into(),
+            file: metadata(FILE).ok_or_else(damaged)?.as_str().into(),
             places: places.values().to_vec(),
             raw,
             ops,

@@ -44,37 +44,9 @@ pub(crate) fn part_changes(
 ) -> Result<(ChangeBatch, u64)> {
     let RowsInProgress { batch, places, raws, .. } = part;
     check_names(&batch.schema(), &format!("`{file}`"))?;
-    let mut ops = Vec::with_capacity(batch.num_rows());
     let codes = codes(batch, options.op.as_deref(), file)?;
     let deleted = delete_flags(batch, options.delete_column.as_deref(), file, places)?;
-    let is_deleted = |row: usize| deleted.as_ref().is_some_and(|d| d.value(row));
-    // Rows that become records; filled only if there are codes, since rows are left out only because of their code.
-    let mut keep: Vec<u32> = Vec::new();
-    match &codes {
-        // Without codes, only the delete flag decides.
-        None => {
-            ops.extend((0..places.len()).map(|row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert }));
-        }
-        Some(codes) => {
-            for (row, place) in places.iter().enumerate() {
-                let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
-                match options.op_map.read(code) {
-                    ParsedOp::Ignored => continue,
-                    ParsedOp::Unknown => {
-                        let column = options.op.as_deref().unwrap_or_default();
-                        let message = format!(
-                            "column `{column}` contains an unknown operation code; known codes are {KNOWN_CODES}; define others with `--op-map CODE=delete` or `op_map` of the source"
-                        );
-                        let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
-                        return Err(e.with_detail("op", code.unwrap_or_default()));
-                    }
-                    ParsedOp::Change(_) if is_deleted(row) => ops.push(ChangeOp::Delete),
-                    ParsedOp::Change(op) => ops.push(op),
-                }
-                keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-            }
-        }
-    }
+    let (ops, keep) = operations(places, codes.as_ref(), deleted.as_ref(), options, file)?;
     let ignored = batch.num_rows() - ops.len();
     let stored: Vec<usize> =
         (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
@@ -94,7 +66,7 @@ pub(crate) fn part_changes(
         }
     };
     let placeholder = UnchangedPlaceholder::new(options.placeholder.as_deref())?;
-    let present = present(&rows, &ops, &codes, &placeholder, file, &places)?;
+    let present = present_records(&rows, &ops, &codes, &placeholder, file, &places)?;
     let completeness = AbsentColumns::Full;
     let file = file.clone();
     let raw = raws.map(RawRows);
@@ -117,6 +89,43 @@ pub(crate) fn part_changes(
         Some((_, e)) => Err(e),
         None => Ok((batch, ignored as u64)),
     }
+}
+
+/// Returns the operation of each row that becomes a record, and the numbers of these rows. The numbers are filled only if
+/// there are codes, since rows are left out only because of their code.
+fn operations(
+    places: &[u64],
+    codes: Option<&StringArray>,
+    deleted: Option<&BooleanArray>,
+    options: &RowsOptions,
+    file: &Arc<str>,
+) -> Result<(Vec<ChangeOp>, Vec<u32>)> {
+    let is_deleted = |row: usize| deleted.is_some_and(|d| d.value(row));
+    // Without codes, only the delete flag decides.
+    let Some(codes) = codes else {
+        let op = |row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert };
+        return Ok(((0..places.len()).map(op).collect(), vec![]));
+    };
+    let mut ops = Vec::with_capacity(places.len());
+    let mut keep = Vec::with_capacity(places.len());
+    for (row, place) in places.iter().enumerate() {
+        let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
+        match options.op_map.read(code) {
+            ParsedOp::Ignored => continue,
+            ParsedOp::Unknown => {
+                let column = options.op.as_deref().unwrap_or_default();
+                let message = format!(
+                    "column `{column}` contains an unknown operation code; known codes are {KNOWN_CODES}; define others with `--op-map CODE=delete` or `op_map` of the source"
+                );
+                let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
+                return Err(e.with_detail("op", code.unwrap_or_default()));
+            }
+            ParsedOp::Change(_) if is_deleted(row) => ops.push(ChangeOp::Delete),
+            ParsedOp::Change(op) => ops.push(op),
+        }
+        keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+    }
+    Ok((ops, keep))
 }
 
 /// Returns the operation codes as text; `None` if the batch has no operation column.
@@ -179,7 +188,7 @@ fn delete_flags(
 
 /// Returns for each column the records in which it is present. The placeholder is an unchanged value in an update and
 /// in a record without a code, an ordinary value in a snapshot row, and ambiguous in a create.
-fn present(
+fn present_records(
     rows: &RecordBatch,
     ops: &[ChangeOp],
     codes: &[Arc<str>],

@@ -21,6 +21,7 @@ use crate::records::change_records::{ChangeBatch, ChangeRecords};
 use crate::records::op::OpMap;
 use crate::records::refused::{BadRows, QuarantineRule, RawSource, RefusedRecord, RowsInProgress, lines, sift};
 use crate::rows::changes::part_changes;
+use crate::setters::{reader_setters, text_setters};
 use crate::values::codec::{self, ValuePosition};
 use crate::values::declared::{
     LossCounter, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults,
@@ -61,6 +62,9 @@ pub struct RowsOptions {
 }
 
 impl RowsOptions {
+    reader_setters!();
+    text_setters!();
+
     /// Sets the column of operation codes. A file without this column is a full load: all its rows are upserts.
     pub fn with_op(mut self, column: impl Into<String>) -> Self {
         self.op = Some(column.into());
@@ -79,39 +83,9 @@ impl RowsOptions {
         self
     }
 
-    /// Sets the contract, which declares the columns and their types.
-    pub fn with_contract(mut self, contract: Contract) -> Self {
-        self.contract = Some(contract);
-        self
-    }
-
     /// Sets the types of the columns of JSON and CSV files. Ignored if there is a contract.
     pub fn with_expected(mut self, schema: SchemaRef) -> Self {
         self.expected = Some(schema);
-        self
-    }
-
-    /// Sets the dialect of CSV files.
-    pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
-        self.csv = dialect;
-        self
-    }
-
-    /// Sets the encoding of text without a byte order mark.
-    pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
-        self.encoding = Some(encoding);
-        self
-    }
-
-    /// Sets the maximum size of one file after decompression or decoding, in bytes.
-    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
-        self.max_decompressed = Some(bytes);
-        self
-    }
-
-    /// Sets the handling of records that cannot be used.
-    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
-        self.bad_rows = bad_rows;
         self
     }
 

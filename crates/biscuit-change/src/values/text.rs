@@ -126,7 +126,7 @@ impl From<&str> for InvalidValue {
 }
 
 /// Creates the error for an invalid value of a column.
-pub(crate) fn wrong_type(column: &str, why: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
-    let InvalidValue { code, reason } = why.into();
+pub(crate) fn wrong_type(column: &str, invalid: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
+    let InvalidValue { code, reason } = invalid.into();
     Error::data(code, format!("column `{column}`: {reason}")).with_column(column).at(file, row)
 }

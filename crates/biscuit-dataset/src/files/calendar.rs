@@ -20,8 +20,8 @@ pub(crate) fn check_calendar(file: &OpenFile) -> Result<()> {
     let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Timestamp(..));
     for field in metadata.schema().fields().iter().filter(|f| is_time(f.data_type())) {
         let converter = StatisticsConverter::try_new(field.name(), metadata.schema(), metadata.parquet_schema());
-        let minimum = converter.and_then(|converter| converter.row_group_mins(groups));
-        if minimum.is_ok_and(|minimum| differs_by_calendar(&minimum)) {
+        let minima = converter.and_then(|converter| converter.row_group_mins(groups));
+        if minima.is_ok_and(|minima| differs_by_calendar(&minima)) {
             return Err(legacy_calendar(field.name()).in_file(&file.file.path));
         }
     }

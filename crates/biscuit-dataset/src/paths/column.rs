@@ -20,15 +20,16 @@ pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()>
     let value = file.file.partition.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref());
     let field = file.schema().field_with_name(name);
     let field = field.map_err(|e| Error::internal("the file does not have the column").with_source(e))?;
-    let said = PathValue::new(name, value, &ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone())))
-        .map_err(|e| e.in_file(&file.file.path))?;
-    if by_statistics(file, name, &said) {
+    let path_value =
+        PathValue::new(name, value, &ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone())))
+            .map_err(|e| e.in_file(&file.file.path))?;
+    if by_statistics(file, name, &path_value) {
         return Ok(());
     }
     let mut rows = file.stream(Some(&[name]))?;
     let mut first = 1;
     while let Some(batch) = rows.try_next().await? {
-        said.check(batch.column(0), (&file.file.path, first))?;
+        path_value.check(batch.column(0), (&file.file.path, first))?;
         first += batch.num_rows() as u64;
     }
     Ok(())
@@ -36,14 +37,14 @@ pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()>
 
 /// Returns whether the statistics of the footer prove that all rows have the value: the bounds are exact and equal to
 /// it, and there are no nulls.
-fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
+fn by_statistics(file: &OpenFile, name: &str, path_value: &PathValue) -> bool {
     let metadata = file.metadata();
     let groups = metadata.metadata().row_groups();
     let Ok(converter) = StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema()) else {
         return false;
     };
     let all = |values: parquet::errors::Result<ArrayRef>| {
-        values.is_ok_and(|v| v.null_count() == 0 && said.check(&v, ("", 1)).is_ok())
+        values.is_ok_and(|v| v.null_count() == 0 && path_value.check(&v, ("", 1)).is_ok())
     };
     let no_nulls = converter.row_group_null_counts(groups);
     let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
@@ -51,8 +52,8 @@ fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
     let exact =
         groups.iter().flat_map(|g| g.columns()).filter(|c| c.column_path().parts().first().is_some_and(|p| p == name));
     let exact = exact.map(|c| c.statistics()).all(|s| s.is_some_and(|s| s.min_is_exact() && s.max_is_exact()));
-    let said_value = !said.value.is_null(0);
-    said_value && exact && no_nulls && all(converter.row_group_mins(groups)) && all(converter.row_group_maxes(groups))
+    let has_value = !path_value.value.is_null(0);
+    has_value && exact && no_nulls && all(converter.row_group_mins(groups)) && all(converter.row_group_maxes(groups))
 }
 
 /// Value of a column in a path.

@@ -36,7 +36,7 @@ enum SpelledValue {
 
 impl FolderSpelling {
     /// Collects the spelling from the files of a table. `partition` contains the partition columns with their types;
-    /// the flag says whether the type was declared or inferred from the folders.
+    /// the flag shows whether the type was declared or inferred from the folders.
     ///
     /// # Errors
     /// `PartitionType`.
@@ -57,7 +57,7 @@ impl FolderSpelling {
             let column: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
             for (row, made) in rows.values().zip(&column) {
                 let (Some(own), Some(made)) = (value(row, at), made) else { continue };
-                // `01` in a column whose type nobody declared may be the text `01` or the number 1. A new `1` must
+                // `01` in a column whose type was not declared may be the text `01` or the number 1. A new `1` must
                 // then be refused, because either choice could split one value over two folders.
                 let number = own.parse::<i64>().map(|n| n.to_string()).ok().filter(|n| *n != own);
                 let (made, spelled) = match number {

@@ -226,7 +226,7 @@ impl TableVersion {
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
         for (name, value) in this.properties(&schema, &options.partition_by)? {
-            replace.with_properties(name, value);
+            replace.with_property(name, value);
         }
         let written = self.stage(&mut replace, rows, options).await;
         let (count, folders) = match written {
@@ -269,19 +269,19 @@ impl TableVersion {
         check_partition_names(partition_by)?;
         let columns = schema.fields().iter().filter_map(column).collect();
         let mut types = partition_types(schema, partition_by)?;
-        self.keep_unsaid(&mut types);
+        self.keep_undeclared(&mut types);
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_property()])
     }
 
     /// Removes the types of partition columns that are text only by inference and contain nothing but digits: they
     /// may be numbers, such as `01`, so their type remains undeclared.
-    fn keep_unsaid(&self, types: &mut Value) {
-        let said = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
+    fn keep_undeclared(&self, types: &mut Value) {
+        let declared = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
         let Some(types) = types.as_object_mut() else { return };
         for (at, (name, t)) in self.partition.iter().enumerate() {
             let values = || self.files.iter().filter_map(|f| f.partition.get(at)?.1.as_deref());
             let digits = values().all(|v| v.parse::<i64>().is_ok()) && values().next().is_some();
-            if *t == DataType::Utf8 && digits && said.is_none_or(|said| !said.contains_key(name)) {
+            if *t == DataType::Utf8 && digits && declared.is_none_or(|declared| !declared.contains_key(name)) {
                 types.remove(name);
             }
         }

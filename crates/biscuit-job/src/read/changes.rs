@@ -34,14 +34,14 @@ pub(crate) fn format_of(
             (options.csv, options.encoding) = (source.csv.dialect, source.encoding);
             options.timestamp_column.clone_from(&source.timestamp_column);
             options.op_map = source.op_map()?;
-            let defaults = [
+            let settings = [
                 (&source.op, &mut options.op),
                 (&source.csv_null, &mut options.null),
                 (&source.before_image, &mut options.before_image),
             ];
-            for (present, default) in defaults {
-                if let Some(present) = present {
-                    default.clone_from(present);
+            for (setting, option) in settings {
+                if let Some(setting) = setting {
+                    option.clone_from(setting);
                 }
             }
             ChangeFormat::Dms(options)

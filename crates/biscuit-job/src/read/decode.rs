@@ -162,8 +162,8 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
     /// Returns the line in which a record begins. At a CRLF, the reader's position is before the line feed, hence the
     /// correction.
     pub(crate) fn line(&self, record: &csv::StringRecord) -> u64 {
-        let behind = |p: &csv::Position| p.line() + u64::from(p.byte() > 0 && self.crlf.get() == Some(true));
-        record.position().map_or(0, behind)
+        let line = |p: &csv::Position| p.line() + u64::from(p.byte() > 0 && self.crlf.get() == Some(true));
+        record.position().map_or(0, line)
     }
 
     /// Reads the next record. Returns false at the end of the file.

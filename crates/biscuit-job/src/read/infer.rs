@@ -48,14 +48,14 @@ pub(crate) async fn infer(
     let (mut inference, mut headers) = (SchemaInference::default(), HashSet::<String>::new());
     let (mut at, mut by_path) = (files.iter(), vec![]);
     while let Some(of_file) = learned.next().await {
-        let (of_file, names, said) = of_file?;
+        let (of_file, names, path_columns) = of_file?;
         let file = at.next().map(|file| file.name.clone()).unwrap_or_default();
         if !names.is_empty() && !headers.is_empty() && !names.iter().any(|name| headers.contains(name)) {
             return Err(no_header(&file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
         }
         headers.extend(names);
         inference.append(of_file);
-        by_path.extend(said.into_iter().map(|(name, value)| (file.clone(), name, value)));
+        by_path.extend(path_columns.into_iter().map(|(name, value)| (file.clone(), name, value)));
     }
     // Columns of the path come after all rows, so that a column that also occurs in rows is spelled as it is there.
     for (file, name, value) in by_path {

@@ -111,9 +111,9 @@ impl TaskQueue {
 pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
     let mut divided: Vec<(u64, Vec<ReadTask>)> = (0..parts.max(1)).map(|_| (0, vec![])).collect();
     for task in tasks {
-        if let Some(minimum) = divided.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            minimum.0 += task.bytes();
-            minimum.1.push(task);
+        if let Some(smallest) = divided.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            smallest.0 += task.bytes();
+            smallest.1.push(task);
         }
     }
     divided.into_iter().map(|(_, tasks)| tasks).collect()

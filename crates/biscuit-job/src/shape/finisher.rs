@@ -111,9 +111,9 @@ impl RowFinisher {
             return Ok(batch);
         }
         // Checks see the coerced batch, so `came` maps their rows back to the incoming batch.
-        let aside: BTreeSet<usize> = refused.iter().map(|r| r.row).collect();
+        let refused_rows: BTreeSet<usize> = refused.iter().map(|r| r.row).collect();
         self.refuse(refused, Some(&came), origin);
-        let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!aside.contains(&row))).collect();
+        let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!refused_rows.contains(&row))).collect();
         filter_record_batch(&batch, &keep).map_err(|e| Error::internal("cannot filter rows").with_source(e))
     }
 

@@ -167,17 +167,17 @@ impl OutputWork<'_> {
         let partition_by =
             if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
-        let mut beside = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
+        let mut extras = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
         // The bookmarks advance in the commit of the merge: read once, or not at all.
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, RunOutput::default())? {
-                beside.state.extend(change.state);
-                beside.properties.extend(change.properties);
+                extras.state.extend(change.state);
+                extras.properties.extend(change.properties);
             }
         }
         let refused = self.sealed(refused)?;
         let head = &self.snapshot.observed.head;
-        beside.state.extend(quarantine_records(dataset.journal(), head, refused).await?);
+        extras.state.extend(quarantine_records(dataset.journal(), head, refused).await?);
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
         options.sealed = !self.guards.is_empty();
@@ -197,11 +197,11 @@ impl OutputWork<'_> {
             let periods = self.periods()?;
             let as_of = run.as_of.as_ref().map_or(Ok(self.run.start), |text| periods.calendar.read(text))?;
             let snapshots = PeriodTable::new(dataset, spec, options, periods)?;
-            let report = snapshots.run_on(self.snapshot.clone(), changes, as_of, mode, beside).await?;
+            let report = snapshots.run_on(self.snapshot.clone(), changes, as_of, mode, extras).await?;
             self.snapshot_report(&report);
         } else {
             let merge = Merge::new(dataset, spec, options)?;
-            let report = merge.run_on(self.snapshot.clone(), changes, mode, beside).await?;
+            let report = merge.run_on(self.snapshot.clone(), changes, mode, extras).await?;
             self.merge_report(&report);
         }
         Ok(self.report)

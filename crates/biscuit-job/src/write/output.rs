@@ -141,7 +141,7 @@ impl OutputWork<'_> {
         partitions.extend(gone);
         self.report.partitions = partitions.into_iter().filter(|p| !p.is_empty()).collect();
         self.remember(replace, &written, &plan).await?;
-        self.properties(replace, rows, &written)?;
+        self.store_properties(replace, rows, &written)?;
         let journal = self.snapshot.dataset().journal();
         for (name, content) in quarantine_records(journal, &self.snapshot.observed.head, refused).await? {
             match content {
@@ -202,19 +202,19 @@ impl OutputWork<'_> {
     /// Removes the files that the new rows replace.
     fn remove(&mut self, replace: &mut TableCommit<'_>, plan: &ReadPlan, gone: &BTreeSet<String>) -> Result<()> {
         let observed = &self.snapshot.observed;
-        let mut retired: BTreeSet<&str> = BTreeSet::new();
+        let mut removed: BTreeSet<&str> = BTreeSet::new();
         match self.spec.mode {
-            OutputMode::Replace => retired.extend(observed.files.iter().map(|f| f.path.as_str())),
+            OutputMode::Replace => removed.extend(observed.files.iter().map(|f| f.path.as_str())),
             _ => {
                 let there = observed.files.iter().filter(|f| gone.contains(f.folder()));
-                retired.extend(there.map(|f| f.path.as_str()));
+                removed.extend(there.map(|f| f.path.as_str()));
             }
         }
         for (chosen, replaced) in self.chosen.iter().zip(&plan.replaced) {
             let rebuilt = chosen.state.rebuilt_partitions(&replaced.runs);
             for path in &replaced.files {
                 match observed.file(path) {
-                    Some(file) => drop(retired.insert(&file.path)),
+                    Some(file) => drop(removed.insert(&file.path)),
                     // A later rebuild of the partition has already removed the file.
                     None if rebuilt.contains(path.rsplit_once('/').map_or("", |(folder, _)| folder)) => {}
                     None => {
@@ -226,8 +226,8 @@ impl OutputWork<'_> {
                 }
             }
         }
-        self.report.replaced = retired.len() as u64;
-        observed.files.iter().filter(|f| retired.contains(f.path.as_str())).for_each(|f| replace.remove(f));
+        self.report.replaced = removed.len() as u64;
+        observed.files.iter().filter(|f| removed.contains(f.path.as_str())).for_each(|f| replace.remove(f));
         Ok(())
     }
 
@@ -258,13 +258,13 @@ impl OutputWork<'_> {
     }
 
     /// Stores the schema, the partition columns, the layer and the encrypted columns as properties of the version.
-    fn properties(&self, replace: &mut TableCommit<'_>, rows: &OutputRows, written: &StagedOutput) -> Result<()> {
+    fn store_properties(&self, replace: &mut TableCommit<'_>, rows: &OutputRows, written: &StagedOutput) -> Result<()> {
         if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
-            replace.with_properties(LAYER, json!(layer));
+            replace.with_property(LAYER, json!(layer));
         }
         let Some(schema) = &written.schema else {
             let (name, encrypted) = self.snapshot.encrypted_property();
-            replace.with_properties(name, encrypted);
+            replace.with_property(name, encrypted);
             return Ok(());
         };
         let all = match self.spec.mode {
@@ -279,7 +279,7 @@ impl OutputWork<'_> {
             all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
         let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
         for (name, value) in self.snapshot.properties(&all, &rows.partition_by)? {
-            replace.with_properties(name, value);
+            replace.with_property(name, value);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 //!    the lengths of names, the claim of a new table, put-if-absent, and a trial copy into the folders of the table.
 //!    The run folders are synced.
 //! 3. *Commit* (`TableCommit::put_record`). `v.json` is created if absent. This single call is the commit: of all
-//!    runs on the base `b`, exactly one wins. Before it nothing has changed; after it the version stands, whatever
+//!    runs on the base `b`, exactly one wins. Before it nothing has changed; after it the version is valid, whatever
 //!    happens.
 //! 4. *Publish* (`publish::complete`). For each folder of the table: staged files are copied to their final names,
 //!    the folder is synced, and only then the removed files are deleted.

@@ -15,7 +15,7 @@ use crate::journal::{DivergedPolicy, Journal};
 use crate::log::head::{TableHead, list_entries};
 use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
 use crate::log::record::{
-    self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, LOST, NOT_RETIRED, PublishedFile,
+    self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, LOST, NOT_REMOVED, PublishedFile,
 };
 use crate::store_error;
 
@@ -136,14 +136,14 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
                 if e.code() == "LostStaging" && journal.options.diverged == DivergedPolicy::Adopt =>
             {
                 // No file of the folder is new, so no file of it may be removed: the folder remains as it was. The
-                // mark says so with an exception for each file, which `TableHead::apply` reads.
+                // mark records this with an exception for each file, which `TableHead::apply` reads.
                 tracing::warn!("a partition remains as it was before this version: {e}");
                 let exception =
                     |path: &String, code: &str| CommitException { path: path.clone(), code: code.to_owned() };
                 done.exceptions.extend(publish.iter().map(|f| exception(&f.path, LOST)));
-                done.exceptions.extend(remove.iter().map(|f| exception(&f.path, NOT_RETIRED)));
-                let retain = record.retain.iter().map(|h| &h.file.path).filter(|path| folder_of(path) == *folder);
-                done.exceptions.extend(retain.map(|path| exception(path, NOT_RETIRED)));
+                done.exceptions.extend(remove.iter().map(|f| exception(&f.path, NOT_REMOVED)));
+                let retained = record.retain.iter().map(|h| &h.file.path).filter(|path| folder_of(path) == *folder);
+                done.exceptions.extend(retained.map(|path| exception(path, NOT_REMOVED)));
             }
             other => other?,
         }
@@ -369,7 +369,7 @@ pub(crate) async fn delete_below(journal: &Journal, folder: &Path, which: impl F
         .storage
         .store
         .list(Some(folder))
-        .map_ok(|properties| properties.location)
+        .map_ok(|object| object.location)
         .try_collect()
         .await
         .map_err(|e| store_error("list", folder, e))?;

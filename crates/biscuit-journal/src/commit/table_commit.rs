@@ -178,7 +178,7 @@ impl TableCommit<'_> {
     }
 
     /// Sets the property `name`; null removes it. Setting the value that the property has already is not a change.
-    pub fn with_properties(&mut self, name: &str, value: Value) {
+    pub fn with_property(&mut self, name: &str, value: Value) {
         if self.observed.head.properties.get(name).unwrap_or(&Value::Null) != &value {
             self.record.properties.insert(name.to_owned(), value);
         }
@@ -226,7 +226,7 @@ impl TableCommit<'_> {
     /// Commits and publishes the change. An empty change writes no version.
     ///
     /// After an error before the commit, nothing has changed. After an error that follows the commit, the version
-    /// stands, and the next run or a recovery finishes it. In both cases running again is safe.
+    /// is valid, and the next run or a recovery finishes it. In both cases running again is safe.
     ///
     /// # Errors
     /// `Conflict` if another run has committed on the same base, `NoPutIfAbsent` if the store cannot decide between
@@ -356,8 +356,8 @@ impl TableCommit<'_> {
     /// Claims the table, and then checks again that no other table was begun inside or around it.
     ///
     /// The order is that of Dekker's algorithm: each of two runs first writes its own pointer and then looks for the
-    /// pointer of the other. Whichever writes second sees the first one, so at most one of them goes on (both may
-    /// give up).
+    /// pointer of the other. Whichever writes second sees the first one, so at most one of them continues (both
+    /// may give up).
     async fn claim(&self) -> Result<()> {
         let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
@@ -461,7 +461,7 @@ impl TableCommit<'_> {
     /// checkpoint and has no done mark of this writer: it is void, and this run has lost.
     ///
     /// Another process may have finished this record and then written the checkpoint. Then the mark has the writer id
-    /// of this change, and the version stands. If that mark has been dropped too, the two cases look alike; the
+    /// of this change, and the version is valid. If that mark has been dropped too, the two cases look alike; the
     /// answer is `Conflict`, and running again is safe.
     async fn not_void(&self) -> Result<()> {
         let v = self.record.version;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::log::layout::{JournalObjectKind, journal_folder};
 use crate::log::record::{
-    self, CommitRecord, DoneMark, FORMAT, FileRef, JournalObject, LOST, NOT_RETIRED, RetainedFile, StateFile,
+    self, CommitRecord, DoneMark, FORMAT, FileRef, JournalObject, LOST, NOT_REMOVED, RetainedFile, StateFile,
     external_content,
 };
 use crate::store_error;
@@ -20,14 +20,14 @@ use crate::store_error;
 const REMEMBERED_COMMITS: usize = 1000;
 
 /// Maximum number of records that are read by name although the listing does not show them.
-const MOST_UNLISTED: u64 = 1000;
+const MAX_UNLISTED: u64 = 1000;
 
 /// A live file: a file that is part of the newest version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveFile {
     /// Size in bytes.
     pub size: u64,
-    /// ETag at the final name; none while the version of the file is not finished.
+    /// ETag at the final name; `None` while the version of the file is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
     /// Number of rows, if Biscuit wrote the file.
@@ -133,7 +133,7 @@ impl TableHead {
     /// Advances the head by one version. `done` is the done mark of `record`, if it has one.
     ///
     /// The order matters where a path occurs twice: removals come first, so that a version may remove and adopt or
-    /// publish the same path. Exceptions in the mark override the record. A file that was `NotRetired` remains live,
+    /// publish the same path. Exceptions in the mark override the record. A file that was `NotRemoved` remains live,
     /// and a file that is `Lost` does not become live.
     pub(crate) fn apply(&mut self, record: CommitRecord, done: Option<&DoneMark>) {
         self.version = record.version;
@@ -141,12 +141,12 @@ impl TableHead {
             done.is_some_and(|d| d.exceptions.iter().any(|e| e.code == code && e.path == path))
         };
         self.lost = (self.lost && !record.reconciles) || done.is_some_and(DoneMark::has_losses);
-        let gone = record.remove.iter().map(|f| &f.path).filter(|p| !ended(NOT_RETIRED, p));
+        let gone = record.remove.iter().map(|f| &f.path).filter(|p| !ended(NOT_REMOVED, p));
         for path in gone.chain(&record.missing_files) {
             self.live.remove(path);
             self.retained.remove(path);
         }
-        for RetainedFile { file, seconds } in record.retain.iter().filter(|h| !ended(NOT_RETIRED, &h.file.path)) {
+        for RetainedFile { file, seconds } in record.retain.iter().filter(|h| !ended(NOT_REMOVED, &h.file.path)) {
             self.live.remove(&file.path);
             let (etag, since, seconds) = (file.etag.clone(), record.version, *seconds);
             self.retained.insert(file.path.clone(), RetainedEntry { size: file.size, etag, since, seconds });
@@ -209,8 +209,8 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
     let folder = journal_folder(state);
     let mut entries = JournalListing::default();
     let mut objects = store.list(Some(&folder));
-    while let Some(properties) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
-        match JournalObjectKind::parse(&properties.location) {
+    while let Some(object) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+        match JournalObjectKind::parse(&object.location) {
             Some(JournalObjectKind::Record(v)) => drop(entries.records.insert(v)),
             Some(JournalObjectKind::Done(v)) => drop(entries.done.insert(v)),
             Some(JournalObjectKind::Checkpoint(v)) => entries.checkpoint = entries.checkpoint.max(v),
@@ -242,7 +242,7 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     let newer = entries.checkpoint + 1..=newest;
     // A slow listing misses few records. Without a limit, a stray object such as `18446744073709551615.json` would
     // cause a read for every number below it.
-    if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MOST_UNLISTED {
+    if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MAX_UNLISTED {
         let message = format!(
             "the journal `{state}` has a record of version {newest}, but lacks versions after {}",
             head.version

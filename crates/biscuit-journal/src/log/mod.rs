@@ -4,7 +4,7 @@
 //! Every object of the log is immutable: it is created if absent and never overwritten. For a version `v` there can
 //! be
 //!
-//! - `v.json`, the record: it exists from the commit on and says everything that is to be true,
+//! - `v.json`, the record: it exists from the commit on and contains everything that is to be true,
 //! - `v.done`, the done mark: it exists from the moment when all files of the record have their final names,
 //! - `v.checkpoint`, a summary of all records up to `v`, which replaces reading them one by one.
 //!

@@ -111,7 +111,7 @@ pub struct CommitRecord {
     /// Live files that no longer exist. Only a run that adopts a diverged table commits some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<String>,
-    /// Whether this version settles a divergence: its state files and properties match the rows again.
+    /// Whether this version reconciles a diverged table: its state files and properties match the rows again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reconciles: bool,
     /// Changed state files by name; null removes the name.
@@ -143,7 +143,7 @@ pub struct CommitException {
     /// Path of the file, relative to the table.
     pub path: String,
     /// Stable code: `Changed` for a file to remove that was not deleted, because another program has changed it;
-    /// `Lost` for a staged file that does not exist and was not published; `NotRetired` for a file that remains part
+    /// `Lost` for a staged file that does not exist and was not published; `NotRemoved` for a file that remains part
     /// of the table, because a file of its partition is lost.
     pub code: String,
 }
@@ -165,7 +165,7 @@ pub(crate) struct DoneMark {
 
 pub(crate) const CHANGED: &str = "Changed";
 pub(crate) const LOST: &str = "Lost";
-pub(crate) const NOT_RETIRED: &str = "NotRetired";
+pub(crate) const NOT_REMOVED: &str = "NotRemoved";
 
 impl DoneMark {
     pub(crate) fn has_losses(&self) -> bool {
@@ -275,7 +275,7 @@ pub(crate) fn is_relative(path: &str) -> bool {
     !path.is_empty() && object_store::path::Path::parse(path).is_ok_and(|parsed| parsed.as_ref() == path)
 }
 
-/// Whether the checksum at the end matches. The search goes from the end, because a value inside of the object, such
+/// Whether the checksum at the end matches. The search begins at the end, because a value inside of the object, such
 /// as the report of a run, may contain the same text.
 fn is_whole(bytes: &[u8]) -> bool {
     let at = memchr::memmem::rfind(bytes, CHECKSUM.as_bytes());

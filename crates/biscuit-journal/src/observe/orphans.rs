@@ -148,9 +148,9 @@ impl Journal {
         let folder = journal_folder(&self.state);
         let mut objects = self.storage.store.list(Some(&folder));
         let mut times = BTreeMap::new();
-        while let Some(properties) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
-            let at = Instant::from_micros(properties.last_modified.timestamp_micros());
-            match JournalObjectKind::parse(&properties.location) {
+        while let Some(object) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+            let at = Instant::from_micros(object.last_modified.timestamp_micros());
+            match JournalObjectKind::parse(&object.location) {
                 Some(JournalObjectKind::Record(v)) => drop(times.insert(v, at)),
                 Some(JournalObjectKind::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
                 _ => {}

@@ -247,7 +247,7 @@ fn is_not_a_folder(e: &Error) -> bool {
     false
 }
 
-/// Returns none if there can be nothing, or if the store denies access: the rights of a run may end at the folder of
+/// Returns `None` if there can be nothing, or if the store denies access: the rights of a run may end at the folder of
 /// its table.
 fn unless_denied<T>(found: Result<T>) -> Result<Option<T>> {
     match found {

@@ -25,7 +25,7 @@ pub trait WriteDurability: fmt::Debug + Send + Sync {
     }
 
     /// Copies a file as a separate file, which shares its blocks with the source where the file system supports that.
-    /// Returns none if the copy of the store itself makes separate objects already. Default: none.
+    /// Returns `None` if the copy of the store itself makes separate objects already. Default: none.
     async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
         let _ = (from, to);
         None

@@ -60,7 +60,7 @@ async fn empty_change_writes_no_version() {
     set(&j, "one").await.expect("the commit succeeds");
     let observed = j.observe().await.expect("the table can be observed");
     let mut replace = j.replace(&observed);
-    replace.with_properties("absent", serde_json::Value::Null);
+    replace.with_property("absent", serde_json::Value::Null);
     replace.without_state("absent");
     let done = replace.commit().await.expect("an empty commit succeeds");
     assert_eq!((done.version, done.outcome), (1, CommitOutcome::Unchanged));
@@ -74,7 +74,7 @@ async fn state_files_and_properties_carry_on_until_they_are_removed() {
     let observed = j.observe().await.expect("the table can be observed");
     let mut replace = j.replace(&observed);
     replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
-    replace.with_properties("key", json!(["id"]));
+    replace.with_property("key", json!(["id"]));
     replace.with_commit_id(&CommitId::new("job/run/x"));
     replace.commit().await.expect("the commit succeeds");
     set(&j, "one").await.expect("the commit succeeds");
@@ -84,7 +84,7 @@ async fn state_files_and_properties_carry_on_until_they_are_removed() {
     let observed = j.observe().await.expect("the table can be observed");
     let mut replace = j.replace(&observed);
     replace.without_state("bookmark");
-    replace.with_properties("key", serde_json::Value::Null);
+    replace.with_property("key", serde_json::Value::Null);
     replace.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
     assert!(head.state.is_empty() && head.properties.is_empty());

@@ -83,7 +83,7 @@ async fn refused_claim_is_withdrawn() {
     replace.stage("", "txt", "outer".into()).await.expect("the file is staged");
     assert_eq!(code(replace.commit().await), "OverlapsTable");
     assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a pointer nor staged files remain");
-    set(&table(&storage, "lake/a/b"), "again").await.expect("the other table goes on");
+    set(&table(&storage, "lake/a/b"), "again").await.expect("the other table continues");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn readers_do_not_see_the_files_of_a_table_inside_the_folder() {
     let outer = table(&storage, "lake/a");
     let viewed = outer.view().await.expect("the table can be read");
     assert_eq!((viewed.files.len(), viewed.external.len(), viewed.orphan_files.len()), (1, 0, 0));
-    assert!(outer.orphaned_objects().await.expect("leftovers").orphan_files.is_empty());
+    assert!(outer.orphaned_objects().await.expect("the listing succeeds").orphan_files.is_empty());
     assert_eq!(code(outer.observe().await), "OverlapsTable");
 }
 

@@ -48,9 +48,8 @@ impl ObjectStore for SlowListing {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let unlisted = self.unlisted.lock().expect("no holder of this lock panics").clone();
-        let shown =
-            move |properties: &ObjectMeta| !unlisted.iter().any(|name| properties.location.as_ref().ends_with(name));
-        self.inner.list(prefix).try_filter(move |properties| std::future::ready(shown(properties))).boxed()
+        let shown = move |object: &ObjectMeta| !unlisted.iter().any(|name| object.location.as_ref().ends_with(name));
+        self.inner.list(prefix).try_filter(move |object| std::future::ready(shown(object))).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

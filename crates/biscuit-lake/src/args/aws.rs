@@ -35,7 +35,7 @@ pub(crate) struct AwsArgs {
 }
 
 impl AwsArgs {
-    /// Converts the options of the command line to those of the AWS clients.
+    /// Converts the options of the command line to options of the AWS clients.
     pub(crate) fn options(&self) -> AwsOptions {
         let mut options = AwsOptions::default()
             .with_path_style(self.path_style)

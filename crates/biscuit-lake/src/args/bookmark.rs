@@ -257,11 +257,11 @@ impl ChosenInputs {
     /// Adds the choice to a report: counts, the name of the bookmark and the first five late files.
     pub(crate) fn report(&self, json: &mut Value, text: &mut String) {
         let selection = &self.selection;
-        let mut said = json!(selection);
-        said["name"] = json!(self.state.name());
-        said["run_id"] = json!(self.run.id.as_str());
-        said["attempt"] = json!(self.run.attempt);
-        json["bookmark"] = said;
+        let mut chosen = json!(selection);
+        chosen["name"] = json!(self.state.name());
+        chosen["run_id"] = json!(self.run.id.as_str());
+        chosen["attempt"] = json!(self.run.attempt);
+        json["bookmark"] = chosen;
         let c = &selection.counts;
         let others = [
             (c.overwritten, "overwritten and read again"),
@@ -272,11 +272,11 @@ impl ChosenInputs {
             (c.gone, "missing"),
             (c.ignored.values().sum(), "ignored"),
         ];
-        let mut said = format!("reads {} of {} files, {} bytes", c.selected, c.listed, c.bytes);
+        let mut line = format!("reads {} of {} files, {} bytes", c.selected, c.listed, c.bytes);
         for (n, what) in others.iter().filter(|(n, _)| *n > 0) {
-            said.push_str(&format!(", {n} {what}"));
+            line.push_str(&format!(", {n} {what}"));
         }
-        text.push_str(&format!("  bookmark    {} {said}\n", self.state.name()));
+        text.push_str(&format!("  bookmark    {} {line}\n", self.state.name()));
         for url in selection.too_late.iter().take(5) {
             text.push_str(&format!("  late file   {url}\n"));
         }

@@ -175,10 +175,10 @@ fn line(run: &RunRecord, counts: bool) -> String {
         RunKind::Advance => String::new(),
         other => format!("  {}", kind(other).as_str().unwrap_or_default()),
     };
-    let forgotten = if counts { "" } else { "  rewound" };
+    let rewound = if counts { "" } else { "  rewound" };
     let attempt = if run.attempt > 1 { format!(", attempt {}", run.attempt) } else { String::new() };
     let (number, id, objects, bytes) = (run.number, &run.id, run.objects, run.bytes);
-    format!("  {number:>5}  {id}{attempt}  {objects} files, {bytes} bytes{what}{forgotten}\n")
+    format!("  {number:>5}  {id}{attempt}  {objects} files, {bytes} bytes{what}{rewound}\n")
 }
 
 fn entry(run: &RunRecord, counts: bool) -> Value {

@@ -40,7 +40,7 @@ pub(crate) struct ForgetArgs {
     #[arg(long, value_name = "COLUMN")]
     column: Option<String>,
 
-    /// First delete the stored values behind these token columns; the tokens remain and still join
+    /// First delete the stored values of these token columns; the tokens remain and still join
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "erase_from", requires = "policy")]
     tokens: Vec<String>,
 
@@ -64,7 +64,7 @@ pub(crate) struct ForgetArgs {
 /// Runs `biscuit forget`.
 pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<CommandOutput> {
     let json = json!({"subjects": args.subject.len()});
-    let mut said = ForgetSummary { json, text: String::new(), found: false, exceptions: false };
+    let mut summary = ForgetSummary { json, text: String::new(), found: false, exceptions: false };
     let open = match &args.policy {
         Some(path) => {
             let table = args.erase_from.as_deref().unwrap_or_default();
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
         return readmitted(args, table, open.as_ref(), context).await;
     }
     if let Some(table) = &args.erase_from {
-        forget_rows(args, table, open.as_ref(), &mut said, context).await?;
+        forget_rows(args, table, open.as_ref(), &mut summary, context).await?;
     }
     if let Some(open) = open.as_ref().filter(|open| open.policy.subject.is_some()) {
         let (Some(store), Some(roots)) = (open.means.store.clone(), open.means.roots.clone()) else {
@@ -90,13 +90,13 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
             subjects.forget(subject).await?;
         }
         let (count, what) = (args.subject.len(), if args.dry_run { "would be" } else { "are" });
-        said.text.push_str(&format!(
+        summary.text.push_str(&format!(
             "the keys of {count} subjects {what} deleted, which makes their values unreadable in every table and copy\n"
         ));
-        said.found = true;
-        said.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
+        summary.found = true;
+        summary.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
     }
-    let ForgetSummary { mut json, text, found, exceptions } = said;
+    let ForgetSummary { mut json, text, found, exceptions } = summary;
     if text.is_empty() {
         let message = "nothing to forget: the policy has no `subject`, and --erase-from is not given";
         return Err(Error::usage("NothingToForget", message));
@@ -126,7 +126,7 @@ async fn forget_rows(
     args: &ForgetArgs,
     table: &str,
     open: Option<&OpenPolicy>,
-    said: &mut ForgetSummary,
+    summary: &mut ForgetSummary,
     context: &CommandContext,
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
@@ -145,13 +145,13 @@ async fn forget_rows(
             }
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
             let count = if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
-            said.found |= count > 0;
-            said.json["tokens"][tokens] = json!(count);
-            said.text.push_str(&format!("{tokens}: the values of {count} tokens are deleted\n"));
+            summary.found |= count > 0;
+            summary.json["tokens"][tokens] = json!(count);
+            summary.text.push_str(&format!("{tokens}: the values of {count} tokens are deleted\n"));
         }
     }
     if !args.keep_rows {
-        erase_rows(args, &dataset, &rows_of, open, said).await?;
+        erase_rows(args, &dataset, &rows_of, open, summary).await?;
     }
     // The tokens of the subjects themselves are deleted last: up to here they identify the rows.
     if let Some(protector) = protector.filter(|protector| !args.dry_run && protector.keeps_values(column)) {
@@ -184,7 +184,7 @@ async fn erase_rows(
     dataset: &Dataset,
     rows_of: &ErasureSubjects,
     open: Option<&OpenPolicy>,
-    said: &mut ForgetSummary,
+    summary: &mut ForgetSummary,
 ) -> Result<()> {
     let mode = if args.dry_run { RunMode::DryRun } else { RunMode::Commit };
     // `observe` recovers the table first, which writes. A dry run has to use `view`.
@@ -205,7 +205,7 @@ async fn erase_rows(
         report.not_covered.push(NotCovered::new("ObjectVersions", message));
     }
     let erased = &report.erased;
-    said.text.push_str(&format!(
+    summary.text.push_str(&format!(
         "{}: {} of {} rows erased from {} files\n",
         erased.outcome, erased.erased, erased.rows, erased.files
     ));
@@ -217,24 +217,24 @@ async fn erase_rows(
         (report.forgotten, "keys forgotten; their records are refused from now on"),
     ] {
         if count > 0 {
-            said.text.push_str(&format!("  {count} {what}\n"));
+            summary.text.push_str(&format!("  {count} {what}\n"));
         }
     }
     let (count, unknown) = (report.quarantined, aside.unknown);
     if count > 0 || unknown > 0 {
-        said.text.push_str(&format!(
+        summary.text.push_str(&format!(
             "quarantine: {count} records discarded; the subject of {unknown} records is unknown, since they are not JSON or cannot be decrypted\n"
         ));
     }
-    erased.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
+    erased.exceptions.iter().for_each(|e| summary.text.push_str(&format!("  exception   {e}\n")));
     for place in &report.not_covered {
-        said.text.push_str(&format!("  not covered {}: {}\n", place.code, place.message));
+        summary.text.push_str(&format!("  not covered {}: {}\n", place.code, place.message));
     }
     let counts = [erased.erased, erased.retained_files, report.pending, report.retracted, report.keys, count];
-    said.found |= counts.iter().any(|count| *count > 0);
-    said.exceptions |= !erased.exceptions.is_empty();
-    said.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
-    said.json["erased"] = json!(report);
+    summary.found |= counts.iter().any(|count| *count > 0);
+    summary.exceptions |= !erased.exceptions.is_empty();
+    summary.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
+    summary.json["erased"] = json!(report);
     Ok(())
 }
 

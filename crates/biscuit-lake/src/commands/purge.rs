@@ -333,7 +333,8 @@ impl PurgeRun<'_> {
         Ok((vec![plan], look.condition))
     }
 
-    /// Plans the deletion of leftovers: those of Biscuit by the rule of the journal, those of others by name and age.
+    /// Plans the deletion of leftovers. The journal decides about leftovers of Biscuit; name and age decide about
+    /// leftovers of other programs.
     async fn orphaned_objects(&self) -> Result<(Vec<PurgePlan>, DeleteCondition)> {
         let (args, place) = (self.args, &self.place);
         let own = self.table().await?;

@@ -117,11 +117,11 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
     let report = job.run(&run, &options).await?;
     let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
     let exit = if exceptions { AGAIN } else { 0 };
-    Ok(CommandOutput::Report { json: json!(report), text: message(&report, context.seconds()), exit })
+    Ok(CommandOutput::Report { json: json!(report), text: job_text(&report, context.seconds()), exit })
 }
 
 /// Renders the report as text.
-fn message(report: &JobReport, seconds: f64) -> String {
+fn job_text(report: &JobReport, seconds: f64) -> String {
     let mut out = format!("{}: {} in {seconds:.2} s\n", report.outcome, report.job);
     report.outputs.iter().for_each(|o| output(o, &mut out));
     out

@@ -362,11 +362,11 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
             compliance.check(&batch, &|row| (file.file.path.clone(), first + row as u64))?;
         }
     }
-    let said = |f: biscuit_schema::CheckFinding| {
+    let text_of = |f: biscuit_schema::CheckFinding| {
         let place = f.first.map(|(file, row)| format!(", first {file}, row {row}")).unwrap_or_default();
         format!("{} {} rows: {}{place}", f.code, f.rows, f.rule)
     };
-    Ok(compliance.finish()?.into_iter().map(said).collect())
+    Ok(compliance.finish()?.into_iter().map(text_of).collect())
 }
 
 async fn diff(args: &DiffArgs, context: &CommandContext) -> Result<CommandOutput> {

@@ -1,4 +1,4 @@
-//! What all commands share: the opener of stores, the interrupt of the run, and the costs so far.
+//! State that all commands share: the opener of stores, the interrupt of the run, and the costs so far.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Counts the requests and bytes that a command exchanges with its stores, for the costs in its report.
 //!
-//! [`MeteredStore`] counts the calls of an [`ObjectStore`], and [`CountRequests`] those of a client of the AWS SDK.
+//! [`MeteredStore`] counts the calls of an [`ObjectStore`], and [`CountRequests`] counts the requests of a client of
+//! the AWS SDK.
 
 use std::fmt;
 use std::ops::Range;

@@ -26,7 +26,7 @@ pub(crate) struct StoreOpener {
     aws: OnceCell<AwsEnvironment>,
     buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     counts: Arc<RequestCounts>,
-    /// What happens to folders of other table formats.
+    /// Handling of folders of other table formats.
     pub(crate) other_formats: OtherTableFormats,
 }
 

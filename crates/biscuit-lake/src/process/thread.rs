@@ -91,7 +91,7 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
         let grace = cli.grace.unwrap_or(signals::GRACE);
         let (answer, signal) = signals::run(work, &cli.command, &context, grace, &mut signals).await;
         // From here on the answer is fixed. Writing the report can only add `report_error` to it.
-        let mut answer = output::told(answer, cli, &context, signal);
+        let mut answer = output::rendered(answer, cli, &context, signal);
         if let Some(place) = &cli.report {
             let patience = if signal.is_some() { REPORTING } else { Duration::MAX };
             let written = tokio::select! {

@@ -57,7 +57,7 @@ pub(crate) struct RenderedOutput {
 }
 
 /// Prepares the answer: adds the costs, masks secrets, and escapes control characters in text.
-pub(crate) fn told(
+pub(crate) fn rendered(
     answer: biscuit_core::Result<CommandOutput>,
     cli: &Cli,
     context: &CommandContext,
@@ -224,7 +224,7 @@ fn causes(e: &Error, show_values: bool) -> Vec<String> {
     causes
 }
 
-/// Returns the places of the panics behind an internal error.
+/// Returns the places of the panics that caused an internal error.
 fn places(e: &Error, show_values: bool) -> Vec<String> {
     if e.kind() != ErrorKind::Internal {
         return vec![];

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use biscuit_core::{Error, Result};
 use biscuit_journal::{RandomWriterIds, TableStorage, WriterIds, tables_around};
 
-/// What happens to an existing file of the same name.
+/// Handling of an existing file of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExistingFile {
     /// Return the error `FileExists`.

@@ -109,7 +109,7 @@ fn signal_ends_a_run_that_waits_for_its_input() {
             let mut started = biscuit(&f);
             started.args(words).env("RUST_LOG", "biscuit=debug").stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = started.spawn().expect("the binary starts");
-            // The first line of the log says that the handlers are installed. After that the run blocks on the pipe.
+            // The first line of the log reports that the handlers are installed. After that the run blocks on the pipe.
             let log = child.stderr.as_mut().expect("a pipe");
             BufReader::new(log).read_line(&mut String::new()).expect("a line");
             send(signal, &child);

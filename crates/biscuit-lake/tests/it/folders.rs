@@ -419,8 +419,8 @@ fn input_that_shares_files_with_the_table_is_refused() {
     ] {
         let before = f.files(".");
         let ran = f.run(&words);
-        let message = ran.out.clone() + &ran.err;
-        assert!(ran.code == 2 && message.contains("InputOverlapsTable"), "{words}: {message}");
+        let printed = ran.out.clone() + &ran.err;
+        assert!(ran.code == 2 && printed.contains("InputOverlapsTable"), "{words}: {printed}");
         assert_eq!(f.files("."), before, "{words}");
     }
     let ran = f.run(&format!("{MERGE} --target raw/clean --changes raw/a.jsonl"));

@@ -11,7 +11,7 @@ const CANARY: &str = "SECRETVALUE4711";
 const NUMBER: &str = "47114711";
 
 /// Runs `biscuit` with backtraces and the log level `log`. Returns the exit code and everything that it printed.
-fn message(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
+fn output(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_biscuit"))
         .args(words)
         .current_dir(f.path())
@@ -28,7 +28,7 @@ fn message(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
 fn tells_no_value(f: &Folder, what: &str, words: &[&str]) {
     for (format, log) in [(None, "error"), (Some("--json"), "trace")] {
         let words: Vec<&str> = words.iter().copied().chain(format).collect();
-        let (code, text) = message(f, &words, log);
+        let (code, text) = output(f, &words, log);
         assert!(code == 2 || code == 3, "{what}: {code}: {text}");
         assert!(!text.to_uppercase().contains(CANARY), "{what}: {text}");
         assert!(!text.contains(NUMBER), "{what}: {text}");
@@ -79,7 +79,7 @@ fn error_of_a_query_contains_no_value() {
     for query in queries {
         let set = format!("transform.sql={query}");
         let words = ["run", "j.toml", "--set", &set];
-        let (code, text) = message(&f, &words, "error");
+        let (code, text) = output(&f, &words, "error");
         // Some functions return null or text instead of an error. The value must not be in the logs all the same.
         if code == 0 {
             assert!(!text.contains(CANARY), "{query}: {text}");
@@ -89,9 +89,9 @@ fn error_of_a_query_contains_no_value() {
         tells_no_value(&f, query, &words);
     }
     let asked = ["run", "j.toml", "--set", "transform.sql=select cast(note as int) as x from s", "--show-values"];
-    let (_, text) = message(&f, &asked, "error");
+    let (_, text) = output(&f, &asked, "error");
     assert!(text.contains(CANARY), "--show-values shows the value: {text}");
-    let (_, text) = message(&f, &asked[..4], "error");
+    let (_, text) = output(&f, &asked[..4], "error");
     assert!(text.contains("--show-values") && text.contains("cannot be converted"), "{text}");
 }
 
@@ -120,7 +120,7 @@ fn error_of_a_contract_contains_no_value() {
                 "[sources.s.contract]\ncolumns=[{{name='id',type='int'}},{{name='note',type='{t}',on_error='fail'}}]\n"
             );
             f.write("j.toml", format!("name='q'\n[sources.s]\nurl='{url}'\nformat='{format}'\n{contract}[target]\nurl='lake/q'\nmode='append'\n"));
-            let (code, text) = message(&f, &["run", "j.toml"], "error");
+            let (code, text) = output(&f, &["run", "j.toml"], "error");
             if code == 0 {
                 // Every text is a valid value of the type binary.
                 assert_eq!(t, "binary", "{format}: {text}");
@@ -218,7 +218,7 @@ fn error_of_a_damaged_table_contains_no_value() {
         damaged[at - offset..at].fill(byte);
         damaged[at] = 0xff;
         std::fs::write(&file, damaged).expect("the file can be written");
-        let (code, text) = message(&f, &["show", "lake/u"], "trace");
+        let (code, text) = output(&f, &["show", "lake/u"], "trace");
         assert!(code != 0 || text.contains(CANARY), "either an error, or the rows: {text}");
         assert!(code == 0 || !text.contains(CANARY), "{text}");
     }
@@ -231,7 +231,7 @@ fn error_of_a_settings_file_does_not_quote_the_file() {
     tells_no_value(&f, "a list as a format", &["run", "j.toml"]);
     f.write("j.toml", format!("{JOB}password = {CANARY}\n"));
     tells_no_value(&f, "a text without quotes", &["run", "j.toml"]);
-    let (_, text) = message(&f, &["run", "j.toml"], "error");
+    let (_, text) = output(&f, &["run", "j.toml"], "error");
     assert!(text.contains("line 10"), "the message has the line: {text}");
     for (name, content) in
         [("c.json", format!("{{\"columns\":\"{CANARY}\"}}")), ("c.toml", format!("columns='{CANARY}'\n"))]

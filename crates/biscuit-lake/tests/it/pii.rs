@@ -135,8 +135,8 @@ fn columns_are_scanned_treated_and_revealed_with_a_reason() {
     {
         assert!(found.contains(&(column.into(), entity.into())), "{column}: {found:?}");
     }
-    let message = f.run("pii scan customers.jsonl");
-    assert!(message.out.starts_with("3 rows: ") && !message.out.contains("anary"), "{}", message.out);
+    let scan = f.run("pii scan customers.jsonl");
+    assert!(scan.out.starts_with("3 rows: ") && !scan.out.contains("anary"), "{}", scan.out);
 
     let applied = f.run("pii apply customers.jsonl clean/customers --policy policy.toml --json");
     assert_eq!(applied.code, 0, "{}", applied.err);
@@ -585,7 +585,7 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
     // This age is not a number, so that the record is quarantined.
     let bad = row("900-00-0003", "canary.two@example.com", "canary-age".into());
     f.write("raw/1.jsonl", create(1, one.clone()) + &create(2, two.clone()) + &create(3, bad.clone()));
-    let mut message = String::new();
+    let mut printed = String::new();
     let mut run = |words: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_biscuit"));
         let ran = command
@@ -594,8 +594,8 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
             .env("RUST_LOG", "trace")
             .output()
             .expect("the binary starts");
-        message.push_str(&String::from_utf8_lossy(&ran.stdout));
-        message.push_str(&String::from_utf8_lossy(&ran.stderr));
+        printed.push_str(&String::from_utf8_lossy(&ran.stdout));
+        printed.push_str(&String::from_utf8_lossy(&ran.stderr));
         ran.status.code()
     };
     assert_eq!(run("run job.toml --show-values --json"), Some(0));
@@ -629,7 +629,7 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
     assert!(files.iter().any(|(path, ..)| path.to_string_lossy().contains("keys-")), "tombstones: {files:?}");
     for canary in canaries {
         for form in [canary.to_owned(), BASE64_STANDARD_NO_PAD.encode(canary)] {
-            assert!(!message.contains(&form), "{form} was printed");
+            assert!(!printed.contains(&form), "{form} was printed");
             for (path, ..) in &files {
                 let bytes = bytes_of(path);
                 let there = bytes.windows(form.len()).any(|part| part == form.as_bytes());

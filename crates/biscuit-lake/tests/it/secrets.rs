@@ -7,7 +7,7 @@ use crate::binary::Folder;
 const SECRET: &str = "S3CRETpw";
 
 /// Returns everything that a command prints, and the report that it writes.
-fn message(f: &Folder, words: &[&str], env: &[(&str, &str)]) -> String {
+fn output(f: &Folder, words: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_biscuit"));
     for name in
         std::env::vars().map(|(k, _)| k).filter(|k| k.starts_with("AWS_") || k.to_lowercase().ends_with("_proxy"))
@@ -36,7 +36,7 @@ fn tells_no_secret(words: &[&str], env: &[(&str, &str)]) {
     f.write("x.jsonl", "{\"id\":1,\"seq\":1}\n");
     for json in [None, Some("--json")] {
         let words: Vec<&str> = words.iter().copied().chain(json).chain(["--report", "report.json"]).collect();
-        let text = message(&f, &words, env);
+        let text = output(&f, &words, env);
         for secret in [SECRET, "wJalrXUtnFEMI", "FwoGZXIvYXdz", "IOSFODNN7EXAMPLE"] {
             assert!(!text.contains(secret), "{words:?} {env:?}: {text}");
         }

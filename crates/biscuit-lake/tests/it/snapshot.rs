@@ -116,10 +116,10 @@ fn missing_and_conflicting_options_are_reported() {
     ];
     f.write("old.jsonl", r#"{"id":"k0","eff":"2023-12-31","v":"old","op":"c"}"#);
     let before = f.files("lake");
-    for (command, code, says) in cases {
+    for (command, code, message) in cases {
         let ran = f.run(command);
         assert_eq!(ran.code, code, "{command}: {}", ran.err);
-        assert!(ran.err.contains(says), "{command}: {}", ran.err);
+        assert!(ran.err.contains(message), "{command}: {}", ran.err);
     }
     assert_eq!(f.files("lake"), before);
 }

@@ -410,15 +410,15 @@ pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<
     Ok(keys)
 }
 
-/// Adds the keys of about `maximum` evenly spaced rows to `out`.
+/// Adds the keys of about `count` evenly spaced rows to `out`.
 fn sample_of(
     ops: &[ChangeOp],
     encoder: &TupleEncoder,
     rows: std::ops::Range<usize>,
-    maximum: usize,
+    count: usize,
     out: &mut Vec<Vec<u8>>,
 ) {
-    let step = (rows.len() / maximum).max(1);
+    let step = (rows.len() / count).max(1);
     for row in rows.step_by(step) {
         let mut bytes = Vec::new();
         if ops[row] != ChangeOp::Truncate && encoder.encode(row, &mut bytes).is_ok() {

@@ -38,14 +38,14 @@ impl RecordOrder {
     }
 
     /// Restores an order from its stored bytes.
-    pub(crate) fn from_bytes(present: &[u8]) -> Self {
+    pub(crate) fn from_bytes(stored: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
-        match bytes.get_mut(..present.len()) {
+        match bytes.get_mut(..stored.len()) {
             Some(start) => {
-                start.copy_from_slice(present);
-                Self(OrderBytes::Inline(length(present.len()), bytes))
+                start.copy_from_slice(stored);
+                Self(OrderBytes::Inline(length(stored.len()), bytes))
             }
-            None => Self(OrderBytes::Shared(present.into())),
+            None => Self(OrderBytes::Shared(stored.into())),
         }
     }
 

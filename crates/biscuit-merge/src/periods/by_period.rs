@@ -324,7 +324,7 @@ impl Merge {
             let content: Arc<str> = observed.head.content(&observed.files[i]).into();
             let there = known.get(&content).copied();
             if period.base == PeriodBase::Predecessor {
-                let (_, rest) = in_period(&file.path)?;
+                let (_, rest) = split_folder(&file.path)?;
                 file.path = format!("{}/{rest}", period.folder);
             }
             if there.is_none() {
@@ -364,7 +364,7 @@ fn in_the_way(file: &FileRef, external: &[FileRef]) -> Error {
 }
 
 /// Divides the path of a file into the folder of its period and the rest.
-fn in_period(path: &str) -> Result<(&str, &str)> {
+fn split_folder(path: &str) -> Result<(&str, &str)> {
     path.split_once('/').ok_or_else(|| Error::internal("a file of a table with periods is not in a folder"))
 }
 

@@ -52,8 +52,8 @@ impl PeriodFingerprints {
     }
 
     /// Adds removed rows.
-    pub(crate) fn remove(&mut self, fingerprinted: FingerprintInput, rows: impl Iterator<Item = u64>) {
-        let sum = self.begin(fingerprinted, b'-');
+    pub(crate) fn remove(&mut self, input: FingerprintInput, rows: impl Iterator<Item = u64>) {
+        let sum = self.begin(input, b'-');
         // `u64::MAX` ends each list: (1, 2), (3) must differ from (1), (2, 3). No row has this number.
         rows.for_each(|row| sum.update(row.to_le_bytes()));
         sum.update(u64::MAX.to_le_bytes());
@@ -62,11 +62,11 @@ impl PeriodFingerprints {
     /// Adds rows that replace others (`=`, with their row numbers) or are new (`+`, without).
     pub(crate) fn add<'a>(
         &mut self,
-        fingerprinted: FingerprintInput,
+        input: FingerprintInput,
         what: u8,
         rows: impl Iterator<Item = (Option<u64>, &'a CellLocation)>,
     ) {
-        let sum = self.begin(fingerprinted, what);
+        let sum = self.begin(input, what);
         for (place, cells) in rows {
             sum.update(place.unwrap_or(u64::MAX).to_le_bytes());
             match cells {
@@ -81,16 +81,16 @@ impl PeriodFingerprints {
     }
 
     /// Begins an edit: the kind of edit, the part, and the row group are part of the digest.
-    fn begin(&mut self, fingerprinted: FingerprintInput, what: u8) -> &mut Sha256 {
+    fn begin(&mut self, input: FingerprintInput, what: u8) -> &mut Sha256 {
         let (part, group) = (
             self.part,
-            match &fingerprinted {
+            match &input {
                 FingerprintInput::Group(_, group) => group.map_or(u64::MAX, |g| g as u64),
                 _ => 0,
             },
         );
         // Edits of row groups are edits of their file.
-        let file = match fingerprinted {
+        let file = match input {
             FingerprintInput::Group(file, _) => FingerprintInput::File(file),
             other => other,
         };
@@ -102,8 +102,8 @@ impl PeriodFingerprints {
     }
 
     /// Returns the fingerprint. All targets without edits have the same one.
-    pub(crate) fn of(&self, fingerprinted: &FingerprintInput) -> FileDigest {
-        self.by_file.get(fingerprinted).cloned().unwrap_or_default().finalize().into()
+    pub(crate) fn of(&self, input: &FingerprintInput) -> FileDigest {
+        self.by_file.get(input).cloned().unwrap_or_default().finalize().into()
     }
 }
 

@@ -36,7 +36,7 @@ impl Merge {
         &self,
         p: &MergeContext,
         refused: Vec<RefusedRecord>,
-        change_of_quarantine: QuarantineChange<'_>,
+        quarantine_change: QuarantineChange<'_>,
         of_records: u64,
         report: &mut MergeReport,
     ) -> Result<quarantine::QuarantineUpdate> {
@@ -63,11 +63,11 @@ impl Merge {
             self.check_sealed()?;
         }
         let head = &p.snapshot.observed.head;
-        if refused.is_empty() && matches!(change_of_quarantine, QuarantineChange::Add) {
+        if refused.is_empty() && matches!(quarantine_change, QuarantineChange::Add) {
             return Ok(quarantine::QuarantineUpdate::default());
         }
         let known = QuarantineFile::load(self.dataset.journal(), head).await?;
-        match change_of_quarantine {
+        match quarantine_change {
             QuarantineChange::Add => known.add(refused, head.version + 1),
             QuarantineChange::Take(tried) => known.take(tried, &refused, head.version + 1),
         }
@@ -76,8 +76,8 @@ impl Merge {
     /// Fails if too many rows would be deleted. The limit applies to each period of its own; periods and tables of up
     /// to 1,000 rows have no limit.
     pub(crate) fn guard(&self, p: &MergeContext, plan: &MergePlan) -> Result<()> {
-        let by_period = p.periods.all.iter().filter(|_| p.periods.has_periods());
-        let each = by_period.map(|s| {
+        let periods = p.periods.all.iter().filter(|_| p.periods.has_periods());
+        let each = periods.map(|s| {
             let gone = match s.base {
                 // A rebuilt period begins empty: rows that are not inserted again are deleted.
                 PeriodBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),

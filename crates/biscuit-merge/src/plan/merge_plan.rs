@@ -38,7 +38,7 @@ pub(crate) struct MergePlan {
     pub(crate) widened: BTreeSet<usize>,
     pub(crate) counts: RowCounts,
     /// Room for new rows in the files of each folder.
-    placements: BTreeMap<String, Vec<FileCapacity>>,
+    capacities: BTreeMap<String, Vec<FileCapacity>>,
     /// Folder on the disk for rows that do not fit into memory.
     spill: Option<Arc<SpillFolder>>,
     /// Fingerprints of the edits, for a table with periods.
@@ -137,14 +137,14 @@ impl MergePlan {
     /// Adds rows of an edit to the fingerprints.
     fn fingerprint<'a>(
         &mut self,
-        place: impl FnOnce() -> FingerprintInput,
+        input: impl FnOnce() -> FingerprintInput,
         what: u8,
         news: impl Iterator<Item = &'a NewRow>,
     ) {
         if let Some(fingerprints) = &mut self.fingerprints {
             // For a row that is moved to another place, its former place does not matter.
             let rows = news.map(|new| (new.place.filter(|_| what == b'=').map(|p| p.row), &new.cells));
-            fingerprints.add(place(), what, rows);
+            fingerprints.add(input(), what, rows);
         }
     }
 
@@ -331,25 +331,25 @@ impl PlanInput<'_> {
     fn place(&self, folder: &str, news: &[&NewRow], plan: &mut MergePlan) -> Result<()> {
         // If a key column is a partition column, files do not contain it, and the statistics of row groups do not
         // bound the keys.
-        let says = !self.key.iter().any(|k| self.partition_by.contains(k));
-        let keys: Vec<Option<&[u8]>> = news.iter().map(|n| says.then(|| self.keys.bytes(n.key))).collect();
-        let mut placements = match plan.placements.remove(folder) {
-            None => self.placements(folder, plan)?,
+        let bounded = !self.key.iter().any(|k| self.partition_by.contains(k));
+        let keys: Vec<Option<&[u8]>> = news.iter().map(|n| bounded.then(|| self.keys.bytes(n.key))).collect();
+        let mut capacities = match plan.capacities.remove(folder) {
+            None => self.capacities(folder, plan)?,
             // A part before this one has used some of the room. Files that were edited since are written in any case.
-            Some(mut placements) => {
+            Some(mut capacities) => {
                 let touched = plan.touched();
-                placements.iter_mut().for_each(|h| h.touched |= touched.contains(&h.file));
-                placements
+                capacities.iter_mut().for_each(|c| c.touched |= touched.contains(&c.file));
+                capacities
             }
         };
-        let places = places(&keys, &mut placements, self.target_size);
-        plan.placements.insert(folder.to_owned(), placements);
+        let places = places(&keys, &mut capacities, self.target_size);
+        plan.capacities.insert(folder.to_owned(), capacities);
         let mut by_place: BTreeMap<Option<RowPlacement>, Vec<&NewRow>> = BTreeMap::new();
         for (new, place) in news.iter().zip(places) {
             by_place.entry(place).or_default().push(new);
         }
         for (place, news) in by_place {
-            plan.fingerprint(|| fingerprinted(place, folder), b'+', news.iter().copied());
+            plan.fingerprint(|| fingerprint_input(place, folder), b'+', news.iter().copied());
             for news in news.chunks(BATCH) {
                 let rows = self.gather(news)?;
                 match place {
@@ -365,9 +365,9 @@ impl PlanInput<'_> {
     }
 
     /// Returns the files of a folder with the room in their row groups.
-    fn placements(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
+    fn capacities(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
         let touched = plan.touched();
-        let mut placements = Vec::new();
+        let mut capacities = Vec::new();
         for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(&f.file.path) == folder) {
             let starts = &self.starts[i];
             let full = self.row_group_rows.unwrap_or_else(|| default_rows(std::slice::from_ref(file)));
@@ -379,9 +379,9 @@ impl PlanInput<'_> {
                 RowGroupCapacity { bounds, capacity: full.saturating_sub(rows), touched: own.is_some() }
             };
             let groups = KeyStatistics::of(file, &self.key[0])?.into_iter().enumerate().map(capacity).collect();
-            placements.push(FileCapacity { file: i, size: file.file.size, touched: touched.contains(&i), groups });
+            capacities.push(FileCapacity { file: i, size: file.file.size, touched: touched.contains(&i), groups });
         }
-        Ok(placements)
+        Ok(capacities)
     }
 }
 
@@ -438,7 +438,7 @@ impl MergePlan {
 }
 
 /// Returns the target of new rows for the fingerprints.
-fn fingerprinted(place: Option<RowPlacement>, folder: &str) -> FingerprintInput {
+fn fingerprint_input(place: Option<RowPlacement>, folder: &str) -> FingerprintInput {
     match place {
         Some((file, group)) => FingerprintInput::Group(file, group),
         None => FingerprintInput::New(folder.to_owned()),

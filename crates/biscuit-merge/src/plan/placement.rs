@@ -40,31 +40,27 @@ pub(crate) type RowPlacement = (usize, Option<usize>);
 /// depends on the order of the rows.
 pub(crate) fn places(
     keys: &[Option<&[u8]>],
-    placements: &mut [FileCapacity],
+    files: &mut [FileCapacity],
     target_size: u64,
 ) -> Vec<Option<RowPlacement>> {
-    let ordered = in_order(placements);
+    let ordered = in_order(files);
     let mut out = Vec::with_capacity(keys.len());
     for key in keys {
         let by_key = match (key, &ordered) {
-            (Some(key), Some(ordered)) => by_key(key, ordered, placements, target_size),
+            (Some(key), Some(ordered)) => by_key(key, ordered, files, target_size),
             _ => None,
         };
-        out.push(
-            by_key
-                .or_else(|| filling(placements, target_size))
-                .map(|(placement, group)| (placements[placement].file, group)),
-        );
+        out.push(by_key.or_else(|| filling(files, target_size)).map(|(h, group)| (files[h].file, group)));
     }
     out
 }
 
 /// Returns the row groups of all files in the order of their keys; `None` if two of them overlap or if the range of
 /// one is not known.
-fn in_order(placements: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
-    let all = placements.iter().enumerate().flat_map(|(h, placement)| (0..placement.groups.len()).map(move |g| (h, g)));
+fn in_order(files: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
+    let all = files.iter().enumerate().flat_map(|(h, file)| (0..file.groups.len()).map(move |g| (h, g)));
     let mut all: Vec<(usize, usize)> = all.collect();
-    let bounds = |(h, g): &(usize, usize)| &placements[*h].groups[*g].bounds;
+    let bounds = |(h, g): &(usize, usize)| &files[*h].groups[*g].bounds;
     if all.is_empty() || !all.iter().all(|at| bounds(at).is_known()) {
         return None;
     }
@@ -82,37 +78,37 @@ fn in_order(placements: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
 fn by_key(
     key: &[u8],
     ordered: &[(usize, usize)],
-    placements: &mut [FileCapacity],
+    files: &mut [FileCapacity],
     target_size: u64,
 ) -> Option<RowPlacement> {
-    let after = ordered.partition_point(|(h, g)| placements[*h].groups[*g].bounds.min().is_some_and(|min| min <= key));
+    let after = ordered.partition_point(|(h, g)| files[*h].groups[*g].bounds.min().is_some_and(|min| min <= key));
     let (h, g) = ordered[after.saturating_sub(1)];
-    let placement = &mut placements[h];
-    let inside = placement.groups[g].bounds.covers(key);
-    let free = placement.touched || placement.size < target_size / 4;
-    let behind = free && placement.size < target_size;
-    if !(inside || behind) {
+    let file = &mut files[h];
+    let inside = file.groups[g].bounds.covers(key);
+    let free = file.touched || file.size < target_size / 4;
+    let may_follow = free && file.size < target_size;
+    if !(inside || may_follow) {
         return None;
     }
-    placement.touched = true;
-    if take(&mut placement.groups[g]) {
+    file.touched = true;
+    if take(&mut file.groups[g]) {
         return Some((h, Some(g)));
     }
-    into(h, placements, target_size)
+    into(h, files, target_size)
 }
 
 /// Places a row in any row group of a file that has room: those that are encoded in any case first, the last one
 /// first. Otherwise after the last row group, if the file is below the target size.
-fn into(h: usize, placements: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
-    let placement = &mut placements[h];
+fn into(h: usize, files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
+    let file = &mut files[h];
     for touched in [true, false] {
         let with_room = |r: &RowGroupCapacity| r.capacity > 0 && r.touched == touched;
-        if let Some(g) = placement.groups.iter().rposition(with_room) {
-            take(&mut placement.groups[g]);
+        if let Some(g) = file.groups.iter().rposition(with_room) {
+            take(&mut file.groups[g]);
             return Some((h, Some(g)));
         }
     }
-    (placement.size < target_size).then_some((h, None))
+    (file.size < target_size).then_some((h, None))
 }
 
 /// Uses the room of one row. Returns false if the row group is full.
@@ -127,68 +123,63 @@ fn take(group: &mut RowGroupCapacity) -> bool {
 
 /// Places a row in the smallest file that is rewritten in any case and is not full, or else in the smallest file
 /// below a quarter of the target size.
-fn filling(placements: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
+fn filling(files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
     let smallest = |fits: &dyn Fn(&FileCapacity) -> bool| {
-        (0..placements.len())
-            .filter(|&h| fits(&placements[h]))
-            .min_by_key(|&h| (placements[h].size, placements[h].file))
+        (0..files.len()).filter(|&h| fits(&files[h])).min_by_key(|&h| (files[h].size, files[h].file))
     };
-    let touched = smallest(&|placement| placement.touched && placement.size < target_size);
-    let h = touched.or_else(|| smallest(&|placement| placement.size < target_size / 4))?;
-    placements[h].touched = true;
-    into(h, placements, target_size)
+    let touched = smallest(&|file| file.touched && file.size < target_size);
+    let h = touched.or_else(|| smallest(&|file| file.size < target_size / 4))?;
+    files[h].touched = true;
+    into(h, files, target_size)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn capacity(range: Option<(&str, &str)>, capacity: u64, touched: bool) -> RowGroupCapacity {
+    fn group(range: Option<(&str, &str)>, capacity: u64, touched: bool) -> RowGroupCapacity {
         RowGroupCapacity { bounds: KeyStatistics::between(range.map(|(a, b)| (a.into(), b.into()))), capacity, touched }
     }
 
-    fn placement(file: usize, size: u64, touched: bool, groups: Vec<RowGroupCapacity>) -> FileCapacity {
+    fn file(file: usize, size: u64, touched: bool, groups: Vec<RowGroupCapacity>) -> FileCapacity {
         FileCapacity { file, size, touched, groups }
     }
 
-    fn place(keys: &[&str], placements: &mut [FileCapacity]) -> Vec<Option<RowPlacement>> {
+    fn place(keys: &[&str], files: &mut [FileCapacity]) -> Vec<Option<RowPlacement>> {
         let keys: Vec<Option<&[u8]>> = keys.iter().map(|k| Some(k.as_bytes())).collect();
-        places(&keys, placements, 400)
+        places(&keys, files, 400)
     }
 
     #[test]
     fn new_rows_are_placed_by_key() {
-        let mut placements = [
-            placement(4, 90, true, vec![capacity(Some(("a", "c")), 1, true), capacity(Some(("e", "g")), 9, false)]),
-            placement(7, 300, false, vec![capacity(Some(("m", "p")), 1, false)]),
+        let mut files = [
+            file(4, 90, true, vec![group(Some(("a", "c")), 1, true), group(Some(("e", "g")), 9, false)]),
+            file(7, 300, false, vec![group(Some(("m", "p")), 1, false)]),
         ];
         // Row group a–c has room for one row only. The file after which `z` is placed is large, but rewritten in any
         // case.
-        let got = place(&["b", "c", "f", "n", "o", "z"], &mut placements);
+        let got = place(&["b", "c", "f", "n", "o", "z"], &mut files);
         let last = Some((7, None));
         assert_eq!(got, [Some((4, Some(0))), Some((4, Some(1))), Some((4, Some(1))), Some((7, Some(0))), last, last]);
     }
 
     #[test]
     fn new_keys_after_a_large_file_make_a_new_file() {
-        let mut placements = [placement(0, 300, false, vec![capacity(Some(("a", "c")), 9, false)])];
-        assert_eq!(place(&["x", "y"], &mut placements), [None, None]);
-        let mut placements = [placement(0, 99, false, vec![capacity(Some(("a", "c")), 1, false)])];
-        assert_eq!(place(&["x", "y"], &mut placements), [Some((0, Some(0))), Some((0, None))]);
+        let mut files = [file(0, 300, false, vec![group(Some(("a", "c")), 9, false)])];
+        assert_eq!(place(&["x", "y"], &mut files), [None, None]);
+        let mut files = [file(0, 99, false, vec![group(Some(("a", "c")), 1, false)])];
+        assert_eq!(place(&["x", "y"], &mut files), [Some((0, Some(0))), Some((0, None))]);
     }
 
     #[test]
     fn without_key_order_new_rows_fill_files_that_are_rewritten_anyway() {
-        let overlapping = || vec![capacity(Some(("a", "z")), 1, true), capacity(None, 1, false)];
-        let mut placements = [
-            placement(0, 500, true, overlapping()),
-            placement(1, 200, true, overlapping()),
-            placement(2, 10, false, vec![]),
-        ];
-        let got = place(&["b", "c", "d"], &mut placements);
+        let overlapping = || vec![group(Some(("a", "z")), 1, true), group(None, 1, false)];
+        let mut files =
+            [file(0, 500, true, overlapping()), file(1, 200, true, overlapping()), file(2, 10, false, vec![])];
+        let got = place(&["b", "c", "d"], &mut files);
         assert_eq!(got, [Some((1, Some(0))), Some((1, Some(1))), Some((1, None))]);
-        let mut placements = [placement(0, 200, false, overlapping()), placement(1, 90, false, overlapping())];
-        assert_eq!(place(&["b"], &mut placements), [Some((1, Some(0)))]);
+        let mut files = [file(0, 200, false, overlapping()), file(1, 90, false, overlapping())];
+        assert_eq!(place(&["b"], &mut files), [Some((1, Some(0)))]);
         assert_eq!(place(&["b"], &mut []), [None]);
     }
 }

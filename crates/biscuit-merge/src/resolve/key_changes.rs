@@ -102,12 +102,12 @@ impl KeyResolver<'_> {
             }
         }
         let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
-        let repartitioned = KeyChangeState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
+        let applied_change = KeyChangeState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
         // The entry remains, although its values are not needed any more: late records of the old key find the new
         // key with it.
         match entry {
-            Some(e) => works[old].now.key_changes[e] = repartitioned,
-            None => works[old].now.key_changes.push(repartitioned),
+            Some(e) => works[old].now.key_changes[e] = applied_change,
+            None => works[old].now.key_changes.push(applied_change),
         }
         Ok(resolved)
     }
@@ -123,16 +123,16 @@ impl KeyResolver<'_> {
     pub(crate) fn late_for_moves(
         &self,
         record: &ChangeRecord,
-        present: Vec<(usize, Option<RowRef>)>,
+        values: Vec<(usize, Option<RowRef>)>,
         works: &mut [KeyInProgress],
         at: usize,
     ) {
-        let mut late = vec![(at, record.order.clone(), present, ValueSource::ByRecord)];
-        while let Some((at, order, present, by)) = late.pop() {
+        let mut late = vec![(at, record.order.clone(), values, ValueSource::ByRecord)];
+        while let Some((at, order, values, by)) = late.pop() {
             let mut fills = Vec::new();
             for m in works[at].now.key_changes.iter_mut().filter(|m| m.at > order) {
                 let mut filled = Vec::new();
-                for &(c, value) in &present {
+                for &(c, value) in &values {
                     match m.columns.iter_mut().find(|s| s.column == c) {
                         // The record that gave the value was repeated. An applied entry has no values to compare,
                         // only orders.

@@ -295,8 +295,8 @@ impl KeyResolver<'_> {
         at: usize,
     ) -> Result<RecordEffect, ResolveError> {
         let resolved = self.resolve_key_change(record, works, at)?;
-        let present = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
-        self.late_for_moves(record, present, works, at);
+        let values = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
+        self.late_for_moves(record, values, works, at);
         let order = &record.order;
         let work = &mut works[at];
         // Older than the tombstone: the row is not restored.

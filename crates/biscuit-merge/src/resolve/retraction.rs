@@ -134,9 +134,9 @@ impl MergeContext {
         let (Some(effective), Some(row)) = (&self.retracting.all.effective, prior.state.source) else { return prior };
         let Ok(column) = self.target.index_of(&self.retracting.all.column) else { return prior };
         let (array, at) = self.tables.column(row, column);
-        let (Some(says), Some(live)) = (effective(array, at), &prior.state.live) else { return prior };
+        let (Some(row_effective), Some(live)) = (effective(array, at), &prior.state.live) else { return prior };
         let of_row = |r: &RetractedRecord| {
-            r.from <= period && period < r.until && r.effective == says && live.bytes() < r.order.as_slice()
+            r.from <= period && period < r.until && r.effective == row_effective && live.bytes() < r.order.as_slice()
         };
         if !prior.stored || !self.retracting.of(key).any(of_row) {
             return prior;

@@ -32,7 +32,7 @@ pub(crate) struct CommitWork {
     pub(crate) written: Vec<WrittenUnit>,
     /// Changed key metadata.
     pub(crate) kept: Vec<SegmentEntry>,
-    pub(crate) change_of_quarantine: quarantine::QuarantineUpdate,
+    pub(crate) quarantine_change: quarantine::QuarantineUpdate,
     /// Truncate marks after the run.
     pub(crate) marks: Vec<(i64, RecordOrder)>,
     pub(crate) extras: CommitExtras,
@@ -99,21 +99,21 @@ impl Merge {
         if let Some(periods) = &self.periods {
             made[PERIOD_COLUMN] = json!(periods.column);
         }
-        replace.with_properties(SPEC, made);
+        replace.with_property(SPEC, made);
         if let Some(marks) = marks {
-            replace.with_properties(TRUNCATED, marks);
+            replace.with_property(TRUNCATED, marks);
         }
         if let Some(servers) = &p.log_servers {
-            replace.with_properties(LOG_SERVERS, servers.clone());
+            replace.with_property(LOG_SERVERS, servers.clone());
         }
         let (schema, columns) = match &self.periods {
             Some(periods) => periods.with_column(&p.target, &p.partition_by),
             None => (p.target.clone(), p.partition_by.clone()),
         };
         for (name, value) in p.snapshot.properties(&schema, &columns)? {
-            replace.with_properties(name, value);
+            replace.with_property(name, value);
         }
-        properties.into_iter().for_each(|(name, value)| replace.with_properties(&name, value));
+        properties.into_iter().for_each(|(name, value)| replace.with_property(&name, value));
         replace.with_report(
             serde_json::to_value(report)
                 .map_err(|e| Error::internal("the report could not be serialised").with_source(e))?,
@@ -123,15 +123,15 @@ impl Merge {
 
     /// Stages state files and data files, and registers removed files. Nothing here is visible before the commit.
     async fn stage(&self, p: &MergeContext, work: CommitWork, replace: &mut TableCommit<'_>) -> Result<()> {
-        let CommitWork { units, added, same, written, kept, change_of_quarantine, extras, .. } = work;
+        let CommitWork { units, added, same, written, kept, quarantine_change, extras, .. } = work;
         for (name, content) in extras.state {
             match content {
                 Some(content) => replace.with_state(&name, content).await?,
                 None => replace.without_state(&name),
             }
         }
-        change_of_quarantine.drop.iter().for_each(|name| replace.without_state(name));
-        if let Some((name, bytes)) = change_of_quarantine.write {
+        quarantine_change.drop.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = quarantine_change.write {
             replace.with_state(&name, bytes).await?;
         }
         let version = p.snapshot.observed.head.version + 1;

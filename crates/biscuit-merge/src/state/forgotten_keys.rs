@@ -301,7 +301,7 @@ pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Resu
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
-    replace.with_properties(name, encrypted);
+    replace.with_property(name, encrypted);
     match forgotten.is_empty() {
         true => replace.without_state(FORGOTTEN),
         false => replace.with_state(FORGOTTEN, forgotten.to_bytes()?).await?,

@@ -65,8 +65,8 @@ impl KeyTimeline {
     /// ascending order. All other periods keep their metadata, although an entry before them may have changed. So the
     /// period after each resolved one may need an entry of its own; `next` returns the number of that period.
     pub(crate) fn with(&self, now: &Self, next: impl Fn(i64) -> Option<i64>) -> Self {
-        let behind = now.0.iter().filter_map(|(number, _)| next(*number));
-        let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(behind).collect();
+        let following = now.0.iter().filter_map(|(number, _)| next(*number));
+        let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(following).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let mut after: Vec<(i64, Option<KeyMetadata>)> = Vec::new();
@@ -431,13 +431,13 @@ impl KeySegments {
             // A statistic may be truncated. Then the greatest key only begins with it.
             sorted.get(first).is_some_and(|k| *k <= max || k.starts_with(max))
         };
-        // For each key, the newest segment that names it. Entries of older segments are not valid, also if the newest
-        // one says that there is no metadata.
-        let mut message: HashMap<u32, usize> = HashMap::new();
+        // For each key, the newest segment that names it. Entries of older segments are not valid, even if the entry
+        // of the newest one is empty.
+        let mut newest: HashMap<u32, usize> = HashMap::new();
         for (number, segment) in self.files.iter().enumerate() {
             read(segment, &wanted, &mut |key, period, kept| {
                 let key = keys.find(key).filter(|k| *k as usize >= from);
-                if let Some(k) = key.filter(|k| *message.entry(*k).or_insert(number) == number)
+                if let Some(k) = key.filter(|k| *newest.entry(*k).or_insert(number) == number)
                     && kept.as_ref().is_none_or(|kept| self.counts(kept))
                 {
                     found.entry(k).or_default().0.push((period, kept));
@@ -450,19 +450,19 @@ impl KeySegments {
 
     /// Returns the old and the new keys of all key changes in all segments. Outdated entries only connect more keys
     /// than necessary.
-    pub(crate) fn repartitioned(&self) -> Result<HashSet<Vec<u8>>> {
-        let (mut repartitioned, mut failed) = (HashSet::new(), None);
+    pub(crate) fn linked_keys(&self) -> Result<HashSet<Vec<u8>>> {
+        let (mut linked, mut failed) = (HashSet::new(), None);
         for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
                 let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
                 match to {
                     Ok(to) if to.is_empty() => {}
-                    Ok(to) => repartitioned.extend(to.into_iter().chain([key.to_vec()])),
+                    Ok(to) => linked.extend(to.into_iter().chain([key.to_vec()])),
                     Err(e) => failed = Some(e),
                 }
             })?;
         }
-        failed.map_or(Ok(repartitioned), Err)
+        failed.map_or(Ok(linked), Err)
     }
 
     /// Returns the old and the new keys of key changes whose image is a row of these subjects.
@@ -530,9 +530,9 @@ impl KeySegments {
         let mut entries: BTreeMap<Vec<u8>, (usize, KeyTimeline)> = BTreeMap::new();
         for (number, segment) in self.files.iter().enumerate() {
             read(segment, &|_, _| true, &mut |key, period, kept| {
-                let (message, timeline) =
+                let (newest, timeline) =
                     entries.entry(key.to_vec()).or_insert_with(|| (number, KeyTimeline::default()));
-                if *message == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
+                if *newest == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
                     timeline.0.push((period, kept));
                 }
             })?;
@@ -553,8 +553,9 @@ impl KeySegments {
     ) -> Result<SegmentUpdate> {
         let encryption = encryption.filter(|encryption| encryption.encrypts());
         // Segments from before the table was encrypted may contain rows in plain text.
-        let anew = self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
-        if changes.is_empty() && !anew {
+        let write_all =
+            self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
+        if changes.is_empty() && !write_all {
             return Ok((None, vec![]));
         }
         let seal = match encryption {
@@ -563,7 +564,7 @@ impl KeySegments {
         };
         changes.sort_by(|a, b| a.0.cmp(&b.0));
         let name = format!("{SEGMENT}{version:020}");
-        if self.files.len() + 1 < MOST_SEGMENTS && !anew {
+        if self.files.len() + 1 < MOST_SEGMENTS && !write_all {
             return Ok((Some((name, write(&changes, seal)?)), vec![]));
         }
         let mut all: BTreeMap<Arc<[u8]>, KeyTimeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();

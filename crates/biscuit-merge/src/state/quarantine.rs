@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Beginning of the names of quarantine files; the version follows. They contain one JSON object per line.
 const QUARANTINE: &str = "quarantine-";
 /// Number of files from which a run merges all of them into one.
-const MOST_FILES: usize = 32;
+const MAX_FILES: usize = 32;
 
 /// A record in the quarantine of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl QuarantineFile {
         if new.is_empty() {
             return Ok(QuarantineUpdate::default());
         }
-        let (drop, mut all) = if self.names.len() < MOST_FILES { (vec![], vec![]) } else { (self.names, self.records) };
+        let (drop, mut all) = if self.names.len() < MAX_FILES { (vec![], vec![]) } else { (self.names, self.records) };
         all.extend(new.into_values());
         Ok(QuarantineUpdate { drop, write: Some(file(&all, version)?) })
     }
@@ -189,7 +189,7 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
-    replace.with_properties(name, encrypted);
+    replace.with_property(name, encrypted);
     change.drop.iter().for_each(|name| replace.without_state(name));
     if let Some((name, content)) = change.write {
         replace.with_state(&name, content).await?;

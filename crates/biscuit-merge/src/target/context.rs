@@ -219,8 +219,8 @@ impl Merge {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
         }
-        let anew = p.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt);
-        if p.truncated != p.truncated_before || !p.truncates.0.is_empty() || anew {
+        let rebuilds = p.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt);
+        if p.truncated != p.truncated_before || !p.truncates.0.is_empty() || rebuilds {
             // A truncate concerns all keys. Rows without key metadata are compared by their own order while they are
             // scanned. Keys with metadata have to be resolved, because their orders are not in their rows. The same
             // holds for a rebuilt period.
@@ -430,12 +430,12 @@ fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
     let mark = |hex: &str| Ok(RecordOrder::from_bytes(&unhex(hex)?));
     match property {
         Some(Value::String(hex)) => Ok(vec![(0, mark(hex)?)]),
-        Some(Value::Object(by_slice)) => {
-            let of_slice = |(period, hex): (&String, &Value)| {
+        Some(Value::Object(by_period)) => {
+            let of_period = |(period, hex): (&String, &Value)| {
                 let period = period.parse().map_err(|e| damaged_mark().with_source(e))?;
                 Ok((period, mark(hex.as_str().unwrap_or_default())?))
             };
-            let mut marks = by_slice.iter().map(of_slice).collect::<Result<Vec<_>>>()?;
+            let mut marks = by_period.iter().map(of_period).collect::<Result<Vec<_>>>()?;
             marks.sort();
             Ok(marks)
         }

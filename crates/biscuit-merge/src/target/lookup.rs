@@ -1,4 +1,4 @@
-//! What was known of keys before the run: their stored rows, values and key metadata.
+//! State of keys before the run: their stored rows, values and key metadata.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ impl Merge {
         for (file, _) in files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_))))) {
             let groups = candidates(&p.files[file], &wanted)?;
             // A large file is divided, so that it keeps all cores busy.
-            let maximum = groups.len().div_ceil(self.options.parallelism.max(1)).max(1);
-            jobs.extend(groups.chunks(maximum).map(|groups| (file, groups.to_vec())));
+            let groups_per_job = groups.len().div_ceil(self.options.parallelism.max(1)).max(1);
+            jobs.extend(groups.chunks(groups_per_job).map(|groups| (file, groups.to_vec())));
         }
         let jobs = jobs.into_iter().map(|(file, groups)| {
             let (of_file, wanted) = (p.files[file].clone(), wanted.clone());

@@ -115,8 +115,8 @@ async fn encrypted_columns_are_refused_as_key_order_or_partition_and_in_the_quar
         assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some(column)));
     }
     let d = hidden(&lake::memory(), &MemoryKeys::new());
-    let change_of_quarantine = serial().with_bad_rows(BadRows::Quarantine, 50.0);
-    let e = lake::merge_with(&d, &spec(), &change_of_quarantine, &upserts([1], 1)).await.unwrap_err();
+    let quarantining = serial().with_bad_rows(BadRows::Quarantine, 50.0);
+    let e = lake::merge_with(&d, &spec(), &quarantining, &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", None));
     let whole = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([""; 0]).with_everything());
     let e = lake::merge_with(&whole, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn encrypted_columns_are_refused_as_key_order_or_partition_and_in_the_quar
     let misspelt = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting(["vv"]));
     let e = lake::merge_with(&misspelt, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
-    let mut sealed = change_of_quarantine;
+    let mut sealed = quarantining;
     sealed.sealed = true;
     lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("the caller has sealed the records");
 }
@@ -154,12 +154,12 @@ async fn adopted_table_keeps_its_encrypted_columns() {
 async fn commit_without_rows_stores_encrypted_columns_of_external_files() {
     let (storage, other, keys) = (lake::memory(), lake::memory(), MemoryKeys::new());
     let d = lake::dataset(storage.clone());
-    let change_of_quarantine = serial().with_bad_rows(BadRows::Quarantine, 60.0);
+    let quarantining = serial().with_bad_rows(BadRows::Quarantine, 60.0);
     let bad = "{\"id\":null,\"seq\":1,\"op\":\"u\"}\n";
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
     reader.read("changes.jsonl", (upserts([1], 1) + bad).into_bytes().into()).unwrap();
     let changes = reader.finish().unwrap();
-    Merge::new(d.clone(), spec(), change_of_quarantine)
+    Merge::new(d.clone(), spec(), quarantining)
         .unwrap()
         .run(changes, RunMode::Commit)
         .await

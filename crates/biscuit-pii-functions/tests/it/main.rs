@@ -89,7 +89,7 @@ async fn texts_are_redacted_masked_and_hashed() {
 async fn wrong_arguments_are_reported() {
     let ctx = SessionContext::new();
     PiiFunctions::new(PiiContext::new(), "t").register(&ctx);
-    let message = async |expression: &str| rows(&ctx, &format!("SELECT {expression} FROM {TABLE}")).await.unwrap_err();
+    let error_of = async |expression: &str| rows(&ctx, &format!("SELECT {expression} FROM {TABLE}")).await.unwrap_err();
     for (expression, part) in [
         ("pii_tokenize(ssn, 'ssn')", "NoKeys"),
         ("pii_tokenize(ssn)", "InvalidArguments: pii_tokenize needs 2 to 3 arguments, not 1"),
@@ -97,7 +97,7 @@ async fn wrong_arguments_are_reported() {
         ("pii_mask(ssn, -1, 2)", "InvalidArguments: pii_mask needs constant numbers of at least 0"),
         ("pii_redact(id)", "NotText: pii_redact needs a text column, not Int64"),
     ] {
-        let e = message(expression).await;
+        let e = error_of(expression).await;
         assert!(e.contains(part), "{e}");
     }
     let ctx = SessionContext::new();

@@ -85,7 +85,7 @@ impl ValueEncryptor {
         self
     }
 
-    /// Sets the limits for the use of one key of a column. The defaults are those of [`KeyLimits`].
+    /// Sets the limits for the use of one key of a column. The default is the default of [`KeyLimits`].
     pub fn with_limits(mut self, limits: KeyLimits) -> Self {
         self.limits = limits;
         self

@@ -33,8 +33,8 @@ const TAG: usize = 16;
 const LAST: u32 = u32::MAX;
 const PUBLIC_KEY: &str = "aws-crypto-public-key";
 
-fn invalid(message: &str) -> Error {
-    Error::data("InvalidMessage", format!("cannot open the message: {message}"))
+fn invalid(reason: &str) -> Error {
+    Error::data("InvalidMessage", format!("cannot open the message: {reason}"))
 }
 
 /// Encodes an encryption context as messages and raw keyrings authenticate it: the number of pairs, then the pairs

@@ -37,7 +37,7 @@ detects_by!(AwsKeyDetector, |_, text, context| {
         // A SHA-1 digest has 40 hexadecimal digits, but only letters of one case.
         let mixed = [char::is_ascii_uppercase as fn(&char) -> bool, char::is_ascii_lowercase, char::is_ascii_digit];
         let mixed = mixed.iter().all(|kind| own.chars().any(|c| kind(&c)));
-        if alone && mixed && context.says(&range, &WORDS) {
+        if alone && mixed && context.mentions(&range, &WORDS) {
             return Ok(PiiHit::new(EntityType::AWS_SECRET_KEY, range, Likelihood::Likely));
         }
         // No secret can begin inside of this run, since a character of base64 would be before it. The search

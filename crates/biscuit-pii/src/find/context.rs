@@ -17,7 +17,7 @@ impl<'a> HitContext<'a> {
     }
 
     /// Returns whether one of these words, given in lower case, is near a hit or in the name of the column.
-    pub(crate) fn says(&self, range: &std::ops::Range<usize>, words: &[&str]) -> bool {
+    pub(crate) fn mentions(&self, range: &std::ops::Range<usize>, words: &[&str]) -> bool {
         let from = self.text[..range.start].char_indices().rev().take(BEFORE).last().map_or(range.start, |(at, _)| at);
         let rest = &self.text[range.end..];
         let to = rest.char_indices().nth(AFTER).map_or(self.text.len(), |(at, _)| range.end + at);
@@ -80,9 +80,9 @@ mod tests {
     fn only_words_near_the_hit_count() {
         let text = format!("passport {} 123456789", "é".repeat(100));
         let at = text.len() - 9..text.len();
-        assert!(!HitContext::new("", &text).says(&at, &["passport"]));
-        assert!(HitContext::new(&words("passport"), &text).says(&at, &["passport"]));
+        assert!(!HitContext::new("", &text).mentions(&at, &["passport"]));
+        assert!(HitContext::new(&words("passport"), &text).mentions(&at, &["passport"]));
         let text = "123456789 is her passport";
-        assert!(HitContext::new("", text).says(&(0..9), &["passport"]));
+        assert!(HitContext::new("", text).mentions(&(0..9), &["passport"]));
     }
 }

@@ -44,7 +44,7 @@ detects_by!(DateDetector, |_, text, context| {
             if taken || number_goes_on || number_began || !stands_alone(text, &whole) || !is_date(&found) {
                 continue;
             }
-            hits.push(match context.says(&whole, &BIRTH) {
+            hits.push(match context.mentions(&whole, &BIRTH) {
                 true => PiiHit::new(EntityType::DATE_OF_BIRTH, whole, Likelihood::Likely),
                 false => PiiHit::new(EntityType::DATE, whole, Likelihood::Possible),
             });

@@ -19,8 +19,8 @@ detects_by!(MacDetector, |_, text, _| {
     matches(&FORM, text, |range| {
         let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, ':' | '-' | '_'));
         let digits: Vec<char> = text[range.clone()].chars().filter(char::is_ascii_hexdigit).collect();
-        let nobodys = digits.iter().all(|c| *c == '0') || digits.iter().all(|c| c.eq_ignore_ascii_case(&'f'));
-        let fits = !goes_on(before(text, range.start)) && !goes_on(after(text, range.end)) && !nobodys;
+        let unassigned = digits.iter().all(|c| *c == '0') || digits.iter().all(|c| c.eq_ignore_ascii_case(&'f'));
+        let fits = !goes_on(before(text, range.start)) && !goes_on(after(text, range.end)) && !unassigned;
         fits.then(|| PiiHit::new(EntityType::MAC_ADDRESS, range, Likelihood::Likely))
     })
 });

@@ -71,7 +71,7 @@ impl PhoneDetector {
         Self { regions: vec![Id::US] }
     }
 
-    fn likelihood(&self, text: &str, message: impl FnOnce() -> bool) -> Option<Likelihood> {
+    fn likelihood(&self, text: &str, has_context: impl FnOnce() -> bool) -> Option<Likelihood> {
         let valid = |region| {
             steps(text.len());
             phonenumber::parse(region, text).is_ok_and(|number| number.is_valid())
@@ -84,7 +84,7 @@ impl PhoneDetector {
         }
         // Ten digits without separators may be anything, so that words around them decide.
         let written = text.contains(['(', ' ', '-', '.']);
-        Some(if written || message() { Likelihood::Likely } else { Likelihood::Possible })
+        Some(if written || has_context() { Likelihood::Likely } else { Likelihood::Possible })
     }
 }
 
@@ -116,8 +116,8 @@ detects_by!(PhoneDetector, |phone, text, context| {
                 let is_one = DIGITS.contains(&digits);
                 return is_one.then(|| PiiHit::new(EntityType::PHONE_NUMBER, whole, Likelihood::Likely));
             }
-            let message = || context.says(&whole, &WORDS);
-            let likelihood = phone.likelihood(&text[whole.clone()], message);
+            let has_context = || context.mentions(&whole, &WORDS);
+            let likelihood = phone.likelihood(&text[whole.clone()], has_context);
             looks.set(looks.get() + u32::from(likelihood.is_none()));
             Some(PiiHit::new(EntityType::PHONE_NUMBER, whole, likelihood?))
         })

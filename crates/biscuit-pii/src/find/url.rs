@@ -87,7 +87,7 @@ fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
     let top = name.rsplit('.').next().unwrap_or_default();
     let is_www = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("www.")) && name[4..].contains('.');
     let is_more = has_path || end > host.end;
-    let likelihood = match (USUAL.iter().any(|defaults| top.eq_ignore_ascii_case(defaults)), top.len() == 2) {
+    let likelihood = match (USUAL.iter().any(|domain| top.eq_ignore_ascii_case(domain)), top.len() == 2) {
         (true, _) => Likelihood::Likely,
         (false, true) if is_www || is_more => Likelihood::Likely,
         (false, true) => Likelihood::Possible,

@@ -23,7 +23,7 @@ detects_by!(UsItinDetector, |_, text, context| {
         if !is_whole_number(text, &range) {
             return None;
         }
-        let likely = range.len() > 9 || context.says(&range, &WORDS);
+        let likely = range.len() > 9 || context.mentions(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
         Some(PiiHit::new(EntityType::US_ITIN, range, likelihood))
     })

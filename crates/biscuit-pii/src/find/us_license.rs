@@ -31,7 +31,7 @@ detects_by!(UsDriverLicenseDetector, |_, text, context| {
         if !is_whole_number(text, &range) {
             return None;
         }
-        let likely = context.says(&range, &WORDS);
+        let likely = context.mentions(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
         Some(PiiHit::new(EntityType::US_DRIVER_LICENSE, range, likelihood))
     })

@@ -19,7 +19,7 @@ detects_by!(UsPassportDetector, |_, text, context| {
         if !is_whole_number(text, &range) {
             return None;
         }
-        let likely = context.says(&range, &WORDS);
+        let likely = context.mentions(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
         Some(PiiHit::new(EntityType::US_PASSPORT, range, likelihood))
     })

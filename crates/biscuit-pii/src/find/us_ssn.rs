@@ -25,7 +25,7 @@ detects_by!(UsSsnDetector, |_, text, context| {
         if !is_given_out(&number) {
             return None;
         }
-        let likely = range.len() > 9 || context.says(&range, &WORDS);
+        let likely = range.len() > 9 || context.mentions(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
         Some(PiiHit::new(EntityType::US_SSN, range, likelihood))
     })

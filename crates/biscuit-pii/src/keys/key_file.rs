@@ -265,6 +265,6 @@ fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<Wra
     Ok(all)
 }
 
-fn invalid(message: impl std::fmt::Display) -> Error {
-    Error::usage("InvalidKeyFile", format!("invalid key file: {message}"))
+fn invalid(reason: impl std::fmt::Display) -> Error {
+    Error::usage("InvalidKeyFile", format!("invalid key file: {reason}"))
 }

@@ -274,8 +274,8 @@ impl Tokenizer {
         };
         let mut values = HashMap::new();
         let mut gone = HashMap::new();
-        for ((token, count), behind) in distinct.iter().zip(self.behind(&asked).await?) {
-            match behind {
+        for ((token, count), stored) in distinct.iter().zip(self.stored(&asked).await?) {
+            match stored {
                 StoredToken::Value(value) => {
                     values.insert(token.as_str(), value.to_string());
                 }
@@ -289,7 +289,7 @@ impl Tokenizer {
         Ok(DetokenizedColumn { column, forgotten: gone.values().sum() })
     }
 
-    async fn behind(&self, tokens: &[&str]) -> Result<Vec<StoredToken>> {
+    async fn stored(&self, tokens: &[&str]) -> Result<Vec<StoredToken>> {
         let known = |value: Option<Zeroizing<String>>| value.map_or(StoredToken::Unknown, StoredToken::Value);
         match &self.kind {
             TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
@@ -328,8 +328,8 @@ impl Tokenizer {
             return Err(Error::usage("NoStore", message));
         };
         let mut forgotten = 0;
-        for (at, behind) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
-            match behind {
+        for (at, stored) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
+            match stored {
                 StoredToken::Value(value) => {
                     vault.forget(tokens[at], &self.macs(&self.normalized(&[&value])[0])).await?;
                     forgotten += 1;

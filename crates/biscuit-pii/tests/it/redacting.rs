@@ -94,8 +94,8 @@ async fn texts_of_every_type_and_nesting_are_redacted_and_keep_their_type() {
         let (new, kind) = (redacted.column, column.data_type());
         assert_eq!((new.data_type(), new.len(), new.nulls()), (kind, column.len(), column.nulls()));
         assert_eq!(redacted.counts[&EntityType::EMAIL_ADDRESS], count, "{kind}");
-        let message = format!("{new:?}");
-        assert!(message.contains("<EMAIL_ADDRESS>") && !message.contains("a@example.com"), "{message}");
+        let printed = format!("{new:?}");
+        assert!(printed.contains("<EMAIL_ADDRESS>") && !printed.contains("a@example.com"), "{printed}");
     }
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![4_111_111_111_111_111]));
     assert_eq!(&redactor.redact("card", &numbers).await.unwrap().column, &numbers);
@@ -114,10 +114,10 @@ async fn rare_nested_types_and_unreferenced_dictionary_values_are_redacted() {
     for column in [run_ends, views, union] {
         let new = Redactor::defaults().redact("mail", &column).await.unwrap().column;
         assert_eq!((new.data_type(), new.len()), (column.data_type(), column.len()));
-        let message = format!("{new:?}");
+        let printed = format!("{new:?}");
         assert!(
-            message.contains("<EMAIL_ADDRESS>") && message.contains("kept") && !message.contains("a@example.com"),
-            "{message}"
+            printed.contains("<EMAIL_ADDRESS>") && printed.contains("kept") && !printed.contains("a@example.com"),
+            "{printed}"
         );
     }
     let unused: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![1]), texts));
@@ -173,7 +173,7 @@ async fn columns_are_classified_by_their_content() {
     let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested), ("card", cards)]).unwrap();
     let classes =
         classify(&[sample.clone(), sample.slice(3, 1)], &default_detectors(), Likelihood::Likely).await.unwrap();
-    let message: Vec<_> =
+    let found: Vec<_> =
         classes.iter().map(|c| (c.column.as_str(), c.entity.name(), c.texts, c.whole, c.inside)).collect();
     let want = [
         ("note", "EMAIL_ADDRESS", 5, 0, 1),
@@ -181,5 +181,5 @@ async fn columns_are_classified_by_their_content() {
         ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2),
         ("card", "CREDIT_CARD", 2, 1, 1),
     ];
-    assert_eq!(message.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
+    assert_eq!(found.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
 }

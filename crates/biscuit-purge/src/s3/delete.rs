@@ -104,7 +104,7 @@ impl S3Store {
     /// Lists all objects again, folder by folder, and deletes those that have not changed. Versions are deleted
     /// without a check.
     ///
-    /// For each object, `answers` has its outcome, or none if it is to be deleted. The answers to the delete then
+    /// For each object, `answers` has its outcome, or `None` if it is to be deleted. The answers to the delete then
     /// fill these places in order.
     pub(super) async fn delete_looked_at(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let mut now: HashMap<String, ListedObject> = HashMap::with_capacity(objects.len());

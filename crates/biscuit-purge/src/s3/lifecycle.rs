@@ -129,7 +129,7 @@ fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
         && a.transitions() == b.transitions()
 }
 
-/// Describes how another rule would harm a table; none if it does not. The most harmful effect comes first, since one
+/// Describes how another rule would harm a table; `None` if it does not. The most harmful effect comes first, since one
 /// rule may cover several places.
 fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
     let ProtectedTable { root, state, pointer, .. } = table;

@@ -77,7 +77,7 @@ impl S3Store {
         put.map(drop).map_err(|e| s3_error("write", self.place(key), e))
     }
 
-    /// Returns the time when the marker was written; none if it does not exist.
+    /// Returns the time when the marker was written; `None` if it does not exist.
     async fn head_marker(&self, key: &str) -> Result<Option<Instant>> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
         match head.send().await {

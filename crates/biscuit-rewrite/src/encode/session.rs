@@ -18,8 +18,8 @@ pub fn session(cores: usize, memory: Option<usize>) -> Result<Arc<TaskContext>> 
     if let Some(bytes) = memory {
         runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
         // Memory that a sort reserves for merging its spilled runs. The default of DataFusion exceeds small budgets.
-        let maximum = config.options().execution.sort_spill_reservation_bytes;
-        config = config.with_sort_spill_reservation_bytes(maximum.min(bytes / (4 * cores)));
+        let default = config.options().execution.sort_spill_reservation_bytes;
+        config = config.with_sort_spill_reservation_bytes(default.min(bytes / (4 * cores)));
     }
     let runtime = runtime.build_arc().map_err(|e| engine_error("the session", e))?;
     Ok(Arc::new(TaskContext::default().with_session_config(config).with_runtime(runtime)))

@@ -359,8 +359,8 @@ fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
     many.map(|(f, _)| f.name().clone()).collect()
 }
 
-/// Returns the sorting columns that a footer declares for a sorted unit. Returns none if columns are nested, since
-/// then the indices of leaves are not those of columns.
+/// Returns the sorting columns that a footer declares for a sorted unit. The result is empty if columns are nested,
+/// since then the indices of leaves are not those of columns.
 fn sort_claim(unit: &RewriteUnit) -> Vec<SortingColumn> {
     if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
         return vec![];

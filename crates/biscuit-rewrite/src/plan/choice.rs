@@ -168,7 +168,7 @@ fn push(plans: &mut Vec<GroupPlan>, next: GroupPlan, full: u64) {
 }
 
 /// Number of rows of a row group if the sources do not show a limit.
-const USUAL_ROWS: u64 = 262_144;
+const DEFAULT_ROWS: u64 = 262_144;
 
 /// Returns the number of rows up to which the row groups of the new files are filled.
 ///
@@ -177,7 +177,7 @@ const USUAL_ROWS: u64 = 262_144;
 /// 262,144.
 pub fn default_rows(sources: &[OpenFile]) -> u64 {
     let several = sources.iter().any(|s| s.metadata().metadata().num_row_groups() > 1);
-    if several { largest_group(sources) } else { largest_group(sources).max(USUAL_ROWS) }
+    if several { largest_group(sources) } else { largest_group(sources).max(DEFAULT_ROWS) }
 }
 
 /// Returns the number of rows of the largest row group, at least 1.

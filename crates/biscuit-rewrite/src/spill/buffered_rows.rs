@@ -26,7 +26,7 @@ use crate::spill::columnar::ColumnarSpill;
 /// no names, so the operating system removes them however the process ends.
 #[derive(Debug)]
 pub struct SpillFolder {
-    /// Up to `MOST_FILES` files, one for each core, since the operating system serialises writes to one file.
+    /// Up to `MAX_FILES` files, one for each core, since the operating system serialises writes to one file.
     files: Vec<SpillFile>,
     /// Number of writes so far. Writes go to the files in turn.
     next: AtomicUsize,
@@ -43,7 +43,7 @@ pub(crate) struct SpillFile {
 }
 
 /// Maximum number of files. More cores than this write more than a disk takes.
-const MOST_FILES: usize = 8;
+const MAX_FILES: usize = 8;
 
 pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     // Only errors of the operating system are quoted. Others, such as Arrow errors, may contain values of rows.
@@ -62,7 +62,7 @@ impl SpillFolder {
     /// `SpillFailed` if the temporary folder does not exist or cannot be written.
     pub fn new() -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let files = (0..cores.min(MOST_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
+        let files = (0..cores.min(MAX_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
         Ok(Arc::new(Self { files, next: AtomicUsize::new(0) }))
     }
 

@@ -90,8 +90,8 @@ impl ColumnarSpill {
         let rows = parts.iter().map(|(lanes, part)| lanes.parts[*part].0).sum();
         let nulls = |column: usize| parts.iter().any(|(lanes, _)| lanes.nulls[column]);
         let fields = first.schema.fields().iter().enumerate();
-        let maximum = parts.iter().map(|(lanes, part)| lanes.bytes(*part)).sum();
-        let columns = fields.map(|(at, field)| ColumnReader::new(field.data_type(), rows, nulls(at), maximum));
+        let max_bytes = parts.iter().map(|(lanes, part)| lanes.bytes(*part)).sum();
+        let columns = fields.map(|(at, field)| ColumnReader::new(field.data_type(), rows, nulls(at), max_bytes));
         let mut columns = columns.collect::<Result<Vec<_>>>()?;
         let mut piece = Vec::new();
         for (lanes, part) in parts {
@@ -198,11 +198,11 @@ struct ColumnReader {
     offsets: Vec<i32>,
     /// Expected number of rows, and maximum number of bytes.
     rows: usize,
-    maximum: usize,
+    max_bytes: usize,
 }
 
 impl ColumnReader {
-    fn new(t: &DataType, rows: usize, nulls: bool, maximum: usize) -> Result<Self> {
+    fn new(t: &DataType, rows: usize, nulls: bool, max_bytes: usize) -> Result<Self> {
         let form = form(t).ok_or_else(damaged)?;
         let (width, offsets) = match form {
             ValueLayout::Fixed(width) => (width, vec![]),
@@ -211,7 +211,7 @@ impl ColumnReader {
         };
         let valid = nulls.then(|| Vec::with_capacity(rows));
         let values = Vec::with_capacity(rows * width);
-        let mut column = Self { form, data_type: t.clone(), valid, values, offsets, rows, maximum };
+        let mut column = Self { form, data_type: t.clone(), valid, values, offsets, rows, max_bytes };
         if form == ValueLayout::Bytes {
             column.offsets.push(0);
         }
@@ -241,7 +241,7 @@ impl ColumnReader {
         };
         if self.values.capacity() == 0 {
             // Reserve memory for all rows, as if the other parts had values of the same average length.
-            self.values.reserve((bytes.saturating_mul(self.rows) / rows.max(1)).min(self.maximum));
+            self.values.reserve((bytes.saturating_mul(self.rows) / rows.max(1)).min(self.max_bytes));
         }
         self.values.extend_from_slice(piece.split_off(..bytes)?);
         Some(())

@@ -154,14 +154,14 @@ impl PlainRows<'_> {
 
     /// Returns the end of the rows, from `from` on, that still fit into the page; at least one row.
     fn fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
-        let maximum = end.min(from + (PAGE_ROWS - page.rows));
+        let max_end = end.min(from + (PAGE_ROWS - page.rows));
         let room = PAGE_BYTES.saturating_sub(page.values.len());
         let start = self.start(from);
         let fits = match self.ends {
             PlainValueEnds::Every(width) => from + room / width,
-            PlainValueEnds::Of(ends) => from + ends[from..maximum].partition_point(|e| *e as usize - start <= room),
+            PlainValueEnds::Of(ends) => from + ends[from..max_end].partition_point(|e| *e as usize - start <= room),
         };
-        fits.clamp(from + 1, maximum)
+        fits.clamp(from + 1, max_end)
     }
 }
 

@@ -153,9 +153,9 @@ impl ChunkWriter {
         match &bounds.0 {
             Some((min, max)) => {
                 let (min, max) = (self.lower(min), self.upper(max));
-                if let Some((minimum, greatest)) = &self.last.0 {
+                if let Some((last_min, last_max)) = &self.last.0 {
                     let less = |a: &[u8], b: &[u8]| self.kind.less(a, b);
-                    self.ascending &= !less(&min, minimum) && !less(&max, greatest);
+                    self.ascending &= !less(&min, last_min) && !less(&max, last_max);
                 }
                 self.last = ValueBounds(Some((min.clone(), max.clone())));
                 self.column_index.append(false, min, max, count);

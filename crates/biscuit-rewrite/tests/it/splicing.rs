@@ -132,8 +132,8 @@ async fn partial_page_index_is_completed_for_all_row_groups() {
     let whole = file(&groups("old"), plain().set_data_page_row_count_limit(30).set_write_batch_size(10));
     for without in [vec![0], vec![1, 3], vec![0, 1, 2, 3]] {
         let mixed = without_page_index(&whole, &without);
-        let says = |g: usize| footer_alone(&mixed).row_group(g).column(0).offset_index_offset().is_some();
-        assert!((0..4).all(|g| says(g) != without.contains(&g)));
+        let has_index = |g: usize| footer_alone(&mixed).row_group(g).column(0).offset_index_offset().is_some();
+        assert!((0..4).all(|g| has_index(g) != without.contains(&g)));
         let lab = Lab::with(mixed).await;
         let unit = one_group(lab.unit().await);
         assert_eq!(choose(&unit), RewriteChoice::Splice);

@@ -25,14 +25,14 @@ impl Contract {
         let declared = tables(template)?;
         let of_name = declared.iter().find(|d| d.name.as_deref() == Some(table));
         let Some(found) = of_name.or_else(|| declared.iter().find(|d| d.logical == table)) else {
-            let message: Vec<String> = declared
+            let existing: Vec<String> = declared
                 .iter()
                 .map(|d| match &d.name {
                     Some(name) => format!("`{name}`"),
                     None => format!("a table with a computed name and the logical id `{}`", d.logical),
                 })
                 .collect();
-            let there = if message.is_empty() { "no Glue table".to_owned() } else { message.join(", ") };
+            let there = if existing.is_empty() { "no Glue table".to_owned() } else { existing.join(", ") };
             return Err(Error::usage("UnknownTable", format!("the template has no table `{table}`; it has {there}")));
         };
         Self::from_glue(&found.input)

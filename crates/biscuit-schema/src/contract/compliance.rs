@@ -128,8 +128,8 @@ impl ContractCompliance {
         };
         let failed: Vec<&CheckFinding> = findings.iter().filter(stops).collect();
         let Some(first) = failed.first() else { return Ok(findings) };
-        let said: Vec<String> = failed.iter().map(|f| f.text()).collect();
-        let e = Error::data(first.code, said.join("; "));
+        let messages: Vec<String> = failed.iter().map(|f| f.text()).collect();
+        let e = Error::data(first.code, messages.join("; "));
         Err(match &first.first {
             Some((file, row)) => e.at(file, *row),
             None => e,
@@ -296,10 +296,11 @@ fn repeated(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
     let converter = RowConverter::new(fields).map_err(internal)?;
     let rows = converter.convert_columns(columns).map_err(internal)?;
-    let print = |bytes: &[u8]| u128::from(XxHash64::oneshot(1, bytes)) << 64 | u128::from(XxHash64::oneshot(2, bytes));
+    let fingerprint =
+        |bytes: &[u8]| u128::from(XxHash64::oneshot(1, bytes)) << 64 | u128::from(XxHash64::oneshot(2, bytes));
     // As in SQL, a null is not equal to another null.
     let has_null = |i: usize| columns.iter().any(|c| c.is_null(i));
-    Ok((0..rows.num_rows()).filter(|i| !has_null(*i) && !seen.insert(print(rows.row(*i).as_ref()))).collect())
+    Ok((0..rows.num_rows()).filter(|i| !has_null(*i) && !seen.insert(fingerprint(rows.row(*i).as_ref()))).collect())
 }
 
 fn internal(e: arrow::error::ArrowError) -> Error {

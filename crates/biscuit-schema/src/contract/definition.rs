@@ -79,8 +79,8 @@ impl ContractColumn {
     }
 }
 
-/// Settings of a Debezium connector, with the names and values of the connector. The defaults are those of the
-/// connector.
+/// Settings of a Debezium connector, with the names and values of the connector. The connector has the same
+/// defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -133,7 +133,7 @@ impl SchemaInference {
         self.add(name, shape, || format!("{file}, row {row}"));
     }
 
-    /// Adds what another inference has learned from rows that follow those of this one.
+    /// Adds what another inference has learned from later rows.
     pub fn append(&mut self, other: Self) {
         self.rows += other.rows;
         for learned in other.columns {
@@ -164,7 +164,7 @@ impl SchemaInference {
             self.columns.push(LearnedColumn { name: name.to_owned(), shape, at: at(), conflict: None });
             return;
         };
-        // A null says nothing about the type. The first value with a type decides the place that a conflict names.
+        // A null does not determine the type. The first value with a type decides the place that a conflict names.
         if shape == LearnedShape::Unknown {
             return;
         }

@@ -151,7 +151,7 @@ fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Optio
     for column in 0..columns {
         let (mut values, mut place) = (None, ColumnChunkRange::default());
         // Begin and size of the offset index, the column index and the Bloom filter of the column.
-        let mut beside = [(0, 0); 3];
+        let mut indexes = [(0, 0); 3];
         thrift.fields(2, &mut |thrift, id, kind| {
             match (id, kind) {
                 // Field 3 of `ColumnChunk` is its `ColumnMetaData`, which may be absent if the column is encrypted.
@@ -162,24 +162,24 @@ fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Optio
                         (7, I64) => place.size = thrift.number()?,
                         (9, I64) => place.data = thrift.number()?,
                         (11, I64) => place.dictionary = Some(thrift.number()?),
-                        (14, I64) => beside[2].0 = thrift.number()?,
-                        (15, I32) => beside[2].1 = thrift.number()?,
+                        (14, I64) => indexes[2].0 = thrift.number()?,
+                        (15, I32) => indexes[2].1 = thrift.number()?,
                         (5..=7 | 9 | 11 | 14 | 15, _) => return Err(OTHER_TYPE.to_owned()),
                         _ => thrift.skip(kind, 4)?,
                     }
                     Ok(())
                 })?,
-                (4, I64) => beside[0].0 = thrift.number()?,
-                (5, I32) => beside[0].1 = thrift.number()?,
-                (6, I64) => beside[1].0 = thrift.number()?,
-                (7, I32) => beside[1].1 = thrift.number()?,
+                (4, I64) => indexes[0].0 = thrift.number()?,
+                (5, I32) => indexes[0].1 = thrift.number()?,
+                (6, I64) => indexes[1].0 = thrift.number()?,
+                (7, I32) => indexes[1].1 = thrift.number()?,
                 (3..=7, _) => return Err(OTHER_TYPE.to_owned()),
                 _ => thrift.skip(kind, 3)?,
             }
             Ok(())
         })?;
         let outside = values.is_some() && !place.is_within(file_size);
-        if outside || beside.iter().any(|(begin, size)| !is_within(*begin, *size, file_size)) {
+        if outside || indexes.iter().any(|(begin, size)| !is_within(*begin, *size, file_size)) {
             return Err(format!("column {column} of a row group is not within the file"));
         }
         all.push(values);

@@ -24,7 +24,7 @@ const MAX_RATIO: u64 = 32;
 const GZIP_RATIO: u64 = 1032;
 
 /// Target size in bytes of a batch of decoded rows, by the average size of its values.
-const USUAL: f64 = (32 << 20) as f64;
+const ON_AVERAGE: f64 = (32 << 20) as f64;
 
 /// Maximum size in bytes of a batch, if each of its rows had the largest value.
 const AT_MOST: f64 = (256 << 20) as f64;
@@ -102,15 +102,15 @@ pub fn parquet_rows_at_a_time<'a>(
     wanted: usize,
 ) -> Result<usize, String> {
     let rows = (group.num_rows().max(1)) as f64;
-    let (mut defaults, mut at_most) = (0.0, 0.0);
+    let (mut on_average, mut at_most) = (0.0, 0.0);
     for (column, bytes) in columns {
         let pages = read_pages(column, &bytes)?;
         let (average, largest) = size_of_values(column, &bytes, &pages)?;
         let values = column.num_values().max(0) as f64 / rows;
-        defaults += average * values;
+        on_average += average * values;
         at_most += largest * values;
     }
-    let fit = (USUAL / f64::max(defaults, 1.0)).min(AT_MOST / f64::max(at_most, 1.0));
+    let fit = (ON_AVERAGE / f64::max(on_average, 1.0)).min(AT_MOST / f64::max(at_most, 1.0));
     Ok((fit as usize).clamp(1, wanted.max(1)))
 }
 
@@ -139,8 +139,8 @@ fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotal
                 all += pages.by_dictionary as f64 * size as f64 / values.max(1) as f64;
                 // No text is longer than the whole dictionary. The dictionary is decompressed only if this bound is
                 // not sufficient.
-                let defaults = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
-                let longest = if defaults { size } else { longest_of_dictionary(column, bytes)? };
+                let is_sufficient = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
+                let longest = if is_sufficient { size } else { longest_of_dictionary(column, bytes)? };
                 largest = largest.max(longest as f64);
             }
             return Ok((all / (pages.values + pages.by_dictionary).max(1) as f64, largest));
@@ -155,7 +155,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
     if column.crypto_metadata().is_some() {
         return Ok(pages);
     }
-    let of_column = |why: String| format!("a page of column `{}`: {why}", column.column_path());
+    let of_column = |reason: String| format!("a page of column `{}`: {reason}", column.column_path());
     let values = u64::try_from(column.num_values()).unwrap_or(0);
     let (mut rest, mut left) = (bytes.as_ref(), values);
     // Decoders stop after the last value, so bytes after it are not checked.
@@ -449,7 +449,8 @@ mod tests {
                 // The encodings of texts do not apply to numbers.
                 let properties = properties.set_column_encoding("n".into(), Encoding::PLAIN);
                 let file = file(&texts, properties.build());
-                let rows = rows_at_a_time(&file).unwrap_or_else(|why| panic!("{codec} {encoding} {version:?}: {why}"));
+                let rows =
+                    rows_at_a_time(&file).unwrap_or_else(|reason| panic!("{codec} {encoding} {version:?}: {reason}"));
                 assert!(rows > 10_000, "{codec} {encoding} {version:?}: {rows}");
             }
         }
@@ -545,9 +546,9 @@ mod tests {
             let codec: Compression = codec.parse().expect("the codec is supported");
             let page = page(1000, &packed, 10, 0);
             let (header, content) = header(&page).expect("a header");
-            let why =
+            let reason =
                 check_unpacked(codec, &header, content, 1 << 20).expect_err("the page decompresses to one byte more");
-            assert!(why.contains("decompresses to more than 1048576"), "{codec}: {why}");
+            assert!(reason.contains("decompresses to more than 1048576"), "{codec}: {reason}");
             assert_eq!(check_unpacked(codec, &header, content, (1 << 20) + 1), Ok(()), "{codec}");
         }
     }

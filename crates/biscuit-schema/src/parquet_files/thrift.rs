@@ -50,7 +50,7 @@ impl ThriftReader<'_> {
     }
 
     /// Reads a variable-length integer (ULEB128): seven bits in each byte, the lowest bits first, and a high bit that
-    /// says that another byte follows.
+    /// means that another byte follows.
     pub(crate) fn unsigned(&mut self) -> ThriftStep<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

@@ -175,7 +175,7 @@ fn texts(column: &ArrayRef) -> Result<ArrayRef> {
     let made: Result<StringArray> = match column.data_type() {
         DataType::FixedSizeBinary(_) => column.as_fixed_size_binary().iter().map(one).collect(),
         DataType::Binary => column.as_binary::<i32>().iter().map(one).collect(),
-        // The decoder may already return text, if the Arrow schema of the file says so.
+        // The decoder may already return text, if the Arrow schema of the file declares text.
         _ => return Ok(column.clone()),
     };
     Ok(Arc::new(made?))

@@ -75,7 +75,7 @@ pub struct RefusedRow {
 
 impl RefusedRow {
     fn new(row: usize, column: &ContractColumn, fault: ValueFault) -> Self {
-        let message = said(column, fault).into();
+        let message = message_of(column, fault).into();
         Self { row, column: column.name.clone(), code: fault.code(), message }
     }
 
@@ -439,7 +439,7 @@ impl<'a> CoercionState<'a> {
     fn fault(&mut self, column: &'a ContractColumn, row: usize, fault: ValueFault, policy: OnError) -> Result<()> {
         match policy {
             OnError::Fail => {
-                let e = Error::data(fault.code(), said(column, fault)).with_column(&column.name);
+                let e = Error::data(fault.code(), message_of(column, fault)).with_column(&column.name);
                 Err(e.at(self.file, self.first + row as u64))
             }
             OnError::Null => {
@@ -456,7 +456,7 @@ impl<'a> CoercionState<'a> {
 }
 
 /// Returns the message for a fault. It contains no value.
-fn said(column: &ContractColumn, fault: ValueFault) -> String {
+fn message_of(column: &ContractColumn, fault: ValueFault) -> String {
     let t = column.column_type.arrow();
     let t = type_name(t).unwrap_or_else(|| t.to_string());
     format!("a value of column `{}` ({t}) {}", column.name, fault.reason())

@@ -116,7 +116,7 @@ impl Case<'_> {
         let ran = child::run(self.biscuit, &words, &self.stand.root);
         let after = self.stand.now();
         let wrong = process_is_wrong(&ran).or_else(|| self.files_are_wrong(&ran, &before, &after));
-        let told = |ran: &Ran| {
+        let transcript = |ran: &Ran| {
             let short = |text: &str| text.chars().take(4000).collect::<String>();
             format!(
                 "biscuit {}\nexit code {:?}, {} bytes\n{}\n{}",
@@ -128,7 +128,7 @@ impl Case<'_> {
             )
         };
         if let Some(symptom) = wrong {
-            return Some((format!("{}: {symptom}", command_of(&words)), told(&ran)));
+            return Some((format!("{}: {symptom}", command_of(&words)), transcript(&ran)));
         }
         let keys = words.iter().position(|w| *w == "--file-keys").map_or(vec![], |at| words[at..at + 2].to_vec());
         for table in after.committed(&before).into_iter().map(table_of) {
@@ -144,7 +144,7 @@ impl Case<'_> {
             self.put_damage();
             if verify().code == Some(0) {
                 let symptom = format!("{}: committed, and the table is not sound", command_of(&words));
-                return Some((symptom, told(&ran) + "\n" + &told(&verified)));
+                return Some((symptom, transcript(&ran) + "\n" + &transcript(&verified)));
             }
             return None;
         }

@@ -23,7 +23,7 @@ pub(crate) struct Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     Nothing,
-    /// Sometimes, size and checksum in the records are set to those of the damaged file.
+    /// Sometimes, size and checksum in the records are set to the values of the damaged file.
     Mend,
     /// The size of the file does not change.
     KeepSize,

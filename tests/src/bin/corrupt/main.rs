@@ -98,7 +98,7 @@ fn run(options: &Options) -> ExitCode {
     }
     let numbers = share(options.commands, kinds.len());
     if !kinds.is_empty() && !numbers.is_empty() {
-        let biscuit = options.biscuit.clone().unwrap_or_else(extras);
+        let biscuit = options.biscuit.clone().unwrap_or_else(default_command);
         let biscuit = std::fs::canonicalize(&biscuit).unwrap_or_else(|e| panic!("{}: {e}", biscuit.display()));
         let mut stands = Stands::new(&absolute(&work), &biscuit);
         // Kinds alternate, so that a run that is stopped has tried all of them.
@@ -119,8 +119,8 @@ fn run(options: &Options) -> ExitCode {
     ExitCode::from(u8::from(!clean))
 }
 
-/// Returns the path of the command, which was built beside this program.
-fn extras() -> PathBuf {
+/// Returns the path of the command, which was built next to this program.
+fn default_command() -> PathBuf {
     let this = std::env::current_exe().expect("this program");
     this.with_file_name("biscuit")
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         .chunks(2)
         .filter_map(|p| Some((p[0].clone(), p.get(1)?.clone())))
         .collect();
-    let number = |name: &str, defaults: u64| options.get(name).map_or(Ok(defaults), |n| n.parse::<u64>());
+    let number = |name: &str, default: u64| options.get(name).map_or(Ok(default), |n| n.parse::<u64>());
     let (Ok(seconds), Ok(seed)) = (number("--seconds", 10), number("--seed", 1)) else {
         eprintln!("soak: --seconds and --seed are numbers");
         return ExitCode::from(2);
@@ -49,16 +49,16 @@ fn main() -> ExitCode {
         .map_or_else(|| std::env::temp_dir().join(format!("soak-{}", std::process::id())), PathBuf::from);
     std::fs::create_dir_all(&folder).expect("a folder");
     let until = Instant::now() + Duration::from_secs(seconds);
-    let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), message: Mutex::default() };
+    let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), observations: Mutex::default() };
     soak.run(seed);
-    let message = soak.message.into_inner().expect("no thread has panicked");
-    message.ends.iter().for_each(|(how, times)| println!("{times:6}  {how}"));
-    message.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
-    println!("{} different states were read in {seconds} s, seed {seed}", message.states.len());
-    if message.wrong.is_empty() {
+    let observed = soak.observations.into_inner().expect("no thread has panicked");
+    observed.ends.iter().for_each(|(how, times)| println!("{times:6}  {how}"));
+    observed.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
+    println!("{} different states were read in {seconds} s, seed {seed}", observed.states.len());
+    if observed.wrong.is_empty() {
         std::fs::remove_dir_all(&soak.folder).expect("a folder of ours");
     }
-    ExitCode::from(u8::from(!message.wrong.is_empty()))
+    ExitCode::from(u8::from(!observed.wrong.is_empty()))
 }
 
 struct Soak {
@@ -67,11 +67,11 @@ struct Soak {
     until: Instant,
     /// Number of writers that have not ended. Readers end after them.
     writing: AtomicUsize,
-    message: Mutex<Said>,
+    observations: Mutex<Observations>,
 }
 
 #[derive(Default)]
-struct Said {
+struct Observations {
     history: History,
     /// States that readers saw.
     states: Vec<Counters>,
@@ -80,12 +80,12 @@ struct Said {
     wrong: Vec<String>,
 }
 
-/// Exit code and output of a command; none if it was killed.
+/// Exit code and output of a command, or `None` if it was killed.
 struct Ended(Option<(i32, Vec<Value>)>);
 
 impl Soak {
-    fn message<T>(&self, with: impl FnOnce(&mut Said) -> T) -> T {
-        with(&mut self.message.lock().expect("no thread has panicked"))
+    fn observe<T>(&self, with: impl FnOnce(&mut Observations) -> T) -> T {
+        with(&mut self.observations.lock().expect("no thread has panicked"))
     }
 
     fn run(&self, seed: u64) {
@@ -147,7 +147,7 @@ impl Soak {
             Some((0, report)) => {
                 let report = report.first().cloned().unwrap_or_default();
                 let version = report["version"].as_u64().filter(|_| report["outcome"] == "committed");
-                self.message(|message| message.history.committed(writer, counter, version));
+                self.observe(|observed| observed.history.committed(writer, counter, version));
                 true
             }
             _ => false,
@@ -157,24 +157,24 @@ impl Soak {
     fn read_again_and_again(&self) {
         let mut before = Counters::default();
         while self.writing.load(Ordering::Relaxed) > 0 {
-            let answered = self.message(|message| message.history.answered);
+            let answered = self.observe(|observed| observed.history.answered);
             let Some((0, rows)) = self.command("show lake/t --json", None).0 else { continue };
             let seen = match counters(&rows) {
                 Ok(seen) => seen,
                 Err(wrong) => {
-                    self.message(|message| message.wrong.push(wrong));
+                    self.observe(|observed| observed.wrong.push(wrong));
                     continue;
                 }
             };
             let older = |than: &Counters| seen.iter().zip(than).any(|(now, then)| now < then);
-            self.message(|message| {
+            self.observe(|observed| {
                 if older(&before) || older(&answered) {
-                    message
+                    observed
                         .wrong
                         .push(format!("{seen:?} was read after {before:?}, and {answered:?} was committed before"));
                 }
-                if !message.states.contains(&seen) {
-                    message.states.push(seen);
+                if !observed.states.contains(&seen) {
+                    observed.states.push(seen);
                 }
             });
             before = seen;
@@ -200,15 +200,15 @@ impl Soak {
         let out = child.wait_with_output().expect("the command can be waited for");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
-        let message =
+        let error_code =
             lines.first().map(|v| v["error"]["code"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
         let Some(code) = out.status.code() else {
-            self.message(|s| *s.ends.entry(format!("{what}: killed")).or_default() += 1);
+            self.observe(|s| *s.ends.entry(format!("{what}: killed")).or_default() += 1);
             return Ended(None);
         };
         let expected = code == 0 || (matches!(code, 4 | 5) && lines.len() == 1);
-        self.message(|s| {
-            *s.ends.entry(format!("{what}: exit code {code} {message}")).or_default() += 1;
+        self.observe(|s| {
+            *s.ends.entry(format!("{what}: exit code {code} {error_code}")).or_default() += 1;
             if !expected {
                 let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
                 s.wrong.push(format!(
@@ -225,20 +225,20 @@ impl Soak {
         self.command("recover lake/t --fence --json", None);
         let sound = self.command("verify lake/t --json", None);
         let shown = self.command("show lake/t --json", None);
-        self.message(|message| {
+        self.observe(|observed| {
             let report = sound.0.and_then(|(_, report)| report.into_iter().next()).unwrap_or_default();
             let clean = ["orphan_files", "external"].iter().all(|of| report[of].as_array().is_none_or(Vec::is_empty));
             if report["outcome"] != "sound" || !clean {
-                message.wrong.push(format!("the table is not sound: {report}"));
+                observed.wrong.push(format!("the table is not sound: {report}"));
             }
             let last = shown.0.map(|(_, rows)| counters(&rows));
-            if last != Some(Ok(message.history.answered)) {
-                message.wrong.push(format!("the last rows are {last:?}, not {:?}", message.history.answered));
+            if last != Some(Ok(observed.history.answered)) {
+                observed.wrong.push(format!("the last rows are {last:?}, not {:?}", observed.history.answered));
             }
-            let torn: Vec<String> = message.states.iter().filter_map(|seen| message.history.check(seen)).collect();
-            message.wrong.extend(torn.into_iter().chain(not_in_a_row(&message.states)));
-            if message.states.is_empty() {
-                message.wrong.push("no read has succeeded".to_owned());
+            let torn: Vec<String> = observed.states.iter().filter_map(|seen| observed.history.check(seen)).collect();
+            observed.wrong.extend(torn.into_iter().chain(not_in_a_row(&observed.states)));
+            if observed.states.is_empty() {
+                observed.wrong.push("no read has succeeded".to_owned());
             }
         });
     }
