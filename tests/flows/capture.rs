@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader, TablesReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{TABLES, checkpoints, comparable, contract, lines, truth, without_schema};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_testkit::diff_rows;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::prelude::SessionContext;

@@ -1,10 +1,10 @@
 //! Merges the capture as AWS DMS writes it with different settings, and compares what each setting can represent.
 
+use biscuit_apply::{ChangeFiles, ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, DmsOptions, DmsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{comparable, dms_contract, dms_files, memory_dataset, rows_of, truth, without_columns};
-use biscuit_merge::{ChangeFiles, ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_testkit::diff_rows;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, adopt, verify};
 use biscuit_change::{RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{ExternalFiles, JournalOptions};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, adopt, verify};
 use biscuit_testkit::{assert_rows_eq, table};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;

@@ -1,13 +1,13 @@
 //! Merges the flattened stream of the capture on top of its snapshot, and expects the same rows as from whole
 //! envelopes.
 
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_dataset::Dataset;
 use biscuit_flows::{
     TABLES, checkpoints, comparable, contract, flat_lines, lines, memory_dataset, rows_of, truth, without_columns,
     without_schema,
 };
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;
 use serde_json::json;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use biscuit_apply::verify;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
-use biscuit_merge::verify;
 use biscuit_testkit::{assert_rows_eq, table};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::SessionContext;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use biscuit_apply::verify;
 use biscuit_dataset::Dataset;
 use biscuit_flows::process;
-use biscuit_merge::verify;
 use biscuit_testkit::{RecordingStore, assert_rows_eq};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;

@@ -1,10 +1,10 @@
 //! A table of periods on S3: the server makes the copies with which new periods begin, and the rows are right after a
 //! crash at any request.
 
+use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_journal::TableStorage;
-use biscuit_merge::{MergeOptions, MergeSpec, RunMode};
 use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use biscuit_testkit::{InjectedFault, RecordingStore, assert_rows_eq, crash_at_every_call, table};
 use datafusion::prelude::SessionContext;

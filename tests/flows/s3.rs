@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use biscuit_apply::{RunMode, adopt};
 use biscuit_aws::{AwsEnvironment, AwsOptions, bucket_region};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
 use biscuit_journal::{JournalOptions, TableStorage, WriterPolicy};
-use biscuit_merge::{RunMode, adopt};
 use biscuit_testkit::{
     FaultStore, InjectedFault, RecordingStore, assert_rows_eq, crash_at_every_call, pause_at_every_call, table,
 };

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
 /// Options with a checkpoint every third version, so that the processes read and write checkpoints.
 pub fn options() -> JournalOptions {

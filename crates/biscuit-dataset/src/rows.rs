@@ -1,70 +1,31 @@
 //! Aligns rows with a schema, and splits rows by partition.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{plain_type, type_name};
-use datafusion::arrow::array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
-};
-use datafusion::arrow::compute::{CastOptions, cast_with_options, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use biscuit_schema::{cast_exactly, plain_type};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::DataType;
 
 use crate::paths::hive;
 use crate::paths::spelling::FolderSpelling;
 
-/// Casts an array. A value that does not fit is an error, never a silent null.
-fn strict(array: &ArrayRef, to: &DataType, column: &str, place: &str) -> Result<ArrayRef> {
-    if array.data_type() == to {
-        return Ok(array.clone());
-    }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, to, &options).map_err(|e| {
-        let name = type_name(to).unwrap_or_else(|| to.to_string());
-        Error::data("WrongType", format!("column `{column}` of {place} cannot be read as {name}")).with_source(e)
-    })
-}
-
-/// Converts rows to the columns and types of `target`, matched by name. Missing columns become null; columns that
-/// `target` does not have are left out. `place` names the rows in messages.
-///
-/// # Errors
-/// `WrongType` if a value does not fit.
-pub fn conform(batch: &RecordBatch, target: &SchemaRef, place: &str) -> Result<RecordBatch> {
-    align(batch, &[], target, place)
-}
-
-/// Converts rows like [`conform`]. `constants` are columns with the same value in every row, such as the partition
-/// columns of a path.
-pub fn align(
-    batch: &RecordBatch,
-    constants: &[(String, Option<String>)],
-    target: &SchemaRef,
-    place: &str,
-) -> Result<RecordBatch> {
-    let rows = batch.num_rows();
-    let column = |f: &datafusion::arrow::datatypes::FieldRef| -> Result<ArrayRef> {
-        if let Some(array) = batch.column_by_name(f.name()) {
-            return strict(array, f.data_type(), f.name(), place);
-        }
-        match constants.iter().find(|(name, _)| name == f.name()) {
-            Some((_, Some(value))) => {
-                let one: ArrayRef = std::sync::Arc::new(StringArray::from(vec![value.as_str()]));
-                let one = strict(&one, f.data_type(), f.name(), place)?;
-                let zeros = UInt32Array::from(vec![0; rows]);
-                datafusion::arrow::compute::take(&one, &zeros, None)
-                    .map_err(|e| Error::internal("a constant column could not be built").with_source(e))
+/// Returns the rows with a text in a partition column that cannot be the name of a folder, each once, with its first
+/// error.
+pub fn rows_without_folder(batch: &RecordBatch, partition_by: &[String]) -> Vec<(usize, Error)> {
+    let (mut bad, mut seen) = (Vec::new(), BTreeSet::new());
+    for name in partition_by {
+        let Some(texts) = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+        for (row, text) in texts.iter().enumerate() {
+            if let Some(Err(e)) = text.map(|text| hive::check_folder(name, text))
+                && seen.insert(row)
+            {
+                bad.push((row, e));
             }
-            _ => Ok(new_null_array(f.data_type(), rows)),
         }
-    };
-    let columns = target.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-    let nullable = std::sync::Arc::new(datafusion::arrow::datatypes::Schema::new(
-        target.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
-    ));
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(nullable, columns, &options)
-        .map_err(|e| Error::internal(format!("the columns of {place} do not make a batch")).with_source(e))
+    }
+    bad
 }
 
 /// Splits rows by their Hive folder. Each part has the rows in their order, without the partition columns. The
@@ -126,7 +87,7 @@ pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> 
         );
         return Err(Error::usage("PartitionType", message));
     }
-    let plain = strict(array, &t, name, "the rows to write")?;
-    let texts = strict(&plain, &DataType::Utf8, name, "the rows to write")?;
+    let plain = cast_exactly(array, &t, name, "the rows to write")?;
+    let texts = cast_exactly(&plain, &DataType::Utf8, name, "the rows to write")?;
     Ok(texts.as_any().downcast_ref::<StringArray>().expect("a cast to Utf8 gives a StringArray").clone())
 }

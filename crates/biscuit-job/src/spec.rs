@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use biscuit_apply::NewServerPolicy;
 use biscuit_bookmark::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPolicy};
 use biscuit_change::{CsvDialect, OpMap, TextEncoding};
 use biscuit_core::{Error, Result, parse_duration, unquoted};
-use biscuit_merge::NewServerPolicy;
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Deserializer, Serialize};

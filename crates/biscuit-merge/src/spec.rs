@@ -159,7 +159,7 @@ impl MergeSpec {
     }
 
     /// Checks the part of the specification that does not depend on data.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if let Some(name) = self.drop_columns.iter().find(|c| self.key.contains(c)) {
             return Err(Error::usage(
                 "InvalidSpec",
@@ -170,7 +170,7 @@ impl MergeSpec {
     }
 
     /// Whether the order of a row can be read from its stored columns, because no order column is dropped.
-    pub(crate) fn stores_order(&self) -> bool {
+    pub fn stores_order(&self) -> bool {
         !self.order.iter().any(|o| self.drop_columns.contains(o))
     }
 }

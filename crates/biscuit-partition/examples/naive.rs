@@ -4,10 +4,10 @@
 //!
 //! Usage: `naive TABLE CHANGES PERIOD...`, for months in UTC of the table that the benchmark creates.
 
-use biscuit_change::RowsOptions;
+use biscuit_apply::{MergeSpec, merge_frames};
+use biscuit_change::ChangeColumns;
 use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 use biscuit_journal::JournalOptions;
-use biscuit_merge::{MergeSpec, merge_and_retain_last};
 use biscuit_partition::{Granularity, PeriodCalendar};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let dataset = Dataset::new(Location::parse(table)?, JournalOptions::default());
     let spec = MergeSpec::new(["o_orderkey"], ["effective_date"])?;
-    let rows = RowsOptions::default().with_delete_column("_deleted");
+    let columns = ChangeColumns::default().with_delete_column("_deleted");
     let calendar = PeriodCalendar::new(Granularity::Month, "UTC")?;
     for period in periods {
         let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let folder = Some(period.clone());
         let of_period = snapshot.clone().only(|f| f.partition.first().is_some_and(|(_, value)| *value == folder));
         let current = of_period.load(&ctx).await?.drop_columns(&["period"])?;
-        let (merged, _) = merge_and_retain_last(current, before, &spec, &rows).await?;
+        let (merged, _) = merge_frames(current, before, &spec, &columns).await?;
         let merged = merged.with_column("period", lit(period.as_str()))?;
         let options = WriteOptions::default().with_partition_by(["period"]);
         snapshot.write(merged, WriteMode::ReplacePartitions, &options).await?;

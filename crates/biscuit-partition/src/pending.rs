@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use biscuit_change::ChangeBatch;
+use biscuit_change::internal::parquet_row;
 use biscuit_core::{Error, Result};
 use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
@@ -39,7 +40,7 @@ fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
     for part in parts {
         let mut reader = StreamReader::try_new(part.as_slice(), None).map_err(|e| PENDING.damaged().with_source(e))?;
         let packed = reader.next().ok_or_else(|| PENDING.damaged())?.map_err(|e| PENDING.damaged().with_source(e))?;
-        batches.push(ChangeBatch::unpack(&packed)?);
+        batches.push(ChangeBatch::unpack(&packed, parquet_row)?);
     }
     Ok(batches)
 }
@@ -94,7 +95,7 @@ impl PendingIndex {
 mod tests {
     use std::sync::Arc;
 
-    use biscuit_change::{RowsOptions, row_changes};
+    use biscuit_change::{ChangeColumns, row_changes};
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
     use super::*;
@@ -104,7 +105,7 @@ mod tests {
         let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
         let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch");
         let places = (1..=rows.num_rows() as u64).collect();
-        row_changes(&rows, &"a".into(), places, &RowsOptions::default()).expect("records").0
+        row_changes(&rows, &"a".into(), places, &ChangeColumns::default()).expect("records").0
     }
 
     #[test]

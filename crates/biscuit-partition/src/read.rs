@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use biscuit_apply::{MergeOptions, PeriodReport, stored_spec};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion, engine_error};
 use biscuit_journal::PastVersion;
-use biscuit_merge::{MergeOptions, PeriodReport, stored_spec};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use biscuit_apply::{CommitExtras, ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, Location, conform};
+use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{CommitExtras, ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
-use biscuit_schema::merge_schemas;
+use biscuit_schema::{conform, merge_schemas};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
+use biscuit_apply::{MergeReport, PeriodReport, RecordVerdicts};
 use biscuit_core::Instant;
-use biscuit_merge::{MergeReport, PeriodReport, RecordVerdicts};
 use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::Serialize;
 

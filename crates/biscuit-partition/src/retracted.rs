@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use biscuit_apply::{MergeSpec, RetractedRecord, RetractionSet, key_and_order};
 use biscuit_change::ChangeBatch;
 use biscuit_core::Result;
 use biscuit_journal::{Journal, TableHead};
-use biscuit_merge::{MergeSpec, RetractedRecord, RetractionSet, key_and_order};
 use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use biscuit_apply::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, PeriodBase, PeriodStates, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_merge::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, PeriodBase, PeriodStates, RunMode};
 
 use crate::calendar::Period;
 use crate::pending::{self, PENDING};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion, align, partition_values, refuse_raw};
+use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion, partition_values, refuse_raw};
 use biscuit_journal::FileRef;
+use biscuit_schema::align;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, conform, engine_error};
+use biscuit_dataset::{OpenFile, engine_error};
+use biscuit_schema::conform;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::SchemaRef;

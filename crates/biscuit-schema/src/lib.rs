@@ -35,6 +35,7 @@ pub use values::calendar::{differs_by_calendar, has_legacy_calendar, legacy_cale
 pub use values::coercion::{
     CoercedColumn, CoercedRows, Coercion, CoercionReport, ColumnLosses, RefusedRow, coerce_column, default_values,
 };
+pub use values::conform::{align, cast_exactly, conform};
 pub use values::fault::ValueFault;
 pub use values::iso::{iso_date, iso_date_time, iso_time};
 pub use values::reading_rules::{

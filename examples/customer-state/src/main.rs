@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use biscuit_apply::{ChangeFiles, ChangeFormat, MergeOptions};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::DebeziumOptions;
 use biscuit_core::{Argument, Arguments, Clock, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{ChangeFiles, ChangeFormat, MergeOptions};
 use customer_state::{CustomerState, StateSink};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");

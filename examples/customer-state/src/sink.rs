@@ -2,10 +2,10 @@
 
 use std::sync::Mutex;
 
+use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 use biscuit_change::ChangeRecords;
 use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use biscuit_dataset::Dataset;
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
 /// Sink that merges change records into a dataset, the current state of one table.
 #[derive(Debug)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use biscuit_apply::MergeOptions;
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::{Instant, Job, Result, Run, RunId, SinkOutcome};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::MergeOptions;
 use biscuit_testkit::{InjectedFault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
 use customer_state::{CustomerState, StateSink};
 use datafusion::arrow::array::RecordBatch;

@@ -1,10 +1,10 @@
 //! One full copy of all policies for each month. Late, back-dated and future changes reach the months that they
 //! concern.
 
+use biscuit_apply::{ChangeFiles, ChangeFormat, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::{Instant, Result};
 use biscuit_dataset::Dataset;
-use biscuit_merge::{ChangeFiles, ChangeFormat, MergeOptions, MergeSpec, RunMode};
 use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::{SessionContext, col, lit};

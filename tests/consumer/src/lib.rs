@@ -43,10 +43,10 @@ impl Job for Copy {
 
 #[cfg(test)]
 mod tests {
-    use biscuit_change::RowsOptions;
+    use biscuit_change::ChangeColumns;
     use biscuit_core::{Clock, RunId, SystemClock};
     use biscuit_journal::{Journal, JournalOptions, TableStorage};
-    use biscuit_merge::{MergeSpec, merge_and_retain_last};
+    use biscuit_apply::{MergeSpec, merge_frames};
     use datafusion::prelude::*;
     use object_store::memory::InMemory;
     use object_store::path::Path;
@@ -59,8 +59,8 @@ mod tests {
         let changes =
             dataframe!("id" => [1, 2, 3], "seq" => [2, 3, 1], "v" => ["x", "late", "new"], "op" => ["u", "u", "c"]);
         let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
-        let rows = RowsOptions::default().with_op("op");
-        let merged = merge_and_retain_last(current, changes.expect("a frame"), &spec, &rows).await;
+        let columns = ChangeColumns::default().with_op("op");
+        let merged = merge_frames(current, changes.expect("a frame"), &spec, &columns).await;
         let (frame, report) = merged.expect("a merge");
         assert_eq!((report.verdicts.updated, report.verdicts.late, report.verdicts.inserted), (1, 1, 1));
         assert_eq!(frame.count().await.expect("rows"), 3);

@@ -2,10 +2,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use biscuit_core::Result;
+use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
-use crate::records::refused::{RawSource, lines};
+use crate::records::refused::{lines, parquet_row};
 use crate::values::codec::ValueCodec;
 use crate::values::text::json_text;
 
@@ -36,7 +37,7 @@ pub(crate) fn each_line(
         for part in rows::parts(file, bytes.clone(), false, row, max_decompressed)? {
             let part = part?;
             let codecs = Arc::new(rows::codecs(&part.batch));
-            step(ReadUnit::Begin(&RawSource::Rows(part.batch.clone()), Some(&codecs)))?;
+            step(ReadUnit::Begin(&RawSource::Rows { rows: part.batch.clone(), encode: parquet_row }, Some(&codecs)))?;
             for (i, &place) in part.places.iter().enumerate() {
                 let pick = RecordIndex::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
                 step(ReadUnit::Line(&rows::line(&part.batch, i)?, pick, place))?;
@@ -73,6 +74,6 @@ pub(crate) fn picked(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSou
         RawSource::Text { text, header, .. } => {
             Ok(RawSource::Text { text: text.clone(), header: header.clone(), spans: all })
         }
-        RawSource::Rows(_) | RawSource::Each(_) => raws.pick(&rows),
+        RawSource::Rows { .. } | RawSource::Each(_) => raws.pick(&rows),
     }
 }

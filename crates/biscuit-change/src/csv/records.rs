@@ -7,11 +7,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
+use biscuit_merge::RefusedRecord;
+use biscuit_merge::internal::RawSource;
 use biscuit_schema::{BytesInText, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
 
 use crate::csv::dialect::{CsvDialect, check_quotes};
 use crate::records::change_records::ChangeRecords;
-use crate::records::refused::{QuarantineRule, RawSource, RefusedRecord, RowsInProgress};
+use crate::records::refused::{QuarantineRule, RowsInProgress};
 use crate::values::declared::{LossCounter, in_column, of_type};
 
 /// Form of a CSV file.

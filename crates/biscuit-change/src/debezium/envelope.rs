@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
+use biscuit_merge::LogServer;
 use serde_json::value::RawValue;
 
 use crate::debezium::source_field::SourceField;
 use crate::json::object::{self, JsonObject};
-use crate::records::change_records::LogServer;
 use crate::tables::name::SourceTable;
 
 /// Change of a table as Debezium writes it.

@@ -1,6 +1,6 @@
+use biscuit_merge::BadRows;
 use biscuit_schema::Contract;
 
-use crate::records::refused::BadRows;
 use crate::setters::reader_setters;
 
 /// Options of a [`DebeziumReader`](crate::DebeziumReader).

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use biscuit_core::{Error, Result};
+use biscuit_merge::internal::{KNOWN_CODES, RawSource, UnchangedPlaceholder, null_rows};
+use biscuit_merge::{ChangeBatch, ParsedOp, RawRows, RefusedRecord, parse_op};
 use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
@@ -17,17 +19,14 @@ use crate::debezium::connect_schema::ConnectSchema;
 use crate::debezium::documents::{DocumentImages, IdKind, identity};
 use crate::debezium::envelope::{self, ChangeEvent, META};
 use crate::debezium::options::DebeziumOptions;
-use crate::debezium::placeholder::UnchangedPlaceholder;
 use crate::debezium::source_field::{SourceField, default_order};
 use crate::json::object;
 use crate::records::builder::{BatchBuilder, ReaderContext};
-use crate::records::change_records::{ChangeBatch, ChangeRecords};
-use crate::records::op::{KNOWN_CODES, ParsedOp, parse_op};
-use crate::records::refused::{QuarantineRule, RawRows, RawSource, RefusedRecord};
-use crate::rows::changes::null_rows;
+use crate::records::change_records::ChangeRecords;
+use crate::records::refused::QuarantineRule;
 use crate::tables::name::{SourceTable, check_one, is_one};
 use crate::values::codec::ValueCodec;
-use crate::values::declared::{LossCounter, as_written, as_written_in, comply, with_defaults};
+use crate::values::declared::{LossCounter, as_written, as_written_in, comply, not_null_columns, with_defaults};
 use crate::values::text::is_beside_values;
 
 /// Reads files of Debezium envelopes or flattened records.
@@ -434,7 +433,7 @@ impl DebeziumReader {
                 batch.rows = lost.nulled_in(&batch.rows, contract, &nulled)?;
                 bad = faults;
                 self.changes.lost(lost);
-                for (row, e) in null_rows(&batch, contract) {
+                for (row, e) in null_rows(&batch, &not_null_columns(contract)) {
                     bad.entry(row).or_insert(e);
                 }
             }

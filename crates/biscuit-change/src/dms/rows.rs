@@ -6,15 +6,13 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null, nullif};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result};
+use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, RawRows};
 use biscuit_schema::{ContractColumn, ExtraColumns, column_index, plain_type, written_type};
 
 use crate::csv::records::text_in_column;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::reader::{DmsOptions, FILE, ROW};
-use crate::records::change_records::{ChangeBatch, KeyChange, KeyChangeKind};
-use crate::records::op::ChangeOp;
-use crate::records::refused::{RawRows, RowsInProgress};
-use crate::rows::changes::part_changes;
+use crate::records::refused::RowsInProgress;
 use crate::rows::reader::RowsOptions;
 use crate::values::declared::{LossCounter, in_column, of_type, with_defaults};
 
@@ -85,7 +83,7 @@ impl DmsChangeBuilder<'_> {
             Some(contract) => with_defaults(&batch, contract, &mut lost)?,
             None => batch,
         };
-        let (mut batch, _) = part_changes(&RowsInProgress { batch, ..part.clone() }, self.file, rows)?;
+        let (mut batch, _) = RowsInProgress { batch, ..part.clone() }.changes(self.file, &rows.columns())?;
         // Ordered by file, a full load is older than the changes because its number is less than any time.
         if self.named.kind == DmsFileKind::Load && !self.by_place {
             batch.rank = 0;

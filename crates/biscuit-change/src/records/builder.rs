@@ -8,17 +8,16 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
+use biscuit_merge::internal::{UnchangedPlaceholder, ambiguous};
+use biscuit_merge::{AbsentColumns, ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, LogServer};
 use biscuit_schema::{Contract, OnError};
 use serde_json::value::RawValue;
 
 use crate::columnar::units::RecordIndex;
 use crate::debezium::envelope::{ChangeEvent, META};
-use crate::debezium::placeholder::UnchangedPlaceholder;
+use crate::debezium::placeholder::is_placeholder;
 use crate::debezium::source_field::SourceField;
 use crate::json::object;
-use crate::records::change_records::{AbsentColumns, ChangeBatch, KeyChange, KeyChangeKind, LogServer};
-use crate::records::op::ChangeOp;
-use crate::rows::changes::ambiguous;
 use crate::values::codec::{ValueCodec, ValuePosition};
 use crate::values::declared::{NulledRows, push_once};
 use crate::values::text::wrong_type;
@@ -236,7 +235,7 @@ impl BatchBuilder {
         // headers could be either one.
         if op == ChangeOp::Upsert && context.placeholder.may_be(raw) {
             let cell = placeholder_cell(codec, raw);
-            if cell.as_ref().is_some_and(|c| context.placeholder.is(c)) {
+            if cell.as_ref().is_some_and(|c| is_placeholder(context.placeholder, c)) {
                 let gives_nothing = match (event.op.as_str(), event.headers) {
                     ("u" | "U" | "", _) => true,
                     ("r" | "R", _) => false,

@@ -2,6 +2,4 @@
 
 pub(crate) mod builder;
 pub(crate) mod change_records;
-pub(crate) mod op;
-pub(crate) mod packed;
 pub(crate) mod refused;

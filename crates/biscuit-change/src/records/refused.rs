@@ -1,5 +1,4 @@
-//! Records that cannot be used: the rule for the quarantine, the quarantined record, and the search for invalid rows
-//! in a batch.
+//! Records that cannot be used: the rule for the quarantine, and the search for invalid rows in a batch.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,19 +6,11 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_merge::internal::{RawSource, raw_row_changes};
+use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, RefusedRecord};
 use biscuit_schema::{Contract, ContractColumn, OnError};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-
-/// Handling of records that cannot be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum BadRows {
-    /// The first such record stops the run with its error.
-    #[default]
-    Fail,
-    /// Such records are quarantined with their reason, and the other records are used.
-    Quarantine,
-}
 
 /// Decides which invalid records are quarantined: all of them, or only records with an invalid value in certain
 /// columns (`on_error = "quarantine"` in the contract).
@@ -55,86 +46,14 @@ impl QuarantineRule {
     }
 }
 
-/// Quarantined record: its origin, the reason and the record itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRecord {
-    /// Name of the file in messages.
-    pub file: String,
-    /// Row or line in the file, from 1.
-    pub row: u64,
-    /// Code of the error.
-    pub code: String,
-    /// Column of the error, if the error is about one column.
-    pub column: Option<String>,
-    /// Message of the error.
-    pub message: String,
-    /// Record as a file of its own, in the format of its source: a JSON line, a CSV line with the header if the file
-    /// has one, or a Parquet file with one row.
-    pub raw: Vec<u8>,
-}
-
-impl RefusedRecord {
-    /// Creates a quarantined record from the error that it caused.
-    pub fn new(file: &str, row: u64, e: &Error, raw: Vec<u8>) -> Self {
-        let column = e.column().map(str::to_owned);
-        Self { file: file.to_owned(), row, code: e.code().to_owned(), column, message: e.message().to_owned(), raw }
-    }
-}
-
 /// Returns whether an error is about one record, so that this record can be quarantined alone.
 fn is_about_a_record(e: &Error) -> bool {
     e.kind() == ErrorKind::Data && e.row().is_some()
 }
 
-/// Raw records of a batch as they were in their file. Readers keep them only if records may be quarantined.
-#[derive(Debug, Clone)]
-pub struct RawRows(pub(crate) RawSource);
-
-#[derive(Debug, Clone)]
-pub(crate) enum RawSource {
-    /// Spans of a text, and the header that each record needs to be a file of its own.
-    Text { text: Arc<str>, header: Option<Arc<str>>, spans: Vec<Range<usize>> },
-    /// Rows of a Parquet or Avro file.
-    Rows(RecordBatch),
-    /// Each record as bytes of its own.
-    Each(Vec<Arc<[u8]>>),
-}
-
-impl RawSource {
-    /// Returns the raw records of these rows, in this order.
-    pub(crate) fn pick(&self, rows: &[u32]) -> Result<Self> {
-        Ok(match self {
-            Self::Text { text, header, spans } => {
-                let spans = rows.iter().map(|&r| spans[r as usize].clone()).collect();
-                Self::Text { text: text.clone(), header: header.clone(), spans }
-            }
-            Self::Each(all) => Self::Each(rows.iter().map(|&r| all[r as usize].clone()).collect()),
-            Self::Rows(batch) => Self::Rows(
-                take_record_batch(batch, &UInt32Array::from(rows.to_vec()))
-                    .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?,
-            ),
-        })
-    }
-
-    /// Returns one record as a file of its own.
-    pub(crate) fn get(&self, row: usize) -> Result<Vec<u8>> {
-        match self {
-            Self::Text { text, header, spans } => {
-                let record = text[spans[row].clone()].trim_end_matches(['\n', '\r']);
-                Ok(match header {
-                    Some(header) => format!("{}\n{record}\n", header.trim_end_matches(['\n', '\r'])).into_bytes(),
-                    None => format!("{record}\n").into_bytes(),
-                })
-            }
-            Self::Rows(batch) => one_row(&batch.slice(row, 1)),
-            Self::Each(all) => Ok(all[row].to_vec()),
-        }
-    }
-}
-
-/// Writes one row as a Parquet file. The Avro schema in its metadata is needed to read the types of Kafka Connect
+/// Writes one row as a Parquet file: the raw form of rows of Parquet and Avro files. The Avro schema in its metadata is needed to read the types of Kafka Connect
 /// again.
-fn one_row(row: &RecordBatch) -> Result<Vec<u8>> {
+pub fn parquet_row(row: &RecordBatch) -> Result<Vec<u8>> {
     let failed =
         |e: parquet::errors::ParquetError| Error::internal("cannot write a record to the quarantine").with_source(e);
     let schema = row.schema();
@@ -174,8 +93,16 @@ impl RowsInProgress {
     /// Creates a part from rows of a Parquet or Avro file, numbered from `first`.
     pub(crate) fn of(batch: RecordBatch, first: u64, keeps_raws: bool) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
-        let raws = keeps_raws.then(|| RawSource::Rows(batch.clone()));
+        let raws = keeps_raws.then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
         Self { batch, places, raws, is_typed: false }
+    }
+
+    /// Converts the rows to change records. Returns the records and the number of rows that are not changes.
+    ///
+    /// # Errors
+    /// The errors of [`row_changes`](biscuit_merge::row_changes).
+    pub(crate) fn changes(self, file: &Arc<str>, columns: &ChangeColumns) -> Result<(ChangeBatch, u64)> {
+        raw_row_changes(&self.batch, file, self.places, self.raws, columns)
     }
 
     /// Returns the part without the rows whose flag in `bad` is set.

@@ -1,4 +1,3 @@
 //! Plain rows as change records: the operation is in a column, or every row is an upsert.
 
-pub(crate) mod changes;
 pub(crate) mod reader;

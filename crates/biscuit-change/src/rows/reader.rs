@@ -8,23 +8,22 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
+use biscuit_merge::internal::RawSource;
+use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, OpMap, PLACEHOLDER, RefusedRecord};
 use biscuit_schema::{Contract, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
 use crate::csv::dialect::{CsvDialect, without_packing};
 use crate::csv::records::{self, CsvFile, CsvForm};
-use crate::debezium::placeholder::PLACEHOLDER;
 use crate::files::encoding::TextEncoding;
 use crate::json::object::{self, JsonObject};
-use crate::records::change_records::{ChangeBatch, ChangeRecords};
-use crate::records::op::OpMap;
-use crate::records::refused::{BadRows, QuarantineRule, RawSource, RefusedRecord, RowsInProgress, lines, sift};
-use crate::rows::changes::part_changes;
+use crate::records::change_records::ChangeRecords;
+use crate::records::refused::{QuarantineRule, RowsInProgress, lines, sift};
 use crate::setters::{reader_setters, text_setters};
 use crate::values::codec::{self, ValuePosition};
 use crate::values::declared::{
-    LossCounter, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults,
+    LossCounter, as_written, as_written_in, comply, declared, in_column, not_null_columns, of_type, with_defaults,
 };
 use crate::values::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::values::text_value::{TextValue, to_array};
@@ -87,6 +86,15 @@ impl RowsOptions {
     pub fn with_expected(mut self, schema: SchemaRef) -> Self {
         self.expected = Some(schema);
         self
+    }
+
+    /// Returns the columns that say how each row changes the table, for [`row_changes`](crate::row_changes).
+    pub fn columns(&self) -> ChangeColumns {
+        let mut columns = ChangeColumns::default().with_op_map(self.op_map.clone());
+        columns.op.clone_from(&self.op);
+        columns.delete_column.clone_from(&self.delete_column);
+        columns.placeholder.clone_from(&self.placeholder);
+        columns.with_not_null(self.contract.as_ref().map(not_null_columns).unwrap_or_default())
     }
 
     /// Returns whether a column is read but not stored.
@@ -195,6 +203,7 @@ impl RowsReader {
         if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
             changes.without_op += part.batch.num_rows() as u64;
         }
+        let columns = options.columns();
         // If a row is invalid, `sift` calls this again with parts of the rows, so the counters are updated
         // afterwards.
         let mut make = |part: &RowsInProgress| {
@@ -202,10 +211,9 @@ impl RowsReader {
                 let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), (file, &part.places))?;
                 return match bad.into_iter().next() {
                     Some((_, e)) => Err(e),
-                    None => Ok((
-                        part_changes(&RowsInProgress { batch, ..part.clone() }, file, options)?,
-                        LossCounter::default(),
-                    )),
+                    None => {
+                        Ok((RowsInProgress { batch, ..part.clone() }.changes(file, &columns)?, LossCounter::default()))
+                    }
                 };
             };
             let passed = |name: &str| options.is_input_only(name);
@@ -214,7 +222,7 @@ impl RowsReader {
                 return Err(e);
             }
             let batch = with_defaults(&complying.rows, contract, &mut complying.lost)?;
-            Ok((part_changes(&RowsInProgress { batch, ..part.clone() }, file, options)?, complying.lost))
+            Ok((RowsInProgress { batch, ..part.clone() }.changes(file, &columns)?, complying.lost))
         };
         for ((batch, ignored), lost) in sift(file, part, &self.quarantine_rule, &mut changes.refused, &mut make)? {
             changes.ignored += ignored;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
+use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
 use crate::columnar::units::{ColumnCodecs, ReadUnit, each_line};
@@ -16,7 +17,6 @@ use crate::debezium::reader::DebeziumReader;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::reader::{DmsOptions, DmsReader};
 use crate::records::change_records::ChangeRecords;
-use crate::records::refused::RawSource;
 use crate::tables::name::SourceTable;
 use crate::values::text::{is_beside_values, text_of};
 

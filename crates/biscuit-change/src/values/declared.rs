@@ -8,12 +8,11 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
+use biscuit_merge::internal::UnchangedPlaceholder;
 use biscuit_schema::{
     ColumnLosses, ColumnType, Contract, ContractColumn, ExtraColumns, OnError, coerce_column, default_values,
     plain_type, text_type, written_type,
 };
-
-use crate::debezium::placeholder::UnchangedPlaceholder;
 
 /// Returns the declared column for a column of the input. If there is a contract, only its columns are declared, and
 /// `expected` is ignored.
@@ -36,6 +35,11 @@ fn of_contract(contract: &Contract, column: &ContractColumn) -> ContractColumn {
     let mut column = column.clone();
     column.reading.on_error = Some(contract.on_error_of(&column));
     column
+}
+
+/// Returns the names of the columns that a contract declares as not nullable.
+pub(crate) fn not_null_columns(contract: &Contract) -> Vec<String> {
+    contract.columns.iter().filter(|column| !column.nullable).map(|column| column.name.clone()).collect()
 }
 
 /// Returns a column of this type whose values are converted without loss or refused.

@@ -26,7 +26,7 @@ use crate::files::calendar::check_calendar;
 use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
 use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer, parquet_error};
 use crate::paths::column::check_path_column;
-use crate::rows::conform;
+use biscuit_schema::conform;
 
 /// A Parquet file of a table.
 #[derive(Debug, Clone)]

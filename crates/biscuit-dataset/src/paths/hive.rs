@@ -70,7 +70,7 @@ pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
 /// # Errors
 /// `PartitionValue` for the empty text, the text that stands for null, and a text whose folder name would be too
 /// long.
-pub fn check_folder(column: &str, text: &str) -> Result<()> {
+pub(crate) fn check_folder(column: &str, text: &str) -> Result<()> {
     folder(column, Some(text)).map(drop)
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::check_folder;
+use biscuit_dataset::rows_without_folder;
 use biscuit_schema::{
     CheckFinding, CoercedRows, Coercion, CoercionReport, ColumnType, ContractColumn, ContractCompliance,
     DecimalRounding, ReadingRules, RefusedRow, coerce_column, stored_type, written_type,
@@ -119,14 +119,10 @@ impl RowFinisher {
 
     /// Adds the rows whose text cannot be the name of a folder to `refused`.
     fn without_folder(&self, batch: &RecordBatch, refused: &mut Vec<RefusedRow>) {
-        for name in &self.folders {
-            let Some(texts) = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
-            for (row, text) in texts.iter().enumerate() {
-                if let Some(Err(e)) = text.map(|text| check_folder(name, text))
-                    && refused.iter().all(|other| other.row != row)
-                {
-                    refused.push(RefusedRow { row, column: name.clone(), code: e.code(), message: e.message().into() });
-                }
+        for (row, e) in rows_without_folder(batch, &self.folders) {
+            if refused.iter().all(|other| other.row != row) {
+                let column = e.column().unwrap_or_default().to_owned();
+                refused.push(RefusedRow { row, column, code: e.code(), message: e.message().into() });
             }
         }
     }

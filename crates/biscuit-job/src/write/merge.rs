@@ -1,15 +1,15 @@
-//! Outputs of the modes `merge` and `snapshot`: turns the input into change records, and passes them to biscuit-merge
+//! Outputs of the modes `merge` and `snapshot`: turns the input into change records, and passes them to biscuit-apply
 //! or biscuit-partition together with the bookmarks and the quarantine, so that all of it is one commit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use biscuit_bookmark::{RunOutput, SourceObject};
-use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord, RowsOptions, row_changes};
-use biscuit_core::{Error, Result};
-use biscuit_merge::{
-    ChangeFiles, CommitExtras, FoundFile, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, merged_by,
-    quarantine_records,
+use biscuit_apply::{
+    ChangeFiles, CommitExtras, FoundFile, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions,
+    MergeReport, MergeSpec, RunMode, merged_by, quarantine_records,
 };
+use biscuit_bookmark::{RunOutput, SourceObject};
+use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
+use biscuit_core::{Error, Result};
 use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::RecordBatch;
@@ -63,7 +63,7 @@ impl OutputWork<'_> {
             size: file.size,
             etag: object.etag.clone(),
         });
-        let mut changes = ChangeFiles::found(found.collect(), format).changes().await?;
+        let mut changes = ChangeFiles::found(found.collect(), format.clone()).changes().await?;
         if let Some(guard) = guard {
             changes = guard.records(changes).await?;
             self.guards.push(guard);
@@ -74,7 +74,8 @@ impl OutputWork<'_> {
         let sources: Vec<_> = changes.batches.iter().map(|batch| (batch.rows.schema(), false)).collect();
         self.encrypt_files(&sources, None).await?;
         self.say_sources(&[])?;
-        self.merge(changes, contract.as_ref(), vec![], options).await
+        let sources = KeyAndOrderSources::default().with_records(&format, &changes.key, &changes.order);
+        self.merge(changes, sources.with_contract(contract.as_ref()), contract.as_ref(), vec![], options).await
     }
 
     /// Merges rows of other formats. Each row is an upsert, unless its operation column has another operation.
@@ -109,18 +110,19 @@ impl OutputWork<'_> {
         self.report.quarantined = refused.len() as u64;
         let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
         self.guard(refused.len() as u64, count)?;
-        let mut reading = RowsOptions::default();
-        reading.op.clone_from(&self.spec.op);
+        let mut columns = ChangeColumns::default();
+        columns.op.clone_from(&self.spec.op);
         let mut batches: Vec<ChangeBatch> = Vec::new();
         let mut ignored = 0;
         for (batch, file, numbers) in placed.into_iter().filter(|(b, ..)| b.num_rows() > 0) {
-            let (changes, left_out) = row_changes(&batch, &file, numbers, &reading)?;
+            let (changes, left_out) = row_changes(&batch, &file, numbers, &columns)?;
             ignored += left_out;
             batches.push(changes);
         }
         let mut changes = ChangeRecords::of(batches);
         changes.ignored = ignored;
-        self.merge(changes, rows.contract.as_ref(), refused, options).await
+        let sources = KeyAndOrderSources::default().with_contract(rows.contract.as_ref());
+        self.merge(changes, sources, rows.contract.as_ref(), refused, options).await
     }
 
     /// Reads the rows of the only source into memory.
@@ -141,31 +143,27 @@ impl OutputWork<'_> {
     async fn merge(
         mut self,
         changes: ChangeRecords,
+        sources: KeyAndOrderSources,
         contract: Option<&Contract>,
         refused: Vec<RefusedRecord>,
         run: &RunOptions,
     ) -> Result<OutputReport> {
         let dataset = self.snapshot.dataset().clone();
-        let (made_key, made_order) = merged_by(&dataset).await?.unwrap_or_default();
-        let of = |f: fn(&Contract) -> &Vec<String>| contract.map(f).cloned().unwrap_or_default();
-        // The first choice that is given: the job, the contract, the adapter of the format, the table itself.
-        let first = |choices: [Vec<String>; 4]| choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default();
-        let key = first([self.spec.key.clone(), of(|c| &c.key), changes.key.clone(), made_key]);
-        // An adapter may store an order of its own, such as a position in the log, which takes precedence.
-        let order = first([changes.order.clone(), self.spec.order.clone(), of(|c| &c.order), made_order]);
-        if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
-            return Ok(self.report);
-        }
-        for (what, columns) in [("key", &key), ("order", &order)] {
-            if columns.is_empty() {
-                return Err(invalid(format!(
-                    "output `{}` has no {what}; set `{what}` or declare it in a contract",
-                    self.name
-                )));
+        let mut sources = sources.with_table(merged_by(&dataset).await?);
+        sources.options = KeyAndOrderColumns { key: self.spec.key.clone(), order: self.spec.order.clone() };
+        let columns = sources.resolve();
+        if let Some(what) = columns.missing() {
+            if changes.is_empty() && changes.refused.is_empty() {
+                return Ok(self.report);
             }
+            let message = format!("output `{}` has no {what}; set `{what}` or declare it in a contract", self.name);
+            return Err(invalid(message));
         }
-        let partition_by =
-            if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
+        let KeyAndOrderColumns { key, order } = columns;
+        let partition_by = match (self.spec.partition_by.as_slice(), contract) {
+            ([], Some(contract)) => contract.partition_by.clone(),
+            (named, _) => named.to_vec(),
+        };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
         let mut extras = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
         // The bookmarks advance in the commit of the merge: read once, or not at all.

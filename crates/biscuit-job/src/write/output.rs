@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use biscuit_apply::quarantine_records;
 use biscuit_bookmark::{ReplacedOutput, RunOutput, SourceObject};
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::LAYER;
 use biscuit_journal::{CommitOutcome, TableCommit};
-use biscuit_merge::quarantine_records;
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;

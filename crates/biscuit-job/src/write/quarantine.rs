@@ -1,9 +1,9 @@
 //! Reads the quarantine of jobs with `[pii]`, whose records are sealed.
 
+use biscuit_apply::quarantined;
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
-use biscuit_merge::quarantined;
 use biscuit_pii::{PiiContext, ValueEncryptor};
 use serde_json::Value;
 

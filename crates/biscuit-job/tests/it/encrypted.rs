@@ -4,10 +4,10 @@ use std::path::Path as Folder;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use biscuit_apply::quarantined;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use biscuit_job::{JobReport, PiiResolver, TableKeys};
-use biscuit_merge::quarantined;
 use biscuit_pii::{KeyBytes, KeyProvider, PiiContext, Policy, RootKeys, WrappingKeys};
 use biscuit_testkit::frame_text;
 use datafusion::prelude::SessionContext;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use biscuit_apply::{CommitExtras, FoundFile};
 use biscuit_bookmark::{
     Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, InputSelection, LatePolicy, ListedInput, ObjectIdentity,
     OverwrittenPolicy, ReadMode, ReplayRange, RunLimit, RunOutput, SourcePlace, list,
@@ -12,7 +13,6 @@ use biscuit_bookmark::{
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::OpenSource;
-use biscuit_merge::{CommitExtras, FoundFile};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 

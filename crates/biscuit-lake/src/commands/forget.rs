@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use biscuit_apply::readmit;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::put_aside_of;
 use biscuit_journal::JournalOptions;
-use biscuit_merge::readmit;
 use biscuit_partition::{ErasureSubjects, NotCovered, forget};
 use biscuit_pii::{PiiContext, Protector, SubjectKeys};
 use biscuit_rewrite::{RunMode, SubjectRows};

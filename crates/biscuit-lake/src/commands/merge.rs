@@ -6,16 +6,14 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use biscuit_change::{
-    BadRows, ChangeRecords, DebeziumOptions, DmsOptions, OpMap, RowsOptions, SourceTable, TablesReader,
+use biscuit_apply::{
+    ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeReport,
+    MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
 };
+use biscuit_change::{BadRows, ChangeRecords, FormatSettings, OpMap, RowsOptions, SourceTable, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion, check_input};
 use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy, fold_name};
-use biscuit_merge::{
-    ChangeFiles, ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, NewServerPolicy,
-    OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
-};
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
@@ -155,7 +153,7 @@ fn check_whole(changes: &ChangeRecords) -> Result<()> {
     Err(Error::data("NotWhole", message))
 }
 
-/// Key and order that the records themselves declare.
+/// Key and order that the reader of the records named.
 #[derive(Clone, Copy)]
 pub(crate) struct DeclaredMerge<'a> {
     key: &'a [String],
@@ -183,8 +181,7 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
     }
     let options = |args: &MergeArgs| {
         let contract = contract(args)?;
-        let format = format_with(args, contract.as_ref(), None)?;
-        Ok(format.with_bad_rows(bad_rows(args)))
+        format_with(args, contract.as_ref(), None)
     };
     let other = || Error::usage("InvalidArguments", "--table '*' needs --format debezium or dms");
     let reader = match args.format {
@@ -326,7 +323,7 @@ impl MergeTarget {
         let contract = contract(args)?;
         let dataset = target(args, hard_links, context).await?;
         let made = merged_by(&dataset).await?;
-        let format = format(args, contract.as_ref(), &dataset).await?.with_bad_rows(bad_rows(args));
+        let format = format(args, contract.as_ref(), &dataset).await?;
         Ok(Self { contract, dataset, made, format })
     }
 
@@ -345,23 +342,20 @@ impl MergeTarget {
         args: &MergeArgs,
         declared: DeclaredMerge<'_>,
     ) -> Result<Option<(MergeSpec, MergeOptions)>> {
-        let of_contract = |f: fn(&Contract) -> &Vec<String>| self.contract.as_ref().map(f).cloned().unwrap_or_default();
-        let (made_key, made_order) = self.made.clone().unwrap_or_default();
-        let key = first([args.key.clone(), of_contract(|c| &c.key), declared.key.to_vec(), made_key]);
-        // The readers of Debezium and DMS have already applied `--order`, and declare the columns that they store.
-        let order = match args.format {
-            FormatName::Debezium | FormatName::Dms => first([declared.order.to_vec(), made_order]),
-            FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
-        };
-        if declared.is_empty && (key.is_empty() || order.is_empty()) {
-            return Ok(None);
-        }
-        for (what, columns) in [("key", &key), ("order", &order)] {
-            if columns.is_empty() {
-                let message = format!("the {what} is unknown; name its columns with --{what} or in a contract");
-                return Err(Error::usage("InvalidSpec", message));
+        let mut sources = KeyAndOrderSources::default()
+            .with_contract(self.contract.as_ref())
+            .with_records(&self.format, declared.key, declared.order)
+            .with_table(self.made.clone());
+        sources.options = KeyAndOrderColumns { key: args.key.clone(), order: args.order.clone() };
+        let columns = sources.resolve();
+        if let Some(what) = columns.missing() {
+            if declared.is_empty {
+                return Ok(None);
             }
+            let message = format!("the {what} is unknown; name its columns with --{what} or in a contract");
+            return Err(Error::usage("InvalidSpec", message));
         }
+        let KeyAndOrderColumns { key, order } = columns;
         Ok(Some((spec(args, key, order)?, options(args, self.contract.as_ref()))))
     }
 }
@@ -371,11 +365,6 @@ fn bad_rows(args: &MergeArgs) -> BadRows {
         BadRowsName::Fail => BadRows::Fail,
         BadRowsName::Quarantine => BadRows::Quarantine,
     }
-}
-
-/// Returns the first list that is not empty.
-fn first<const N: usize>(choices: [Vec<String>; N]) -> Vec<String> {
-    choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default()
 }
 
 /// Returns the answer of a merge without records.
@@ -395,9 +384,7 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
         .map_err(|e| Error::usage("InvalidContract", format!("cannot read `{path}`: {e}")).with_source(e))?;
     let contract =
         if text.trim_start().starts_with('{') { Contract::from_json(&text) } else { Contract::from_toml(&text) };
-    // A null that means "unchanged" must not be replaced by the default of the column.
-    let ignore = IgnoreNull::named(&args.ignore_null);
-    contract.map(|c| Some(c.without_defaults(|name| ignore.covers(name)))).map_err(|e| e.in_file(path))
+    contract.map(Some).map_err(|e| e.in_file(path))
 }
 
 /// Opens the table with the policies of the options.
@@ -454,50 +441,28 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
     ] {
         formats(given, option, &[Dms])?;
     }
-    let format = match args.format {
-        FormatName::Debezium => {
-            let mut options = DebeziumOptions::default()
-                .with_key(args.key.clone())
-                .with_order(args.order.clone())
-                .with_order_as(args.order_as.clone());
-            options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
-            options.contract = contract.cloned();
-            options.placeholder.clone_from(&args.placeholder);
-            ChangeFormat::Debezium(options)
-        }
-        FormatName::Rows => {
-            let mut options = RowsOptions::default();
-            options.expected = expected;
-            (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
-            options.op.clone_from(&args.op);
-            options.op_map = OpMap::parse(&args.op_map)?;
-            options.delete_column.clone_from(&args.delete_column);
-            options.contract = contract.cloned();
-            options.placeholder.clone_from(&args.placeholder);
-            ChangeFormat::Rows(options)
-        }
-        FormatName::Dms => {
-            let mut options = DmsOptions::default().with_key(args.key.clone()).with_order(args.order.clone());
-            options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
-            options.expected = expected;
-            options.contract = contract.cloned();
-            (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
-            options.timestamp_column.clone_from(&args.timestamp_column);
-            options.op_map = OpMap::parse(&args.op_map)?;
-            let defaults = [
-                (&args.op, &mut options.op),
-                (&args.csv_null, &mut options.null),
-                (&args.before_image, &mut options.before_image),
-            ];
-            for (given, default) in defaults {
-                if let Some(given) = given {
-                    default.clone_from(given);
-                }
-            }
-            ChangeFormat::Dms(options)
-        }
-    };
-    Ok(format.with_max_decompressed(max_decompressed(args)))
+    let mut settings = FormatSettings::default();
+    (settings.contract, settings.expected) = (contract.cloned(), expected);
+    settings.table.clone_from(&args.table);
+    settings.key.clone_from(&args.key);
+    settings.order.clone_from(&args.order);
+    settings.order_as.clone_from(&args.order_as);
+    settings.op.clone_from(&args.op);
+    settings.op_map = OpMap::parse(&args.op_map)?;
+    settings.delete_column.clone_from(&args.delete_column);
+    settings.placeholder.clone_from(&args.placeholder);
+    settings.timestamp_column.clone_from(&args.timestamp_column);
+    settings.csv_null.clone_from(&args.csv_null);
+    settings.before_image.clone_from(&args.before_image);
+    settings.ignore_null = IgnoreNull::named(&args.ignore_null);
+    (settings.csv, settings.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
+    settings.bad_rows = bad_rows(args);
+    settings.max_decompressed = max_decompressed(args);
+    Ok(match args.format {
+        FormatName::Debezium => settings.debezium(),
+        FormatName::Dms => settings.dms(),
+        FormatName::Rows => settings.rows(),
+    })
 }
 
 fn max_decompressed(args: &MergeArgs) -> Option<u64> {
@@ -530,8 +495,10 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
 }
 
 fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
-    let declared = contract.map(|c| c.partition_by.clone()).unwrap_or_default();
-    let partition_by = first([args.partition_by.clone(), declared]);
+    let partition_by = match (args.partition_by.as_slice(), contract) {
+        ([], Some(contract)) => contract.partition_by.clone(),
+        (named, _) => named.to_vec(),
+    };
     let mut options = MergeOptions::default();
     options.memory = args.memory;
     options

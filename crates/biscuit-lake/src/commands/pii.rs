@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion, align};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion};
 use biscuit_job::{DeclarativeJob, JobSpec, PiiResolver, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
@@ -13,7 +13,7 @@ use biscuit_pii::{
     default_detectors,
 };
 use biscuit_pii_aws::ComprehendDetector;
-use biscuit_schema::ColumnType;
+use biscuit_schema::{ColumnType, align};
 use clap::{Args, Subcommand};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;

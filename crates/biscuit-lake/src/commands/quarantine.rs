@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use biscuit_apply::{QuarantinedRecord, quarantined};
 use biscuit_core::Result;
 use biscuit_job::unsealed;
-use biscuit_merge::{QuarantinedRecord, quarantined};
 use biscuit_pii::{AccessRequest, AuditFile};
 use serde_json::{Value, json};
 

@@ -293,7 +293,7 @@ async fn of_table(args: &TableArgs, context: &CommandContext) -> Result<Contract
     }
     let mut contract = Contract::from_arrow(&schema)?;
     contract.partition_by = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-    if let Some((key, order)) = biscuit_merge::merged_by(&dataset).await? {
+    if let Some((key, order)) = biscuit_apply::merged_by(&dataset).await? {
         contract.key = key.into_iter().filter(|k| contract.column(k).is_some()).collect();
         contract.order = order;
     }
@@ -350,7 +350,7 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
     for file in snapshot.open_files().await? {
         let (mut rows, mut seen) = (file.stream(None)?, 0);
         while let Some(batch) = rows.next().await {
-            let batch = biscuit_dataset::align(
+            let batch = biscuit_schema::align(
                 &batch?,
                 &file.file.partition,
                 &std::sync::Arc::new(contract.to_arrow()),

@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
+use biscuit_apply::{ChangeFiles, PeriodReport};
 use biscuit_change::ChangeRecords;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_merge::{ChangeFiles, PeriodReport};
 use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use clap::{Args, ValueEnum};
 use serde_json::json;

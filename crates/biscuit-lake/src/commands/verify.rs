@@ -9,7 +9,7 @@ use crate::render::output::{BAD_DATA, CommandOutput};
 
 pub(crate) async fn run(args: &VerifyArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
-    let found = biscuit_merge::verify(&dataset, &args.key).await?;
+    let found = biscuit_apply::verify(&dataset, &args.key).await?;
     let sound = found.is_sound();
     let mut text =
         format!("{}: {} rows in {} files\n", if sound { "sound" } else { "NOT SOUND" }, found.rows, found.files);

@@ -5,15 +5,15 @@
 
 use std::sync::LazyLock;
 
-use biscuit_core::{Error, Result};
-use biscuit_schema::{plain_type, type_name};
-use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{
+use arrow::array::timezone::Tz;
+use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Int64Array, RecordBatch, StringArray,
 };
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::datatypes::{DataType, TimeUnit};
+use biscuit_core::{Error, Result};
+use biscuit_schema::{plain_type, type_name};
 
 // Tags of types. They are stored for ever; values of different types compare by their tags.
 const BOOLEAN: u8 = 0x10;
@@ -26,7 +26,7 @@ const TIME: u8 = 0x62;
 
 /// Purpose of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TuplePurpose {
+pub enum TuplePurpose {
     /// Identifies an entity: text is compared as text.
     Key,
     /// Orders changes. Text that is an instant in the ISO format is compared as an instant, and a log sequence number
@@ -36,11 +36,13 @@ pub(crate) enum TuplePurpose {
 
 /// Encodes the values of some columns as one tuple. Integers and decimals of any width and scale are encoded as one
 /// kind of number, and timestamps of any unit as one kind of instant.
-pub(crate) struct TupleEncoder {
+#[derive(Debug)]
+pub struct TupleEncoder {
     columns: Vec<EncodedColumn>,
     purpose: TuplePurpose,
 }
 
+#[derive(Debug)]
 enum EncodedColumn {
     Boolean(BooleanArray),
     Integer(Int64Array),
@@ -53,7 +55,7 @@ enum EncodedColumn {
 
 /// The reason why a value cannot be part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EncodeError {
+pub enum EncodeError {
     /// The column with this index is null.
     Null(usize),
     /// The column with this index is text that holds a number, or a date in another format than ISO.
@@ -62,9 +64,13 @@ pub(crate) enum EncodeError {
 
 /// The values of a tuple with a single column, in types whose values can be compared for equality without encoding
 /// them.
-pub(crate) enum SingleColumnKeys<'a> {
+#[derive(Debug)]
+pub enum SingleColumnKeys<'a> {
+    /// Whole numbers.
     Integers(&'a Int64Array),
+    /// Texts.
     Texts(&'a StringArray),
+    /// Bytes.
     Binaries(&'a BinaryArray),
 }
 
@@ -72,7 +78,7 @@ impl TupleEncoder {
     /// # Errors
     /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types, and other types on whose order engines
     /// disagree.
-    pub(crate) fn new(batch: &RecordBatch, names: &[String], purpose: TuplePurpose, place: &str) -> Result<Self> {
+    pub fn new(batch: &RecordBatch, names: &[String], purpose: TuplePurpose, place: &str) -> Result<Self> {
         let schema = batch.schema();
         let column = |name: &String| {
             let array = batch.column(biscuit_schema::column_index(&schema, name, place)?);
@@ -83,7 +89,7 @@ impl TupleEncoder {
 
     /// Returns the values of the only column, if these can be compared for equality without encoding them. Text of an
     /// order cannot: different texts may be the same instant.
-    pub(crate) fn values(&self) -> Option<SingleColumnKeys<'_>> {
+    pub fn values(&self) -> Option<SingleColumnKeys<'_>> {
         match (self.columns.as_slice(), self.purpose) {
             ([EncodedColumn::Integer(a)], _) => Some(SingleColumnKeys::Integers(a)),
             ([EncodedColumn::Text(a)], TuplePurpose::Key) => Some(SingleColumnKeys::Texts(a)),
@@ -96,7 +102,7 @@ impl TupleEncoder {
     ///
     /// # Errors
     /// A null, or text that cannot order changes.
-    pub(crate) fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
+    pub fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
         for (i, column) in self.columns.iter().enumerate() {
             match column {
                 EncodedColumn::Integer(a) if a.is_valid(row) => number(i128::from(a.value(row)), 0, out),
@@ -205,12 +211,12 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
 }
 
 /// Appends the tuple of a single integer.
-pub(crate) fn encode_integer(integer: i64, out: &mut Vec<u8>) {
+pub fn encode_integer(integer: i64, out: &mut Vec<u8>) {
     number(i128::from(integer), 0, out);
 }
 
 /// Appends the tuple of a single text or binary value.
-pub(crate) fn encode_raw(raw: &[u8], binary: bool, out: &mut Vec<u8>) {
+pub fn encode_raw(raw: &[u8], binary: bool, out: &mut Vec<u8>) {
     escaped(if binary { BINARY } else { TEXT }, raw, out);
 }
 
@@ -280,7 +286,7 @@ fn as_nanos(text: &str) -> Option<i128> {
 }
 
 /// Decodes a tuple that is a single integer. Returns `None` for every other tuple.
-pub(crate) fn as_integer(bytes: &[u8]) -> Option<i64> {
+pub fn as_integer(bytes: &[u8]) -> Option<i64> {
     let (&NUMBER, rest) = bytes.split_first()? else { return None };
     if *rest.first()? == 0x80 {
         return (rest.len() == 1).then_some(0);
@@ -323,7 +329,7 @@ pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
 }
 
 /// Divides a tuple into its values, each as a tuple of one value. Returns `None` for bytes that are not a tuple.
-pub(crate) fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+pub fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
         let length = match tag {
@@ -355,7 +361,7 @@ pub(crate) fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Returns the values of a tuple as text, for messages that show values and for tests.
-pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
+pub fn decode(mut bytes: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
         let (value, used) = match tag {

@@ -3,9 +3,9 @@
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
@@ -27,7 +27,7 @@ use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer
 /// Invariant: from step 2 on, the first `in_order` numbers are in the order of the keys. Noted integers cannot be
 /// found before step 2.
 #[derive(Debug, Default)]
-pub(crate) struct KeyTable {
+pub struct KeyTable {
     /// The tuples of all keys by number, without gaps. Tuple `k` ends at `ends[k]`.
     tuples: Vec<u8>,
     ends: Vec<usize>,
@@ -49,18 +49,18 @@ pub(crate) struct KeyTable {
 
 impl KeyTable {
     /// Number of keys that have a number.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// The encoded tuple of a key.
-    pub(crate) fn bytes(&self, key: u32) -> &[u8] {
+    pub fn bytes(&self, key: u32) -> &[u8] {
         tuple(&self.tuples, &self.ends, key)
     }
 
     /// Returns all numbers in the order of their keys. Integers are compared by value, which is the order of their
     /// tuples.
-    pub(crate) fn sorted(&self) -> Vec<u32> {
+    pub fn sorted(&self) -> Vec<u32> {
         if self.in_order == self.len() {
             return (0..number(self.len())).collect();
         }
@@ -76,7 +76,7 @@ impl KeyTable {
 
     /// Gives all keys their final numbers, in the order of the keys: what is stored by number is then near for keys
     /// that are near. Noted integers get numbers, too.
-    pub(crate) fn renumber(&mut self) -> Renumbering {
+    pub fn renumber(&mut self) -> Renumbering {
         let noted = std::mem::take(&mut self.noted);
         if self.integers().len() == self.len() {
             return self.number_integers(noted);
@@ -146,13 +146,13 @@ impl KeyTable {
 
     /// Notes an integer that is a key. The result stands for the key until [`renumber`](Self::renumber) gives its
     /// number.
-    pub(crate) fn note_integer(&mut self, integer: i64) -> u32 {
+    pub fn note_integer(&mut self, integer: i64) -> u32 {
         self.noted.push(integer);
         NOTED | number(self.noted.len() - 1)
     }
 
     /// Returns the number of a key, and adds the key if it is new.
-    pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
+    pub fn intern(&mut self, bytes: &[u8]) -> u32 {
         if let Some(integer) = as_integer(bytes) {
             return self.intern_integer(integer);
         }
@@ -171,7 +171,7 @@ impl KeyTable {
     }
 
     /// Returns the number of a key that is a single integer, and adds the key if it is new.
-    pub(crate) fn intern_integer(&mut self, integer: i64) -> u32 {
+    pub fn intern_integer(&mut self, integer: i64) -> u32 {
         if let Some(key) = self.find_integer(integer) {
             return key;
         }
@@ -183,7 +183,7 @@ impl KeyTable {
     }
 
     /// Returns the number of a key that is a single text or binary value, and adds the key if it is new.
-    pub(crate) fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
+    pub fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
         let hash = self.hasher.hash_one(raw);
         if let Some(key) = self.find_raw(hash, raw, binary) {
             return key;
@@ -202,7 +202,7 @@ impl KeyTable {
 
     /// Returns the number of a key; `None` if the table does not have it. Equal numbers of different types are one
     /// key: the decimal 7.0 is found as the integer 7.
-    pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
+    pub fn find(&self, bytes: &[u8]) -> Option<u32> {
         if let Some(integer) = as_integer(bytes) {
             return self.find_integer(integer);
         }
@@ -225,7 +225,7 @@ impl KeyTable {
     /// of the table, and `null` with each row that is null.
     /// Returns false if the type of the column has values that must be encoded to be compared. Then `found` was not
     /// called.
-    pub(crate) fn find_column(
+    pub fn find_column(
         &self,
         column: &ArrayRef,
         found: &mut dyn FnMut(usize, u32),
@@ -280,7 +280,7 @@ impl KeyTable {
 
     /// Returns the number of the key in a row, or for an integer what stands for it until `renumber`. Returns `None`
     /// if the key is null.
-    pub(crate) fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
+    pub fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
         match values {
             SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
             SingleColumnKeys::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
@@ -294,19 +294,19 @@ const NOTED: u32 = 1 << 31;
 
 /// The final numbers of keys after [`KeyTable::renumber`].
 #[derive(Debug)]
-pub(crate) struct Renumbering {
+pub struct Renumbering {
     /// Numbers of the noted integers, by their position in the list.
     noted: Vec<u32>,
     /// Numbers of the other keys, by their old number.
     old: Vec<u32>,
     /// Positions of noted integers, ascending by key; equal integers in the order in which they were noted. `None` if
     /// the table has other keys.
-    pub(crate) order: Option<Vec<u32>>,
+    pub order: Option<Vec<u32>>,
 }
 
 impl Renumbering {
     /// Returns the final number for what `note`, `intern` or `find` has returned.
-    pub(crate) fn of(&self, key: u32) -> u32 {
+    pub fn of(&self, key: u32) -> u32 {
         match key & NOTED {
             0 => self.old[key as usize],
             _ => self.noted[(key ^ NOTED) as usize],
@@ -357,7 +357,7 @@ fn spread(integer: i64) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+    use arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 
     use super::*;
     use crate::keys::encoding::{TupleEncoder, TuplePurpose};

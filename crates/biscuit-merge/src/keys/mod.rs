@@ -1,6 +1,6 @@
-//! Keys and orders of records: their encoding, the key table of a run, and groups of keys.
+//! Keys and orders of records: their encoding, the key table of a run, and the keys and orders of rows.
 
 pub(crate) mod encoding;
 pub(crate) mod key_table;
 pub(crate) mod record_order;
-pub(crate) mod union_find;
+pub(crate) mod row_keys;

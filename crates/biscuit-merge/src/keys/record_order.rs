@@ -7,7 +7,7 @@ use std::sync::Arc;
 ///
 /// The empty order is older than every record. It stands for a row whose order is not known.
 #[derive(Debug, Clone)]
-pub(crate) struct RecordOrder(OrderBytes);
+pub struct RecordOrder(OrderBytes);
 
 /// Number of bytes that are stored inline. Most orders are short: an instant and both ranks have 19 bytes.
 const INLINE: usize = 22;
@@ -21,12 +21,12 @@ enum OrderBytes {
 
 impl RecordOrder {
     /// Returns the order that is older than every record.
-    pub(crate) fn oldest() -> Self {
+    pub fn oldest() -> Self {
         Self::from_bytes(&[])
     }
 
     /// Creates the order of a record from its parts.
-    pub(crate) fn new(rank: u8, columns: &[u8], op_rank: u8) -> Self {
+    pub fn new(rank: u8, columns: &[u8], op_rank: u8) -> Self {
         let mut bytes = [0; INLINE];
         if columns.len() + 2 > INLINE {
             return Self(OrderBytes::Shared([&[rank], columns, &[op_rank]].concat().into()));
@@ -38,7 +38,7 @@ impl RecordOrder {
     }
 
     /// Restores an order from its stored bytes.
-    pub(crate) fn from_bytes(stored: &[u8]) -> Self {
+    pub fn from_bytes(stored: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
         match bytes.get_mut(..stored.len()) {
             Some(start) => {
@@ -50,7 +50,7 @@ impl RecordOrder {
     }
 
     /// Returns the bytes of the order, as they are stored.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             OrderBytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
             OrderBytes::Shared(bytes) => bytes,
@@ -59,13 +59,13 @@ impl RecordOrder {
 
     /// Whether the order columns of a stored row give the full order: its source rank is the rank of changes, and its
     /// operation has no rank.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.bytes().first() == Some(&PLAIN_RANK) && self.bytes().last() == Some(&0)
     }
 }
 
 /// Source rank of changes. A stored row has it unless its key metadata has another order.
-pub(crate) const PLAIN_RANK: u8 = 1;
+pub const PLAIN_RANK: u8 = 1;
 
 /// Converts inline bytes to two numbers that compare as the bytes do, without a call of `memcmp`. The first number
 /// has bytes 0 to 15 and the second bytes 14 to 21, so that two bytes are in both.

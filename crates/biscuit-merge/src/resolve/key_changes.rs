@@ -11,12 +11,12 @@
 
 use std::sync::Arc;
 
-use biscuit_change::KeyChangeKind;
+use crate::records::change_batch::KeyChangeKind;
 
-use crate::changes::change_set::ChangeRecord;
+use crate::resolve::change_set::ChangeRecord;
 use crate::resolve::key_state::{ColumnState, KeyChangeState, KeyState};
 use crate::resolve::resolver::{KeyInProgress, KeyResolver, ResolveError};
-use crate::target::rows::RowRef;
+use crate::resolve::target_rows::RowRef;
 
 /// Origin of a value for a row that has moved to another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum ValueSource {
 /// Applying both halves of key changes, and late records of rows that have moved.
 impl KeyResolver<'_> {
     /// Applies the delete half: stores an image of the row, unless the create half was applied already.
-    pub(crate) fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
+    pub fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
         let Some((KeyChangeKind::To, to)) = record.link else { return };
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(to).into();
         let order = &record.order;
@@ -59,7 +59,7 @@ impl KeyResolver<'_> {
 
     /// Applies the create half: returns the values of columns that the record does not contain, taken from the row of
     /// the old key.
-    pub(crate) fn resolve_key_change(
+    pub fn resolve_key_change(
         &self,
         record: &ChangeRecord,
         works: &mut [KeyInProgress],
@@ -120,7 +120,7 @@ impl KeyResolver<'_> {
     /// is newer and remains.
     /// A row may have moved several times, so the new values go through a work list from key to key. It ends because
     /// each step follows a key change of a greater order, also if the row returns to an earlier key.
-    pub(crate) fn late_for_moves(
+    pub fn late_for_moves(
         &self,
         record: &ChangeRecord,
         values: Vec<(usize, Option<RowRef>)>,
@@ -171,7 +171,7 @@ impl KeyResolver<'_> {
     }
 
     /// Returns the columns that a record gives, with their values.
-    pub(crate) fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
+    pub fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
         let (present_columns, row) = self.set.present_columns_of(record);
         let present = (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c));
         present.map(|c| (c, Some(record.at))).collect()

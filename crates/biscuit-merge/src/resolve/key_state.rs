@@ -3,30 +3,32 @@
 //! order in which records are applied, and a replay changes nothing.
 
 use crate::keys::record_order::RecordOrder;
-use crate::target::rows::{CellLocation, RowRef};
+use crate::resolve::target_rows::{CellLocation, RowRef};
 
 /// A register: a column whose order or value differs from the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ColumnState {
-    pub(crate) column: usize,
-    pub(crate) order: RecordOrder,
+pub struct ColumnState {
+    /// Index of the column in the table.
+    pub column: usize,
+    /// Order of the value.
+    pub order: RecordOrder,
     /// Location of the value; `None` for null.
-    pub(crate) value: Option<RowRef>,
+    pub value: Option<RowRef>,
 }
 
 /// A key change, seen from the old key: the row moved to another key, and records of the new key may ask for its
 /// values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyChangeState {
+pub struct KeyChangeState {
     /// The new key, encoded.
-    pub(crate) to: std::sync::Arc<[u8]>,
+    pub to: std::sync::Arc<[u8]>,
     /// Order of the key change. Both halves have it.
-    pub(crate) at: RecordOrder,
+    pub at: RecordOrder,
     /// Whether the create half was applied. Then `columns` has only the columns that it asked for, and their values
     /// are no longer stored.
-    pub(crate) applied: bool,
+    pub applied: bool,
     /// The image: orders and values of the columns before the key change.
-    pub(crate) columns: Vec<ColumnState>,
+    pub columns: Vec<ColumnState>,
 }
 
 /// Everything that is known of a key: whether it has a row, and the order of each column.
@@ -35,25 +37,27 @@ pub(crate) struct KeyChangeState {
 /// of the row. All other columns have the order `base` and the value from the row `source`, also columns that the
 /// table gets later. Without a row, `base` is the order of the delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyState {
+pub struct KeyState {
     /// Order of the newest upsert; `None` if the key has no row.
-    pub(crate) live: Option<RecordOrder>,
-    pub(crate) base: RecordOrder,
+    pub live: Option<RecordOrder>,
+    /// Order of all columns that are not in `columns`; without a row, the order of the delete.
+    pub base: RecordOrder,
     /// Row with the values of all other columns; `None` for nulls.
-    pub(crate) source: Option<RowRef>,
-    pub(crate) columns: Vec<ColumnState>,
+    pub source: Option<RowRef>,
+    /// Columns whose order or value differs from the rest of the row.
+    pub columns: Vec<ColumnState>,
     /// Key changes from this key to others that are still needed.
-    pub(crate) key_changes: Vec<KeyChangeState>,
+    pub key_changes: Vec<KeyChangeState>,
 }
 
 impl KeyState {
     /// Returns the state of a key without row and without key metadata.
-    pub(crate) fn unknown() -> Self {
+    pub fn unknown() -> Self {
         Self { live: None, base: RecordOrder::oldest(), source: None, columns: vec![], key_changes: vec![] }
     }
 
     /// Returns the order and the value of a column.
-    pub(crate) fn column(&self, column: usize) -> (&RecordOrder, Option<RowRef>) {
+    pub fn column(&self, column: usize) -> (&RecordOrder, Option<RowRef>) {
         match self.columns.iter().find(|c| c.column == column) {
             Some(c) => (&c.order, c.value),
             None => (&self.base, self.source),
@@ -61,7 +65,7 @@ impl KeyState {
     }
 
     /// Sets the register of a column, whatever its order is.
-    pub(crate) fn set(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
+    pub fn set(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
         match self.columns.iter_mut().find(|c| c.column == column) {
             Some(c) => (c.order, c.value) = (order.clone(), value),
             None => self.columns.push(ColumnState { column, order: order.clone(), value }),
@@ -70,7 +74,7 @@ impl KeyState {
 
     /// Gives all columns except `except` to a record with this order. Registers with a greater order keep their
     /// value. Columns in `except` keep their order and value. Returns whether a register was set.
-    pub(crate) fn set_all(&mut self, order: &RecordOrder, value: Option<RowRef>, except: &[usize]) -> bool {
+    pub fn set_all(&mut self, order: &RecordOrder, value: Option<RowRef>, except: &[usize]) -> bool {
         let raised = *order >= self.base;
         if raised {
             // `base` is about to change: write down the excepted columns that had it.
@@ -92,7 +96,7 @@ impl KeyState {
 
     /// Sets all registers that are older than a delete or truncate to null, at its order. Returns whether a register
     /// was set.
-    pub(crate) fn clear_older(&mut self, order: &RecordOrder) -> bool {
+    pub fn clear_older(&mut self, order: &RecordOrder) -> bool {
         let mut set = false;
         if self.base < *order {
             (self.base, self.source) = (order.clone(), None);
@@ -107,7 +111,7 @@ impl KeyState {
     }
 
     /// Removes the row, at this order.
-    pub(crate) fn remove(&mut self, order: &RecordOrder) {
+    pub fn remove(&mut self, order: &RecordOrder) {
         self.live = None;
         (self.base, self.source) = (order.clone(), None);
         self.columns.clear();
@@ -121,7 +125,7 @@ impl KeyState {
     }
 
     /// Returns where the values of the row are.
-    pub(crate) fn row(&self, columns: usize) -> CellLocation {
+    pub fn row(&self, columns: usize) -> CellLocation {
         if let (Some(source), true) = (self.source, self.columns.is_empty()) {
             return CellLocation::Row(source);
         }
@@ -134,7 +138,7 @@ impl KeyState {
 
     /// Whether the stored row alone determines the state: all columns have the order of the row, and this order can
     /// be read from its order columns. Then no key metadata is stored.
-    pub(crate) fn is_in_the_row(&self, stores_order: bool) -> bool {
+    pub fn is_in_the_row(&self, stores_order: bool) -> bool {
         let one_order = self.live.as_ref() == Some(&self.base) && self.columns.iter().all(|c| c.order == self.base);
         let readable = self.base == RecordOrder::oldest() || (stores_order && self.base.is_plain());
         one_order && readable && self.key_changes.is_empty()

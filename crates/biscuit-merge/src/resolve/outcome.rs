@@ -1,22 +1,23 @@
 use crate::keys::record_order::RecordOrder;
 use crate::resolve::key_state::KeyState;
-use crate::target::rows::RowRef;
+use crate::resolve::target_rows::RowRef;
 
 /// The outcome of one key.
 #[derive(Debug)]
-pub(crate) struct KeyOutcome {
-    pub(crate) key: u32,
+pub struct KeyOutcome {
+    /// Number of the key in the key table.
+    pub key: u32,
     /// Change of the row of the key.
-    pub(crate) row: RowChange,
+    pub row: RowChange,
     /// State of the key after the run.
-    pub(crate) state: KeyState,
+    pub state: KeyState,
     /// State of the key before the run; `None` if it had no key metadata, or its metadata no longer applies.
-    pub(crate) before: Option<Box<KeyState>>,
+    pub before: Option<Box<KeyState>>,
 }
 
 impl KeyOutcome {
     /// Returns the outcome of a key whose row has a single order, so that it needs no key metadata.
-    pub(crate) fn of_row(key: u32, row: RowChange, order: &RecordOrder, at: RowRef) -> Self {
+    pub fn of_row(key: u32, row: RowChange, order: &RecordOrder, at: RowRef) -> Self {
         let state = KeyState {
             live: Some(order.clone()),
             base: order.clone(),
@@ -30,7 +31,7 @@ impl KeyOutcome {
 
 /// Change of the row of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RowChange {
+pub enum RowChange {
     /// The row remains as it is, or the key has no row.
     Keep,
     /// A new row.

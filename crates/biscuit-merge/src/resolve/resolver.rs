@@ -2,40 +2,44 @@
 //! The functions are pure. A truncate or a tombstone is an order below which nothing counts, and rows are registers
 //! by column (see `key_state.rs`).
 
-use biscuit_change::{BadRows, ChangeOp};
+use crate::records::op::ChangeOp;
+use crate::records::refused::BadRows;
+use arrow::datatypes::SchemaRef;
 use biscuit_core::{Error, Result};
-use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::changes::change_set::{ChangeRecord, ChangeSet};
 use crate::keys::record_order::RecordOrder;
 use crate::report::RecordVerdicts;
+use crate::resolve::change_set::{ChangeRecord, ChangeSet};
 use crate::resolve::key_state::KeyState;
 use crate::resolve::outcome::{KeyOutcome, RowChange};
+use crate::resolve::target_rows::{RowRef, TargetRows};
 use crate::spec::{MergeSpec, OrderAuthority, TiePolicy};
-use crate::target::rows::{RowRef, TargetRows};
 
 /// The state of a key before the run.
 #[derive(Debug, Clone)]
-pub(crate) struct PriorKeyState {
-    pub(crate) state: KeyState,
+pub struct PriorKeyState {
+    /// State by key metadata and row.
+    pub state: KeyState,
     /// Whether the table has a row of the key.
-    pub(crate) stored: bool,
+    pub stored: bool,
     /// Whether the state differs from the stored row, so that the row has to be written again.
-    pub(crate) is_new: bool,
+    pub is_new: bool,
 }
 
 /// The outcomes of keys and the verdicts of their records, independent of files.
 #[derive(Debug, Default)]
-pub(crate) struct ResolvedKeys {
-    pub(crate) outcomes: Vec<KeyOutcome>,
-    pub(crate) verdicts: RecordVerdicts,
+pub struct ResolvedKeys {
+    /// Outcome of each key that the records change.
+    pub outcomes: Vec<KeyOutcome>,
+    /// Verdicts of the records.
+    pub verdicts: RecordVerdicts,
     /// Records that are quarantined, with their errors.
-    pub(crate) refused: Vec<(RowRef, Error)>,
+    pub refused: Vec<(RowRef, Error)>,
 }
 
 /// An error, and the record that causes it, if it is a single record.
 #[derive(Debug)]
-pub(crate) struct ResolveError {
+pub struct ResolveError {
     at: Option<RowRef>,
     error: Error,
 }
@@ -47,30 +51,37 @@ impl From<Error> for ResolveError {
 }
 
 /// A key while its records are applied.
-pub(crate) struct KeyInProgress {
-    pub(crate) key: u32,
+#[derive(Debug)]
+pub struct KeyInProgress {
+    pub key: u32,
     before: KeyState,
     stored: bool,
-    pub(crate) now: KeyState,
+    pub now: KeyState,
     /// Whether a value or the order of the row has changed.
-    pub(crate) touched: bool,
+    pub touched: bool,
     /// Whether the prior state differs from the key metadata and the row.
     is_new: bool,
 }
 
 /// Applies the records of a run to the prior states of their keys.
-pub(crate) struct KeyResolver<'a> {
-    pub(crate) set: &'a ChangeSet,
-    pub(crate) spec: &'a MergeSpec,
-    pub(crate) schema: &'a SchemaRef,
-    pub(crate) tables: &'a TargetRows,
+#[derive(Debug)]
+pub struct KeyResolver<'a> {
+    /// Records and keys of the run.
+    pub set: &'a ChangeSet,
+    /// Rules of the merge.
+    pub spec: &'a MergeSpec,
+    /// Columns of the table.
+    pub schema: &'a SchemaRef,
+    /// Rows to which records and states refer.
+    pub tables: &'a TargetRows,
     /// Greatest order of a truncate, including truncates of this run. Everything at or before it is deleted.
-    pub(crate) truncated: Option<&'a RecordOrder>,
+    pub truncated: Option<&'a RecordOrder>,
     /// Greatest order of a truncate before this run.
-    pub(crate) truncated_before: Option<&'a RecordOrder>,
-    pub(crate) bad_rows: BadRows,
+    pub truncated_before: Option<&'a RecordOrder>,
+    /// Handling of invalid records.
+    pub bad_rows: BadRows,
     /// Period that is resolved. Records of earlier periods have their verdicts already.
-    pub(crate) period: u32,
+    pub period: u32,
 }
 
 /// The effect of one record, before the final state of its key is known.
@@ -87,7 +98,7 @@ impl KeyResolver<'_> {
     /// Resolves a group of keys that key changes connect; most groups are one key. If a record is invalid and invalid
     /// records are quarantined, the group is resolved again without it, from the prior states: effects of a failed
     /// attempt are dropped.
-    pub(crate) fn group(
+    pub fn group(
         &self,
         keys: &[(u32, PriorKeyState)],
         records: &[&ChangeRecord],
@@ -168,7 +179,7 @@ impl KeyResolver<'_> {
     /// The fast path for most keys of most runs. Resolves a key without key metadata whose records are all full
     /// images or deletes with other orders than the stored row: then the newest one wins, and the others have no
     /// effect. `group` has the same result. Returns false for any other key.
-    pub(crate) fn simple(
+    pub fn simple(
         &self,
         key: u32,
         row: Option<(&RecordOrder, RowRef)>,

@@ -1,8 +1,8 @@
 //! Records that arrive in March, and the rows of January, February and March after the run.
 
+use biscuit_apply::RunMode;
 use biscuit_core::ErrorKind;
 use biscuit_journal::TableStorage;
-use biscuit_merge::RunMode;
 use biscuit_partition::{BeforeFirstPeriod, PeriodCalendar, PeriodPlan, PeriodTable};
 use object_store::ObjectStoreExt;
 
@@ -209,7 +209,7 @@ async fn retraction_restores_the_state_before_the_record() {
 #[tokio::test]
 async fn corrections_by_sequence_number_can_be_corrected_again() {
     let storage = lab::memory();
-    let spec = biscuit_merge::MergeSpec::new(["id"], ["n"]).expect("the spec is valid");
+    let spec = biscuit_apply::MergeSpec::new(["id"], ["n"]).expect("the spec is valid");
     let table = lab::table(&storage, spec, effective().with_retracts("was"));
     let line = |n: u32, v: &str, eff: &str, was: &str| {
         let was = if was.is_empty() { "null".to_owned() } else { format!("\"{was}\"") };
@@ -229,7 +229,7 @@ async fn corrections_by_sequence_number_can_be_corrected_again() {
     // In any order, and with a pending correction that retracts at once.
     for order in [[3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
         let storage = lab::memory();
-        let spec = biscuit_merge::MergeSpec::new(["id"], ["n"]).expect("the spec is valid");
+        let spec = biscuit_apply::MergeSpec::new(["id"], ["n"]).expect("the spec is valid");
         let first = effective().calendar.parse("2024-01").expect("the period is valid");
         let table = lab::table(&storage, spec, effective().with_retracts("was").with_first(first));
         for i in order {
@@ -336,7 +336,7 @@ async fn plan_that_differs_from_the_table_is_refused() {
         let e = run(&table(&storage, spec(), other), "", MARCH).await.expect_err("the plan differs");
         assert_eq!(e.code(), "SpecDrift", "{e}");
     }
-    let merge = biscuit_merge::Merge::new(lab::dataset(storage), spec(), lab::options()).expect("the merge succeeds");
+    let merge = biscuit_apply::Merge::new(lab::dataset(storage), spec(), lab::options()).expect("the merge succeeds");
     let e = merge
         .run(changes(HISTORY).expect("the records are valid"), RunMode::Commit)
         .await
@@ -358,16 +358,16 @@ async fn column_named_like_the_period_column_is_refused() {
 /// Returns an upsert with a column `n` of the given type.
 fn of_type(eff: &str, id: &str, n: &str) -> biscuit_change::ChangeRecords {
     let rows = biscuit_testkit::table(&format!("id:string | eff:string | n:{n} | v:string\n {id} | {eff} | 7 | x"));
-    let options = biscuit_change::RowsOptions::default();
+    let columns = biscuit_change::ChangeColumns::default();
     let (batch, _) =
-        biscuit_change::row_changes(&rows, &"rows".into(), vec![1], &options).expect("the records are valid");
+        biscuit_change::row_changes(&rows, &"rows".into(), vec![1], &columns).expect("the records are valid");
     biscuit_change::ChangeRecords::of(vec![batch])
 }
 
 #[tokio::test]
 async fn type_widened_by_a_later_commit_is_wide_in_all_periods() {
     let storage = lab::memory();
-    let spec = biscuit_merge::MergeSpec::new(["id"], ["eff"]).expect("the spec is valid");
+    let spec = biscuit_apply::MergeSpec::new(["id"], ["eff"]).expect("the spec is valid");
     let table = table(&storage, spec, effective());
     let run = |changes, as_of: &str| table.run(changes, as_of.parse().expect("the instant is valid"), RunMode::Commit);
     run(of_type("2024-01-10", "k1", "int"), "2024-01-31").await.expect("January");

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, held_keys, quarantined, readmit};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, held_keys, quarantined, readmit};
 use biscuit_partition::{ErasureSubjects, ForgetReport, forget};
 use biscuit_testkit::{InjectedFault, crash_at_every_call};
 use futures::TryStreamExt;
@@ -159,7 +159,7 @@ async fn subject_that_was_never_stored_is_forgotten_too() {
 #[tokio::test]
 async fn subject_stays_forgotten_without_tombstones() {
     let d = dataset(memory());
-    let spec = by_seq().with_tombstones(biscuit_merge::TombstonePolicy::Forget);
+    let spec = by_seq().with_tombstones(biscuit_apply::TombstonePolicy::Forget);
     let lines = r#"{"id":"canary","seq":1,"v":"a","op":"u"}"#;
     merge_into(&d, &spec, lines).await.unwrap();
     erased(&d, "id", &["canary"]).await;
@@ -340,7 +340,7 @@ async fn populated() -> TableStorage {
 {"id":"k2","eff":"2024-01-07","v":"stays","op":"c"}
 "#;
     run(&t, lines, "2024-02-10").await.expect("the run succeeds");
-    let options = biscuit_merge::MergeOptions::default().with_parallelism(1);
+    let options = biscuit_apply::MergeOptions::default().with_parallelism(1);
     let slow = biscuit_partition::PeriodTable::new(slow(&storage), spec(), options, effective())
         .expect("the options are valid");
     run(&slow, r#"{"id":"canary","eff":"2024-01-08","v":"newer","op":"u"}"#, "2024-02-10")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_merge::MergeSpec;
+use biscuit_apply::MergeSpec;
 use biscuit_partition::PeriodTable;
 use biscuit_testkit::{FaultStore, InjectedFault};
 use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
@@ -195,7 +195,7 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
         anew.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("the period is valid")).collect();
     if !anew.is_empty() {
         let records = lab::changes(&lines(&events)).expect("the records are valid");
-        table.rebuild(&anew, records, biscuit_merge::RunMode::Commit).await.expect("the rebuild succeeds");
+        table.rebuild(&anew, records, biscuit_apply::RunMode::Commit).await.expect("the rebuild succeeds");
         assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after a rebuild of {anew:?}: {events:#?}");
         let report = ask(table, lines(&events), 4).await.expect("the rerun succeeds");
         assert_eq!(report.outcome, "unchanged", "{anew:?} {report:#?} {events:#?}");

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_merge::{MergeOptions, MergeSpec, RunMode};
 use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::array_value_to_string;

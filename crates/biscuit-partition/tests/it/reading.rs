@@ -1,7 +1,7 @@
 //! Reads, audits and rebuilds of a table of periods.
 
+use biscuit_apply::RunMode;
 use biscuit_change::{BadRows, ChangeRecords, RowsOptions, RowsReader};
-use biscuit_merge::RunMode;
 use biscuit_partition::{PeriodBasis, PeriodTable};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
 use datafusion::prelude::{SessionContext, col, lit};

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, check_staged, conform, parquet_error};
+use biscuit_dataset::{FileEncryption, check_staged, parquet_error};
 use biscuit_journal::StagedFile;
+use biscuit_schema::conform;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};

@@ -1,8 +1,9 @@
-//! Coercion: conversion of values to the type of a column, exact or refused.
+//! Conversion of values to the type of a column, exact or refused: the coercion of contracts, and the alignment of rows.
 
 #[cfg(feature = "parquet")]
 pub(crate) mod calendar;
 pub(crate) mod coercion;
+pub(crate) mod conform;
 pub(crate) mod convert;
 pub(crate) mod fault;
 pub(crate) mod iso;

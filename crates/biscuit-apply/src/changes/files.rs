@@ -1,0 +1,521 @@
+//! Change files: finds them in a store, reads them in their format, and passes their records on in batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use biscuit_change::{
+    BadRows, ChangeBatch, ChangeFormat, ChangeRecords, DebeziumReader, DecodedRows, DmsReader, FileRows, RefusedRecord,
+    RowsReader, TableChanges, TablesReader, stored,
+};
+use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
+use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation, as_listed, split_glob};
+use biscuit_journal::{ForeignTableFormat, OtherTableFormats, is_hidden, store_error, table_format_around};
+use biscuit_schema::UuidColumns;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::changes::intake::ChangeIntake;
+
+/// A change file that the caller has found.
+#[derive(Debug, Clone)]
+pub struct FoundFile {
+    /// Name of the file in messages.
+    pub name: String,
+    /// Store of the file.
+    pub store: Arc<dyn ObjectStore>,
+    /// Path of the file in the store.
+    pub path: Path,
+    /// Size in bytes.
+    pub size: u64,
+    /// ETag of the file, if the store has ETags. A file with another ETag stops the run.
+    pub etag: Option<String>,
+}
+
+/// Change files in a store, named by file, folder or glob.
+#[derive(Debug, Clone)]
+pub struct ChangeFiles {
+    places: Vec<String>,
+    found: Vec<FoundFile>,
+    format: ChangeFormat,
+    opener: Arc<dyn OpenLocation>,
+    other_formats: OtherTableFormats,
+    allow_empty: bool,
+}
+
+impl ChangeFiles {
+    /// Creates a reader of the files at these URLs or paths. A place is a file, a folder with all files below it, or
+    /// a glob (`*`, `**`, `?`, `[a-z]`). Hidden files are skipped. Empty files are skipped below folders and by
+    /// globs.
+    pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: ChangeFormat) -> Self {
+        let places = places.into_iter().map(Into::into).collect();
+        Self {
+            places,
+            found: vec![],
+            format,
+            opener: Arc::new(OpenByUrl),
+            other_formats: OtherTableFormats::Refuse,
+            allow_empty: false,
+        }
+    }
+
+    /// Creates a reader of files that the caller has found, in their order.
+    pub fn found(files: Vec<FoundFile>, format: ChangeFormat) -> Self {
+        Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
+    }
+
+    /// Sets how locations are opened. Default: by the scheme of their URLs.
+    pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
+        self.opener = opener;
+        self
+    }
+
+    /// Sets what happens to folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, because files
+    /// that their logs have removed would be read.
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
+        self.other_formats = other_formats;
+        self
+    }
+
+    /// Sets whether a folder or glob may have no files. Default: `false`; a folder or glob without files is
+    /// `NotFound`.
+    pub fn with_allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
+        self
+    }
+
+    /// Reads all files, in the order of their names within a place.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing file, and for a folder or glob without files; `InvalidGlob`; `InputGone` or
+    /// `InputChanged` for a file that was deleted or overwritten after it was found; the errors of the readers and
+    /// the store.
+    pub async fn changes(&self) -> Result<ChangeRecords> {
+        let mut batches = Vec::new();
+        let mut changes = self.each_batch(&mut batches).await?;
+        changes.batches = batches;
+        Ok(changes)
+    }
+
+    /// Returns the key and order columns that the format determines before a record is read. Both are empty if the
+    /// format does not determine them.
+    pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
+        match ChangeReader::new(&self.format) {
+            ChangeReader::Dms(reader) => {
+                let (key, order) = reader.key_and_order();
+                (key.to_vec(), order.to_vec())
+            }
+            _ => Default::default(),
+        }
+    }
+
+    /// Reads all files and passes their records to `take` in batches. Returns the rest of the result: counts, refused
+    /// records, key and order. Large Parquet files are read one row group at a time.
+    pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
+        let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            // Small files are read with a single request. Whether a large file is Parquet is decided by its first
+            // bytes and not by its name.
+            if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+                file.each_row_group(max_decompressed, &mut reader, take).await?;
+            } else {
+                let bytes = file.fetch().await?;
+                let has_rows = match &reader {
+                    ChangeReader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
+                    ChangeReader::Dms(_) => bytes.starts_with(b"PAR1"),
+                    ChangeReader::Debezium(_) => false,
+                };
+                match has_rows {
+                    true => each_batch_of(&file.name, bytes, max_decompressed, &mut reader, take).await?,
+                    false => reader.read(&file.name, bytes)?,
+                }
+            }
+            take_all(reader.take_batches(), take).await?;
+        }
+        let mut changes = reader.finish()?;
+        take_all(std::mem::take(&mut changes.batches), take).await?;
+        Ok(changes)
+    }
+
+    /// Reads the files of several tables in one pass. Returns the change records of each table by `schema.table`, or
+    /// the error of a table.
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes). Errors about a single table are in the result of that table.
+    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            reader.read(&file.name, &file.fetch().await?)?;
+        }
+        Ok(reader.finish())
+    }
+
+    /// Finds the files of all places.
+    async fn files(&self) -> Result<Vec<FoundFile>> {
+        let mut all = self.found.clone();
+        for place in &self.places {
+            let (folder, pattern) = split_glob(place);
+            let pattern = pattern_of(place, pattern)?;
+            let location = self.opener.open(folder).await?;
+            let found = files(&location, pattern.as_ref(), self.other_formats).await?;
+            if found.is_empty() && !self.allow_empty {
+                let message = format!("there are no change files at `{place}`; allow that with `--allow-empty`");
+                return Err(Error::usage("NotFound", message));
+            }
+            for meta in found {
+                let name = shown(place, &location, &meta.location);
+                let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
+                all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn progress(done: usize, all: usize) {
+    tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
+}
+
+impl FoundFile {
+    /// Returns the store such that reading the file fails if its ETag has changed.
+    fn pinned(&self) -> Arc<dyn ObjectStore> {
+        as_listed(self.store.clone(), [(self.path.clone(), self.etag.clone())])
+    }
+
+    async fn fetch(&self) -> Result<Bytes> {
+        let read = async { self.pinned().get(&self.path).await?.bytes().await };
+        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.path, e)))?;
+        tracing::info!(file = %self.name, bytes = bytes.len(), "reading changes");
+        Ok(bytes)
+    }
+
+    /// Whether the file begins with the magic bytes of Parquet.
+    async fn begins_as_parquet(&self) -> Result<bool> {
+        let first = self.pinned().get_range(&self.path, 0..4).await;
+        Ok(first.map_err(|e| self.failed(store_error("read", &self.path, e)))?.as_ref() == b"PAR1")
+    }
+
+    /// Converts an error of reading the file to one that says what happened to the file.
+    fn failed(&self, e: Error) -> Error {
+        let (code, what) = match e.code() {
+            "NotFound" => ("InputGone", "was deleted"),
+            "Conflict" => ("InputChanged", "was overwritten"),
+            "NoFileKeys" => {
+                let message = "the file uses Parquet modular encryption; change files must not be encrypted";
+                return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
+            }
+            _ if e.file().is_some() => return e,
+            _ => return e.in_file(&self.name),
+        };
+        let message = format!("the file {what} after it was found and before it was read; run again");
+        Error::conflict(code, message).in_file(&self.name).with_source(e)
+    }
+
+    /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
+    /// the file, so that numbers of rows are right.
+    async fn each_row_group(
+        &self,
+        max_decompressed: Option<u64>,
+        reader: &mut ChangeReader,
+        take: &mut dyn ChangeBatchSink,
+    ) -> Result<()> {
+        if !reader.wants(&self.name)? {
+            return Ok(());
+        }
+        tracing::info!(file = %self.name, bytes = self.size, "reading changes");
+        let (path, object) = (self.name.clone(), self.path.clone());
+        let data = DataFile { path, object, size: self.size, partition: vec![] };
+        let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
+        take.expect(open.rows());
+        let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
+        let open = open.with_batch_rows(BATCH);
+        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
+        let mut decoded = DecodedRows::new(&name, self.size, max_decompressed);
+        let groups = open.metadata().metadata().row_groups();
+        let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
+        let side_by_side = take.side_by_side(largest.unwrap_or(0));
+        let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
+        loop {
+            // These tasks decode while the rows before them are processed.
+            while decoding.len() < side_by_side
+                && let Some(group) = groups.next()
+            {
+                decoding.push_back(RowGroupTask::begin(&open, group).map_err(|e| self.failed(e))?);
+            }
+            let Some(mut group) = decoding.pop_front() else { return Ok(()) };
+            while let Some(rows) = group.rows.recv().await {
+                let rows = rows.map_err(|e| self.failed(e))?;
+                decoded.add(&rows)?;
+                let rows = stored(&uuids.texts(rows)?, &name)?;
+                let count = rows.num_rows() as u64;
+                reader.read_batch(&name, rows, first)?;
+                first += count;
+                take_all(reader.take_batches(), take).await?;
+            }
+            group
+                .task
+                .await
+                .map_err(|e| Error::internal("the task that decodes a change file failed").with_source(e))?;
+        }
+    }
+}
+
+/// Passes rows on while the file is decoded: decoded rows may be much larger than the file.
+async fn each_batch_of(
+    name: &str,
+    bytes: Bytes,
+    max_decompressed: Option<u64>,
+    reader: &mut ChangeReader,
+    take: &mut dyn ChangeBatchSink,
+) -> Result<()> {
+    if !reader.wants(name)? {
+        return Ok(());
+    }
+    let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
+    for rows in FileRows::open(&name, bytes, max_decompressed)? {
+        let rows = rows?;
+        let count = rows.num_rows() as u64;
+        reader.read_batch(&name, rows, first)?;
+        first += count;
+        take_all(reader.take_batches(), take).await?;
+    }
+    Ok(())
+}
+
+/// A row group that is decoded by its own task.
+struct RowGroupTask {
+    rows: mpsc::Receiver<Result<RecordBatch>>,
+    task: JoinHandle<()>,
+}
+
+impl RowGroupTask {
+    fn begin(file: &OpenFile, group: usize) -> Result<Self> {
+        let mut decoded = file.stream_groups(None, &[group])?;
+        // The channel holds one batch: a task is at most one batch ahead of its reader, which bounds the memory.
+        let (send, rows) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            while let Some(rows) = decoded.next().await {
+                let last = rows.is_err();
+                if send.send(rows).await.is_err() || last {
+                    break;
+                }
+            }
+        });
+        Ok(Self { rows, task })
+    }
+}
+
+/// Passes batches on in their order.
+async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
+    for batch in batches {
+        take.take(batch).await?;
+    }
+    Ok(())
+}
+
+/// Receives change records while they are read.
+#[async_trait]
+pub(crate) trait ChangeBatchSink: Send {
+    /// Announces that `records` further records follow.
+    fn expect(&mut self, records: u64);
+
+    /// Returns how many row groups of `bytes` bytes may be decoded at a time.
+    fn side_by_side(&self, bytes: usize) -> usize;
+
+    /// Takes a batch of records.
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
+}
+
+#[async_trait]
+impl ChangeBatchSink for Vec<ChangeBatch> {
+    fn expect(&mut self, _: u64) {}
+
+    fn side_by_side(&self, _: usize) -> usize {
+        1
+    }
+
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.push(batch);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ChangeBatchSink for ChangeIntake {
+    fn expect(&mut self, records: u64) {
+        Self::expect(self, records);
+    }
+
+    fn side_by_side(&self, bytes: usize) -> usize {
+        Self::side_by_side(self, bytes)
+    }
+
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.add(batch).await
+    }
+}
+
+/// Maximum size in bytes of a file that is read as a whole.
+const WHOLE: u64 = 8 << 20;
+
+/// Number of rows of a larger file that are decoded at a time.
+const BATCH: usize = 65_536;
+
+/// Reads quarantined records again. Records that still cannot be read are in `refused` of the result.
+pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
+    let mut reader = ChangeReader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
+    let mut unreadable = Vec::new();
+    for record in records {
+        match reader.read_record(record) {
+            Ok(()) => {}
+            // A record without its original form, or of a file that is damaged as a whole, remains as it is.
+            Err(e) if e.kind() == ErrorKind::Data => unreadable.push(record.clone()),
+            Err(e) => return Err(e),
+        }
+    }
+    let mut changes = reader.finish()?;
+    changes.refused.extend(unreadable);
+    Ok(changes)
+}
+
+/// Reader of one format.
+enum ChangeReader {
+    Rows(Box<RowsReader>),
+    Debezium(Box<DebeziumReader>),
+    Dms(Box<DmsReader>),
+}
+
+impl ChangeReader {
+    fn new(format: &ChangeFormat) -> Self {
+        match format {
+            ChangeFormat::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
+            ChangeFormat::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
+            ChangeFormat::Dms(options) => Self::Dms(Box::new(DmsReader::new(options.clone()))),
+        }
+    }
+
+    fn read(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read(name, bytes),
+            Self::Debezium(r) => r.read(name, &bytes),
+            Self::Dms(r) => r.read(name, bytes),
+        }
+    }
+
+    fn read_record(&mut self, record: &RefusedRecord) -> Result<()> {
+        let raw = Bytes::from(record.raw.clone());
+        match self {
+            Self::Rows(r) => r.read_record(&record.file, record.row, raw),
+            Self::Debezium(r) => r.read_record(&record.file, record.row, &raw),
+            Self::Dms(r) => r.read_record(&record.file, record.row, raw),
+        }
+    }
+
+    /// Whether the reader takes decoded rows. Debezium envelopes are read from text.
+    fn takes_rows(&self) -> bool {
+        !matches!(self, Self::Debezium(_))
+    }
+
+    /// Whether a file belongs to the table that is read.
+    fn wants(&mut self, name: &str) -> Result<bool> {
+        match self {
+            Self::Dms(r) => r.wants(name),
+            _ => Ok(true),
+        }
+    }
+
+    fn read_batch(&mut self, name: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read_batch(name, rows, first),
+            Self::Dms(r) => r.read_batch(name, rows, first),
+            Self::Debezium(_) => Err(Error::internal("envelopes cannot be read from decoded rows")),
+        }
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        match self {
+            Self::Rows(r) => r.take_batches(),
+            Self::Dms(r) => r.take_batches(),
+            Self::Debezium(_) => vec![],
+        }
+    }
+
+    fn finish(self) -> Result<ChangeRecords> {
+        match self {
+            Self::Rows(r) => r.finish(),
+            Self::Debezium(r) => r.finish(),
+            Self::Dms(r) => r.finish(),
+        }
+    }
+}
+
+#[async_trait]
+impl Source<ChangeRecords> for ChangeFiles {
+    async fn read(&self, _: &Run) -> Result<ChangeRecords> {
+        self.changes().await
+    }
+}
+
+/// Parses the pattern of a glob.
+fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
+    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is not a valid glob: {e}")).with_source(e);
+    pattern.map(glob::Pattern::new).transpose().map_err(invalid)
+}
+
+/// Finds the files of one place, sorted by path. With `OtherTableFormats::Refuse`, a folder that is part of a table
+/// of another format is refused, and so is a folder that contains one.
+async fn files(
+    location: &Location,
+    pattern: Option<&glob::Pattern>,
+    other_formats: OtherTableFormats,
+) -> Result<Vec<ObjectMeta>> {
+    let store = &location.storage().store;
+    let refuse = other_formats == OtherTableFormats::Refuse;
+    if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
+        return Err(format.refused(&folder));
+    }
+    if pattern.is_none() {
+        match store.head(location.path()).await {
+            Ok(meta) => return Ok(vec![meta]),
+            Err(object_store::Error::NotFound { .. }) => {}
+            // A local folder is not an object. File systems report that with different errors.
+            Err(e) => tracing::debug!(error = %e, "not a file"),
+        }
+    }
+    let listed: Vec<ObjectMeta> =
+        store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
+    if refuse
+        && let Some((format, folder)) = listed.iter().find_map(|m| ForeignTableFormat::of_log(m.location.as_ref()))
+    {
+        return Err(format.refused(folder));
+    }
+    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    let fits = |meta: &ObjectMeta| {
+        let below: Vec<_> =
+            meta.location.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+        let relative = below.join("/");
+        let chosen = pattern.is_none_or(|p| p.matches_with(&relative, strict));
+        chosen && meta.size > 0 && !is_hidden(&relative)
+    };
+    let mut found: Vec<ObjectMeta> = listed.into_iter().filter(|m| fits(m)).collect();
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(found)
+}
+
+/// Returns the name of a file in messages: as the caller wrote it if it is the place itself, else the place and the
+/// path below it.
+fn shown(place: &str, location: &Location, path: &Path) -> String {
+    if path == location.path() {
+        return place.to_owned();
+    }
+    let below: Vec<_> =
+        path.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+    format!("{location}/{}", below.join("/"))
+}

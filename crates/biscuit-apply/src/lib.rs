@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+mod adopt;
+mod changes;
+mod frame;
+mod key_and_order;
+mod merge;
+mod options;
+mod periods;
+mod plan;
+mod report;
+mod state;
+mod target;
+mod verify;
+
+pub use adopt::{AdoptReport, adopt};
+pub use biscuit_change::ChangeFormat;
+pub use biscuit_merge::{IgnoreNull, MergeSpec, OrderAuthority, RecordVerdicts, RowCounts, TiePolicy, TombstonePolicy};
+pub use biscuit_rewrite::RunMode;
+pub use changes::files::{ChangeFiles, FoundFile};
+pub use changes::log_epochs::NewServerPolicy;
+pub use frame::merge_frames;
+pub use key_and_order::{KeyAndOrderColumns, KeyAndOrderSources};
+pub use merge::Merge;
+pub use options::MergeOptions;
+pub use periods::period_state::{CommitExtras, PeriodBase, PeriodState, PeriodStates};
+pub use periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
+pub use report::{FileCounts, MergeReport, PeriodFiles, PeriodReport, TouchedPartitions};
+pub use state::erasing::{ErasedState, erased_state};
+pub use state::forgotten_keys::{ErasedKeys, readmit};
+pub use state::key_segment::{StoredKeyMetadata, held_keys};
+pub use state::quarantine::{QuarantinedRecord, discard, quarantine_records, quarantined};
+pub use target::context::{merged_by, stored_spec};
+pub use verify::{VerifyReport, verify};

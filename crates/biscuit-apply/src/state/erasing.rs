@@ -1,0 +1,96 @@
+//! Erasure of subjects from the state of merges.
+
+use biscuit_change::RefusedRecord;
+use biscuit_core::Result;
+use biscuit_dataset::{ParquetOptions, TableVersion};
+use biscuit_merge::MergeSpec;
+use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
+use biscuit_rewrite::ErasureSubjects;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
+
+use crate::state::forgotten_keys::{ErasedKeys, FORGOTTEN};
+use crate::state::key_segment::KeySegments;
+use crate::state::quarantine::QuarantineFile;
+use crate::target::context::stored_spec;
+
+/// The changes of merge state for an erasure, to be committed together with the rows.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ErasedState {
+    /// State files by name; `None` removes the file.
+    pub state: Vec<(String, Option<Bytes>)>,
+    /// Number of keys whose metadata was removed.
+    pub keys: u64,
+    /// Number of newly forgotten values, or keys of rows.
+    pub marked: u64,
+    /// Forgotten keys after the erasure.
+    pub forgotten: ErasedKeys,
+    /// Specification of the table's merges; `None` for a table that was never merged into.
+    pub spec: Option<MergeSpec>,
+}
+
+/// Erases subjects from the state of merges: removes the metadata of their keys, forgets these keys, and removes
+/// `quarantined` records from the quarantine.
+///
+/// If the column of the subjects is a key column, their keys are the keys with one of the values. Otherwise, their
+/// keys are the keys of the erased `rows`, and of rows that are moving to another key. `schema` has the type of the
+/// column, if there is one.
+///
+/// # Errors
+/// `NoFileKeys` if the state is encrypted and there are no keys for it; `NewerFormat`, `Diverged`, and the errors of
+/// the journal.
+pub async fn erased_state(
+    snapshot: &TableVersion,
+    subjects: &ErasureSubjects,
+    schema: &Schema,
+    rows: &[RecordBatch],
+    quarantined: &[RefusedRecord],
+) -> Result<ErasedState> {
+    let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+    let version = head.version + 1;
+    let mut erased = ErasedState::default();
+    if !quarantined.is_empty() {
+        let change = QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?;
+        erased.state.extend(change.drop.into_iter().map(|name| (name, None)));
+        erased.state.extend(change.write.map(|(name, bytes)| (name, Some(bytes))));
+    }
+    let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
+    let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
+    let keys = parquet.encryption.as_ref().or(writable.dataset().encryption());
+    let segments = KeySegments::load(journal, head, snapshot.observed.diverged, keys).await?;
+    let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
+    let column = subjects.column();
+    if spec.key.iter().any(|key| key == column) {
+        let kind = schema.field_with_name(column).ok().map(|field| field.data_type());
+        for value in subjects.values() {
+            erased.marked += u64::from(forgotten.add_value(column, value, kind));
+        }
+    } else {
+        let mut tuple = Vec::new();
+        for batch in rows {
+            let encoder = TupleEncoder::new(batch, &spec.key, TuplePurpose::Key, "the rows to erase")?;
+            for row in 0..batch.num_rows() {
+                tuple.clear();
+                if encoder.encode(row, &mut tuple).is_ok() {
+                    erased.marked += u64::from(forgotten.add_key(&spec, &tuple));
+                }
+            }
+        }
+        for tuple in segments.on_their_way(subjects)? {
+            erased.marked += u64::from(forgotten.add_key(&spec, &tuple));
+        }
+    }
+    let theirs = |key: &[u8]| forgotten.has(&spec, key);
+    if let Some((update, keys)) = segments.without(&theirs, version, parquet.encryption.as_ref()).await? {
+        erased.keys = keys;
+        erased.state.extend(update.1.into_iter().map(|name| (name, None)));
+        erased.state.extend(update.0.map(|(name, bytes)| (name, Some(bytes))));
+    }
+    if erased.marked > 0 {
+        erased.state.push((FORGOTTEN.to_owned(), Some(forgotten.to_bytes()?)));
+    }
+    (erased.forgotten, erased.spec) = (forgotten, Some(spec));
+    Ok(erased)
+}

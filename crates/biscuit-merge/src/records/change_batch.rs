@@ -1,0 +1,177 @@
+//! Change records: batches of rows with their operations, order and origin.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::take_record_batch;
+use biscuit_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::records::op::ChangeOp;
+use crate::records::refused::{RawRows, RawSource, RefusedRecord};
+
+/// Meaning of a table column that a batch does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AbsentColumns {
+    /// Records are full images: an absent column is null.
+    Full,
+    /// Records contain changed columns only: an absent column keeps its value.
+    Sparse,
+}
+
+/// Half of a key change: a key change is a delete of the old key and a create of the new key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyChangeKind {
+    /// Delete of the old key; [`KeyChange::key`] is the new key.
+    To,
+    /// Create of the new key; [`KeyChange::key`] is the old key.
+    From,
+}
+
+/// Link from one half of a key change to the key of the other half.
+#[derive(Debug, Clone)]
+pub struct KeyChange {
+    /// Index of the row in [`ChangeBatch::rows`].
+    pub row: usize,
+    /// Half of the key change that the row is.
+    pub kind: KeyChangeKind,
+    /// Key of the other half: one row with the key columns.
+    pub key: RecordBatch,
+}
+
+/// Database server that wrote the log in which records have their positions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogServer {
+    /// `server_id` of the server; `None` for snapshot rows, which do not have one.
+    pub server_id: Option<String>,
+    /// Source of the GTIDs of the server, if the records have GTIDs: the UUID of the server, or domain and server of
+    /// MariaDB.
+    pub gtid_source: Option<String>,
+    /// Order column with the number of the log file.
+    pub column: String,
+    /// Order column with the position in the log file, if there is one.
+    pub position: Option<String>,
+}
+
+/// Change records of one file that share a schema.
+///
+/// `ops`, `codes`, `places` and `raw` are parallel to the rows, and `present` is parallel to the columns of `rows`.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// Columns to store, including the key and the order columns.
+    pub rows: RecordBatch,
+    /// Operation of each record.
+    pub ops: Vec<ChangeOp>,
+    /// Operation code of each record in lower case, or empty text if the record has none. Empty if no record has a
+    /// code; use [`code`](Self::code).
+    pub codes: Vec<Arc<str>>,
+    /// For each column, the records in which it is present; `None` if it is present in all records. A column that is
+    /// not present is an unchanged value.
+    pub present: Vec<Option<BooleanBuffer>>,
+    /// Meaning of table columns that `rows` does not have.
+    pub completeness: AbsentColumns,
+    /// Source rank: 0 for a full load, which is older than all changes, and 1 for changes.
+    pub rank: u8,
+    /// Number of the first period in which the records take effect, for a table with one state per period; otherwise
+    /// 0.
+    pub period: u32,
+    /// Halves of key changes among the records.
+    pub key_changes: Vec<KeyChange>,
+    /// Server whose log orders the records, for databases in which the positions of two servers cannot be compared.
+    pub server: Option<LogServer>,
+    /// Name of the file in messages.
+    pub file: Arc<str>,
+    /// Row or line of each record in its file, from 1.
+    pub places: Vec<u64>,
+    /// Records as they were in the file. Readers keep them only if invalid records may be quarantined.
+    pub raw: Option<RawRows>,
+}
+
+impl ChangeBatch {
+    /// Returns the batch without these rows.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn without(self, rows: &[usize]) -> Result<Self> {
+        if rows.is_empty() {
+            return Ok(self);
+        }
+        let keep: Vec<u32> = (0..self.ops.len())
+            .filter(|r| !rows.contains(r))
+            .map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows"))
+            .collect();
+        self.pick(&keep)
+    }
+
+    /// Returns the batch of these rows, in this order.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn pick(&self, rows: &[u32]) -> Result<Self> {
+        let old = || rows.iter().map(|&r| r as usize);
+        let failed = |e| Error::internal("cannot select records of a batch").with_source(e);
+        let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
+        // Key changes refer to rows by index, so the indices must follow their rows.
+        let new: HashMap<usize, usize> =
+            if self.key_changes.is_empty() { HashMap::new() } else { old().zip(0..).collect() };
+        let moved = |m: &KeyChange| Some(KeyChange { row: *new.get(&m.row)?, ..m.clone() });
+        Ok(Self {
+            rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec())).map_err(failed)?,
+            ops: old().map(|r| self.ops[r]).collect(),
+            codes: if self.codes.is_empty() { vec![] } else { old().map(|r| self.codes[r].clone()).collect() },
+            present: self.present.iter().map(|g| g.as_ref().map(bits)).collect(),
+            places: old().map(|r| self.places[r]).collect(),
+            raw: self.raw.as_ref().map(|r| r.0.pick(rows).map(RawRows)).transpose()?,
+            key_changes: self.key_changes.iter().filter_map(moved).collect(),
+            file: self.file.clone(),
+            completeness: self.completeness,
+            rank: self.rank,
+            period: self.period,
+            server: self.server.clone(),
+        })
+    }
+
+    /// Returns the operation code of a record in lower case, or empty text if it has none.
+    pub fn code(&self, row: usize) -> &str {
+        self.codes.get(row).map_or("", |code| code)
+    }
+
+    /// Approximate number of bytes that the records take in memory.
+    pub fn memory(&self) -> usize {
+        let raw = match self.raw.as_ref().map(|r| &r.0) {
+            None => 0,
+            Some(RawSource::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
+            Some(RawSource::Rows { rows, .. }) => rows.get_array_memory_size(),
+            Some(RawSource::Each(all)) => all.iter().map(|raw| raw.len() + size_of_val(raw)).sum(),
+        };
+        let key_changes: usize = self.key_changes.iter().map(|m| m.key.get_array_memory_size()).sum();
+        let each = size_of::<ChangeOp>() + size_of::<u64>();
+        let codes = size_of::<Arc<str>>() * self.codes.len();
+        self.rows.get_array_memory_size() + raw + key_changes + codes + each * self.ops.len()
+    }
+
+    /// Replaces each raw record by `seal(raw)`, so that the quarantine contains encrypted records.
+    ///
+    /// # Errors
+    /// The errors of `seal`.
+    pub fn map_raw(mut self, mut seal: impl FnMut(Vec<u8>) -> Result<Vec<u8>>) -> Result<Self> {
+        if let Some(RawRows(raws)) = self.raw.take() {
+            let sealed = (0..self.ops.len()).map(|row| seal(raws.get(row)?).map(Arc::from)).collect::<Result<_>>()?;
+            self.raw = Some(RawRows(RawSource::Each(sealed)));
+        }
+        Ok(self)
+    }
+
+    /// Returns the quarantined form of a record that is refused with the error `e`.
+    ///
+    /// # Errors
+    /// `e` itself if the reader did not keep the raw records: without them the record would be lost.
+    pub fn refuse(&self, row: usize, e: Error) -> Result<RefusedRecord> {
+        match &self.raw {
+            Some(raw) => Ok(RefusedRecord::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
+            None => Err(e),
+        }
+    }
+}
