@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use serde::Serialize;
 
-use crate::target::context::{merged_by, period_column_of};
+use crate::table::stored_spec::{merged_by, period_column_of};
 
 /// Findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

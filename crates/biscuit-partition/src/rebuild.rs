@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::{CommitExtras, ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
+use biscuit_apply::{ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
@@ -88,7 +88,7 @@ impl PeriodTable {
         let period_states = PeriodStates { column: self.periods.column.clone(), all };
         let merge =
             Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_periods(period_states)?;
-        report.take(merge.run_on(snapshot, used, mode, CommitExtras::default()).await?);
+        report.take(merge.input(used).on(snapshot).run(mode).await?);
         Ok(report)
     }
 

@@ -151,7 +151,8 @@ impl PeriodTable {
                 extras.properties.push((PERIODS.to_owned(), property.value()?));
             }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
-            let merged = merge.with_periods(step.period_states)?.run_on(on, changes, mode, extras).await?;
+            let merge = merge.with_periods(step.period_states)?;
+            let merged = merge.input(changes).on(on).with_extras(extras).run(mode).await?;
             tracing::info!(period = %step.last, outcome = merged.outcome, "period");
             report.take(merged);
         }

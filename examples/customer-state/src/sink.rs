@@ -36,7 +36,7 @@ impl Sink<ChangeRecords> for StateSink {
         }
         let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
         let merge = Merge::new(self.dataset.clone(), spec, self.options.clone())?;
-        let report = merge.run_as(changes, RunMode::Commit, Some(commit)).await?;
+        let report = merge.input(changes).with_commit_id(commit.clone()).run(RunMode::Commit).await?;
         let outcome = if report.outcome == "committed" { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone };
         let place = format!("{} version {}", self.dataset.location(), report.version);
         let receipt = WriteReceipt { commit: commit.clone(), outcome, rows: report.rows.after, place };

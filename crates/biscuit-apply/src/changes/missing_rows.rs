@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use biscuit_change::{AbsentColumns, ChangeBatch, ChangeOp, ChangeRecords};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{TableVersion, engine_error};
+use biscuit_dataset::{Dataset, TableVersion, engine_error};
+use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
@@ -12,58 +13,53 @@ use datafusion::execution::context::SessionContext;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 
-use crate::merge::Merge;
-
 /// Name in messages of records that are made from rows of the table.
 const PLACE: &str = "the rows without a record";
 
-impl Merge {
-    /// Returns deletes of the rows whose keys have no record in `changes`. A full load together with these deletes
-    /// replaces all rows of the table. Each delete has the order of the row that it deletes.
-    ///
-    /// # Errors
-    /// `MissingColumn` if the table does not store the order columns; `InvalidSpec` for a merge into periods; the
-    /// errors of the table and its files.
-    pub async fn deletes_of_missing(&self, changes: &ChangeRecords) -> Result<Vec<ChangeBatch>> {
-        if self.periods.is_some() {
-            let message = "deletes of missing rows are not supported for a table of periodic snapshots";
-            return Err(Error::usage("InvalidSpec", message));
-        }
-        let mut keys: HashSet<Vec<u8>> = HashSet::new();
-        for batch in &changes.batches {
-            each_key(&batch.rows, &self.spec.key, &format!("`{}`", batch.file), &mut |_, key| {
-                keys.insert(key.to_vec());
-            })?;
-        }
-        self.dataset.read(|snapshot| self.deletes_on(snapshot, &keys)).await
+/// Returns deletes of the rows of a table whose keys have no record in `changes`. Each delete has the order of the row
+/// that it deletes.
+///
+/// # Errors
+/// `MissingColumn` if the table does not store the order columns; the errors of the table and its files.
+pub(crate) async fn deletes_of_missing(
+    dataset: &Dataset,
+    spec: &MergeSpec,
+    changes: &ChangeRecords,
+) -> Result<Vec<ChangeBatch>> {
+    let mut keys: HashSet<Vec<u8>> = HashSet::new();
+    for batch in &changes.batches {
+        each_key(&batch.rows, &spec.key, &format!("`{}`", batch.file), &mut |_, key| {
+            keys.insert(key.to_vec());
+        })?;
     }
+    dataset.read(|snapshot| deletes_on(snapshot, spec, &keys)).await
+}
 
-    async fn deletes_on(&self, snapshot: TableVersion, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
-        if snapshot.files().is_empty() {
-            return Ok(vec![]);
-        }
-        let columns: Vec<&str> = self.spec.key.iter().chain(&self.spec.order).map(String::as_str).collect();
-        let schema = snapshot.schema(&snapshot.open_files().await?)?;
-        for column in &columns {
-            biscuit_schema::column_index(&schema, column, "the table")?;
-        }
-        let failed = |e| engine_error("the table", e);
-        let frame = snapshot.load(&SessionContext::new()).await?.select_columns(&columns).map_err(failed)?;
-        let mut rows = frame.execute_stream().await.map_err(failed)?;
-        let mut deletes = Vec::new();
-        while let Some(batch) = rows.try_next().await.map_err(failed)? {
-            let mut missing: Vec<u32> = Vec::new();
-            each_key(&batch, &self.spec.key, "the table", &mut |row, key| {
-                if !keys.contains(key) {
-                    missing.push(u32::try_from(row).unwrap_or(u32::MAX));
-                }
-            })?;
-            if !missing.is_empty() {
-                deletes.push(delete(&batch, missing)?);
-            }
-        }
-        Ok(deletes)
+async fn deletes_on(snapshot: TableVersion, spec: &MergeSpec, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
+    if snapshot.files().is_empty() {
+        return Ok(vec![]);
     }
+    let columns: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
+    let schema = snapshot.schema(&snapshot.open_files().await?)?;
+    for column in &columns {
+        biscuit_schema::column_index(&schema, column, "the table")?;
+    }
+    let failed = |e| engine_error("the table", e);
+    let frame = snapshot.load(&SessionContext::new()).await?.select_columns(&columns).map_err(failed)?;
+    let mut rows = frame.execute_stream().await.map_err(failed)?;
+    let mut deletes = Vec::new();
+    while let Some(batch) = rows.try_next().await.map_err(failed)? {
+        let mut missing: Vec<u32> = Vec::new();
+        each_key(&batch, &spec.key, "the table", &mut |row, key| {
+            if !keys.contains(key) {
+                missing.push(u32::try_from(row).unwrap_or(u32::MAX));
+            }
+        })?;
+        if !missing.is_empty() {
+            deletes.push(delete(&batch, missing)?);
+        }
+    }
+    Ok(deletes)
 }
 
 /// Calls `each` with the number and the encoded key of each row.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use biscuit_change::ChangeBatch;
 use biscuit_core::Result;
 use biscuit_merge::MergeSpec;
-use biscuit_merge::internal::{KeyState, PLAIN_RANK, PriorKeyState, RecordOrder, TupleEncoder, TuplePurpose};
+use biscuit_merge::internal::{
+    KeyState, PLAIN_RANK, PriorKeyState, RecordOrder, TargetRows, TupleEncoder, TuplePurpose,
+};
 use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::Schema;
 use hashbrown::HashMap;
 
-use crate::target::context::MergeContext;
+use crate::changes::key_coverage::KeyCoverage;
 
 /// A stored record that, according to a later record, never took effect at its stated time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub fn key_and_order(batch: &ChangeBatch, spec: &MergeSpec) -> Result<Vec<KeyAnd
 /// period, which `before` has.
 #[derive(Debug, Default)]
 pub(crate) struct PartRetractions {
-    all: RetractionSet,
+    all: Arc<RetractionSet>,
     /// Indices of the retractions of each key.
     by_key: HashMap<u32, Vec<usize>>,
     /// States of the keys after the preceding period.
@@ -84,18 +87,20 @@ pub(crate) struct PartRetractions {
 }
 
 impl PartRetractions {
-    pub(crate) fn new(all: RetractionSet) -> Self {
-        Self { all, ..Self::default() }
+    /// Finds the retractions of keys that a part covers. `key_number` adds a key to the key table of the part, and
+    /// returns its number.
+    pub(crate) fn new(all: Arc<RetractionSet>, covers: &KeyCoverage, mut key_number: impl FnMut(&[u8]) -> u32) -> Self {
+        let mut by_key: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (i, r) in all.all.iter().enumerate().filter(|(_, r)| covers.has(&r.key)) {
+            by_key.entry(key_number(&r.key)).or_default().push(i);
+        }
+        Self { all, by_key, before: HashMap::new() }
     }
 
     /// Whether a key is resolved in a period because of a retraction: its row may be retracted there, or the next
     /// period needs its state.
     pub(crate) fn looks_at(&self, key: u32, period: u32) -> bool {
         self.of(key).any(|r| r.from <= period + 1 && period < r.until)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.all.is_empty()
     }
 
     fn of(&self, key: u32) -> impl Iterator<Item = &RetractedRecord> {
@@ -106,46 +111,39 @@ impl PartRetractions {
     pub(crate) fn any(&self, period: u32) -> bool {
         self.by_key.keys().any(|key| self.looks_at(*key, period))
     }
-}
 
-impl MergeContext {
-    /// Finds the retractions of keys that the current part covers, and adds these keys to the key table.
-    pub(crate) fn enter_retractions(&mut self) {
-        let retracting = &mut self.retracting;
-        retracting.by_key.clear();
-        retracting.before.clear();
-        for (i, r) in retracting.all.all.iter().enumerate().filter(|(_, r)| self.covers.has(&r.key)) {
-            let key = self.set.keys_mut().intern(&r.key);
-            retracting.by_key.entry(key).or_default().push(i);
-        }
-    }
-
-    /// Returns the prior state of a key in the current period. If its row is a retracted record, this is the state of
-    /// the key in the preceding period.
-    pub(crate) fn unless_retracted(&self, key: u32, prior: PriorKeyState) -> PriorKeyState {
-        let period = u32::try_from(self.periods.at).expect("there are fewer than 2^32 periods");
+    /// Returns the prior state of a key in a period. If its row is a retracted record, this is the state of the key in
+    /// the preceding period.
+    pub(crate) fn unless_retracted(
+        &self,
+        key: u32,
+        period: u32,
+        prior: PriorKeyState,
+        target: &Schema,
+        tables: &TargetRows,
+    ) -> PriorKeyState {
         // The values of other rows may not have been fetched.
-        if !self.retracting.looks_at(key, period) {
+        if !self.looks_at(key, period) {
             return prior;
         }
-        let (Some(effective), Some(row)) = (&self.retracting.all.effective, prior.state.source) else { return prior };
-        let Ok(column) = self.target.index_of(&self.retracting.all.column) else { return prior };
-        let (array, at) = self.tables.column(row, column);
+        let (Some(effective), Some(row)) = (&self.all.effective, prior.state.source) else { return prior };
+        let Ok(column) = target.index_of(&self.all.column) else { return prior };
+        let (array, at) = tables.column(row, column);
         let (Some(row_effective), Some(live)) = (effective(array, at), &prior.state.live) else { return prior };
         let of_row = |r: &RetractedRecord| {
             r.from <= period && period < r.until && r.effective == row_effective && live.bytes() < r.order.as_slice()
         };
-        if !prior.stored || !self.retracting.of(key).any(of_row) {
+        if !prior.stored || !self.of(key).any(of_row) {
             return prior;
         }
-        let state = self.retracting.before.get(&key).cloned().unwrap_or_else(KeyState::unknown);
+        let state = self.before.get(&key).cloned().unwrap_or_else(KeyState::unknown);
         PriorKeyState { state, stored: true, is_new: true }
     }
 
     /// Stores the state of a key for the next period.
     pub(crate) fn keep_for_next(&mut self, key: u32, state: &KeyState) {
-        if self.retracting.by_key.contains_key(&key) {
-            self.retracting.before.insert(key, state.clone());
+        if self.by_key.contains_key(&key) {
+            self.before.insert(key, state.clone());
         }
     }
 }

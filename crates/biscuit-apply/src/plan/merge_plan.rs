@@ -15,11 +15,10 @@ use hashbrown::HashMap;
 
 use crate::options::MergeOptions;
 use crate::plan::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, PeriodFingerprints};
-use crate::plan::new_files::new_file;
 use crate::plan::placement::{FileCapacity, RowGroupCapacity, RowPlacement, places};
-use crate::target::context::MergeContext;
-use crate::target::key_statistics::KeyStatistics;
-use crate::target::scan::{self, StoredRows};
+use crate::table::key_statistics::KeyStatistics;
+use crate::table::open_files::folder_of;
+use crate::table::scan::{self, StoredRows};
 
 /// New rows and edits of files, before anything is committed. The plan grows part by part. Its rows are on the disk
 /// if the run does not fit into memory.
@@ -146,13 +145,14 @@ impl MergePlan {
         }
     }
 
-    /// Finds files that become equal to others, and new files with the same rows as others.
-    pub(crate) fn same(&self, p: &MergeContext, units: &BTreeMap<usize, Option<RewriteUnit>>) -> DuplicateFiles {
+    /// Finds files that become equal to others, and new files with the same rows as others. `contents` has the content
+    /// of each opened file.
+    pub(crate) fn same(&self, contents: &[Arc<str>], units: &BTreeMap<usize, Option<RewriteUnit>>) -> DuplicateFiles {
         let mut same = DuplicateFiles::default();
         let Some(fingerprints) = &self.fingerprints else { return same };
         let mut first: HashMap<(&str, FileDigest), usize> = HashMap::new();
         for file in units.iter().filter(|(_, unit)| unit.is_some()).map(|(file, _)| *file) {
-            let key = (p.periods.contents[file].as_ref(), fingerprints.of(&FingerprintInput::File(file)));
+            let key = (contents[file].as_ref(), fingerprints.of(&FingerprintInput::File(file)));
             let first = *first.entry(key).or_insert(file);
             if first != file {
                 same.units.insert(file, first);
@@ -175,6 +175,56 @@ impl MergePlan {
             *rows = std::mem::take(rows).into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>()?;
         }
         Ok(())
+    }
+
+    /// Whether no file changes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.inserts.is_empty() && self.added.is_empty() && self.widened.is_empty()
+    }
+
+    /// Returns the files that are rewritten or removed.
+    pub(crate) fn touched(&self) -> BTreeSet<usize> {
+        self.edits.keys().chain(&self.widened).chain(self.inserts.keys()).copied().collect()
+    }
+
+    /// Whether all rows of a file are removed and none is added.
+    fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
+        let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(RowGroupEdits::removed).sum();
+        removed == files[file].rows() && !self.inserts.contains_key(&file)
+    }
+
+    /// Returns the rewrite of each changed file, by index; `None` for a file that is removed. Takes the edits out of
+    /// the plan.
+    pub(crate) fn units(
+        &mut self,
+        files: &[OpenFile],
+        schema: &SchemaRef,
+        options: &MergeOptions,
+    ) -> BTreeMap<usize, Option<RewriteUnit>> {
+        let mut units = BTreeMap::new();
+        for file in self.touched() {
+            let empty = self.empties(file, files);
+            let edits = self.edits.remove(&file).unwrap_or_default();
+            let source = files[file].clone();
+            let folder = folder_of(&source.file.path).to_owned();
+            let unit = RewriteUnit::new(source, schema.clone(), folder)
+                .with_edits(edits)
+                .with_inserts(self.inserts.remove(&file).unwrap_or_default())
+                .with_parquet(options.parquet.clone())
+                .with_max_file_size(options.max_file_size);
+            units.insert(file, (!empty).then_some(unit));
+        }
+        units
+    }
+
+    /// Returns the new files that were not staged yet. Takes their rows out of the plan.
+    pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<RewriteUnit> {
+        let unit = |(folder, rows): (String, Vec<BufferedRows>)| {
+            let inserts = rows.into_iter().map(|rows| InsertedRows { group: None, rows }).collect();
+            new_file(folder, schema, options).with_inserts(inserts)
+        };
+        let all = std::mem::take(&mut self.added).into_iter();
+        all.filter(|(_, rows)| !rows.is_empty()).map(unit).collect()
     }
 }
 
@@ -383,56 +433,11 @@ impl PlanInput<'_> {
     }
 }
 
-impl MergePlan {
-    /// Whether no file changes.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.inserts.is_empty() && self.added.is_empty() && self.widened.is_empty()
-    }
-
-    /// Returns the files that are rewritten or removed.
-    pub(crate) fn touched(&self) -> BTreeSet<usize> {
-        self.edits.keys().chain(&self.widened).chain(self.inserts.keys()).copied().collect()
-    }
-
-    /// Whether all rows of a file are removed and none is added.
-    fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
-        let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(RowGroupEdits::removed).sum();
-        removed == files[file].rows() && !self.inserts.contains_key(&file)
-    }
-
-    /// Returns the rewrite of each changed file, by index; `None` for a file that is removed. Takes the edits out of
-    /// the plan.
-    pub(crate) fn units(
-        &mut self,
-        files: &[OpenFile],
-        schema: &SchemaRef,
-        options: &MergeOptions,
-    ) -> BTreeMap<usize, Option<RewriteUnit>> {
-        let mut units = BTreeMap::new();
-        for file in self.touched() {
-            let empty = self.empties(file, files);
-            let edits = self.edits.remove(&file).unwrap_or_default();
-            let source = files[file].clone();
-            let folder = folder_of(&source.file.path).to_owned();
-            let unit = RewriteUnit::new(source, schema.clone(), folder)
-                .with_edits(edits)
-                .with_inserts(self.inserts.remove(&file).unwrap_or_default())
-                .with_parquet(options.parquet.clone())
-                .with_max_file_size(options.max_file_size);
-            units.insert(file, (!empty).then_some(unit));
-        }
-        units
-    }
-
-    /// Returns the new files that were not staged yet. Takes their rows out of the plan.
-    pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<RewriteUnit> {
-        let unit = |(folder, rows): (String, Vec<BufferedRows>)| {
-            let inserts = rows.into_iter().map(|rows| InsertedRows { group: None, rows }).collect();
-            new_file(folder, schema, options).with_inserts(inserts)
-        };
-        let all = std::mem::take(&mut self.added).into_iter();
-        all.filter(|(_, rows)| !rows.is_empty()).map(unit).collect()
-    }
+/// Returns the work for a new file without rows, with the maximum size of new files.
+pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
+    RewriteUnit::of(vec![], schema.clone(), folder)
+        .with_parquet(options.parquet.clone())
+        .with_max_file_size(options.target_size.min(options.max_file_size))
 }
 
 /// Returns the target of new rows for the fingerprints.
@@ -441,11 +446,6 @@ fn fingerprint_input(place: Option<RowPlacement>, folder: &str) -> FingerprintIn
         Some((file, group)) => FingerprintInput::Group(file, group),
         None => FingerprintInput::New(folder.to_owned()),
     }
-}
-
-/// Returns the folder of a path; empty for a path without folder.
-pub(crate) fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Returns the folder of each row.

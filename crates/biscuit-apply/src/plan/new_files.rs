@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_journal::FileStager;
-use biscuit_rewrite::{RewriteUnit, RowsWriter, WrittenUnit};
+use biscuit_rewrite::{RowsWriter, WrittenUnit};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 
 use crate::options::MergeOptions;
-use crate::plan::merge_plan::MergePlan;
+use crate::plan::merge_plan::{MergePlan, new_file};
 
 /// Maximum number of folders whose new files are written at a time.
 const FOLDERS: usize = 4;
@@ -72,11 +72,4 @@ impl NewFiles {
             writer.stop().await;
         }
     }
-}
-
-/// Returns the work for a new file without rows, with the maximum size of new files.
-pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
-    RewriteUnit::of(vec![], schema.clone(), folder)
-        .with_parquet(options.parquet.clone())
-        .with_max_file_size(options.target_size.min(options.max_file_size))
 }

@@ -1,6 +1,6 @@
 //! Placement: which existing file and row group a new row is written to.
 
-use crate::target::key_statistics::KeyStatistics;
+use crate::table::key_statistics::KeyStatistics;
 
 /// A file that may get new rows.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::Schema;
 use crate::state::forgotten_keys::{ErasedKeys, FORGOTTEN};
 use crate::state::key_segment::KeySegments;
 use crate::state::quarantine::QuarantineFile;
-use crate::target::context::stored_spec;
+use crate::table::stored_spec::stored_spec;
 
 /// The changes of merge state for an erasure, to be committed together with the rows.
 #[derive(Debug, Default)]

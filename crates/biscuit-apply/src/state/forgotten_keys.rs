@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-use crate::target::context::stored_spec;
+use crate::table::stored_spec::stored_spec;
 
 /// Name of the state file with the forgotten keys.
 pub(crate) const FORGOTTEN: &str = "forgotten";

@@ -11,6 +11,15 @@ use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// Effect of a run on the quarantine of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum QuarantineChange<'a> {
+    /// Quarantines the invalid records of the run in addition to those that are there.
+    Add,
+    /// Retries these quarantined records: those that are valid now leave the quarantine.
+    Take(&'a [RefusedRecord]),
+}
+
 /// Beginning of the names of quarantine files; the version follows. They contain one JSON object per line.
 const QUARANTINE: &str = "quarantine-";
 /// Number of files from which a run merges all of them into one.

@@ -99,7 +99,8 @@ async fn load_larger_than_memory_is_encrypted() {
     writer.close().unwrap();
     let files = ChangeFiles::new([file.to_string_lossy().into_owned()], ChangeFormat::Rows(RowsOptions::default()));
     let options = serial().with_change_memory(10_000);
-    let report = Merge::new(d.clone(), spec(), options).unwrap().run_files(&files, RunMode::Commit).await.unwrap();
+    let report =
+        Merge::new(d.clone(), spec(), options).unwrap().input(files.clone()).run(RunMode::Commit).await.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(report.rows.after, 5000);
     check_hidden(&d).await;

@@ -150,7 +150,7 @@ async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
     let options = MergeOptions::default().with_change_memory(2 << 20).with_parquet(parquet);
     let dataset = lake::dataset(lake::memory());
     let merge = Merge::new(dataset.clone(), spec(), options).expect("the specification is valid");
-    let report = merge.run_files(&files, RunMode::Commit).await.expect("a first load");
+    let report = merge.input(files.clone()).run(RunMode::Commit).await.expect("a first load");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.superseded), (80_000, 40_000, 40_000));
     let rows = lake::rows(&dataset).await;
     let column = |name: &str| -> Vec<i64> {
@@ -162,7 +162,7 @@ async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
     assert_eq!(written.iter().map(|f| f.group_starts()).collect::<Vec<_>>(), [[0, 10_000, 20_000, 30_000, 40_000]]);
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
-    let again = merge.run_files(&files, RunMode::Commit).await.expect("the same again");
+    let again = merge.input(files.clone()).run(RunMode::Commit).await.expect("the same again");
     assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
 }
 
@@ -176,7 +176,7 @@ async fn large_run_that_fails_a_guard_leaves_no_files() {
         let storage = lake::memory();
         let options = MergeOptions::default().with_change_memory(2 << 20).with_bad_rows(BadRows::Quarantine, allowed);
         let merge = Merge::new(lake::dataset(storage.clone()), spec(), options).expect("the specification is valid");
-        let ran = merge.run_files(&files, RunMode::Commit).await;
+        let ran = merge.input(files.clone()).run(RunMode::Commit).await;
         let counts = ran.map(|report| (report.verdicts.inserted, report.verdicts.quarantined));
         assert_eq!(counts.as_ref().map_err(|e| e.code()).copied(), outcome);
         assert_eq!(lake::objects(&storage.store).await.is_empty(), outcome.is_err());
@@ -191,7 +191,7 @@ async fn error_of_a_large_file_names_the_row_of_the_invalid_record() {
         let files = ChangeFiles::new([path.as_str()], ChangeFormat::Rows(RowsOptions::default()));
         let options = MergeOptions::default().with_change_memory(memory);
         let merge = Merge::new(lake::dataset(lake::memory()), spec(), options).expect("the specification is valid");
-        let e = merge.run_files(&files, RunMode::Commit).await.expect_err("a key is null");
+        let e = merge.input(files.clone()).run(RunMode::Commit).await.expect_err("a key is null");
         assert_eq!((e.code(), e.row(), e.file()), ("NullKey", Some(65_541), Some(path.as_str())));
     }
 }

@@ -1,6 +1,6 @@
 //! The rows depend only on the set of records: any order, any split, any replay.
 
-use biscuit_apply::{ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeSpec, RunMode, quarantined};
+use biscuit_apply::{ChangeFormat, IgnoreNull, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_testkit::{
@@ -102,7 +102,11 @@ async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: M
             .expect("invalid records are quarantined");
         assert_eq!(report.verdicts.total(), report.records);
     }
-    merge.retry(&ChangeFormat::Rows(rows()), RunMode::Commit).await.expect("the retry succeeds");
+    merge
+        .input(MergeInput::Quarantined(ChangeFormat::Rows(rows())))
+        .run(RunMode::Commit)
+        .await
+        .expect("the retry succeeds");
     let left = quarantined(&dataset).await.expect("a quarantine");
     assert!(left.is_empty(), "all unchanged values are known: {left:?}");
     rows_of(&dataset).await

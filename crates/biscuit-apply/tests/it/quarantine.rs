@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use biscuit_apply::{ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined};
+use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
@@ -118,13 +118,21 @@ async fn retried_records_leave_the_quarantine_if_they_are_valid() {
     let dataset = lake::dataset(lake::memory());
     run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
     let merge = merge_into(&dataset, 0.0);
-    let same = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("the retry succeeds");
+    let same = merge
+        .input(MergeInput::Quarantined(ChangeFormat::Rows(options())))
+        .run(RunMode::Commit)
+        .await
+        .expect("the retry succeeds");
     assert_eq!((same.outcome, same.verdicts.quarantined), ("unchanged", 7));
     assert_eq!(held(&dataset).await, reasons());
     // The earlier value of the unchanged value has come meanwhile.
     let prior = r#"{"id":5,"seq":0,"v":"known now","op":"c"}"#;
     run(&dataset, read(options(), "d.jsonl", prior).expect("records")).await.expect("the merge succeeds");
-    let retried = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("the retry succeeds");
+    let retried = merge
+        .input(MergeInput::Quarantined(ChangeFormat::Rows(options())))
+        .run(RunMode::Commit)
+        .await
+        .expect("the retry succeeds");
     assert_eq!((retried.outcome, retried.verdicts.quarantined, retried.verdicts.updated), ("committed", 6, 1));
     let want = table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good\n5 | 1 | known now");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -147,7 +155,8 @@ async fn retry_with_a_corrected_type_merges_the_records() {
     run(&dataset, read(options("int"), "c.csv", csv).expect("records")).await.expect("the merge succeeds");
     assert_eq!(held(&dataset).await.iter().map(|h| h.0).collect::<Vec<_>>(), [3, 4]);
     let retried = merge_into(&dataset, 0.0)
-        .retry(&ChangeFormat::Rows(options("bigint")), RunMode::Commit)
+        .input(MergeInput::Quarantined(ChangeFormat::Rows(options("bigint"))))
+        .run(RunMode::Commit)
         .await
         .expect("the retry succeeds");
     assert_eq!((retried.verdicts.inserted, retried.verdicts.quarantined), (1, 1));
@@ -174,7 +183,11 @@ async fn parquet_rows_keep_their_types_in_the_quarantine() {
     let without_op = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
     let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec").with_drop_columns(["op"]);
     let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("the specification is valid");
-    let retried = merge.retry(&ChangeFormat::Rows(without_op), RunMode::Commit).await.expect("the retry succeeds");
+    let retried = merge
+        .input(MergeInput::Quarantined(ChangeFormat::Rows(without_op)))
+        .run(RunMode::Commit)
+        .await
+        .expect("the retry succeeds");
     assert_eq!(retried.verdicts.inserted, 1);
     let want = table("id:bigint | seq:bigint | paid:decimal(8,2)\n1 | 1 | 1.50\n2 | 1 | 2.50\n3 | 1 | 3.50");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -211,7 +224,8 @@ async fn invalid_envelopes_are_quarantined() {
     let codes: Vec<String> = held(&dataset).await.into_iter().map(|h| h.1).collect();
     assert_eq!(codes, ["WrongType", "UnknownOp", "MissingImage", "InvalidJson"]);
     let format = ChangeFormat::Debezium(DebeziumOptions::default());
-    let again = merge.retry(&format, RunMode::Commit).await.expect("the retry succeeds");
+    let again =
+        merge.input(MergeInput::Quarantined(format.clone())).run(RunMode::Commit).await.expect("the retry succeeds");
     assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 4));
 }
 
@@ -243,7 +257,8 @@ async fn run_with_quarantine_may_pause_at_every_call() {
         match n {
             1 => quarantining(s).await,
             _ => merge_into(&lake::dataset(s), 0.0)
-                .retry(&ChangeFormat::Rows(options()), RunMode::Commit)
+                .input(MergeInput::Quarantined(ChangeFormat::Rows(options())))
+                .run(RunMode::Commit)
                 .await
                 .map(drop),
         }

@@ -199,7 +199,7 @@ impl OutputWork<'_> {
             self.snapshot_report(&report);
         } else {
             let merge = Merge::new(dataset, spec, options)?;
-            let report = merge.run_on(self.snapshot.clone(), changes, mode, extras).await?;
+            let report = merge.input(changes).on(self.snapshot.clone()).with_extras(extras).run(mode).await?;
             self.merge_report(&report);
         }
         Ok(self.report)

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use biscuit_apply::{
-    ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeReport,
-    MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
+    ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeInput, MergeOptions,
+    MergeReport, MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
 };
 use biscuit_change::{BadRows, ChangeRecords, FormatSettings, OpMap, RowsOptions, SourceTable, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
@@ -116,11 +116,8 @@ async fn one_table(
         && !args.delete_missing
         && let Some(merge) = table.merge(args, DeclaredMerge { key: &key, order: &order, is_empty: true })?
     {
-        let report = match chosen {
-            None => merge.run_files(&files, mode(args)).await?,
-            Some(chosen) => merge.run_files_on(chosen.snapshot.clone(), &files, mode(args), chosen.extras()?).await?,
-        };
-        return Ok((Some(report), 0, 0));
+        let run = with_bookmark(merge.input(files), chosen)?;
+        return Ok((Some(run.run(mode(args)).await?), 0, 0));
     }
     let mut changes = files.changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
@@ -132,11 +129,16 @@ async fn one_table(
         let deletes = merge.deletes_of_missing(&changes).await?;
         changes.batches.extend(deletes);
     }
-    let report = match chosen {
-        None => merge.run(changes, mode(args)).await?,
-        Some(chosen) => merge.run_on(chosen.snapshot.clone(), changes, mode(args), chosen.extras()?).await?,
-    };
-    Ok((Some(report), ignored, other_tables))
+    let run = with_bookmark(merge.input(changes), chosen)?;
+    Ok((Some(run.run(mode(args)).await?), ignored, other_tables))
+}
+
+/// Lets a run commit the bookmark of its input, on top of the table version in which the bookmark was read.
+fn with_bookmark<'a>(run: MergeRun<'a>, chosen: Option<&ChosenInputs>) -> Result<MergeRun<'a>> {
+    match chosen {
+        Some(chosen) => Ok(run.on(chosen.snapshot.clone()).with_extras(chosen.extras()?)),
+        None => Ok(run),
+    }
 }
 
 /// Checks that the records can stand for the whole table: some exist, and none is invalid.
@@ -282,7 +284,7 @@ pub(crate) async fn retry(args: &MergeArgs, context: &CommandContext) -> Result<
     let Some(merge) = table.merge(args, DeclaredMerge::of(&ChangeRecords::default()))? else {
         return Ok(nothing(0, 0));
     };
-    let report = merge.retry(&table.format, mode(args)).await?;
+    let report = merge.input(MergeInput::Quarantined(table.format)).run(mode(args)).await?;
     Ok(answer(&report, context.seconds()))
 }
 

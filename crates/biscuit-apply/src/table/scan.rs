@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use hashbrown::HashMap;
 
 use crate::changes::key_coverage::KeyCoverage;
-use crate::target::key_statistics::KeyStatistics;
+use crate::table::key_statistics::KeyStatistics;
 
 /// A stored row whose key is in the key table.
 #[derive(Debug, Clone)]
