@@ -1,11 +1,11 @@
 //! `biscuit quarantine`: lists, shows and retries quarantined records.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_apply::{QuarantinedRecord, quarantined};
 use biscuit_core::Result;
-use biscuit_job::unsealed;
+use biscuit_maintain::report::QuarantineGroup;
+use biscuit_maintain::{group_quarantined, reveal_quarantined};
 use biscuit_pii::{AccessRequest, AuditFile};
 use serde_json::{Value, json};
 
@@ -25,17 +25,11 @@ pub(crate) async fn run(command: &QuarantineCommand, context: &CommandContext) -
 
 async fn list(args: &TableArgs, context: &CommandContext) -> Result<CommandOutput> {
     let records = quarantined(&context.open_table(args).await?).await?;
-    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    for r in records.iter().map(|q| &q.refused) {
-        *counts.entry((&r.code, r.column.as_deref().unwrap_or_default(), &r.file)).or_default() += 1;
-    }
+    let groups = group_quarantined(&records);
     let mut text = format!("{} records\n", records.len());
-    let mut groups = Vec::new();
-    for ((code, column, file), n) in &counts {
-        let of = if column.is_empty() { String::new() } else { format!(" in column `{column}`") };
+    for QuarantineGroup { code, column, file, records: n, .. } in &groups {
+        let of = column.as_ref().map(|column| format!(" in column `{column}`")).unwrap_or_default();
         text.push_str(&format!("{n:>8}  {code}{of}  {file}\n"));
-        groups
-            .push(json!({"code": code, "column": (!column.is_empty()).then_some(column), "file": file, "records": n}));
     }
     Ok(CommandOutput::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
 }
@@ -60,10 +54,8 @@ async fn show(args: &QuarantineShowArgs, context: &CommandContext) -> Result<Com
 }
 
 /// Decrypts the records that a job has sealed.
-///
-/// The access is recorded before anything is decrypted, so that no access is missing in the audit file.
 async fn opened(
-    mut records: Vec<QuarantinedRecord>,
+    records: Vec<QuarantinedRecord>,
     policy: &str,
     args: &QuarantineShowArgs,
     context: &CommandContext,
@@ -71,11 +63,7 @@ async fn opened(
     let policy = OpenPolicy::open(policy, &args.table.url, None, context).await?;
     let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
     let access = AccessRequest::new(&args.requester.who, args.reason.as_deref().unwrap_or_default(), Arc::new(audit))?;
-    access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;
-    for record in &mut records {
-        record.refused.raw = unsealed(&policy.means, &policy.table, &record.refused.raw).await?;
-    }
-    Ok(records)
+    reveal_quarantined(records, &policy.means, &policy.table, &access).await
 }
 
 fn as_json(q: &QuarantinedRecord) -> Value {

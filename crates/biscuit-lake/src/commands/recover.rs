@@ -1,6 +1,7 @@
 //! `biscuit recover`: finishes or cleans up after runs that died.
 
 use biscuit_core::Result;
+use biscuit_maintain::{RecoveryFence, recover_table};
 use serde_json::json;
 
 use crate::args::command::RecoverArgs;
@@ -9,8 +10,9 @@ use crate::render::output::CommandOutput;
 
 pub(crate) async fn run(args: &RecoverArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
-    let journal = dataset.journal();
-    let done = if args.fence { journal.recover_with_fence().await? } else { journal.recover().await? };
+    let fence = if args.fence { RecoveryFence::Commit } else { RecoveryFence::None };
+    let recovery = recover_table(dataset.journal(), fence).await?;
+    let done = &recovery.report;
     let mut text = match done.rolled_forward {
         Some(v) => format!("finished version {v}\n"),
         None => "no version was unfinished\n".to_owned(),
@@ -21,9 +23,5 @@ pub(crate) async fn run(args: &RecoverArgs, context: &CommandContext) -> Result<
     if done.cleaned > 0 {
         text.push_str(&format!("deleted {} objects of dead runs\n", done.cleaned));
     }
-    let outcome =
-        if done.rolled_forward.is_some() || done.cleaned > 0 || args.fence { "recovered" } else { "unchanged" };
-    let mut json = json!(done);
-    json["outcome"] = json!(outcome);
-    Ok(CommandOutput::Report { json, text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!(recovery), text, exit: 0 })
 }

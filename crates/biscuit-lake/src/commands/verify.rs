@@ -1,6 +1,7 @@
 //! `biscuit verify`: checks the keys and files of a table.
 
 use biscuit_core::Result;
+use biscuit_maintain::verify_table;
 use serde_json::json;
 
 use crate::args::command::VerifyArgs;
@@ -9,8 +10,8 @@ use crate::render::output::{BAD_DATA, CommandOutput};
 
 pub(crate) async fn run(args: &VerifyArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
-    let found = biscuit_apply::verify(&dataset, &args.key).await?;
-    let sound = found.is_sound();
+    let verification = verify_table(&dataset, &args.key).await?;
+    let (found, sound) = (&verification.report, verification.is_sound());
     let mut text =
         format!("{}: {} rows in {} files\n", if sound { "sound" } else { "NOT SOUND" }, found.rows, found.files);
     if !found.keys_checked {
@@ -30,7 +31,5 @@ pub(crate) async fn run(args: &VerifyArgs, context: &CommandContext) -> Result<C
     for (what, names) in lists {
         names.iter().for_each(|n| text.push_str(&format!("  {what}: {n}\n")));
     }
-    let mut json = json!(found);
-    json["outcome"] = json!(if sound { "sound" } else { "unsound" });
-    Ok(CommandOutput::Report { json, text, exit: if sound { 0 } else { BAD_DATA } })
+    Ok(CommandOutput::Report { json: json!(verification), text, exit: if sound { 0 } else { BAD_DATA } })
 }

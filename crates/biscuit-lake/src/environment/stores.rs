@@ -12,7 +12,8 @@ use biscuit_core::{Result, hide_password_of};
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_job::{OpenByLocation, OpenSource};
 use biscuit_journal::{OtherTableFormats, TableStorage};
-use biscuit_purge::{AnyStore, PurgeStore, S3Store};
+use biscuit_maintain::DeletePlace;
+use biscuit_purge::{AnyStore, S3Store};
 use object_store::ObjectStore;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -80,26 +81,21 @@ impl StoreOpener {
     pub(crate) async fn place(&self, url: &str) -> Result<DeletePlace> {
         if let Some((bucket, path)) = on_s3(url) {
             let s3 = self.s3(bucket).await?;
-            let prefix = path.trim_matches('/').to_owned();
-            return Ok(DeletePlace {
-                base: format!("s3://{bucket}/"),
-                prefix,
-                store: Arc::new(s3.clone()),
-                s3: Some(s3),
-            });
+            let place = DeletePlace::new(Arc::new(s3.clone()), format!("s3://{bucket}/"), path);
+            return Ok(place.with_s3(s3).with_name(url));
         }
         let location = self.open(url).await?;
         let store = AnyStore::new(location.storage().store.clone());
         if let Some(("memory", rest)) = url.split_once("://") {
             let base = format!("memory://{}/", rest.split('/').next().unwrap_or_default());
-            return Ok(DeletePlace { base, prefix: location.path().to_string(), store: Arc::new(store), s3: None });
+            return Ok(DeletePlace::new(Arc::new(store), base, location.path()).with_name(url));
         }
         // Links are resolved: a link to a table is that table, and protected as such.
         let real = std::fs::canonicalize(format!("/{}", location.path())).ok();
         let real =
             real.as_deref().and_then(std::path::Path::to_str).map(|real| real.trim_start_matches('/').to_owned());
         let prefix = real.unwrap_or_else(|| location.path().to_string());
-        Ok(DeletePlace { base: "/".to_owned(), prefix, store: Arc::new(store.on_disk("/")), s3: None })
+        Ok(DeletePlace::new(Arc::new(store.on_disk("/")), "/", prefix).with_name(url))
     }
 
     /// Returns the store of a bucket. There is one store for each bucket, so that connections are reused.
@@ -112,39 +108,6 @@ impl StoreOpener {
         let store: Arc<dyn ObjectStore> = Arc::new(self.aws().await.store(name).await?);
         buckets.insert(name.to_owned(), store.clone());
         Ok(store)
-    }
-}
-
-/// A folder or bucket in which a purge deletes objects.
-#[derive(Debug)]
-pub(crate) struct DeletePlace {
-    /// URL of the store's root, with a `/` at its end.
-    pub(crate) base: String,
-    /// Path of the folder, without a `/` at either end. Empty for a whole bucket.
-    pub(crate) prefix: String,
-    pub(crate) store: Arc<dyn PurgeStore>,
-    /// The same store with the S3 API, if it is on S3.
-    pub(crate) s3: Option<S3Store>,
-}
-
-impl DeletePlace {
-    /// Returns whether the place is a local folder that does not exist.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.base == "/" && !std::path::Path::new("/").join(&self.prefix).exists()
-    }
-
-    /// Returns whether a URL belongs to the same store.
-    pub(crate) fn is_here(&self, url: &str) -> bool {
-        match (on_s3(url), &self.s3) {
-            (Some((bucket, _)), Some(s3)) => s3.bucket() == bucket,
-            (None, None) => url.contains("://") == self.base.contains("://"),
-            _ => false,
-        }
-    }
-
-    /// Returns the URL of a key or folder of the store.
-    pub(crate) fn url(&self, key: &str) -> String {
-        format!("{}{key}", self.base)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
+use biscuit_maintain::DeletePlace;
 use biscuit_purge::is_below;
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -14,7 +15,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::environment::context::CommandContext;
-use crate::environment::stores::DeletePlace;
 use crate::render::own_files::{ExistingFile, NewFile, check_output, check_outside};
 
 /// Writer of JSON lines that works in the background. It does nothing if no manifest is requested.
@@ -30,7 +30,7 @@ impl JsonLinesOutput {
         let Some(url) = url else { return Ok(Self(None)) };
         let location = context.stores.open(url).await?;
         let path = location.path();
-        if place.is_here(url) && is_below(path.as_ref(), &place.prefix) {
+        if place.is_here(url) && is_below(path.as_ref(), place.prefix()) {
             let message = format!("the manifest `{url}` would be inside the purged folder; choose another place");
             return Err(Error::usage("InvalidArguments", message));
         }

@@ -1,11 +1,12 @@
 //! Renders the plans and the results of a purge.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use biscuit_catalog::CatalogPartition;
 use biscuit_core::{Error, Result};
-use biscuit_purge::{DeleteCounts, ListedObject, PurgePlan};
+use biscuit_maintain::PlannedPurge;
+use biscuit_maintain::report::{PurgeOutcome, PurgeTotals};
+use biscuit_purge::ListedObject;
 use serde_json::{Value, json};
 
 use crate::render::json_lines::JsonLinesOutput;
@@ -20,15 +21,14 @@ const FIRST: usize = 5;
 
 /// Returns the answer of a dry run, or of a run with nothing to do, and writes the plans to the manifest.
 pub(crate) fn planned(
-    plans: &[PurgePlan],
-    caveat: Option<&str>,
+    planned: &PlannedPurge,
     manifest: &mut JsonLinesOutput,
     emptied: &[CatalogPartition],
 ) -> CommandOutput {
-    let nothing = plans.iter().all(PurgePlan::is_empty);
+    let nothing = planned.is_empty();
     let (mut text, mut shown, mut more) = (String::new(), 0, 0_u64);
     let (mut delete, mut abort) = (Vec::new(), Vec::new());
-    for plan in plans {
+    for plan in planned.plans() {
         for object in plan.deletes() {
             if shown < SHOWN {
                 text.push_str(&row(&object));
@@ -54,19 +54,19 @@ pub(crate) fn planned(
     if more > 0 {
         let _ = writeln!(text, "… and {more} more; use --manifest to list all of them");
     }
-    let summary = sum(plans);
+    let totals = planned.totals();
     if !nothing {
         let title = format!("{:<20}  {:>14}  {:<12}  {}\n", "modified", "bytes", "class", "key");
         text.insert_str(0, &title);
         text.push('\n');
     }
     let outcome = if nothing { "unchanged" } else { "planned" };
-    let _ = writeln!(text, "{outcome}: {}", of(&summary));
-    text.push_str(&kept_text(&summary));
+    let _ = writeln!(text, "{outcome}: {}", of(&totals));
+    text.push_str(&kept_text(&totals));
     text.push_str(&catalog_text(emptied, "to drop"));
     let json = json!({
-        "outcome": outcome, "plan": summary, "delete": delete, "abort": abort, "drop_partitions": values(emptied),
-        "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "outcome": outcome, "plan": totals, "delete": delete, "abort": abort, "drop_partitions": values(emptied),
+        "caveats": planned.caveat().into_iter().collect::<Vec<_>>(),
     });
     CommandOutput::Report { json, text, exit: 0 }
 }
@@ -100,80 +100,49 @@ impl FailedDeletes {
     }
 }
 
-/// Returns the report of a purge.
-///
-/// `whole` is true if the plans cover everything in the folder, so that the emptied folders are known. `dropped` has
-/// the partitions that were dropped from the catalog.
+/// Returns the report of a purge. `dropped` has the partitions that were dropped from the catalog.
 pub(crate) fn purged(
-    plans: &[PurgePlan],
-    done: &DeleteCounts,
+    planned: &PlannedPurge,
+    done: &PurgeOutcome,
     failed: &FailedDeletes,
-    caveat: Option<&str>,
-    whole: bool,
     dropped: &[CatalogPartition],
 ) -> CommandOutput {
-    let summary = sum(plans);
-    let nothing = plans.iter().all(PurgePlan::is_empty);
-    let outcome = match (nothing, done.is_complete()) {
-        (true, _) => "unchanged",
-        (false, true) => "purged",
-        (false, false) => "purged with exceptions",
-    };
-    let mut text = format!("{outcome}: {} objects deleted, {} bytes", done.deleted, done.bytes);
-    for (n, what) in [(done.absent, "were already absent"), (done.aborted, "unfinished uploads aborted")] {
+    let totals = planned.totals();
+    let PurgeOutcome { outcome, counts, emptied_folders, .. } = done;
+    let mut text = format!("{outcome}: {} objects deleted, {} bytes", counts.deleted, counts.bytes);
+    for (n, what) in [(counts.absent, "were already absent"), (counts.aborted, "unfinished uploads aborted")] {
         if n > 0 {
             let _ = write!(text, ", {n} {what}");
         }
     }
     text.push('\n');
-    done.kept.iter().for_each(|(reason, n)| text.push_str(&format!("  exception  {n} kept ({reason})\n")));
-    done.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
+    counts.kept.iter().for_each(|(reason, n)| text.push_str(&format!("  exception  {n} kept ({reason})\n")));
+    counts.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
     failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
     failed.exceptions.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
-    text.push_str(&kept_text(&summary));
+    text.push_str(&kept_text(&totals));
     text.push_str(&catalog_text(dropped, "dropped"));
-    // A plan lists every object of the folder only if it is by age. Only then, and without failures, it is known
-    // which folders are empty.
-    let emptied: Vec<String> = match whole && done.is_complete() {
-        true => plans.first().map(PurgePlan::emptied_folders).unwrap_or_default().into_iter().collect(),
-        false => vec![],
-    };
     let json = json!({
-        "outcome": outcome, "plan": summary, "deleted": done.deleted, "bytes": done.bytes, "absent": done.absent,
-        "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_batches": done.batches,
-        "emptied_folders": emptied, "dropped_partitions": values(dropped), "exceptions": failed.exceptions, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "outcome": outcome, "plan": totals, "deleted": counts.deleted, "bytes": counts.bytes, "absent": counts.absent,
+        "aborted": counts.aborted, "kept": counts.kept, "failed": counts.failed, "delete_batches": counts.batches,
+        "emptied_folders": emptied_folders, "dropped_partitions": values(dropped), "exceptions": failed.exceptions, "caveats": planned.caveat().into_iter().collect::<Vec<_>>(),
     });
     // An object that was kept or not deleted counts as an exception, even without a worse failure.
-    let exit = if done.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
+    let exit = if counts.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
     CommandOutput::Report { json, text, exit }
 }
 
-/// Returns the sums of the plans.
-fn sum(plans: &[PurgePlan]) -> Value {
-    let (mut objects, mut bytes, mut uploads) = (0, 0_u64, 0);
-    let mut kept = BTreeMap::<&str, u64>::new();
-    for summary in plans.iter().map(PurgePlan::summary) {
-        objects += summary.objects;
-        bytes = bytes.saturating_add(summary.bytes);
-        uploads += summary.uploads;
-        summary.kept.into_iter().for_each(|(reason, n)| *kept.entry(reason).or_default() += n);
-    }
-    json!({"objects": objects, "bytes": bytes, "uploads": uploads, "kept": kept})
-}
-
 /// Renders the number of objects, bytes and uploads to delete.
-fn of(summary: &Value) -> String {
-    let n = |name: &str| summary[name].as_u64().unwrap_or(0);
-    let uploads = match n("uploads") {
+fn of(totals: &PurgeTotals) -> String {
+    let uploads = match totals.uploads {
         0 => String::new(),
         uploads => format!(" and {uploads} unfinished uploads"),
     };
-    format!("{} objects, {} bytes{uploads} to delete", n("objects"), n("bytes"))
+    format!("{} objects, {} bytes{uploads} to delete", totals.objects, totals.bytes)
 }
 
-fn kept_text(summary: &Value) -> String {
-    let kept = summary["kept"].as_object().into_iter().flatten();
-    kept.map(|(reason, n)| format!("  kept       {n} ({reason})\n")).collect()
+fn kept_text(totals: &PurgeTotals) -> String {
+    totals.kept.iter().map(|(reason, n)| format!("  kept       {n} ({reason})\n")).collect()
 }
 
 fn values(partitions: &[CatalogPartition]) -> Vec<&[String]> {

@@ -1,0 +1,189 @@
+//! A planned purge, and how it is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use biscuit_core::{Error, Result};
+use biscuit_purge::{
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, PurgePlan, carry_out, manifest_line,
+};
+use serde::Serialize;
+
+use crate::purge::folder::FolderPurge;
+use crate::purge::retained::RetainedRelease;
+
+/// Plans of a purge, and the condition under which the store deletes.
+///
+/// Only [`FolderPurge`] makes one, so that each plan comes from the order of probe, listing and journals.
+#[derive(Debug, Clone)]
+pub struct PlannedPurge {
+    plans: Vec<PurgePlan>,
+    condition: DeleteCondition,
+    source: PlanSource,
+}
+
+/// Origin of a plan, which decides how the plan is carried out.
+#[derive(Debug, Clone)]
+pub(crate) enum PlanSource {
+    Age,
+    Orphans,
+    Stored,
+    Retained(Box<RetainedRelease>),
+}
+
+impl PlannedPurge {
+    pub(crate) fn new(plans: Vec<PurgePlan>, condition: DeleteCondition, source: PlanSource) -> Self {
+        Self { plans, condition, source }
+    }
+
+    /// Plans, in the order in which they are carried out: first the folder, then the state root of its table.
+    #[must_use]
+    pub fn plans(&self) -> &[PurgePlan] {
+        &self.plans
+    }
+
+    /// Returns what the deletes cannot guarantee in this store; `None` if they guarantee everything.
+    #[must_use]
+    pub fn caveat(&self) -> Option<&'static str> {
+        self.condition.caveat()
+    }
+
+    /// Returns whether nothing is deleted and no upload aborted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plans.iter().all(PurgePlan::is_empty)
+    }
+
+    /// Returns the sums of all plans.
+    #[must_use]
+    pub fn totals(&self) -> PurgeTotals {
+        let mut totals = PurgeTotals::default();
+        for summary in self.plans.iter().map(PurgePlan::summary) {
+            totals.objects += summary.objects;
+            totals.bytes = totals.bytes.saturating_add(summary.bytes);
+            totals.uploads += summary.uploads;
+            summary.kept.into_iter().for_each(|(reason, n)| *totals.kept.entry(reason).or_default() += n);
+        }
+        totals
+    }
+
+    /// Returns the folders that are empty after the purge. A plan lists every object of the folder only if it is by
+    /// age. Only then, and if every delete succeeded, it is known which folders are empty.
+    fn emptied_folders(&self, counts: &DeleteCounts) -> BTreeSet<String> {
+        match (&self.source, self.plans.first()) {
+            (PlanSource::Age, Some(plan)) if counts.is_complete() => plan.emptied_folders(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// Sums of the plans of a purge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PurgeTotals {
+    /// Number of objects and versions to delete.
+    pub objects: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
+    /// Number of unfinished uploads to abort.
+    pub uploads: u64,
+    /// Number of objects to keep, by the name of the reason.
+    pub kept: BTreeMap<&'static str, u64>,
+}
+
+/// Event of a purge that is carried out.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum PurgeEvent<'a> {
+    /// An object or an unfinished upload of a plan has this outcome.
+    #[non_exhaustive]
+    Done {
+        /// The object or upload.
+        item: DeleteItem<'a>,
+        /// Its outcome.
+        outcome: &'a DeleteOutcome,
+    },
+    /// Every object of a plan has its outcome. The kept objects of the plan are still there.
+    PlanDone(&'a PurgePlan),
+}
+
+impl PurgeEvent<'_> {
+    /// Returns the lines of a manifest for this event: an object with its outcome, or the kept objects of a plan, each
+    /// with its reason.
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<String> {
+        match self {
+            Self::Done { item, outcome } => vec![manifest_line(*item, outcome)],
+            Self::PlanDone(plan) => plan.kept_json_lines().collect(),
+        }
+    }
+
+    /// Returns the error of a delete that failed.
+    #[must_use]
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Done { outcome: DeleteOutcome::Failed(failure), .. } => Some(&failure.error),
+            _ => None,
+        }
+    }
+}
+
+/// Outcome of a purge.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PurgeOutcome {
+    /// `purged`; `unchanged` if the plans were empty; `purged with exceptions` if an object was kept or not deleted.
+    pub outcome: &'static str,
+    /// Outcomes in numbers.
+    pub counts: DeleteCounts,
+    /// Folders of which every object was deleted. Empty unless the plan is by age and every delete succeeded.
+    pub emptied_folders: BTreeSet<String>,
+    /// Error of the clean-up of the table after a purge of orphans. The deletes are done.
+    pub cleanup_error: Option<Error>,
+}
+
+impl FolderPurge {
+    /// Carries the plans out, and passes each outcome to `each`. One failure does not stop the other deletes.
+    ///
+    /// After a purge of orphans the journal deletes empty folders and partial files of dead runs on a local disk,
+    /// which listings do not show.
+    ///
+    /// # Errors
+    /// Errors of the release of retained files, which is one commit: `Conflict` if another run has committed since the
+    /// plan. Failures of other deletes are outcomes.
+    pub async fn carry_out(
+        &self,
+        planned: &PlannedPurge,
+        each: &mut (dyn FnMut(PurgeEvent<'_>) + Send),
+    ) -> Result<PurgeOutcome> {
+        let mut counts = DeleteCounts::default();
+        for plan in &planned.plans {
+            if let PlanSource::Retained(release) = &planned.source {
+                counts.add(release.carry_out(plan, each).await?);
+                continue;
+            }
+            let mut done =
+                |item: DeleteItem<'_>, outcome: DeleteOutcome| each(PurgeEvent::Done { item, outcome: &outcome });
+            counts.add(carry_out(self.place.store(), plan, &DeleteOptions::default(), &mut done).await);
+            each(PurgeEvent::PlanDone(plan));
+        }
+        let cleanup_error = match planned.source {
+            PlanSource::Orphans => self.clean_up().await.err(),
+            _ => None,
+        };
+        let outcome = match (planned.is_empty(), counts.is_complete()) {
+            (true, _) => "unchanged",
+            (false, true) => "purged",
+            (false, false) => "purged with exceptions",
+        };
+        let emptied_folders = planned.emptied_folders(&counts);
+        Ok(PurgeOutcome { outcome, counts, emptied_folders, cleanup_error })
+    }
+
+    /// Deletes what dead runs left and a listing does not show.
+    async fn clean_up(&self) -> Result<()> {
+        match self.own_table().await? {
+            Some(journal) => journal.recover().await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
