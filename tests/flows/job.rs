@@ -1,13 +1,16 @@
 //! Runs the job of `biscuit run` on the capture. Files arrive one after the other, and after each run the rows are
 //! the rows of PostgreSQL.
 
-use biscuit_core::{Instant, Run, RunId};
+use biscuit_core::{Instant, Job, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{
     checkpoints, comparable, contract, dms_contract, dms_files, flat_lines, lines, rows_of, truth, without_columns,
     without_schema,
 };
-use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
+use biscuit_job::{
+    ContractSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
+    SourceSpec,
+};
 use biscuit_journal::JournalOptions;
 use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;
@@ -30,15 +33,23 @@ impl Lake {
         Dataset::new(Location::parse(&url).expect("a place"), JournalOptions::default())
     }
 
-    async fn run(&self, source: &str) -> JobReport {
-        let root = self.0.path().display();
-        let text = format!(
-            "name = 'j'\n[sources.s]\nurl = '{root}/raw'\ncontract = 'c.toml'\n{source}\n\
-             [target]\nurl = '{root}/lake/t'\nmode = 'merge'\nmax_deleted = 100.0\n"
-        );
-        let job = DeclarativeJob::new(JobSpec::from_toml(&text, &[]).expect("a job")).in_folder(self.0.path());
+    /// Returns the files of this lake as a source.
+    fn source(&self, format: SourceFormat) -> SourceSpec {
+        SourceSpec::new([self.0.path().join("raw").display().to_string()], format)
+    }
+
+    /// Returns the table of this lake as an output.
+    fn target(&self, mode: OutputMode) -> OutputSpec {
+        OutputSpec::new(self.0.path().join("lake/t").display().to_string(), mode)
+    }
+
+    async fn run(&self, source: &SourceSpec) -> JobReport {
+        let source = source.clone().with_contract(ContractSpec::File("c.toml".to_owned()));
+        let target = self.target(OutputMode::Merge).with_max_deleted(100.0);
+        let spec = JobSpec::builder("j").with_source("s", source).with_target(target).build().expect("a job");
+        let job = DeclarativeJob::new(spec).in_folder(self.0.path());
         let run = Run::new("j", RunId::new("r"), Instant::from_micros(0));
-        job.run(&run, &RunOptions::default()).await.expect("a run")
+        job.run(&run).await.expect("a run")
     }
 }
 
@@ -59,7 +70,7 @@ async fn debezium_files_give_the_rows_of_each_checkpoint_as_they_arrive() {
         for (checkpoint, end) in &marks {
             lake.put(&format!("raw/{end:05}.jsonl"), all[begun..*end].join("\n"));
             begun = *end;
-            let source = format!("format = 'debezium'\ntable = 'public.{table}'");
+            let source = lake.source(SourceFormat::Debezium).with_table(format!("public.{table}"));
             let report = lake.run(&source).await;
             assert_eq!(report.outputs[0].sources["s"].selection.counts.selected, 1);
             let want = truth(checkpoint, table);
@@ -74,8 +85,9 @@ async fn debezium_files_give_the_rows_of_each_checkpoint_as_they_arrive() {
 
 #[tokio::test]
 async fn dms_files_give_the_rows_that_they_can_represent_as_they_arrive() {
-    let source = "format = 'dms'\ntable = 'public.orders'\ntimestamp_column = 'dms_ts'\nbefore_image = 'BI_'";
     let lake = Lake::new();
+    let source = lake.source(SourceFormat::Dms).with_table("public.orders");
+    let source = source.with_timestamp_column("dms_ts").with_before_image("BI_");
     lake.put("c.toml", as_file(&dms_contract("orders")));
     let files = dms_files("parquet-before-image-lobnull");
     let is_load = |name: &str| name.contains("/LOAD");
@@ -83,13 +95,13 @@ async fn dms_files_give_the_rows_that_they_can_represent_as_they_arrive() {
         for (name, bytes) in files.iter().filter(|(name, _)| is_load(name) == load) {
             lake.put(&format!("raw/{name}"), bytes);
         }
-        assert_eq!(lake.run(source).await.outcome, "committed");
+        assert_eq!(lake.run(&source).await.outcome, "committed");
     }
     let rows = without_columns(&rows_of(&lake.dataset()).await, &["tags", "nums", "wake"]);
     let want = without_columns(&truth("3", "orders"), &["tags", "nums", "wake"]);
     let (got, want) = comparable("orders", "3", &rows, &want);
     assert_eq!(diff_rows(&[got], &[want]), None);
-    assert_eq!(lake.run(source).await.outcome, "unchanged");
+    assert_eq!(lake.run(&source).await.outcome, "unchanged");
 }
 
 #[tokio::test]
@@ -104,15 +116,16 @@ async fn flattened_stream_is_appended_as_plain_json() {
     let lake = Lake::new();
     let half = values.len() / 2;
     lake.put("raw/1.json", values[..half].join("\n"));
-    let root = lake.0.path().display().to_string();
-    let job = format!(
-        "name = 'j'\n[sources.s]\nurl = '{root}/raw'\nformat = 'json'\n[target]\nurl = '{root}/lake/t'\nmode = 'append'\n\
-         partition_by = ['day']\nderive = {{day = {{from = 'at', as = 'date'}}}}\n\
-         sql = \"SELECT id, name, __op, __deleted, to_timestamp_millis(CAST(__source_ts_ms AS BIGINT)) AS at FROM s\"\n"
-    );
+    let target = lake
+        .target(OutputMode::Append)
+        .with_partition_by(["day"])
+        .with_derive("day", DerivedColumn::new("at", DatePart::Date))
+        .with_sql("SELECT id, name, __op, __deleted, to_timestamp_millis(CAST(__source_ts_ms AS BIGINT)) AS at FROM s");
+    let job = JobSpec::builder("j").with_source("s", lake.source(SourceFormat::Json)).with_target(target);
+    let job = job.build().expect("a job");
     let run = async || {
-        let job = DeclarativeJob::new(JobSpec::from_toml(&job, &[]).expect("a job"));
-        job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0)), &RunOptions::default()).await.expect("a run")
+        let job = DeclarativeJob::new(job.clone());
+        job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0))).await.expect("a run")
     };
     assert_eq!(run().await.outputs[0].rows as usize, half);
     lake.put("raw/2.json", values[half..].join("\n"));

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod arguments;
 mod clock;
 mod error;
 mod foreign;
@@ -12,7 +11,6 @@ mod secrets;
 mod sink;
 mod source;
 
-pub use arguments::{Argument, Arguments, ParsedArguments, Secret};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use foreign::{printable, printable_lines, unquoted};

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{CommitId, Instant, ParsedArguments};
+use crate::{CommitId, Instant};
 
 /// Name of one scheduled execution. All attempts of the execution share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,25 +36,17 @@ pub struct Run {
     pub attempt: u32,
     /// Time at which this attempt started.
     pub start: Instant,
-    /// Arguments of the job.
-    pub arguments: ParsedArguments,
 }
 
 impl Run {
-    /// Creates the first attempt of the run `id` of `job`, without arguments.
+    /// Creates the first attempt of the run `id` of `job`.
     pub fn new(job: impl Into<String>, id: RunId, start: Instant) -> Self {
-        Self { job: job.into(), id, attempt: 1, start, arguments: ParsedArguments::default() }
+        Self { job: job.into(), id, attempt: 1, start }
     }
 
     /// Sets the number of the attempt, from 1. Default: 1. The number is not part of a commit id.
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
-        self
-    }
-
-    /// Sets the arguments of the job. Default: none.
-    pub fn with_arguments(mut self, arguments: ParsedArguments) -> Self {
-        self.arguments = arguments;
         self
     }
 

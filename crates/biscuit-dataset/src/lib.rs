@@ -6,6 +6,7 @@ mod engine_error;
 mod files;
 mod paths;
 mod rows;
+mod sink;
 mod table_writer;
 mod version;
 
@@ -24,6 +25,7 @@ pub use paths::location::{Location, OpenByUrl, OpenLocation};
 pub use paths::spelling::FolderSpelling;
 pub use paths::template::PathTemplate;
 pub use rows::{partition_folders, rows_without_folder};
+pub use sink::TableSink;
 pub use table_writer::{FileSizing, PartitionedWriter, TableWriter, WriteOptions};
 pub use version::store::as_listed;
 pub use version::table_version::{LAYER, TableVersion, WriteMode, refuse_raw};

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use biscuit_bookmark::ReadMode;
-use biscuit_core::{Error, Result, Run};
+use biscuit_core::{Error, Job, Result, Run};
 use biscuit_dataset::{Dataset, OpenByUrl, OpenLocation, ParquetOptions, check_input};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use biscuit_pii::{MemoryStore, PiiContext, Policy};
@@ -14,7 +15,7 @@ use biscuit_schema::Contract;
 use crate::read::choose::{OpenByLocation, OpenSource, choose};
 use crate::report::counts::{JobReport, OutputReport};
 use crate::shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
-use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
+use crate::spec::{ContractSpec, JobSpec, MissingObjects, OutputMode, OutputSpec, contract, invalid};
 use crate::work::OutputWork;
 
 /// How far a run goes: it commits, or only plans or reads.
@@ -81,6 +82,28 @@ impl RunOptions {
 }
 
 /// A job that can run: a [`JobSpec`] and the way in which stores and keys are opened.
+///
+/// ```
+/// use biscuit_core::{Instant, Job, Run, RunId};
+/// use biscuit_job::{DeclarativeJob, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = std::env::temp_dir().join(format!("biscuit-declarative-job-{}", std::process::id()));
+/// # std::fs::create_dir_all(folder.join("raw"))?;
+/// # let at = |name: &str| folder.join(name).display().to_string();
+/// std::fs::write(at("raw/1.json"), r#"{"id": 1}"#)?;
+/// let spec = JobSpec::builder("orders")
+///     .with_source("orders", SourceSpec::new([at("raw")], SourceFormat::Json))
+///     .with_target(OutputSpec::new(at("lake"), OutputMode::Append))
+///     .build()?;
+///
+/// // A program runs it as it runs its own jobs.
+/// let job: Box<dyn Job<Output = JobReport>> = Box::new(DeclarativeJob::new(spec));
+/// let report = job.run(&Run::new("orders", RunId::new("monday"), Instant::from_micros(0))).await?;
+/// assert_eq!((report.outcome, report.outputs[0].rows), ("committed", 1));
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct DeclarativeJob {
     pub(crate) spec: JobSpec,
@@ -152,14 +175,14 @@ impl DeclarativeJob {
         &self.spec
     }
 
-    /// Runs the outputs one after the other. Each output has one commit, which also stores the bookmarks of its
+    /// Runs the outputs one after the other, with options. Each output has one commit, which also stores the bookmarks of its
     /// input. After an error, the outputs that were committed before remain, and the next run continues with the
     /// rest.
     ///
     /// # Errors
     /// Errors of the job file, of contracts, of rows (with file, row and column), of merges, of bookmarks and of
     /// stores. `Conflict` if another run committed first. The output that the error is about is not changed.
-    pub async fn run(&self, run: &Run, options: &RunOptions) -> Result<JobReport> {
+    pub async fn run_with(&self, run: &Run, options: &RunOptions) -> Result<JobReport> {
         let mut report = JobReport {
             outcome: "unchanged",
             job: self.spec.name.clone(),
@@ -223,7 +246,8 @@ impl DeclarativeJob {
         // with a new listing.
         for _ in 0..MISSING {
             let work = self.begin(name, spec, run, (options, means)).await?;
-            let allowed = work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing);
+            let allowed =
+                work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing == MissingObjects::Allow);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
             let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
             match work.go(options).await {
@@ -268,6 +292,19 @@ impl DeclarativeJob {
         };
         let (means, parquet) = (means.cloned(), ParquetOptions::default());
         Ok(OutputWork { job: self, name, spec, run, snapshot, parquet, chosen, report, means, guards: vec![] })
+    }
+}
+
+#[async_trait]
+impl Job for DeclarativeJob {
+    type Output = JobReport;
+
+    /// Runs all outputs with the default options: reads the new input and commits.
+    ///
+    /// # Errors
+    /// As [`run_with`](Self::run_with).
+    async fn run(&self, run: &Run) -> Result<JobReport> {
+        self.run_with(run, &RunOptions::default()).await
     }
 }
 

@@ -16,7 +16,7 @@ pub use report::counts::{JobReport, OutputReport, SourceReport};
 pub use report::impact::impact;
 pub use shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
 pub use spec::{
-    AuditSpec, ContractSpec, CsvSpec, DatePart, DerivedColumn, JobSpec, OutputMode, OutputSpec, RulesSpec,
-    SourceFormat, SourceSpec, TextSpec,
+    AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,
+    JobSpecBuilder, MissingObjects, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,
 };
 pub use write::quarantine::{SubjectQuarantine, put_aside_of, unsealed};

@@ -1,4 +1,9 @@
-//! The job file: its types, as they are read from TOML, and the checks for settings that contradict each other.
+//! The specification of a job: its types, as they are read from TOML or built by a program, and the checks for
+//! settings that contradict each other.
+
+mod builder;
+mod output_options;
+mod source_options;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +17,13 @@ use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
-/// A job, as declared in its file. The [crate documentation](crate) lists all settings.
+pub use builder::JobSpecBuilder;
+pub use source_options::{CsvHeader, EmptyLocation, HivePartitioning, MissingObjects};
+
+/// A job, read from its file by [`from_toml`](Self::from_toml) or built by [`builder`](Self::builder). The
+/// [crate documentation](crate) lists all settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "JobParts")]
 #[non_exhaustive]
 pub struct JobSpec {
     /// Name of the job.
@@ -22,20 +31,57 @@ pub struct JobSpec {
     /// Sources of rows, by name.
     pub sources: BTreeMap<String, SourceSpec>,
     /// Outputs, by name. A job with `[target]` has one output with the name of the job.
-    #[serde(default)]
     pub outputs: BTreeMap<String, OutputSpec>,
-    /// The only output. [`from_toml`](Self::from_toml) moves it to `outputs`.
-    target: Option<OutputSpec>,
     /// Policy for personal data.
     pub pii: Option<Policy>,
+}
+
+/// The parts of a job as a job file or a builder declares them, before they are put together and checked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobParts {
+    name: String,
+    sources: BTreeMap<String, SourceSpec>,
+    #[serde(default)]
+    outputs: BTreeMap<String, OutputSpec>,
+    /// The only output. It gets the name of the job.
+    target: Option<OutputSpec>,
+    pii: Option<Policy>,
     /// Query of the only output.
     transform: Option<TransformSpec>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TransformSpec {
     sql: String,
+}
+
+/// The only way to a [`JobSpec`]: a job file and a builder are put together and checked by the same code.
+impl TryFrom<JobParts> for JobSpec {
+    type Error = Error;
+
+    fn try_from(parts: JobParts) -> Result<Self> {
+        let JobParts { name, sources, mut outputs, target, pii, transform } = parts;
+        match (target, transform) {
+            (Some(mut target), transform) => {
+                if transform.is_some() && target.sql.is_some() {
+                    return Err(invalid("the query is in both [target] and [transform]; remove one"));
+                }
+                target.sql = transform.map(|t| t.sql).or(target.sql);
+                if outputs.insert(name.clone(), target).is_some() {
+                    return Err(invalid(format!(
+                        "both [target] and [outputs.{name}] are outputs with the name of the job; rename the second"
+                    )));
+                }
+            }
+            (None, Some(_)) => return Err(invalid("[transform] requires [target]; outputs have their own `sql`")),
+            (None, None) => {}
+        }
+        let job = Self { name, sources, outputs, pii };
+        job.check()?;
+        Ok(job)
+    }
 }
 
 /// Format of the objects of a source.
@@ -65,25 +111,47 @@ impl SourceFormat {
 }
 
 /// One value or a list of values.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(vec![])
-    }
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(value) => vec![value],
+        OneOrMany::Many(values) => values,
+    })
 }
 
-/// Name of a bookmark, or whether there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Bookmark of a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BookmarkText")]
+enum SourceBookmark {
+    /// It has the name of the source.
+    #[default]
+    OfSource,
+    Named(String),
+    None,
+}
+
+/// Bookmark as written in a job file: its name, or whether there is one.
+#[derive(Deserialize)]
 #[serde(untagged)]
-enum BookmarkName {
+enum BookmarkText {
     Named(String),
     On(bool),
+}
+
+impl From<BookmarkText> for SourceBookmark {
+    fn from(text: BookmarkText) -> Self {
+        match text {
+            BookmarkText::Named(name) => Self::Named(name),
+            BookmarkText::On(true) => Self::OfSource,
+            BookmarkText::On(false) => Self::None,
+        }
+    }
 }
 
 /// How columns without a contract get their types.
@@ -127,8 +195,17 @@ impl TryFrom<RulesText> for RulesSpec {
 pub enum ContractSpec {
     /// Path of a TOML or JSON file.
     File(String),
-    /// The contract itself.
+    /// The contract itself, as written in a job file. It is read when the job runs.
     Inline(Value),
+    /// The contract itself, as a program declares it. Its consistency is checked when the job runs.
+    #[serde(skip)]
+    Declared(Box<Contract>),
+}
+
+impl From<Contract> for ContractSpec {
+    fn from(contract: Contract) -> Self {
+        Self::Declared(Box::new(contract))
+    }
 }
 
 /// Dialect of CSV files.
@@ -139,16 +216,15 @@ pub struct CsvSpec {
     /// Delimiter, quote, escape and comment characters. In a job file, each is a character or a name such as `tab`;
     /// see [`CsvDialect::byte`].
     pub dialect: CsvDialect,
-    /// Whether the first line has the names of the columns. If not, the columns are those of the contract, in its
-    /// order. Default: true.
-    pub header: bool,
+    /// Whether the first line has the names of the columns. Default: it has.
+    pub header: CsvHeader,
     /// Cell that stands for null, in addition to the empty cell. Default: none.
     pub null: String,
 }
 
 impl Default for CsvSpec {
     fn default() -> Self {
-        Self { dialect: CsvDialect::default(), header: true, null: String::new() }
+        Self { dialect: CsvDialect::default(), header: CsvHeader::Present, null: String::new() }
     }
 }
 
@@ -160,7 +236,7 @@ struct CsvFields {
     quote: Option<String>,
     escape: Option<String>,
     comment: Option<String>,
-    header: Option<bool>,
+    header: Option<CsvHeader>,
     null: Option<String>,
 }
 
@@ -181,7 +257,6 @@ impl TryFrom<CsvFields> for CsvSpec {
         if fields.delimiter.is_some() && dialect.delimiter.is_none() {
             return Err("CSV needs a delimiter".to_owned());
         }
-        dialect.check().map_err(|e| e.message().to_owned())?;
         Ok(Self {
             dialect,
             header: fields.header.unwrap_or(defaults.header),
@@ -210,11 +285,13 @@ fn encoding<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<O
 #[non_exhaustive]
 pub struct SourceSpec {
     /// Paths or URLs of files, folders or globs.
-    url: OneOrMany,
+    #[serde(deserialize_with = "one_or_many")]
+    url: Vec<String>,
     /// Format of the objects.
     pub format: SourceFormat,
     /// Name of the bookmark, or `false` for none. Default: the name of the source.
-    bookmark: Option<BookmarkName>,
+    #[serde(default)]
+    bookmark: SourceBookmark,
     /// Contract of the rows.
     pub contract: Option<ContractSpec>,
     /// How columns get their types without a contract.
@@ -228,9 +305,9 @@ pub struct SourceSpec {
     /// Column that gets the URL of the object of each row.
     pub source_file: Option<String>,
     /// Whether folders with Hive names, such as `dt=2024-02-28`, become columns of the rows below them. Change
-    /// records never have such columns. Default: true.
-    #[serde(default = "yes")]
-    pub hive_partitioning: bool,
+    /// records never have such columns. Default: they become columns.
+    #[serde(default)]
+    pub hive_partitioning: HivePartitioning,
     /// How an overwritten object is recognized. Default: by its content.
     #[serde(default)]
     pub identity: ObjectIdentity,
@@ -247,13 +324,13 @@ pub struct SourceSpec {
     pub limit_files: Option<usize>,
     /// Maximum bytes in a run; the next run reads the rest. At least one object is read. Default: no limit.
     pub limit_bytes: Option<u64>,
-    /// Whether a run continues without objects that are deleted while it reads. Default: false.
+    /// Whether a run continues without objects that are deleted while it reads. Default: it stops.
     #[serde(default)]
-    pub allow_missing: bool,
+    pub allow_missing: MissingObjects,
     /// Whether a location may have no objects when the source is read for the first time, or without a bookmark.
-    /// Default: false.
+    /// Default: it must have objects.
     #[serde(default)]
-    pub allow_empty: bool,
+    pub allow_empty: EmptyLocation,
     /// For `debezium` and `dms`: the table, as `schema.table`.
     pub table: Option<String>,
     /// For change records: the operation column.
@@ -283,18 +360,15 @@ impl SourceSpec {
 
     /// Returns the locations of the objects.
     pub fn places(&self) -> Vec<String> {
-        match &self.url {
-            OneOrMany::One(url) => vec![url.clone()],
-            OneOrMany::Many(urls) => urls.clone(),
-        }
+        self.url.clone()
     }
 
     /// Returns the name of the bookmark of the source `source`. `None` if every run reads all objects.
     pub fn bookmark<'a>(&'a self, source: &'a str) -> Option<&'a str> {
         match &self.bookmark {
-            None | Some(BookmarkName::On(true)) => Some(source),
-            Some(BookmarkName::Named(name)) => Some(name),
-            Some(BookmarkName::On(false)) => None,
+            SourceBookmark::OfSource => Some(source),
+            SourceBookmark::Named(name) => Some(name),
+            SourceBookmark::None => None,
         }
     }
 
@@ -323,6 +397,9 @@ impl SourceSpec {
         }
         if self.rules.is_some() && self.format.is_changes() {
             return wrong("has `rules`, which change records do not support");
+        }
+        if let Err(e) = self.csv.dialect.check() {
+            return wrong(&format!("has a CSV dialect that cannot be read: {}", e.message()));
         }
         self.op_map()?;
         self.allowed_lateness().map(drop)
@@ -356,10 +433,6 @@ pub enum OutputMode {
     Merge,
     /// As [`Merge`](Self::Merge), with one full copy of the state for each period.
     Snapshot,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// A column that is derived from another column.
@@ -532,20 +605,13 @@ impl JobSpec {
         for (path, new) in set {
             put(&mut value, path, new)?;
         }
-        let mut job: Self = value.try_into().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
-        match (job.target.take(), job.transform.take()) {
-            (Some(mut target), transform) => {
-                if transform.is_some() && target.sql.is_some() {
-                    return Err(invalid("the query is in both [target] and [transform]; remove one"));
-                }
-                target.sql = transform.map(|t| t.sql).or(target.sql);
-                job.outputs.insert(job.name.clone(), target);
-            }
-            (None, Some(_)) => return Err(invalid("[transform] requires [target]; outputs have their own `sql`")),
-            (None, None) => {}
-        }
-        job.check()?;
-        Ok(job)
+        let parts: JobParts = value.try_into().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
+        Self::try_from(parts)
+    }
+
+    /// Starts the specification of a job with this name, for a program that has no job file.
+    pub fn builder(name: impl Into<String>) -> JobSpecBuilder {
+        JobSpecBuilder::new(name.into())
     }
 
     /// Returns the columns that contracts give a class, with the class: columns of sources and of outputs. Paths of
@@ -620,6 +686,10 @@ pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String
         ContractSpec::Inline(value) => {
             let text = toml::to_string(value).map_err(|e| invalid(e.to_string()))?;
             Contract::from_toml(&text)
+        }
+        ContractSpec::Declared(contract) => {
+            contract.check()?;
+            Ok(contract.as_ref().clone())
         }
     }
 }

@@ -158,6 +158,13 @@ impl MergeSpec {
         self
     }
 
+    /// Returns whether merging the same records again changes nothing, even after other records were merged. This does
+    /// not hold for a reload, whose records replace newer rows, and without tombstones, since an older record then
+    /// restores a deleted row.
+    pub fn is_repeatable(&self) -> bool {
+        self.authority == OrderAuthority::Order && self.tombstones == TombstonePolicy::Keep
+    }
+
     /// Checks the part of the specification that does not depend on data.
     pub fn check(&self) -> Result<()> {
         if let Some(name) = self.drop_columns.iter().find(|c| self.key.contains(c)) {

@@ -11,6 +11,7 @@ mod rebuild;
 mod records_by_period;
 mod report;
 mod retracted;
+mod sink;
 mod snapshots;
 mod state_file;
 
@@ -22,4 +23,5 @@ pub use plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
 pub use read::{LastTouch, PeriodStatus};
 pub use rebuild::PeriodAudit;
 pub use report::PeriodTableReport;
+pub use sink::PeriodSink;
 pub use snapshots::PeriodTable;

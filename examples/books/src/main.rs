@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Run, RunId, SystemClock};
-use biscuit_job::{DeclarativeJob, RunOptions};
+use biscuit_core::{Clock, Job, Run, RunId, SystemClock};
+use biscuit_job::DeclarativeJob;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
 
 async fn work() -> biscuit_core::Result<()> {
     let run = Run::new("books", RunId::new("by-hand"), SystemClock.now());
-    let report = DeclarativeJob::new(books::job(&[])?).run(&run, &RunOptions::default()).await?;
+    let report = DeclarativeJob::new(books::job(&[])?).run(&run).await?;
     for output in &report.outputs {
         println!("{}: {}, {} rows in {}", output.name, output.outcome, output.rows, output.url);
     }

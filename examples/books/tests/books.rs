@@ -1,8 +1,8 @@
 //! Tests of the job on a lake in memory.
 
-use biscuit_core::{Instant, Result, Run, RunId};
+use biscuit_core::{Instant, Job, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_job::{DeclarativeJob, JobReport, RunOptions};
+use biscuit_job::{DeclarativeJob, JobReport};
 use biscuit_journal::JournalOptions;
 use biscuit_testkit::dataset_text;
 
@@ -20,7 +20,7 @@ async fn run(lake: &str, authors: &str) -> Result<JobReport> {
     ];
     let set: Vec<_> = set.into_iter().map(|(path, value)| (path.to_owned(), value)).collect();
     let run = Run::new("books", RunId::new("test"), Instant::from_micros(0));
-    DeclarativeJob::new(books::job(&set)?).run(&run, &RunOptions::default()).await
+    DeclarativeJob::new(books::job(&set)?).run(&run).await
 }
 
 async fn rows(lake: &str) -> String {

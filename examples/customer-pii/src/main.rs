@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
+use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
+use biscuit_job::{DeclarativeJob, JobReport, JobSpec};
 use biscuit_pii::KeyFile;
 
 const JOB: &str = include_str!("../customer.job.toml");
@@ -20,7 +20,7 @@ async fn protect(job: &str, lake: &Path, set: &[(&str, String)], run: &Run) -> R
         written.map_err(|e| Error::usage("CannotWrite", format!("`{}`: {e}", keys.display())).with_source(e))?;
     }
     let set: Vec<(String, String)> = set.iter().map(|(path, value)| ((*path).to_owned(), value.clone())).collect();
-    DeclarativeJob::new(JobSpec::from_toml(job, &set)?).in_folder(lake).run(run, &RunOptions::default()).await
+    DeclarativeJob::new(JobSpec::from_toml(job, &set)?).in_folder(lake).run(run).await
 }
 
 async fn customers(lake: &Path, run: &Run) -> Result<JobReport> {

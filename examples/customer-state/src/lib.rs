@@ -1,13 +1,9 @@
 //! The job: reads change files and writes the current state of two tables.
 
-mod sink;
-
 use std::sync::Arc;
 
 use biscuit_change::ChangeRecords;
 use biscuit_core::{Job, Result, Run, Sink, Source, WriteReceipt, async_trait};
-
-pub use sink::StateSink;
 
 /// Maintains the current state of customers and their orders.
 pub struct CustomerState {

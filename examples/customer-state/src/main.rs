@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use biscuit_apply::{ChangeFiles, ChangeFormat, MergeOptions};
+use biscuit_apply::{ChangeFiles, ChangeFormat, MergeSink};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::DebeziumOptions;
-use biscuit_core::{Argument, Arguments, Clock, Job, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use customer_state::{CustomerState, StateSink};
+use customer_state::CustomerState;
+use job_arguments::{Argument, Arguments};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
 
@@ -39,9 +40,9 @@ async fn work() -> Result<()> {
         let format = ChangeFormat::Debezium(DebeziumOptions::default().with_table(table));
         Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format)))
     };
-    let sink = |table: &str| -> Result<Arc<StateSink>> {
+    let sink = |table: &str| -> Result<Arc<MergeSink>> {
         let dataset = Dataset::new(place.below(&format!("{lake}/{table}"))?, JournalOptions::default());
-        Ok(Arc::new(StateSink::new(dataset, MergeOptions::default())))
+        Ok(Arc::new(MergeSink::new(dataset)))
     };
     let (customers, orders) = (sink("customer")?, sink("orders")?);
     let job = CustomerState {
@@ -51,13 +52,13 @@ async fn work() -> Result<()> {
         orders: orders.clone(),
     };
     let run_id = RunId::new(arguments.text("run-id")?);
-    let run = Run::new("customer-state", run_id, SystemClock.now()).with_arguments(arguments);
+    let run = Run::new("customer-state", run_id, SystemClock.now());
     let outcome = job.run(&run).await?;
     for (name, receipt, sink) in [("customer", outcome.customers, customers), ("orders", outcome.orders, orders)] {
-        let rows = sink.report().unwrap_or_default().rows;
+        let rows = sink.last_report().unwrap_or_default().rows;
         println!(
             "{name:<8} {} rows: {} inserted, {} updated, {} deleted ({})",
-            receipt.rows, rows.inserted, rows.updated, rows.deleted, receipt.place
+            rows.after, rows.inserted, rows.updated, rows.deleted, receipt.place
         );
     }
     Ok(())

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::MergeOptions;
+use biscuit_apply::{MergeOptions, MergeSink};
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::{Instant, Job, Result, Run, RunId, SinkOutcome};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::{InjectedFault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
-use customer_state::{CustomerState, StateSink};
+use customer_state::CustomerState;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::SessionContext;
 use object_store::memory::InMemory;
@@ -43,7 +43,7 @@ fn job(storage: &TableStorage, files: &[usize]) -> CustomerState {
 fn job_of(storage: &TableStorage, customers: ChangeRecords, orders: ChangeRecords) -> CustomerState {
     let sink = |table| {
         let options = MergeOptions::default().with_parallelism(1);
-        Arc::new(StateSink::new(dataset(storage, table), options))
+        Arc::new(MergeSink::new(dataset(storage, table)).with_options(options))
     };
     CustomerState {
         customer_changes: Arc::new(MemorySource::of(customers)),

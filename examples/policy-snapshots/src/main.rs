@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use biscuit_core::{Argument, Arguments, Error, Result};
+use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::JournalOptions;
+use job_arguments::{Argument, Arguments};
 use policy_snapshots::{Policies, delivery};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");

@@ -3,44 +3,46 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Result, Run, RunId, SystemClock};
-use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
-
-/// The job file: source, contract and target.
-const JOB: &str = r#"
-    name = "orders"
-
-    [sources.orders]
-    url = "raw/orders"
-    format = "json"
-    source_file = "source_file"
-
-    [sources.orders.contract]
-    on_error = "quarantine"
-    columns = [
-        { name = "id", type = "bigint", nullable = false },
-        { name = "order_datetime", type = "timestamp", nullable = false },
-        { name = "zip", type = "string", comment = "leading zeros are significant" },
-        { name = "amount", type = "decimal(15,2)" },
-    ]
-
-    [target]
-    url = "clean/orders"
-    mode = "append"
-    partition_by = ["order_date"]
-    derive.order_date = { from = "order_datetime", as = "date" }
-    audit.processing_datetime = "etl_processing_datetime"
-"#;
+use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
+use biscuit_job::{
+    AuditSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
+    SourceSpec,
+};
+use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
 const SAMPLE: &str = r#"{"id":1,"order_datetime":"2024-02-29T12:00:00Z","zip":"02134","amount":10.5}
 {"id":2,"order_datetime":1709294400,"zip":"10115","amount":"7.00"}
 "#;
 
+/// Returns the contract of raw orders. Rows that do not comply with it are quarantined.
+fn raw_orders() -> Result<Contract> {
+    let column = |name: &str, of: &str| Ok(ContractColumn::new(name, ColumnType::parse(of)?));
+    let mut contract = Contract::new([
+        column("id", "bigint")?.required(),
+        column("order_datetime", "timestamp")?.required(),
+        column("zip", "string")?.with_comment("leading zeros are significant"),
+        column("amount", "decimal(15,2)")?,
+    ])?;
+    contract.on_error = OnError::Quarantine;
+    Ok(contract)
+}
+
+/// Builds the job on a lake in the folder `lake`: source, contract and target.
+fn job(lake: &Path) -> Result<JobSpec> {
+    let at = |path: &str| lake.join(path).display().to_string();
+    let raw = SourceSpec::new([at("raw/orders")], SourceFormat::Json)
+        .with_source_file("source_file")
+        .with_contract(raw_orders()?);
+    let clean = OutputSpec::new(at("clean/orders"), OutputMode::Append)
+        .with_partition_by(["order_date"])
+        .with_derive("order_date", DerivedColumn::new("order_datetime", DatePart::Date))
+        .with_audit(AuditSpec::default().with_processing_datetime("etl_processing_datetime"));
+    JobSpec::builder("orders").with_source("orders", raw).with_target(clean).build()
+}
+
 /// Runs the job on a lake in the folder `lake`.
 async fn clean(lake: &Path, run: &Run) -> Result<JobReport> {
-    let at = |path: &str| lake.join(path).display().to_string();
-    let set = [("sources.orders.url".to_owned(), at("raw/orders")), ("target.url".to_owned(), at("clean/orders"))];
-    DeclarativeJob::new(JobSpec::from_toml(JOB, &set)?).run(run, &RunOptions::default()).await
+    DeclarativeJob::new(job(lake)?).run(run).await
 }
 
 #[tokio::main]

@@ -15,4 +15,5 @@ mod lake;
 mod pause;
 mod properties;
 mod quarantine;
+mod sinks;
 mod zoo;

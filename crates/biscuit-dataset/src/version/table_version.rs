@@ -44,6 +44,15 @@ pub enum WriteMode {
     ReplaceAllEvenByNothing,
 }
 
+/// Effect of a write without rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EmptyWrite {
+    /// The mode decides.
+    ByMode,
+    /// Nothing changes.
+    Nothing,
+}
+
 /// The table as one run sees it. What is loaded from it and what is written on it have the same base: if another run
 /// commits in between, the write is refused with `Conflict`.
 #[derive(Debug, Clone)]
@@ -204,14 +213,20 @@ impl TableVersion {
         options: &WriteOptions,
         commit: Option<&CommitId>,
     ) -> Result<CommitSummary> {
+        Ok(self.write_rows(rows, mode, options, (commit, EmptyWrite::ByMode)).await?.0)
+    }
+
+    /// Writes rows like [`write_as`](Self::write_as), and returns their number as well. The number is 0 if the commit
+    /// id is known.
+    pub(crate) async fn write_rows(
+        &self,
+        rows: DataFrame,
+        mode: WriteMode,
+        options: &WriteOptions,
+        (commit, empty): (Option<&CommitId>, EmptyWrite),
+    ) -> Result<(CommitSummary, u64)> {
         if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
-            return Ok(CommitSummary {
-                version,
-                outcome: CommitOutcome::Unchanged,
-                exceptions: vec![],
-                adopted: 0,
-                orphan_files: 0,
-            });
+            return Ok((unchanged(version), 0));
         }
         self.check_partitioning(&options.partition_by, mode)?;
         if mode != WriteMode::Append {
@@ -236,6 +251,10 @@ impl TableVersion {
                 return Err(journal.explain(e, &self.observed.head).await);
             }
         };
+        if count == 0 && empty == EmptyWrite::Nothing {
+            replace.abandon().await?;
+            return Ok((unchanged(self.observed.head.version), 0));
+        }
         match mode {
             WriteMode::Append => {}
             WriteMode::ReplaceAll if count == 0 => {
@@ -253,7 +272,7 @@ impl TableVersion {
                 there.for_each(|f| replace.remove(f));
             }
         }
-        replace.commit().await
+        Ok((replace.commit().await?, count))
     }
 
     /// Returns the journal properties for rows with this schema and these partition columns, by name: columns,
@@ -333,6 +352,11 @@ impl TableVersion {
         let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
         Err(Error::usage("PartitioningDiffers", message))
     }
+}
+
+/// Summary of a write that made no version.
+fn unchanged(version: u64) -> CommitSummary {
+    CommitSummary { version, outcome: CommitOutcome::Unchanged, exceptions: vec![], adopted: 0, orphan_files: 0 }
 }
 
 /// Name of the journal property with the declared layer of a table, such as `raw`.

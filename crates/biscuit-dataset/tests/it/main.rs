@@ -4,4 +4,5 @@ mod damaged;
 mod encrypted;
 mod lake;
 mod reading;
+mod sinks;
 mod writing;

@@ -13,7 +13,7 @@ use biscuit_dataset::{OpenLocation, TableVersion};
 use serde_json::json;
 
 use crate::read::input::InputFile;
-use crate::spec::{JobSpec, OutputMode, SourceSpec};
+use crate::spec::{EmptyLocation, HivePartitioning, JobSpec, MissingObjects, OutputMode, SourceSpec};
 
 /// Opens the locations of input. Implement it to control how stores are listed.
 #[async_trait::async_trait]
@@ -57,7 +57,7 @@ pub(crate) struct ChosenInput {
     pub(crate) input: Arc<ListedInput>,
     pub(crate) selection: InputSelection,
     /// Whether folders such as `dt=2024-02-28` become columns.
-    pub(crate) hive_partitioning: bool,
+    pub(crate) hive_partitioning: HivePartitioning,
 }
 
 impl ChosenInput {
@@ -67,8 +67,8 @@ impl ChosenInput {
             let (store, path) = self.input.find(object)?;
             let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
             Ok(Arc::new(match self.hive_partitioning {
-                true => file.with_path_columns(self.input.below(object))?,
-                false => file,
+                HivePartitioning::Columns => file.with_path_columns(self.input.below(object))?,
+                HivePartitioning::Ignored => file,
             }))
         };
         objects.iter().map(file).collect()
@@ -98,7 +98,7 @@ pub(crate) async fn choose(
         let mode = if bookmark.is_some() { mode } else { &ReadMode::Full };
         let selection = state.select(&input, mode)?;
         selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
-        if let Some(url) = selection.gone.first().filter(|_| !spec.allow_missing) {
+        if let Some(url) = selection.gone.first().filter(|_| spec.allow_missing == MissingObjects::Refuse) {
             let message = format!(
                 "{} of the files to replay no longer exist; set `allow_missing = true` to replay the rest",
                 selection.counts.gone
@@ -134,7 +134,7 @@ fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
         .with_limit(RunLimit { files: spec.limit_files, bytes: spec.limit_bytes })
-        .with_allow_empty(spec.allow_empty)
+        .with_allow_empty(spec.allow_empty == EmptyLocation::Allow)
         .with_reading(json!({"format": spec.format})))
 }
 

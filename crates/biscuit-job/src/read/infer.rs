@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::read::decode::CsvRecords;
 use crate::read::input::InputFile;
-use crate::spec::{RulesSpec, SourceFormat, TextSpec, invalid};
+use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid};
 
 /// How much of each file is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ fn look_at(
         }
         SourceFormat::Csv => {
             let csv = &spec.csv;
-            if !csv.header {
+            if csv.header == CsvHeader::Absent {
                 return Err(invalid("CSV without a header needs a contract that names its columns"));
             }
             let text = file.text(handle, spec.encoding)?;

@@ -26,7 +26,7 @@ use crate::read::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::read::json::JsonLines;
 use crate::read::path_columns::with_path_columns;
 use crate::shape::treatment::TreatedSource;
-use crate::spec::{SourceFormat, TextSpec};
+use crate::spec::{CsvHeader, SourceFormat, TextSpec};
 
 /// Counts of the rows and values that were read from a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -431,8 +431,8 @@ impl SourceReader {
             .map(String::as_str)
             .collect();
         let names = match self.text.csv.header {
-            true => CsvNames::InHeader(&known),
-            false => {
+            CsvHeader::Present => CsvNames::InHeader(&known),
+            CsvHeader::Absent => {
                 let in_path = |name: &str| file.path_columns.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
                 CsvNames::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }

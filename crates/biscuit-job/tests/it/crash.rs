@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use biscuit_core::Result;
-use biscuit_job::{DeclarativeJob, JobSpec, RunOptions};
+use biscuit_core::{Job, Result};
+use biscuit_job::{DeclarativeJob, JobSpec};
 use biscuit_journal::TableStorage;
 use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
 use object_store::memory::InMemory;
@@ -34,7 +34,7 @@ async fn one(storage: TableStorage, job: &str) -> Result<()> {
     let spec = JobSpec::from_toml(job, &[])?;
     // One thread makes the order of storage calls deterministic.
     let job = DeclarativeJob::new(spec).with_opener(Arc::new(Lab::of(storage))).with_parallelism(1);
-    job.run(&run(), &RunOptions::default()).await.map(drop)
+    job.run(&run()).await.map(drop)
 }
 
 /// A table with the rows of two objects. Then one object is overwritten and a third object is added.

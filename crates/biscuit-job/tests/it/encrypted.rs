@@ -34,7 +34,7 @@ impl PiiResolver for Kept {
 }
 
 async fn go(lab: &Lab, job: &str) -> Result<JobReport> {
-    lab.job(job).with_means(Arc::new(Kept)).run(&run(), &Default::default()).await
+    lab.job(job).with_means(Arc::new(Kept)).run_with(&run(), &Default::default()).await
 }
 
 const SOURCE: &str = "

@@ -68,7 +68,7 @@ impl Lab {
     }
 
     pub(crate) async fn run_with(&self, toml: &str, options: &RunOptions) -> Result<JobReport> {
-        self.job(toml).run(&run(), options).await
+        self.job(toml).run_with(&run(), options).await
     }
 
     pub(crate) fn dataset(&self, path: &str) -> Dataset {

@@ -35,7 +35,7 @@ impl Kept {
     }
 
     async fn run(&self, lab: &Lab, job: &str) -> Result<JobReport> {
-        lab.job(job).with_means(Arc::new(self.clone())).run(&run(), &Default::default()).await
+        lab.job(job).with_means(Arc::new(self.clone())).run_with(&run(), &Default::default()).await
     }
 }
 
@@ -188,7 +188,8 @@ async fn key_column_that_new_keys_would_change_needs_a_version() {
     let hashed = JOB.replace("ssn = 'tokenize'", "ssn = 'hash'");
     Kept::new().run(&lab, &hashed).await.unwrap();
     lab.put("raw/customers/2.json", change("111-11-1111", 2, "new@x.com", "", "u")).await;
-    let run_with = async |job: &str| lab.job(job).with_means(Arc::new(Rotated)).run(&run(), &Default::default()).await;
+    let run_with =
+        async |job: &str| lab.job(job).with_means(Arc::new(Rotated)).run_with(&run(), &Default::default()).await;
     let e = run_with(&hashed).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("UnpinnedVersion", Some("ssn")));
     run_with(&hashed.replace("ssn = 'hash'", "ssn = { hash = { version = 1 } }")).await.unwrap();
@@ -238,7 +239,7 @@ async fn dry_run_creates_no_token() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let options = biscuit_job::RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan);
-    let report = lab.job(JOB).with_means(Arc::new(kept.clone())).run(&run(), &options).await.unwrap();
+    let report = lab.job(JOB).with_means(Arc::new(kept.clone())).run_with(&run(), &options).await.unwrap();
     assert_eq!(report.outcome, "planned");
     assert!(kept.0.records().is_empty());
 }

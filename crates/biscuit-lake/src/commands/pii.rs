@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion};
-use biscuit_job::{DeclarativeJob, JobSpec, PiiResolver, RunOptions, TableKeys, format_at, sample};
+use biscuit_job::{
+    ContractSpec, DeclarativeJob, JobSpec, OutputMode, OutputSpec, PiiResolver, SourceSpec, TableKeys, format_at,
+    sample,
+};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
     AccessRequest, AuditFile, Detector, KeyFile, KeyWrapping, Likelihood, PiiContext, Policy, Protector, classify,
@@ -329,21 +332,14 @@ async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutp
         Some(format) => format.of_source(),
         None => format_at(&open_place(&args.url, context).await?).await?,
     };
-    // Names and URLs are written as TOML strings, so that quotes in them cannot change the job.
-    let quoted = |text: &str| toml::Value::from(text).to_string();
-    let contract =
-        args.contract.as_ref().map_or(String::new(), |contract| format!("contract = {}\n", quoted(contract)));
-    let job = format!(
-        "name = {}\n[sources.files]\nurl = {}\nformat = {}\nbookmark = false\n{contract}[target]\nurl = {}\nmode = 'replace'\n",
-        quoted(&name),
-        quoted(&args.url),
-        json!(format),
-        quoted(&args.table),
-    );
-    let mut spec = JobSpec::from_toml(&job, &[])?;
-    let folder = folder_of(&args.policy);
-    // Paths in the policy are relative to its file, while the job below has no file.
-    spec.pii = Some(policy.in_folder(folder));
+    let mut source = SourceSpec::new([&args.url], format).without_bookmark();
+    source.contract = args.contract.clone().map(ContractSpec::File);
+    let spec = JobSpec::builder(&name)
+        .with_source("files", source)
+        .with_target(OutputSpec::new(&args.table, OutputMode::Replace))
+        // Paths in the policy are relative to its file, while the job has no file.
+        .with_pii(policy.in_folder(folder_of(&args.policy)))
+        .build()?;
     let job = DeclarativeJob::new(spec)
         .with_opener(context.stores.clone())
         .with_places(Arc::new(CliSources(context.stores.clone())))
@@ -351,7 +347,7 @@ async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutp
         .with_interrupt(context.interrupt.clone());
     let start = SystemClock.now();
     let run = Run::new(name, RunId::new(start.to_string()), start);
-    let report = job.run(&run, &RunOptions::default()).await?;
+    let report = job.run(&run).await?;
     let output = &report.outputs[0];
     let mut text = format!("{}: {} rows in {} files at {}\n", report.outcome, output.rows, output.files, output.url);
     for (column, treated) in &output.pii {

@@ -114,7 +114,7 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
         Some(DryRunName::Plan) => DryRun::Plan,
         Some(DryRunName::Read) => DryRun::Read,
     };
-    let report = job.run(&run, &options).await?;
+    let report = job.run_with(&run, &options).await?;
     let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
     let exit = if exceptions { AGAIN } else { 0 };
     Ok(CommandOutput::Report { json: json!(report), text: job_text(&report, context.seconds()), exit })

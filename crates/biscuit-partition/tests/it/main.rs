@@ -6,3 +6,4 @@ mod forgetting;
 mod histories;
 mod lab;
 mod reading;
+mod sinks;

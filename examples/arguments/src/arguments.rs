@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Error, Instant, Result, parse_duration};
+use biscuit_core::{Error, Instant, Result, parse_duration};
 
 /// Secret value. `Debug` shows `***`, and the type has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
