@@ -31,7 +31,7 @@ struct Server {
 }
 
 async fn client() -> Client {
-    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint())).await;
+    let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint()));
     let settings = aws.bucket(BUCKET).await.expect("settings");
     let config = aws_sdk_s3::config::Builder::from(&settings.config)
         .force_path_style(true)

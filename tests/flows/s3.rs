@@ -27,7 +27,7 @@ pub(crate) fn endpoint() -> String {
 /// Returns a store for one test: a prefix in the bucket of the server.
 pub(crate) async fn server(test: &str) -> TableStorage {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint())).await;
+    let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint()));
     let store = aws.store("biscuit-test").await.expect("a client");
     let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
     TableStorage::durable(Arc::new(PrefixStore::new(store, prefix)))
@@ -163,9 +163,9 @@ async fn the_probe_of_put_if_absent_passes_on_s3() {
 #[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn a_bucket_that_does_not_exist_and_wrong_credentials_are_named_in_the_error() {
     let endpoint = endpoint();
-    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
+    let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint));
     let store = aws.store("no-such-bucket").await.expect("a client");
-    let location = Location::new(TableStorage::durable(Arc::new(store)), "lake/t", "s3://no-such-bucket/lake/t");
+    let location = Location::new(TableStorage::durable(store), "lake/t", "s3://no-such-bucket/lake/t");
     let dataset = Dataset::new(location.expect("a place"), JournalOptions::default());
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default());
     reader.read("c.jsonl", b"{\"id\":1,\"seq\":1}".to_vec().into()).expect("a line");

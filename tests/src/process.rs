@@ -1,13 +1,11 @@
 //! The merge that runs in the processes that are killed by tests.
 
-use std::sync::Arc;
-
 use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::Result;
-use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_dataset::{Dataset, Location, OpenLocation};
+use biscuit_journal::JournalOptions;
 
 /// Options with a checkpoint every third version, so that the processes read and write checkpoints.
 pub fn options() -> JournalOptions {
@@ -19,13 +17,9 @@ pub fn options() -> JournalOptions {
 /// # Errors
 /// Errors of the location and of the client.
 pub async fn location(url: &str) -> Result<Location> {
-    let Some((bucket, path)) = url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) else {
-        return Location::parse(url);
-    };
     let mut options = AwsOptions::default();
     options.endpoint_url = std::env::var("BISCUIT_TEST_S3").ok();
-    let store = AwsEnvironment::load(options).await.store(bucket).await?;
-    Location::new(TableStorage::durable(Arc::new(store)), path, url)
+    AwsEnvironment::new(options).open(url).await
 }
 
 /// Merges a file of JSON lines into a table that is partitioned by day.

@@ -38,7 +38,7 @@ impl CredentialChain {
 
 impl fmt::Debug for CredentialChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Chain")
+        f.write_str("CredentialChain")
     }
 }
 

@@ -1,3 +1,5 @@
+//! Settings of an environment.
+
 use std::fmt;
 
 use biscuit_core::mask_secrets;

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_bookmark::ReadMode;
 use biscuit_core::{Error, Job, Result, Run};
-use biscuit_dataset::{Dataset, OpenByUrl, OpenLocation, ParquetOptions, check_input};
+use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions, check_input};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use biscuit_pii::{MemoryStore, PiiContext, Policy};
 use biscuit_schema::Contract;
 
-use crate::read::choose::{OpenByLocation, OpenSource, choose};
+use crate::environment::{JobEnvironment, LocalEnvironment, OpenerEnvironment};
+use crate::read::choose::choose;
 use crate::report::counts::{JobReport, OutputReport};
-use crate::shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
+use crate::shape::treatment::TableKeys;
 use crate::spec::{ContractSpec, JobSpec, MissingObjects, OutputMode, OutputSpec, contract, invalid};
 use crate::work::OutputWork;
 
@@ -107,11 +108,9 @@ impl RunOptions {
 #[derive(Debug, Clone)]
 pub struct DeclarativeJob {
     pub(crate) spec: JobSpec,
-    opener: Arc<dyn OpenLocation>,
-    places: Arc<dyn OpenSource>,
+    environment: Arc<dyn JobEnvironment>,
     folder: PathBuf,
     interrupt: Arc<RunInterrupt>,
-    means: Arc<dyn PiiResolver>,
     pub(crate) parallelism: usize,
 }
 
@@ -119,31 +118,26 @@ impl DeclarativeJob {
     /// Creates a job that opens stores by their URLs and reads contracts and key files relative to the current
     /// folder.
     pub fn new(spec: JobSpec) -> Self {
-        let opener: Arc<dyn OpenLocation> = Arc::new(OpenByUrl);
         Self {
             spec,
-            places: Arc::new(OpenByLocation(opener.clone())),
-            opener,
+            environment: Arc::new(LocalEnvironment),
             folder: PathBuf::new(),
             interrupt: Arc::default(),
-            means: Arc::new(LocalPiiResolver),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 
-    /// Opens the stores of tables and input with `opener`. Call [`with_places`](Self::with_places) after it, since
-    /// this resets how input is listed.
-    pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
-        self.places = Arc::new(OpenByLocation(opener.clone()));
-        self.opener = opener;
+    /// Opens tables, input, keys and token stores with `environment`. Default: [`LocalEnvironment`].
+    #[must_use]
+    pub fn with_environment(mut self, environment: Arc<dyn JobEnvironment>) -> Self {
+        self.environment = environment;
         self
     }
 
-    /// Lists input with `places`, for example to skip objects in archive storage classes. Default:
-    /// [`OpenByLocation`].
-    pub fn with_places(mut self, places: Arc<dyn OpenSource>) -> Self {
-        self.places = places;
-        self
+    /// Opens tables and input with `opener`, and everything else like [`LocalEnvironment`]. Replaces the environment.
+    #[must_use]
+    pub fn with_opener(self, opener: Arc<dyn OpenLocation>) -> Self {
+        self.with_environment(Arc::new(OpenerEnvironment(opener)))
     }
 
     /// Resolves the paths of contract files and key files relative to `folder`. Default: the current folder.
@@ -155,12 +149,6 @@ impl DeclarativeJob {
     /// Lets `interrupt` stop the run before each of its commits.
     pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
-        self
-    }
-
-    /// Opens the keys and the token store of `[pii]` with `means`. Default: [`LocalPiiResolver`].
-    pub fn with_means(mut self, means: Arc<dyn PiiResolver>) -> Self {
-        self.means = means;
         self
     }
 
@@ -199,8 +187,8 @@ impl DeclarativeJob {
             return Err(Error::usage("InvalidMode", "`as_of` applies only to outputs with the mode `snapshot`"));
         }
         let means = match &self.spec.pii {
-            Some(policy) if options.is_dry() => Some(unstored(policy, &*self.means, &self.folder).await?),
-            Some(policy) => Some(self.means.open(policy, &self.folder).await?),
+            Some(policy) if options.is_dry() => Some(unstored(policy, &*self.environment, &self.folder).await?),
+            Some(policy) => Some(self.environment.open_pii(policy, &self.folder).await?),
             None => None,
         };
         for (name, spec) in wanted {
@@ -215,11 +203,11 @@ impl DeclarativeJob {
 
     /// Opens the table of an output.
     pub(crate) async fn dataset(&self, spec: &OutputSpec) -> Result<Dataset> {
-        let dataset = Dataset::new(self.opener.open(&spec.url).await?, JournalOptions::default());
+        let dataset = Dataset::new(self.environment.open(&spec.url).await?, JournalOptions::default());
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
         let dataset = dataset.with_journal(journal);
         match &spec.state {
-            Some(state) => dataset.with_state_root(&self.opener.open(state).await?),
+            Some(state) => dataset.with_state_root(&self.environment.open(state).await?),
             None => dataset.follow_pointer().await,
         }
     }
@@ -277,11 +265,11 @@ impl DeclarativeJob {
         let sources = spec.sources(&self.spec);
         // A table that is its own input would read the files that it has just written.
         for place in sources.iter().flat_map(|source| self.spec.sources[source].places()) {
-            check_input(&place, dataset.location(), &*self.opener).await?;
+            check_input(&place, dataset.location(), &*self.environment).await?;
         }
         // `view` does not finish the work of runs that died, `observe` does: a dry run changes nothing.
         let snapshot = if options.is_dry() { dataset.view().await? } else { dataset.observe().await? };
-        let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;
+        let chosen = choose(&self.spec, &sources, &snapshot, &*self.environment, (spec.mode, &options.mode)).await?;
         let report = OutputReport {
             name: name.to_owned(),
             url: spec.url.clone(),
@@ -310,10 +298,10 @@ impl Job for DeclarativeJob {
 
 /// Opens what a policy needs for a dry run. A token store may be created by opening it, so a store in memory takes
 /// its place.
-async fn unstored(policy: &Policy, means: &dyn PiiResolver, folder: &Path) -> Result<PiiContext> {
+async fn unstored(policy: &Policy, environment: &dyn JobEnvironment, folder: &Path) -> Result<PiiContext> {
     let mut without = policy.clone();
     let stored = without.store.take().is_some();
-    let means = means.open(&without, folder).await?;
+    let means = environment.open_pii(&without, folder).await?;
     Ok(if stored { means.with_store(Arc::new(MemoryStore::new())) } else { means })
 }
 

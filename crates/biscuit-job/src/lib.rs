@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod environment;
 mod job;
 mod read;
 mod report;
@@ -8,13 +9,13 @@ mod spec;
 mod work;
 mod write;
 
+pub use environment::{JobEnvironment, LocalEnvironment, source_place};
 pub use job::{DeclarativeJob, DryRun, RunOptions};
-pub use read::choose::{OpenByLocation, OpenSource};
 pub use read::learn::{format_at, learn, sample};
 pub use read::source::ReadReport;
 pub use report::counts::{JobReport, OutputReport, SourceReport};
 pub use report::impact::impact;
-pub use shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
+pub use shape::treatment::TableKeys;
 pub use spec::{
     AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,
     JobSpecBuilder, MissingObjects, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,

@@ -1,6 +1,6 @@
 //! The `biscuit` command. It reads the command line, calls the crates and prints their reports.
 //!
-//! `args` has the options, `commands` one file for each command, `environment` the access to stores and keys,
+//! `args` has the options, `commands` one file for each command, `environment` the state that they share,
 //! `process` the threads and signals, and `render` everything that is printed or written as a report.
 
 mod args;

@@ -1,4 +1,4 @@
-//! Runs the job on the lake of `--lake`: a local folder or an S3 URL.
+//! Runs the job on the lake of `--lake`, with the change files of `--changes`: local paths or S3 URLs.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use biscuit_apply::{ChangeFiles, ChangeFormat, MergeSink};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::DebeziumOptions;
 use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_dataset::{Dataset, OpenLocation};
+use biscuit_journal::JournalOptions;
 use customer_state::CustomerState;
 use job_arguments::{Argument, Arguments};
 
@@ -35,16 +35,19 @@ async fn work() -> Result<()> {
     let arguments =
         arguments.parse(std::env::args().skip(1), &|name| std::env::var(format!("CUSTOMER_STATE_{name}")).ok())?;
     let lake = arguments.text("lake")?.trim_end_matches('/').to_owned();
-    let place = Place::of(&lake, arguments.text("endpoint-url")?).await?;
+    let mut options = AwsOptions::default();
+    options.endpoint_url = Some(arguments.text("endpoint-url")?.to_owned()).filter(|url| !url.is_empty());
+    // Opens S3 with the credential chain of AWS. Local folders need no credentials.
+    let environment = Arc::new(AwsEnvironment::new(options));
     let changes = |table: &str| -> Result<Arc<ChangeFiles>> {
         let format = ChangeFormat::Debezium(DebeziumOptions::default().with_table(table));
-        Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format)))
+        Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format).with_opener(environment.clone())))
     };
-    let sink = |table: &str| -> Result<Arc<MergeSink>> {
-        let dataset = Dataset::new(place.below(&format!("{lake}/{table}"))?, JournalOptions::default());
+    let sink = async |table: &str| -> Result<Arc<MergeSink>> {
+        let dataset = Dataset::new(environment.open(&format!("{lake}/{table}")).await?, JournalOptions::default());
         Ok(Arc::new(MergeSink::new(dataset)))
     };
-    let (customers, orders) = (sink("customer")?, sink("orders")?);
+    let (customers, orders) = (sink("customer").await?, sink("orders").await?);
     let job = CustomerState {
         customer_changes: changes("public.customer")?,
         order_changes: changes("public.orders")?,
@@ -62,26 +65,4 @@ async fn work() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The store of the lake: S3 with the credential chain of AWS, or `None` for any other URL.
-struct Place(Option<TableStorage>);
-
-impl Place {
-    async fn of(lake: &str, endpoint: &str) -> Result<Self> {
-        let Some((bucket, _)) = lake.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) else {
-            return Ok(Self(None));
-        };
-        let mut options = AwsOptions::default();
-        options.endpoint_url = Some(endpoint.to_owned()).filter(|e| !e.is_empty());
-        let store = AwsEnvironment::load(options).await.store(bucket).await?;
-        Ok(Self(Some(TableStorage::durable(Arc::new(store)))))
-    }
-
-    fn below(&self, url: &str) -> Result<Location> {
-        match (&self.0, url.splitn(4, '/').nth(3)) {
-            (Some(storage), Some(path)) => Location::new(storage.clone(), path, url),
-            _ => Location::parse(url),
-        }
-    }
 }

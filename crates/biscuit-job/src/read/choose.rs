@@ -5,47 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SourceObject,
-    SourcePlace, list,
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SourceObject, list,
 };
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenLocation, TableVersion};
+use biscuit_dataset::TableVersion;
 use serde_json::json;
 
+use crate::environment::JobEnvironment;
 use crate::read::input::InputFile;
 use crate::spec::{EmptyLocation, HivePartitioning, JobSpec, MissingObjects, OutputMode, SourceSpec};
-
-/// Opens the locations of input. Implement it to control how stores are listed.
-#[async_trait::async_trait]
-pub trait OpenSource: std::fmt::Debug + Send + Sync {
-    /// Opens the location of a path or URL of a file, a folder or a glob.
-    async fn place(&self, url: &str) -> Result<SourcePlace>;
-}
-
-const _: fn(&dyn OpenSource) = |_| {};
-
-/// Opens input through the store of a location. It does not know the storage classes of objects.
-#[derive(Debug, Clone)]
-pub struct OpenByLocation(pub Arc<dyn OpenLocation>);
-
-#[async_trait::async_trait]
-impl OpenSource for OpenByLocation {
-    async fn place(&self, url: &str) -> Result<SourcePlace> {
-        // The store lists the longest folder without a wildcard; the rest is the pattern. `raw/2024-*/x` lists `raw/`
-        // with `2024-*/x`.
-        let wild = url.find(['*', '?', '[']).map(|at| url[..at].rfind('/').map_or(0, |i| i + 1));
-        let (folder, pattern) = url.split_at(wild.unwrap_or(url.len()));
-        let location = self.0.open(if folder.is_empty() { "." } else { folder }).await?;
-        let base = match url.split_once("://") {
-            None | Some(("file", _)) => "/".to_owned(),
-            Some((scheme, rest)) => {
-                let scheme = if scheme.eq_ignore_ascii_case("s3a") { "s3" } else { scheme };
-                format!("{}://{}/", scheme.to_lowercase(), rest.split('/').next().unwrap_or_default())
-            }
-        };
-        SourcePlace::new(location.storage(), &base, &format!("{}/{pattern}", location.path()))
-    }
-}
 
 /// The input of one source that was chosen for an output.
 #[derive(Debug)]
@@ -80,7 +48,7 @@ pub(crate) async fn choose(
     job: &JobSpec,
     sources: &[String],
     snapshot: &TableVersion,
-    places: &dyn OpenSource,
+    environment: &dyn JobEnvironment,
     (output, mode): (OutputMode, &ReadMode),
 ) -> Result<Vec<ChosenInput>> {
     let mut chosen = Vec::new();
@@ -91,7 +59,7 @@ pub(crate) async fn choose(
         let state = state.load(snapshot.dataset().journal(), &snapshot.observed.head).await?;
         let mut opened = Vec::new();
         for url in spec.places() {
-            opened.push(places.place(&url).await?);
+            opened.push(environment.open_source(&url).await?);
         }
         let input = list(&opened).await?;
         // Without a bookmark nothing is remembered, so every mode reads everything.

@@ -2,7 +2,6 @@
 //! values: not a query or its spill files, not a merge or its tombstones, not the statistics of files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -19,26 +18,6 @@ use biscuit_schema::Contract;
 use zeroize::Zeroizing;
 
 use crate::spec::{OutputMode, invalid};
-
-/// Opens what a policy names: its key file and its token store.
-#[async_trait]
-pub trait PiiResolver: std::fmt::Debug + Send + Sync {
-    /// Opens the keys and stores of a policy. Paths are relative to `folder`.
-    async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext>;
-}
-
-const _: fn(&dyn PiiResolver) = |_| {};
-
-/// Opens key files and token stores on this machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LocalPiiResolver;
-
-#[async_trait]
-impl PiiResolver for LocalPiiResolver {
-    async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext> {
-        PiiContext::open_local(policy, folder).await
-    }
-}
 
 /// Column name that sealed records of the quarantine are bound to, as associated data of the encryption.
 pub(crate) const QUARANTINE: &str = "quarantine";

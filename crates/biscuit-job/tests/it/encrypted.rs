@@ -1,13 +1,11 @@
 //! Jobs with `[pii]` treatments that encrypt columns in the Parquet files of the output.
 
-use std::path::Path as Folder;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use biscuit_apply::quarantined;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
-use biscuit_job::{JobReport, PiiResolver, TableKeys};
+use biscuit_job::{JobReport, TableKeys};
 use biscuit_pii::{KeyBytes, KeyProvider, PiiContext, Policy, RootKeys, WrappingKeys};
 use biscuit_testkit::frame_text;
 use datafusion::prelude::SessionContext;
@@ -20,21 +18,15 @@ fn provider() -> Arc<dyn KeyProvider> {
     Arc::new(WrappingKeys::new("biscuit", "1", KeyBytes::new([9; 32])).expect("the key is valid"))
 }
 
-/// Uses the same keys for all runs of a test.
-#[derive(Debug)]
-struct Kept;
-
-#[async_trait]
-impl PiiResolver for Kept {
-    async fn open(&self, policy: &Policy, _: &Folder) -> Result<PiiContext> {
-        let roots = RootKeys::new(1, [(1, KeyBytes::new([1; 32]))].into())?;
-        let means = PiiContext::new();
-        Ok(if policy.keys.is_some() { means.with_roots(roots).with_provider(provider()) } else { means })
-    }
+/// Resolves a policy to the same keys in all runs of a test.
+fn kept(policy: &Policy) -> Result<PiiContext> {
+    let roots = RootKeys::new(1, [(1, KeyBytes::new([1; 32]))].into())?;
+    let means = PiiContext::new();
+    Ok(if policy.keys.is_some() { means.with_roots(roots).with_provider(provider()) } else { means })
 }
 
 async fn go(lab: &Lab, job: &str) -> Result<JobReport> {
-    lab.job(job).with_means(Arc::new(Kept)).run_with(&run(), &Default::default()).await
+    lab.job_with_pii(job, kept).run_with(&run(), &Default::default()).await
 }
 
 const SOURCE: &str = "

@@ -1,13 +1,16 @@
 //! A lake in memory for the tests of this crate, and helpers to run jobs and to read tables.
 
+use std::fmt;
+use std::path::Path as Folder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use biscuit_core::{Instant, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location, OpenLocation};
-use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
+use biscuit_job::{DeclarativeJob, JobEnvironment, JobReport, JobSpec, RunOptions};
 use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_pii::{PiiContext, Policy};
 use biscuit_testkit::frame_text;
 use datafusion::prelude::SessionContext;
 use object_store::ObjectStoreExt;
@@ -24,6 +27,32 @@ pub(crate) struct Lab {
 impl OpenLocation for Lab {
     async fn open(&self, url: &str) -> Result<Location> {
         Location::new(self.storage.clone(), url, url)
+    }
+}
+
+/// The lake with a function that resolves policies.
+struct LabWithPii<F> {
+    lab: Lab,
+    resolve: F,
+}
+
+impl<F> fmt::Debug for LabWithPii<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LabWithPii").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<F: Send + Sync> OpenLocation for LabWithPii<F> {
+    async fn open(&self, url: &str) -> Result<Location> {
+        self.lab.open(url).await
+    }
+}
+
+#[async_trait]
+impl<F: Fn(&Policy) -> Result<PiiContext> + Send + Sync> JobEnvironment for LabWithPii<F> {
+    async fn open_pii(&self, policy: &Policy, _: &Folder) -> Result<PiiContext> {
+        (self.resolve)(policy)
     }
 }
 
@@ -61,6 +90,14 @@ impl Lab {
     pub(crate) fn job(&self, toml: &str) -> DeclarativeJob {
         let spec = JobSpec::from_toml(toml, &[]).expect("the job is valid");
         DeclarativeJob::new(spec).with_opener(Arc::new(self.clone())).with_parallelism(2)
+    }
+
+    /// Returns a job whose policy on personal data is resolved by `resolve`.
+    pub(crate) fn job_with_pii<F>(&self, toml: &str, resolve: F) -> DeclarativeJob
+    where
+        F: Fn(&Policy) -> Result<PiiContext> + Send + Sync + 'static,
+    {
+        self.job(toml).with_environment(Arc::new(LabWithPii { lab: self.clone(), resolve }))
     }
 
     pub(crate) async fn run(&self, toml: &str) -> Result<JobReport> {

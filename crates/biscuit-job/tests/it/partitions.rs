@@ -1,7 +1,7 @@
 //! The mode `replace-partitions`, rebuilds, and `impact`.
 
 use biscuit_bookmark::{Bookmark, list};
-use biscuit_job::{OpenByLocation, OpenSource, RunOptions, impact};
+use biscuit_job::{RunOptions, impact, source_place};
 
 use crate::appending::{EVENTS, event};
 use crate::lab::{Lab, run};
@@ -158,9 +158,9 @@ async fn adopted(job: &str) -> Lab {
         .load(dataset.journal(), &observed.head)
         .await
         .expect("the setup succeeds");
-    let places = OpenByLocation(std::sync::Arc::new(lab.clone()));
-    let input =
-        list(&[places.place("/raw/events").await.expect("the setup succeeds")]).await.expect("the setup succeeds");
+    let input = list(&[source_place(&lab, "/raw/events").await.expect("the setup succeeds")])
+        .await
+        .expect("the setup succeeds");
     let mut replace = dataset.journal().replace(&observed);
     state
         .set_to_now(&input, &run(), observed.folders())

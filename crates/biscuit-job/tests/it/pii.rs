@@ -1,13 +1,11 @@
 //! Jobs with `[pii]`: treatments, the quarantine, error messages, and rotated keys.
 
 use std::collections::BTreeMap;
-use std::path::Path as Folder;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use async_trait::async_trait;
 use biscuit_core::Result;
-use biscuit_job::{JobReport, PiiResolver};
+use biscuit_job::{DeclarativeJob, JobReport};
 use biscuit_pii::{KeyBytes, MemoryStore, PiiContext, Policy, RootKeys, ValueEncryptor};
 use datafusion::prelude::SessionContext;
 
@@ -21,21 +19,23 @@ fn roots() -> RootKeys {
     RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the key is valid")
 }
 
-#[async_trait]
-impl PiiResolver for Kept {
-    async fn open(&self, policy: &Policy, _: &Folder) -> Result<PiiContext> {
-        let means = if policy.keys.is_some() { PiiContext::new().with_roots(roots()) } else { PiiContext::new() };
-        Ok(if policy.store.is_some() { means.with_store(self.0.clone()) } else { means })
-    }
-}
-
 impl Kept {
     fn new() -> Self {
         Self(Arc::new(MemoryStore::new()))
     }
 
+    fn resolve(&self, policy: &Policy) -> Result<PiiContext> {
+        let means = if policy.keys.is_some() { PiiContext::new().with_roots(roots()) } else { PiiContext::new() };
+        Ok(if policy.store.is_some() { means.with_store(self.0.clone()) } else { means })
+    }
+
+    fn job(&self, lab: &Lab, job: &str) -> DeclarativeJob {
+        let kept = self.clone();
+        lab.job_with_pii(job, move |policy| kept.resolve(policy))
+    }
+
     async fn run(&self, lab: &Lab, job: &str) -> Result<JobReport> {
-        lab.job(job).with_means(Arc::new(self.clone())).run_with(&run(), &Default::default()).await
+        self.job(lab, job).run_with(&run(), &Default::default()).await
     }
 }
 
@@ -170,15 +170,9 @@ async fn contradicting_policies_fail_before_anything_is_written() {
 }
 
 /// Resolves a policy to rotated root keys.
-#[derive(Debug)]
-struct Rotated;
-
-#[async_trait]
-impl PiiResolver for Rotated {
-    async fn open(&self, _: &Policy, _: &Folder) -> Result<PiiContext> {
-        let keys = BTreeMap::from([(1, KeyBytes::new([1; 32])), (2, KeyBytes::new([2; 32]))]);
-        Ok(PiiContext::new().with_roots(RootKeys::new(2, keys)?))
-    }
+fn rotated(_: &Policy) -> Result<PiiContext> {
+    let keys = BTreeMap::from([(1, KeyBytes::new([1; 32])), (2, KeyBytes::new([2; 32]))]);
+    Ok(PiiContext::new().with_roots(RootKeys::new(2, keys)?))
 }
 
 #[tokio::test]
@@ -188,8 +182,7 @@ async fn key_column_that_new_keys_would_change_needs_a_version() {
     let hashed = JOB.replace("ssn = 'tokenize'", "ssn = 'hash'");
     Kept::new().run(&lab, &hashed).await.unwrap();
     lab.put("raw/customers/2.json", change("111-11-1111", 2, "new@x.com", "", "u")).await;
-    let run_with =
-        async |job: &str| lab.job(job).with_means(Arc::new(Rotated)).run_with(&run(), &Default::default()).await;
+    let run_with = async |job: &str| lab.job_with_pii(job, rotated).run_with(&run(), &Default::default()).await;
     let e = run_with(&hashed).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("UnpinnedVersion", Some("ssn")));
     run_with(&hashed.replace("ssn = 'hash'", "ssn = { hash = { version = 1 } }")).await.unwrap();
@@ -239,7 +232,7 @@ async fn dry_run_creates_no_token() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let options = biscuit_job::RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan);
-    let report = lab.job(JOB).with_means(Arc::new(kept.clone())).run_with(&run(), &options).await.unwrap();
+    let report = kept.job(&lab, JOB).run_with(&run(), &options).await.unwrap();
     assert_eq!(report.outcome, "planned");
     assert!(kept.0.records().is_empty());
 }

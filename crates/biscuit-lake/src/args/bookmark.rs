@@ -12,14 +12,13 @@ use biscuit_bookmark::{
 };
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_job::OpenSource;
+use biscuit_job::JobEnvironment;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::args::command::duration;
 use crate::args::parquet::bytes;
 use crate::environment::context::CommandContext;
-use crate::environment::stores::CliSources;
 
 /// Values of `--bookmark-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -294,5 +293,5 @@ pub(crate) async fn open_places(places: &[String], context: &CommandContext) -> 
 
 /// Opens one input place: a file, a folder or a glob, as path or URL.
 pub(crate) async fn open_place(place: &str, context: &CommandContext) -> Result<SourcePlace> {
-    CliSources(context.stores.clone()).place(place).await
+    context.stores.open_source(place).await
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use biscuit_aws::{iam_policies, split_s3_url};
 use biscuit_core::{Error, ErrorKind, Result, SystemClock};
 use biscuit_journal::JournalOptions;
 use biscuit_maintain::check_store;
@@ -11,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::command::TableArgs;
 use crate::environment::context::CommandContext;
-use crate::environment::iam_policies::policies;
-use crate::environment::stores::on_s3;
+use crate::environment::stores::delete_place;
 use crate::render::output::{CommandOutput, code};
 
 /// Options of `biscuit doctor`.
@@ -30,11 +30,12 @@ pub(crate) struct DoctorArgs {
 pub(crate) async fn run(args: &DoctorArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let (root, state) = (dataset.journal().table().to_string(), dataset.journal().state_root().to_string());
-    let policies = on_s3(&args.table.url).map(|(bucket, _)| policies(bucket, &root, &state)).unwrap_or_default();
+    let s3 = split_s3_url(&args.table.url);
+    let policies = s3.map(|(bucket, _)| iam_policies(bucket, &root, &state)).unwrap_or_default();
     if let Some(command) = &args.policy {
         return policy(command, &policies);
     }
-    let place = context.stores.place(&args.table.url).await?;
+    let place = delete_place(&context.stores, &args.table.url).await?;
     let report = check_store(dataset.journal(), &place, &SystemClock).await?;
     let (checks, outcome) = (&report.checks, report.verdict.to_string());
     let mut text = text_of(checks);

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::args::command::TableArgs;
 use crate::environment::context::CommandContext;
+use crate::environment::stores::delete_place;
 use crate::render::output::{AGAIN, CommandOutput};
 
 /// Commands of `biscuit lifecycle`.
@@ -77,7 +78,7 @@ async fn changed(args: &LifecycleArgs, mode: RunMode, context: &CommandContext) 
 }
 
 async fn read(table: &TableArgs, days: LifecycleDays, context: &CommandContext) -> Result<TableLifecycle> {
-    let place = context.stores.place(&table.url).await?;
+    let place = delete_place(&context.stores, &table.url).await?;
     let dataset = context.open(table, JournalOptions::default()).await?;
     TableLifecycle::read(&place, dataset.journal(), days).await
 }

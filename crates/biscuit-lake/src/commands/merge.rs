@@ -106,7 +106,7 @@ async fn one_table(
         None => ChangeFiles::new(command.changes.clone(), table.format.clone())
             .with_opener(context.stores.clone())
             .with_allow_empty(args.allow_empty)
-            .with_other_formats(context.stores.other_formats),
+            .with_other_formats(context.stores.other_formats()),
     };
     // If key and order are known before the first record is read, records can be spilled to disk while reading.
     // Debezium envelopes name their key themselves, and rows without a record need all records at once: these are
@@ -203,7 +203,7 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
     let files = ChangeFiles::new(command.changes.clone(), read_as)
         .with_opener(context.stores.clone())
         .with_allow_empty(args.allow_empty)
-        .with_other_formats(context.stores.other_formats);
+        .with_other_formats(context.stores.other_formats());
     let (mut json, mut text, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
     let tables = files.by_table(reader).await?;
     let targets = targets(args, tables.iter().map(|(name, _)| name));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion};
 use biscuit_job::{
-    ContractSpec, DeclarativeJob, JobSpec, OutputMode, OutputSpec, PiiResolver, SourceSpec, TableKeys, format_at,
+    ContractSpec, DeclarativeJob, JobEnvironment, JobSpec, OutputMode, OutputSpec, SourceSpec, TableKeys, format_at,
     sample,
 };
 use biscuit_journal::JournalOptions;
@@ -29,8 +29,6 @@ use crate::args::bookmark::open_place;
 use crate::args::command::{AccessRequester, TableArgs};
 use crate::args::csv::CsvArgs;
 use crate::environment::context::CommandContext;
-use crate::environment::pii::{CliPiiResolver, provider};
-use crate::environment::stores::CliSources;
 use crate::render::output::CommandOutput;
 use crate::render::own_files::{self, ExistingFile, FileLock};
 
@@ -200,7 +198,7 @@ async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     let locked = tokio::task::spawn_blocking(move || FileLock::wait(&at)).await;
     let locked = locked.map_err(|e| Error::internal("the thread that waits for the lock stopped").with_source(e))??;
     let file = KeyFile::open(&path)?;
-    let provider = provider(&file, &context.stores).await?;
+    let provider = context.stores.key_provider(&file).await?;
     let file = file.rotated(&*provider).await?;
     // The lock is advisory: a program that does not take it may have replaced the file.
     if !locked.is_current(&path) {
@@ -270,7 +268,7 @@ impl OpenPolicy {
         context: &CommandContext,
     ) -> Result<Self> {
         let (mut policy, job) = policy_of(path)?;
-        let means = CliPiiResolver(context.stores.clone()).open(&policy, folder_of(path)).await?;
+        let means = context.stores.open_pii(&policy, folder_of(path)).await?;
         let classes = match (contract, &job) {
             (Some(contract), _) => {
                 let contract = crate::commands::schema::read(contract, None, context).await?;
@@ -340,11 +338,8 @@ async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutp
         // Paths in the policy are relative to its file, while the job has no file.
         .with_pii(policy.in_folder(folder_of(&args.policy)))
         .build()?;
-    let job = DeclarativeJob::new(spec)
-        .with_opener(context.stores.clone())
-        .with_places(Arc::new(CliSources(context.stores.clone())))
-        .with_means(Arc::new(CliPiiResolver(context.stores.clone())))
-        .with_interrupt(context.interrupt.clone());
+    let job =
+        DeclarativeJob::new(spec).with_environment(context.stores.clone()).with_interrupt(context.interrupt.clone());
     let start = SystemClock.now();
     let run = Run::new(name, RunId::new(start.to_string()), start);
     let report = job.run(&run).await?;

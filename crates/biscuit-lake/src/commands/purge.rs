@@ -18,6 +18,7 @@ use object_store::ObjectStoreExt;
 use crate::args::command::{TableArgs, duration};
 use crate::commands::catalog::CatalogTable;
 use crate::environment::context::CommandContext;
+use crate::environment::stores::delete_place;
 use crate::render::json_lines::JsonLinesOutput;
 use crate::render::output::CommandOutput;
 use crate::render::purge::{FailedDeletes, planned, purged};
@@ -162,8 +163,8 @@ pub(crate) async fn run(args: &PurgeArgs, context: &CommandContext) -> Result<Co
         let message = "--versions and --exclude-storage-class need --older-than or --before";
         return Err(Error::usage("InvalidArguments", message));
     }
-    let place = context.stores.place(&args.table.url).await?;
-    let allow = args.allowed(context.stores.other_formats);
+    let place = delete_place(&context.stores, &args.table.url).await?;
+    let allow = args.allowed(context.stores.other_formats());
     place.check(&allow)?;
     let catalog = match &args.drop_partitions {
         // A catalog that is not reachable, or has no such table, stops the purge before anything is deleted.

@@ -12,7 +12,6 @@ use serde_json::json;
 use crate::args::bookmark::{ModeName, open_place};
 use crate::args::command::TableArgs;
 use crate::environment::context::CommandContext;
-use crate::environment::stores::CliSources;
 use crate::render::output::{AGAIN, CommandOutput};
 use crate::render::remarks::lost;
 
@@ -85,9 +84,7 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
         .map_err(|e| Error::usage("InvalidJob", format!("cannot read `{}`: {e}", args.job)).with_source(e))?;
     let spec = JobSpec::from_toml(&text, &args.set).map_err(|e| e.in_file(&args.job))?;
     let job = DeclarativeJob::new(spec)
-        .with_opener(context.stores.clone())
-        .with_places(std::sync::Arc::new(CliSources(context.stores.clone())))
-        .with_means(std::sync::Arc::new(crate::environment::pii::CliPiiResolver(context.stores.clone())))
+        .with_environment(context.stores.clone())
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
     // The clock is read once: the id of a run without `--run-id` is its start time.

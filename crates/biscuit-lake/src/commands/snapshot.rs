@@ -168,7 +168,7 @@ async fn read(
         None => {
             let files = ChangeFiles::new(command.changes.clone(), format).with_opener(context.stores.clone());
             let files = files.with_allow_empty(command.merge.allow_empty);
-            files.with_other_formats(context.stores.other_formats).changes().await
+            files.with_other_formats(context.stores.other_formats()).changes().await
         }
     }
 }

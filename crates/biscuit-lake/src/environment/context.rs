@@ -1,22 +1,20 @@
-//! State that all commands share: the opener of stores, the interrupt of the run, and the costs so far.
+//! State that all commands share: the environment with the stores, the interrupt of the run, and the costs so far.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use biscuit_aws::AwsEnvironment;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{Dataset, FileEncryption, OpenLocation};
-use biscuit_job::TableKeys;
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 
 use crate::args::command::TableArgs;
-use crate::environment::pii::{key_file, provider};
-use crate::environment::stores::StoreOpener;
 
 /// State of the process that all commands share.
 #[derive(Debug)]
 pub(crate) struct CommandContext {
-    pub(crate) stores: Arc<StoreOpener>,
+    /// Opens stores, keys and catalogs, and counts their requests.
+    pub(crate) stores: Arc<AwsEnvironment>,
     pub(crate) interrupt: Arc<RunInterrupt>,
     /// Whether errors may contain keys and values of rows.
     pub(crate) show_values: bool,
@@ -26,7 +24,7 @@ pub(crate) struct CommandContext {
 }
 
 impl CommandContext {
-    pub(crate) fn new(stores: StoreOpener, show_values: bool, file_keys: Option<String>) -> Self {
+    pub(crate) fn new(stores: AwsEnvironment, show_values: bool, file_keys: Option<String>) -> Self {
         Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, file_keys, started: SystemClock.now() }
     }
 
@@ -45,7 +43,7 @@ impl CommandContext {
     /// Opens a table with its state root. The table may have no version yet.
     pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
         // The interrupt has to be attached before the journal is used: a signal stops only the commits that it knows.
-        let options = options.with_other_formats(self.stores.other_formats);
+        let options = options.with_other_formats(self.stores.other_formats());
         let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
         let mut dataset = dataset.with_journal(journal);
@@ -60,9 +58,10 @@ impl CommandContext {
 
     /// Returns the keys for encrypted Parquet files, if `--file-keys` is given.
     pub(crate) async fn file_keys(&self) -> Result<Option<FileEncryption>> {
-        let Some(place) = &self.file_keys else { return Ok(None) };
-        let file = key_file(place, Path::new(""), &self.stores).await?;
-        Ok(Some(TableKeys::encryption(provider(&file, &self.stores).await?)))
+        match &self.file_keys {
+            Some(url) => Ok(Some(self.stores.file_encryption(url).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Returns the seconds since the command began.
@@ -72,7 +71,7 @@ impl CommandContext {
 
     /// Returns the costs of the command so far: seconds, requests by kind, bytes and memory.
     pub(crate) fn costs(&self) -> Value {
-        let mut costs = self.stores.counts().report();
+        let mut costs = json!(self.stores.counts());
         costs["seconds"] = json!((self.seconds() * 1000.0).round() / 1000.0);
         costs["peak_memory_bytes"] = json!(peak_memory());
         costs

@@ -1,7 +1,5 @@
-//! Access of the commands to stores, key files and AWS services.
+//! State that the commands share, and the places in which they delete objects. Stores, keys and catalogs are opened by
+//! `biscuit_aws`.
 
 pub(crate) mod context;
-pub(crate) mod iam_policies;
-pub(crate) mod meter;
-pub(crate) mod pii;
 pub(crate) mod stores;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use biscuit_aws::AwsEnvironment;
 use biscuit_core::{Error, ErrorKind, Result, hide_password_of, hide_secret};
 use futures::FutureExt;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -15,7 +16,6 @@ use tokio::sync::oneshot;
 
 use crate::args::command::Cli;
 use crate::environment::context::CommandContext;
-use crate::environment::stores::StoreOpener;
 use crate::process::signals::{self, Signals};
 use crate::render::output::{self, CommandOutput, RenderedOutput};
 use crate::{answer, process::panics};
@@ -80,7 +80,7 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
     tracing::debug!("signal handlers are installed");
     let runtime = workers(worker_threads(std::env::var_os("TOKIO_WORKER_THREADS"))?)?;
     let context = Arc::new(CommandContext::new(
-        StoreOpener::new(cli.aws.options(), cli.other_formats()),
+        AwsEnvironment::new(cli.aws.options()).with_other_formats(cli.other_formats()),
         cli.show_values,
         cli.file_keys.clone(),
     ));
@@ -240,7 +240,7 @@ mod tests {
         let watch = Builder::new_current_thread().enable_all().build().unwrap();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let cli = <Cli as clap::Parser>::try_parse_from(["biscuit", "history", "t"]).unwrap();
-        let context = CommandContext::new(StoreOpener::new(cli.aws.options(), cli.other_formats()), false, None);
+        let context = CommandContext::new(AwsEnvironment::new(cli.aws.options()), false, None);
         // Blocks the thread that polls the future, as a decoder does.
         let command = move || async move {
             let _ = released.recv();

@@ -21,12 +21,12 @@ impl Lake {
     /// Creates a table of three days in the catalog. The last day has no files.
     async fn new() -> Self {
         let endpoint = std::env::var("BISCUIT_TEST_S3").expect("BISCUIT_TEST_S3 is the endpoint of S3 and Glue");
-        let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(&endpoint)).await;
-        let config = aws_sdk_s3::config::Builder::from(aws.sdk_config())
+        let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(&endpoint));
+        let config = aws_sdk_s3::config::Builder::from(aws.sdk_config().await)
             .force_path_style(true)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         let s3 = aws_sdk_s3::Client::from_conf(config.build());
-        let glue = aws_sdk_glue::Client::new(aws.sdk_config());
+        let glue = aws_sdk_glue::Client::new(aws.sdk_config().await);
         let lake = Self { s3, glue, name: format!("catalog_{}", std::process::id()), endpoint };
         let database = DatabaseInput::builder().name(&lake.name).build().expect("a database");
         lake.glue.create_database().database_input(database).send().await.expect("a database");

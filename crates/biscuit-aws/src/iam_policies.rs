@@ -1,4 +1,4 @@
-//! IAM policies with the permissions that each command needs.
+//! IAM policies with the permissions that each command on a table needs.
 //!
 //! The S3 actions are listed in "Actions, resources, and condition keys for Amazon S3" of the AWS Service
 //! Authorization Reference.
@@ -10,8 +10,22 @@ const WRITE: &str = "s3:PutObject";
 const DELETE: &str = "s3:DeleteObject";
 const ABORT: &str = "s3:AbortMultipartUpload";
 
-/// Returns the policies by command, for the table `root` with the state root `state` in a bucket.
-pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Value> {
+/// Returns the IAM policies for a table in a bucket, by the name of the command of `biscuit`, such as `merge`, `show` or
+/// `doctor`. A program that calls the crates needs the same permissions. `table` and `state_root` are paths in the bucket,
+/// without a `/` at either end.
+///
+/// The other names are for options, `purge-drop-partitions` and `purge-versions`, and for additional permissions,
+/// `pii-kms`, `pii-dynamodb`, `pii-detokenize` and `pii-comprehend`. Each policy is a JSON document for IAM. Names in
+/// capitals, such as `ACCOUNT`, have to be replaced.
+///
+/// ```
+/// let policies = biscuit_aws::iam_policies("my-bucket", "lake/orders", "lake/.biscuit/orders");
+/// let show = &policies["show"];
+/// assert_eq!(show["Statement"][0]["Action"], "s3:ListBucket");
+/// assert_eq!(show["Statement"][1]["Resource"][0], "arn:aws:s3:::my-bucket/lake/orders/*");
+/// ```
+pub fn iam_policies(bucket: &str, table: &str, state_root: &str) -> Map<String, Value> {
+    let (root, state) = (table, state_root);
     let arn = |path: &str| format!("arn:aws:s3:::{bucket}/{path}");
     let (files, of_state) = (arn(&format!("{root}/*")), arn(&format!("{state}/*")));
     let probes = arn(&format!("{state}/probe/*"));

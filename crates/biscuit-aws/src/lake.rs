@@ -1,0 +1,64 @@
+//! Tables and input of jobs, on S3, on local disks and in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_bookmark::SourcePlace;
+use biscuit_core::{Result, hide_password_of};
+use biscuit_dataset::{Location, OpenLocation};
+use biscuit_job::{JobEnvironment, source_place};
+use biscuit_journal::{OtherTableFormats, TableStorage};
+use biscuit_pii::{PiiContext, Policy};
+
+use crate::environment::AwsEnvironment;
+use crate::s3_url::split_s3_url;
+
+impl AwsEnvironment {
+    /// Sets the handling of input in folders of Delta Lake, Iceberg, Hudi and Paimon. Default: such input is refused,
+    /// because files that their logs have removed would be read. Needs the feature `lake`.
+    #[must_use]
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
+        self.other_formats = other_formats;
+        self
+    }
+
+    /// Returns the handling of input in folders of other table formats. Needs the feature `lake`.
+    pub fn other_formats(&self) -> OtherTableFormats {
+        self.other_formats
+    }
+}
+
+/// Opens S3 URLs with the credential chain, and everything else with [`Location::parse`]. Requests to all of these stores
+/// are counted.
+#[async_trait]
+impl OpenLocation for AwsEnvironment {
+    async fn open(&self, url: &str) -> Result<Location> {
+        // Before the first error can quote the URL.
+        hide_password_of(url);
+        if let Some((bucket, path)) = split_s3_url(url) {
+            return Location::new(TableStorage::durable(self.store(bucket).await?), path, url);
+        }
+        let location = Location::parse(url)?;
+        let storage = location.storage();
+        let counted = storage.with_store(self.counted(storage.store.clone()));
+        Ok(location.with_storage(counted))
+    }
+}
+
+/// Input on S3 is listed with the S3 API, which reports storage classes. The keys and token stores of policies may be on
+/// AWS.
+#[async_trait]
+impl JobEnvironment for AwsEnvironment {
+    async fn open_source(&self, url: &str) -> Result<SourcePlace> {
+        let place = source_place(self, url).await?.with_other_formats(self.other_formats);
+        match split_s3_url(url) {
+            Some((bucket, _)) => Ok(place.with_lister(Arc::new(self.purge_store(bucket).await?))),
+            None => Ok(place),
+        }
+    }
+
+    async fn open_pii(&self, policy: &Policy, folder: &Path) -> Result<PiiContext> {
+        self.pii_context(policy, folder).await
+    }
+}
