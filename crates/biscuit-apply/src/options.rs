@@ -8,6 +8,7 @@ use crate::changes::log_epochs::NewServerPolicy;
 /// Options of a merge. Each has a default.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct MergeOptions {
     /// Partition columns. Default: the partition columns of the table; none for a new table.
     pub partition_by: Vec<String>,

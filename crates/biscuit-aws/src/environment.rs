@@ -229,8 +229,8 @@ mod tests {
         let url = folder.path().to_str().unwrap();
         environment.open(url).await.unwrap();
         environment.open("memory://environment/lake").await.unwrap();
-        environment.open_source(&format!("{url}/*.json")).await.unwrap();
-        environment.open_pii(&Policy::default(), folder.path()).await.unwrap();
+        drop(environment.open_source(&format!("{url}/*.json")).await.unwrap());
+        drop(environment.open_pii(&Policy::default(), folder.path()).await.unwrap());
         assert!(environment.sdk.get().is_none(), "no settings and no credentials were looked up");
     }
 }

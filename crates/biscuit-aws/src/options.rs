@@ -7,6 +7,7 @@ use biscuit_core::mask_secrets;
 /// Settings for access to S3. A setting that is absent comes from the environment and from the profile files.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct AwsOptions {
     /// Name of the profile to use. Default: `AWS_PROFILE`, else `default`.
     pub profile: Option<String>,

@@ -56,6 +56,7 @@ pub struct RunLimit {
 /// Options of a bookmark; each has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct BookmarkOptions {
     /// Criterion by which two objects with the same URL are the same. Default: [`ObjectIdentity::Content`].
     pub identity: ObjectIdentity,
@@ -168,6 +169,7 @@ impl Bookmark {
     }
 
     /// Sets the options. Default: [`BookmarkOptions::default`].
+    #[must_use]
     pub fn with_options(mut self, options: BookmarkOptions) -> Self {
         self.options = options;
         self

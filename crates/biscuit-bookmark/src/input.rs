@@ -14,6 +14,7 @@ use crate::object::SourceObject;
 
 /// A place of a source: one object, all objects below a folder, or the objects that match a glob.
 #[derive(Clone)]
+#[must_use]
 pub struct SourcePlace {
     /// URL of the root of the store.
     base: String,

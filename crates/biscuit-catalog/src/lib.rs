@@ -41,6 +41,7 @@ impl Catalog {
     }
 
     /// Sets the catalog id: the id of the AWS account that owns the catalog. Default: the account of the client.
+    #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

@@ -119,6 +119,7 @@ impl Error {
     /// cause is not in the message, in `Debug` or in [`source`](StdError::source); only
     /// [`quoting_source`](Self::quoting_source) returns it. An [`Error`] and an error of the operating system are
     /// known to be [plain](Self::with_plain_source) and are treated so.
+    #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let source = source.into();
         // An error of the family hides its own quoting cause, and an error of the operating system has only a number.
@@ -131,6 +132,7 @@ impl Error {
     /// Adds a cause whose message quotes no values of rows: an error of a store, a service or the operating system.
     /// Reports that walk [`source`](StdError::source) print it. [`mask_secrets`] masks secrets in the URLs of its
     /// `Debug` text.
+    #[must_use]
     pub fn with_plain_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(ErrorSource::Plain(source.into()));
         self
@@ -138,6 +140,7 @@ impl Error {
 
     /// Adds a named detail, which may contain a key or a value of a row. Details are shown only if values may be
     /// shown.
+    #[must_use]
     pub fn with_detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.0.details.push((name, value.into()));
         self
@@ -145,18 +148,21 @@ impl Error {
 
     /// Replaces the value of each detail by the result of `f`, for places where values must not be shown even on
     /// request.
+    #[must_use]
     pub fn map_details(mut self, f: impl Fn(&str) -> String) -> Self {
         self.0.details.iter_mut().for_each(|(_, value)| *value = f(value));
         self
     }
 
     /// Sets the column that the error is about. The message should already name it.
+    #[must_use]
     pub fn with_column(mut self, column: impl Into<String>) -> Self {
         self.0.column = Some(column.into());
         self
     }
 
     /// Appends the place in the input to the message: the file, and the row or line, counted from 1.
+    #[must_use]
     pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
         self.placed(&format!(" ({file}, row {row})"));
         (self.0.file, self.0.row) = (Some(file.to_string()), Some(row));
@@ -165,6 +171,7 @@ impl Error {
 
     /// Replaces the place of the error by this one. Use it if the error was found in a part of the input with its own
     /// row numbers, and its place in the whole input is known only later.
+    #[must_use]
     pub fn relocated(mut self, file: impl fmt::Display, row: u64) -> Self {
         if let Some(place) = self.0.place.take() {
             self.0.message.truncate(place);
@@ -178,6 +185,7 @@ impl Error {
     }
 
     /// Appends the file to the message, if the row is not known.
+    #[must_use]
     pub fn in_file(mut self, file: impl fmt::Display) -> Self {
         self.placed(&format!(" ({file})"));
         self.0.file = Some(file.to_string());
@@ -185,6 +193,7 @@ impl Error {
     }
 
     /// Returns a copy without the cause, for several callers that wait for the operation that failed once.
+    #[must_use]
     pub fn without_source(&self) -> Self {
         // A cause is a boxed `dyn Error` and cannot be cloned.
         let i = &self.0;

@@ -32,11 +32,13 @@ impl Instant {
     }
 
     /// Adds a duration. The result is at most the greatest instant that the type can represent.
+    #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Subtracts a duration. The result is at least the least instant that the type can represent.
+    #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }

@@ -45,6 +45,7 @@ impl Run {
     }
 
     /// Sets the number of the attempt, from 1. Default: 1. The number is not part of a commit id.
+    #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self

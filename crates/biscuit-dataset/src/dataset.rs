@@ -57,12 +57,14 @@ impl Dataset {
     }
 
     /// Sets the journal, for tests.
+    #[must_use]
     pub fn with_journal(mut self, journal: Journal) -> Self {
         self.journal = journal;
         self
     }
 
     /// Sets the keys for files with Parquet modular encryption, and the columns that are encrypted in new files.
+    #[must_use]
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
         self

@@ -24,6 +24,7 @@ pub enum FileSizing {
 /// Options of a write.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct WriteOptions {
     /// Partition columns. Default: none.
     pub partition_by: Vec<String>,
@@ -111,12 +112,14 @@ impl PartitionedWriter {
     }
 
     /// Sets the spelling of folders to that of the table.
+    #[must_use]
     pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
         self.spelling = spelling;
         self
     }
 
     /// Restricts the writer to these folders. Rows of other folders are dropped.
+    #[must_use]
     pub fn only(mut self, folders: BTreeSet<String>) -> Self {
         self.only = Some(folders);
         self
@@ -231,12 +234,14 @@ impl<'a, 'b> TableWriter<'a, 'b> {
     }
 
     /// Sets the spelling of folders to that of the table.
+    #[must_use]
     pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
         self.rows = self.rows.with_spelling(spelling);
         self
     }
 
     /// Puts all files below `folder`, relative to the table.
+    #[must_use]
     pub fn in_folder(mut self, folder: &str) -> Self {
         folder.clone_into(&mut self.rows.parent);
         self

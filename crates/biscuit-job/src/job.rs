@@ -35,6 +35,7 @@ pub enum DryRun {
 /// Options of one run of a job.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[must_use]
 pub struct RunOptions {
     /// Which objects are read from sources with a bookmark. Default: objects that the bookmark does not contain.
     pub mode: ReadMode,
@@ -106,6 +107,7 @@ impl RunOptions {
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct DeclarativeJob {
     pub(crate) spec: JobSpec,
     environment: Arc<dyn JobEnvironment>,

@@ -71,6 +71,7 @@ pub enum OtherTableFormats {
 /// Options of a journal; each has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct JournalOptions {
     /// Whether several runs may write to the table. Default: [`WriterPolicy::Many`].
     pub writers: WriterPolicy,
@@ -210,24 +211,28 @@ impl Journal {
     }
 
     /// Sets the state root, a folder in the same store. Default: [`default_state_root`].
+    #[must_use]
     pub fn with_state_root(mut self, state: Path) -> Self {
         self.state = state;
         self
     }
 
     /// Sets the source of writer ids, for tests that need repeatable names. Default: [`RandomWriterIds`].
+    #[must_use]
     pub fn with_writer_ids(mut self, writer_ids: Arc<dyn WriterIds>) -> Self {
         self.writer_ids = writer_ids;
         self
     }
 
     /// Sets the interrupt that can stop a run before its commits. Default: one that is never triggered.
+    #[must_use]
     pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
         self
     }
 
     /// Sets the handling of a diverged table: see [`JournalOptions::diverged`].
+    #[must_use]
     pub fn with_diverged(mut self, diverged: DivergedPolicy) -> Self {
         self.options.diverged = diverged;
         self

@@ -69,6 +69,7 @@ pub enum OrderAuthority {
 /// How change records become rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct MergeSpec {
     /// Columns that identify an entity.
     pub key: Vec<String>,

@@ -35,6 +35,7 @@ pub enum BeforeFirstPeriod {
 /// How a table is divided into periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct PeriodPlan {
     /// Length of periods and time zone.
     pub calendar: PeriodCalendar,

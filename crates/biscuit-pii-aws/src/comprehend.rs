@@ -44,6 +44,7 @@ impl ComprehendDetector {
     }
 
     /// Sets the minimum score of a `Likely` hit; hits with a lower score are `Possible`. The default is 0.8.
+    #[must_use]
     pub fn with_likely(mut self, score: f32) -> Self {
         self.likely = score;
         self

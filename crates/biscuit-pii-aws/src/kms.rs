@@ -32,6 +32,7 @@ impl KmsKeyProvider {
     }
 
     /// Adds an older key, which unseals data keys but does not seal new ones.
+    #[must_use]
     pub fn with_older(mut self, key: impl Into<String>) -> Self {
         self.older.push(key.into());
         self

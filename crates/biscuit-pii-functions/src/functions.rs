@@ -29,12 +29,14 @@ impl PiiFunctions {
     }
 
     /// Adds `pii_decrypt` and `pii_detokenize`, whose calls are recorded by the audit of `access`.
+    #[must_use]
     pub fn with_access(mut self, access: AccessRequest) -> Self {
         self.access = Some(access);
         self
     }
 
     /// Sets the detectors and actions of `pii_redact`. The default is [`Redactor::defaults`].
+    #[must_use]
     pub fn with_redactor(mut self, redactor: Redactor) -> Self {
         self.redactor = redactor;
         self

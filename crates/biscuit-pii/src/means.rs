@@ -18,6 +18,7 @@ use crate::tokens::store::TokenStore;
 /// [`Protector::new`](crate::Protector::new) returns an error if a treatment needs a part that is missing.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[must_use]
 pub struct PiiContext {
     /// Root keys of hashes, tokens and encrypted columns.
     pub roots: Option<RootKeys>,

@@ -218,6 +218,7 @@ impl Policy {
 
     /// Resolves the paths of key file and store relative to a folder. Values that contain a colon, such as
     /// `dynamodb:tokens`, remain as they are.
+    #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
         let below = |place: &mut String| {
             if !place.contains(':') {
@@ -231,6 +232,7 @@ impl Policy {
 
     /// Returns a policy that also treats columns whose name equals a class. Use it for tables whose contract is not
     /// available.
+    #[must_use]
     pub fn all_named(&self) -> Self {
         let mut all = self.clone();
         for (class, treatment) in &self.classes {

@@ -181,6 +181,7 @@ impl Protector {
 
     /// Declares that the writer of the rows encrypts the columns of [`in_files`](Self::in_files) inside of the files.
     /// Without this, [`apply`](Self::apply) refuses rows that have such columns.
+    #[must_use]
     pub fn encrypting_files(mut self) -> Self {
         self.encrypts_files = true;
         self

@@ -15,6 +15,7 @@ use crate::texts::{distinct_texts, with_texts};
 
 /// Finds personal data in columns and replaces it.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Redactor {
     detectors: Vec<Arc<dyn Detector>>,
     actions: BTreeMap<EntityType, HitAction>,

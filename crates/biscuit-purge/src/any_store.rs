@@ -33,6 +33,7 @@ impl AnyStore {
     /// Declares that the store is a disk whose keys are relative to the folder `root`. Listings then omit objects
     /// that are reached through a link to a folder elsewhere: their paths look as if they were below the prefix, but
     /// they are not.
+    #[must_use]
     pub fn on_disk(mut self, root: impl Into<PathBuf>) -> Self {
         self.disk = Some(root.into());
         self

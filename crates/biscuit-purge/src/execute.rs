@@ -49,6 +49,7 @@ pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeRep
 /// Options for carrying out a plan.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct DeleteOptions {
     /// Maximum number of requests at the same time. Default: 32. A store that is too busy asks to slow down.
     pub in_flight: usize,

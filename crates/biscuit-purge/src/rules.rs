@@ -56,6 +56,7 @@ impl ProtectedTable {
 ///
 /// All instants are on the clock of the store. No other clock is read.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct PurgeRules {
     prefix: String,
     /// Objects that were modified before this are deleted.

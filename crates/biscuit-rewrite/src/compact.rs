@@ -17,6 +17,7 @@ use crate::{RewriteUnit, RunMode, SmallGroups, SortBy, WrittenUnit};
 /// Options of a compaction.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct CompactOptions {
     /// Target size of a file, in bytes. Smaller files of a folder are joined up to this size. Default: 256 MiB.
     pub target_size: u64,

@@ -77,12 +77,14 @@ impl Argument {
     }
 
     /// Makes the argument optional.
+    #[must_use]
     pub fn optional(mut self) -> Self {
         self.presence = ArgumentPresence::Optional;
         self
     }
 
     /// Sets the value that the argument has if it is absent from the command line and from the environment.
+    #[must_use]
     pub fn with_default(mut self, value: &str) -> Self {
         self.presence = ArgumentPresence::Default(value.to_owned());
         self

@@ -38,6 +38,7 @@ pub struct FoundFile {
 
 /// Change files in a store, named by file, folder or glob.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct ChangeFiles {
     places: Vec<String>,
     found: Vec<FoundFile>,

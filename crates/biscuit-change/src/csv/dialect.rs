@@ -8,6 +8,7 @@ use biscuit_core::{Error, Result};
 /// quotes; no comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct CsvDialect {
     /// Character between cells. Default: tab for files with the extension `.tsv`, comma for all others.
     pub delimiter: Option<u8>,

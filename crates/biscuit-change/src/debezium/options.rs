@@ -6,6 +6,7 @@ use crate::setters::reader_setters;
 /// Options of a [`DebeziumReader`](crate::DebeziumReader).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[must_use]
 pub struct DebeziumOptions {
     /// Table whose records are read, as `schema.table` or `table`. Default: the only table in the files.
     pub table: Option<String>,

@@ -32,6 +32,7 @@ pub(crate) const ROW: &str = "__dms_row";
 /// Options of a [`DmsReader`]. Many of them repeat a setting of the S3 endpoint of the DMS task.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct DmsOptions {
     /// Table whose records are read, as `schema.table` or `table`. Default: the only table in the files.
     pub table: Option<String>,

@@ -31,6 +31,7 @@ use crate::values::text_value::{TextValue, to_array};
 /// Options of a [`RowsReader`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[must_use]
 pub struct RowsOptions {
     /// Column of operation codes, which is not stored. Default: none, so that every row is an upsert.
     pub op: Option<String>,

@@ -99,6 +99,7 @@ impl<'a> TablesReader<'a> {
     /// Sets the maximum size of one file after decompression or decoding, in bytes. Beyond it, the file is refused
     /// with `TooLarge`. DMS files of one table are read with the limit in the options of the table, which is set
     /// separately. Default: see [`DebeziumOptions::max_decompressed`].
+    #[must_use]
     pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
         self.max_decompressed = bytes;
         self

@@ -84,6 +84,7 @@ impl EncryptedParts {
 /// columns. Pages, statistics and page indexes of encrypted columns are encrypted. Encrypted columns have no bloom
 /// filters, because the Parquet library writes bloom filters without encryption.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct FileEncryption {
     keys: Arc<dyn FileKeys>,
     pub(crate) hidden: EncryptedParts,

@@ -43,6 +43,7 @@ async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&File
 
 impl TableVersion {
     /// Sets the [encryption](crate::Dataset::with_encryption) of the dataset of this version.
+    #[must_use]
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.dataset = self.dataset.with_encryption(encryption);
         self

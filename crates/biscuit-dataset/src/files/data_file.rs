@@ -228,12 +228,14 @@ impl OpenFile {
 
     /// Uses this open file for another file of the table with the same content. The footer and the bytes are those of
     /// this file.
+    #[must_use]
     pub fn known_as(mut self, file: DataFile) -> Self {
         self.file = file;
         self
     }
 
     /// Sets the maximum number of rows of a batch. Default: 8,192.
+    #[must_use]
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
         self

@@ -27,6 +27,7 @@ const ROW_GROUP_ROWS: usize = 262_144;
 /// Options of Parquet files. A file that replaces another one follows it in everything that is not set here.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct ParquetOptions {
     /// Codec. Default: for each column the codec of the replaced file; zstd level 1 for a new file.
     pub compression: Option<Compression>,

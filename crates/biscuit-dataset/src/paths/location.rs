@@ -107,6 +107,7 @@ impl Location {
     }
 
     /// Sets the storage, for a storage that wraps the present one.
+    #[must_use]
     pub fn with_storage(mut self, storage: TableStorage) -> Self {
         self.storage = storage;
         self

@@ -95,6 +95,7 @@ impl TableVersion {
     }
 
     /// Restricts the version to some of its files. The result is for reading, and must not be written.
+    #[must_use]
     pub fn only(mut self, keep: impl Fn(&DataFile) -> bool) -> Self {
         let (files, observed) = (std::mem::take(&mut self.files), std::mem::take(&mut self.observed.files));
         let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));

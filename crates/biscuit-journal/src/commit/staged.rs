@@ -50,6 +50,7 @@ impl StagedFile {
     }
 
     /// Sets the number of rows, for formats that have rows. Default: none.
+    #[must_use]
     pub fn with_rows(mut self, rows: u64) -> Self {
         self.entry.rows = Some(rows);
         self

@@ -254,6 +254,7 @@ impl TableStorage {
     }
 
     /// Returns this storage with another store and the same durability, for stores that wrap this one in tests.
+    #[must_use]
     pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> Self {
         Self { store, durability: self.durability.clone() }
     }

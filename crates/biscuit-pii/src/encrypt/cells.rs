@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 /// Each value can be decrypted by itself: rows may be merged, moved to other files and sorted. A value is bound to
 /// its table, its column and the version of its key, and cannot be decrypted elsewhere.
 #[derive(Debug)]
+#[must_use]
 pub struct ValueEncryptor {
     roots: RootKeys,
     table: String,

@@ -31,6 +31,7 @@ impl EnvelopeEncryptor {
     }
 
     /// Sets the form in which columns are stored. Both forms can be decrypted. The default is binary.
+    #[must_use]
     pub fn with_form(mut self, form: EncryptedForm) -> Self {
         self.form = form;
         self

@@ -52,12 +52,14 @@ impl SubjectKeys {
     }
 
     /// Sets how long a key is cached. The default is five minutes.
+    #[must_use]
     pub fn with_age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
     /// Sets the clock that measures the age of cached keys, for tests.
+    #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

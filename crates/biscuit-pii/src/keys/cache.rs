@@ -12,6 +12,7 @@ use crate::keys::secret::KeyBytes;
 /// Limits for the use of one data key. A new key is made when a further use would exceed one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct KeyLimits {
     /// Maximum age of a key.
     pub age: Duration,
@@ -104,6 +105,7 @@ impl KeyCache {
     }
 
     /// Sets the clock that measures the age of keys, for tests.
+    #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

@@ -61,6 +61,7 @@ impl AccessRequest {
     }
 
     /// Sets the clock of the entries, for tests.
+    #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

@@ -130,6 +130,7 @@ impl Tokenizer {
 
     /// Sets normalization steps: values that are equal after them get the same token. A store returns the spelling of
     /// the value that came first; SIV and FF1 return the normalized value.
+    #[must_use]
     pub fn with_normalization(mut self, steps: impl Into<Vec<ValueNormalization>>) -> Self {
         self.steps = steps.into();
         self

@@ -47,6 +47,7 @@ impl S3Store {
     }
 
     /// Sets whether the requester pays for requests, as buckets with *Requester Pays* demand. Default: false.
+    #[must_use]
     pub fn with_request_payer(mut self, pays: bool) -> Self {
         self.payer = pays.then_some(RequestPayer::Requester);
         self

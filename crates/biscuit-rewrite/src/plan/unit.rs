@@ -73,6 +73,7 @@ pub struct SortBy {
 /// unit without a source makes a new file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[must_use]
 pub struct RewriteUnit {
     /// Source files. Row numbers are counted through all of them.
     pub sources: Vec<OpenFile>,

@@ -10,6 +10,7 @@ use crate::{Contract, ContractColumn, HiveType};
 /// Place of a table in a catalog and in storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct TablePlace {
     /// Name of the database.
     pub database: Option<String>,

@@ -129,6 +129,7 @@ pub enum CheckRule {
 
 /// Rule, and the consequence if it is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
 pub struct ContractCheck {
     /// The rule.
     #[serde(flatten)]

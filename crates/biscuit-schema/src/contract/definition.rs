@@ -11,6 +11,7 @@ use crate::{ColumnType, HiveType};
 /// Column of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct ContractColumn {
     /// Name of the column.
     pub name: String,
@@ -265,6 +266,7 @@ impl Contract {
     }
 
     /// Removes the defaults of the columns that the predicate selects.
+    #[must_use]
     pub fn without_defaults(mut self, columns: impl Fn(&str) -> bool) -> Self {
         for column in self.columns.iter_mut().filter(|column| columns(&column.name)) {
             column.reading.default = None;

@@ -97,6 +97,7 @@ enum LearnedShape {
 impl SchemaInference {
     /// Leaves dates and times as text, because a later file may write them in another format. Default: they become
     /// dates and timestamps.
+    #[must_use]
     pub fn without_times(mut self) -> Self {
         self.without_times = true;
         self

@@ -10,6 +10,7 @@ use crate::{ColumnType, Contract};
 /// Rule that assigns a type to columns, by their name and optionally by the type of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[must_use]
 pub struct NamingRule {
     /// Pattern of column names. `*` stands for any number of characters, as in `*_datetime`. Letter case does not
     /// matter.

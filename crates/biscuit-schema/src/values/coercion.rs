@@ -246,6 +246,7 @@ impl Coercion {
 
     /// Keeps these columns unchanged if the contract does not have them, regardless of its `extra` setting. Letter
     /// case does not matter. Default: none.
+    #[must_use]
     pub fn with_kept<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.kept.extend(columns.into_iter().map(|c| c.as_ref().to_ascii_lowercase()));
         self
