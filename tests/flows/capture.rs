@@ -168,7 +168,7 @@ async fn table_without_a_key_is_refused() {
     for table in ["audit_log", "pgbench_history"] {
         let file: Vec<String> = of_table(&all, table).into_iter().map(|(_, l)| l.clone()).collect();
         let e = read(table, &[&file], Types::Embedded).unwrap_err();
-        assert_eq!(e.code(), "NoKey");
+        assert_eq!(e.code(), "KeylessRecords");
         assert!(e.message().contains(table), "{e}");
     }
 }

@@ -81,7 +81,7 @@ fn invalid_envelope_of_avro_is_quarantined_as_a_file_with_one_row() {
     let changes = reader.finish().expect("records");
     assert!(!changes.refused.is_empty() && !changes.is_empty());
     let first = changes.refused[0].clone();
-    assert_eq!((first.code.as_str(), first.column.as_deref()), ("NullValue", Some("note")));
+    assert_eq!((first.code.as_str(), first.column.as_deref()), ("NullNotAllowed", Some("note")));
     let mut again = DebeziumReader::new(options().with_contract(contract));
     again.read_record(&first.file, first.row, &first.raw.clone().into()).expect("a record");
     let again = again.finish().expect("records");

@@ -29,7 +29,8 @@ pub async fn merge_frames(
 /// Returns the rows of a frame. The first batch is empty and has the schema of the frame, which may have no rows.
 async fn collect(frame: DataFrame, place: &str) -> Result<Vec<RecordBatch>> {
     let schema = frame.schema().inner().clone();
-    let failed = |e| Error::data("UnreadableRows", format!("{place} cannot be computed")).with_source(e);
+    let failed =
+        |e| Error::new(biscuit_dataset::codes::UNREADABLE_ROWS, format!("{place} cannot be computed")).with_source(e);
     let rows: Vec<RecordBatch> = frame.execute_stream().await.map_err(failed)?.try_collect().await.map_err(failed)?;
     Ok([RecordBatch::new_empty(schema)].into_iter().chain(rows).collect())
 }

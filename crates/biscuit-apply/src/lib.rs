@@ -2,6 +2,7 @@
 
 mod adopt;
 mod changes;
+pub mod codes;
 mod frame;
 mod key_and_order;
 mod merge;

@@ -64,7 +64,7 @@ impl Merge {
     /// Creates a merge into `dataset`.
     ///
     /// # Errors
-    /// `InvalidSpec` if `spec` drops a key column.
+    /// `InvalidArguments` if `spec` drops a key column.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions) -> Result<Self> {
         spec.check()?;
         Ok(Self { setup: MergeSetup { dataset, spec: Arc::new(spec), options, periods: None } })
@@ -75,13 +75,13 @@ impl Merge {
     /// periods.
     ///
     /// # Errors
-    /// `InvalidSpec` if `periods` is empty or not in ascending order, or if a key, order or partition column has the
+    /// `InvalidArguments` if `periods` is empty or not in ascending order, or if a key, order or partition column has the
     /// name of the period column.
     pub fn with_periods(mut self, periods: PeriodStates) -> Result<Self> {
         let ascend = periods.all.windows(2).all(|pair| pair[0].number < pair[1].number);
         if periods.all.is_empty() || !ascend {
-            return Err(Error::usage(
-                "InvalidSpec",
+            return Err(Error::new(
+                biscuit_core::codes::INVALID_ARGUMENTS,
                 "periods must be in ascending order, and there must be at least one",
             ));
         }
@@ -91,7 +91,7 @@ impl Merge {
                 "`{}` is the column that names the periods; rename the key, order or partition column",
                 periods.column
             );
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         self.setup.periods = Some(Arc::new(periods));
         Ok(self)
@@ -115,12 +115,12 @@ impl Merge {
     /// replaces all rows of the table. Each delete has the order of the row that it deletes.
     ///
     /// # Errors
-    /// `MissingColumn` if the table does not store the order columns; `InvalidSpec` for a merge into periods; the
+    /// `MissingColumn` if the table does not store the order columns; `InvalidArguments` for a merge into periods; the
     /// errors of the table and its files.
     pub async fn deletes_of_missing(&self, changes: &ChangeRecords) -> Result<Vec<ChangeBatch>> {
         if self.setup.periods.is_some() {
             let message = "deletes of missing rows are not supported for a table of periodic snapshots";
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         deletes_of_missing(&self.setup.dataset, &self.setup.spec, changes).await
     }

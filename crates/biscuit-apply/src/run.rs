@@ -364,7 +364,7 @@ impl TableInRun {
                 let message = format!(
                     "the column `{wider}` would become wider in the rebuilt periods, and not in the others; a rebuild cannot make a column wider"
                 );
-                return Err(Error::data("NoCommonType", message));
+                return Err(Error::new(biscuit_schema::codes::NO_COMMON_TYPE, message));
             }
             for at in 0..periods.all.len() {
                 periods.open(context, &mut files, at).await?;

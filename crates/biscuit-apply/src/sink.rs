@@ -59,13 +59,13 @@ impl MergeSink {
     /// Sets key, order and rules of the merge. Default: key and order of the records, and default rules.
     ///
     /// # Errors
-    /// `InvalidSpec` if the spec drops a key column, or if it makes a repeated write change rows:
+    /// `InvalidArguments` if the spec drops a key column, or if it makes a repeated write change rows:
     /// [`MergeSpec::is_repeatable`].
     pub fn with_spec(mut self, spec: MergeSpec) -> Result<Self> {
         if !spec.is_repeatable() {
             let message = "a sink merges records again in a retry, which changes rows after a reload or without \
                 tombstones; use `Merge` for such a run";
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         Merge::new(self.dataset.clone(), spec.clone(), self.options.clone())?;
         self.spec = Some(spec);
@@ -90,7 +90,7 @@ impl Sink<ChangeRecords> for MergeSink {
     /// Merges the records in one commit.
     ///
     /// # Errors
-    /// As [`Merge::run`]; `InvalidSpec` if neither the sink nor the records have a key and an order.
+    /// As [`Merge::run`]; `InvalidArguments` if neither the sink nor the records have a key and an order.
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         if changes.is_empty() && changes.refused.is_empty() {
             let place = self.dataset.location().to_string();

@@ -59,7 +59,7 @@ impl VerifyReport {
 /// encrypt columns and there are no keys for them. Problems of the table are findings and not errors.
 pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<VerifyReport> {
     match dataset.read(|snapshot| verify_version(dataset, snapshot, key)).await {
-        Err(e) if e.code() == "Diverged" => {
+        Err(e) if e.is(biscuit_journal::codes::DIVERGED) => {
             Ok(VerifyReport { diverged: vec![e.message().to_owned()], ..VerifyReport::default() })
         }
         verified => verified,
@@ -115,7 +115,13 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
                 let written = snapshot.observed.head.live.get(&file.file.path).and_then(|live| live.rows);
                 found.layout.extend(layout_of(file, rows, written));
             }
-            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn") || is_not_a_finding(&e) => return Err(e),
+            Err(e)
+                if e.is(biscuit_merge::codes::KEY_TYPE)
+                    || e.is(biscuit_schema::codes::MISSING_COLUMN)
+                    || is_not_a_finding(&e) =>
+            {
+                return Err(e);
+            }
             Err(e) => found.unreadable.push(format!("{}: {}", file.file.path, e.message())),
         }
     }
@@ -130,7 +136,9 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
 /// Whether an error is not about the content of a file: encryption keys are missing, the file was replaced meanwhile,
 /// or the store is not available.
 fn is_not_a_finding(e: &Error) -> bool {
-    matches!(e.code(), "NoFileKeys" | "NotFound" | "Diverged")
+    e.is(biscuit_dataset::codes::NO_FILE_KEYS)
+        || e.is(biscuit_core::codes::NOT_FOUND)
+        || e.is(biscuit_journal::codes::DIVERGED)
         || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
 }
 
@@ -183,7 +191,8 @@ async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each):
         for row in 0..batch.num_rows() {
             bytes.clear();
             encoder.encode(row, &mut bytes).map_err(|_| {
-                Error::data("NullKey", "a key column is null in a stored row").at(&place, row as u64 + 1)
+                Error::new(biscuit_merge::codes::NULL_KEY, "a key column is null in a stored row")
+                    .at(&place, row as u64 + 1)
             })?;
             each(&bytes);
         }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_config::{Region, SdkConfig};
-use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock, mask_secrets};
+use biscuit_core::{Clock, Error, Result, SystemClock, mask_secrets};
 #[cfg(feature = "lake")]
 use biscuit_journal::OtherTableFormats;
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::codes;
 use crate::metered_store::MeteredStore;
 use crate::options::AwsOptions;
 use crate::region::{bucket_region, s3_endpoint};
@@ -108,8 +109,7 @@ impl AwsEnvironment {
         );
         let credentials = self.sdk().await.credentials.clone().ok_or_else(|| {
             Error::new(
-                ErrorKind::Denied,
-                "NoCredentials",
+                biscuit_core::codes::NO_CREDENTIALS,
                 "no source of AWS credentials is configured; set a profile, a role or the AWS_* environment variables",
             )
         })?;
@@ -129,8 +129,8 @@ impl AwsEnvironment {
             builder = builder.with_checksum_algorithm(Checksum::SHA256);
         }
         builder.build().map_err(|e| {
-            Error::usage(
-                "InvalidS3Settings",
+            Error::new(
+                codes::INVALID_S3_SETTINGS,
                 format!("cannot create a client for the bucket `{bucket}` from these settings"),
             )
             .with_plain_source(e)

@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "catalog")]
 mod catalog;
+#[cfg(feature = "catalog")]
+pub mod codes;
 #[cfg(any(feature = "purge", feature = "catalog"))]
 mod counted_client;
 mod credentials;

@@ -50,11 +50,13 @@ impl AwsEnvironment {
         // The size is known before the content is fetched.
         if object.meta.size > MOST_BYTES {
             let message = format!("the key file has more than {MOST_BYTES} bytes; check its name");
-            return Err(Error::usage("InvalidKeyFile", message).in_file(url));
+            return Err(Error::new(biscuit_pii::codes::INVALID_KEY_FILE, message).in_file(url));
         }
         let bytes = object.bytes().await.map_err(failed)?;
         let text = std::str::from_utf8(&bytes);
-        let text = text.map_err(|_| Error::usage("InvalidKeyFile", "the key file is not UTF-8 text").in_file(url))?;
+        let text = text.map_err(|_| {
+            Error::new(biscuit_pii::codes::INVALID_KEY_FILE, "the key file is not UTF-8 text").in_file(url)
+        })?;
         KeyFile::parse(text).map_err(|e| e.in_file(url))
     }
 
@@ -66,8 +68,8 @@ impl AwsEnvironment {
         match file.wrapping() {
             KeyWrapping::Kms(key) => Ok(Arc::new(self.kms(key).await)),
             KeyWrapping::Local(keys) => Ok(Arc::new(keys.clone())),
-            _ => Err(Error::usage(
-                "InvalidKeyFile",
+            _ => Err(Error::new(
+                biscuit_pii::codes::INVALID_KEY_FILE,
                 "the key file is sealed by a method that this version of `biscuit` does not support",
             )),
         }

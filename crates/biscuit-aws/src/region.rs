@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
+
+use crate::codes;
 
 /// Timeout of the request for the region of a bucket.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +29,7 @@ pub async fn bucket_region(bucket: &str, endpoint: Option<&str>) -> Result<Strin
         let message = format!(
             "no region is configured, and the region of the bucket `{bucket}` cannot be determined; set the region or check the bucket name"
         );
-        Error::new(ErrorKind::Denied, "NoRegion", message)
+        Error::new(codes::NO_REGION, message)
     };
     // A redirect to another region also contains the header, so redirects are not followed.
     let asked = async {

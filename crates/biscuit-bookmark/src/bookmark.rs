@@ -7,6 +7,7 @@ use biscuit_journal::{Journal, TableHead};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes;
 use crate::state::BookmarkState;
 
 /// Criterion by which a listed object is the same as a remembered one with the same URL.
@@ -163,7 +164,7 @@ impl Bookmark {
             let message = format!(
                 "`{name}` is not a valid name of a bookmark; use up to 100 letters, digits, `_`, `-` and `.`, and no `.` first"
             );
-            return Err(Error::usage("InvalidBookmark", message));
+            return Err(Error::new(codes::INVALID_BOOKMARK, message));
         }
         Ok(Self { name: name.to_owned(), options: BookmarkOptions::default() })
     }

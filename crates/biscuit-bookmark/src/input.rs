@@ -47,7 +47,8 @@ impl SourcePlace {
             Some(wild) => {
                 let cut = path[..wild].rfind('/').map_or(0, |i| i + 1);
                 let pattern = glob::Pattern::new(&path[cut..]).map_err(|e| {
-                    Error::usage("InvalidGlob", format!("`{path}` is not a valid glob: {e}")).with_source(e)
+                    Error::new(biscuit_core::codes::INVALID_GLOB, format!("`{path}` is not a valid glob: {e}"))
+                        .with_source(e)
                 })?;
                 (path[..cut].trim_end_matches('/'), Some(pattern))
             }
@@ -175,7 +176,7 @@ impl ListedInput {
                 .ok_or_else(|| Error::internal(format!("`{}` is not in a place of the source", object.url)))?;
         let path = Path::parse(key).ok().filter(|path| path.as_ref() == key);
         let message = || format!("`{}` is not a valid path of this store; it cannot be read", object.url);
-        Ok((place.store.clone(), path.ok_or_else(|| Error::usage("InvalidPath", message()))?))
+        Ok((place.store.clone(), path.ok_or_else(|| Error::new(biscuit_core::codes::INVALID_PATH, message()))?))
     }
 
     /// Returns the path of an object below the folder of its place; for a glob, below the last folder without

@@ -2,6 +2,7 @@
 
 mod bookmark;
 mod change;
+pub mod codes;
 mod explain;
 mod ignore;
 mod input;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::input::ListedInput;
 use crate::manifest::{ManifestEntry, RunKind, RunOutput, RunRecord};
 use crate::object::{ObjectFingerprint, SourceObject};
@@ -100,7 +101,7 @@ impl BookmarkState {
     ) -> Result<Vec<SourceObject>> {
         if self.compacted() > 0 {
             let message = format!("the output of runs up to {} is no longer known", self.compacted());
-            return Err(Error::usage("RunCompacted", message));
+            return Err(Error::new(codes::RUN_COMPACTED, message));
         }
         let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
         self.each_live(&mut |run, entry| {
@@ -114,7 +115,7 @@ impl BookmarkState {
             if let Some(fingerprint) = wanted.remove(&object.url) {
                 if fingerprint.content != object.fingerprint().content {
                     let message = format!("`{}` was overwritten since it was read; run the job first", object.url);
-                    return Err(Error::data("CannotReplace", message).in_file(&object.url));
+                    return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(&object.url));
                 }
                 found.push(object);
             }
@@ -123,7 +124,7 @@ impl BookmarkState {
             None => Ok(found),
             Some(url) => {
                 let message = format!("`{url}` no longer exists, and its rows in the partitions would be lost");
-                Err(Error::data("CannotReplace", message).in_file(&url))
+                Err(Error::new(codes::CANNOT_REPLACE, message).in_file(&url))
             }
         }
     }
@@ -175,13 +176,13 @@ impl BookmarkState {
                 "`{}` was set as read without reading and was overwritten since; it is unknown which rows of the table were made of it",
                 object.url
             );
-            return Err(Error::data("CannotReplace", message).in_file(&object.url));
+            return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(&object.url));
         }
         let read_by_compacted =
             |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
         if let Some(object) = selection.objects.iter().find(read_by_compacted) {
             let message = format!("`{}` was read by a compacted run, whose files are no longer known", object.url);
-            return Err(Error::usage("RunCompacted", message));
+            return Err(Error::new(codes::RUN_COMPACTED, message));
         }
         let mut files = Vec::new();
         for run in &runs {
@@ -190,7 +191,7 @@ impl BookmarkState {
                 let message = format!(
                     "objects that are read again have rows in partitions that run {run} replaced as a whole; replace these partitions again"
                 );
-                return Err(Error::usage("CannotReplace", message));
+                return Err(Error::new(codes::CANNOT_REPLACE, message));
             }
             files.extend(output.files);
         }
@@ -219,7 +220,7 @@ impl BookmarkState {
             let message = format!(
                 "`{url}` no longer exists; its rows are in the same files as rows of objects that are read again, and would be lost"
             );
-            return Err(Error::data("CannotReplace", message).in_file(url));
+            return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(url));
         }
         selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
         Ok(())

@@ -6,11 +6,12 @@
 
 use std::io::{Read, Write};
 
-use biscuit_core::{Error, ErrorKind, Instant, Result};
+use biscuit_core::{Error, Instant, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes;
 use crate::object::{ObjectFingerprint, SourceObject};
 
 /// Format of state files.
@@ -136,13 +137,13 @@ impl RunManifest {
         let number = format["format"].as_u64().ok_or_else(|| unreadable(place))?;
         if number > u64::from(FORMAT) {
             let message = format!("`{place}` has a newer format than this version of Biscuit reads; update it");
-            return Err(Error::usage("NewerFormat", message));
+            return Err(Error::new(biscuit_journal::codes::NEWER_FORMAT, message));
         }
         if number < u64::from(FORMAT) {
             let message = format!(
                 "`{place}` has format {number}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}"
             );
-            return Err(Error::usage("OlderFormat", message));
+            return Err(Error::new(biscuit_journal::codes::OLDER_FORMAT, message));
         }
         let ManifestHeader { runs, entries, compacted, .. } =
             serde_json::from_value(format).map_err(|e| unreadable(place).with_source(e))?;
@@ -429,11 +430,11 @@ fn unzigzag(value: u64) -> i64 {
 }
 
 fn unreadable(place: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is not the state of a bookmark"))
+    Error::new(codes::UNREADABLE_BOOKMARK, format!("`{place}` is not the state of a bookmark"))
 }
 
 fn damaged(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(source)
+    Error::new(codes::UNREADABLE_BOOKMARK, "the state of a bookmark is damaged").with_source(source)
 }
 
 fn unwritable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

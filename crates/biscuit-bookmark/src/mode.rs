@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use biscuit_core::{Error, Instant, Result};
 
+use crate::codes;
+
 /// Reference to a run of a bookmark, by its number or by its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RunRef {
@@ -20,11 +22,11 @@ impl FromStr for RunRef {
     /// Parses digits as a number and every other text as an id. `id:7` is the id `7`.
     fn from_str(text: &str) -> Result<Self> {
         match (text.strip_prefix("id:"), text.parse()) {
-            (Some(""), _) => Err(Error::usage("InvalidReplay", "`id:` does not name a run")),
+            (Some(""), _) => Err(Error::new(codes::INVALID_REPLAY, "`id:` does not name a run")),
             (Some(id), _) => Ok(Self::Id(id.to_owned())),
             (None, Ok(number)) => Ok(Self::Number(number)),
             (None, Err(_)) if text.is_empty() => {
-                Err(Error::usage("InvalidReplay", "an empty text does not name a run"))
+                Err(Error::new(codes::INVALID_REPLAY, "an empty text does not name a run"))
             }
             (None, Err(_)) => Ok(Self::Id(text.to_owned())),
         }
@@ -79,7 +81,7 @@ impl ReplayRange {
 }
 
 fn half(what: &str, has: &str) -> Error {
-    Error::usage("InvalidReplay", format!("a replay needs both ends: `{has}` is given, but not {what}"))
+    Error::new(codes::INVALID_REPLAY, format!("a replay needs both ends: `{has}` is given, but not {what}"))
 }
 
 /// Mode of a run: which objects it reads, and whether the bookmark remembers them.

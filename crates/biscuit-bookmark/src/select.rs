@@ -6,6 +6,7 @@ use biscuit_core::{Error, Instant, Result};
 use serde::Serialize;
 
 use crate::bookmark::{LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+use crate::codes;
 use crate::ignore::IgnoredReason;
 use crate::input::ListedInput;
 use crate::known::ReadVersions;
@@ -99,7 +100,7 @@ pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode
         let message = format!(
             "there are no objects at `{place}`; check the path, or allow an empty source (`--allow-empty`, or `allow_empty` of the source)"
         );
-        return Err(Error::usage("NotFound", message));
+        return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
     }
     match mode {
         ReadMode::Advance => advance(state, input, state.bookmark.options.limit, &mut selection)?,
@@ -135,7 +136,7 @@ fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selectio
                 OverwrittenPolicy::Ignore => selection.counts.passed_over += 1,
                 OverwrittenPolicy::Fail => {
                     let message = format!("`{}` was overwritten since run {run} read it", object.url);
-                    return Err(Error::data("Overwritten", message).in_file(&object.url));
+                    return Err(Error::new(codes::OVERWRITTEN, message).in_file(&object.url));
                 }
             },
             ObjectVerdict::New | ObjectVerdict::TooLate => selection.add(object),

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use biscuit_core::{Error, ErrorKind, Instant, Result, Run};
+use biscuit_core::{Error, Instant, Result, Run};
 use biscuit_journal::{Journal, TableHead};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::bookmark::{Bookmark, ObjectIdentity};
 use crate::change::BookmarkUpdate;
+use crate::codes;
 use crate::input::ListedInput;
 use crate::known::ReadVersions;
 use crate::lineage::ReplacedOutput;
@@ -107,7 +108,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
-    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NotFound` if a place has no objects in the first
+    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NoInput` if a place has no objects in the first
     /// run; `UnreadableBookmark` if the state is damaged.
     pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
         select(self, input, mode)
@@ -219,18 +220,18 @@ impl BookmarkState {
             RunRef::Number(number) if *number > 0 && *number < self.property.compacted => {
                 let compacted = self.property.compacted;
                 let message = format!("the objects of runs up to {compacted} are no longer remembered by name");
-                Err(Error::usage("RunCompacted", message))
+                Err(Error::new(codes::RUN_COMPACTED, message))
             }
             RunRef::Number(number) if *number <= last => Ok(*number),
             RunRef::Number(number) => {
                 let message =
                     format!("the bookmark `{}` has no run {number}; its last one is {last}", self.bookmark.name);
-                Err(Error::usage("UnknownRun", message))
+                Err(Error::new(codes::UNKNOWN_RUN, message))
             }
             RunRef::Id(id) => {
                 let found = self.runs().filter(|(r, _)| r.id == *id).last().map(|(r, _)| r.number);
                 let message = || format!("the bookmark `{}` has no run with the id `{id}`", self.bookmark.name);
-                found.ok_or_else(|| Error::usage("UnknownRun", message()))
+                found.ok_or_else(|| Error::new(codes::UNKNOWN_RUN, message()))
             }
         }
     }
@@ -409,7 +410,7 @@ fn state_name(bookmark: &str, first: u64, last: u64) -> String {
 
 fn unreadable(bookmark: &str) -> Error {
     let message = format!("the state of the bookmark `{bookmark}` cannot be read");
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", message)
+    Error::new(codes::UNREADABLE_BOOKMARK, message)
 }
 
 /// Reads the newest `count` state files of a bookmark, oldest first.

@@ -3,29 +3,31 @@ use std::error::Error as StdError;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::operation::RequestId;
 use aws_sdk_glue::types::ErrorDetail;
-use biscuit_core::{Error, ErrorKind};
+use biscuit_core::codes::{DENIED, NO_CREDENTIALS, REFUSED};
+use biscuit_core::{Error, ErrorCode};
 
+use crate::codes::{CATALOG_UNAVAILABLE, NO_SUCH_TABLE};
 use crate::table::TableName;
 
-/// Maps an error code of Glue to the error kind and the stable code of Biscuit.
+/// Maps an error code of Glue to the code of Biscuit.
 ///
-/// `Usage` and `Denied` do not change if the request is sent again; `Unavailable` may.
-fn meaning(code: &str) -> (ErrorKind, &'static str) {
+/// The kinds `Usage` and `Denied` do not change if the request is sent again; `Unavailable` may.
+fn meaning(code: &str) -> ErrorCode {
     match code {
-        "EntityNotFoundException" => (ErrorKind::Usage, "NoSuchTable"),
+        "EntityNotFoundException" => NO_SUCH_TABLE,
         "AccessDeniedException"
         | "UnrecognizedClientException"
         | "ExpiredTokenException"
         | "InvalidSignatureException"
-        | "GlueEncryptionException" => (ErrorKind::Denied, "Denied"),
+        | "GlueEncryptionException" => DENIED,
         "InternalServiceException"
         | "OperationTimeoutException"
         | "ThrottlingException"
         | "ResourceNumberLimitExceededException"
         | "ConcurrentModificationException"
-        | "ResourceNotReadyException" => (ErrorKind::Unavailable, "CatalogUnavailable"),
+        | "ResourceNotReadyException" => CATALOG_UNAVAILABLE,
         // All other codes describe the request itself, so that the same request fails again.
-        _ => (ErrorKind::Denied, "Refused"),
+        _ => REFUSED,
     }
 }
 
@@ -37,11 +39,11 @@ where
 {
     let service = e.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or_default().to_owned();
-    let (kind, name) = match &e {
+    let listed = match &e {
         SdkError::ServiceError(_) if !code.is_empty() => meaning(&code),
-        SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials"),
+        SdkError::ConstructionFailure(_) => NO_CREDENTIALS,
         // The request did not reach Glue, or the response was lost or unreadable.
-        _ => (ErrorKind::Unavailable, "CatalogUnavailable"),
+        _ => CATALOG_UNAVAILABLE,
     };
     let mut message = format!("cannot {operation} `{table}`");
     for part in [Some(code.as_str()), service.and_then(|e| e.message())] {
@@ -50,7 +52,7 @@ where
     if let Some(id) = e.request_id() {
         message.push_str(&format!(" (request {id})"));
     }
-    Error::new(kind, name, message).with_plain_source(e)
+    Error::new(listed, message).with_plain_source(e)
 }
 
 /// Converts the error of one partition in a batch; `None` if the catalog does not have the partition.
@@ -60,7 +62,8 @@ pub(crate) fn partition_error(table: &TableName, values: &[String], detail: Opti
     if code == "EntityNotFoundException" {
         return None;
     }
-    let (kind, name) = meaning(code);
+    let listed = meaning(code);
     let message = detail.error_message().map(|m| format!(": {m}")).unwrap_or_default();
-    Some(Error::new(kind, name, format!("cannot drop the partition {values:?} of `{table}`: {code}{message}")))
+    let message = format!("cannot drop the partition {values:?} of `{table}`: {code}{message}");
+    Some(Error::new(listed, message))
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod codes;
 mod error;
 mod partition;
 mod table;
@@ -81,7 +82,7 @@ impl Catalog {
             let values =
                 |p: &CatalogPartition| PartitionValueList::builder().set_values(Some(p.values.clone())).build();
             let values: Vec<_> = batch.iter().map(values).collect::<Result<_, _>>().map_err(|e| {
-                Error::usage("InvalidPartition", "cannot drop a partition without values").with_source(e)
+                Error::new(codes::INVALID_PARTITION, "cannot drop a partition without values").with_source(e)
             })?;
             let ask = self.client.batch_delete_partition().set_catalog_id(self.id.clone());
             let ask = ask.database_name(&table.database).table_name(&table.table);

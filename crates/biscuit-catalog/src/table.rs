@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use biscuit_core::Error;
 
+use crate::codes;
+
 /// Name of a table in a catalog, written as `database.table`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
@@ -24,8 +26,8 @@ impl FromStr for TableName {
             Some((database, table)) if !database.is_empty() && !table.is_empty() && !table.contains('.') => {
                 Ok(Self { database: database.to_owned(), table: table.to_owned() })
             }
-            _ => Err(Error::usage(
-                "InvalidTableName",
+            _ => Err(Error::new(
+                codes::INVALID_TABLE_NAME,
                 format!("`{text}` is not the name of a catalog table; write DATABASE.TABLE"),
             )),
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod avro;
+pub mod codes;
 mod columnar;
 mod csv;
 mod debezium;

@@ -6,7 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::mask_secrets;
+use crate::{ErrorCode, codes, mask_secrets};
 
 /// Result type of all Biscuit crates.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,22 +48,21 @@ impl ErrorKind {
     }
 }
 
-/// Error of all Biscuit crates: a kind to act on, a stable code, a message, and a cause.
+/// Error of all Biscuit crates: a listed code with its kind to act on, a message, and a cause.
 ///
 /// ```
-/// use biscuit_core::{Error, ErrorKind};
+/// use biscuit_core::{Error, ErrorKind, codes};
 ///
-/// let e = Error::data("NullKey", "column `id` is null").at("changes/a.jsonl", 7);
-/// assert_eq!(e.kind(), ErrorKind::Data);
-/// assert_eq!(e.code(), "NullKey");
-/// assert_eq!(e.to_string(), "NullKey: column `id` is null (changes/a.jsonl, row 7)");
+/// let e = Error::new(codes::NOT_TEXT, "column `id` is binary").at("changes/a.jsonl", 7);
+/// assert!(e.is(codes::NOT_TEXT));
+/// assert_eq!(e.kind(), ErrorKind::Usage);
+/// assert_eq!(e.to_string(), "NotText: column `id` is binary (changes/a.jsonl, row 7)");
 /// assert_eq!((e.file(), e.row()), (Some("changes/a.jsonl"), Some(7)));
 /// ```
 pub struct Error(Box<ErrorParts>);
 
 struct ErrorParts {
-    kind: ErrorKind,
-    code: &'static str,
+    code: ErrorCode,
     message: String,
     /// Offset in `message` at which the first place (file and row) begins, so that [`Error::relocated`] can replace
     /// it.
@@ -86,33 +85,18 @@ enum ErrorSource {
 }
 
 impl Error {
-    /// Creates an error of `kind` with a stable `code` such as `NullKey`. The message names columns and files, never
-    /// values. Secrets in the message, such as passwords of URLs, are masked.
-    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+    /// Creates an error with a listed code, which decides its kind. The message names columns and files, never values.
+    /// Secrets in the message, such as passwords of URLs, are masked.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let (message, details) = (masked(message.into()), Vec::new());
         let inner =
-            ErrorParts { kind, code, message, place: None, details, column: None, file: None, row: None, source: None };
+            ErrorParts { code, message, place: None, details, column: None, file: None, row: None, source: None };
         Self(Box::new(inner))
     }
 
     /// Creates an error for a defect of Biscuit itself.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Internal, "Internal", message)
-    }
-
-    /// Creates an error for wrong usage: arguments, options, or a job that cannot work.
-    pub fn usage(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Usage, code, message)
-    }
-
-    /// Creates an error for invalid data, or for a table that does not match its journal.
-    pub fn data(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Data, code, message)
-    }
-
-    /// Creates an error for a run that another run preceded. Another attempt may succeed.
-    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Conflict, code, message)
+        Self::new(codes::INTERNAL, message)
     }
 
     /// Adds a cause whose message may quote values of rows, such as an error of an engine, a decoder or a parser. The
@@ -198,7 +182,6 @@ impl Error {
         // A cause is a boxed `dyn Error` and cannot be cloned.
         let i = &self.0;
         Self(Box::new(ErrorParts {
-            kind: i.kind,
             code: i.code,
             message: i.message.clone(),
             place: i.place,
@@ -212,12 +195,22 @@ impl Error {
 
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.0.code.kind()
     }
 
-    /// Returns the stable code, such as `NullKey`.
+    /// Returns the name of the code, such as `NullKey`, for reports. Programs ask with [`is`](Self::is).
     pub fn code(&self) -> &'static str {
+        self.0.code.name()
+    }
+
+    /// Returns the code, for an error that replaces this one and for `match`.
+    pub fn error_code(&self) -> ErrorCode {
         self.0.code
+    }
+
+    /// Returns whether the error has this code.
+    pub fn is(&self, code: ErrorCode) -> bool {
+        self.0.code == code
     }
 
     /// Returns the message without the code.
@@ -264,15 +257,15 @@ fn masked(text: String) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.code, self.0.message)
+        write!(f, "{}: {}", self.0.code.name(), self.0.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("code", &self.0.code)
+            .field("kind", &self.kind())
+            .field("code", &self.code())
             .field("message", &self.0.message)
             .field("source", &StdError::source(self).map(|e| masked(format!("{e:?}"))))
             .finish_non_exhaustive()
@@ -292,9 +285,11 @@ impl StdError for Error {
 mod tests {
     use super::*;
 
+    const NULL_KEY: ErrorCode = ErrorCode::new("NullKey", ErrorKind::Data, "A key is null.", "Correct the record.");
+
     #[test]
     fn details_are_not_in_display_or_debug() {
-        let e = Error::data("NullKey", "column `id` is null").with_detail("key", "secret-42");
+        let e = Error::new(NULL_KEY, "column `id` is null").with_detail("key", "secret-42");
         assert!(!e.to_string().contains("secret-42") && !format!("{e:?}").contains("secret-42"));
         assert_eq!(e.details(), [("key", "secret-42".to_owned())]);
     }
@@ -302,22 +297,24 @@ mod tests {
     #[test]
     fn cause_that_may_quote_values_is_reached_only_by_quoting_source() {
         let quoting = || std::io::Error::other("cannot cast 'secret-42'");
-        let e = Error::data("UnreadableRows", "the rows cannot be read").with_source(quoting());
+        let e = Error::new(NULL_KEY, "the rows cannot be read").with_source(quoting());
         assert!(StdError::source(&e).is_none() && !format!("{e:?} {e}").contains("secret-42"));
         assert_eq!(e.quoting_source().map(ToString::to_string).as_deref(), Some("cannot cast 'secret-42'"));
-        let plain = Error::data("NotFound", "cannot read `a`").with_plain_source(std::io::Error::other("no such file"));
+        let plain =
+            Error::new(codes::NOT_FOUND, "cannot read `a`").with_plain_source(std::io::Error::other("no such file"));
         assert!(plain.quoting_source().is_none() && format!("{plain:?}").contains("no such file"));
     }
 
     #[test]
     fn passwords_of_urls_are_masked_in_messages_and_places() {
-        let e = Error::usage("InvalidUrl", "`s3://me:pw@b/x` cannot be used").in_file("http://me:pw@host/a.jsonl");
+        let e = Error::new(codes::INVALID_ARGUMENTS, "`s3://me:pw@b/x` cannot be used")
+            .in_file("http://me:pw@host/a.jsonl");
         assert_eq!(e.message(), "`s3://***@b/x` cannot be used (http://***@host/a.jsonl)");
     }
 
     #[test]
     fn relocated_error_has_only_the_new_place() {
-        let e = Error::data("NullKey", "column `id` is null").at("part", 2).relocated("a.jsonl", 7);
+        let e = Error::new(NULL_KEY, "column `id` is null").at("part", 2).relocated("a.jsonl", 7);
         assert_eq!(e.to_string(), "NullKey: column `id` is null (a.jsonl, row 7)");
         assert_eq!((e.file(), e.row()), (Some("a.jsonl"), Some(7)));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
-use crate::{Error, Result};
+use crate::{Error, Result, codes};
 
 /// Point in time, stored as microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -71,8 +71,8 @@ impl FromStr for Instant {
         }
         match NaiveDate::parse_from_str(s, "%Y-%m-%d") {
             Ok(d) => Ok(utc(d.and_time(chrono::NaiveTime::MIN))),
-            Err(_) => Err(Error::usage(
-                "InvalidInstant",
+            Err(_) => Err(Error::new(
+                codes::INVALID_INSTANT,
                 format!("`{s}` is not a point in time; use a form such as `2024-02-29T12:00:00Z` or `2024-02-29`"),
             )),
         }
@@ -85,8 +85,8 @@ impl FromStr for Instant {
 /// `InvalidDuration` for an empty text, a number without a unit, an unknown unit, or more than 2^64 milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     let bad = || {
-        Error::usage(
-            "InvalidDuration",
+        Error::new(
+            codes::INVALID_DURATION,
             format!("`{text}` is not a duration; use a form such as `90s`, `2h30m` or `7d` (units: ms, s, m, h, d, w)"),
         )
     };

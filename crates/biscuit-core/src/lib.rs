@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod clock;
+pub mod codes;
 mod error;
+mod error_code;
 mod foreign;
 mod instant;
 mod job;
@@ -13,6 +15,7 @@ mod source;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use error_code::ErrorCode;
 pub use foreign::{printable, printable_lines, unquoted};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;

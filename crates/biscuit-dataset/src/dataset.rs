@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 
 use crate::encryption::file_encryption::FileEncryption;
-use crate::{Location, TableVersion};
+use crate::{Location, TableVersion, codes};
 
 /// Maximum number of attempts to read a version whose files are replaced during the read.
 const READS: usize = 8;
@@ -35,14 +35,14 @@ impl Dataset {
     pub fn with_state_root(mut self, root: &Location) -> Result<Self> {
         let (table, state) = (self.location.path(), root.path());
         if !self.location.same_store(root) {
-            return Err(Error::usage(
-                "StateRootElsewhere",
+            return Err(Error::new(
+                codes::STATE_ROOT_ELSEWHERE,
                 format!("the state root `{root}` must be in the same store as the table `{}`", self.location),
             ));
         }
         if table.prefix_matches(state) || state.prefix_matches(table) {
-            return Err(Error::usage(
-                "StateRootInTable",
+            return Err(Error::new(
+                codes::STATE_ROOT_IN_TABLE,
                 format!("the state root `{root}` and the table `{}` must not contain each other", self.location),
             ));
         }
@@ -131,13 +131,13 @@ impl Dataset {
                 Ok(found) => return Ok(found),
                 Err(e) => self.journal.explain(e, &head).await,
             };
-            if e.code() != "Conflict" {
+            if !e.is(biscuit_core::codes::CONFLICT) {
                 return Err(e);
             }
         }
         let message =
             format!("other runs replaced files of `{}` during each attempt to read them; run again", self.location);
-        Err(Error::conflict("Conflict", message))
+        Err(Error::new(biscuit_core::codes::CONFLICT, message))
     }
 
     /// Loads the newest rows as a DataFrame. If another run replaces files before they are opened, the newer version

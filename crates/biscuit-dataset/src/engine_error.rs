@@ -4,11 +4,13 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use biscuit_core::{CaughtPanic, Error, ErrorKind};
+use biscuit_core::{CaughtPanic, Error};
 use biscuit_journal::store_error;
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
+
+use crate::codes;
 
 /// Converts an error of the Parquet library.
 ///
@@ -40,7 +42,7 @@ fn unreadable(place: &str, e: ParquetError) -> Error {
         ParquetError::External(inner) if inner.is::<CaughtPanic>() => "it is damaged",
         _ => "it is damaged, or it is not a Parquet file",
     };
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {what}"))
+    Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, format!("the file cannot be read as Parquet: {what}"))
         .in_file(place)
         .with_source(e)
 }
@@ -79,14 +81,14 @@ pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
             },
         },
         e @ D::ResourcesExhausted(_) => {
-            Error::usage("MemoryExhausted", format!("the memory limit is too low for {place}; raise the limit"))
+            Error::new(codes::MEMORY_EXHAUSTED, format!("the memory limit is too low for {place}; raise the limit"))
                 .with_source(e)
         }
         D::IoError(e) => {
             let message = format!(
                 "a temporary file for {place} cannot be written or read; check the space and permissions of the temporary folder"
             );
-            Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
+            Error::new(codes::SPILL_FAILED, message).with_source(e)
         }
         e => bad_rows(place, e),
     }
@@ -107,7 +109,7 @@ fn own(e: &DataFusionError) -> Option<&Error> {
 fn bad_rows(place: &str, e: DataFusionError) -> Error {
     let rows = if place.starts_with("the rows") { "" } else { "the rows of " };
     let message = format!("cannot process {rows}{place}: {}", kind(&e));
-    Error::data("UnreadableRows", message).with_source(e)
+    Error::new(codes::UNREADABLE_ROWS, message).with_source(e)
 }
 
 /// Returns a description of the kind of an error, which quotes nothing.

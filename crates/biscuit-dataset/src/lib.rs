@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod codes;
 mod dataset;
 mod encryption;
 mod engine_error;

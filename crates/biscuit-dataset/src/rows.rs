@@ -8,6 +8,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArra
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::DataType;
 
+use crate::codes;
 use crate::paths::hive;
 use crate::paths::spelling::FolderSpelling;
 
@@ -85,7 +86,7 @@ pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> 
         let message = format!(
             "partition column `{name}` has type {t}; use text, integers, decimals, booleans, dates or timestamps"
         );
-        return Err(Error::usage("PartitionType", message));
+        return Err(Error::new(codes::PARTITION_TYPE, message));
     }
     let plain = cast_exactly(array, &t, name, "the rows to write")?;
     let texts = cast_exactly(&plain, &DataType::Utf8, name, "the rows to write")?;

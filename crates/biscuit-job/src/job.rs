@@ -186,7 +186,10 @@ impl DeclarativeJob {
         let wanted = |name: &String| options.output.as_ref().is_none_or(|only| only == name);
         let wanted: Vec<_> = self.spec.outputs.iter().filter(|(name, _)| wanted(name)).collect();
         if options.as_of.is_some() && wanted.iter().all(|(_, spec)| spec.mode != OutputMode::Snapshot) {
-            return Err(Error::usage("InvalidMode", "`as_of` applies only to outputs with the mode `snapshot`"));
+            return Err(Error::new(
+                biscuit_core::codes::INVALID_ARGUMENTS,
+                "`as_of` applies only to outputs with the mode `snapshot`",
+            ));
         }
         let means = match &self.spec.pii {
             Some(policy) if options.is_dry() => Some(unstored(policy, &*self.environment, &self.folder).await?),
@@ -219,7 +222,7 @@ impl DeclarativeJob {
             let path = self.folder.join(path);
             std::fs::read_to_string(&path).map_err(|e| {
                 let message = format!("cannot read the contract `{}`: {e}", path.display());
-                Error::usage("InvalidContract", message).with_source(e)
+                Error::new(biscuit_schema::codes::INVALID_CONTRACT, message).with_source(e)
             })
         };
         spec.map(|spec| contract(spec, read)).transpose()
@@ -242,7 +245,7 @@ impl DeclarativeJob {
             let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
             match work.go(options).await {
                 // The next listing does not contain the object, so the bookmark does not record it as read.
-                Err(e) if e.code() == "InputGone" && e.file().is_some_and(may_miss) => {
+                Err(e) if e.is(biscuit_apply::codes::INPUT_GONE) && e.file().is_some_and(may_miss) => {
                     tracing::warn!("{e}; the run continues without the file");
                 }
                 other => return other,

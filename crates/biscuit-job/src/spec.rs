@@ -17,6 +17,8 @@ use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
+use crate::codes;
+
 pub use builder::JobSpecBuilder;
 pub use source_options::{CsvHeader, EmptyLocation, HivePartitioning, MissingObjects};
 
@@ -622,7 +624,8 @@ impl JobSpec {
     pub fn classes(&self, folder: &Path) -> Result<Vec<(String, String)>> {
         let read = |path: &str| {
             std::fs::read_to_string(folder.join(path)).map_err(|e| {
-                Error::usage("InvalidContract", format!("cannot read the contract `{path}`: {e}")).with_source(e)
+                Error::new(biscuit_schema::codes::INVALID_CONTRACT, format!("cannot read the contract `{path}`: {e}"))
+                    .with_source(e)
             })
         };
         let sources = self.sources.values().filter_map(|source| source.contract.as_ref());
@@ -695,7 +698,7 @@ pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
-    Error::usage("InvalidJob", message)
+    Error::new(codes::INVALID_JOB, message)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl OutputWork<'_> {
     /// Checks that the options of the run fit the mode of the output, and that no input would be lost or stored
     /// twice.
     fn check_mode(&self, options: &RunOptions) -> Result<()> {
-        let wrong = |what: &str| Err(Error::usage("InvalidMode", what.to_owned()));
+        let wrong = |what: &str| Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, what.to_owned()));
         let head = &self.snapshot.observed.head;
         let appends = self.spec.mode == OutputMode::Append;
         if !options.rebuild.is_empty() {
@@ -156,7 +156,7 @@ impl OutputWork<'_> {
             "{refused} of {} rows ({share:.2} percent) would be quarantined; the maximum is {maximum} percent (`max_quarantined`)",
             refused + rows
         );
-        Err(Error::data("TooManyQuarantined", message))
+        Err(Error::new(biscuit_apply::codes::TOO_MANY_QUARANTINED, message))
     }
 
     /// Returns how the rows of the sources become the rows of the output.
@@ -168,7 +168,7 @@ impl OutputWork<'_> {
         {
             let message =
                 format!("the contract of `{}` declares the layer {layer:?}, so its mode must be `append`", self.name);
-            return Err(Error::usage("RawLayer", message.replace("Raw", "raw")));
+            return Err(Error::new(biscuit_dataset::codes::RAW_LAYER, message.replace("Raw", "raw")));
         }
         let known = match self.snapshot.known_schema()? {
             Some(known) => Some(known),
@@ -298,7 +298,7 @@ impl OutputWork<'_> {
                     "column `{}` has a class in the output's contract but not in the source's contract; add the class there",
                     column.name
                 );
-                Err(Error::usage("UntreatedClass", message).with_column(&column.name))
+                Err(Error::new(biscuit_pii::codes::UNTREATED_CLASS, message).with_column(&column.name))
             }
             None => Ok(()),
         }

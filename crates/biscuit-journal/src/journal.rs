@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -18,7 +18,7 @@ use crate::commit::publish::{self, PublishOutcome};
 use crate::log::head::{self, TableHead, list_entries, read_head};
 use crate::log::layout::{JournalObjectKind, below, run_folder};
 use crate::log::record::{CommitRecord, PastVersion, StateFile};
-use crate::{TableStorage, default_state_root, store_error};
+use crate::{TableStorage, codes, default_state_root, store_error};
 
 /// Whether several runs may write to the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -268,7 +268,7 @@ impl Journal {
                 // A record or mark that was listed, or that must exist by its number, is missing. Another run may
                 // have written a checkpoint after the listing and deleted the records below it: a new listing shows
                 // that checkpoint. If the object is lost, each attempt fails in the same way.
-                Err(e) if e.code() == "NotFound" => gap = Some(e),
+                Err(e) if e.is(biscuit_core::codes::NOT_FOUND) => gap = Some(e),
                 other => return other,
             }
         }
@@ -276,7 +276,7 @@ impl Journal {
             "the journal `{}` lacks a version, or a version that later ones build on is not finished; `biscuit history` lists the versions that exist",
             self.state
         );
-        let e = Error::data("Diverged", message);
+        let e = Error::new(codes::DIVERGED, message);
         Err(match gap {
             Some(gap) => e.with_source(gap),
             None => e,
@@ -305,7 +305,7 @@ impl Journal {
                 rolled = Some(record.version);
             }
         }
-        Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
+        Err(Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table)))
     }
 
     /// Finishes an unfinished version and deletes the objects of dead runs from the state root. Safe at any time,
@@ -366,7 +366,7 @@ impl Journal {
         };
         let sum = format!("crc32:{:08x}", crc32fast::hash(&bytes));
         if bytes.len() as u64 != file.size || sum != file.checksum {
-            return Err(Error::data("Diverged", format!("the state file `{path}` does not match its record")));
+            return Err(Error::new(codes::DIVERGED, format!("the state file `{path}` does not match its record")));
         }
         Ok(bytes)
     }
@@ -375,12 +375,12 @@ impl Journal {
     /// a newer version, which has replaced the file; otherwise it is `Diverged`. Any other error is returned as it
     /// is.
     pub async fn explain(&self, error: Error, head: &TableHead) -> Error {
-        if error.code() != "NotFound" {
+        if !error.is(biscuit_core::codes::NOT_FOUND) {
             return error;
         }
         match self.head().await {
             Ok(now) if now.version > head.version => conflict(head.version + 1).with_source(error),
-            Ok(_) => Error::data("Diverged", format!("a file of the table is missing: {}", error.message())),
+            Ok(_) => Error::new(codes::DIVERGED, format!("a file of the table is missing: {}", error.message())),
             Err(e) => e,
         }
     }
@@ -443,11 +443,11 @@ impl Journal {
 
 /// Error of a run that wanted to commit a version that another run has committed.
 pub(crate) fn conflict(version: u64) -> Error {
-    Error::conflict("Conflict", format!("another run has committed version {version}; run again"))
+    Error::new(biscuit_core::codes::CONFLICT, format!("another run has committed version {version}; run again"))
 }
 
 pub(crate) fn unavailable(message: String, e: object_store::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_plain_source(e)
+    Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message).with_plain_source(e)
 }
 
 /// Waits before the next attempt: exponential backoff from 50 milliseconds.

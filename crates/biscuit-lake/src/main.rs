@@ -4,6 +4,7 @@
 //! `process` the threads and signals, and `render` everything that is printed or written as a report.
 
 mod args;
+mod codes;
 mod commands;
 mod environment;
 mod process;
@@ -58,6 +59,7 @@ async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOu
         Command::History(args) => crate::commands::history::run(args, context).await,
         Command::Verify(args) => crate::commands::verify::run(args, context).await,
         Command::Show(args) => crate::commands::show::run(args, context).await,
+        Command::Explain(args) => crate::commands::explain::run(args),
     }
 }
 

@@ -272,8 +272,8 @@ impl SubjectErasure {
 
     async fn delete_keys(&self, means: &PiiContext, mode: RunMode) -> Result<u64> {
         let (Some(store), Some(roots)) = (means.store.clone(), means.roots.clone()) else {
-            return Err(Error::usage(
-                "NoStore",
+            return Err(Error::new(
+                biscuit_pii::codes::NO_STORE,
                 "the policy has no `store` or no `keys`, and so no keys of subjects; add both, or use --erase-from",
             ));
         };
@@ -293,7 +293,10 @@ impl SubjectErasure {
     /// `NotForgotten`, and the other errors of [`readmit`]; `NotFound` if no table is set.
     pub async fn readmit(&self) -> Result<u64> {
         let Some(table) = &self.table else {
-            return Err(Error::usage("NotFound", "no table is given; name the table that readmits the subjects"));
+            return Err(Error::new(
+                biscuit_core::codes::NO_INPUT,
+                "no table is given; name the table that readmits the subjects",
+            ));
         };
         let values = table.stored_values(&self.subjects).await?;
         readmit(&table.dataset, &table.column, &values).await

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod codes;
 mod erasure;
 #[cfg(feature = "s3")]
 mod lifecycle;

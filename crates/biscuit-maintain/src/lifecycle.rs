@@ -9,6 +9,7 @@ use biscuit_purge::{
 use biscuit_rewrite::RunMode;
 use serde::Serialize;
 
+use crate::codes;
 use crate::place::DeletePlace;
 
 /// Lifecycle rules of a bucket, and the rules that a table in it needs.
@@ -67,7 +68,7 @@ impl TableLifecycle {
     pub async fn read(place: &DeletePlace, journal: &Journal, days: LifecycleDays) -> Result<Self> {
         let Some(store) = place.s3() else {
             let message = format!("`{}` is not on S3; only buckets have lifecycle rules", place.name());
-            return Err(Error::usage("NotOnS3", message));
+            return Err(Error::new(codes::NOT_ON_S3, message));
         };
         let current = store.lifecycle().await?;
         let plan = plan_of(&current, journal, days);

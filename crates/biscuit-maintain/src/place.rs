@@ -8,6 +8,8 @@ use biscuit_core::{Error, Result};
 use biscuit_purge::S3Store;
 use biscuit_purge::{AllowedDeletes, PurgePlan, PurgeStore};
 
+use crate::codes;
+
 /// A folder, or a whole store, in which a purge deletes objects.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -108,7 +110,7 @@ impl DeletePlace {
     pub fn check(&self, allow: &AllowedDeletes) -> Result<()> {
         if self.base == "/" && !FilePath::new("/").join(&self.prefix).exists() {
             let message = format!("nothing exists at `{}`; check the path", self.name());
-            return Err(Error::usage("NothingThere", message));
+            return Err(Error::new(codes::NOTHING_THERE, message));
         }
         if self.prefix.is_empty() && !allow.bucket_root {
             // A plan for the root of a store is an error, which a plan without objects returns as well.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod codes;
 pub mod internal;
 mod keys;
 mod records;

@@ -34,7 +34,7 @@ use crate::spec::MergeSpec;
 /// # Errors
 /// `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `AmbiguousOrder` for invalid records,
 /// with column and row; the errors of [`row_changes`](crate::row_changes); `NoCommonType` for columns whose types
-/// cannot be united; `InvalidSpec`.
+/// cannot be united; `InvalidArguments`.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -94,7 +94,7 @@ impl MergeSpec {
     /// Creates a specification with these key and order columns, and defaults for everything else.
     ///
     /// # Errors
-    /// `InvalidSpec` if the key or the order is empty, or names a column twice.
+    /// `InvalidArguments` if the key or the order is empty, or names a column twice.
     pub fn new<K: Into<String>, O: Into<String>>(
         key: impl IntoIterator<Item = K>,
         order: impl IntoIterator<Item = O>,
@@ -103,10 +103,16 @@ impl MergeSpec {
         let order: Vec<String> = order.into_iter().map(Into::into).collect();
         for (what, columns) in [("key", &key), ("order", &order)] {
             if columns.is_empty() {
-                return Err(Error::usage("InvalidSpec", format!("the {what} is empty; name at least one column")));
+                return Err(Error::new(
+                    biscuit_core::codes::INVALID_ARGUMENTS,
+                    format!("the {what} is empty; name at least one column"),
+                ));
             }
             if let Some((_, twice)) = columns.iter().enumerate().find(|(i, c)| columns[..*i].contains(c)) {
-                return Err(Error::usage("InvalidSpec", format!("the {what} names the column `{twice}` twice")));
+                return Err(Error::new(
+                    biscuit_core::codes::INVALID_ARGUMENTS,
+                    format!("the {what} names the column `{twice}` twice"),
+                ));
             }
         }
         Ok(Self {
@@ -169,8 +175,8 @@ impl MergeSpec {
     /// Checks the part of the specification that does not depend on data.
     pub fn check(&self) -> Result<()> {
         if let Some(name) = self.drop_columns.iter().find(|c| self.key.contains(c)) {
-            return Err(Error::usage(
-                "InvalidSpec",
+            return Err(Error::new(
+                biscuit_core::codes::INVALID_ARGUMENTS,
                 format!("the key column `{name}` cannot be dropped; remove it from the columns to drop"),
             ));
         }

@@ -10,6 +10,7 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
+use crate::codes;
 use crate::granularity::{DaySpan, FirstDay, Granularity, days_since};
 
 /// Periods of one granularity in one time zone. They follow one another without gaps, and an instant between two
@@ -52,7 +53,7 @@ impl Ord for Period {
 }
 
 fn out_of_range() -> Error {
-    Error::data("PeriodOutOfRange", "only the years 1 to 9999 have periods")
+    Error::new(codes::PERIOD_OUT_OF_RANGE, "only the years 1 to 9999 have periods")
 }
 
 impl PeriodCalendar {
@@ -64,7 +65,7 @@ impl PeriodCalendar {
     pub fn new(granularity: Granularity, zone: &str) -> Result<Self> {
         let unknown = |e| {
             let message = format!("unknown time zone `{zone}`; use an IANA name such as `UTC` or `America/New_York`");
-            Error::usage("UnknownZone", message).with_source(e)
+            Error::new(codes::UNKNOWN_ZONE, message).with_source(e)
         };
         Ok(Self { granularity, zone: zone.parse().map_err(unknown)? })
     }
@@ -116,7 +117,7 @@ impl PeriodCalendar {
                 self.granularity,
                 example.unwrap_or_default()
             );
-            Error::usage("InvalidPeriod", message)
+            Error::new(codes::INVALID_PERIOD, message)
         };
         let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
         let year = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 4);
@@ -164,7 +165,7 @@ impl PeriodCalendar {
             let message = format!(
                 "`{text}` is not an instant; use a form such as 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
             );
-            Error::usage("InvalidInstant", message)
+            Error::new(biscuit_core::codes::INVALID_INSTANT, message)
         })
     }
 

@@ -9,6 +9,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
 
 use crate::calendar::PeriodCalendar;
+use crate::codes;
 
 /// The effective times of the records of a batch, from one column. A date is midnight at its beginning. A timestamp
 /// without a zone is the time on the clock of the calendar's zone. Text is read as either, or as an instant if it has
@@ -46,7 +47,7 @@ impl EffectiveColumn {
     pub(crate) fn of(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
         let failed = |e| {
             let message = format!("column `{name}` of {place} contains a time that is out of range");
-            Error::data("Overflow", message).with_column(name).with_source(e)
+            Error::new(biscuit_schema::codes::OVERFLOW, message).with_column(name).with_source(e)
         };
         let micros = |zone: Option<&str>| {
             let to = DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
@@ -66,7 +67,7 @@ impl EffectiveColumn {
                 let message = format!(
                     "column `{name}` of {place} is {shown} and cannot be an effective time; declare it as a date or a timestamp"
                 );
-                return Err(Error::data("EffectiveType", message).with_column(name));
+                return Err(Error::new(codes::EFFECTIVE_TYPE, message).with_column(name));
             }
         };
         Ok(Self { column })
@@ -79,8 +80,8 @@ impl EffectiveColumn {
     /// row.
     pub(crate) fn at(&self, row: usize, name: &str, calendar: &PeriodCalendar) -> Result<Instant> {
         let null = || {
-            Error::data(
-                "NullEffective",
+            Error::new(
+                codes::NULL_EFFECTIVE,
                 format!("column `{name}` is null, so the effective time of the record is not known"),
             )
         };
@@ -92,7 +93,7 @@ impl EffectiveColumn {
             return Err(null());
         }
         let out_of_range =
-            || Error::data("PeriodOutOfRange", format!("column `{name}` is outside the years 1 to 9999"));
+            || Error::new(codes::PERIOD_OUT_OF_RANGE, format!("column `{name}` is outside the years 1 to 9999"));
         match &self.column {
             EffectiveValues::Instants(a) => Ok(Instant::from_micros(a.as_primitive::<TimestampMicrosecondType>().value(row))),
             EffectiveValues::Local(a) => {
@@ -108,7 +109,7 @@ impl EffectiveColumn {
                 let message = format!(
                     "column `{name}` is text that is not a date or time; use a form such as 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
                 );
-                Error::data("EffectiveType", message)
+                Error::new(codes::EFFECTIVE_TYPE, message)
             }),
         }
     }

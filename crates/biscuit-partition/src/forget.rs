@@ -58,7 +58,7 @@ impl NotCovered {
 /// merges, the keys of the subjects are forgotten: records with these keys no longer change the table.
 ///
 /// # Errors
-/// `NotFound` if there is no table; `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run
+/// `NoTable` if there is no table; `UnknownColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run
 /// committed first; errors of the store. After an error the table is unchanged.
 pub async fn forget(
     snapshot: TableVersion,

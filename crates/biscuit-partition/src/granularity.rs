@@ -6,6 +6,8 @@ use std::str::FromStr;
 use biscuit_core::{Error, Result};
 use chrono::NaiveDate;
 
+use crate::codes;
+
 /// Length of periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Granularity {
@@ -62,7 +64,7 @@ fn invalid_granularity(text: &str) -> Error {
     let message = format!(
         "`{text}` is not a granularity; use hour, day, week, week:sunday, month, quarter, year, 14d or 14d@2024-01-05"
     );
-    Error::usage("InvalidGranularity", message)
+    Error::new(codes::INVALID_GRANULARITY, message)
 }
 
 impl fmt::Display for Granularity {

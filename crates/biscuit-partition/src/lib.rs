@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod calendar;
+pub mod codes;
 mod effective;
 mod forget;
 mod granularity;

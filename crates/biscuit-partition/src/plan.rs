@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::calendar::{Period, PeriodCalendar};
+use crate::codes;
 
 /// Name of the property with the periods of a table.
 pub(crate) const PERIODS: &str = "periods";
@@ -143,7 +144,10 @@ impl PeriodsProperty {
     /// Returns the property of a table. `None` if no run with periods has committed to the table.
     pub(crate) fn of(snapshot: &TableVersion) -> Result<Option<Self>> {
         let Some(property) = snapshot.observed.head.properties.get(PERIODS) else { return Ok(None) };
-        let damaged = |e| Error::data("Diverged", "cannot read the property `periods` of the journal").with_source(e);
+        let damaged = |e| {
+            Error::new(biscuit_journal::codes::DIVERGED, "cannot read the property `periods` of the journal")
+                .with_source(e)
+        };
         serde_json::from_value(property.clone()).map(Some).map_err(damaged)
     }
 
@@ -171,7 +175,7 @@ impl PeriodsProperty {
                 "earlier runs of this table used the column `{}` for retractions, but this run does not; set it again",
                 self.retracts.clone().unwrap_or_default()
             );
-            return Err(Error::usage("SpecDrift", message));
+            return Err(Error::new(biscuit_apply::codes::SPEC_DRIFT, message));
         }
         let effective = |f: &Self| f.effective.clone().unwrap_or_default();
         for (what, then, now) in [
@@ -183,7 +187,7 @@ impl PeriodsProperty {
         ] {
             if then != now {
                 let message = format!("the {what} of this table is `{then}`, but this run has `{now}`");
-                return Err(Error::usage("SpecDrift", message));
+                return Err(Error::new(biscuit_apply::codes::SPEC_DRIFT, message));
             }
         }
         Ok(())
@@ -209,7 +213,7 @@ pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<
             Some((column, Some(value))) if column == periods.column => value,
             _ => {
                 let message = format!("`{}` is not in a folder of the column `{}`", file.path, periods.column);
-                return Err(Error::usage("PartitioningDiffers", message));
+                return Err(Error::new(biscuit_dataset::codes::PARTITIONING_DIFFERS, message));
             }
         };
         there.insert(calendar.parse(&value)?);
@@ -217,7 +221,7 @@ pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<
     let (Some(first), Some(last)) = (there.first().copied(), there.last().copied()) else { return Ok(None) };
     if let Some(gap) = first.range(&last)?.into_iter().find(|p| !there.contains(p)) {
         let message = format!("the table has periods from {first} to {last}, but not {gap}; its rows are not known");
-        return Err(Error::data("MissingPeriods", message));
+        return Err(Error::new(codes::MISSING_PERIODS, message));
     }
     Ok(Some((first, last)))
 }

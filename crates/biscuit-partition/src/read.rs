@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::calendar::Period;
+use crate::codes;
 use crate::plan::{PeriodPlan, PeriodsProperty, existing};
 use crate::snapshots::PeriodTable;
 
@@ -68,7 +69,7 @@ impl PeriodTable {
         let snapshot = dataset.view().await?;
         let none = || {
             let message = format!("`{}` has no periods; create them with `biscuit snapshot`", dataset.location());
-            Error::usage("NoPeriods", message)
+            Error::new(codes::NO_PERIODS, message)
         };
         let periods = PeriodsProperty::of(&snapshot)?.ok_or_else(none)?.periods()?;
         let spec = stored_spec(&snapshot.observed.head.properties)?.ok_or_else(none)?;
@@ -198,7 +199,7 @@ impl PeriodTable {
             (Some(first), Some(last)) => format!("it has the periods {first} to {last}"),
             _ => "it has no periods yet".to_owned(),
         };
-        Error::usage("NoSuchPeriod", format!("`{}` has no period {period}; {has}", self.dataset.location()))
+        Error::new(codes::NO_SUCH_PERIOD, format!("`{}` has no period {period}; {has}", self.dataset.location()))
     }
 
     /// Returns the states of the keys that a filter selects, such as `col("id").eq(lit(7))`. There is one row for
@@ -215,7 +216,7 @@ impl PeriodTable {
         for name in ["period_from", "period_to"] {
             if schema.index_of(name).is_ok() {
                 let message = format!("the table has a column `{name}`, a name that the history needs");
-                return Err(Error::usage("ColumnClash", message));
+                return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message));
             }
         }
         let batches = frame.collect().await.map_err(failed)?;

@@ -55,7 +55,7 @@ impl PeriodTable {
     ///
     /// # Errors
     /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, which means that
-    /// events are missing; errors as for [`run`](Self::run); `InvalidSpec` for a table by ingestion, whose events do
+    /// events are missing; errors as for [`run`](Self::run); `InvalidArguments` for a table by ingestion, whose events do
     /// not contain the period in which they arrived.
     pub async fn rebuild(&self, periods: &[Period], events: ChangeRecords, mode: RunMode) -> Result<PeriodTableReport> {
         let snapshot = self.dataset.observe().await?;
@@ -68,7 +68,7 @@ impl PeriodTable {
             return Err(self.no_such(period, &all));
         }
         let Some((first, last)) = wanted.first().zip(all.last()) else {
-            return Err(Error::usage("InvalidSpec", "no period to rebuild; name at least one"));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "no period to rebuild; name at least one"));
         };
         let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
         let until = wanted.last().unwrap_or(last);
@@ -109,7 +109,7 @@ impl PeriodTable {
     ) -> Result<RecordsByPeriod> {
         if self.periods.by == PeriodBasis::Ingestion {
             let message = "events of a table by ingestion do not contain their period; only tables by effective time can be rebuilt and audited";
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         let (events, theirs) = forgotten.without_all(events.batches.clone(), &self.spec)?;
         report.verdicts.forgotten += theirs;

@@ -8,6 +8,7 @@ use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
 use crate::calendar::Period;
+use crate::codes;
 use crate::effective::EffectiveColumn;
 use crate::pending::{self, PendingIndex};
 use crate::plan::{BeforeFirstPeriod, PeriodBasis};
@@ -134,7 +135,7 @@ impl PeriodTable {
             let message = format!(
                 "the first period {first} is after the current period {current}; choose an earlier first period"
             );
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         let begins = match (existing, self.periods.first) {
             (Some((first, _)), _) | (None, Some(first)) => first,
@@ -157,7 +158,7 @@ impl PeriodTable {
                     let message = format!(
                         "a record takes effect in {period}, before the first period {begins}; choose how to handle such records with `before_first`"
                     );
-                    self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), records_by_period)?;
+                    self.refuse(&batch, row, Error::new(codes::BEFORE_FIRST_PERIOD, message), records_by_period)?;
                 }
             }
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
 
 use crate::calendar::{Period, PeriodCalendar};
+use crate::codes;
 use crate::effective::EffectiveColumn;
 use crate::plan::{PeriodBasis, PeriodPlan};
 use crate::state_file::StateFileKind;
@@ -86,7 +87,7 @@ impl RetractedKeys {
         for (row, known) in known.into_iter().enumerate() {
             let at = match back.at(row, column, &periods.calendar) {
                 Ok(at) => at.as_micros(),
-                Err(e) if e.code() == "NullEffective" => continue,
+                Err(e) if e.is(codes::NULL_EFFECTIVE) => continue,
                 Err(e) => return Err(e.with_column(column).at(&batch.file, batch.places[row])),
             };
             // A record without key, order or effective time is refused elsewhere.

@@ -64,13 +64,13 @@ impl PeriodSink {
     /// every attempt of the run passes the same instant.
     ///
     /// # Errors
-    /// `InvalidSpec` for a table whose specification makes a repeated write change rows:
+    /// `InvalidArguments` for a table whose specification makes a repeated write change rows:
     /// [`MergeSpec::is_repeatable`](biscuit_apply::MergeSpec::is_repeatable).
     pub fn new(table: PeriodTable, as_of: Instant) -> Result<Self> {
         if !table.spec.is_repeatable() {
             let message = "a sink merges records again in a retry, which changes rows after a reload or without \
                 tombstones; use `PeriodTable` for such a run";
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         Ok(Self { table, as_of, last: Mutex::default() })
     }

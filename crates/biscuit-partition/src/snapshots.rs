@@ -9,6 +9,7 @@ use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 
 use crate::calendar::Period;
+use crate::codes;
 use crate::pending::{self, PENDING};
 use crate::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
 use crate::records_by_period::RecordsByPeriod;
@@ -59,19 +60,19 @@ impl PeriodTable {
     /// folder.
     ///
     /// # Errors
-    /// `InvalidSpec` if the effective column is dropped, or if a table by ingestion has a column of retractions.
+    /// `InvalidArguments` if the effective column is dropped, or if a table by ingestion has a column of retractions.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: PeriodPlan) -> Result<Self> {
         if periods.retracts.is_some() && periods.by == PeriodBasis::Ingestion {
             let message =
                 "retractions name the effective time of other records; they require periods by effective time";
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         if let PeriodBasis::Effective(column) = &periods.by
             && spec.drop_columns.contains(column)
         {
             let message =
                 format!("the effective column `{column}` cannot be dropped: it distinguishes records of equal order");
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         Merge::new(dataset.clone(), spec.clone(), options.clone())?;
         Ok(Self { dataset, spec, options, periods })
@@ -111,7 +112,7 @@ impl PeriodTable {
             && snapshot.clone().for_writing(&self.options.parquet, &[]).await?.1.encryption.is_some()
         {
             let message = "the table encrypts columns in its files, but pending records of a table by effective time are stored in plain text; encrypt the values instead";
-            return Err(Error::usage("EncryptedColumn", message));
+            return Err(Error::new(biscuit_dataset::codes::ENCRYPTED_COLUMN, message));
         }
         let existing = plan::existing(&snapshot, &self.periods)?;
         // A late retry names an earlier period, but the newest period of the table remains the current one.
@@ -143,7 +144,7 @@ impl PeriodTable {
             // which the plan does not consider.
             if on.observed.head.version != report.version {
                 let message = format!("another run committed version {}; run again", on.observed.head.version);
-                return Err(Error::conflict("Conflict", message));
+                return Err(Error::new(biscuit_core::codes::CONFLICT, message));
             }
             let PlannedCommit { step, changes, mut extras } = commit;
             let property = PeriodsProperty::new(&self.periods, &step.first, &step.last);
@@ -227,7 +228,7 @@ impl PeriodTable {
                     "the run would add more than {} periods, from {first} to {last}; check the dates of the records and the granularity",
                     self.periods.max_new_periods
                 );
-                return Err(Error::usage("TooManyPeriods", message));
+                return Err(Error::new(codes::TOO_MANY_PERIODS, message));
             }
             all.push(at.next()?);
         }

@@ -15,7 +15,7 @@ impl StateFileKind {
     }
 
     pub(crate) fn damaged(self) -> Error {
-        Error::data("Diverged", format!("cannot read the state file `{}`", self.0))
+        Error::new(biscuit_journal::codes::DIVERGED, format!("cannot read the state file `{}`", self.0))
     }
 
     /// Loads the parts of the state file of the newest version. Empty if the file does not exist.

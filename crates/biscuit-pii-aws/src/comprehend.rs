@@ -8,6 +8,7 @@ use biscuit_core::{Error, Result};
 use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, PiiHit};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use crate::codes;
 use crate::error::failed;
 
 /// Maximum size of a text of `DetectPiiEntities` (API reference of Comprehend): 100 KB of UTF-8.
@@ -37,7 +38,7 @@ impl ComprehendDetector {
             other => {
                 let message =
                     format!("Comprehend does not detect personal data in language `{other}`; use `en` or `es`");
-                return Err(Error::usage("UnknownLanguage", message));
+                return Err(Error::new(codes::UNKNOWN_LANGUAGE, message));
             }
         };
         Ok(Self { client, language, likely: 0.8 })

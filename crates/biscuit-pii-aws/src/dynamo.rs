@@ -13,10 +13,11 @@ use aws_sdk_dynamodb::types::{
     KeysAndAttributes, Projection, ProjectionType, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
     TableStatus,
 };
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use biscuit_pii::{TokenRecord, TokenStore};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use crate::codes;
 use crate::error::failed;
 
 /// Maximum number of keys of `BatchGetItem` (API reference of DynamoDB).
@@ -84,7 +85,7 @@ impl DynamoStore {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         let message = format!("the DynamoDB table `{}` is not active after five minutes; run again", self.table);
-        Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
+        Err(Error::new(codes::SERVICE_UNAVAILABLE, message))
     }
 
     fn failed(&self, doing: &str, e: impl FnOnce(&str) -> Error) -> Error {
@@ -121,7 +122,7 @@ impl DynamoStore {
             wanted.len(),
             keys.len()
         );
-        Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
+        Err(Error::new(codes::SERVICE_UNAVAILABLE, message))
     }
 
     /// Inserts a record unless its key exists, and returns the record that the table then has.
@@ -142,7 +143,7 @@ impl DynamoStore {
                         "a record of the DynamoDB table `{}` was deleted while it was read; run again",
                         self.table
                     );
-                    Error::conflict("RecordGone", message)
+                    Error::new(codes::RECORD_GONE, message)
                 }),
             },
             _ => Err(self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e))),
@@ -181,7 +182,7 @@ impl DynamoStore {
                     "an item of the DynamoDB table `{}` is not a token record; use a table that has no other purpose",
                     self.table
                 );
-                Err(Error::data("InvalidRecord", message))
+                Err(Error::new(biscuit_pii::codes::INVALID_RECORD, message))
             }
         }
     }

@@ -4,12 +4,15 @@ use std::error::Error as StdError;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use biscuit_core::{Error, ErrorKind};
+use biscuit_core::codes::{NO_CREDENTIALS, REFUSED};
+use biscuit_core::{Error, ErrorCode};
 
-/// Returns the kind and the code of the error for an error code of a service.
-fn meaning(code: &str) -> (ErrorKind, &'static str) {
+use crate::codes::{NO_SUCH_RESOURCE, SERVICE_UNAVAILABLE};
+
+/// Returns the code of the error for an error code of a service.
+fn meaning(code: &str) -> ErrorCode {
     match code {
-        "ResourceNotFoundException" | "NotFoundException" => (ErrorKind::Usage, "NotThere"),
+        "ResourceNotFoundException" | "NotFoundException" => NO_SUCH_RESOURCE,
         "ThrottlingException"
         | "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
@@ -23,9 +26,9 @@ fn meaning(code: &str) -> (ErrorKind, &'static str) {
         | "KMSInternalException"
         | "KeyUnavailableException"
         | "TransactionInProgressException"
-        | "ReplicatedWriteConflictException" => (ErrorKind::Unavailable, "ServiceUnavailable"),
+        | "ReplicatedWriteConflictException" => SERVICE_UNAVAILABLE,
         // Other errors would occur again with the next request: permissions, keys, settings.
-        _ => (ErrorKind::Denied, "Refused"),
+        _ => REFUSED,
     }
 }
 
@@ -43,11 +46,11 @@ where
     E: StdError + Send + Sync + 'static,
 {
     let code = said.code.unwrap_or_default();
-    let (kind, name) = match e {
+    let listed = match e {
         SdkError::ServiceError(_) if !code.is_empty() => meaning(code),
-        SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials"),
+        SdkError::ConstructionFailure(_) => NO_CREDENTIALS,
         // The request or its response was lost.
-        _ => (ErrorKind::Unavailable, "ServiceUnavailable"),
+        _ => SERVICE_UNAVAILABLE,
     };
     let mut message = format!("cannot {doing}");
     for part in [Some(code), said.message].into_iter().flatten().filter(|part| !part.is_empty()) {
@@ -64,7 +67,7 @@ where
     if let Some(id) = said.request {
         message.push_str(&format!(" (request {id})"));
     }
-    Error::new(kind, name, message)
+    Error::new(listed, message)
 }
 
 /// Calls [`service_error`] with an error of one SDK client. It is a macro since each client has its own traits.

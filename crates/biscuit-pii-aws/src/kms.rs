@@ -7,10 +7,11 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::error::ProvideErrorMetadata;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use biscuit_pii::{DataKey, KeyBytes, KeyContext, KeyProvider, SealedKey};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::error::failed;
 
 /// Name of KMS as a provider in messages of the AWS Encryption SDK.
@@ -61,7 +62,7 @@ fn is_named(by: &str, asked: &str, answered: &str) -> bool {
 
 /// Returns the error for an answer without a required field.
 fn no_answer(what: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, "InvalidAnswer", format!("the answer of KMS has no {what}; run again"))
+    Error::new(codes::SERVICE_UNAVAILABLE, format!("the answer of KMS has no {what}; run again"))
 }
 
 #[async_trait]
@@ -111,7 +112,7 @@ impl KeyProvider for KmsKeyProvider {
                         "cannot unseal a data key of `{arn}`: another key sealed it, its context differs, \
                         or it is damaged"
                     );
-                    return Err(Error::data("CannotUnseal", message));
+                    return Err(Error::new(biscuit_pii::codes::CANNOT_UNSEAL, message));
                 }
                 _ => {
                     let doing = format!("unseal a data key with the KMS key `{key}`");

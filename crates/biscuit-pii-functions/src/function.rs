@@ -75,7 +75,9 @@ fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result
         )) => text.clone(),
         _ => None,
     };
-    text.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} needs {what} as a constant text"))))
+    text.ok_or_else(|| {
+        wrong(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, format!("{name} needs {what} as a constant text")))
+    })
 }
 
 /// Returns a constant argument that is a number of at least 0.
@@ -84,8 +86,12 @@ fn number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
         Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(n)))) => usize::try_from(*n).ok(),
         _ => None,
     };
-    number
-        .ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} needs constant numbers of at least 0"))))
+    number.ok_or_else(|| {
+        wrong(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            format!("{name} needs constant numbers of at least 0"),
+        ))
+    })
 }
 
 impl ScalarUDFImpl for PiiFunction {
@@ -114,7 +120,7 @@ impl ScalarUDFImpl for PiiFunction {
         };
         if !(minimum..=maximum).contains(&args.len()) {
             let message = format!("{} needs {minimum} to {maximum} arguments, not {}", self.name(), args.len());
-            return Err(wrong(Error::usage("InvalidArguments", message)));
+            return Err(wrong(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)));
         }
         Ok(match (&args[0], self.kind) {
             (_, FunctionKind::Encrypt) => DataType::Binary,
@@ -122,7 +128,7 @@ impl ScalarUDFImpl for PiiFunction {
             (text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View), _) => text.clone(),
             (kind, FunctionKind::Redact) => {
                 let message = format!("{} needs a text column, not {kind}", self.name());
-                return Err(wrong(Error::usage("NotText", message)));
+                return Err(wrong(Error::new(biscuit_core::codes::NOT_TEXT, message)));
             }
             _ => DataType::Utf8,
         })

@@ -61,14 +61,17 @@ impl PiiFunctions {
     }
 
     pub(crate) fn access(&self) -> Result<&AccessRequest> {
-        self.access
-            .as_ref()
-            .ok_or_else(|| Error::usage("NoAccess", "the function needs an access with a name and a reason"))
+        self.access.as_ref().ok_or_else(|| {
+            Error::new(biscuit_pii::codes::NO_ACCESS, "the function needs an access with a name and a reason")
+        })
     }
 
     fn roots(&self) -> Result<RootKeys> {
         self.means.roots.clone().ok_or_else(|| {
-            Error::usage("NoKeys", "the function needs root keys; set them with `PiiContext::with_roots`")
+            Error::new(
+                biscuit_pii::codes::NO_KEYS,
+                "the function needs root keys; set them with `PiiContext::with_roots`",
+            )
         })
     }
 
@@ -96,8 +99,8 @@ impl PiiFunctions {
         let tokenizer = match (kind, store) {
             ("random", Some(store)) => Tokenizer::random(roots, namespace, store)?,
             ("random", None) => {
-                return Err(Error::usage(
-                    "NoStore",
+                return Err(Error::new(
+                    biscuit_pii::codes::NO_STORE,
                     "random tokens need a store, and there is none; set one with `PiiContext::with_store`, \
                     or use `siv`",
                 ));
@@ -108,7 +111,7 @@ impl PiiFunctions {
             ("ff1", _) => Tokenizer::ff1(roots, namespace, TokenAlphabet::Digits)?,
             (other, _) => {
                 let message = format!("unknown token kind `{other}`; use `random`, `keyed`, `siv` or `ff1`");
-                return Err(Error::usage("UnknownKind", message));
+                return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
             }
         };
         let tokenizer = Arc::new(tokenizer);

@@ -3,6 +3,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::keys::roots::RootKeys;
 use crate::keys::secret::KeyBytes;
 use crate::mac::{hex, mac, mac_key};
@@ -27,7 +28,7 @@ impl HashKey {
         let length = bytes.expose().len();
         if length < LEAST {
             let message = format!("a hash key needs at least {LEAST} bytes; this one has {length}");
-            return Err(Error::usage("WeakKey", message));
+            return Err(Error::new(codes::WEAK_KEY, message));
         }
         Ok(Self { key: mac_key(bytes.expose()), namespace: namespace.into() })
     }

@@ -2,6 +2,7 @@
 
 mod action;
 mod classify;
+pub mod codes;
 mod detector;
 mod encrypt;
 mod entity;

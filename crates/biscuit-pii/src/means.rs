@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::detector::Detector;
 use crate::keys::key_file::{KeyFile, KeyWrapping};
 use crate::keys::provider::KeyProvider;
@@ -65,14 +66,14 @@ impl PiiContext {
             let message = format!(
                 "column `{path}` needs keys; set `keys` in [pii] to a key file, which `biscuit pii keygen` creates"
             );
-            Error::usage("NoKeys", message).with_column(path)
+            Error::new(codes::NO_KEYS, message).with_column(path)
         })
     }
 
     pub(crate) fn store(&self, path: &str) -> Result<Arc<dyn TokenStore>> {
         self.store.clone().ok_or_else(|| {
             let message = format!("column `{path}` needs a store; set one in [pii], such as `store = \"tokens.redb\"`");
-            Error::usage("NoStore", message).with_column(path)
+            Error::new(codes::NO_STORE, message).with_column(path)
         })
     }
 }
@@ -102,7 +103,7 @@ impl PiiContext {
 }
 
 fn needs_aws(what: &str) -> Error {
-    Error::usage("NeedsAws", format!("{what}; open it with biscuit-pii-aws"))
+    Error::new(codes::NEEDS_AWS, format!("{what}; open it with biscuit-pii-aws"))
 }
 
 /// Prefix of a store that is a DynamoDB table.
@@ -135,7 +136,7 @@ impl Policy {
             let message = format!(
                 "`{store}` is not a token store; use the path of a local file, or `dynamodb:` and a table name"
             );
-            return Err(Error::usage("InvalidPolicy", message));
+            return Err(Error::new(codes::INVALID_POLICY, message));
         }
         FileStore::open(folder.join(store), PATIENCE).await.map(Some)
     }

@@ -13,8 +13,11 @@ fn failed(e: arrow::error::ArrowError) -> Error {
 
 fn missing(path: &str, there: &Fields) -> Error {
     let names: Vec<&str> = there.iter().map(|field| field.name().as_str()).collect();
-    Error::usage("MissingColumn", format!("there is no column `{path}`; the columns are {}", names.join(", ")))
-        .with_column(path)
+    Error::new(
+        biscuit_core::codes::UNKNOWN_COLUMN,
+        format!("there is no column `{path}`; the columns are {}", names.join(", ")),
+    )
+    .with_column(path)
 }
 
 /// Returns the items of a list or the values of a map, without their grouping into rows.
@@ -32,7 +35,7 @@ fn items(array: &ArrayRef) -> Option<ArrayRef> {
 /// that their number differs from the number of rows.
 ///
 /// # Errors
-/// `MissingColumn`.
+/// `UnknownColumn`.
 pub(crate) fn part(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
     let fields = rows.schema_ref().fields();
     let mut steps = path.split('.');

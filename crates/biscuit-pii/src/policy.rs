@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::codes;
 use crate::encrypt::form::EncryptedForm;
 use crate::entity::EntityType;
 use crate::hit::Likelihood;
@@ -212,8 +213,9 @@ impl Policy {
     /// # Errors
     /// `InvalidPolicy` if the text is not a policy; the message contains the reason and the place.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text)
-            .map_err(|e| Error::usage("InvalidPolicy", format!("invalid [pii] policy: {}", unquoted(&e.to_string()))))
+        toml::from_str(text).map_err(|e| {
+            Error::new(codes::INVALID_POLICY, format!("invalid [pii] policy: {}", unquoted(&e.to_string())))
+        })
     }
 
     /// Resolves the paths of key file and store relative to a folder. Values that contain a colon, such as
@@ -270,7 +272,7 @@ impl Policy {
                         "column `{column}` has the class `{class}`, and [pii] has no treatment for either; \
                         add one, such as `keep`"
                     );
-                    return Err(Error::usage("UntreatedClass", message).with_column(column));
+                    return Err(Error::new(codes::UNTREATED_CLASS, message).with_column(column));
                 }
             };
             all.insert(column.to_owned(), (treatment, Some(class.to_owned())));

@@ -11,6 +11,7 @@ use biscuit_core::{Error, Result};
 use serde::Serialize;
 
 use crate::action::masked;
+use crate::codes;
 use crate::encrypt::digests::RowDigests;
 use crate::entity::EntityType;
 use crate::hash_key::HashKey;
@@ -82,7 +83,7 @@ impl Protector {
     /// `classes` are the pairs of column and class of the contract.
     ///
     /// # Errors
-    /// `NoKeys`, `NoStore`, `NoProvider` or `NoSubject` if a treatment needs something that `means` or the policy
+    /// `NoKeys`, `NoStore` or `NoSubject` if a treatment needs something that `means` or the policy
     /// does not have; the errors of [`Policy::treatments`].
     pub fn new<'a>(
         policy: &Policy,
@@ -133,7 +134,7 @@ impl Protector {
             let message = format!(
                 "column `{path}` cannot be encrypted so that equal rows have equal values, which a merge needs: {why}"
             );
-            return Err(Error::usage("CannotRepeat", message).with_column(path));
+            return Err(Error::new(codes::CANNOT_REPEAT, message).with_column(path));
         }
         Ok(self)
     }
@@ -209,7 +210,7 @@ impl Protector {
     /// Treats all columns of the policy.
     ///
     /// # Errors
-    /// `MissingColumn` for a path that the rows do not have, so that a misspelt path never leaves a column
+    /// `UnknownColumn` for a path that the rows do not have, so that a misspelt path never leaves a column
     /// unprotected; `NotEncrypted` for a column that files have to encrypt, unless
     /// [`encrypting_files`](Self::encrypting_files) was called; the errors of each treatment.
     pub async fn apply(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
@@ -220,7 +221,7 @@ impl Protector {
     /// each path occurs in at least one of them.
     ///
     /// # Errors
-    /// Those of [`apply`](Self::apply), except that `MissingColumn` is returned only for a missing field of a present
+    /// Those of [`apply`](Self::apply), except that `UnknownColumn` is returned only for a missing field of a present
     /// column.
     pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
         let schema = rows.schema();
@@ -241,7 +242,7 @@ impl Protector {
                         "column `{path}` must be encrypted inside of Parquet files, and these rows are not \
                         written to such files"
                     );
-                    return Err(Error::usage("NotEncrypted", message).with_column(path));
+                    return Err(Error::new(codes::NOT_ENCRYPTED, message).with_column(path));
                 }
                 CompiledTreatment::Keep | CompiledTreatment::InFiles => {}
                 // Removed in one step at the end. Treatments read the original rows, so that a removed column may be
@@ -281,7 +282,7 @@ impl Protector {
                         tokenize the column, or name its text fields",
                         values.data_type()
                     );
-                    return Err(Error::usage("NotText", message).with_column(path));
+                    return Err(Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(path));
                 }
                 let redacted = redactor.redact(path, values).await?;
                 treated.found = redacted.counts;
@@ -303,7 +304,7 @@ impl Protector {
                         "column `{path}` or `{subject}` can have several values in a row; keys of subjects \
                         need exactly one"
                     );
-                    return Err(Error::usage("CannotEncrypt", message).with_column(path));
+                    return Err(Error::new(codes::INVALID_POLICY, message).with_column(path));
                 }
                 let encrypted = cells.encrypt_of(path, values, &subjects, digests).await?;
                 treated.forgotten = encrypted.forgotten;
@@ -317,7 +318,7 @@ impl Protector {
     /// text.
     ///
     /// # Errors
-    /// `NoWayBack` for a column whose treatment cannot be reversed, or that has none; `MissingColumn`; the errors of
+    /// `NoWayBack` for a column whose treatment cannot be reversed, or that has none; `UnknownColumn`; the errors of
     /// decryption and detokenization.
     pub async fn reveal<S: AsRef<str>>(
         &self,
@@ -355,7 +356,7 @@ impl Protector {
                 _ => {
                     let message =
                         format!("column `{path}` is neither encrypted nor tokenized, so its values cannot be restored");
-                    return Err(Error::usage("NoWayBack", message).with_column(path));
+                    return Err(Error::new(codes::NO_WAY_BACK, message).with_column(path));
                 }
             };
             out = with_part(&out, path, column, NullRule::Allowed)?;
@@ -373,7 +374,7 @@ impl Protector {
             Some((_, CompiledTreatment::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,
             _ => {
                 let message = format!("column `{path}` is not tokenized");
-                Err(Error::usage("NoWayBack", message).with_column(path))
+                Err(Error::new(codes::NO_WAY_BACK, message).with_column(path))
             }
         }
     }
@@ -399,7 +400,7 @@ impl Protector {
             _ => {
                 let message =
                     format!("column `{path}` is neither tokenized nor hashed, so its rows cannot be found by value");
-                Err(Error::usage("NoWayBack", message).with_column(path))
+                Err(Error::new(codes::NO_WAY_BACK, message).with_column(path))
             }
         }
     }
@@ -407,7 +408,7 @@ impl Protector {
     /// Returns the distinct tokens of a tokenized column.
     ///
     /// # Errors
-    /// `MissingColumn`.
+    /// `UnknownColumn`.
     pub fn tokens_of(&self, rows: &RecordBatch, path: &str) -> Result<Vec<String>> {
         Ok(distinct_texts(&part(rows, path)?).into_iter().map(|(text, _)| text).collect())
     }
@@ -436,6 +437,6 @@ fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     // The cause is dropped on purpose: it quotes the value.
     cast_with_options(column, to, &strict).map_err(|_| {
         let message = format!("column `{path}` was detokenized, but a value in it cannot be converted to {to}");
-        Error::data("CannotDetokenize", message).with_column(path)
+        Error::new(codes::CANNOT_DETOKENIZE, message).with_column(path)
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 
 use crate::action::HitAction;
+use crate::codes;
 use crate::detector::default_detectors;
 use crate::encrypt::cells::ValueEncryptor;
 use crate::encrypt::form::EncryptedForm;
@@ -88,7 +89,7 @@ fn encryption(
                     "column `{path}` is encrypted with keys of subjects; set `subject` in [pii] to the \
                     column that identifies them"
                 );
-                return Err(Error::usage("NoSubject", message).with_column(path));
+                return Err(Error::new(codes::NO_SUBJECT, message).with_column(path));
             }
             let subjects = Arc::new(SubjectKeys::new(means.store(path)?, means.roots(path)?));
             let cells = ValueEncryptor::new(means.roots(path)?, table).with_form(form).with_subjects(subjects);
@@ -98,7 +99,7 @@ fn encryption(
             if how.form != EncryptedForm::default() {
                 let message =
                     format!("column `{path}` is encrypted inside of files, where `form` has no effect; remove `form`");
-                return Err(Error::usage("InvalidPolicy", message).with_column(path));
+                return Err(Error::new(codes::INVALID_POLICY, message).with_column(path));
             }
             provider(path, means)?;
             CompiledTreatment::InFiles
@@ -117,7 +118,7 @@ fn provider(path: &str, means: &PiiContext) -> Result<Arc<dyn KeyProvider>> {
     means.provider.clone().ok_or_else(|| {
         let message =
             format!("column `{path}` needs data keys, and there is no key provider; set `keys` in [pii] to a key file");
-        Error::usage("NoProvider", message).with_column(path)
+        Error::new(codes::NO_KEYS, message).with_column(path)
     })
 }
 

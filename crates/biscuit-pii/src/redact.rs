@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use biscuit_core::{Error, Result};
 
 use crate::action::HitAction;
+use crate::codes;
 use crate::detector::{ColumnTexts, Detector, default_detectors};
 use crate::entity::EntityType;
 use crate::hit::{Likelihood, PiiHit};
@@ -81,14 +82,14 @@ impl Redactor {
             if found.len() != all.len() {
                 let message =
                     format!("detector {detector:?} returned results for {} of {} texts", found.len(), all.len());
-                return Err(Error::data("InvalidHit", message).with_column(column.name));
+                return Err(Error::new(codes::INVALID_HIT, message).with_column(column.name));
             }
             for ((all, hits), text) in all.iter_mut().zip(found).zip(column.texts) {
                 let wrong = |hit: &&PiiHit| hit.range.is_empty() || text.get(hit.range.clone()).is_none();
                 if let Some(hit) = hits.iter().find(wrong) {
                     let message =
                         format!("detector {detector:?} returned {} with an invalid range: {:?}", hit.entity, hit.range);
-                    return Err(Error::data("InvalidHit", message).with_column(column.name));
+                    return Err(Error::new(codes::INVALID_HIT, message).with_column(column.name));
                 }
                 // Hits with the action `Keep` are dropped before overlaps are merged, so that they do not hide hits
                 // that they overlap: an e-mail address inside of a URL that is kept is still replaced.

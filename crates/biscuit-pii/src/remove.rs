@@ -11,7 +11,7 @@ use biscuit_core::{Error, Result};
 /// the order of the remaining columns do not change.
 ///
 /// # Errors
-/// `MissingColumn` for a path that the rows do not have, so that a misspelt path is not ignored silently.
+/// `UnknownColumn` for a path that the rows do not have, so that a misspelt path is not ignored silently.
 pub fn remove<S: AsRef<str>>(rows: &RecordBatch, paths: &[S]) -> Result<RecordBatch> {
     let paths: Vec<Vec<&str>> = paths.iter().map(|path| path.as_ref().split('.').collect()).collect();
     let schema = rows.schema_ref();
@@ -37,7 +37,7 @@ fn without(
         let path = [inside, path].concat().join(".");
         let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
         let message = format!("there is no column `{path}` to remove; the columns are {}", names.join(", "));
-        Error::usage("MissingColumn", message).with_column(path)
+        Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(path)
     };
     let is_missing = |path: &&Vec<&str>| fields.iter().all(|field| field.name() != path[0]);
     if let Some(path) = paths.iter().find(is_missing) {
@@ -107,7 +107,7 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
         }
         _ => {
             let message = format!("`{}` has no fields, so it does not contain `{}`", at.join("."), paths[0].join("."));
-            Err(Error::usage("MissingColumn", message).with_column(at.join(".")))
+            Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(at.join(".")))
         }
     }
 }

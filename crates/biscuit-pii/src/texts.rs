@@ -49,7 +49,7 @@ pub(crate) fn as_text(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
     text.ok_or_else(|| {
         let message =
             format!("column `{column}` has type {kind}, which is not text throughout; name its text fields by path");
-        Error::usage("NotText", message).with_column(column)
+        Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column)
     })
 }
 

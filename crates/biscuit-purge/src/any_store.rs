@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::codes;
 use crate::keys::is_below;
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
@@ -83,8 +84,8 @@ impl PurgeStore for AnyStore {
 
     async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
         let message = format!("the upload of `{}` cannot be aborted through this store", upload.key);
-        let error = Error::usage("NotSupported", message);
-        DeleteOutcome::Failed(DeleteFailure { code: "NotSupported".to_owned(), error, again: false })
+        let error = Error::new(biscuit_core::codes::NOT_SUPPORTED, message);
+        DeleteOutcome::Failed(DeleteFailure { code: error.code().to_owned(), error, again: false })
     }
 
     fn batch(&self) -> usize {
@@ -129,7 +130,7 @@ impl<'a> ResolvedLinks<'a> {
 }
 
 fn no_versions() -> Error {
-    Error::usage("NoVersions", "versions of objects can be listed and deleted on S3 only")
+    Error::new(codes::NO_VERSIONS, "versions of objects can be listed and deleted on S3 only")
 }
 
 /// Deletes an object if it still has the listed size and ETag. The check and the delete are two calls: an object that
@@ -142,7 +143,7 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOut
     }
     let Some(path) = object.path() else {
         let message = format!("`{}` is not a valid path of this store; it was not deleted", object.key);
-        return failed(Error::usage("InvalidPath", message), false);
+        return failed(Error::new(biscuit_core::codes::INVALID_PATH, message), false);
     };
     let deleted = async {
         let now = store.head(&path).await?;

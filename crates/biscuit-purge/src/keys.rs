@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Normalises a prefix for comparison by whole segments: it ends with `/`, or is empty for the root of the bucket.
 pub(crate) fn whole(prefix: &str) -> String {
     let trimmed = prefix.trim_matches('/');
@@ -59,8 +61,8 @@ fn looks_like(key: &str) -> Option<String> {
 pub(crate) fn check_lookalikes<I: Iterator<Item = String>>(keys: impl Fn() -> I) -> Result<()> {
     let mut decoded: HashMap<String, String> = HashMap::new();
     let alike = |a: &str, b: &str| {
-        Error::usage(
-            "LooksAlike",
+        Error::new(
+            codes::LOOKS_ALIKE,
             format!(
                 "`{a}` and `{b}` are different keys that are equal after decoding; nothing was deleted; allow `lookalikes` to go on"
             ),

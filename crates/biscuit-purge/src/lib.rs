@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod any_store;
+pub mod codes;
 mod execute;
 mod keys;
 mod leavings;

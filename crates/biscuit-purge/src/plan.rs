@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use biscuit_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use crate::codes;
 use crate::keys::{is_below, whole};
 use crate::listed::{ListedObject, MultipartUpload, VersionKind};
 use crate::listing::ObjectListing;
@@ -123,7 +124,7 @@ impl PurgePlan {
         for object in &listing {
             if !is_below(&object.key, prefix) {
                 let message = format!("`{}` is not below `{}`", object.key, prefix.trim_matches('/'));
-                return Err(Error::usage("OutsidePrefix", message));
+                return Err(Error::new(codes::OUTSIDE_PREFIX, message));
             }
             decisions.push(decide(&object));
         }
@@ -146,7 +147,7 @@ impl PurgePlan {
         for upload in uploads {
             if !is_below(&upload.key, &self.prefix) {
                 let message = format!("the upload of `{}` is not below `{}`", upload.key, self.prefix());
-                return Err(Error::usage("OutsidePrefix", message));
+                return Err(Error::new(codes::OUTSIDE_PREFIX, message));
             }
             self.uploads.push(upload);
         }
@@ -247,7 +248,7 @@ impl PurgePlan {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let unreadable = |what: &str| {
                 let message = format!("a line of the plan is not valid: {what}");
-                Error::usage("UnreadablePlan", message).at(name, number)
+                Error::new(codes::UNREADABLE_PLAN, message).at(name, number)
             };
             let line: Map<String, Value> =
                 serde_json::from_str(line).map_err(|e| unreadable("it is not a JSON object").with_source(e))?;
@@ -296,8 +297,8 @@ fn kept_line(object: &ListedObject, reason: KeepReason) -> String {
 }
 
 pub(crate) fn empty_prefix() -> Error {
-    Error::usage(
-        "EmptyPrefix",
+    Error::new(
+        codes::EMPTY_PREFIX,
         "a purge plan needs a prefix, and the root of a store is not one; allow `bucket-root` to plan for the whole store",
     )
 }

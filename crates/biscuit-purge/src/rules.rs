@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use biscuit_core::{Error, Instant, Result};
 
+use crate::codes;
 use crate::keys::{check_lookalikes, is_below, whole};
 use crate::listed::{ListedObject, VersionKind};
 use crate::listing::ObjectListing;
@@ -144,7 +145,7 @@ impl PurgeRules {
         self.check_overlap()?;
         if self.listed.is_none() && self.outputs.is_empty() && !self.allow.empty {
             let message = "the job has written no files, so deleting the earlier objects would leave nothing; nothing was deleted; allow `empty` to go on";
-            return Err(Error::usage("NothingWritten", message));
+            return Err(Error::new(codes::NOTHING_WRITTEN, message));
         }
         if !self.allow.other_formats {
             refuse_other_formats(&listing)?;
@@ -217,7 +218,7 @@ impl PurgeRules {
                 self.prefix,
                 root.trim_end_matches('/')
             );
-            return Err(Error::usage("OverlapsTable", message));
+            return Err(Error::new(codes::OVERLAPS_TABLE, message));
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl PurgeRules {
             1 + live.count(),
             first.key
         );
-        Err(Error::usage("LiveFiles", message))
+        Err(Error::new(codes::LIVE_FILES, message))
     }
 
     /// Refuses a plan by time that deletes every visible object: a wrong cutoff or prefix usually looks like that.
@@ -254,7 +255,7 @@ impl PurgeRules {
         let message = format!(
             "all {deleted} objects below `{prefix}` would be deleted; nothing was deleted; allow `empty` to go on"
         );
-        Err(Error::usage("WouldEmpty", message))
+        Err(Error::new(codes::WOULD_EMPTY, message))
     }
 }
 

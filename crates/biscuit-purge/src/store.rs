@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use biscuit_core::{Error, ErrorKind, Instant, Result};
+use biscuit_core::{Error, Instant, Result};
 
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
@@ -110,7 +110,7 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
 /// Returns a random name for a marker object, which no other program writes.
 pub(crate) fn marker(scratch: &str) -> Result<String> {
     let nonce = getrandom::u64().map_err(|e| {
-        Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system provides no random numbers")
+        Error::new(biscuit_core::codes::NO_RANDOM_NUMBERS, "the operating system provides no random numbers")
             .with_source(std::io::Error::other(e.to_string()))
     })?;
     Ok(format!("{}/marker-{nonce:016x}", scratch.trim_matches('/')))

@@ -2,7 +2,7 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 
-use biscuit_core::{Error, ErrorKind};
+use biscuit_core::{Error, codes};
 
 /// Converts an error of `object_store` to an [`Error`]. The kind is `Denied` if rights are missing, `Data` with the
 /// code `NotFound` if the object does not exist, and `Unavailable` for everything unknown, which the store has
@@ -11,29 +11,30 @@ use biscuit_core::{Error, ErrorKind};
 /// The message is ``cannot <operation> `<place>` ``, so `operation` is a verb such as `read`.
 pub fn store_error(operation: &str, place: impl Display, e: object_store::Error) -> Error {
     use object_store::Error as E;
-    let (kind, code) = match &e {
-        E::NotFound { .. } => (ErrorKind::Data, "NotFound"),
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } => (ErrorKind::Denied, "Denied"),
-        E::AlreadyExists { .. } | E::Precondition { .. } => (ErrorKind::Conflict, "Conflict"),
-        E::NotSupported { .. } | E::NotImplemented { .. } => (ErrorKind::Denied, "NotSupported"),
-        E::InvalidPath { .. } => (ErrorKind::Usage, "InvalidPath"),
+    let code = match &e {
+        E::NotFound { .. } => codes::NOT_FOUND,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => codes::DENIED,
+        E::AlreadyExists { .. } | E::Precondition { .. } => codes::CONFLICT,
+        E::NotSupported { .. } | E::NotImplemented { .. } => codes::NOT_SUPPORTED,
+        E::InvalidPath { .. } => codes::INVALID_PATH,
         _ => match io_kind(&e) {
-            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => (ErrorKind::Denied, "Denied"),
-            Some(io::ErrorKind::NotADirectory) => (ErrorKind::Denied, "NotAFolder"),
-            Some(io::ErrorKind::InvalidFilename) => (ErrorKind::Data, "NameTooLong"),
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (ErrorKind::Unavailable, "StorageFull"),
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => codes::DENIED,
+            Some(io::ErrorKind::NotADirectory) => codes::NOT_A_FOLDER,
+            Some(io::ErrorKind::InvalidFilename) => codes::NAME_TOO_LONG,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => codes::STORAGE_FULL,
             // `object_store` has no error for a missing bucket, which running again does not repair.
-            _ if mentions(&e, "NoSuchBucket") => (ErrorKind::Denied, "NoSuchBucket"),
-            _ => (ErrorKind::Unavailable, "StoreUnavailable"),
+            _ if mentions(&e, "NoSuchBucket") => codes::NO_SUCH_BUCKET,
+            _ => codes::STORE_UNAVAILABLE,
         },
     };
     let what_to_do = match code {
-        "NotAFolder" => ": a file has the name of one of its folders; move that file away",
-        "NameTooLong" => ": a name in the path is too long for the file system",
-        "StorageFull" => ": the disk is full; free space and run again",
+        codes::NOT_A_FOLDER => ": a file has the name of one of its folders; move that file away",
+        codes::NAME_TOO_LONG => ": a name in the path is too long for the file system",
+        codes::STORAGE_FULL => ": the disk is full; free space and run again",
         _ => "",
     };
-    Error::new(kind, code, format!("cannot {operation} `{place}`{what_to_do}")).with_plain_source(e)
+    let message = format!("cannot {operation} `{place}`{what_to_do}");
+    Error::new(code, message).with_plain_source(e)
 }
 
 /// Finds the first I/O error in the chain of sources.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use biscuit_core::Error;
 
+use crate::codes;
+
 /// A table format that has a log of its own. Biscuit does not read these logs, so it can neither tell which files of
 /// such a folder are live nor change files without breaking the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +51,7 @@ impl ForeignTableFormat {
         let message = format!(
             "`{folder}` is a table of {self}, whose own log decides which files are live; nothing was done; use the tools of {self}, or allow other table formats (`--allow-other-formats`) to use the files as they are"
         );
-        Error::usage("OtherTableFormat", message)
+        Error::new(codes::OTHER_TABLE_FORMAT, message)
     }
 
     /// Returns the format and the folder of the table whose log contains this key; `None` if the key is not part of a

@@ -77,7 +77,7 @@ pub struct CompactReport {
 /// Files that already comply with the options keep their name and ETag. The rows of the table do not change.
 ///
 /// # Errors
-/// `MissingColumn` for a sort column or an encrypted column that does not exist; `NoFileKeys` for a table with
+/// `UnknownColumn` for a sort column or an encrypted column that does not exist; `NoFileKeys` for a table with
 /// encrypted columns and no keys; `Conflict` if another run committed first; the errors of the store. After an error
 /// the table is unchanged.
 pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: RunMode) -> Result<CompactReport> {
@@ -152,7 +152,7 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
     let schema: SchemaRef = Arc::new(Schema::new(data));
     if let Some(by) = options.sort_by.iter().find(|by| schema.index_of(&by.column).is_err()) {
         let message = format!("cannot sort by column `{}`: the files do not have it", by.column);
-        return Err(Error::usage("MissingColumn", message));
+        return Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message));
     }
     let mut folders: BTreeMap<&str, Vec<&OpenFile>> = BTreeMap::new();
     for file in files {

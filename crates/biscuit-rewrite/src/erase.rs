@@ -48,7 +48,7 @@ pub struct EraseReport {
 /// `forget` of biscuit-partition erases rows and state in one commit.
 ///
 /// # Errors
-/// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and
+/// `NoTable` if there is no table; `UnknownColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and
 /// no keys; `RawLayer` for an append-only table; `Conflict` if another run committed first; the errors of the store.
 /// After an error the table is unchanged.
 pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode) -> Result<EraseReport> {
@@ -76,13 +76,13 @@ impl SubjectRows {
     /// identifies the subjects.
     ///
     /// # Errors
-    /// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys`; `RawLayer`; the errors of the
+    /// `NoTable` if there is no table; `UnknownColumn`; `NotText`; `NoFileKeys`; `RawLayer`; the errors of the
     /// store.
     pub async fn of(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
         if head.version == 0 && files.is_empty() {
             let message = format!("there is no table at `{}`", snapshot.dataset().location());
-            return Err(Error::usage("NotFound", message));
+            return Err(Error::new(biscuit_dataset::codes::NO_TABLE, message));
         }
         refuse_raw(head, "erased from")?;
         match Self::look(snapshot, subjects).await {
@@ -250,7 +250,8 @@ async fn sweep(snapshot: &TableVersion) -> Result<u64> {
 async fn open_retained(dataset: &Dataset, listed: &FileRef) -> Result<OpenFile> {
     let object = format!("{}/{}", dataset.location().path(), listed.path);
     let object = Path::parse(object).map_err(|e| {
-        Error::data("InvalidPath", format!("`{}` is not a valid object path", listed.path)).with_source(e)
+        Error::new(biscuit_core::codes::INVALID_PATH, format!("`{}` is not a valid object path", listed.path))
+            .with_source(e)
     })?;
     let partition = partition_values(&listed.path)?;
     let file = DataFile { path: listed.path.clone(), object, size: listed.size, partition };
@@ -281,7 +282,7 @@ fn schema_with(snapshot: &TableVersion, files: &[OpenFile], column: &str) -> Res
         return Ok(schema);
     }
     let message = format!("the table has no column `{column}`");
-    Err(Error::usage("MissingColumn", message).with_column(column))
+    Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(column))
 }
 
 /// Returns the row numbers of the subjects in a file, counted from 0. Reads only the column that identifies the

@@ -49,7 +49,7 @@ impl PartitionStream for SequentialFiles {
 /// Returns all rows of a unit in sorted order, in groups of `rows` rows.
 ///
 /// # Errors
-/// `MissingColumn` for a sort column that the unit does not have. The stream yields the errors of the sources and of
+/// `UnknownColumn` for a sort column that the unit does not have. The stream yields the errors of the sources and of
 /// the sort.
 pub(crate) fn sorted_groups(
     unit: &RewriteUnit,
@@ -61,7 +61,7 @@ pub(crate) fn sorted_groups(
     for column in &unit.sort_by {
         let expr = col(&column.column, &unit.schema).map_err(|e| {
             let message = format!("cannot sort by column `{}`: it does not exist", column.column);
-            Error::usage("MissingColumn", message).with_source(e)
+            Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_source(e)
         })?;
         by.push(PhysicalSortExpr::new(expr, SortOptions { descending: column.descending, nulls_first: false }));
     }

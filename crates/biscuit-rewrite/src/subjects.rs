@@ -47,7 +47,7 @@ impl ErasureSubjects {
                 "column `{}` has type {kind}, whose values cannot be converted to text; name another column",
                 self.column
             );
-            Error::usage("NotText", message).with_column(&self.column)
+            Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(&self.column)
         })?;
         let text = text.as_string::<i64>();
         Ok((0..text.len()).filter(|row| text.is_valid(*row) && self.values.contains(text.value(*row))).collect())

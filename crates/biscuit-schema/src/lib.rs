@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod catalogs;
+pub mod codes;
 mod contract;
 mod infer;
 mod parquet_files;

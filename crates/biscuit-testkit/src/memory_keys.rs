@@ -76,7 +76,7 @@ impl FileKeys for MemoryKeys {
         given.asked += 1;
         given.keys.get(metadata).cloned().ok_or_else(|| {
             let name = String::from_utf8_lossy(metadata);
-            Error::usage("UnknownKey", format!("there is no key `{name}`"))
+            Error::new(biscuit_core::codes::UNKNOWN_KEY, format!("there is no key `{name}`"))
         })
     }
 }

@@ -83,5 +83,5 @@ where
 }
 
 fn must_run_again(e: &Error) -> bool {
-    e.code() == "Conflict"
+    e.is(biscuit_core::codes::CONFLICT)
 }

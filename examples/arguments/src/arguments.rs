@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use biscuit_core::{Error, Instant, Result, parse_duration};
+use biscuit_core::{Error, Instant, Result, codes, parse_duration};
 
 /// Secret value. `Debug` shows `***`, and the type has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Arguments {
             }
         }
         if !mistakes.is_empty() {
-            return Err(Error::usage("InvalidArguments", mistakes.join("; ")));
+            return Err(Error::new(codes::INVALID_ARGUMENTS, mistakes.join("; ")));
         }
         let secret = |name: &String| self.declared.iter().any(|d| d.name == *name && d.shape == ArgumentShape::Secret);
         Ok(ParsedArguments { values: values.into_iter().map(|(k, v)| (k.clone(), (secret(&k), v))).collect() })
@@ -250,8 +250,8 @@ impl fmt::Debug for ParsedArguments {
 }
 
 fn absent(name: &str) -> Error {
-    Error::usage(
-        "UnknownArgument",
+    Error::new(
+        codes::UNKNOWN_ARGUMENT,
         format!("--{} is not declared with this type, or is absent and has no default", normal(name)),
     )
 }

@@ -3,6 +3,7 @@
 use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use biscuit_journal::{CommitOutcome, Journal, ObservedTable, StagedFile, TableCommit};
 
+use crate::codes::EMPTY_SHOP;
 use crate::{Day, Sale};
 
 /// Writes the sales of each day as one CSV file below `day=<day>/`, and replaces the earlier files of that day.
@@ -51,7 +52,7 @@ impl CsvSink {
 /// Returns a line of CSV. The name of a shop is quoted if it has a comma, a quote or a line break.
 fn line(sale: &Sale, row: u64, day: &Day) -> Result<String> {
     if sale.shop.is_empty() {
-        return Err(Error::data("EmptyShop", "the shop of a sale is empty").with_column("shop").at(&day.day, row));
+        return Err(Error::new(EMPTY_SHOP, "the shop of a sale is empty").with_column("shop").at(&day.day, row));
     }
     let shop = match sale.shop.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", sale.shop.replace('"', "\"\"").replace(['\n', '\r'], " ")),

@@ -1,5 +1,6 @@
 //! Two sinks of a program: CSV files through the journal, and SQLite by commit id.
 
+pub mod codes;
 mod csv;
 mod sqlite;
 

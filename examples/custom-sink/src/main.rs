@@ -3,11 +3,19 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use biscuit_core::{Clock, Error, Result, Run, RunId, Sink, SystemClock};
+use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Result, Run, RunId, Sink, SystemClock};
 use biscuit_journal::{Journal, JournalOptions, TableStorage};
 use custom_sink::{CsvSink, Day, Sale, SqliteSink};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+
+/// A single code needs no list.
+const NO_FOLDER: ErrorCode = ErrorCode::new(
+    "NoFolder",
+    ErrorKind::Usage,
+    "The folder for the output cannot be created.",
+    "Run the example in a folder that can be written.",
+);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -21,10 +29,10 @@ async fn main() -> ExitCode {
 }
 
 async fn work() -> Result<()> {
-    let failed = |e: std::io::Error| Error::usage("NoFolder", "cannot create the folder `out`").with_source(e);
+    let failed = |e: std::io::Error| Error::new(NO_FOLDER, "cannot create the folder `out`").with_source(e);
     std::fs::create_dir_all("out").map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix("out")
-        .map_err(|e| Error::usage("NoFolder", "cannot open the folder `out`").with_source(e))?;
+        .map_err(|e| Error::new(NO_FOLDER, "cannot open the folder `out`").with_source(e))?;
     let journal = Journal::new(TableStorage::local(Arc::new(store)), Path::from("sales"), JournalOptions::default());
     let sinks: [Arc<dyn Sink<Day>>; 2] = [Arc::new(CsvSink::new(journal)), Arc::new(SqliteSink::new("out/sales.db"))];
     let run = Run::new("sales", RunId::new("2024-02-29"), SystemClock.now());

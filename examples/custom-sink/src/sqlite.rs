@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use biscuit_core::{CommitId, Error, ErrorKind, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Day;
+use crate::codes::{DATABASE_UNAVAILABLE, EMPTY_SHOP};
 
 /// Writes sales to a table of SQLite. The commit id is a row of the same transaction, so that a second write with
 /// this id finds it and changes nothing.
@@ -40,7 +41,7 @@ impl SqliteSink {
         for (row, sale) in (1..).zip(&day.sales) {
             if sale.shop.is_empty() {
                 // The transaction is rolled back when it is dropped without a commit.
-                return Err(Error::data("EmptyShop", "the shop of a sale is empty")
+                return Err(Error::new(EMPTY_SHOP, "the shop of a sale is empty")
                     .with_column("shop")
                     .at(&day.day, row));
             }
@@ -56,7 +57,7 @@ impl SqliteSink {
 }
 
 fn unavailable(e: rusqlite::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "DatabaseUnavailable", "SQLite failed").with_source(e)
+    Error::new(DATABASE_UNAVAILABLE, "SQLite failed").with_source(e)
 }
 
 #[async_trait]

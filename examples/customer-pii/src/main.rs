@@ -3,12 +3,19 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Result, Run, RunId, SystemClock};
 use biscuit_job::{DeclarativeJob, JobReport, JobSpec};
 use biscuit_pii::KeyFile;
 
 const JOB: &str = include_str!("../customer.job.toml");
 const EVENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
+
+const NO_KEYS_FILE: ErrorCode = ErrorCode::new(
+    "NoKeysFile",
+    ErrorKind::Usage,
+    "The key file cannot be written.",
+    "Run the example in a folder that can be written.",
+);
 
 /// Runs a job on a lake in this folder, which also contains the keys and the token store. Creates the keys in the
 /// first run.
@@ -17,7 +24,7 @@ async fn protect(job: &str, lake: &Path, set: &[(&str, String)], run: &Run) -> R
     if !keys.exists() {
         let written =
             std::fs::create_dir_all(lake).and(std::fs::write(&keys, KeyFile::local().await?.to_text()?.as_bytes()));
-        written.map_err(|e| Error::usage("CannotWrite", format!("`{}`: {e}", keys.display())).with_source(e))?;
+        written.map_err(|e| Error::new(NO_KEYS_FILE, format!("`{}`: {e}", keys.display())).with_source(e))?;
     }
     let set: Vec<(String, String)> = set.iter().map(|(path, value)| ((*path).to_owned(), value.clone())).collect();
     DeclarativeJob::new(JobSpec::from_toml(job, &set)?).in_folder(lake).run(run).await

@@ -31,9 +31,12 @@ async fn main() -> ExitCode {
 async fn run() -> Result<u64> {
     let words: Vec<String> = std::env::args().collect();
     let [_, table, changes, at, when] = words.as_slice() else {
-        return Err(Error::usage("InvalidArguments", "merger TABLE CHANGES CALL before|after|stopped"));
+        return Err(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            "merger TABLE CHANGES CALL before|after|stopped",
+        ));
     };
-    let at = at.parse().map_err(|_| Error::usage("InvalidArguments", "the call must be a number"))?;
+    let at = at.parse().map_err(|_| Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "the call must be a number"))?;
     let fault = if when == "before" { InjectedFault::Pause } else { InjectedFault::PauseAfter };
     let signal = if when == "stopped" { "-STOP" } else { "-KILL" };
     let location = process::location(table).await?;

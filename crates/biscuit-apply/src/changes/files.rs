@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::changes::intake::ChangeIntake;
+use crate::codes;
 
 /// A change file that the caller has found.
 #[derive(Debug, Clone)]
@@ -83,7 +84,7 @@ impl ChangeFiles {
     }
 
     /// Sets whether a folder or glob may have no files. Default: `false`; a folder or glob without files is
-    /// `NotFound`.
+    /// `NoInput`.
     pub fn with_allow_empty(mut self, allow: bool) -> Self {
         self.allow_empty = allow;
         self
@@ -92,7 +93,7 @@ impl ChangeFiles {
     /// Reads all files, in the order of their names within a place.
     ///
     /// # Errors
-    /// `NotFound` for a missing file, and for a folder or glob without files; `InvalidGlob`; `InputGone` or
+    /// `NoInput` for a missing file, and for a folder or glob without files; `InvalidGlob`; `InputGone` or
     /// `InputChanged` for a file that was deleted or overwritten after it was found; the errors of the readers and
     /// the store.
     pub async fn changes(&self) -> Result<ChangeRecords> {
@@ -168,7 +169,7 @@ impl ChangeFiles {
             let found = files(&location, pattern.as_ref(), self.other_formats).await?;
             if found.is_empty() && !self.allow_empty {
                 let message = format!("there are no change files at `{place}`; allow that with `--allow-empty`");
-                return Err(Error::usage("NotFound", message));
+                return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
             }
             for meta in found {
                 let name = shown(place, &location, &meta.location);
@@ -205,18 +206,18 @@ impl FoundFile {
 
     /// Converts an error of reading the file to one that says what happened to the file.
     fn failed(&self, e: Error) -> Error {
-        let (code, what) = match e.code() {
-            "NotFound" => ("InputGone", "was deleted"),
-            "Conflict" => ("InputChanged", "was overwritten"),
-            "NoFileKeys" => {
+        let (code, what) = match e.error_code() {
+            biscuit_core::codes::NOT_FOUND => (codes::INPUT_GONE, "was deleted"),
+            biscuit_core::codes::CONFLICT => (codes::INPUT_CHANGED, "was overwritten"),
+            biscuit_dataset::codes::NO_FILE_KEYS => {
                 let message = "the file uses Parquet modular encryption; change files must not be encrypted";
-                return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
+                return Error::new(codes::ENCRYPTED_INPUT, message).in_file(&self.name).with_source(e);
             }
             _ if e.file().is_some() => return e,
             _ => return e.in_file(&self.name),
         };
         let message = format!("the file {what} after it was found and before it was read; run again");
-        Error::conflict(code, message).in_file(&self.name).with_source(e)
+        Error::new(code, message).in_file(&self.name).with_source(e)
     }
 
     /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
@@ -466,7 +467,8 @@ impl Source<ChangeRecords> for ChangeFiles {
 
 /// Parses the pattern of a glob.
 fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
-    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is not a valid glob: {e}")).with_source(e);
+    let invalid =
+        |e| Error::new(biscuit_core::codes::INVALID_GLOB, format!("`{place}` is not a valid glob: {e}")).with_source(e);
     pattern.map(glob::Pattern::new).transpose().map_err(invalid)
 }
 

@@ -13,6 +13,8 @@ use datafusion::arrow::datatypes::Int64Type;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes;
+
 /// Name of the property with the known servers.
 pub(crate) const LOG_SERVERS: &str = "log_servers";
 
@@ -89,13 +91,14 @@ impl LogEpochs {
     /// Reads the known servers from the property of the journal.
     ///
     /// # Errors
-    /// `InvalidProperty` if the property cannot be read.
+    /// `Diverged` if the property cannot be read.
     pub(crate) fn new(property: Option<&Value>, new: NewServerPolicy) -> Result<Self> {
         let loaded = property.cloned().unwrap_or_default();
         let property =
             if loaded.is_null() { Ok(LogServersProperty::default()) } else { serde_json::from_value(loaded.clone()) };
         let LogServersProperty { servers: known, snapshots } = property.map_err(|e| {
-            Error::data("InvalidProperty", "the list of log servers in the journal cannot be read").with_source(e)
+            Error::new(biscuit_journal::codes::DIVERGED, "the list of log servers in the journal cannot be read")
+                .with_source(e)
         })?;
         Ok(Self { loaded, known, snapshots, new, next: None })
     }
@@ -112,7 +115,7 @@ impl LogEpochs {
     pub(crate) fn property(&self) -> Result<Value> {
         if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
             let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server; merge them together with changes of the new server, or with `--new-server same` if they are of the known server";
-            return Err(Error::data("NewServer", message));
+            return Err(Error::new(codes::NEW_SERVER, message));
         }
         let property = LogServersProperty { servers: self.known.clone(), snapshots: self.snapshots.clone() };
         Ok(if property == LogServersProperty::default() {
@@ -255,7 +258,7 @@ impl LogEpochs {
         let message = format!(
             "the record is from another log than the records before ({before}): {what}. Log positions of two database servers cannot be compared. Merge with `--new-server newer` if this log is newer than everything that was merged, as after a failover; with `--new-server older` if it is the rest of an older log; with `--new-server same` if both are one log"
         );
-        Error::data("NewServer", message)
+        Error::new(codes::NEW_SERVER, message)
     }
 }
 

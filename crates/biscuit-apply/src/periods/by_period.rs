@@ -219,9 +219,12 @@ fn in_the_way(file: &FileRef, external: &[FileRef]) -> Error {
         let message = format!(
             "`{path}` is an external file in the folder of a period that does not exist yet; move the file away and merge its rows as changes"
         );
-        return Error::data("ExternalFiles", message);
+        return Error::new(biscuit_journal::codes::EXTERNAL_FILES, message);
     }
-    Error::conflict("Conflict", format!("`{path}` exists already, because another run committed first; run again"))
+    Error::new(
+        biscuit_core::codes::CONFLICT,
+        format!("`{path}` exists already, because another run committed first; run again"),
+    )
 }
 
 /// Divides the path of a file into the folder of its period and the rest.

@@ -3,6 +3,7 @@
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::merge_plan::MergePlan;
@@ -60,7 +61,7 @@ pub(crate) async fn quarantine_update(
             first.code,
             first.message
         );
-        return Err(Error::data("TooManyQuarantined", message));
+        return Err(Error::new(codes::TOO_MANY_QUARANTINED, message));
     }
     if !refused.is_empty() && context.options.parquet.encryption.is_some() {
         // Contracts can quarantine records without `--bad-rows quarantine`.
@@ -99,7 +100,7 @@ pub(crate) fn check_deletes(context: &TableContext, periods: &PeriodsInRun, plan
             "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be deleted (`max_deleted`); nothing was changed",
             context.options.max_deleted
         );
-        return Err(Error::data("TooManyDeleted", message));
+        return Err(Error::new(codes::TOO_MANY_DELETED, message));
     }
     Ok(())
 }

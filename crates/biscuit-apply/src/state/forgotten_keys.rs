@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
+use crate::codes;
 use crate::table::stored_spec::stored_spec;
 
 /// Name of the state file with the forgotten keys.
@@ -54,21 +55,22 @@ impl ErasedKeys {
     pub async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         let Some(file) = head.state.get(FORGOTTEN) else { return Ok(Self::default()) };
         let bytes = journal.read_state(head, file).await?;
-        let damaged = || Error::data("Diverged", "the state file of forgotten keys cannot be read");
+        let damaged =
+            || Error::new(biscuit_journal::codes::DIVERGED, "the state file of forgotten keys cannot be read");
         let stored: StoredErasedKeys = serde_json::from_slice(&bytes).map_err(|e| damaged().with_source(e))?;
         if stored.format > FORMAT {
             let message = format!(
                 "the forgotten keys are in format {}, and this version reads up to {FORMAT}; use a newer version",
                 stored.format
             );
-            return Err(Error::usage("NewerFormat", message));
+            return Err(Error::new(biscuit_journal::codes::NEWER_FORMAT, message));
         }
         if stored.format < FORMAT {
             let message = format!(
                 "the forgotten keys are in format {}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}",
                 stored.format
             );
-            return Err(Error::usage("OlderFormat", message));
+            return Err(Error::new(biscuit_journal::codes::OLDER_FORMAT, message));
         }
         let marks = stored.digests.iter().map(|hex| unhex(hex)).collect::<Option<BTreeSet<KeyDigest>>>();
         Ok(Self { salt: stored.salt, marks: marks.ok_or_else(damaged)? })
@@ -296,7 +298,7 @@ pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Resu
     }
     if count == 0 || stored_spec(&head.properties)?.is_none() {
         let message = format!("none of the values of `{column}` is a forgotten key of the table");
-        return Err(Error::usage("NotForgotten", message).with_column(column));
+        return Err(Error::new(codes::NOT_FORGOTTEN, message).with_column(column));
     }
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);

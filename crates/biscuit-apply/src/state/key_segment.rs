@@ -129,7 +129,7 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 fn damaged() -> Error {
-    Error::data("Diverged", "a state file with key metadata cannot be read")
+    Error::new(biscuit_journal::codes::DIVERGED, "a state file with key metadata cannot be read")
 }
 
 fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {

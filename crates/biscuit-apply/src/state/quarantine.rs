@@ -52,7 +52,7 @@ struct QuarantineLine {
 }
 
 fn damaged() -> Error {
-    Error::data("Diverged", "the quarantine cannot be read")
+    Error::new(biscuit_journal::codes::DIVERGED, "the quarantine cannot be read")
 }
 
 fn to_line(q: &QuarantinedRecord) -> Result<String> {

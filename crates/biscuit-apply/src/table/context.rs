@@ -125,7 +125,7 @@ fn check_encryption(setup: &MergeSetup, parquet: &ParquetOptions, partition_by: 
 pub(crate) fn check_sealed(options: &MergeOptions) -> Result<()> {
     if !options.sealed {
         let message = "cannot quarantine: the table encrypts columns in its Parquet files, and the quarantine would store them in plain text; use `--bad-rows fail`, or merge in a job with a `[pii]` section, which seals records";
-        return Err(Error::usage("EncryptedColumn", message));
+        return Err(Error::new(biscuit_dataset::codes::ENCRYPTED_COLUMN, message));
     }
     Ok(())
 }
@@ -178,8 +178,8 @@ fn target_schema(
     partition_by: &[String],
 ) -> Result<SchemaRef> {
     if let Some(name) = setup.spec.drop_columns.iter().find(|c| has.index_of(c).is_ok()) {
-        return Err(Error::usage(
-            "InvalidSpec",
+        return Err(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
             format!(
                 "the column `{name}` cannot be dropped, because the table stores it; remove it from the columns to drop"
             ),
@@ -195,7 +195,7 @@ fn target_schema(
                 "the records have a column `{}`, which is the period column of the table; rename or drop it in the records",
                 field.name()
             );
-            return Err(Error::usage("ColumnClash", message).in_file(&**file));
+            return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message).in_file(&**file));
         }
         schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{file}`"))?);
     }
@@ -209,7 +209,7 @@ fn target_schema(
             Ok(f) => fields.push(Arc::new(f.clone())),
             Err(e) if taken.writes => {
                 let message = format!("the records do not have the partition column `{name}`");
-                return Err(Error::data("MissingColumn", message).with_source(e));
+                return Err(Error::new(biscuit_schema::codes::MISSING_COLUMN, message).with_source(e));
             }
             // Deletes alone need no partition columns.
             Err(_) => {}
@@ -227,7 +227,7 @@ fn log_servers(snapshot: &TableVersion, taken: &InputSummary) -> Result<Option<V
     let Some(epochs) = &taken.epochs else { return Ok(None) };
     if !epochs.is_of(snapshot.observed.head.properties.get(LOG_SERVERS)) {
         let message = "another run has added log servers since the records were read; run again";
-        return Err(Error::conflict("Conflict", message));
+        return Err(Error::new(biscuit_core::codes::CONFLICT, message));
     }
     epochs.property().map(Some)
 }

@@ -7,6 +7,8 @@ use biscuit_dataset::Dataset;
 use biscuit_merge::MergeSpec;
 use serde_json::{Value, json};
 
+use crate::codes;
+
 /// Name of the property with the specification.
 pub(crate) const SPEC: &str = "merge";
 /// Field of the specification with the period column of a table of periodic snapshots.
@@ -35,13 +37,13 @@ pub(crate) fn check_drift(
         (Some(then), None) => {
             let message =
                 format!("this table has periodic snapshots by `{then}`; merge into it with `biscuit snapshot`");
-            return Err(Error::usage("SpecDrift", message));
+            return Err(Error::new(codes::SPEC_DRIFT, message));
         }
         (then, Some(now)) => {
             let then = then
                 .map_or("has no periodic snapshots".to_owned(), |then| format!("has periodic snapshots by `{then}`"));
             let message = format!("this table {then}, and this run merges into periodic snapshots by `{now}`");
-            return Err(Error::usage("SpecDrift", message));
+            return Err(Error::new(codes::SPEC_DRIFT, message));
         }
     }
     for (what, now) in [("key", &spec.key), ("order", &spec.order), ("op_rank", &spec.op_rank)] {
@@ -51,7 +53,7 @@ pub(crate) fn check_drift(
                 "the {what} of this table is {then}, and this run has {}; use the {what} of the table",
                 json!(now)
             );
-            return Err(Error::usage("SpecDrift", message));
+            return Err(Error::new(codes::SPEC_DRIFT, message));
         }
     }
     Ok(())
@@ -77,8 +79,10 @@ pub fn stored_spec(properties: &BTreeMap<String, Value>) -> Result<Option<MergeS
         let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let damaged =
-        |e: Error| Error::data("Diverged", "the merge specification in the journal cannot be read").with_source(e);
+    let damaged = |e: Error| {
+        Error::new(biscuit_journal::codes::DIVERGED, "the merge specification in the journal cannot be read")
+            .with_source(e)
+    };
     let spec = MergeSpec::new(columns("key"), columns("order")).map_err(damaged)?;
     Ok(Some(spec.with_op_rank(columns("op_rank"))))
 }

@@ -50,7 +50,7 @@ pub(crate) fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>>
 }
 
 fn damaged_mark() -> Error {
-    Error::data("Diverged", "the truncate mark in the journal cannot be read")
+    Error::new(biscuit_journal::codes::DIVERGED, "the truncate mark in the journal cannot be read")
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {

@@ -75,7 +75,11 @@ async fn errors_of_invalid_files_name_file_row_and_column() {
             "NoCommonType: column `id` is bigint so far and string in `c.jsonl`: no type holds the values of both without loss",
         ),
         ("c.jsonl", br#"{"id":1.5,"seq":2,"op":"u"}"#.to_vec(), "NoCommonType"),
-        ("c.jsonl", b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(), "NotUtf8: the text is not UTF-8: byte 22 is 0xff"),
+        (
+            "c.jsonl",
+            b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(),
+            "InvalidText: the text is not UTF-8: byte 22 is 0xff",
+        ),
         ("c.csv", b"id,seq,v\n1,2".to_vec(), "InvalidCsv: the row has 2 fields, but the header has 3 (c.csv, row 2)"),
         ("c.csv", b"id,id,seq\n1,2,3".to_vec(), "DuplicateColumn: column `id` occurs twice in `c.csv`"),
     ];

@@ -124,7 +124,7 @@ async fn encrypted_columns_are_refused_as_key_order_or_partition_and_in_the_quar
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("id")));
     let misspelt = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting(["vv"]));
     let e = lake::merge_with(&misspelt, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("vv")));
     let mut sealed = quarantining;
     sealed.sealed = true;
     lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("the caller has sealed the records");

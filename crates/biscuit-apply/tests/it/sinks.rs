@@ -90,7 +90,7 @@ async fn key_and_order_of_the_records_are_the_default() {
     let storage = memory();
     let sink = MergeSink::new(dataset(&storage)).with_options(MergeOptions::default().with_parallelism(1));
     let e = sink.write(&run(), &CommitId::new("a"), records(FIRST)).await.expect_err("the records have no key");
-    assert_eq!(e.code(), "InvalidSpec");
+    assert_eq!(e.code(), "InvalidArguments");
     let mut changes = records(FIRST);
     (changes.key, changes.order) = (vec!["id".to_owned()], vec!["seq".to_owned()]);
     let receipt = sink.write(&run(), &CommitId::new("a"), changes).await.expect("a receipt");
@@ -104,6 +104,6 @@ fn spec_that_a_retry_would_apply_twice_is_refused() {
         spec().with_tombstones(TombstonePolicy::Forget),
         spec().with_drop_columns(["id"]),
     ] {
-        assert_eq!(MergeSink::new(dataset(&memory())).with_spec(spec).expect_err("refused").code(), "InvalidSpec");
+        assert_eq!(MergeSink::new(dataset(&memory())).with_spec(spec).expect_err("refused").code(), "InvalidArguments");
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::avro::decompress::{AvroCodec, DecompressError, MAX_BLOCK};
 use crate::avro::header::{AvroHeader, SCHEMA, long, put_long};
 use crate::avro::shape::{AvroShape, SchemaRefusal};
+use crate::codes;
 
 /// Iterator over the rows of an Avro file in batches.
 ///
@@ -45,19 +46,19 @@ struct BlockState {
 }
 
 fn unreadable(file: &str, reason: &str) -> Error {
-    Error::data("UnreadableAvro", format!("the file cannot be read as Avro: {reason}")).in_file(file)
+    Error::new(codes::UNREADABLE_AVRO, format!("the file cannot be read as Avro: {reason}")).in_file(file)
 }
 
 fn refused(file: &str, (code, reason): SchemaRefusal) -> Error {
     match code {
-        "UnreadableAvro" => unreadable(file, &reason),
-        code => Error::data(code, reason).in_file(file),
+        codes::UNREADABLE_AVRO => unreadable(file, &reason),
+        code => Error::new(code, reason).in_file(file),
     }
 }
 
 fn cut_off(file: &str, what: &str) -> Error {
     let message = format!("{what}; the file was truncated or is damaged");
-    Error::data("TruncatedInput", message).in_file(file)
+    Error::new(codes::TRUNCATED_INPUT, message).in_file(file)
 }
 
 impl AvroFile {
@@ -174,7 +175,7 @@ impl BlockReader {
                 DecompressError::TooLarge => {
                     let message =
                         format!("the block at byte {begin} has more than {MAX_BLOCK} bytes after decompression");
-                    Error::data("TooLarge", message).in_file(&self.file)
+                    Error::new(biscuit_schema::codes::TOO_LARGE, message).in_file(&self.file)
                 }
             })?;
             self.shape

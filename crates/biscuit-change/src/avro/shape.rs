@@ -4,8 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use biscuit_core::ErrorCode;
+use biscuit_schema::codes::{TOO_DEEP, TOO_LARGE, TOO_MANY_COLUMNS};
 use biscuit_schema::{MAX_DEPTH, MAX_FIELDS};
 use serde_json::Value;
+
+use crate::codes;
 
 /// Maximum size of a `fixed` in bytes. Even a null of this type takes that many bytes in memory.
 const MAX_FIXED: u64 = 1 << 20;
@@ -44,11 +48,11 @@ pub(crate) struct AvroShape {
     width: usize,
 }
 
-/// Stable code and reason why a schema cannot be used.
-pub(crate) type SchemaRefusal = (&'static str, String);
+/// Code and reason why a schema cannot be used.
+pub(crate) type SchemaRefusal = (ErrorCode, String);
 
 fn damaged(reason: impl Into<String>) -> SchemaRefusal {
-    ("UnreadableAvro", reason.into())
+    (codes::UNREADABLE_AVRO, reason.into())
 }
 
 impl AvroShape {
@@ -73,11 +77,11 @@ impl AvroShape {
         let listed = matches!(node, ShapeNode::Array(_) | ShapeNode::Map(_));
         let width = own + if listed { 0 } else { parts.iter().map(|p| p.width).sum() };
         if fields > MAX_FIELDS {
-            return Err(("TooManyColumns", format!("the schema has more than {MAX_FIELDS} columns and nested fields")));
+            return Err((TOO_MANY_COLUMNS, format!("the schema has more than {MAX_FIELDS} columns and nested fields")));
         }
         // The outermost record does not count as a level either.
         if depth > MAX_DEPTH + 1 {
-            return Err(("TooDeep", format!("the schema is nested deeper than {MAX_DEPTH} levels")));
+            return Err((TOO_DEEP, format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
         Ok(Arc::new(Self { node, fields, depth, width }))
     }
@@ -109,7 +113,7 @@ impl DeclaredNames {
         // Bounds the recursion of this function. Unions take a level here but not in the columns, hence twice the
         // depth.
         if level > 2 * MAX_DEPTH {
-            return Err(("TooDeep", format!("the schema is nested deeper than {MAX_DEPTH} levels")));
+            return Err((TOO_DEEP, format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
         match schema {
             Value::String(name) => self.named(name, namespace),
@@ -135,9 +139,10 @@ impl DeclaredNames {
                 let full = full_name(name, namespace);
                 return match self.0.get(&full).or_else(|| self.0.get(name)) {
                     Some(Some(shape)) => Ok(shape.clone()),
-                    Some(None) => {
-                        Err(("UnsupportedType", "the schema has a recursive type, which cannot be a column".to_owned()))
-                    }
+                    Some(None) => Err((
+                        codes::UNSUPPORTED_TYPE,
+                        "the schema has a recursive type, which cannot be a column".to_owned(),
+                    )),
                     None => Err(damaged("the schema uses a type that it does not declare")),
                 };
             }
@@ -185,7 +190,7 @@ fn fixed_size(size: &Value) -> Result<usize, SchemaRefusal> {
     let size = size.as_u64().ok_or_else(|| damaged("the schema has a `fixed` without a size"))?;
     match usize::try_from(size) {
         Ok(fits) if size <= MAX_FIXED => Ok(fits),
-        _ => Err(("TooLarge", format!("the schema has a `fixed` of more than {MAX_FIXED} bytes"))),
+        _ => Err((TOO_LARGE, format!("the schema has a `fixed` of more than {MAX_FIXED} bytes"))),
     }
 }
 
@@ -321,13 +326,13 @@ mod tests {
         assert_eq!(s.check(&[0; 6], 1), Ok(()));
         assert_eq!(
             shape(r#"{"type":"record","name":"r","fields":[{"name":"a","type":"x"}]}"#).unwrap_err().0,
-            "UnreadableAvro"
+            codes::UNREADABLE_AVRO
         );
     }
 
     #[test]
     fn recursive_and_oversized_schemas_are_refused() {
-        let code = |schema: &str| shape(schema).map(drop).map_err(|(code, _)| code);
+        let code = |schema: &str| shape(schema).map(drop).map_err(|(code, _)| code.name());
         let inside = r#"{"type":"record","name":"r","fields":[{"name":"a","type":["null","r"]}]}"#;
         assert_eq!(code(inside), Err("UnsupportedType"));
         assert_eq!(code(r#"{"type":"fixed","name":"f","size":2000000000}"#), Err("TooLarge"));

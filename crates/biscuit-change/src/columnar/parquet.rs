@@ -21,7 +21,8 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 const BATCH: usize = 65_536;
 
 fn unreadable(file: &str, reason: &str) -> Error {
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}")).in_file(file)
+    Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, format!("the file cannot be read as Parquet: {reason}"))
+        .in_file(file)
 }
 
 /// Runs the decoder. Its errors and panics become `UnreadableParquet`.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::avro::file::AvroFile;
+use crate::codes;
 use crate::columnar::parquet::ParquetRows;
 use crate::debezium::connect_schema::ConnectSchema;
 use crate::debezium::envelope::META;
@@ -113,7 +114,7 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
                 field.name(),
                 field.data_type()
             );
-            Error::data("UnsupportedType", message).with_column(field.name()).in_file(file)
+            Error::new(codes::UNSUPPORTED_TYPE, message).with_column(field.name()).in_file(file)
         };
         let plain = plain_type(field.data_type());
         let stored = stored_type(field.data_type()).ok_or_else(unsupported)?;
@@ -136,7 +137,7 @@ fn check_values(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
         None => Ok(()),
         Some((count, what)) => {
             let message = format!("column `{name}` contains {count} {what}, which are invalid for its type");
-            Err(Error::data("Overflow", message).with_column(name).in_file(file))
+            Err(Error::new(biscuit_schema::codes::OVERFLOW, message).with_column(name).in_file(file))
         }
     }
 }
@@ -170,7 +171,7 @@ impl AvroRows {
         let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
         columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(|e| {
             let message = "the file cannot be read as Avro: a value is not of its type, or a type is not supported";
-            Error::data("UnreadableAvro", message).in_file(&self.file).with_source(e)
+            Error::new(codes::UNREADABLE_AVRO, message).in_file(&self.file).with_source(e)
         })
     }
 }
@@ -327,7 +328,11 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         return Ok(());
     }
     let failed = |e: arrow::error::ArrowError| {
-        Error::data("Overflow", "a value is out of the range of its type, for example a date or a time").with_source(e)
+        Error::new(
+            biscuit_schema::codes::OVERFLOW,
+            "a value is out of the range of its type, for example a date or a time",
+        )
+        .with_source(e)
     };
     match array.data_type() {
         DataType::Struct(fields) => {

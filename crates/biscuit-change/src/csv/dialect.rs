@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Dialect of CSV. Default: commas between cells, or tabs in `.tsv` files; quotes `"`, which are doubled inside of
 /// quotes; no comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl CsvDialect {
     /// `None` for `none` and empty text.
     ///
     /// # Errors
-    /// `InvalidSpec` for more than one byte, and for line breaks.
+    /// `InvalidArguments` for more than one byte, and for line breaks.
     pub fn byte(name: &str) -> Result<Option<u8>> {
         let hex =
             || name.strip_prefix("\\x").filter(|hex| hex.len() == 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
@@ -56,13 +58,13 @@ impl CsvDialect {
                     let message = format!(
                         "`{name}` is not a character of a CSV dialect; use one ASCII character, a name such as `tab`, or an escape such as `\\x1f`"
                     );
-                    return Err(Error::usage("InvalidSpec", message));
+                    return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
                 }
             },
         };
         if matches!(byte, b'\n' | b'\r') {
-            return Err(Error::usage(
-                "InvalidSpec",
+            return Err(Error::new(
+                biscuit_core::codes::INVALID_ARGUMENTS,
                 "a line break separates CSV records and cannot have another meaning; choose another character",
             ));
         }
@@ -80,7 +82,7 @@ impl CsvDialect {
     /// Checks that no character has two meanings.
     ///
     /// # Errors
-    /// `InvalidSpec` if a character has two meanings.
+    /// `InvalidArguments` if a character has two meanings.
     pub fn check(&self) -> Result<()> {
         // Without a delimiter, the name of the file chooses one of these two.
         let delimiters = self.delimiter.map_or(vec![b',', b'\t'], |delimiter| vec![delimiter]);
@@ -95,7 +97,7 @@ impl CsvDialect {
                     "`{}` has two meanings in the CSV dialect; choose different characters",
                     char::from(all[at]).escape_default()
                 );
-                Err(Error::usage("InvalidSpec", message))
+                Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message))
             }
             None => Ok(()),
         }
@@ -215,7 +217,7 @@ impl<R: Read> CheckedCsv<R> {
 
     fn wrong(&self, what: &str, line: u64) -> Error {
         let hint = "if the file escapes quotes or does not use them, set the CSV options `escape` or `quote` (`quote = \"none\"`)";
-        Error::data("InvalidCsv", format!("{what}; {hint}")).at(&self.file, line)
+        Error::new(codes::INVALID_CSV, format!("{what}; {hint}")).at(&self.file, line)
     }
 }
 
@@ -240,7 +242,7 @@ pub(crate) fn check_quotes(file: &str, text: &str, dialect: CsvDialect) -> Resul
         Ok(_) => Ok(()),
         Err(e) => Err(e
             .downcast::<Error>()
-            .unwrap_or_else(|_| Error::data("InvalidCsv", "the text is not CSV").in_file(file))),
+            .unwrap_or_else(|_| Error::new(codes::INVALID_CSV, "the text is not CSV").in_file(file))),
     }
 }
 
@@ -305,13 +307,13 @@ mod tests {
         );
         assert_eq!(
             (byte("none"), byte(""), byte("ab"), byte("ä"), byte("\n")),
-            (Ok(None), Ok(None), Err("InvalidSpec"), Err("InvalidSpec"), Err("InvalidSpec"))
+            (Ok(None), Ok(None), Err("InvalidArguments"), Err("InvalidArguments"), Err("InvalidArguments"))
         );
         let twice = CsvDialect { delimiter: Some(b'"'), ..CsvDialect::default() };
-        assert_eq!(twice.check().unwrap_err().code(), "InvalidSpec");
+        assert_eq!(twice.check().unwrap_err().code(), "InvalidArguments");
         for byte in [b',', b'\t'] {
             let ambiguous = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
-            assert_eq!(ambiguous.check().unwrap_err().code(), "InvalidSpec");
+            assert_eq!(ambiguous.check().unwrap_err().code(), "InvalidArguments");
         }
         assert!(CsvDialect { escape: Some(b'"'), ..CsvDialect::default() }.check().is_ok());
         assert_eq!(CsvDialect::default().of_file("a/B.TSV.gz").delimiter, Some(b'\t'));

@@ -11,6 +11,7 @@ use biscuit_merge::RefusedRecord;
 use biscuit_merge::internal::RawSource;
 use biscuit_schema::{BytesInText, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
 
+use crate::codes;
 use crate::csv::dialect::{CsvDialect, check_quotes};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress};
@@ -85,7 +86,7 @@ impl CsvFile {
             let line = reader.position().line();
             let more = reader
                 .read_record(&mut fields)
-                .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+                .map_err(|e| Error::new(codes::INVALID_CSV, "the row is not CSV").at(file, line).with_source(e))?;
             if !more {
                 break;
             }
@@ -95,7 +96,7 @@ impl CsvFile {
                 head = Some(Arc::from(&text[span]));
                 if fields.len() > MAX_FIELDS {
                     let message = format!("the header has more than {MAX_FIELDS} columns");
-                    return Err(Error::data("TooManyColumns", message).in_file(file));
+                    return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message).in_file(file));
                 }
                 // Spaces around a name are not part of the name.
                 names = Some(fields.iter().map(|name| name.trim().to_owned()).collect());
@@ -107,7 +108,7 @@ impl CsvFile {
             }
             let what = if head.is_some() { "the header" } else { "the table" };
             let message = format!("the row has {} fields, but {what} has {expected}", fields.len());
-            let e = Error::data("InvalidCsv", message).at(file, line);
+            let e = Error::new(codes::INVALID_CSV, message).at(file, line);
             if !quarantine_rule.takes(&e) {
                 return Err(e);
             }
@@ -260,7 +261,7 @@ pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Resul
         let mut fields = csv::StringRecord::new();
         let more = reader
             .read_record(&mut fields)
-            .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+            .map_err(|e| Error::new(codes::INVALID_CSV, "the row is not CSV").at(file, line).with_source(e))?;
         if !more {
             return Ok(all);
         }

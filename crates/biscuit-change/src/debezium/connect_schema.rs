@@ -5,6 +5,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::MAX_FIELDS;
 use serde::Deserialize;
 
+use crate::codes;
 use crate::values::codec::ValueCodec;
 
 /// Schema as the JSON converter of Kafka Connect embeds it.
@@ -33,17 +34,17 @@ impl ConnectSchema {
     /// Returns the name and codec of each field of a struct.
     ///
     /// # Errors
-    /// `UnknownType`, `TooManyColumns`.
+    /// `UnsupportedType`, `TooManyColumns`.
     pub(crate) fn columns(&self) -> Result<Vec<(String, ValueCodec)>> {
         if self.size() > MAX_FIELDS {
             let message = format!("the embedded schema has more than {MAX_FIELDS} columns and nested fields");
-            return Err(Error::data("TooManyColumns", message));
+            return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message));
         }
         let column = |f: &Self| {
             let name = f.field.clone().unwrap_or_default();
-            let codec = f
-                .codec()
-                .map_err(|t| Error::data("UnknownType", format!("column `{name}` has the unknown type `{t}`")))?;
+            let codec = f.codec().map_err(|t| {
+                Error::new(codes::UNSUPPORTED_TYPE, format!("column `{name}` has the unknown type `{t}`"))
+            })?;
             Ok((name, codec))
         };
         self.fields.iter().map(column).collect()

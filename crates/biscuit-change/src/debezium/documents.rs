@@ -6,6 +6,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::{Contract, is_too_deep, too_deep};
 use serde_json::value::RawValue;
 
+use crate::codes;
 use crate::debezium::envelope::ChangeEvent;
 use crate::json::extended::{plain, quoted};
 use crate::json::object::{self, JsonObject};
@@ -183,7 +184,7 @@ impl DocumentContext<'_> {
             let message = format!(
                 "the update has no document, and {what}; capture with `capture.mode=change_streams_update_full`, or quarantine such records with `--bad-rows quarantine`"
             );
-            Error::data("MissingImage", message).at(self.file, self.place)
+            Error::new(codes::MISSING_IMAGE, message).at(self.file, self.place)
         };
         let update = update.ok_or_else(|| missing("its changed fields are missing"))?;
         let update = self.object(update.get())?;

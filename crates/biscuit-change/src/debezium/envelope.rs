@@ -7,6 +7,7 @@ use biscuit_core::{Error, Result};
 use biscuit_merge::LogServer;
 use serde_json::value::RawValue;
 
+use crate::codes;
 use crate::debezium::source_field::SourceField;
 use crate::json::object::{self, JsonObject};
 use crate::tables::name::SourceTable;
@@ -129,7 +130,8 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
             return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
         }
         let not = || {
-            Error::data("NotAnEnvelope", "the line is not a Debezium envelope, because it has no `op`").at(file, place)
+            Error::new(codes::NOT_AN_ENVELOPE, "the line is not a Debezium envelope, because it has no `op`")
+                .at(file, place)
         };
         return if is_beside_changes(&envelope) { Ok(None) } else { Err(not()) };
     };
@@ -138,7 +140,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         return Ok(None);
     }
     let Some(source) = envelope.some("source") else {
-        return Err(Error::data("NotAnEnvelope", "the envelope has no `source`").at(file, place));
+        return Err(Error::new(codes::NOT_AN_ENVELOPE, "the envelope has no `source`").at(file, place));
     };
     let source = nested(source, file, place)?;
     let is_document = text(&source, "connector").as_deref() == Some("mongodb");

@@ -14,6 +14,7 @@ use biscuit_merge::{ChangeBatch, ParsedOp, RawRows, RefusedRecord, parse_op};
 use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
+use crate::codes;
 use crate::columnar::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, picked};
 use crate::debezium::connect_schema::ConnectSchema;
 use crate::debezium::documents::{DocumentImages, IdKind, identity};
@@ -131,8 +132,8 @@ impl DebeziumReader {
     ///
     /// # Errors
     /// About a record, with file and line, unless the record is quarantined: `InvalidJson`, `NotAnEnvelope`,
-    /// `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`, `AmbiguousPlaceholder`, `NullValue`,
-    /// `ColumnClash`. About the file or the options: `EmptyFile`, `TruncatedInput`, `NotUtf8`, `UnreadableParquet`,
+    /// `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`, `AmbiguousPlaceholder`, `NullNotAllowed`,
+    /// `ColumnClash`. About the file or the options: `EmptyFile`, `TruncatedInput`, `InvalidText`, `UnreadableParquet`,
     /// `UnreadableAvro`, `InvalidPlaceholder`.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
@@ -209,7 +210,7 @@ impl DebeziumReader {
     /// Returns the change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `NoKey` for a
+    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `KeylessRecords` for a
     /// table without a key; `MissingImage` for an update of a MongoDB document without the document.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
@@ -219,7 +220,7 @@ impl DebeziumReader {
             let message = format!(
                 "the records of `{table}` have no key, which is required to find the current row; name the key columns if the table has any"
             );
-            return Err(Error::data("NoKey", message));
+            return Err(Error::new(codes::KEYLESS_RECORDS, message));
         }
         self.changes.key = self.key;
         Ok(self.changes)
@@ -254,7 +255,7 @@ impl DebeziumReader {
     fn document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let contract = self.options.contract.as_ref().ok_or_else(|| {
             let message = "documents of MongoDB have no types; declare the columns in a contract";
-            Error::data("UntypedRecords", message).at(file, place)
+            Error::new(codes::UNTYPED_RECORDS, message).at(file, place)
         })?;
         let (key, kind) = match identity(event, contract, file, place)? {
             Some((key, kind)) => (Some(key), kind),
@@ -263,7 +264,7 @@ impl DebeziumReader {
         match (self.id_kind, kind) {
             (Some(known), Some(kind)) if known != kind => {
                 let message = "the collection has both numbers and strings as `_id`, so that documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
-                return Err(Error::data("KeyDrift", message).with_column("_id").at(file, place));
+                return Err(Error::new(codes::KEY_DRIFT, message).with_column("_id").at(file, place));
             }
             (None, Some(_)) => self.id_kind = kind,
             _ => {}
@@ -281,7 +282,7 @@ impl DebeziumReader {
             Ok(images) => self.change(&images.event(event), pick, file, place),
             // Either the document was deleted before the connector looked it up, or the connector never looks
             // documents up. `finish_documents` decides, when all records are known.
-            Err(error) if is_update && error.code() == "MissingImage" => {
+            Err(error) if is_update && error.is(codes::MISSING_IMAGE) => {
                 let refused = match self.quarantine_rule.takes(&error) {
                     false => None,
                     true => {
@@ -315,7 +316,7 @@ impl DebeziumReader {
     fn change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
             let message = format!("the envelope has an unknown operation code; known codes are {KNOWN_CODES}");
-            let e = Error::data("UnknownOp", message);
+            let e = Error::new(biscuit_merge::codes::UNKNOWN_OP, message);
             return Err(e.at(file, place).with_detail("op", &event.op));
         };
         if self.fields.is_none() {
@@ -338,7 +339,7 @@ impl DebeziumReader {
             self.building = Some(building);
         }
         let building = self.building.as_mut().expect("the batch was created above");
-        let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
+        let placeholder = self.placeholder.as_ref().map_err(|e| Error::new(e.error_code(), e.message()))?;
         let contract = self.options.contract.as_ref();
         building.push(event, op, &ReaderContext { contract, key: &self.key, fields, placeholder }, place)?;
         if self.quarantine_rule.any() {
@@ -367,7 +368,7 @@ impl DebeziumReader {
                 names.join(", "),
                 self.key.join(", ")
             );
-            return Err(Error::data("KeyDrift", message).at(file, place));
+            return Err(Error::new(codes::KEY_DRIFT, message).at(file, place));
         }
         Ok(())
     }
@@ -384,20 +385,21 @@ impl DebeziumReader {
             return self.declared.clone().ok_or_else(|| {
                 let message =
                     "the envelopes have no embedded schema, and JSON has no types; declare the columns in a contract";
-                Error::data("UntypedRecords", message).at(file, place)
+                Error::new(codes::UNTYPED_RECORDS, message).at(file, place)
             });
         };
         if let Some(known) = self.embedded.get(raw.get()) {
             return Ok(known.clone());
         }
         let schema: ConnectSchema = serde_json::from_str(raw.get()).map_err(|e| {
-            Error::data("InvalidSchema", "the embedded schema cannot be read").at(file, place).with_source(e)
+            Error::new(codes::INVALID_SCHEMA, "the embedded schema cannot be read").at(file, place).with_source(e)
         })?;
         // The schema of an envelope describes `after` and `before`; the schema of a flattened record is the row
         // itself.
         let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
-        let no_image =
-            || Error::data("InvalidSchema", "the embedded schema has neither `after` nor `before`").at(file, place);
+        let no_image = || {
+            Error::new(codes::INVALID_SCHEMA, "the embedded schema has neither `after` nor `before`").at(file, place)
+        };
         let of = |image: &ConnectSchema| image.columns().map_err(|e| e.at(file, place));
         let mut columns = match image {
             Some(image) => of(image)?,

@@ -11,6 +11,7 @@ use biscuit_merge::{BadRows, ChangeBatch, OpMap, ParsedOp, RefusedRecord};
 use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
+use crate::codes;
 use crate::columnar::rows::parts;
 use crate::csv::dialect::CsvDialect;
 use crate::csv::records::{self, CsvFile, CsvForm};
@@ -181,7 +182,7 @@ impl DmsReader {
     ///
     /// # Errors
     /// `UnknownDmsFile` for another name if the records are ordered by file; `UntypedRecords` for a file without a
-    /// header if there is no contract; `InvalidCsv`, `UnreadableParquet`, `EmptyFile`, `TruncatedInput`, `NotUtf8`.
+    /// header if there is no contract; `InvalidCsv`, `UnreadableParquet`, `EmptyFile`, `TruncatedInput`, `InvalidText`.
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
@@ -236,7 +237,7 @@ impl DmsReader {
         if named.kind == DmsFileKind::Unknown && self.by_place {
             let message =
                 "the name is neither a full load (`LOAD…`) nor a change file with its time; name the order columns";
-            return Err(Error::data("UnknownDmsFile", message).in_file(file));
+            return Err(Error::new(codes::UNKNOWN_DMS_FILE, message).in_file(file));
         }
         let wanted =
             named.kind == DmsFileKind::Transactions || self.is_wanted(named.schema.as_deref(), named.table.as_deref());
@@ -325,7 +326,7 @@ impl DmsReader {
         }
         if columns.is_empty() {
             let message = "the file has no header; declare its columns in a contract";
-            return Err(Error::data("UntypedRecords", message).in_file(file));
+            return Err(Error::new(codes::UNTYPED_RECORDS, message).in_file(file));
         }
         let code = first.get(0).is_some_and(|code| o.op_map.read(Some(code.trim())) != ParsedOp::Unknown);
         let more = first.len().saturating_sub(columns.len());
@@ -355,7 +356,7 @@ impl DmsReader {
     fn transactions(&mut self, file: &Arc<str>, text: &str, named: DmsFile, row: Option<u64>) -> Result<()> {
         let Some(contract) = &self.options.contract else {
             let message = "a transaction file has no header; declare the columns of the table in a contract";
-            return Err(Error::data("UntypedRecords", message).in_file(file));
+            return Err(Error::new(codes::UNTYPED_RECORDS, message).in_file(file));
         };
         // Names that no column of a table can have; these columns are removed later.
         let (meta_table, meta_schema) = ("\u{0}table".to_owned(), "\u{0}schema".to_owned());
@@ -386,7 +387,7 @@ impl DmsReader {
     ///
     /// # Errors
     /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `WrongType`,
-    /// `UnknownOp`, `NullValue` and the like, with file, row and column.
+    /// `UnknownOp`, `NullNotAllowed` and the like, with file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
@@ -456,5 +457,5 @@ fn fields_differ(first: &csv::StringRecord, expected: usize, o: &DmsOptions) -> 
     } else {
         message.push_str("; declare all columns of the table in the contract, in their order");
     }
-    Error::data("InvalidCsv", message)
+    Error::new(codes::INVALID_CSV, message)
 }

@@ -55,7 +55,9 @@ impl DmsChangeBuilder<'_> {
             {
                 if extra == ExtraColumns::Refuse {
                     let message = format!("the contract does not have column `{name}`");
-                    return Err(Error::data("ExtraColumns", message).with_column(name).in_file(self.file));
+                    return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message)
+                        .with_column(name)
+                        .in_file(self.file));
                 }
                 lost.drop(name);
                 continue;
@@ -246,8 +248,9 @@ impl DmsChangeBuilder<'_> {
 
 fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, t, &options)
-        .map_err(|e| Error::data("WrongType", "a value does not fit the type of its column").with_source(e))
+    cast_with_options(column, t, &options).map_err(|e| {
+        Error::new(biscuit_schema::codes::WRONG_TYPE, "a value does not fit the type of its column").with_source(e)
+    })
 }
 
 fn as_text(column: &ArrayRef) -> Result<ArrayRef> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use biscuit_core::{Error, Result, catch_panic};
 
+use crate::codes;
+
 /// Default maximum number of bytes of a decompressed text file, which is held in memory.
 const MAX_TEXT: u64 = 4 << 30;
 
@@ -63,7 +65,7 @@ pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
         io::ErrorKind::UnexpectedEof => "the compressed text ends too early; the file was truncated",
         _ => "the compressed text is damaged, or other bytes follow it; the file was truncated or changed",
     };
-    Error::data("TruncatedInput", message).in_file(file).with_source(e)
+    Error::new(codes::TRUNCATED_INPUT, message).in_file(file).with_source(e)
 }
 
 /// Decompresses a whole text.
@@ -86,7 +88,9 @@ fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from
     let out = match read {
         Ok(read) => read.map_err(|e| unpacking_failed(file, e))?,
         Err(e) => {
-            return Err(Error::data("TruncatedInput", "the compressed text is damaged").in_file(file).with_source(e));
+            return Err(Error::new(codes::TRUNCATED_INPUT, "the compressed text is damaged")
+                .in_file(file)
+                .with_source(e));
         }
     };
     if out.len() as u64 <= maximum {
@@ -103,7 +107,7 @@ fn too_large(file: &str, what: &str) -> Error {
     let message = format!(
         "{what}; if the file is valid, raise the limit with --max-decompressed or `max_decompressed` of the source"
     );
-    Error::data("TooLarge", message).in_file(file)
+    Error::new(biscuit_schema::codes::TOO_LARGE, message).in_file(file)
 }
 
 /// Default maximum number of bytes of decoded rows for each byte of a file, if the rows have more than [`ROWS_FROM`]

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use biscuit_core::{Error, Result};
 use encoding_rs::{DecoderResult, Encoding, UTF_8};
 
+use crate::codes;
+
 /// Encoding of text, named by a label of the WHATWG Encoding Standard such as `latin1`, `windows-1252` or `utf-16le`.
 ///
 /// A byte order mark takes precedence over the encoding. As the standard requires, `latin1` is read as Windows-1252,
@@ -16,13 +18,13 @@ impl TextEncoding {
     /// Returns the encoding with this label.
     ///
     /// # Errors
-    /// `InvalidSpec` for an unknown label.
+    /// `InvalidArguments` for an unknown label.
     pub fn of(name: &str) -> Result<Self> {
         let unknown = || {
             let message = format!(
                 "unknown encoding `{name}`; use a name such as `utf-8`, `latin1`, `windows-1252` or `utf-16le`"
             );
-            Error::usage("InvalidSpec", message)
+            Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)
         };
         Encoding::for_label(name.as_bytes()).map(Self).ok_or_else(unknown)
     }
@@ -104,7 +106,7 @@ impl<R: Read> Utf8Text<R> {
                 let message = format!(
                     "the text is not {name}; set the encoding of the file (`encoding` of the source, or `--encoding`), or repair the file if it is damaged"
                 );
-                return Err(io::Error::other(Error::data("InvalidText", message).in_file(&self.file)));
+                return Err(io::Error::other(Error::new(codes::INVALID_TEXT, message).in_file(&self.file)));
             }
             if last && result == DecoderResult::InputEmpty {
                 self.state = DecodeState::End;
@@ -176,6 +178,6 @@ mod tests {
             Err("InvalidText")
         );
         assert_eq!(read(b"\x81", Some("shift_jis")), Err("InvalidText"));
-        assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidSpec");
+        assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidArguments");
     }
 }

@@ -9,6 +9,8 @@ use biscuit_schema::{is_too_deep, name_twice, too_deep};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::codes;
+
 /// Fields of a JSON object in their order, each value as its JSON text. Numbers keep all their digits, and duplicate
 /// names are preserved.
 ///
@@ -81,9 +83,11 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Jso
     }
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
     match name_twice(raw) {
-        Some(name) => Err(Error::data("DuplicateColumn", format!("the record has column `{name}` twice"))
-            .with_column(name)
-            .at(file, line)),
+        Some(name) => {
+            Err(Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, format!("the record has column `{name}` twice"))
+                .with_column(name)
+                .at(file, line))
+        }
         None => Ok(object),
     }
 }
@@ -95,7 +99,7 @@ pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
         // The message of the library may quote the value; the position does not.
         _ => format!("the line is not the expected JSON, at character {}", e.column()),
     };
-    Error::data("InvalidJson", what).at(file, line)
+    Error::new(codes::INVALID_JSON, what).at(file, line)
 }
 
 /// Returns the items of a JSON array; `None` for anything else.

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 
 use biscuit_core::Error;
 
+use crate::codes;
+
 /// Layout of the values in a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonLayout {
@@ -153,7 +155,7 @@ impl<R: Read> JsonValues<R> {
         match self.state.step(byte) {
             _ if self.state.broken => {
                 let message = "a JSON string contains a line break, so that the end of the value cannot be found";
-                Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
+                Err(Error::new(codes::INVALID_JSON, message).at(&self.file, self.values + 1))
             }
             Ok(ended) => {
                 self.lines.push(if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
@@ -169,7 +171,7 @@ impl<R: Read> JsonValues<R> {
                     return self.take(byte);
                 }
                 let message = "a JSON value is expected here";
-                Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
+                Err(Error::new(codes::INVALID_JSON, message).at(&self.file, self.values + 1))
             }
         }
     }
@@ -192,7 +194,7 @@ impl<R: Read> JsonValues<R> {
                     let message =
                         "the last JSON value, or the array around all of them, is not closed; the file was truncated";
                     return Err(io::Error::other(
-                        Error::data("TruncatedInput", message).at(&self.file, self.values + 1),
+                        Error::new(codes::TRUNCATED_INPUT, message).at(&self.file, self.values + 1),
                     ));
                 }
             }

@@ -13,6 +13,7 @@ use biscuit_merge::{AbsentColumns, ChangeBatch, ChangeOp, KeyChange, KeyChangeKi
 use biscuit_schema::{Contract, OnError};
 use serde_json::value::RawValue;
 
+use crate::codes;
 use crate::columnar::units::RecordIndex;
 use crate::debezium::envelope::{ChangeEvent, META};
 use crate::debezium::placeholder::is_placeholder;
@@ -85,7 +86,7 @@ impl BatchBuilder {
                 "cannot store the order as `{}`: the table has a column of this name; choose another name for the order column",
                 f.name
             );
-            return Err(Error::usage("ColumnClash", message));
+            return Err(Error::new(codes::COLUMN_CLASH, message));
         }
         let n = codecs.len();
         Ok(Self {
@@ -127,7 +128,7 @@ impl BatchBuilder {
         for i in 0..self.codecs.len() {
             let cell = self.cell(i, &object, event, op, context, place).or_else(|e| {
                 // An ambiguous placeholder may be an unchanged value; null would overwrite the stored value.
-                let is_null = context.nulls(&self.codecs[i].0) && e.code() != "AmbiguousPlaceholder";
+                let is_null = context.nulls(&self.codecs[i].0) && !e.is(biscuit_merge::codes::AMBIGUOUS_PLACEHOLDER);
                 if is_null { Ok(Some(TextValue::Null)).inspect(|_| nulled.push((i, e.code()))) } else { Err(e) }
             });
             cells.push(cell?);
@@ -272,7 +273,9 @@ impl BatchBuilder {
             let codec = self.codecs.iter().find(|(n, _)| n == name).map(|(_, c)| c.clone());
             let (Some(codec), Some(value)) = (codec, object.get(name)) else {
                 let message = format!("the header of a key change does not contain the key column `{name}`");
-                return Err(Error::data("MissingColumn", message).with_column(name).at(&self.file, place));
+                return Err(Error::new(biscuit_schema::codes::MISSING_COLUMN, message)
+                    .with_column(name)
+                    .at(&self.file, place));
             };
             let cell = codec.decode(value.get()).map_err(|reason| wrong_type(name, reason, &self.file, place))?;
             cells.push((name.clone(), codec, cell));
@@ -293,7 +296,9 @@ impl BatchBuilder {
             };
             if object.0.iter().any(|(other, _)| *other == column.name) {
                 let message = format!("two fields of the record belong to column `{}`", column.name);
-                return Err(Error::data("DuplicateColumn", message).with_column(&column.name).at(&self.file, place));
+                return Err(Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, message)
+                    .with_column(&column.name)
+                    .at(&self.file, place));
             }
             object.0[at].0.clone_from(&column.name);
         }
@@ -301,7 +306,7 @@ impl BatchBuilder {
     }
 
     fn missing_image(&self, what: &str, place: u64) -> Error {
-        Error::data("MissingImage", format!("the envelope has no {what}")).at(&self.file, place)
+        Error::new(codes::MISSING_IMAGE, format!("the envelope has no {what}")).at(&self.file, place)
     }
 
     /// Converts the records into a batch: the table columns first, then the order columns `fields`.

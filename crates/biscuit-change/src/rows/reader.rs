@@ -135,7 +135,7 @@ impl RowsReader {
     /// `.tsv`); any other file is JSON.
     ///
     /// # Errors
-    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and the errors
+    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `InvalidText`, `InvalidCsv`, and the errors
     /// of [`row_changes`](crate::row_changes).
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
@@ -345,7 +345,7 @@ impl JsonColumns {
     fn add(&mut self, name: &str, options: &RowsOptions) -> Result<usize> {
         if self.all.len() == MAX_FIELDS {
             let message = format!("the rows have more than {MAX_FIELDS} columns");
-            return Err(Error::data("TooManyColumns", message));
+            return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message));
         }
         self.at.insert(name.to_owned(), self.all.len());
         self.all.push(JsonColumn { name: name.to_owned(), declared: options.declared(name) });
@@ -411,7 +411,7 @@ fn json_part(
             let at = ValuePosition { name: &column.name, inside: None };
             let cell = raw.map_or(Ok(TextValue::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
             cells.push(cell.or_else(|reason| {
-                if !lost.null(column, reason.code(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
+                if !lost.null(column, reason.code().name(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
                     bad.add(row, wrong_type(&column.name, reason, file, line.place))?;
                 }
                 Ok(TextValue::Null)

@@ -5,6 +5,8 @@ use std::fmt;
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Name of a table in change files: its schema or database, if the records contain one, and its own name. Both may
 /// contain any character, including dots.
 ///
@@ -90,8 +92,8 @@ pub(crate) fn check_one(tables: &BTreeSet<SourceTable>) -> Result<()> {
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
     let name = if databases.len() > 1 { SourceTable::full } else { SourceTable::to_string };
     let names: Vec<String> = tables.iter().map(name).collect();
-    Err(Error::usage(
-        "SeveralTables",
+    Err(Error::new(
+        codes::SEVERAL_TABLES,
         format!("the files have records of several tables; name one of {}", names.join(", ")),
     ))
 }

@@ -8,6 +8,7 @@ use biscuit_core::{Error, Result};
 use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
+use crate::codes;
 use crate::columnar::units::{ColumnCodecs, ReadUnit, each_line};
 use crate::csv::dialect::CsvDialect;
 use crate::csv::records;
@@ -62,13 +63,13 @@ impl fmt::Debug for TablesReader<'_> {
 /// Refuses records that do not contain the name of their table.
 ///
 /// # Errors
-/// `UnknownTable`.
+/// `UnnamedTable`.
 fn check_named(table: &SourceTable) -> Result<()> {
     if !table.table.is_empty() {
         return Ok(());
     }
     let message = "the record does not contain the name of its table; name one table for these files, or let the connector write the name";
-    Err(Error::data("UnknownTable", message))
+    Err(Error::new(codes::UNNAMED_TABLE, message))
 }
 
 impl<'a> TablesReader<'a> {
@@ -108,7 +109,7 @@ impl<'a> TablesReader<'a> {
     /// Reads one file.
     ///
     /// # Errors
-    /// Errors about the file, and about a line that is not a record. `UnknownTable` for a DMS file whose path does
+    /// Errors about the file, and about a line that is not a record. `UnnamedTable` for a DMS file whose path does
     /// not contain the table. An error about the records of a table is in the result of that table; see
     /// [`finish`](Self::finish).
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
@@ -189,7 +190,7 @@ impl<'a> TablesReader<'a> {
             (_, Some(schema), Some(table)) => BTreeSet::from([SourceTable::new(Some(&schema), &table)]),
             _ => {
                 let message = "the path does not contain the table; DMS writes `<schema>/<table>/<file>`";
-                return Err(Error::data("UnknownTable", message).in_file(file));
+                return Err(Error::new(codes::UNNAMED_TABLE, message).in_file(file));
             }
         };
         let Self { kind: TableReaders::Dms(readers), make, failed, .. } = self else {
@@ -222,7 +223,7 @@ impl<'a> TablesReader<'a> {
     }
 
     /// Returns the change records of each table, sorted by name. A table whose records caused an error has the error
-    /// instead, for example `NoKey` for a table without a key.
+    /// instead, for example `KeylessRecords` for a table without a key.
     pub fn finish(self) -> Vec<TableChanges> {
         let failed = self.failed.into_iter().map(|(t, e)| (t, Err(e)));
         let mut all: Vec<TableChanges> = match self.kind {

@@ -140,7 +140,7 @@ pub(crate) fn in_column(
     let bad = made
         .refused
         .iter()
-        .filter(|refused| !lost.null(column, refused.code, is_placeholder(refused.row)))
+        .filter(|refused| !lost.null(column, refused.code.name(), is_placeholder(refused.row)))
         .map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
     Ok((made.array, bad.collect()))
 }
@@ -233,7 +233,7 @@ pub(crate) fn comply(
             (None, ExtraColumns::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
             (None, ExtraColumns::Refuse) => {
                 let message = format!("the contract does not have column `{name}`");
-                return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
+                return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message).with_column(name).in_file(at.0));
             }
             (None, _) => {
                 lost.drop(name);

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorCode, Result};
+use biscuit_schema::codes::{OVERFLOW, PRECISION_LOSS, TOO_LARGE, WRONG_TYPE};
 use bytes::Bytes;
 use encoding_rs::Encoding;
 
+use crate::codes;
 use crate::csv::dialect::without_packing;
 use crate::files::decompress::unpack;
 use crate::files::encoding::{TextEncoding, Utf8Text};
@@ -15,7 +17,7 @@ use crate::json::scan::{JsonLayout, JsonValues};
 /// bytes and decompressed.
 ///
 /// # Errors
-/// `EmptyFile`, `NotUtf8`, `InvalidText`, `TooLarge`, and `TruncatedInput` for compressed text that is truncated or
+/// `EmptyFile`, `InvalidText`, `TooLarge`, and `TruncatedInput` for compressed text that is truncated or
 /// damaged.
 pub(crate) fn text_of(
     file: &str,
@@ -40,7 +42,7 @@ pub(crate) fn text_of(
             at + 1,
             bytes[at]
         );
-        Error::data("NotUtf8", message).at(file, line as u64 + 1)
+        Error::new(codes::INVALID_TEXT, message).at(file, line as u64 + 1)
     })
 }
 
@@ -81,41 +83,41 @@ pub(crate) fn is_beside_values(file: &str) -> bool {
 }
 
 pub(crate) fn empty(file: &str) -> Error {
-    Error::data("EmptyFile", "the file is empty").in_file(file)
+    Error::new(codes::EMPTY_FILE, "the file is empty").in_file(file)
 }
 
 /// Reason why a value is invalid for the type of its column, with the code of the error. The reason never contains
 /// the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InvalidValue {
-    code: &'static str,
+    code: ErrorCode,
     reason: String,
 }
 
 impl InvalidValue {
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> ErrorCode {
         self.code
     }
 
     /// The value is beyond the range of the type or beyond a limit.
     pub(crate) fn overflow(reason: impl Into<String>) -> Self {
-        Self { code: "Overflow", reason: reason.into() }
+        Self { code: OVERFLOW, reason: reason.into() }
     }
 
     /// The type could only hold a different value.
     pub(crate) fn precision_loss(reason: impl Into<String>) -> Self {
-        Self { code: "PrecisionLoss", reason: reason.into() }
+        Self { code: PRECISION_LOSS, reason: reason.into() }
     }
 
     /// The value takes more memory than allowed.
     pub(crate) fn too_large(reason: impl Into<String>) -> Self {
-        Self { code: "TooLarge", reason: reason.into() }
+        Self { code: TOO_LARGE, reason: reason.into() }
     }
 }
 
 impl From<String> for InvalidValue {
     fn from(reason: String) -> Self {
-        Self { code: "WrongType", reason }
+        Self { code: WRONG_TYPE, reason }
     }
 }
 
@@ -128,5 +130,6 @@ impl From<&str> for InvalidValue {
 /// Creates the error for an invalid value of a column.
 pub(crate) fn wrong_type(column: &str, invalid: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
     let InvalidValue { code, reason } = invalid.into();
-    Error::data(code, format!("column `{column}`: {reason}")).with_column(column).at(file, row)
+    let message = format!("column `{column}`: {reason}");
+    Error::new(code, message).with_column(column).at(file, row)
 }

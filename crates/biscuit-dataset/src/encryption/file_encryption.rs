@@ -12,6 +12,8 @@ use parquet::schema::types::SchemaDescriptor;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::codes;
+
 /// Source of keys for Parquet modular encryption (`AES_GCM_V1`). A file has a data key for its footer and one for
 /// each encrypted column. The file contains the key metadata of each data key in plain form, from which
 /// [`key`](Self::key) gets the data key again.
@@ -169,13 +171,13 @@ impl FileEncryption {
         let message = format!(
             "column `{column}` cannot be encrypted: it is {what}, whose values are also stored outside of the data files. Encrypt, tokenize or hash its values instead"
         );
-        Err(Error::usage("EncryptedColumn", message).with_column(column))
+        Err(Error::new(codes::ENCRYPTED_COLUMN, message).with_column(column))
     }
 
     /// Checks that the columns to encrypt exist.
     ///
     /// # Errors
-    /// `MissingColumn`: a misspelt name would leave the column without encryption.
+    /// `UnknownColumn`: a misspelt name would leave the column without encryption.
     pub(crate) fn check_names<'a>(
         names: impl IntoIterator<Item = &'a String>,
         is_there: &dyn Fn(&str) -> bool,
@@ -184,7 +186,7 @@ impl FileEncryption {
             let root = path.split('.').next().unwrap_or(path);
             if !is_there(path) && !is_there(root) {
                 let message = format!("there is no column `{path}` to encrypt");
-                return Err(Error::usage("MissingColumn", message).with_column(path));
+                return Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(path));
             }
         }
         Ok(())
@@ -193,8 +195,7 @@ impl FileEncryption {
     /// Returns the encrypted leaf columns of a file with this schema, by their paths.
     ///
     /// # Errors
-    /// `MissingColumn` if the column exists but has no such field; `ColumnCase` if the column exists in another
-    /// letter case.
+    /// `UnknownColumn` if the column exists but has no such field, and if it exists in another letter case.
     pub fn leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
         let all: Vec<String> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
         if self.hidden.everything {
@@ -209,12 +210,12 @@ impl FileEncryption {
                     let message = format!(
                         "`{path}` is not a field of the column `{root}`; for a list or map, name the whole column"
                     );
-                    return Err(Error::usage("MissingColumn", message).with_column(path));
+                    return Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(path));
                 }
                 let lower = root.to_lowercase();
                 if let Some(leaf) = all.iter().find(|leaf| is_or_inside(&leaf.to_lowercase(), &lower)) {
                     let message = format!("there is no column `{path}` to encrypt; the column is `{leaf}`");
-                    return Err(Error::usage("ColumnCase", message).with_column(path));
+                    return Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(path));
                 }
             }
             chosen.extend(own().cloned());
@@ -283,7 +284,7 @@ pub(crate) fn no_keys(place: &str, column: Option<&str>) -> Error {
     let message = format!(
         "{what} is encrypted (Parquet modular encryption), and there are no file keys; configure the keys of the table"
     );
-    let e = Error::usage("NoFileKeys", message).in_file(place);
+    let e = Error::new(codes::NO_FILE_KEYS, message).in_file(place);
     match column {
         Some(column) => e.with_column(column),
         None => e,

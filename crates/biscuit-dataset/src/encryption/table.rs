@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::codes;
 use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, no_keys};
 use crate::files::data_file::{DataFile, OpenFile};
 use crate::files::writer::ParquetOptions;
@@ -26,15 +27,16 @@ pub(crate) fn hidden_of(head: &TableHead) -> Result<EncryptedParts> {
     let Some(property) = head.properties.get(ENCRYPTED).filter(|property| !property.is_null()) else {
         return Ok(EncryptedParts::default());
     };
-    EncryptedParts::deserialize(property)
-        .map_err(|e| Error::data("Diverged", "the journal property `encrypted` cannot be read").with_source(e))
+    EncryptedParts::deserialize(property).map_err(|e| {
+        Error::new(biscuit_journal::codes::DIVERGED, "the journal property `encrypted` cannot be read").with_source(e)
+    })
 }
 
 /// Returns the encrypted parts of a file. Keys are needed only for an encrypted footer. A file that is not readable
 /// as Parquet has none.
 async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<EncryptedParts> {
     let opened = match OpenFile::open(store.clone(), file.clone()).await {
-        Err(e) if e.code() == "NoFileKeys" => OpenFile::open_with(store, file, keys).await,
+        Err(e) if e.is(codes::NO_FILE_KEYS) => OpenFile::open_with(store, file, keys).await,
         Err(e) if e.kind() == ErrorKind::Data => return Ok(EncryptedParts::default()),
         opened => opened,
     };
@@ -119,7 +121,7 @@ impl TableVersion {
     /// Checks that all columns to encrypt exist.
     ///
     /// # Errors
-    /// `MissingColumn`: a misspelt name would leave the column without encryption.
+    /// `UnknownColumn`: a misspelt name would leave the column without encryption.
     pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
         let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
         FileEncryption::check_names(named.chain(&self.named), is_there)

@@ -190,7 +190,7 @@ impl ObjectReader {
 }
 
 fn damaged(reason: &str) -> Error {
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}"))
+    Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, format!("the file cannot be read as Parquet: {reason}"))
 }
 
 fn external_error(e: Error) -> ParquetError {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use biscuit_journal::{WriterPolicy, store_error};
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
@@ -9,6 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
 use crate::Location;
+use crate::codes;
 use crate::engine_error::{engine_error, parquet_error};
 use crate::files::writer::{ParquetOptions, unfit};
 
@@ -51,10 +52,13 @@ pub async fn write_single(
             let message = format!(
                 "this store cannot check that `{place}` is unchanged before it is replaced; promise a single writer to replace it"
             );
-            return Err(Error::new(ErrorKind::Denied, "NoConditionalOverwrite", message));
+            return Err(Error::new(codes::NO_CONDITIONAL_OVERWRITE, message));
         }
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            return Err(Error::conflict("Conflict", format!("another run wrote `{place}` meanwhile; run again")));
+            return Err(Error::new(
+                biscuit_core::codes::CONFLICT,
+                format!("another run wrote `{place}` meanwhile; run again"),
+            ));
         }
         Err(e) => return Err(store_error("write", path, e)),
     }

@@ -17,6 +17,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
+use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
 use crate::files::dictionary;
 use crate::files::reader::{ObjectReader, fetch_footer, parquet_error};
@@ -67,7 +68,7 @@ impl ParquetOptions {
     /// Returns the properties of a new file with these columns, encryption included.
     ///
     /// # Errors
-    /// `UnsupportedType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
+    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
     pub(crate) async fn sealed(
         &self,
         mut properties: WriterPropertiesBuilder,
@@ -93,7 +94,7 @@ impl ParquetOptions {
 }
 
 pub(crate) fn unfit(e: ParquetError) -> Error {
-    Error::usage("UnsupportedType", format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
+    Error::new(codes::UNSTORABLE_TYPE, format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
 }
 
 /// Value of `created_by` in the footers of new files.
@@ -130,7 +131,7 @@ impl FileWriter {
     /// Begins a file of rows with this schema.
     ///
     /// # Errors
-    /// `UnsupportedType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
+    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
     pub async fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
         Self::with_properties(stage, schema, options.properties(), options).await
     }
@@ -219,7 +220,7 @@ pub async fn check_staged(
     if found != i64::try_from(rows).unwrap_or(-1) {
         let object = staged.object();
         let message = format!("`{object}` has {found} rows, but {rows} were written; run again");
-        return Err(Error::new(biscuit_core::ErrorKind::Unavailable, "TornWrite", message));
+        return Err(Error::new(biscuit_journal::codes::TORN_WRITE, message));
     }
     Ok(staged.with_rows(rows))
 }

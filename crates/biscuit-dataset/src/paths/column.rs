@@ -10,6 +10,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
+use crate::codes;
 use crate::files::data_file::OpenFile;
 
 /// Checks that a column of a file has in every row the value that the path of the file contains.
@@ -101,7 +102,7 @@ impl PathValue {
         let differs = |row: &usize| rows.is_valid(*row) && !same.value(*row);
         let Some(row) = (0..rows.len()).find(differs) else { return Ok(()) };
         let message = format!("column `{}` has one value in the path of the file and another one in a row", self.name);
-        Err(Error::data("PartitionMismatch", message)
+        Err(Error::new(codes::PARTITION_MISMATCH, message)
             .with_column(&self.name)
             .at(file, first + row as u64)
             .with_detail("in the path", self.text.as_deref().unwrap_or("null"))

@@ -3,6 +3,8 @@
 use biscuit_core::{Error, Result};
 use biscuit_journal::MAX_NAME;
 
+use crate::codes;
+
 /// Folder value that stands for null.
 pub const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -60,7 +62,7 @@ pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
     let Some((folders, _)) = path.rsplit_once('/') else { return Ok(vec![]) };
     let value = |folder: &str| match folder.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((unescape(name), (value != HIVE_NULL).then(|| unescape(value)))),
-        _ => Err(Error::data("NotHivePath", format!("the folder `{folder}` of `{path}` is not `column=value`"))),
+        _ => Err(Error::new(codes::NOT_HIVE_PATH, format!("the folder `{folder}` of `{path}` is not `column=value`"))),
     };
     folders.split('/').map(value).collect()
 }
@@ -92,7 +94,7 @@ pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
             "partition column `{column}` contains a text whose folder name would have {} bytes; the maximum is {MAX_NAME}. Partition by a shorter text",
             name.len()
         );
-        return Err(Error::data("PartitionValue", message).with_column(column));
+        return Err(Error::new(codes::PARTITION_VALUE, message).with_column(column));
     }
     Ok(name)
 }
@@ -107,14 +109,14 @@ pub fn check_partition_columns<'a>(columns: impl IntoIterator<Item = &'a str>, p
     check_partition_names(partition_by)?;
     if !partition_by.is_empty() && columns.into_iter().all(|column| partition_by.iter().any(|p| p == column)) {
         let message = "all columns are partition columns, so the files would have no columns; leave one out";
-        return Err(Error::usage("PartitionColumns", message));
+        return Err(Error::new(codes::PARTITION_COLUMNS, message));
     }
     Ok(())
 }
 
 /// Checks the names like [`check_partition_columns`], without the check for other columns: there may be no rows yet.
 pub(crate) fn check_partition_names(partition_by: &[String]) -> Result<()> {
-    let refused = |message: String| Err(Error::usage("PartitionColumns", message));
+    let refused = |message: String| Err(Error::new(codes::PARTITION_COLUMNS, message));
     for (i, name) in partition_by.iter().enumerate() {
         if partition_by[..i].iter().any(|other| other.eq_ignore_ascii_case(name)) {
             return refused(format!("partition column `{name}` is given twice"));
@@ -130,7 +132,7 @@ pub(crate) fn check_partition_names(partition_by: &[String]) -> Result<()> {
 
 fn no_folder(column: &str, what: &str) -> Error {
     let message = format!("partition column `{column}` contains {what}, which has no Hive path");
-    Error::data("PartitionValue", message).with_column(column)
+    Error::new(codes::PARTITION_VALUE, message).with_column(column)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::is_hidden;
 use object_store::path::Path;
 
+use crate::codes;
 use crate::paths::location::{Location, OpenLocation};
 
 /// Refuses a place of input that contains, or will contain, files of the table that is written, because each run
@@ -22,7 +23,7 @@ pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocati
         "the input `{place}` contains files of the table `{target}`, so that a run would read what another run wrote; \
          use separate folders or a narrower glob"
     );
-    Err(Error::usage("InputOverlapsTable", message))
+    Err(Error::new(codes::INPUT_OVERLAPS_TABLE, message))
 }
 
 /// Splits a path or URL with wildcards into the folder above the first wildcard, and the glob below it. Returns no

@@ -11,6 +11,8 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
+use crate::codes;
+
 /// A folder or a file in a store.
 #[derive(Debug, Clone)]
 pub struct Location {
@@ -179,7 +181,7 @@ fn memory(name: &str) -> Arc<InMemory> {
 }
 
 fn invalid(url: &str, reason: &str) -> Error {
-    Error::usage("InvalidUrl", format!("`{url}` cannot be used: {reason}"))
+    Error::new(codes::INVALID_URL, format!("`{url}` cannot be used: {reason}"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::DataType;
 
+use crate::codes;
 use crate::files::data_file::DataFile;
 use crate::paths::hive;
 use crate::rows::folder_texts;
@@ -109,7 +110,7 @@ impl FolderSpelling {
                     let message = format!(
                         "the table has the folder `{name}={own}`, and `{name}={value}` would be a second folder for the same number; use the spelling of the table"
                     );
-                    Err(Error::data("PartitionSpelling", message).with_column(name))
+                    Err(Error::new(codes::PARTITION_SPELLING, message).with_column(name))
                 }
                 Some(SpelledValue::Several) | None => Ok(plain),
             }

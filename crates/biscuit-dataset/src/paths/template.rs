@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use biscuit_core::{Error, Result};
 use biscuit_journal::MAX_NAME;
 
+use crate::codes;
 use crate::paths::hive::escape;
 
 /// A path or URL with placeholders for names from data, such as `s3://bucket/lake/{schema}/{table}`.
@@ -67,7 +68,7 @@ impl PathTemplate {
                     long.len(),
                     self.0
                 );
-                Err(Error::data("NameTooLong", message))
+                Err(Error::new(biscuit_core::codes::NAME_TOO_LONG, message))
             }
         }
     }
@@ -77,7 +78,7 @@ impl PathTemplate {
 fn segment(place: &str, name: &str) -> Result<String> {
     let refused = |what: &str| {
         let message = format!("the {place} of the records is {what}, which cannot be part of a path");
-        Err(Error::data("InvalidName", message).with_detail("name", name))
+        Err(Error::new(codes::INVALID_NAME, message).with_detail("name", name))
     };
     match name {
         "" => refused("empty"),

@@ -15,6 +15,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 
+use crate::codes;
 use crate::dataset::Dataset;
 use crate::encryption::file_encryption::EncryptedParts;
 use crate::encryption::table::hidden_of;
@@ -75,7 +76,8 @@ impl TableVersion {
         for f in &observed.files {
             let object = f.path.split('/').fold(root.to_string(), |p, s| format!("{p}/{s}"));
             let object = Path::parse(object).map_err(|e| {
-                Error::data("InvalidPath", format!("`{}` is not a valid object path", f.path)).with_source(e)
+                Error::new(biscuit_core::codes::INVALID_PATH, format!("`{}` is not a valid object path", f.path))
+                    .with_source(e)
             })?;
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
@@ -197,7 +199,7 @@ impl TableVersion {
     /// Writes rows on this version, and commits them in one step.
     ///
     /// # Errors
-    /// `NoFileKeys` if the table has encrypted columns and there are no keys; `MissingColumn` and `EncryptedColumn`
+    /// `NoFileKeys` if the table has encrypted columns and there are no keys; `UnknownColumn` and `EncryptedColumn`
     /// for columns that cannot be encrypted; `Conflict` if another run committed since; `PartitioningDiffers` if the
     /// table has other partition columns; `EmptyReplacement`; the errors of [`TableWriter`] and of the rows. After an
     /// error the table is unchanged.
@@ -260,8 +262,8 @@ impl TableVersion {
             WriteMode::Append => {}
             WriteMode::ReplaceAll if count == 0 => {
                 replace.abandon().await?;
-                return Err(Error::data(
-                    "EmptyReplacement",
+                return Err(Error::new(
+                    codes::EMPTY_REPLACEMENT,
                     "there are no new rows, and the replacement would empty the table",
                 ));
             }
@@ -351,7 +353,7 @@ impl TableVersion {
         let name = |columns: &[&str]| if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") };
         let asked: Vec<&str> = partition_by.iter().map(String::as_str).collect();
         let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
-        Err(Error::usage("PartitioningDiffers", message))
+        Err(Error::new(codes::PARTITIONING_DIFFERS, message))
     }
 }
 
@@ -373,7 +375,7 @@ pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
         return Ok(());
     }
     let message = format!("the table is declared raw: it can only be appended to, and must not be {what}");
-    Err(Error::usage("RawLayer", message))
+    Err(Error::new(codes::RAW_LAYER, message))
 }
 
 /// Returns the value of the property with the types of partition columns.
@@ -383,7 +385,7 @@ pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Resul
         let at = biscuit_schema::column_index(schema, name, "the rows to write")?;
         let t = biscuit_schema::plain_type(schema.field(at).data_type());
         let text = type_name(&t).ok_or_else(|| {
-            Error::usage("PartitionType", format!("partition column `{name}` has the unsupported type {t}"))
+            Error::new(codes::PARTITION_TYPE, format!("partition column `{name}` has the unsupported type {t}"))
         })?;
         types.insert(name.clone(), Value::String(text));
     }
@@ -414,7 +416,7 @@ fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(St
     let columns = names(first);
     if let Some(other) = files.iter().find(|f| names(f) != columns) {
         let message = format!("`{}` and `{}` are partitioned by different columns", first.path, other.path);
-        return Err(Error::data("MixedPartitioning", message));
+        return Err(Error::new(codes::MIXED_PARTITIONING, message));
     }
     let column = |(i, name): (usize, String)| {
         let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);

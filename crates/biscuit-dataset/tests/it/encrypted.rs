@@ -231,7 +231,7 @@ async fn columns_that_one_write_encrypts_remain_encrypted() {
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")));
     let misspelt = options().with_parquet(options().parquet.with_encryption(keys.encrypting(["emial"])));
     let e = write(&d, &customers(), WriteMode::Append, &misspelt).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("emial")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("emial")));
 }
 
 /// Files that no commit has described are opened before a write, also before they are replaced.
@@ -297,14 +297,14 @@ async fn partition_columns_and_missing_columns_cannot_be_encrypted() {
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("day")));
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["address.zip"]));
     let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("address.zip")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("address.zip")));
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["Email"]));
     let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("Email")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("Email")));
     let place = Location::new(storage.clone(), "out/customers.parquet", "out").unwrap();
     let parquet = options().parquet.with_encryption(MemoryKeys::new().encrypting(["Email"]));
     let e = write_single(&place, frame(&customers()), WriterPolicy::Many, &parquet).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("ColumnCase", Some("Email")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("Email")));
     assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)), "nothing was written");
 }
 

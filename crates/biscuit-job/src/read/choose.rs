@@ -11,6 +11,7 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 use serde_json::json;
 
+use crate::codes;
 use crate::environment::JobEnvironment;
 use crate::read::input::InputFile;
 use crate::spec::{EmptyLocation, HivePartitioning, JobSpec, MissingObjects, OutputMode, SourceSpec};
@@ -71,7 +72,7 @@ pub(crate) async fn choose(
                 "{} of the files to replay no longer exist; set `allow_missing = true` to replay the rest",
                 selection.counts.gone
             );
-            return Err(Error::data("InputGone", message).in_file(url));
+            return Err(Error::new(codes::MISSING_INPUT, message).in_file(url));
         }
         let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
         let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);

@@ -125,7 +125,7 @@ pub(crate) fn csv_rows(
         let at = reader.line(&record);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, but there are {} columns", record.len(), rows.cells.len());
-            let error = Error::data("WrongCells", message);
+            let error = Error::new(biscuit_change::codes::INVALID_CSV, message);
             bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &dialect.line(&record)) })?;
             continue;
         }
@@ -174,7 +174,11 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
         self.read.set(0);
         let line = self.reader.position().line();
         let read = catch_panic(|| self.reader.read_record(record));
-        let damaged = |e| Error::data("InvalidCsv", "the record is not valid CSV").at(self.file, line).with_source(e);
+        let damaged = |e| {
+            Error::new(biscuit_change::codes::INVALID_CSV, "the record is not valid CSV")
+                .at(self.file, line)
+                .with_source(e)
+        };
         read.map_err(damaged)?.map_err(|e| {
             if self.read.get() > MAX_LINE {
                 return too_long(self.file, "record", line);
@@ -182,7 +186,7 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
             let message = format!("the file is not valid CSV: {e}");
             match e.into_kind() {
                 csv::ErrorKind::Io(e) => text_failed(self.file, e),
-                _ => Error::data("InvalidCsv", message).in_file(self.file),
+                _ => Error::new(biscuit_change::codes::INVALID_CSV, message).in_file(self.file),
             }
         })
     }

@@ -11,6 +11,7 @@ use biscuit_schema::{Contract, SchemaInference, TypeConflict, UuidColumns, apply
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
+use crate::codes;
 use crate::read::decode::CsvRecords;
 use crate::read::input::InputFile;
 use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid};
@@ -67,7 +68,7 @@ pub(crate) async fn infer(
     if contract.columns.is_empty() && inferred.rows > 0 {
         let message =
             "the rows have no columns: the lines are `{}`, or the file has no columns; remove it from the source";
-        return Err(Error::data("NoColumns", message).in_file(&files[0].name));
+        return Err(Error::new(codes::NO_COLUMNS, message).in_file(&files[0].name));
     }
     let mut typed = match rules {
         None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &default_rules())?,
@@ -128,7 +129,7 @@ pub(crate) fn no_header<'a>(
     let message = "the first line has none of the known columns: this file or an earlier one has no header or belongs to another table; read files without a header with `header = false` and a contract";
     let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
     let (mut names, mut known) = (names, known);
-    Error::data("NoHeader", message)
+    Error::new(codes::NO_HEADER, message)
         .at(file, 1)
         .with_detail("first line", list(&mut names))
         .with_detail("known", list(&mut known))

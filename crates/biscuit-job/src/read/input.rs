@@ -52,14 +52,14 @@ impl InputFile {
     /// Converts an error that happened during a read: an object that was deleted or overwritten is a conflict, not
     /// damaged input.
     pub(crate) fn failed(&self, e: Error) -> Error {
-        let (code, what) = match e.code() {
-            "NotFound" => ("InputGone", "was deleted"),
-            "Conflict" => ("InputChanged", "was overwritten"),
+        let (code, what) = match e.error_code() {
+            biscuit_core::codes::NOT_FOUND => (biscuit_apply::codes::INPUT_GONE, "was deleted"),
+            biscuit_core::codes::CONFLICT => (biscuit_apply::codes::INPUT_CHANGED, "was overwritten"),
             _ if e.file().is_some() => return e,
             _ => return e.in_file(&self.name),
         };
         let message = format!("the file {what} after it was listed and before it was read; run again");
-        Error::conflict(code, message).in_file(&self.name).with_source(e)
+        Error::new(code, message).in_file(&self.name).with_source(e)
     }
 
     pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {
@@ -124,7 +124,8 @@ pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
 
 /// Error for a line or record with more than [`MAX_LINE`] bytes.
 pub(crate) fn too_long(file: &str, what: &str, row: u64) -> Error {
-    Error::data("TooLarge", format!("the {what} has more than {MAX_LINE} bytes; split it")).at(file, row)
+    Error::new(biscuit_schema::codes::TOO_LARGE, format!("the {what} has more than {MAX_LINE} bytes; split it"))
+        .at(file, row)
 }
 
 /// Reads an object in parts of [`SLICE`] bytes to limit memory.

@@ -24,7 +24,7 @@ fn refused(line: &[u8]) -> Option<Error> {
         return Some(too_deep("the line"));
     }
     let name = name_twice(std::str::from_utf8(line).ok()?)?;
-    Some(Error::data("DuplicateColumn", format!("column `{name}` occurs twice")).with_column(name))
+    Some(Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, format!("column `{name}` occurs twice")).with_column(name))
 }
 
 /// A column of the contract and the names that lines use for it. The first name is that of the contract.
@@ -242,8 +242,8 @@ impl JsonLines {
     /// Finds the reason why a line cannot be decoded, for the message. Values are not quoted.
     fn what_is_wrong(&self, line: &[u8]) -> Error {
         match serde_json::from_slice::<serde_json::Value>(line) {
-            Err(e) => Error::data(
-                "InvalidJson",
+            Err(e) => Error::new(
+                biscuit_change::codes::INVALID_JSON,
                 format!("the line is not valid JSON: {}", place_free(&unquoted(&e.to_string()))),
             ),
             Ok(serde_json::Value::Object(object)) => {
@@ -258,12 +258,14 @@ impl JsonLines {
                 match object.iter().find(|(name, value)| !fits(name, value)) {
                     Some((name, _)) => {
                         let message = format!("the nesting of column `{name}` does not match its type");
-                        Error::data("WrongType", message).with_column(name)
+                        Error::new(biscuit_schema::codes::WRONG_TYPE, message).with_column(name)
                     }
-                    None => Error::data("WrongType", "the nesting of a column does not match its type"),
+                    None => {
+                        Error::new(biscuit_schema::codes::WRONG_TYPE, "the nesting of a column does not match its type")
+                    }
                 }
             }
-            Ok(_) => Error::data("InvalidJson", "the line is not a JSON object"),
+            Ok(_) => Error::new(biscuit_change::codes::INVALID_JSON, "the line is not a JSON object"),
         }
     }
 }

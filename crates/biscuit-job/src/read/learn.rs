@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use biscuit_bookmark::{SourcePlace, list};
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, ErrorCode, ErrorKind, Instant, Result};
 use biscuit_dataset::FileEncryption;
 use biscuit_schema::{Contract, TypeConflict};
 use tokio::runtime::Handle;
 
+use crate::codes;
 use crate::read::infer::{InferScope, infer};
 use crate::read::input::InputFile;
 use crate::read::source::{FileRows, ReadTask, SourceReader};
@@ -18,7 +19,7 @@ use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 /// `keys` decrypts encrypted Parquet files.
 ///
 /// # Errors
-/// `NotFound` if there is no object, and errors of files that cannot be read.
+/// `NoInput` if there is no object, and errors of files that cannot be read.
 pub async fn learn(
     place: &SourcePlace,
     format: Option<SourceFormat>,
@@ -58,10 +59,10 @@ pub async fn sample(
                 left -= batch.num_rows();
                 batches.push(batch);
                 // An error is the only way to stop the reader early; its code is handled below.
-                if left == 0 { Err(Error::usage(ENOUGH, "enough rows were read")) } else { Ok(()) }
+                if left == 0 { Err(Error::new(ENOUGH, "enough rows were read")) } else { Ok(()) }
             };
             match reading.work(&mut || task.take(), &handle, 0, &mut take) {
-                Err(e) if e.code() != ENOUGH => Err(e),
+                Err(e) if !e.is(ENOUGH) => Err(e),
                 _ => Ok(batches),
             }
         });
@@ -70,12 +71,14 @@ pub async fn sample(
     Ok(all)
 }
 
-const ENOUGH: &str = "Enough";
+/// Code of the error that stops a reader after enough rows. No caller gets it.
+const ENOUGH: ErrorCode =
+    ErrorCode::new("Enough", ErrorKind::Internal, "A reader was stopped because enough rows were read.", "Report it.");
 
 /// Detects the format of the objects at a location, from the first bytes and the name of the first object.
 ///
 /// # Errors
-/// `NotFound` if there is no object; `UnknownFormat` if neither the bytes nor the name show the format.
+/// `NoInput` if there is no object; `UnknownFormat` if neither the bytes nor the name show the format.
 pub async fn format_at(place: &SourcePlace) -> Result<SourceFormat> {
     Ok(files_at(place, None).await?.1)
 }
@@ -91,7 +94,10 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
         files.push(Arc::new(file.with_path_columns(input.below(&object))?));
     }
     let Some(first) = files.first() else {
-        return Err(Error::usage("NotFound", format!("no objects at `{}`; check the path", place.url())));
+        return Err(Error::new(
+            biscuit_core::codes::NO_INPUT,
+            format!("no objects at `{}`; check the path", place.url()),
+        ));
     };
     let format = match format {
         Some(format) => format,
@@ -113,6 +119,6 @@ fn by_name(name: &str, head: &[u8]) -> Result<SourceFormat> {
         Ok(SourceFormat::Csv)
     } else {
         let message = format!("unknown format of `{name}`; name the format");
-        Err(Error::usage("UnknownFormat", message).in_file(name))
+        Err(Error::new(codes::UNKNOWN_FORMAT, message).in_file(name))
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> 
                 let message = format!(
                     "two folders of the path name the column `{name}`; remove one, or set `hive_partitioning = false`"
                 );
-                return Err(Error::data("PartitionMismatch", message).with_column(name));
+                return Err(Error::new(biscuit_dataset::codes::PARTITION_MISMATCH, message).with_column(name));
             }
             all.push((name, value));
         }

@@ -21,6 +21,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use crate::codes;
 use crate::read::decode::{BadRow, CsvNames, RowBatch, UntypedRows, csv_rows};
 use crate::read::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::read::json::JsonLines;
@@ -243,7 +244,7 @@ impl SourceReader {
                 let message = format!(
                     "column `{name}` is encrypted in the file and missing in [pii]; add it, with `keep` to store it in plain text"
                 );
-                return Err(Error::usage("UntreatedColumn", message).with_column(name).in_file(&open.file.path));
+                return Err(Error::new(codes::UNTREATED_COLUMN, message).with_column(name).in_file(&open.file.path));
             }
         }
         Ok(())
@@ -330,7 +331,9 @@ impl SourceReader {
                     let message = format!(
                         "the contract does not have `{name}`; add the column, or set `extra` to `drop` or `keep`"
                     );
-                    return Err(Error::data("ExtraColumns", message).with_column(name).in_file(&file.name));
+                    return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message)
+                        .with_column(name)
+                        .in_file(&file.name));
                 }
                 own.report.coercion.dropped.extend(extra);
                 own.report.coercion.renamed.extend(renamed);

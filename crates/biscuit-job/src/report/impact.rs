@@ -4,6 +4,8 @@ use biscuit_bookmark::{Bookmark, RunRef, bookmarks};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 
+use crate::codes;
+
 /// Returns the partitions that contain rows of the given objects, by URL, or of all objects that the given runs read.
 /// These are the partitions to rebuild if the input was wrong. If the partitions of an object are not known, all
 /// partitions that its runs wrote to are returned.
@@ -27,7 +29,7 @@ pub async fn impact(
             Some(name) => format!("the table has no bookmark `{name}`; omit the name to search all bookmarks"),
             None => "the table has no bookmark, so its input is not known".to_owned(),
         };
-        return Err(Error::usage("UnknownBookmark", message));
+        return Err(Error::new(codes::UNKNOWN_BOOKMARK, message));
     }
     let (mut found, mut read) = (BTreeSet::new(), BTreeSet::new());
     let mut numbered = 0;
@@ -58,7 +60,7 @@ pub async fn impact(
         (Some(e), _) => Err(e),
         (None, Some(object)) => {
             let message = format!("no run in the bookmark has read `{object}`; check the URL");
-            Err(Error::usage("UnknownInput", message).in_file(object))
+            Err(Error::new(codes::UNKNOWN_INPUT, message).in_file(object))
         }
         (None, None) => Ok(found),
     }

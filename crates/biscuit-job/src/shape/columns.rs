@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result, Run};
 use biscuit_schema::{column_index, iso_date_time};
 
+use crate::codes;
 use crate::spec::{AuditSpec, DatePart, DerivedColumn};
 
 /// Columns to add to rows: values of the run, and parts of other columns.
@@ -43,7 +44,7 @@ impl AddedColumns {
     ///
     /// # Errors
     /// `ColumnClash` if the rows already have a column of that name, `MissingColumn`, `BadDate` for text that is not
-    /// a date or time.
+    /// a date or time, `InvalidJob` for a column that has no parts of a date.
     pub(crate) fn add(&self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
         if self.constants.is_empty() && self.derived.is_empty() {
             return Ok(batch.clone());
@@ -52,7 +53,7 @@ impl AddedColumns {
             let message = format!(
                 "cannot add the column `{name}`: the rows already have a column of that name; choose another name"
             );
-            return Err(Error::usage("ColumnClash", message).with_column(name));
+            return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message).with_column(name));
         }
         let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
         let mut arrays = batch.columns().to_vec();
@@ -114,7 +115,9 @@ fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64))
                     let (file, number) = place(row);
                     let message =
                         format!("a value of column `{column}` is not a date or time; declare its type in a contract");
-                    return Err(Error::data("BadDate", message).with_column(column).at(file, number));
+                    return Err(Error::new(biscuit_schema::codes::BAD_DATE, message)
+                        .with_column(column)
+                        .at(file, number));
                 };
                 let instant = nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000;
                 micros.push(i64::try_from(instant.div_euclid(1000)).ok());
@@ -125,7 +128,7 @@ fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64))
             let message = format!(
                 "column `{column}` is {other}, which has no parts of a date; derive from a date, a timestamp or text"
             );
-            Err(Error::usage("NoCoercion", message).with_column(column))
+            Err(Error::new(codes::INVALID_JOB, message).with_column(column))
         }
     }
 }

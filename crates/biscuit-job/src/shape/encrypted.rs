@@ -37,7 +37,7 @@ impl OutputWork<'_> {
             let message = format!(
                 "column `{column}` is encrypted in the files of this output, but {how}; encrypt its values instead"
             );
-            Err(Error::usage("EncryptedColumn", message).with_column(column))
+            Err(Error::new(biscuit_dataset::codes::ENCRYPTED_COLUMN, message).with_column(column))
         };
         let first = encryption.columns().first().map_or("", String::as_str);
         if self.spec.sql.is_some() {

@@ -122,7 +122,7 @@ impl RowFinisher {
         for (row, e) in rows_without_folder(batch, &self.folders) {
             if refused.iter().all(|other| other.row != row) {
                 let column = e.column().unwrap_or_default().to_owned();
-                refused.push(RefusedRow { row, column, code: e.code(), message: e.message().into() });
+                refused.push(RefusedRow { row, column, code: e.error_code(), message: e.message().into() });
             }
         }
     }
@@ -139,7 +139,7 @@ impl RowFinisher {
                     field.name(),
                     field.data_type()
                 );
-                return Err(Error::usage("UnsupportedType", message).with_column(field.name()));
+                return Err(Error::new(biscuit_dataset::codes::UNSTORABLE_TYPE, message).with_column(field.name()));
             }
             let written = written_type(field.data_type());
             if written == *field.data_type() {

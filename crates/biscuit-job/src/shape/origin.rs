@@ -4,6 +4,7 @@ use biscuit_bookmark::{Bookmark, RunKind, SourceObject, bookmarks};
 use biscuit_core::{Error, Result};
 use biscuit_journal::writer_id_of;
 
+use crate::codes;
 use crate::work::OutputWork;
 
 impl OutputWork<'_> {
@@ -33,12 +34,12 @@ impl OutputWork<'_> {
                     format!("the table has no partition `{unknown}`, and no known input has rows in it; check the name")
                 }
             };
-            return Err(Error::usage("UnknownPartition", message));
+            return Err(Error::new(codes::UNKNOWN_PARTITION, message));
         }
         let external = files.iter().filter(|f| partitions.contains(f.folder()) && writer_id_of(&f.path).is_none());
         if let Some(file) = external.into_iter().find(|f| !taken.contains(&f.folder().to_owned())) {
             let message = format!("`{}` was written by another program; a rebuild would lose its rows", file.path);
-            return Err(Error::data("CannotReplace", message).in_file(&file.path));
+            return Err(Error::new(biscuit_bookmark::codes::CANNOT_REPLACE, message).in_file(&file.path));
         }
         self.check_others(partitions, objects).await
     }
@@ -61,7 +62,7 @@ impl OutputWork<'_> {
                 let message = format!(
                     "`{url}`, read by the bookmark `{name}`, has rows in partitions that this run replaces, but this job does not read it; its rows would be lost"
                 );
-                return Err(Error::data("CannotReplace", message).in_file(&url));
+                return Err(Error::new(biscuit_bookmark::codes::CANNOT_REPLACE, message).in_file(&url));
             }
         }
         Ok(())

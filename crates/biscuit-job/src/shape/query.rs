@@ -10,6 +10,7 @@ use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::codes;
 use crate::read::source::{ReadTask, SourceReader, divide};
 use crate::shape::source_table::source_table;
 
@@ -76,14 +77,14 @@ fn invalid(e: DataFusionError) -> Error {
     let about = |what: &str| format!("cannot plan the query: {what}");
     match e {
         D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
-            Error::usage("InvalidSql", about(&e.strip_backtrace()))
+            Error::new(codes::INVALID_SQL, about(&e.strip_backtrace()))
         }
         D::Context(_, inner) | D::Diagnostic(_, inner) => invalid(*inner),
         D::Collection(mut all) if !all.is_empty() => invalid(all.swap_remove(0)),
         e => match engine_error("the query", e) {
-            e if e.code() == "UnreadableRows" => {
+            e if e.is(biscuit_dataset::codes::UNREADABLE_ROWS) => {
                 let what = e.message().rsplit_once(": ").map_or("", |(_, what)| what).to_owned();
-                Error::usage("InvalidSql", about(&what)).with_source(e)
+                Error::new(codes::INVALID_SQL, about(&what)).with_source(e)
             }
             e => e,
         },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorCode, ErrorKind, Result};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -51,7 +51,7 @@ pub(crate) fn with_file(batch: &RecordBatch, column: &str, file: &str) -> Result
         let message = format!(
             "cannot add the column `{column}` for the source file: the rows already have a column of that name; choose another name"
         );
-        return Err(Error::usage("ColumnClash", message).with_column(column));
+        return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message).with_column(column));
     }
     let one: ArrayRef = Arc::new(StringArray::from(vec![file]));
     let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
@@ -96,10 +96,10 @@ impl PartitionStream for SourcePartition {
                     false => rows.batch,
                 };
                 // A query with LIMIT drops the receiver early. This error stops the reader and is handled below.
-                sender.blocking_send(Ok(batch)).map_err(|_| Error::usage(STOPPED, "the reader stopped"))
+                sender.blocking_send(Ok(batch)).map_err(|_| Error::new(STOPPED, "the reader stopped"))
             };
             match reading.work(&mut || tasks.next(), &handle, time, &mut take) {
-                Err(e) if e.code() == STOPPED => Ok(()),
+                Err(e) if e.is(STOPPED) => Ok(()),
                 Err(e) => Err(DataFusionError::External(Box::new(e))),
                 Ok(()) => Ok(()),
             }
@@ -108,4 +108,9 @@ impl PartitionStream for SourcePartition {
     }
 }
 
-const STOPPED: &str = "Stopped";
+const STOPPED: ErrorCode = ErrorCode::new(
+    "Stopped",
+    ErrorKind::Internal,
+    "A reader was stopped because the receiver of its rows has ended.",
+    "Report it.",
+);

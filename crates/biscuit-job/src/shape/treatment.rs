@@ -17,6 +17,7 @@ use biscuit_pii::{
 use biscuit_schema::Contract;
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::spec::{OutputMode, invalid};
 
 /// Column name that sealed records of the quarantine are bound to, as associated data of the encryption.
@@ -195,7 +196,7 @@ impl TreatedSource {
     fn seal(&self, raw: &[u8]) -> Result<Vec<u8>> {
         let Some(cells) = &self.seal else {
             let message = "cannot quarantine rows: [pii] names no key file to seal them with; create one with `biscuit pii keygen`";
-            return Err(Error::usage("NoKeys", message));
+            return Err(Error::new(biscuit_pii::codes::NO_KEYS, message));
         };
         // The encryption is deterministic: a rerun that quarantines the same record again stores it once.
         Ok(format!("{SEALED}{}", cells.seal(QUARANTINE, raw)?).into_bytes())
@@ -225,13 +226,13 @@ impl TreatedSource {
             let message = format!(
                 "column `{column}` is a key or partition column, and its values would change with new versions of the keys; set `version` to the version that the table began with"
             );
-            return Err(Error::usage("UnpinnedVersion", message).with_column(column));
+            return Err(Error::new(codes::UNPINNED_VERSION, message).with_column(column));
         }
         match order.iter().find(|column| self.treats(column)) {
             Some(column) => {
                 let message =
                     format!("column `{column}` is an order column and cannot be treated by [pii]; use `keep`");
-                Err(Error::usage("TreatedColumn", message).with_column(column))
+                Err(Error::new(codes::TREATED_COLUMN, message).with_column(column))
             }
             None => Ok(()),
         }
@@ -275,14 +276,14 @@ fn not_equal(what: &str, column: &str) -> Error {
     let message = format!(
         "column `{column}` is a {what} column; use a treatment that keeps equal values equal (tokenize or hash), or `keep`"
     );
-    Error::usage("TreatedColumn", message).with_column(column)
+    Error::new(codes::TREATED_COLUMN, message).with_column(column)
 }
 
 /// Checks that every name of the policy exists in some source. `others` are the contracts of sources that only other
 /// outputs read.
 ///
 /// # Errors
-/// `MissingColumn` for an unknown column and `UnusedClass` for an unused class: a misspelt name would protect
+/// `UnknownColumn` for an unknown column and `UnusedClass` for an unused class: a misspelt name would protect
 /// nothing.
 pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Result<()> {
     let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
@@ -300,11 +301,11 @@ pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Re
             Some(class) => {
                 let message =
                     format!("no source contract gives a column the class `{class}` of [pii]; nothing would be treated");
-                Err(Error::usage("UnusedClass", message))
+                Err(Error::new(codes::UNUSED_CLASS, message))
             }
             None => {
                 let message = format!("[pii] names `{path}`, but no source has such a column; check the spelling");
-                Err(Error::usage("MissingColumn", message).with_column(path))
+                Err(Error::new(biscuit_core::codes::UNKNOWN_COLUMN, message).with_column(path))
             }
         },
         None => Ok(()),

@@ -14,6 +14,7 @@ use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;
 
+use crate::codes;
 use crate::job::{DryRun, RunOptions};
 use crate::report::counts::OutputReport;
 use crate::shape::finisher::FinishReport;
@@ -221,7 +222,7 @@ impl OutputWork<'_> {
                         let message = format!(
                             "`{path}`, with rows of objects that are read again, no longer exists: it was compacted or replaced; run once with the mode `replace-partitions`, which reads all input of its partition"
                         );
-                        return Err(Error::usage("FilesRewritten", message));
+                        return Err(Error::new(codes::FILES_REWRITTEN, message));
                     }
                 }
             }

@@ -17,7 +17,7 @@ pub async fn unsealed(means: &PiiContext, table: &str, raw: &[u8]) -> Result<Vec
     let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
     let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
     let roots = means.roots.clone().ok_or_else(|| {
-        Error::usage("NoKeys", "the records are sealed, but the policy names no key file; add `keys`")
+        Error::new(biscuit_pii::codes::NO_KEYS, "the records are sealed, but the policy names no key file; add `keys`")
     })?;
     Ok(ValueEncryptor::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
 }

@@ -82,11 +82,14 @@ async fn append_without_a_bookmark_is_refused() {
     let e = lab.run(&EVENTS.replace("format = 'json'", "format = 'json'\nbookmark = false")).await.unwrap_err();
     assert_eq!(
         (e.code(), e.message()),
-        ("InvalidMode", "an output with the mode `append` needs a bookmark; without one, input would be stored twice")
+        (
+            "InvalidArguments",
+            "an output with the mode `append` needs a bookmark; without one, input would be stored twice"
+        )
     );
     for mode in [ReadMode::Full, ReadMode::ReadOnly] {
         let e = lab.run_with(EVENTS, &RunOptions::default().with_mode(mode)).await.unwrap_err();
-        assert_eq!(e.code(), "InvalidMode");
+        assert_eq!(e.code(), "InvalidArguments");
     }
 }
 

@@ -149,7 +149,7 @@ async fn csv_records_with_a_wrong_number_of_cells_are_quarantined() {
     let lab = Lab::new();
     lab.put("raw/a.csv", "id,zip\n1,a\n2,b,c\n3,d\n").await;
     let e = lab.run(&job("csv", CONTRACT)).await.unwrap_err();
-    assert_eq!(e.to_string(), "WrongCells: the record has 3 cells, but there are 2 columns (/raw/a.csv, row 3)");
+    assert_eq!(e.to_string(), "InvalidCsv: the record has 3 cells, but there are 2 columns (/raw/a.csv, row 3)");
     let aside = CONTRACT.replace("columns", "on_error = 'quarantine'\ncolumns");
     let job = job("csv", &aside) + "max_quarantined = 50.0\n";
     let report = lab.run(&job).await.unwrap();

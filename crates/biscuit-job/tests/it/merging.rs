@@ -98,7 +98,7 @@ async fn snapshot_retry_in_a_later_period_uses_the_scheduled_instant() {
     let report = lab.run_with(&job, &options).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["2024-02"]);
     let e = lab.run_with(MERGE, &options).await.unwrap_err();
-    assert_eq!(e.code(), "InvalidMode");
+    assert_eq!(e.code(), "InvalidArguments");
     lab.put("raw/customers/2.json", change(1, 2, "Ada", "u")).await;
     let e = lab.run_with(&job, &RunOptions::default().with_as_of("february")).await.unwrap_err();
     assert_eq!(e.code(), "InvalidInstant");

@@ -155,12 +155,12 @@ async fn contradicting_policies_fail_before_anything_is_written() {
         (e.code(), e.column().unwrap_or_default().to_owned())
     };
     let is = |code: &'static str, column: &str| (code, column.to_owned());
-    assert_eq!(code("bio = 'redact'", "boi = 'redact'").await, is("MissingColumn", "boi"));
+    assert_eq!(code("bio = 'redact'", "boi = 'redact'").await, is("UnknownColumn", "boi"));
     assert_eq!(code("ssn = 'tokenize'", "ssn = 'encrypt'").await, is("TreatedColumn", "ssn"));
     assert_eq!(code("ssn = 'tokenize'", "ssn = { partial = { last = 4 } }").await, is("TreatedColumn", "ssn"));
     assert_eq!(code("bio = 'redact'", "seq = 'hash'").await, is("TreatedColumn", "seq"));
     assert_eq!(code("ssn = 'tokenize', email", "email").await, is("UntreatedClass", "ssn"));
-    assert_eq!(code("email = 'encrypt'", "email = { encrypt = { key = 'message' } }").await, is("NoProvider", "email"));
+    assert_eq!(code("email = 'encrypt'", "email = { encrypt = { key = 'message' } }").await, is("NoKeys", "email"));
     assert_eq!(code("store = 'tokens.redb'", "").await, is("NoStore", "ssn"));
     assert_eq!(code("classes = {", "classes = { phone = 'mask',").await, is("UnusedClass", ""));
     // Classes in the output's contract do not treat anything.

@@ -184,5 +184,5 @@ async fn column_clashes_and_shared_bookmarks_are_errors() {
     let e = JobSpec::from_toml(&two.replace("sql =", "zql ="), &[]).unwrap_err();
     assert!(e.message().contains("zql"), "{e}");
     let replay = RunOptions::default().with_mode(ReadMode::Full);
-    assert_eq!(lab.run_with(EVENTS, &replay).await.unwrap_err().code(), "InvalidMode");
+    assert_eq!(lab.run_with(EVENTS, &replay).await.unwrap_err().code(), "InvalidArguments");
 }

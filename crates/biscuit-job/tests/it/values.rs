@@ -549,7 +549,7 @@ async fn dry_run_reports_whether_it_read_the_rows() {
 async fn source_without_objects_is_an_error_unless_allowed() {
     let lab = Lab::new();
     let glob = job("json", "").replace("'raw'", "'raw/*.jsonl'");
-    assert_eq!(lab.run(&glob).await.unwrap_err().code(), "NotFound");
+    assert_eq!(lab.run(&glob).await.unwrap_err().code(), "NoInput");
     let allowed = job("json", "allow_empty = true").replace("'raw'", "'raw/*.jsonl'");
     assert_eq!(lab.run(&allowed).await.expect("a run without input succeeds").outputs[0].outcome, "unchanged");
 }
@@ -679,6 +679,6 @@ async fn unsupported_type_of_a_query_is_refused_in_a_dry_run_too() {
     let job = job("json", "") + "[transform]\nsql = \"select interval '1 month' as i from s\"\n";
     for options in [RunOptions::default(), RunOptions::default().with_dry_run(DryRun::Read)] {
         let e = lab.run_with(&job, &options).await.unwrap_err();
-        assert_eq!((e.code(), e.column()), ("UnsupportedType", Some("i")));
+        assert_eq!((e.code(), e.column()), ("UnstorableType", Some("i")));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 
 use crate::Journal;
 
@@ -75,7 +75,7 @@ impl RunInterrupt {
     pub(crate) fn commit(&self, version: u64, writer_id: &str) -> Result<()> {
         let mut state = self.lock();
         if state.stopped {
-            return Err(Error::new(ErrorKind::Interrupted, "Interrupted", "the run was stopped before its commit"));
+            return Err(Error::new(biscuit_core::codes::INTERRUPTED, "the run was stopped before its commit"));
         }
         state.begun.retain(|(_, _, n)| n != writer_id);
         state.committing.push((version, writer_id.to_owned()));

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt};
 
+use crate::codes;
 use crate::journal::{DivergedPolicy, Journal};
 use crate::log::head::{TableHead, list_entries};
 use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
@@ -133,7 +134,7 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
     for (folder, (publish, remove)) in &folders {
         match partition(&guard, publish, remove, &mut done).await {
             Err(PublishError::Failed(e))
-                if e.code() == "LostStaging" && journal.options.diverged == DivergedPolicy::Adopt =>
+                if e.is(codes::LOST_STAGING) && journal.options.diverged == DivergedPolicy::Adopt =>
             {
                 // No file of the folder is new, so no file of it may be removed: the folder remains as it was. The
                 // mark records this with an exception for each file, which `TableHead::apply` reads.
@@ -208,7 +209,7 @@ async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<O
                 let message = format!(
                     "`{to}` exists with a different size than the staged file; no file of its partition was removed"
                 );
-                return Err(Error::data("Diverged", message).into());
+                return Err(Error::new(codes::DIVERGED, message).into());
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("check", &to, e).into()),
@@ -224,13 +225,13 @@ async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<O
                     let message = format!(
                         "version {version}: neither `{from}` nor `{to}` exists; no file of its partition was removed; `biscuit adopt` keeps the partition as it was before"
                     );
-                    return Err(Error::data("LostStaging", message).into());
+                    return Err(Error::new(codes::LOST_STAGING, message).into());
                 }
             }
             Err(e) => return Err(store_error("publish", &to, e).into()),
         }
     }
-    Err(Error::data("Diverged", format!("`{to}` does not exist after it was published")).into())
+    Err(Error::new(codes::DIVERGED, format!("`{to}` does not exist after it was published")).into())
 }
 
 /// Copies without replacing an existing object. For a store that has no such copy, a plain copy is safe enough: the

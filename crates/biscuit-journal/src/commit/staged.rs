@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
@@ -10,7 +10,7 @@ use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 
 use crate::log::record::PublishedFile;
-use crate::{TableStorage, store_error};
+use crate::{TableStorage, codes, store_error};
 
 /// Exclusive maximum size of a staged file: 5 GiB, the limit of one server-side copy on S3 (CopyObject).
 pub(crate) const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
@@ -87,7 +87,7 @@ impl StagedWriter {
         self.sum.update(&bytes);
         self.entry.size += bytes.len() as u64;
         if self.entry.size >= MAX_STAGED {
-            return Err(Error::usage("FileTooLarge", format!("`{}` would have 5 GiB or more", self.entry.path)));
+            return Err(Error::new(codes::FILE_TOO_LARGE, format!("`{}` would have 5 GiB or more", self.entry.path)));
         }
         self.out.put(bytes).await.map_err(|e| store_error("write", &self.object, e))
     }
@@ -105,7 +105,7 @@ impl StagedWriter {
     pub async fn finish(mut self) -> Result<StagedFile> {
         self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(e) => store_error("write", &self.object, e),
-            Err(e) => Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot write `{}`", self.object))
+            Err(e) => Error::new(biscuit_core::codes::STORE_UNAVAILABLE, format!("cannot write `{}`", self.object))
                 .with_plain_source(e),
         })?;
         self.storage.durability.sync_file(&self.object).await?;
@@ -113,8 +113,7 @@ impl StagedWriter {
         if found.size != self.entry.size {
             let (object, wrote, holds) = (&self.object, self.entry.size, found.size);
             return Err(Error::new(
-                ErrorKind::Unavailable,
-                "TornWrite",
+                codes::TORN_WRITE,
                 format!("`{object}` has {holds} bytes, but {wrote} were written; run again"),
             ));
         }
@@ -129,7 +128,7 @@ pub(crate) fn staged_error(verb: &str, path: &Path, e: object_store::Error) -> E
     match e {
         object_store::Error::NotFound { .. } => {
             let message = format!("the staged file `{path}` was deleted because another run has committed; run again");
-            Error::conflict("Conflict", message).with_plain_source(e)
+            Error::new(biscuit_core::codes::CONFLICT, message).with_plain_source(e)
         }
         e => store_error(verb, path, e),
     }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::commit::staged::{MAX_STAGED, staged_error};
 use crate::log::layout::{below, data_name};
 use crate::log::record::{FileRef, PublishedFile};
-use crate::{StagedFile, StagedWriter, TableStorage, store_error};
+use crate::{StagedFile, StagedWriter, TableStorage, codes, store_error};
 
 /// Stages files of one change: creates writers and copies. A clone can be given to each task that writes files.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl FileStager {
         let found = self.storage.store.head(&from).await.map_err(|e| store_error("check", &from, e))?;
         if found.size != source.size || (source.etag.is_some() && found.e_tag != source.etag) {
             let message = format!("`{}` was changed by another program while it was copied; run again", source.path);
-            return Err(Error::conflict("Conflict", message));
+            return Err(Error::new(biscuit_core::codes::CONFLICT, message));
         }
         copy.entry.rows = rows;
         copy.entry.content = Some(content.to_owned());
@@ -78,7 +78,7 @@ impl FileStager {
         let name = name.rsplit('/').next().unwrap_or(name);
         let (path, staged) = self.names(folder, name.split_once('.').map_or("", |(_, ending)| ending));
         if size >= MAX_STAGED {
-            return Err(Error::usage("FileTooLarge", format!("`{from}` has 5 GiB or more and cannot be copied")));
+            return Err(Error::new(codes::FILE_TOO_LARGE, format!("`{from}` has 5 GiB or more and cannot be copied")));
         }
         let to = below(&self.state, &staged);
         // On a local disk the copy of object_store is a hard link, so a separate file needs a copy of its own.
@@ -90,7 +90,7 @@ impl FileStager {
         copied.map_err(|e| match e {
             object_store::Error::NotFound { .. } => {
                 let message = format!("`{from}` was deleted because another run has committed; run again");
-                Error::conflict("Conflict", message).with_plain_source(e)
+                Error::new(biscuit_core::codes::CONFLICT, message).with_plain_source(e)
             }
             e => store_error("copy", from, e),
         })?;
@@ -98,7 +98,7 @@ impl FileStager {
         let found = self.storage.store.head(&to).await.map_err(|e| staged_error("check", &to, e))?;
         if found.size != size {
             let message = format!("the copy of `{from}` has {} bytes, but should have {size}; run again", found.size);
-            return Err(Error::new(ErrorKind::Unavailable, "TornWrite", message));
+            return Err(Error::new(codes::TORN_WRITE, message));
         }
         let entry = PublishedFile { path, staged, size, checksum: String::new(), rows: None, content: None };
         Ok(StagedFile { object: to, entry })

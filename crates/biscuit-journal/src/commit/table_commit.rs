@@ -303,7 +303,7 @@ impl TableCommit<'_> {
             return Err(e);
         }
         if let Err(e) = self.put_record().await {
-            if e.code() == "Conflict" {
+            if e.is(biscuit_core::codes::CONFLICT) {
                 self.delete_staged().await?;
             }
             return Err(e);
@@ -416,7 +416,7 @@ impl TableCommit<'_> {
             "the folder of `{}` exists with different letter case or Unicode form, and this file system does not distinguish the two; use a file system or a store that does",
             file.path
         );
-        Err(Error::data("LooksAlike", message))
+        Err(Error::new(biscuit_purge::codes::LOOKS_ALIKE, message))
     }
 
     /// Puts the record if absent: the one call that makes the version.
@@ -440,7 +440,7 @@ impl TableCommit<'_> {
             match read::<CommitRecord>(store, &path).await {
                 Ok(found) if found.writer_id == self.record.writer_id => return Ok(()),
                 Ok(_) => return Err(conflict(self.record.version)),
-                Err(r) if r.code() == "NotFound" => failure = Some(e),
+                Err(r) if r.is(biscuit_core::codes::NOT_FOUND) => failure = Some(e),
                 Err(_) => {
                     let message =
                         format!("it is unknown whether `{path}` was committed; nothing was deleted; run again");
@@ -472,7 +472,7 @@ impl TableCommit<'_> {
         match read::<DoneMark>(store, &JournalObjectKind::Done(v).path(&self.journal.state)).await {
             Ok(done) if done.writer_id == self.record.writer_id => Ok(()),
             Ok(_) => Err(conflict(v)),
-            Err(e) if e.code() == "NotFound" => Err(conflict(v)),
+            Err(e) if e.is(biscuit_core::codes::NOT_FOUND) => Err(conflict(v)),
             Err(e) => Err(e),
         }
     }

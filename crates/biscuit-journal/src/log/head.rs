@@ -9,6 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes;
 use crate::log::layout::{JournalObjectKind, journal_folder};
 use crate::log::record::{
     self, CommitRecord, DoneMark, FORMAT, FileRef, JournalObject, LOST, NOT_REMOVED, RetainedFile, StateFile,
@@ -247,14 +248,17 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
             "the journal `{state}` has a record of version {newest}, but lacks versions after {}",
             head.version
         );
-        return Err(Error::data("Diverged", message));
+        return Err(Error::new(codes::DIVERGED, message));
     }
     let reads: Vec<_> = newer.map(|v| read_record(store, state, v, is_done(v)).boxed()).collect();
     let mut records = stream::iter(reads).buffered(16);
     while let Some((record, done)) = records.try_next().await? {
         if record.version != head.version + 1 {
             let path = JournalObjectKind::Record(head.version + 1).path(state);
-            return Err(Error::data("Diverged", format!("`{path}` contains the record of version {}", record.version)));
+            return Err(Error::new(
+                codes::DIVERGED,
+                format!("`{path}` contains the record of version {}", record.version),
+            ));
         }
         head.apply(record, done.as_ref());
     }

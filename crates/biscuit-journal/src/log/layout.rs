@@ -52,7 +52,7 @@ pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<
             "{what} of `{}` would have {has} bytes, and the maximum is {limit}; nothing was committed; partition by a shorter value or use a shorter path for the table",
             shortened(key)
         );
-        Error::data("NameTooLong", message)
+        Error::new(biscuit_core::codes::NAME_TOO_LONG, message)
     };
     for file in &record.publish {
         if let Some(name) = file.path.split('/').find(|name| name.len() > MAX_NAME) {

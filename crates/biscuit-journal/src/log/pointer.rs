@@ -12,7 +12,7 @@ use crate::commit::staged::staged_error;
 use crate::journal::Journal;
 use crate::log::layout::POINTER;
 use crate::log::record::{self, FORMAT, JournalObject, is_relative};
-use crate::{default_state_root, store_error};
+use crate::{codes, default_state_root, store_error};
 
 /// Content of a pointer.
 #[derive(Serialize, Deserialize)]
@@ -53,12 +53,12 @@ async fn named(journal: &Journal) -> Result<Option<Path>> {
             "`{path}` belongs to the table `{table}`, not to `{}`; copy a table without its state root, so that its files are external files of the copy",
             journal.table
         );
-        return Err(Error::usage("StateRootMismatch", message));
+        return Err(Error::new(codes::STATE_ROOT_MISMATCH, message));
     }
     let (table, state) = (&journal.table, Path::from(pointer.state.as_str()));
     if !is_relative(&pointer.state) || table.prefix_matches(&state) || state.prefix_matches(table) {
         let message = format!("`{path}` does not name a valid state root of the table; nothing was changed");
-        return Err(Error::data("UnreadableRecord", message));
+        return Err(Error::new(codes::UNREADABLE_RECORD, message));
     }
     Ok(Some(state))
 }
@@ -68,7 +68,7 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
     match named(journal).await? {
         Some(has) if has != journal.state => {
             let message = format!("the state root of `{}` is `{has}`, not `{}`", journal.table, journal.state);
-            Err(Error::usage("StateRootMismatch", message))
+            Err(Error::new(codes::STATE_ROOT_MISMATCH, message))
         }
         _ => Ok(()),
     }

@@ -9,6 +9,7 @@ use biscuit_core::{Error, Instant, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes;
 use crate::log::layout::folder_of;
 
 /// Format of records, done marks, checkpoints and the pointer that this crate writes and reads.
@@ -229,7 +230,7 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
         let message = format!(
             "`{place}` is damaged: {what}; nothing was changed; restore this object from an object version or a copy of the store"
         );
-        Error::data("UnreadableRecord", message)
+        Error::new(codes::UNREADABLE_RECORD, message)
     };
     let unreadable = |e: serde_json::Error| damaged("it is not JSON of the expected form").with_source(e);
     if !bytes.starts_with(b"{") {
@@ -237,8 +238,8 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
     }
     let FormatOnly { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
     if format > FORMAT {
-        return Err(Error::usage(
-            "NewerFormat",
+        return Err(Error::new(
+            codes::NEWER_FORMAT,
             format!(
                 "`{place}` has format {format}, and this version of Biscuit reads formats up to {FORMAT}; update it"
             ),
@@ -248,7 +249,7 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
         let message = format!(
             "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}; read the table with the version that wrote it, or move its state root away and adopt its files into a new journal with `biscuit adopt`"
         );
-        Error::usage("OlderFormat", message)
+        Error::new(codes::OLDER_FORMAT, message)
     };
     // Format 1 had no checksum, so an object without one is of that format, or damaged in a way that nothing shows.
     if format < FORMAT && memchr::memmem::find(bytes, CHECKSUM.as_bytes()).is_none() {

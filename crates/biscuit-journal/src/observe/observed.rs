@@ -8,7 +8,7 @@ use crate::journal::{DivergedPolicy, ExternalFiles, Journal};
 use crate::log::head::{LiveFile, RetainedEntry, TableHead};
 use crate::log::layout::{trial_base, writer_id_of};
 use crate::log::record::FileRef;
-use crate::{commit::publish, log::pointer};
+use crate::{codes, commit::publish, log::pointer};
 
 /// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
 /// read.
@@ -79,7 +79,7 @@ impl Journal {
                 Err(_) => {}
             }
         }
-        Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
+        Err(Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table)))
     }
 
     /// Observes the table for a reader: like [`observe`](Self::observe), but writes nothing and deletes nothing.
@@ -104,7 +104,7 @@ impl Journal {
                 Err(_) => {}
             }
         }
-        Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
+        Err(Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table)))
     }
 
     /// Classifies each listed file by the head, and finds live files that are not listed.
@@ -163,7 +163,7 @@ impl Journal {
             (ExternalFiles::Fail, Some(file)) => {
                 let n = observed.external.len();
                 let message = format!("the table contains {n} external file(s), the first is `{}`", file.path);
-                return Err(Error::data("ExternalFiles", message));
+                return Err(Error::new(codes::EXTERNAL_FILES, message));
             }
         }
         Ok(())
@@ -207,8 +207,8 @@ fn is_retained(head: &TableHead, file: &FileRef) -> bool {
 }
 
 fn diverged(what: &str) -> Error {
-    Error::data(
-        "Diverged",
+    Error::new(
+        codes::DIVERGED,
         format!("the files of the table differ from its journal: {what}; `biscuit adopt` adopts the files that exist"),
     )
 }

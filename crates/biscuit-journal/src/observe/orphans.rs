@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use crate::codes;
 use crate::commit::publish::OrphanedState;
 use crate::commit::table_commit::CommitSummary;
 use crate::journal::Journal;
@@ -111,7 +112,7 @@ impl Journal {
                 // If the record of that version was dropped, the next record or checkpoint that exists gives a later
                 // time. Later is safe: the file is retained for longer.
                 let (_, at) = committed.range(retained.since..).next().ok_or_else(|| {
-                    Error::data("Diverged", format!("the journal has no record from version {} on", retained.since))
+                    Error::new(codes::DIVERGED, format!("the journal has no record from version {} on", retained.since))
                 })?;
                 // The file as it is listed now, with its present ETag; if it does not exist, as the record has it.
                 let file = observed.retained.iter().find(|f| f.path == *path).cloned();
@@ -160,6 +161,6 @@ impl Journal {
     }
 
     fn busy(&self) -> Error {
-        Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table))
+        Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table))
     }
 }

@@ -16,7 +16,7 @@ use crate::journal::{Journal, OtherTableFormats};
 use crate::log::layout::{JournalObjectKind, POINTER, STATE, is_hidden, trial_base};
 use crate::log::record::FileRef;
 use crate::store::storage::TableStorage;
-use crate::{default_state_root, store_error};
+use crate::{codes, default_state_root, store_error};
 
 /// Content of the folder of a table.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Journal {
             let message = format!(
                 "`{link}` in the folder of the table `{root}` is a symbolic link and may lead to files of another table; replace the link by the files themselves"
             );
-            return Err(Error::usage("LinkInTable", message));
+            return Err(Error::new(codes::LINK_IN_TABLE, message));
         }
         let objects: Vec<ObjectMeta> =
             self.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
@@ -164,7 +164,7 @@ impl Journal {
                     "the names of the table `{}` and of the table `{other}` beside it differ only by letter case or Unicode form, which catalogs and some file systems do not distinguish; choose another name",
                     self.table
                 );
-                Err(Error::usage("LooksAlike", message))
+                Err(Error::new(biscuit_purge::codes::LOOKS_ALIKE, message))
             }
         }
     }
@@ -217,7 +217,7 @@ pub async fn table_format_around(
 }
 
 fn overlaps(message: String) -> Error {
-    Error::usage("OverlapsTable", message)
+    Error::new(biscuit_purge::codes::OVERLAPS_TABLE, message)
 }
 
 /// Describes a folder if it is the folder of a table or a state root.

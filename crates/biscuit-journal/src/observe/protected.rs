@@ -6,6 +6,7 @@ use biscuit_core::{Error, Result};
 use biscuit_purge::{ObjectListing, ProtectedTable};
 use object_store::path::Path;
 
+use crate::codes;
 use crate::default_state_root;
 use crate::journal::{Journal, JournalOptions, OtherTableFormats};
 use crate::log::head::TableHead;
@@ -40,7 +41,7 @@ impl Journal {
             "version {} of `{}` is committed but not finished; if its run is dead, `biscuit recover` finishes it",
             head.version, self.table
         );
-        Err(Error::conflict("Unfinished", message))
+        Err(Error::new(codes::UNFINISHED, message))
     }
 }
 

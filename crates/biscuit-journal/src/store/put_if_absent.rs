@@ -1,8 +1,9 @@
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
+use crate::codes;
 use crate::journal::{Journal, WriterPolicy};
 use crate::store_error;
 
@@ -28,8 +29,7 @@ pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
         let won = winners.map_err(|e| store_error("probe put-if-absent at", &path, e))?;
         if won != 1 {
             return Err(Error::new(
-                ErrorKind::Denied,
-                "NoPutIfAbsent",
+                codes::NO_PUT_IF_ABSENT,
                 format!(
                     "this store let {won} of {PUTS} writers create the same object, so two runs could both commit; use another store, or promise a single writer (`--single-writer`)"
                 ),

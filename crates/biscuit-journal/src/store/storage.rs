@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -96,11 +96,11 @@ impl LocalDisk {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let message = format!("`{path}` was deleted because another run has committed; run again");
-                Err(Error::conflict("Conflict", message).with_source(e))
+                Err(Error::new(biscuit_core::codes::CONFLICT, message).with_source(e))
             }
             Err(e) => {
                 let message = format!("cannot sync `{path}`");
-                Err(Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e))
+                Err(Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message).with_source(e))
             }
         }
     }
@@ -158,7 +158,7 @@ impl WriteDurability for LocalDisk {
         let root = self.0.path_to_filesystem(folder).map_err(|e| biscuit_purge::store_error("list", folder, e))?;
         let find = tokio::task::spawn_blocking(move || Ok(find_link(&root)?.map(|link| (root, link))));
         let failed = |e: io::Error| {
-            Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot list `{folder}`")).with_source(e)
+            Error::new(biscuit_core::codes::STORE_UNAVAILABLE, format!("cannot list `{folder}`")).with_source(e)
         };
         let found = find.await.map_err(|e| Error::internal("a search for links was cancelled").with_source(e))?;
         let relative = |(root, link): (std::path::PathBuf, std::path::PathBuf)| {
@@ -171,7 +171,7 @@ impl WriteDurability for LocalDisk {
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
         let folder = self.0.path_to_filesystem(root).map_err(|e| biscuit_purge::store_error("clean", root, e))?;
         let failed = |e: io::Error| {
-            Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot clean `{root}`")).with_source(e)
+            Error::new(biscuit_core::codes::STORE_UNAVAILABLE, format!("cannot clean `{root}`")).with_source(e)
         };
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,

@@ -142,7 +142,7 @@ impl BookmarkArgs {
         let replay = replays.next();
         if replays.next().is_some() || (replay.is_some() && self.bookmark_mode == ModeName::Full) {
             let message = "more than one selection of input: replay runs, a time range or named files, one of them, and without --bookmark-mode full";
-            return Err(Error::usage("InvalidReplay", message));
+            return Err(Error::new(biscuit_bookmark::codes::INVALID_REPLAY, message));
         }
         Ok(match (replay, self.bookmark_mode) {
             (Some(replay), _) => ReadMode::Replay(replay),
@@ -206,7 +206,7 @@ impl BookmarkArgs {
                 "{} of the files to replay do not exist any more; use --allow-missing to continue without them",
                 selection.counts.gone
             );
-            return Err(Error::data("InputGone", message).in_file(url));
+            return Err(Error::new(biscuit_job::codes::MISSING_INPUT, message).in_file(url));
         }
         let run = self.run();
         Ok(Some(ChosenInputs { snapshot, state, input, selection, run, allow_missing: self.allow_missing }))
@@ -245,7 +245,7 @@ impl ChosenInputs {
     ///
     /// Returns whether the run can be tried again.
     pub(crate) fn without(&mut self, e: &Error) -> bool {
-        let gone = self.allow_missing && e.code() == "InputGone";
+        let gone = self.allow_missing && e.is(biscuit_apply::codes::INPUT_GONE);
         let found = gone && e.file().is_some_and(|file| self.selection.without(file));
         if found {
             tracing::warn!("{e}; continuing without this file");

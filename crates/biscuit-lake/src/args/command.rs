@@ -16,6 +16,7 @@ use crate::args::parquet::{ParquetArgs, bytes};
 use crate::commands::bookmark::BookmarkCommand;
 use crate::commands::compact::CompactArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::explain::ExplainArgs;
 use crate::commands::forget::ForgetArgs;
 use crate::commands::lifecycle::LifecycleCommand;
 use crate::commands::periods::PeriodsArgs;
@@ -137,6 +138,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Print the rows of a table
     Show(ShowArgs),
+    /// Print kind, cause and remedy of an error code, or list all codes
+    Explain(ExplainArgs),
 }
 
 impl Command {

@@ -33,7 +33,7 @@ impl CsvArgs {
     /// Returns the dialect of CSV that the options describe.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidArguments`.
     pub(crate) fn dialect(&self) -> Result<CsvDialect> {
         let mut dialect = CsvDialect::default();
         if let Some(delimiter) = &self.delimiter {
@@ -52,7 +52,7 @@ impl CsvArgs {
     /// Returns the encoding of text files, if one is given.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidArguments`.
     pub(crate) fn encoding(&self) -> Result<Option<TextEncoding>> {
         self.encoding.as_deref().map(TextEncoding::of).transpose()
     }
@@ -60,7 +60,7 @@ impl CsvArgs {
     /// Returns dialect and encoding in the form that a job takes.
     ///
     /// # Errors
-    /// `InvalidSpec`.
+    /// `InvalidArguments`.
     pub(crate) fn spec(&self) -> Result<TextSpec> {
         let mut spec = TextSpec::default();
         (spec.csv.dialect, spec.encoding) = (self.dialect()?, self.encoding()?);

@@ -222,7 +222,7 @@ fn known(state: &BookmarkState) -> Result<()> {
                 "the table has no bookmark `{}` yet; `biscuit bookmark show` lists the bookmarks",
                 state.name()
             );
-            Err(Error::usage("UnknownBookmark", message))
+            Err(Error::new(biscuit_job::codes::UNKNOWN_BOOKMARK, message))
         }
         _ => Ok(()),
     }

@@ -24,7 +24,7 @@ impl CatalogTable {
     /// `InvalidArguments` if the place is not on S3, and errors of Glue.
     pub(crate) async fn open(name: &TableName, place: &DeletePlace, context: &CommandContext) -> Result<Self> {
         let Some(bucket) = place.bucket() else {
-            return Err(Error::usage("InvalidArguments", "--drop-partitions needs a folder on S3"));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "--drop-partitions needs a folder on S3"));
         };
         let catalog = context.stores.catalog(bucket).await?;
         let partitions = catalog.partitions(name).await?;

@@ -80,7 +80,7 @@ fn policy(command: &str, policies: &Map<String, Value>) -> Result<CommandOutput>
             true => "IAM policies need a table on S3".to_owned(),
             false => format!("unknown command `{command}`; use one of {}", names.join(", ")),
         };
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let json = match (command, wanted.values().next()) {
         (name, Some(policy)) if name != "all" => policy.clone(),

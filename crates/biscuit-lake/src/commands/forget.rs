@@ -11,6 +11,7 @@ use biscuit_rewrite::RunMode;
 use clap::Args;
 use serde_json::json;
 
+use crate::codes;
 use crate::commands::pii::{OpenPolicy, of_url};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
@@ -77,7 +78,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
     let with_keys = open.as_ref().filter(|open| open.policy.subject.is_some());
     if args.erase_from.is_none() && with_keys.is_none() {
         let message = "nothing to forget: the policy has no `subject`, and --erase-from is not given";
-        return Err(Error::usage("NothingToForget", message));
+        return Err(Error::new(codes::NOTHING_TO_FORGET, message));
     }
     if let Some(open) = with_keys {
         erasure = erasure.with_subject_keys(open.means.clone());

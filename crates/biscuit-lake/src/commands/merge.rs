@@ -22,6 +22,7 @@ use crate::args::bookmark::ChosenInputs;
 use crate::args::command::{
     BadRowsName, ExternalFilesName, FormatName, MergeArgs, MergeCommand, NewServerName, TableArgs, TiesName,
 };
+use crate::codes;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput, code, error_json};
 use crate::render::remarks::{ReportRemarks, counts, remarks};
@@ -32,11 +33,11 @@ pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Res
         if command.bookmark.bookmark.is_some() {
             let message =
                 "--bookmark needs one table, since each table has its own bookmark; name the table with --table";
-            return Err(Error::usage("InvalidArguments", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         if args.delete_missing {
             let message = "--delete-missing needs one table; name the table with --table";
-            return Err(Error::usage("InvalidArguments", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         return all_tables(command, context).await;
     }
@@ -84,7 +85,7 @@ pub(crate) fn check_table(args: &MergeArgs, others: u64) -> Result<()> {
             let message = format!(
                 "no record belongs to the table `{table}`; {others} records or files belong to other tables. Check the name, or use --allow-empty"
             );
-            Err(Error::usage("UnknownTable", message))
+            Err(Error::new(biscuit_schema::codes::UNKNOWN_TABLE, message))
         }
         _ => Ok(()),
     }
@@ -152,7 +153,7 @@ fn check_whole(changes: &ChangeRecords) -> Result<()> {
         return Ok(());
     }
     let message = "--delete-missing needs files with records, all of them valid; nothing was changed";
-    Err(Error::data("NotWhole", message))
+    Err(Error::new(codes::NOT_WHOLE, message))
 }
 
 /// Key and order that the reader of the records named.
@@ -179,13 +180,13 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
     let args = &command.merge;
     if !PathTemplate::new(&args.target).has("table") {
         let message = "with --table '*' the target needs `{table}`, such as 's3://bucket/lake/{schema}/{table}'";
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let options = |args: &MergeArgs| {
         let contract = contract(args)?;
         format_with(args, contract.as_ref(), None)
     };
-    let other = || Error::usage("InvalidArguments", "--table '*' needs --format debezium or dms");
+    let other = || Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "--table '*' needs --format debezium or dms");
     let reader = match args.format {
         FormatName::Debezium => TablesReader::debezium(|table| match options(&args.of_table(table)?)? {
             ChangeFormat::Debezium(options) => Ok(options),
@@ -257,7 +258,7 @@ fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a SourceTable>) -
                 "{several} tables of the files have the target `{}`, ignoring letter case and Unicode forms; use `{{schema}}` and `{{table}}` in --target, or merge each table with --table and its own target",
                 args.target
             );
-            Err(Error::usage("SeveralTables", message))
+            Err(Error::new(biscuit_change::codes::SEVERAL_TABLES, message))
         }
     };
     of_each.into_iter().map(|args| args.and_then(alone)).collect()
@@ -338,7 +339,7 @@ impl MergeTarget {
     /// Returns specification and options of the merge, or `None` if there are no records and nothing is recorded.
     ///
     /// # Errors
-    /// `InvalidSpec` if there are records, but no key or no order.
+    /// `InvalidArguments` if there are records, but no key or no order.
     pub(crate) fn spec(
         &self,
         args: &MergeArgs,
@@ -355,7 +356,7 @@ impl MergeTarget {
                 return Ok(None);
             }
             let message = format!("the {what} is unknown; name its columns with --{what} or in a contract");
-            return Err(Error::usage("InvalidSpec", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         let KeyAndOrderColumns { key, order } = columns;
         Ok(Some((spec(args, key, order)?, options(args, self.contract.as_ref()))))
@@ -382,8 +383,9 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
     if args.of_many && !std::path::Path::new(path).exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage("InvalidContract", format!("cannot read `{path}`: {e}")).with_source(e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::new(biscuit_schema::codes::INVALID_CONTRACT, format!("cannot read `{path}`: {e}")).with_source(e)
+    })?;
     let contract =
         if text.trim_start().starts_with('{') { Contract::from_json(&text) } else { Contract::from_toml(&text) };
     contract.map(Some).map_err(|e| e.in_file(path))
@@ -425,7 +427,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
         true => {
             let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
             let message = format!("{option} needs --format {}", names.join(" or "));
-            Err(Error::usage("InvalidArguments", message))
+            Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message))
         }
         false => Ok(()),
     };

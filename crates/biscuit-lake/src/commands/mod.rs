@@ -5,6 +5,7 @@ pub(crate) mod bookmark;
 pub(crate) mod catalog;
 pub(crate) mod compact;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod forget;
 pub(crate) mod history;
 pub(crate) mod lifecycle;

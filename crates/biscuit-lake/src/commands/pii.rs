@@ -28,6 +28,7 @@ use serde_json::json;
 use crate::args::bookmark::open_place;
 use crate::args::command::{AccessRequester, TableArgs};
 use crate::args::csv::CsvArgs;
+use crate::codes;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 use crate::render::own_files::{self, ExistingFile, FileLock};
@@ -164,7 +165,7 @@ async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOu
     let path = Path::new(&args.file);
     if args.file.contains("://") {
         let message = format!("`{}` is not a local file; create the key file on this machine and copy it", args.file);
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let file = if args.rotate {
         rotate(path, context).await?
@@ -173,8 +174,8 @@ async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOu
             Some(key) => KeyFile::new(KeyWrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
             None => KeyFile::local().await?,
         };
-        own_files::write(path, file.to_text()?.as_bytes(), ExistingFile::Refuse).map_err(|e| match e.code() {
-            "FileExists" => Error::usage("FileExists", format!("{}; use `--rotate` to add keys to it", e.message())),
+        own_files::write(path, file.to_text()?.as_bytes(), ExistingFile::Refuse).map_err(|e| match e.error_code() {
+            code @ codes::FILE_EXISTS => Error::new(code, format!("{}; use `--rotate` to add keys to it", e.message())),
             _ => e,
         })?;
         file
@@ -192,7 +193,7 @@ async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     // Links are resolved, so that the file is replaced and a link to it remains a link.
     let path = std::fs::canonicalize(path).map_err(|e| {
         let message = format!("the key file {} cannot be read: {e}", path.display());
-        Error::usage("InvalidKeyFile", message).with_source(e)
+        Error::new(biscuit_pii::codes::INVALID_KEY_FILE, message).with_source(e)
     })?;
     let at = path.clone();
     let locked = tokio::task::spawn_blocking(move || FileLock::wait(&at)).await;
@@ -203,7 +204,7 @@ async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     // The lock is advisory: a program that does not take it may have replaced the file.
     if !locked.is_current(&path) {
         let message = format!("another process has replaced `{}`; run the command again", path.display());
-        return Err(Error::conflict("Conflict", message));
+        return Err(Error::new(biscuit_core::codes::CONFLICT, message));
     }
     own_files::write(&path, file.to_text()?.as_bytes(), ExistingFile::Replace)?;
     Ok(file)
@@ -234,8 +235,9 @@ async fn scan(args: &ScanArgs, context: &CommandContext) -> Result<CommandOutput
 
 /// Reads a policy from a policy file, or from the `[pii]` section of a job file. Returns the job as well.
 fn policy_of(path: &str) -> Result<(Policy, Option<JobSpec>)> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage("InvalidPolicy", format!("`{path}` cannot be read: {e}")).with_source(e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::new(biscuit_pii::codes::INVALID_POLICY, format!("`{path}` cannot be read: {e}")).with_source(e)
+    })?;
     let table = text.parse::<toml::Table>().ok();
     if table.is_some_and(|table| table.contains_key("pii") && table.contains_key("sources")) {
         let mut job = JobSpec::from_toml(&text, &[]).map_err(|e| e.in_file(path))?;
@@ -444,7 +446,10 @@ async fn of_tokens(
     access: &AccessRequest,
 ) -> Result<CommandOutput> {
     let [column] = columns else {
-        return Err(Error::usage("InvalidArguments", "--token needs exactly one column; name it with --columns"));
+        return Err(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            "--token needs exactly one column; name it with --columns",
+        ));
     };
     let tokens: datafusion::arrow::array::ArrayRef =
         Arc::new(datafusion::arrow::array::StringArray::from(args.token.clone()));
@@ -463,10 +468,10 @@ async fn of_tokens(
 /// Writes rows to a Parquet file. A local file is readable by its owner only, and replaces nothing.
 async fn write(place: &str, batches: &[RecordBatch], context: &CommandContext) -> Result<usize> {
     let failed = |e: parquet::errors::ParquetError| {
-        Error::data("CannotWrite", format!("cannot write `{place}` as Parquet")).with_source(e)
+        Error::new(biscuit_dataset::codes::UNSTORABLE_TYPE, format!("cannot write `{place}` as Parquet")).with_source(e)
     };
     let Some(first) = batches.first() else {
-        return Err(Error::data("NotFound", "the table has no rows"));
+        return Err(Error::new(codes::NO_ROWS, "the table has no rows"));
     };
     let mut bytes = vec![];
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, first.schema(), None).map_err(failed)?;

@@ -157,11 +157,11 @@ impl PurgeArgs {
 
 pub(crate) async fn run(args: &PurgeArgs, context: &CommandContext) -> Result<CommandOutput> {
     if !args.also.is_empty() && !args.orphans {
-        return Err(Error::usage("InvalidArguments", "--also needs --orphans"));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "--also needs --orphans"));
     }
     if (args.versions || !args.exclude_storage_class.is_empty()) && !args.is_by_age() {
         let message = "--versions and --exclude-storage-class need --older-than or --before";
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let place = delete_place(&context.stores, &args.table.url).await?;
     let allow = args.allowed(context.stores.other_formats());

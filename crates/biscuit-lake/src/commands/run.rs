@@ -80,8 +80,9 @@ fn set(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<CommandOutput> {
-    let text = std::fs::read_to_string(&args.job)
-        .map_err(|e| Error::usage("InvalidJob", format!("cannot read `{}`: {e}", args.job)).with_source(e))?;
+    let text = std::fs::read_to_string(&args.job).map_err(|e| {
+        Error::new(biscuit_job::codes::INVALID_JOB, format!("cannot read `{}`: {e}", args.job)).with_source(e)
+    })?;
     let spec = JobSpec::from_toml(&text, &args.set).map_err(|e| e.in_file(&args.job))?;
     let job = DeclarativeJob::new(spec)
         .with_environment(context.stores.clone())
@@ -94,8 +95,8 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
     let mode = match (ReplayRange::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
         (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),
         (Some(_), _) => {
-            return Err(Error::usage(
-                "InvalidReplay",
+            return Err(Error::new(
+                biscuit_bookmark::codes::INVALID_REPLAY,
                 "--after and --through need --bookmark-mode advance, the default",
             ));
         }

@@ -214,7 +214,7 @@ fn projection(text: &str) -> Result<PartitionProjection> {
         let message = format!(
             "invalid projection `{text}`; write one such as day=since:2024-01-01, n=1..99, region=eu,us or id=injected"
         );
-        Error::usage("InvalidProjection", message)
+        Error::new(biscuit_schema::codes::INVALID_PROJECTION, message)
     };
     let (column, values) = text.split_once('=').ok_or_else(wrong)?;
     if values == "injected" {
@@ -252,8 +252,9 @@ pub(crate) async fn read(url: &str, table: Option<&str>, context: &CommandContex
         return Contract::from_arrow(OpenFile::open_with(store, file, keys.as_ref()).await?.schema());
     }
     let bytes = async { store.get(&object).await?.bytes().await }.await.map_err(failed)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|e| Error::usage("InvalidContract", "the file is not UTF-8 text").in_file(url).with_source(e))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        Error::new(biscuit_schema::codes::INVALID_CONTRACT, "the file is not UTF-8 text").in_file(url).with_source(e)
+    })?;
     of_text(text, table).map_err(|e| e.in_file(url))
 }
 
@@ -264,7 +265,10 @@ fn of_text(text: &str, table: Option<&str>) -> Result<Contract> {
     }
     let Ok(json) = serde_json::from_str::<Value>(text) else {
         return match text.contains("AWS::Glue::Table") {
-            true => Err(Error::usage("InvalidArguments", "a template may have several tables; name one with --table")),
+            true => Err(Error::new(
+                biscuit_core::codes::INVALID_ARGUMENTS,
+                "a template may have several tables; name one with --table",
+            )),
             false => Contract::from_toml(text),
         };
     };
@@ -274,7 +278,10 @@ fn of_text(text: &str, table: Option<&str>) -> Result<Contract> {
     } else if glue(&json) || json.get("Table").is_some_and(glue) || json.get("TableInput").is_some_and(glue) {
         Contract::from_glue_json(text)
     } else if json.get("Resources").is_some() {
-        Err(Error::usage("InvalidArguments", "a template may have several tables; name one with --table"))
+        Err(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            "a template may have several tables; name one with --table",
+        ))
     } else {
         Contract::from_json(text)
     }
@@ -289,7 +296,7 @@ async fn of_table(args: &TableArgs, context: &CommandContext) -> Result<Contract
     };
     let (schema, snapshot) = dataset.read(columns).await?;
     if schema.fields().is_empty() {
-        return Err(Error::data("NotFound", format!("there is no table at `{}`", args.url)));
+        return Err(Error::new(biscuit_dataset::codes::NO_TABLE, format!("there is no table at `{}`", args.url)));
     }
     let mut contract = Contract::from_arrow(&schema)?;
     contract.partition_by = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();

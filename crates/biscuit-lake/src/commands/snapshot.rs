@@ -102,13 +102,16 @@ pub(crate) struct SnapshotCommand {
 pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
     if args.table.as_deref() == Some("*") {
-        return Err(Error::usage("InvalidArguments", "--table '*' works with `biscuit merge` only; name one table"));
+        return Err(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            "--table '*' works with `biscuit merge` only; name one table",
+        ));
     }
     check_inputs(&command.changes, &args.target, context).await?;
     let table = MergeTarget::open_with(args, command.hard_links, context).await?;
     let known = match PeriodTable::open(table.dataset.clone()).await {
         Ok(known) => Some(known.layout().clone()),
-        Err(e) if e.code() == "NoPeriods" => None,
+        Err(e) if e.is(biscuit_partition::codes::NO_PERIODS) => None,
         Err(e) => return Err(e),
     };
     let periods = command.periods(known)?;
@@ -181,7 +184,7 @@ impl SnapshotCommand {
     fn periods(&self, known: Option<PeriodPlan>) -> Result<PeriodPlan> {
         let missing = |option: &str| {
             let message = format!("the table has no periods yet; add {option}");
-            Error::usage("InvalidArguments", message)
+            Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)
         };
         let granularity = match (&self.granularity, &known) {
             (Some(text), _) => text.parse()?,
@@ -194,7 +197,7 @@ impl SnapshotCommand {
         let by = match (self.by, &self.effective_column, known.as_ref().map(|k| &k.by)) {
             (Some(ByName::Ingestion), Some(_), _) => {
                 let message = "--effective-column needs --by effective";
-                return Err(Error::usage("InvalidArguments", message));
+                return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
             }
             (Some(ByName::Ingestion), None, _) => PeriodBasis::Ingestion,
             (_, Some(column), _) => PeriodBasis::Effective(column.clone()),

@@ -31,12 +31,12 @@ impl CommandContext {
     /// Opens an existing table.
     ///
     /// # Errors
-    /// `NotFound` if the path has neither a version nor an object: a misspelled path is not an empty table.
+    /// `NoTable` if the path has neither a version nor an object: a misspelled path is not an empty table.
     pub(crate) async fn open_table(&self, args: &TableArgs) -> Result<Dataset> {
         let dataset = self.open(args, JournalOptions::default()).await?;
         match dataset.is_there().await? {
             true => Ok(dataset),
-            false => Err(Error::usage("NotFound", format!("there is no table at `{}`", args.url))),
+            false => Err(Error::new(biscuit_dataset::codes::NO_TABLE, format!("there is no table at `{}`", args.url))),
         }
     }
 

@@ -96,7 +96,7 @@ pub(crate) async fn run(
 }
 
 fn interrupted(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Interrupted, "Interrupted", message)
+    Error::new(biscuit_core::codes::INTERRUPTED, message)
 }
 
 /// Receiver of the signals that the process gets after [`listen`](Self::listen).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_aws::AwsEnvironment;
-use biscuit_core::{Error, ErrorKind, Result, hide_password_of, hide_secret};
+use biscuit_core::{Error, Result, hide_password_of, hide_secret};
 use futures::FutureExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ use crate::args::command::Cli;
 use crate::environment::context::CommandContext;
 use crate::process::signals::{self, Signals};
 use crate::render::output::{self, CommandOutput, RenderedOutput};
-use crate::{answer, process::panics};
+use crate::{answer, codes, process::panics};
 
 /// Stack size of the command's thread in bytes, the usual size for a main thread.
 const STACK: usize = 8 * 1024 * 1024;
@@ -117,7 +117,7 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
 
 /// Returns the error of an operation that a signal has ended.
 fn late() -> Error {
-    Error::new(ErrorKind::Interrupted, "Interrupted", "the process received a signal to stop")
+    Error::new(biscuit_core::codes::INTERRUPTED, "the process received a signal to stop")
 }
 
 /// Prints the answer on a separate thread, since standard output may be a full pipe without a reader.
@@ -183,7 +183,7 @@ fn worker_threads(asked: Option<std::ffi::OsString>) -> Result<Option<usize>> {
         None => {
             let message =
                 format!("invalid environment variable TOKIO_WORKER_THREADS; use a number from 1 to {MOST_WORKERS}");
-            Err(Error::usage("InvalidEnvironment", message))
+            Err(Error::new(codes::INVALID_ENVIRONMENT, message))
         }
     }
 }
@@ -204,11 +204,13 @@ fn workers(threads: Option<usize>) -> Result<Runtime> {
 /// Returns the error for a system that refuses a thread or a file descriptor.
 fn cannot_start(what: impl std::fmt::Display) -> Error {
     let message = format!("the system has too few threads or file descriptors to start the command: {what}");
-    Error::new(ErrorKind::Unavailable, "CannotStart", message)
+    Error::new(codes::CANNOT_START, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use biscuit_core::ErrorKind;
+
     use super::*;
 
     fn runtime() -> Runtime {

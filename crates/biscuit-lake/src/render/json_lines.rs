@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
 use biscuit_maintain::DeletePlace;
@@ -32,7 +32,7 @@ impl JsonLinesOutput {
         let path = location.path();
         if place.is_here(url) && is_below(path.as_ref(), place.prefix()) {
             let message = format!("the manifest `{url}` would be inside the purged folder; choose another place");
-            return Err(Error::usage("InvalidArguments", message));
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         check_outside(location.storage(), path.as_ref(), url, "manifest").await?;
         let (lines, queue) = mpsc::unbounded_channel::<String>();
@@ -70,7 +70,7 @@ impl JsonLinesOutput {
 async fn to_object(mut out: BufWriter, url: String, mut queue: mpsc::UnboundedReceiver<String>) -> Result<()> {
     let failed = |e: std::io::Error| {
         let message = format!("the manifest `{url}` cannot be written");
-        Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_plain_source(e)
+        Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message).with_plain_source(e)
     };
     while let Some(line) = queue.recv().await {
         out.write_all(line.as_bytes()).await.map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Everything that a command prints, and the report and manifest files that it writes.
 
+pub(crate) mod error_codes;
 pub(crate) mod json_lines;
 pub(crate) mod output;
 pub(crate) mod own_files;

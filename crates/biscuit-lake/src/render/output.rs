@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
+use biscuit_core::codes::INVALID_ARGUMENTS;
 use biscuit_core::{Error, ErrorKind, mask_secrets, printable, printable_lines};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
@@ -13,6 +14,7 @@ use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
 use crate::args::command::Cli;
+use crate::codes::CANNOT_PRINT;
 use crate::environment::context::CommandContext;
 use crate::process::signals::StopSignal;
 use crate::{process::panics, render::own_files, render::progress};
@@ -171,7 +173,7 @@ fn error_text(e: &Error, show_values: bool) -> String {
     if show_values {
         e.details().iter().for_each(|(name, value)| line(&format!("  {name}: {value}")));
     }
-    if e.code() == "NoFileKeys" {
+    if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
         line("  use --file-keys with the key file that the files were written with");
     }
     causes(e, show_values).iter().for_each(|cause| line(&format!("  because: {cause}")));
@@ -257,7 +259,7 @@ pub(crate) fn usage(e: &clap::Error) -> ExitCode {
     }
     let message = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     let message = message.trim_start_matches("error: ");
-    let error = json!({"error": {"kind": "usage", "code": "InvalidArguments", "message": message}});
+    let error = json!({"error": {"kind": "usage", "code": INVALID_ARGUMENTS.name(), "message": message}});
     print(&format!("{error}\n"), 2).into()
 }
 
@@ -272,7 +274,7 @@ fn print(text: &str, exit: u8) -> u8 {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            complain(&format!("error: CannotPrint: standard output cannot be written: {e}\n"));
+            complain(&format!("error: {CANNOT_PRINT}: standard output cannot be written: {e}\n"));
             if exit == 0 { code(ErrorKind::Unavailable) } else { exit }
         }
         _ => exit,

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use biscuit_core::{Error, Result};
 use biscuit_journal::{RandomWriterIds, TableStorage, WriterIds, tables_around};
 
+use crate::codes;
+
 /// Handling of an existing file of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExistingFile {
@@ -123,8 +125,8 @@ fn check(path: &Path, existing: ExistingFile) -> Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     match existing {
         ExistingFile::Replace if there.is_file() => Ok(()),
-        ExistingFile::Replace => Err(Error::usage(
-            "FileExists",
+        ExistingFile::Replace => Err(Error::new(
+            codes::FILE_EXISTS,
             format!("`{}` is a folder, a link or a device; only a regular file is replaced", path.display()),
         )),
         ExistingFile::Refuse => Err(exists(path)),
@@ -146,13 +148,13 @@ pub(crate) fn check_output(place: &str, what: &str) -> Result<()> {
     };
     if std::env::args().skip(1).filter(|arg| is_it(arg)).count() > 1 {
         let message = format!("the {what} `{place}` is also named by another argument; choose another place");
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let mut first = [0];
     let is_json = std::fs::File::open(&path).and_then(|mut file| std::io::Read::read(&mut file, &mut first));
     if path.is_file() && !is_json.is_ok_and(|read| read == 0 || first[0] == b'{') {
         let message = format!("the {what} `{place}` would replace a file with other content; choose another place");
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     Ok(())
 }
@@ -170,7 +172,7 @@ pub(crate) async fn check_outside(storage: &TableStorage, path: &str, place: &st
     let is_here = !place.contains("://") || place.starts_with("file://");
     if in_state || (is_here && !tables_around(storage, folder).await?.is_empty()) {
         let message = format!("the {what} `{place}` would be inside a table or a state root; choose another place");
-        return Err(Error::usage("InvalidArguments", message));
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     Ok(())
 }
@@ -185,11 +187,11 @@ fn private() -> OpenOptions {
 }
 
 fn exists(path: &Path) -> Error {
-    Error::usage("FileExists", format!("`{}` already exists and is not replaced", path.display()))
+    Error::new(codes::FILE_EXISTS, format!("`{}` already exists and is not replaced", path.display()))
 }
 
 fn cannot(path: &Path, reason: impl std::fmt::Display) -> Error {
-    Error::usage("CannotWrite", format!("`{}` cannot be written: {reason}", path.display()))
+    Error::new(codes::CANNOT_WRITE, format!("`{}` cannot be written: {reason}", path.display()))
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {

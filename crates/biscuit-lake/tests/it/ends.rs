@@ -40,7 +40,7 @@ fn json_output_is_one_object_for_every_wrong_command_line() {
     let refused = f.run_with(&["show", "t", "--json", "--report", "ftp://x/y"]).json();
     assert_eq!(
         (&refused["error"]["code"], &refused["report_error"]["code"]),
-        (&"NotFound".into(), &"InvalidUrl".into())
+        (&"NoTable".into(), &"InvalidUrl".into())
     );
 }
 

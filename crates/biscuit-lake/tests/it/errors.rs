@@ -25,8 +25,8 @@ fn errors_have_a_code_and_an_exit_code_and_leave_the_table_unchanged() {
         ("type.jsonl", 3, "Unparseable", "column `id`"),
         ("empty.jsonl", 3, "EmptyFile", "empty.jsonl"),
         ("bad.parquet", 3, "UnreadableParquet", "bad.parquet"),
-        ("nowhere.jsonl", 2, "NotFound", "nowhere.jsonl"),
-        ("no*.jsonl", 2, "NotFound", "no*.jsonl"),
+        ("nowhere.jsonl", 2, "NoInput", "nowhere.jsonl"),
+        ("no*.jsonl", 2, "NoInput", "no*.jsonl"),
         ("ftp://x/y", 2, "InvalidUrl", "ftp://x/y"),
     ];
     for (file, exit, code, place) in cases {
@@ -56,7 +56,7 @@ fn usage_error_exits_with_2_in_text_and_json() {
     assert_eq!((ran.code, ran.json()["error"]["kind"].as_str()), (2, Some("usage")));
     f.write("c.jsonl", r#"{"id":1,"seq":1}"#);
     let ran = f.run("merge --target t --format rows --changes c.jsonl --json");
-    assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (2, Some("InvalidSpec")));
+    assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (2, Some("InvalidArguments")));
     let ran = f.run("merge --target t --format debezium --op x --changes c.jsonl --json");
     assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (2, Some("InvalidArguments")));
     let help = f.run("--help");
@@ -96,5 +96,5 @@ fn missing_live_file_stops_the_run_and_is_reported_by_verify() {
 #[test]
 fn show_of_a_missing_table_is_an_error() {
     let f = Folder::new();
-    assert_eq!(f.run("show lake/none --json").json()["error"]["code"], "NotFound");
+    assert_eq!(f.run("show lake/none --json").json()["error"]["code"], "NoTable");
 }

@@ -164,9 +164,9 @@ fn source_table_without_a_name_is_refused_and_other_tables_are_unchanged() {
     assert_eq!(merge_all(&f, "lake/{schema}/{table}", &good).code, 0);
     let ran = merge_all(&f, "lake/{schema}/{table}", &[event("public", "", 2)]);
     assert_eq!(ran.code, 3, "{}", ran.out);
-    assert_eq!(ran.json()["tables"][0]["error"]["code"], "UnknownTable");
+    assert_eq!(ran.json()["tables"][0]["error"]["code"], "UnnamedTable");
     let flat = "{\"id\":1,\"v\":\"x\",\"__op\":\"c\",\"__lsn\":1}\n".to_owned();
-    assert_eq!(merge_all(&f, "lake/{table}", &[flat]).json()["tables"][0]["error"]["code"], "UnknownTable");
+    assert_eq!(merge_all(&f, "lake/{table}", &[flat]).json()["tables"][0]["error"]["code"], "UnnamedTable");
     assert_eq!((f.rows("lake/public/orders").len(), f.rows("lake/public/customers").len()), (1, 1));
 }
 
@@ -329,7 +329,7 @@ fn invalid_partition_columns_are_refused_before_anything_is_written() {
     for columns in ["id,seq,n,.n", "n,n", ".n", "n,N"] {
         let ran = f.run(&format!("{MERGE} --target lake/t --changes a.jsonl --partition-by {columns}"));
         assert!(matches!(ran.code, 2 | 3), "{columns}: {}", ran.err);
-        assert!(ran.err.contains("PartitionColumns") || ran.err.contains("MissingColumn"), "{columns}: {}", ran.err);
+        assert!(ran.err.contains("PartitionColumns") || ran.err.contains("UnknownColumn"), "{columns}: {}", ran.err);
         assert_eq!(f.files("lake").len(), 0, "{columns}");
     }
     f.write("b.jsonl", "{\"id\":1,\"seq\":1,\"n\":\"a\"}\n");

@@ -5,6 +5,7 @@ mod bookmark;
 mod catalog;
 mod ends;
 mod errors;
+mod explain;
 mod folders;
 mod merge;
 mod messages;

@@ -81,7 +81,7 @@ fn changes_come_from_files_folders_globs_and_formats() {
     assert_eq!(ran.json()["rows"]["inserted"], 4, "{}{}", ran.out, ran.err);
     // A glob without matches is more often a mistake than an empty folder.
     let none = f.run(&format!("{MERGE} none/*.jsonl --json"));
-    assert_eq!((none.code, &none.json()["error"]["code"]), (2, &"NotFound".into()), "{}", none.err);
+    assert_eq!((none.code, &none.json()["error"]["code"]), (2, &"NoInput".into()), "{}", none.err);
     let allowed = f.run(&format!("{MERGE} none/*.jsonl --allow-empty --json"));
     assert_eq!((allowed.code, &allowed.json()["outcome"]), (0, &"unchanged".into()), "{}", allowed.err);
 }
@@ -127,7 +127,7 @@ fn contract_declares_types_key_and_order() {
     assert_eq!(f.rows("lake/t"), [r#"{"id":1,"at":"2024-02-29T12:00:00","paid":12.50}"#]);
     f.write("bad.jsonl", r#"{"id":null,"at":"2024-02-29 12:00:00","paid":12.5}"#);
     let bad = f.run("merge --target lake/t --format rows --schema t.toml --changes bad.jsonl --json");
-    assert_eq!(bad.json()["error"]["code"], "NullValue");
+    assert_eq!(bad.json()["error"]["code"], "NullNotAllowed");
 }
 
 #[test]
@@ -269,5 +269,5 @@ fn small_files_are_compacted_and_sorted() {
     assert_eq!(f.rows("lake/t").len(), 3);
     assert_eq!(f.run("compact lake/t --sort-by day --json").json()["outcome"], "unchanged");
     let wrong = f.run("compact lake/t --sort-by nix --json");
-    assert_eq!((wrong.code, wrong.json()["error"]["code"].as_str()), (2, Some("MissingColumn")));
+    assert_eq!((wrong.code, wrong.json()["error"]["code"].as_str()), (2, Some("UnknownColumn")));
 }

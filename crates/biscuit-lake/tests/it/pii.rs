@@ -324,7 +324,7 @@ fn mistakes_in_policies_and_key_files_are_reported() {
     assert!(e.starts_with("error: InvalidKeyFile: cannot read the key file none.toml"), "{e}");
     f.write("misspelt.toml", "[columns]\nsnn = 'mask'\n");
     let e = message("pii apply customers.jsonl t --policy misspelt.toml");
-    assert!(e.starts_with("error: MissingColumn: [pii] names `snn`, but no source has such a column"), "{e}");
+    assert!(e.starts_with("error: UnknownColumn: [pii] names `snn`, but no source has such a column"), "{e}");
     assert!(!f.path().join("t").exists(), "nothing was written");
 }
 

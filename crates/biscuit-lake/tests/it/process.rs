@@ -247,7 +247,7 @@ fn all_tables_of_the_files_are_merged_in_one_pass() {
     let of = |name: &str| tables.iter().find(|t| t["table"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
     assert_eq!(of("s.t")["verdicts"]["inserted"], 1);
     assert_eq!(of("s.u")["rows"]["after"], 1);
-    assert_eq!(of("s.keyless")["error"]["code"], "NoKey");
+    assert_eq!(of("s.keyless")["error"]["code"], "KeylessRecords");
     assert_eq!(of("s.bad")["error"]["row"], 5);
     assert_eq!(f.rows("lake/s/t"), [r#"{"id":1,"v":"c","__lsn":3}"#]);
     assert_eq!(f.rows("lake/s/u"), [r#"{"id":7,"w":"b","__lsn":2}"#]);

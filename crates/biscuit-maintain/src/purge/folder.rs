@@ -57,7 +57,7 @@ impl FolderPurge {
             None => {
                 let path = StorePath::parse(prefix).map_err(|e| {
                     let message = format!("`{}` is not a valid path of this store", self.place.name());
-                    Error::usage("InvalidPath", message).with_plain_source(e)
+                    Error::new(biscuit_core::codes::INVALID_PATH, message).with_plain_source(e)
                 })?;
                 let formats = match self.allow.other_formats {
                     true => OtherTableFormats::Allow,

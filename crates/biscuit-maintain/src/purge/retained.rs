@@ -7,6 +7,7 @@ use biscuit_journal::{FileRef, Journal, ObservedTable};
 use biscuit_purge::{DeleteCondition, DeleteCounts, DeleteItem, DeleteOutcome, KeptReason, PurgePlan};
 use biscuit_rewrite::RunMode;
 
+use crate::codes;
 use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge, PurgeEvent};
 
@@ -30,7 +31,7 @@ impl FolderPurge {
         place.check(&self.allow)?;
         let Some(journal) = self.own_table().await? else {
             let message = format!("`{}` is not a table with a journal, and has no retained files", place.name());
-            return Err(Error::usage("NoJournal", message));
+            return Err(Error::new(codes::NO_JOURNAL, message));
         };
         if mode == RunMode::Commit {
             journal.finished_head().await?;

@@ -20,7 +20,7 @@ impl FolderPurge {
         place.check(&self.allow)?;
         let text = std::str::from_utf8(content).map_err(|e| {
             let message = format!("`{name}` is not UTF-8 text; use a manifest of `purge --dry-run`");
-            Error::usage("UnreadablePlan", message).with_source(e)
+            Error::new(biscuit_purge::codes::UNREADABLE_PLAN, message).with_source(e)
         })?;
         let plan = PurgePlan::from_json_lines(place.prefix(), name, text)?;
         let own = self.own_table().await?;
@@ -46,7 +46,7 @@ fn refuse_files_of_tables(plan: &PurgePlan, tables: &[ProtectedTable]) -> Result
                 "`{}` belongs to the table `{whose}`; nothing was deleted. Use `--retained` or `--orphans` to delete unused files of a table",
                 object.key
             );
-            return Err(Error::usage("LiveFiles", message));
+            return Err(Error::new(biscuit_purge::codes::LIVE_FILES, message));
         }
     }
     Ok(())

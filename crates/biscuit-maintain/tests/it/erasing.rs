@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use biscuit_apply::{Merge, MergeOptions, MergeSpec, quarantined};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_maintain::report::SubjectErasureReport;
@@ -143,7 +143,7 @@ impl TokenStore for FailingTokens {
 
     async fn replace(&self, record: TokenRecord) -> Result<()> {
         if self.changes.fetch_add(1, Ordering::SeqCst) + 1 == self.fail_at {
-            return Err(Error::new(ErrorKind::Unavailable, "StoreUnavailable", "injected fault"));
+            return Err(Error::new(biscuit_core::codes::STORE_UNAVAILABLE, "injected fault"));
         }
         self.inner.replace(record).await
     }
@@ -258,7 +258,7 @@ impl AccessAudit for CountingAudit {
         if self.entries.fetch_add(1, Ordering::SeqCst) < self.limit {
             return Ok(());
         }
-        Err(Error::usage("NoAudit", "injected refusal"))
+        Err(Error::new(biscuit_pii::codes::NO_AUDIT, "injected refusal"))
     }
 }
 

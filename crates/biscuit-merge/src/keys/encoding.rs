@@ -15,6 +15,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use biscuit_core::{Error, Result};
 use biscuit_schema::{plain_type, type_name};
 
+use crate::codes;
+
 // Tags of types. They are stored for ever; values of different types compare by their tags.
 const BOOLEAN: u8 = 0x10;
 const NUMBER: u8 = 0x20;
@@ -166,11 +168,12 @@ fn nanos(unit: TimeUnit) -> i64 {
 
 fn refused(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Error {
     let (what, code) = match purpose {
-        TuplePurpose::Key => ("key", "KeyType"),
-        TuplePurpose::Order => ("order", "OrderType"),
+        TuplePurpose::Key => ("key", codes::KEY_TYPE),
+        TuplePurpose::Order => ("order", codes::ORDER_TYPE),
     };
     let t = type_name(t).unwrap_or_else(|| t.to_string());
-    Error::data(code, format!("column `{name}` of {place} has the type {t}, which cannot be part of the {what}"))
+    let message = format!("column `{name}` of {place} has the type {t}, which cannot be part of the {what}");
+    Error::new(code, message)
 }
 
 /// Appends a number as sign, power of ten, and digits without zeros at either end, so that 1, 1.0 and 1.00 are the

@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose};
 use crate::keys::record_order::{PLAIN_RANK, RecordOrder};
 use crate::spec::MergeSpec;
@@ -48,7 +49,7 @@ impl RowOrders {
 
 /// Returns the error of a stored row whose key is null. `number` is the number of the row in the file, from 0.
 pub fn null_key(column: &str, place: &str, number: u64) -> Error {
-    Error::data("NullKey", format!("key column `{column}` is null in a stored row")).at(place, number + 1)
+    Error::new(codes::NULL_KEY, format!("key column `{column}` is null in a stored row")).at(place, number + 1)
 }
 
 /// Returns the order of a stored row from its order columns.
@@ -72,7 +73,7 @@ pub fn stored_order(
                 "order column `{}` is text that holds a number or a date in another format than ISO in a stored row",
                 spec.order[i]
             );
-            Err(Error::data("TextOrder", message).at(place, number + 1))
+            Err(Error::new(codes::TEXT_ORDER, message).at(place, number + 1))
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Operation of a change record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChangeOp {
@@ -90,7 +92,7 @@ impl OpMap {
             let entry = entry.as_ref();
             let invalid = || {
                 let message = format!("`{entry}` is not CODE=upsert, CODE=delete, CODE=truncate or CODE=ignore");
-                Error::usage("InvalidOpMap", message)
+                Error::new(codes::INVALID_OP_MAP, message)
             };
             let (code, meaning) = entry.rsplit_once('=').ok_or_else(invalid)?;
             let parsed = match meaning.trim() {

@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Default placeholder of Debezium for an unchanged value, which the database did not send. The connector option
 /// `unavailable.value.placeholder` changes it.
 pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
@@ -38,7 +40,7 @@ impl UnchangedPlaceholder {
             None => Some(setting.as_bytes().to_vec()),
         };
         let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {
-            Error::usage("InvalidPlaceholder", "the placeholder after `hex:` is not a sequence of hexadecimal digits; use a text, or `hex:` and an even number of digits")
+            Error::new(codes::INVALID_PLACEHOLDER, "the placeholder after `hex:` is not a sequence of hexadecimal digits; use a text, or `hex:` and an even number of digits")
         })?;
         let text = String::from_utf8(bytes.clone()).ok();
         let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();

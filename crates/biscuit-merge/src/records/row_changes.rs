@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use biscuit_schema::{check_names, iso_date_time, plain_type};
 
+use crate::codes;
 use crate::records::change_batch::{AbsentColumns, ChangeBatch};
 use crate::records::op::{ChangeOp, KNOWN_CODES, OpMap, ParsedOp, is_update};
 use crate::records::placeholder::UnchangedPlaceholder;
@@ -91,7 +92,7 @@ impl ChangeColumns {
 ///
 /// # Errors
 /// `UnknownOp`, `WrongType` for an operation column or delete flag of another type, `AmbiguousPlaceholder`,
-/// `DuplicateColumn`, `ColumnCase`, `NullValue` for a null in a column of [`ChangeColumns::not_null`].
+/// `DuplicateColumn`, `ColumnCase`, `NullNotAllowed` for a null in a column of [`ChangeColumns::not_null`].
 pub fn row_changes(
     batch: &RecordBatch,
     file: &Arc<str>,
@@ -184,7 +185,7 @@ fn operations(
                 let message = format!(
                     "column `{column}` contains an unknown operation code; known codes are {KNOWN_CODES}; define others with `--op-map CODE=delete` or `op_map` of the source"
                 );
-                let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
+                let e = Error::new(codes::UNKNOWN_OP, message).with_column(column).at(file, *place);
                 return Err(e.with_detail("op", code.unwrap_or_default()));
             }
             ParsedOp::Change(_) if is_deleted(row) => ops.push(ChangeOp::Delete),
@@ -201,7 +202,7 @@ fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<O
     let t = plain_type(array.data_type());
     if !matches!(t, DataType::Utf8 | DataType::Null) && !t.is_integer() {
         let message = format!("the operation column `{name}` is {t}; it must be text or a whole number");
-        return Err(Error::data("WrongType", message).in_file(file));
+        return Err(Error::new(biscuit_schema::codes::WRONG_TYPE, message).in_file(file));
     }
     let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
         .map_err(|e| Error::internal("cannot read the operation codes").with_source(e))?;
@@ -219,7 +220,9 @@ fn delete_flags(
     let wrong = |row: usize| {
         let reason =
             "the value is not a delete flag; it must be true or false, 1 or 0, Y or N, or the time of the delete";
-        Error::data("WrongType", format!("column `{name}`: {reason}")).with_column(name).at(file, places[row])
+        Error::new(biscuit_schema::codes::WRONG_TYPE, format!("column `{name}`: {reason}"))
+            .with_column(name)
+            .at(file, places[row])
     };
     let t = plain_type(array.data_type());
     let flags = match &t {
@@ -246,7 +249,7 @@ fn delete_flags(
             let message = format!(
                 "the delete flag `{name}` is {t}; it must be boolean, a whole number, text, or the time of the delete"
             );
-            return Err(Error::data("WrongType", message).in_file(file));
+            return Err(Error::new(biscuit_schema::codes::WRONG_TYPE, message).in_file(file));
         }
     };
     // Null means not deleted.
@@ -285,7 +288,7 @@ pub fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
     let message = format!(
         "column `{column}` of a create contains the placeholder for unchanged values, and without headers it may also be an ordinary value"
     );
-    Error::data("AmbiguousPlaceholder", message).with_column(column).at(file, row)
+    Error::new(codes::AMBIGUOUS_PLACEHOLDER, message).with_column(column).at(file, row)
 }
 
 /// Returns the rows with a null in a column that the contract declares as not nullable, each with its first error. An
@@ -300,7 +303,11 @@ pub fn null_rows(batch: &ChangeBatch, not_null: &[String]) -> Vec<(usize, Error)
         };
         for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == ChangeOp::Upsert && null(r)) {
             let message = format!("column `{name}` is null, and the contract declares it as not nullable");
-            let e = || Error::data("NullValue", message).with_column(name).at(&batch.file, batch.places[row]);
+            let e = || {
+                Error::new(biscuit_schema::codes::NULL_NOT_ALLOWED, message)
+                    .with_column(name)
+                    .at(&batch.file, batch.places[row])
+            };
             bad.entry(row).or_insert_with(e);
         }
     }

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use biscuit_core::{Error, Result};
 use biscuit_schema::conform;
 
+use crate::codes;
 use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose, decode};
 use crate::keys::key_table::KeyTable;
 use crate::keys::record_order::RecordOrder;
@@ -289,7 +290,7 @@ impl ChangeSet {
             "two records of one key have the same order ({}) and differ {what}, so that neither is newer; the other record is {first}, row {first_row}. Add an order column that distinguishes them",
             spec.order.join(", ")
         );
-        Error::data("AmbiguousOrder", message).at(file, row).with_detail("key", self.key_text(a.key))
+        Error::new(codes::AMBIGUOUS_ORDER, message).at(file, row).with_detail("key", self.key_text(a.key))
     }
 
     /// Returns the records of a key, ascending by order.
@@ -332,7 +333,7 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
     }
     let at = spec.op_rank.iter().position(|c| **c == *code);
     at.and_then(|i| u8::try_from(i).ok()).ok_or_else(|| {
-        Error::data("UnknownOp", "the operation code is not in `op_rank`; add it there")
+        Error::new(codes::UNKNOWN_OP, "the operation code is not in `op_rank`; add it there")
             .at(&batch.file, batch.places[row])
             .with_detail("op", code.to_string())
     })
@@ -340,7 +341,7 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
 
 fn null_key(reason: EncodeError, key: &[String], batch: &ChangeBatch, row: usize) -> Error {
     let (EncodeError::Null(i) | EncodeError::NumberAsText(i)) = reason;
-    Error::data("NullKey", format!("key column `{}` is null", key[i]))
+    Error::new(codes::NULL_KEY, format!("key column `{}` is null", key[i]))
         .with_column(&key[i])
         .at(&batch.file, batch.places[row])
 }
@@ -348,9 +349,9 @@ fn null_key(reason: EncodeError, key: &[String], batch: &ChangeBatch, row: usize
 fn bad_order(reason: EncodeError, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Error {
     let (EncodeError::Null(column) | EncodeError::NumberAsText(column)) = reason;
     let e = match reason {
-        EncodeError::Null(i) => Error::data("NullOrder", format!("order column `{}` is null", spec.order[i])),
-        EncodeError::NumberAsText(i) => Error::data(
-            "TextOrder",
+        EncodeError::Null(i) => Error::new(codes::NULL_ORDER, format!("order column `{}` is null", spec.order[i])),
+        EncodeError::NumberAsText(i) => Error::new(
+            codes::TEXT_ORDER,
             format!(
                 "order column `{}` is text that holds a number or a date in another format than ISO, which does not sort by value (\"10\" is before \"9\"); declare its type, or write dates as 2024-02-29",
                 spec.order[i]

@@ -2,6 +2,7 @@
 //! The functions are pure. A truncate or a tombstone is an order below which nothing counts, and rows are registers
 //! by column (see `key_state.rs`).
 
+use crate::codes;
 use crate::records::op::ChangeOp;
 use crate::records::refused::BadRows;
 use arrow::datatypes::SchemaRef;
@@ -385,7 +386,7 @@ impl KeyResolver<'_> {
         }
         let (file, row) = self.set.place(record.at);
         let message = "the record has the order of the stored row and other content; give the record a greater order, or let the later run win";
-        let error = Error::data("AmbiguousOrder", message).at(file, row);
+        let error = Error::new(codes::AMBIGUOUS_ORDER, message).at(file, row);
         Err(ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
     }
 
@@ -424,7 +425,7 @@ impl KeyResolver<'_> {
         let message = format!(
             "column `{name}` has an unchanged value that was not sent, and no earlier value is known; merge the earlier records first, or quarantine this record and retry it later"
         );
-        let error = Error::data("UnavailableWithoutPrior", message).with_column(name).at(file, row);
+        let error = Error::new(codes::UNAVAILABLE_WITHOUT_PRIOR, message).with_column(name).at(file, row);
         ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
     }
 

@@ -411,5 +411,5 @@ async fn first_period_after_the_current_one_is_refused() {
     let june = effective().calendar.parse("2024-06").expect("the period is valid");
     let table = table(&storage, spec(), effective().with_first(june));
     let e = run(&table, HISTORY, MARCH).await.expect_err("the first period is later");
-    assert_eq!(e.code(), "InvalidSpec", "{e}");
+    assert_eq!(e.code(), "InvalidArguments", "{e}");
 }

@@ -175,7 +175,7 @@ async fn by_ingestion_records_count_in_the_period_of_the_run() {
             .await
             .expect_err("there are no events")
             .code(),
-        "InvalidSpec"
+        "InvalidArguments"
     );
 }
 

@@ -80,6 +80,6 @@ async fn write_without_records_opens_periods_up_to_the_current_one() {
 fn spec_that_a_retry_would_apply_twice_is_refused() {
     for spec in [spec().with_authority(OrderAuthority::Reload), spec().with_tombstones(TombstonePolicy::Forget)] {
         let table = table(&memory(), spec, effective());
-        assert_eq!(PeriodSink::new(table, at("2024-02-29")).expect_err("refused").code(), "InvalidSpec");
+        assert_eq!(PeriodSink::new(table, at("2024-02-29")).expect_err("refused").code(), "InvalidArguments");
     }
 }

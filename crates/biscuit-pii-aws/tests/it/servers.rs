@@ -124,7 +124,7 @@ async fn error_of_a_missing_table_contains_its_name() {
     for endpoint in dynamodb() {
         let store = DynamoStore::new(client!(aws_sdk_dynamodb, &endpoint), "no-such-table");
         let e = store.get(&["k".into()]).await.unwrap_err();
-        assert!(e.to_string().starts_with("NotThere: cannot read the DynamoDB table `no-such-table`"), "{e}");
+        assert!(e.to_string().starts_with("NoSuchResource: cannot read the DynamoDB table `no-such-table`"), "{e}");
     }
 }
 
@@ -158,7 +158,7 @@ async fn key_file_sealed_by_kms_is_unsealed_by_it() {
         let e = KeyFile::new(KeyWrapping::Kms("alias/none".into()), &KmsKeyProvider::new(client, "alias/none"))
             .await
             .unwrap_err();
-        assert_eq!(e.code(), "NotThere");
+        assert_eq!(e.code(), "NoSuchResource");
     }
 }
 

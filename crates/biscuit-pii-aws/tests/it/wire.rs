@@ -133,7 +133,10 @@ async fn errors_of_a_table_contain_its_name_and_the_action() {
     let e = get("ResourceNotFoundException").await;
     assert_eq!(
         (e.kind(), e.to_string()),
-        (ErrorKind::Usage, "NotThere: cannot read the DynamoDB table `t`: ResourceNotFoundException: so it is".into())
+        (
+            ErrorKind::Usage,
+            "NoSuchResource: cannot read the DynamoDB table `t`: ResourceNotFoundException: so it is".into()
+        )
     );
     let e = get("AccessDeniedException").await;
     assert_eq!((e.kind(), e.code()), (ErrorKind::Denied, "Refused"));

@@ -14,6 +14,7 @@ use aws_lc_rs::aead::LessSafeKey;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Clock, Error, Result, SystemClock};
 
+use crate::codes;
 use crate::encrypt::cell::{
     COLUMN_HEAD, EncryptedCell, KeyOf, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher,
     counted, random_nonce, seal,
@@ -109,7 +110,7 @@ impl ValueEncryptor {
     /// Numbers, dates and similar values are encrypted as the text that they are cast to.
     ///
     /// # Errors
-    /// `CannotEncrypt` for a column whose values have no text form; `TooManyBytes` for more than 2 GiB in one batch.
+    /// `NotText` for a column whose values have no text form; `TooManyBytes` for more than 2 GiB in one batch.
     pub fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
@@ -221,7 +222,7 @@ impl ValueEncryptor {
         for row in (0..bytes.len()).filter(|row| sealed_at(*row)) {
             if names.is_null(row) {
                 let message = format!("column `{column}`: the value has no subject");
-                return Err(in_row(Error::data("NullSubject", message), column, row));
+                return Err(in_row(Error::new(codes::NULL_SUBJECT, message), column, row));
             }
             wanted.entry(names.value(row)).or_default();
         }
@@ -346,8 +347,8 @@ impl ValueEncryptor {
 
     fn subjects(&self) -> Result<&SubjectKeys> {
         self.subjects.as_deref().ok_or_else(|| {
-            Error::usage(
-                "NoSubjects",
+            Error::new(
+                codes::NO_SUBJECTS,
                 "values are encrypted with keys of subjects, and there is no store for such keys",
             )
         })
@@ -359,7 +360,7 @@ fn unknown_subject(column: &str, row: usize) -> Error {
         "column `{column}`: the store has no record of the subject of the value, not even as forgotten; open \
         the store that was used for encryption"
     );
-    in_row(Error::data("UnknownSubject", message), column, row)
+    in_row(Error::new(codes::UNKNOWN_SUBJECT, message), column, row)
 }
 
 /// Reserves memory for the encrypted values of a column, whose cells have a head of `head` bytes.
@@ -376,6 +377,6 @@ fn column_cipher(roots: &RootKeys, version: u16, salt: &[u8; SALT]) -> Result<Le
 pub(crate) fn names_of(subjects: &ArrayRef) -> Result<ArrayRef> {
     cast(subjects, &DataType::LargeUtf8).map_err(|e| {
         let message = format!("the subject column has type {}, which has no text form", subjects.data_type());
-        Error::usage("CannotEncrypt", message).with_source(e)
+        Error::new(biscuit_core::codes::NOT_TEXT, message).with_source(e)
     })
 }

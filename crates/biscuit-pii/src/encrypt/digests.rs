@@ -5,6 +5,7 @@ use arrow::row::{RowConverter, SortField};
 use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::keys::roots::RootKeys;
 use crate::mac::{mac, mac_key};
 
@@ -30,7 +31,7 @@ impl RowDigests {
         let key = mac_key(key.expose());
         let failed = |e| {
             let message = "the rows have columns whose values cannot be compared, so equal rows cannot be recognized";
-            Error::usage("CannotRepeat", message).with_source(e)
+            Error::new(codes::CANNOT_REPEAT, message).with_source(e)
         };
         let schema = rows.schema();
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();

@@ -11,6 +11,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
+
 /// Form in which encrypted values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,7 +29,7 @@ pub enum EncryptedForm {
 /// the text that they are cast to.
 ///
 /// # Errors
-/// `CannotEncrypt` for a column whose values have no text form.
+/// `NotText` for a column whose values have no text form.
 pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
     let text = match values.data_type() {
         DataType::Dictionary(_, of) => return as_bytes(column, &casted(column, values, of)?),
@@ -36,7 +38,7 @@ pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         DataType::FixedSizeBinary(_) => return casted(column, values, &DataType::LargeBinary),
         kind if kind.is_nested() => {
             let message = format!("column `{column}` has type {kind}; name its text fields by path");
-            return Err(Error::usage("CannotEncrypt", message).with_column(column));
+            return Err(Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column));
         }
         _ => casted(column, values, &DataType::LargeUtf8)?,
     };
@@ -46,7 +48,7 @@ pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
 fn casted(column: &str, values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(values, to).map_err(|e| {
         let message = format!("column `{column}` has type {}, which has no text form", values.data_type());
-        Error::usage("CannotEncrypt", message).with_column(column).with_source(e)
+        Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column).with_source(e)
     })
 }
 
@@ -65,7 +67,7 @@ impl EncodedValues {
     pub(crate) fn with_capacity(column: &str, values: usize, bytes: usize) -> Result<Self> {
         if i32::try_from(bytes).is_err() {
             let message = format!("column `{column}` would have {bytes} bytes in one batch; use batches of fewer rows");
-            return Err(Error::usage("TooManyBytes", message).with_column(column));
+            return Err(Error::new(codes::TOO_MANY_BYTES, message).with_column(column));
         }
         let mut ends = Vec::with_capacity(values + 1);
         ends.push(0);
@@ -126,7 +128,7 @@ impl EncryptedForm {
             DataType::Dictionary(_, of) => Self::load(column, &casted(column, stored, of)?),
             other => {
                 let message = format!("column `{column}` has type {other}; encrypted values are binary or text");
-                Err(Error::usage("CannotDecrypt", message).with_column(column))
+                Err(Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column))
             }
         }
     }
@@ -151,12 +153,12 @@ pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<
     cast_with_options(&text, to, &strict).map_err(|_| {
         // The cause is dropped on purpose: it quotes the value.
         let message = format!("column `{column}` was decrypted, but a value in it cannot be converted to {to}");
-        Error::data("CannotDecrypt", message).with_column(column)
+        Error::new(codes::CANNOT_DECRYPT, message).with_column(column)
     })
 }
 
 pub(crate) fn cannot_decrypt(column: &str, row: usize, reason: &str) -> Error {
-    in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {reason}")), column, row)
+    in_row(Error::new(codes::CANNOT_DECRYPT, format!("column `{column}`: the value {reason}")), column, row)
 }
 
 /// Place of errors, since this crate does not know the file of the rows. A caller that knows it replaces the place

@@ -15,6 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::keys::provider::{DataKey, KeyContext, SealedKey};
 use crate::keys::roots::KeyLength;
 use crate::keys::secret::{KeyBytes, random};
@@ -34,7 +35,7 @@ const LAST: u32 = u32::MAX;
 const PUBLIC_KEY: &str = "aws-crypto-public-key";
 
 fn invalid(reason: &str) -> Error {
-    Error::data("InvalidMessage", format!("cannot open the message: {reason}"))
+    Error::new(codes::INVALID_MESSAGE, format!("cannot open the message: {reason}"))
 }
 
 /// Encodes an encryption context as messages and raw keyrings authenticate it: the number of pairs, then the pairs
@@ -48,7 +49,8 @@ pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
         return Ok(out);
     }
     let length = |n: usize| {
-        u16::try_from(n).map_err(|_| Error::usage("InvalidContext", "an encryption context has at most 65,535 bytes"))
+        u16::try_from(n)
+            .map_err(|_| Error::new(codes::INVALID_CONTEXT, "an encryption context has at most 65,535 bytes"))
     };
     out.extend(length(context.len())?.to_be_bytes());
     for text in context.iter().flat_map(|(name, value)| [name, value]) {
@@ -322,5 +324,5 @@ fn uncommitted(what: &str) -> Error {
         "a message of {what} does not commit to its key, so it could open to different texts; only suites \
         0478 and 0578 are supported"
     );
-    Error::data("UncommittedMessage", message)
+    Error::new(codes::UNCOMMITTED_MESSAGE, message)
 }

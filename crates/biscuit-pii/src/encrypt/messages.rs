@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, opened};
 use crate::encrypt::message::{self, EnvelopeMessage};
 use crate::keys::cache::KeyCache;
@@ -51,7 +52,7 @@ impl EnvelopeEncryptor {
     ///
     /// # Errors
     /// `InvalidMessage` for a message that was changed; `UncommittedMessage` for a message without key commitment;
-    /// `OtherContext` if the context differs; `NoKey` if the provider has no key for it.
+    /// `OtherContext` if the context differs; `UnknownKey` if the provider has no key for it.
     pub async fn open(&self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         self.open_for(bytes, &self.context).await
     }
@@ -66,8 +67,8 @@ impl EnvelopeEncryptor {
             match whole.insert(name.clone(), value.clone()) {
                 Some(there) if there == *value => {}
                 Some(_) => {
-                    return Err(Error::data(
-                        "OtherContext",
+                    return Err(Error::new(
+                        codes::OTHER_CONTEXT,
                         format!("the message has another `{name}` in its context"),
                     ));
                 }
@@ -85,7 +86,10 @@ impl EnvelopeEncryptor {
         }
         Err(refused.unwrap_or_else(|| {
             let of: Vec<&str> = message.keys.iter().map(|key| key.provider.as_str()).collect();
-            Error::data("NoKey", format!("no key is available for a message with keys of {}", of.join(", ")))
+            Error::new(
+                biscuit_core::codes::UNKNOWN_KEY,
+                format!("no key is available for a message with keys of {}", of.join(", ")),
+            )
         }))
     }
 
@@ -113,7 +117,7 @@ impl EnvelopeEncryptor {
                 if made.bytes().len() + sealed.len() > i32::MAX as usize {
                     let message =
                         format!("column `{column}` would have more than 2 GiB in one batch; use batches of fewer rows");
-                    return Err(Error::usage("TooManyBytes", message).with_column(column));
+                    return Err(Error::new(codes::TOO_MANY_BYTES, message).with_column(column));
                 }
                 made.bytes().extend(sealed);
             }

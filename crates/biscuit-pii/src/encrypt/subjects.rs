@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::LessSafeKey;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 
+use crate::codes;
 use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, cipher, random_nonce, seal, unseal};
 use crate::keys::roots::RootKeys;
 use crate::keys::secret::{KeyBytes, random};
@@ -185,8 +186,8 @@ impl SubjectKeys {
     fn open(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<SubjectKey> {
         const HEAD: usize = MADE + 2 + NONCE;
         let invalid = || {
-            Error::data(
-                "InvalidRecord",
+            Error::new(
+                codes::INVALID_RECORD,
                 "the store has a key of a subject that is damaged, or sealed by other root keys",
             )
         };

@@ -8,6 +8,7 @@ use biscuit_core::{Error, Result};
 use phonenumber::country::Id;
 use regex::Regex;
 
+use crate::codes;
 use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches, regex, steps};
 use crate::hit::{Likelihood, PiiHit};
@@ -56,8 +57,8 @@ impl PhoneDetector {
     pub fn new<'a>(regions: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let region = |name: &str| {
             let unknown = || {
-                Error::usage(
-                    "UnknownRegion",
+                Error::new(
+                    codes::UNKNOWN_REGION,
                     format!("unknown phone region `{name}`; use an ISO 3166-1 code such as `US`"),
                 )
             };

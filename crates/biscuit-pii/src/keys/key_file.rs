@@ -10,6 +10,7 @@ use biscuit_core::{Error, Result};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::keys::provider::{KeyProvider, SealedKey};
 use crate::keys::roots::{RootKeys, root_context};
 use crate::keys::secret::KeyBytes;
@@ -157,7 +158,7 @@ impl KeyFile {
         let text: std::io::Result<Zeroizing<String>> = read();
         let text = text.map_err(|e| {
             let message = format!("cannot read the key file {}: {e}", path.display());
-            Error::usage("InvalidKeyFile", message).with_source(e)
+            Error::new(codes::INVALID_KEY_FILE, message).with_source(e)
         })?;
         let file = Self::parse(&text).map_err(|e| e.in_file(path.display()))?;
         if matches!(file.wrapping, KeyWrapping::Local(_)) && is_open(path) {
@@ -266,5 +267,5 @@ fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<Wra
 }
 
 fn invalid(reason: impl std::fmt::Display) -> Error {
-    Error::usage("InvalidKeyFile", format!("invalid key file: {reason}"))
+    Error::new(codes::INVALID_KEY_FILE, format!("invalid key file: {reason}"))
 }

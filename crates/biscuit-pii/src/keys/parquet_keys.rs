@@ -8,6 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
 use crate::encrypt::cell::{NONCE, random_nonce, seal, unseal};
 use crate::keys::cache::{KeyCache, KeyLimits};
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
@@ -83,7 +84,7 @@ fn context() -> KeyContext {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::data("InvalidKey", format!("cannot use the key material of the file: {reason}"))
+    Error::new(codes::INVALID_KEY, format!("cannot use the key material of the file: {reason}"))
 }
 
 impl ParquetKeys {
@@ -158,7 +159,7 @@ impl ParquetKeys {
         opened.flatten().map(KeyBytes::from).ok_or_else(|| {
             let message =
                 "cannot unseal a data key: it was not sealed by the key-encryption key of the file, or is damaged";
-            Error::data("CannotUnseal", message)
+            Error::new(codes::CANNOT_UNSEAL, message)
         })
     }
 
@@ -169,7 +170,7 @@ impl ParquetKeys {
             }
         }
         let message = format!("the file needs the master key `{master_key}`, which the key file does not have");
-        Err(Error::usage("UnknownKey", message))
+        Err(Error::new(biscuit_core::codes::UNKNOWN_KEY, message))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::keys::secret::KeyBytes;
 
 /// Purpose of a data key as names and values, which are not secret. A data key is sealed with its context and can
@@ -31,7 +32,7 @@ impl SealedKey {
         let mut out = Vec::new();
         for part in [self.provider.as_bytes(), &self.info, &self.bytes] {
             let length = u16::try_from(part.len())
-                .map_err(|_| Error::data("InvalidKey", "a part of a sealed key is longer than 65,535 bytes"))?;
+                .map_err(|_| Error::new(codes::INVALID_KEY, "a part of a sealed key is longer than 65,535 bytes"))?;
             out.extend(length.to_be_bytes());
             out.extend(part);
         }
@@ -43,7 +44,7 @@ impl SealedKey {
     /// # Errors
     /// `InvalidKey` for bytes that are not a sealed key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let invalid = || Error::data("InvalidKey", "the bytes are not a sealed key");
+        let invalid = || Error::new(codes::INVALID_KEY, "the bytes are not a sealed key");
         let mut rest = bytes;
         let mut part = || {
             let (length, behind) = rest.split_first_chunk::<2>()?;

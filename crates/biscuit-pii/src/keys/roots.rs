@@ -6,6 +6,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
 
@@ -31,7 +32,7 @@ impl RootKeys {
     pub fn new(current: u16, keys: BTreeMap<u16, KeyBytes>) -> Result<Self> {
         if let Some((version, key)) = keys.iter().find(|(_, key)| key.expose().len() < 32) {
             let message = format!("root key {version} has {} bytes; at least 32 are needed", key.expose().len());
-            return Err(Error::usage("WeakKey", message));
+            return Err(Error::new(codes::WEAK_KEY, message));
         }
         let roots = Self { current, keys };
         roots.key(current)?;
@@ -50,7 +51,7 @@ impl RootKeys {
     /// Unseals root keys with a provider.
     ///
     /// # Errors
-    /// `CannotUnseal` if the provider does not have the key that sealed a root key; the errors of the provider and of
+    /// `UnknownKey` if the provider does not have the key that sealed a root key; the errors of the provider and of
     /// [`new`](Self::new).
     pub async fn unseal(provider: &dyn KeyProvider, current: u16, sealed: &BTreeMap<u16, SealedKey>) -> Result<Self> {
         let mut keys = BTreeMap::new();
@@ -62,7 +63,7 @@ impl RootKeys {
                     "root key {version} is sealed by the key {name} of `{}`, which is not available",
                     sealed.provider
                 );
-                Error::usage("CannotUnseal", message)
+                Error::new(biscuit_core::codes::UNKNOWN_KEY, message)
             })?;
             keys.insert(*version, key);
         }
@@ -84,7 +85,7 @@ impl RootKeys {
         self.keys.get(&version).ok_or_else(|| {
             let known: Vec<String> = self.keys.keys().map(u16::to_string).collect();
             let message = format!("there is no root key {version}; the versions are {}", known.join(", "));
-            Error::usage("UnknownKeyVersion", message)
+            Error::new(codes::UNKNOWN_KEY_VERSION, message)
         })
     }
 

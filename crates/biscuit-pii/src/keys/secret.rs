@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 /// Bytes of a key. They are wiped when the last clone is dropped, and do not appear in `Debug` output.
@@ -46,6 +46,6 @@ impl fmt::Debug for KeyBytes {
 /// is elsewhere: these ciphers do not survive keys or nonces that a caller chooses.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
     let failed =
-        |_| Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system returned no random numbers");
+        |_| Error::new(biscuit_core::codes::NO_RANDOM_NUMBERS, "the operating system returned no random numbers");
     aws_lc_rs::rand::fill(bytes).map_err(failed)
 }

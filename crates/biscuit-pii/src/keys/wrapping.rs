@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::encrypt::cell::{NONCE, TAG, random_nonce, seal, unseal};
 use crate::encrypt::message::context_bytes;
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
@@ -69,7 +70,12 @@ pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,
         32 => &AES_256_GCM,
-        n => return Err(Error::usage("WeakKey", format!("a wrapping key needs 16, 24 or 32 bytes; this one has {n}"))),
+        n => {
+            return Err(Error::new(
+                codes::WEAK_KEY,
+                format!("a wrapping key needs 16, 24 or 32 bytes; this one has {n}"),
+            ));
+        }
     };
     let key = UnboundKey::new(algorithm, key.expose())
         .map_err(|_| Error::internal("AES does not take keys of this length"))?;
@@ -110,7 +116,7 @@ impl KeyProvider for WrappingKeys {
                 "cannot unseal a data key with the wrapping key `{name}`: another key sealed it, its \
                 context differs, or it is damaged"
             );
-            Error::data("CannotUnseal", message)
+            Error::new(codes::CANNOT_UNSEAL, message)
         })
     }
 }

@@ -7,8 +7,10 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use biscuit_core::{Clock, Error, Result, SystemClock};
 use serde::Serialize;
+
+use crate::codes;
 
 /// Record of one access to values. It contains neither values nor tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,11 +53,11 @@ impl AccessRequest {
     /// Creates an access.
     ///
     /// # Errors
-    /// `NoReason` if `who` or `reason` is blank.
+    /// `NoAccess` if `who` or `reason` is blank.
     pub fn new(who: impl Into<String>, reason: impl Into<String>, audit: Arc<dyn AccessAudit>) -> Result<Self> {
         let (who, reason) = (who.into(), reason.into());
         if who.trim().is_empty() || reason.trim().is_empty() {
-            return Err(Error::usage("NoReason", "an access to protected values needs a name and a reason"));
+            return Err(Error::new(codes::NO_ACCESS, "an access to protected values needs a name and a reason"));
         }
         Ok(Self { who, reason, audit, clock: Arc::new(SystemClock) })
     }
@@ -119,7 +121,7 @@ impl AccessAudit for AuditFile {
         write().map_err(|e| {
             let message =
                 format!("no values are shown, because the audit file {} cannot be written: {e}", self.0.display());
-            Error::new(ErrorKind::Unavailable, "NoAudit", message).with_source(e)
+            Error::new(codes::NO_AUDIT, message).with_source(e)
         })
     }
 }

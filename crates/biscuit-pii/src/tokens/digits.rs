@@ -4,6 +4,7 @@ use aes::Aes256;
 use biscuit_core::{Error, Result};
 use fpe::ff1::{FF1, FlexibleNumeralString};
 
+use crate::codes;
 use crate::keys::roots::RootKeys;
 
 /// Characters of a value that FF1 encrypts. Separators remain where they are.
@@ -72,7 +73,7 @@ impl Ff1Cipher {
                 "a value has a letter or digit that is not one of the {radix} that FF1 encrypts, and would \
                 remain in clear"
             );
-            return Err(Error::data("OtherCharacter", message));
+            return Err(Error::new(codes::OTHER_CHARACTER, message));
         }
         let numerals: Vec<u16> = value.chars().filter_map(|c| c.to_digit(radix)).map(|n| n as u16).collect();
         let minimum = self.alphabet.minimum();
@@ -82,14 +83,14 @@ impl Ff1Cipher {
                 needs {minimum} characters (NIST SP 800-38G)",
                 numerals.len()
             );
-            return Err(Error::data("SmallDomain", message));
+            return Err(Error::new(codes::SMALL_DOMAIN, message));
         }
         let numerals = FlexibleNumeralString::from(numerals);
         let made = match way {
             TokenDirection::There => self.ff1.encrypt(&self.tweak, &numerals),
             TokenDirection::Back => self.ff1.decrypt(&self.tweak, &numerals),
         };
-        let made = made.map_err(|_| Error::data("SmallDomain", "FF1 does not support a value of this length"))?;
+        let made = made.map_err(|_| Error::new(codes::SMALL_DOMAIN, "FF1 does not support a value of this length"))?;
         let mut made = Vec::<u16>::from(made).into_iter();
         let put = |c: char| {
             if !c.is_alphanumeric() {

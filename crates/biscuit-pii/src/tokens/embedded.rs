@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::codes;
 use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// Records by key. A value has the length of the alias in two bytes, the alias, and the value of the record.
@@ -54,7 +55,7 @@ impl FileStore {
             other has ended, or use DynamoDB",
             path.display()
         );
-        Err(Error::new(ErrorKind::Unavailable, "StoreInUse", message))
+        Err(Error::new(codes::STORE_IN_USE, message))
     }
 
     async fn run<T: Send + 'static>(
@@ -70,13 +71,13 @@ impl FileStore {
 /// Turns a panic of redb into an error: redb asserts the structure of the file, so a damaged file makes it panic.
 fn ended(path: &Path, e: tokio::task::JoinError) -> Error {
     let message = format!("cannot read the store {}: it is damaged", path.display());
-    Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
+    Error::new(codes::STORE_FAILED, message).with_source(e)
 }
 
 fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
     let e = e.into();
     let message = format!("cannot read or write the store {}: {e}", path.display());
-    Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
+    Error::new(codes::STORE_FAILED, message).with_source(e)
 }
 
 /// Opens the database. Returns `None` if another process has it open.

@@ -10,6 +10,7 @@ use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::encrypt::form::in_row;
 use crate::keys::roots::RootKeys;
 use crate::keys::secret::random;
@@ -119,8 +120,8 @@ impl Tokenizer {
     pub fn with_version(mut self, version: u16) -> Result<Self> {
         self.roots.derive(version, b"", &["biscuit token"], 32)?;
         if self.keeps_values() {
-            return Err(Error::usage(
-                "InStore",
+            return Err(Error::new(
+                codes::IN_STORE,
                 "tokens in a store do not depend on the key version; remove `version`",
             ));
         }
@@ -271,7 +272,7 @@ impl Tokenizer {
         access.record(&self.namespace, column, count, asked.len() as u64)?;
         let unknown = || {
             let message = format!("a text is not a token of `{}`", self.namespace);
-            Error::data("UnknownToken", message)
+            Error::new(codes::UNKNOWN_TOKEN, message)
         };
         let mut values = HashMap::new();
         let mut gone = HashMap::new();
@@ -311,7 +312,7 @@ impl Tokenizer {
                     "tokens of `{}` are keyed hashes without a store and cannot be detokenized",
                     self.namespace
                 );
-                Err(Error::usage("OneWay", message))
+                Err(Error::new(codes::ONE_WAY, message))
             }
         }
     }
@@ -326,7 +327,7 @@ impl Tokenizer {
         let (TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault))) = &self.kind else {
             let message =
                 format!("tokens of `{}` are not in a store, so there are no values to delete", self.namespace);
-            return Err(Error::usage("NoStore", message));
+            return Err(Error::new(codes::NO_STORE, message));
         };
         let mut forgotten = 0;
         for (at, stored) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
@@ -338,7 +339,7 @@ impl Tokenizer {
                 StoredToken::Forgotten => {}
                 StoredToken::Unknown => {
                     let message = format!("text {} of {} is not a token of `{}`", at + 1, tokens.len(), self.namespace);
-                    return Err(Error::data("UnknownToken", message));
+                    return Err(Error::new(codes::UNKNOWN_TOKEN, message));
                 }
             }
         }
@@ -361,7 +362,7 @@ fn each(
 fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
     let flat = cast(texts, &DataType::LargeUtf8).ok();
     let row = flat.and_then(|flat| flat.as_string::<i64>().iter().position(|value| value == Some(text)));
-    let e = Error::new(e.kind(), e.code(), format!("column `{column}`: {}", e.message()));
+    let e = Error::new(e.error_code(), format!("column `{column}`: {}", e.message()));
     match row {
         Some(row) => in_row(e, column, row),
         None => e.with_column(column),
@@ -376,7 +377,7 @@ fn nulled(column: &str, texts: &ArrayRef, gone: &HashMap<&str, u64>) -> Result<A
     if texts.data_type().is_nested() {
         let message =
             format!("column `{column}` has forgotten values, which cannot become null inside of a nested column");
-        return Err(Error::usage("CannotDetokenize", message).with_column(column));
+        return Err(Error::new(codes::CANNOT_DETOKENIZE, message).with_column(column));
     }
     let internal = |e| Error::internal("cannot convert a text column").with_source(e);
     let flat = cast(texts, &DataType::LargeUtf8).map_err(internal)?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::encrypt::cell::{NONCE, cipher, random_nonce, seal, unseal};
 use crate::keys::roots::RootKeys;
 use crate::mac::hex;
@@ -165,7 +166,7 @@ pub(crate) enum StoredToken {
 }
 
 fn token_of(record: TokenRecord) -> Result<String> {
-    record.alias.ok_or_else(|| Error::data("InvalidRecord", "the store has a token record without a token"))
+    record.alias.ok_or_else(|| Error::new(codes::INVALID_RECORD, "the store has a token record without a token"))
 }
 
 fn record(roots: &RootKeys, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<TokenRecord> {

@@ -75,7 +75,7 @@ async fn columns_of_every_flat_type_are_restored_with_their_type() {
     }
     let nested: ArrayRef = Arc::new(arrow::array::StructArray::new_empty_fields(1, None));
     let e = cells.encrypt("c", &nested).unwrap_err();
-    assert_eq!((e.code(), e.column()), ("CannotEncrypt", Some("c")));
+    assert_eq!((e.code(), e.column()), ("NotText", Some("c")));
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn errors_of_unusable_key_material_have_a_reason() {
 async fn file_encryption_is_refused_if_the_writer_does_not_encrypt() {
     let policy = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\" } }\n").unwrap();
     let e = Protector::new(&policy, "t", [], &PiiContext::new()).unwrap_err();
-    assert_eq!((e.code(), e.column()), ("NoProvider", Some("email")));
+    assert_eq!((e.code(), e.column()), ("NoKeys", Some("email")));
     let text = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\", form = \"text\" } }\n").unwrap();
     let means = PiiContext::new().with_provider(Arc::new(wrapping()));
     assert_eq!(Protector::new(&text, "t", [], &means).unwrap_err().code(), "InvalidPolicy");

@@ -83,7 +83,7 @@ fn missing_path_is_an_error() {
         ("id.x", "has no fields"),
     ] {
         let e = remove(&rows(), &["person.name", path]).unwrap_err();
-        assert_eq!(e.code(), "MissingColumn", "{path}");
+        assert_eq!(e.code(), "UnknownColumn", "{path}");
         assert!(e.message().contains(said), "{e}");
     }
 }

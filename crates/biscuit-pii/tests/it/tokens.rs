@@ -238,7 +238,7 @@ async fn tokens_are_detokenized_exactly_and_the_access_is_recorded() {
         }
     }
     let e = AccessRequest::new("ann", " ", Arc::new(Entries::default())).unwrap_err();
-    assert_eq!(e.code(), "NoReason");
+    assert_eq!(e.code(), "NoAccess");
 }
 
 #[tokio::test]

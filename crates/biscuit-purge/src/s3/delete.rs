@@ -52,7 +52,7 @@ impl S3Store {
             let found = answers.remove(&name(&object.key, object.version.as_deref()));
             found.or_else(|| answers.remove(&name(&object.key, None))).unwrap_or_else(|| {
                 let message = format!("the answer of the store does not contain `{}`", self.place(&object.key));
-                let error = Error::new(ErrorKind::Unavailable, "StoreUnavailable", message);
+                let error = Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message);
                 DeleteOutcome::Failed(DeleteFailure { code: "NoAnswer".to_owned(), error, again: true })
             })
         };
@@ -62,11 +62,7 @@ impl S3Store {
     /// Returns the failure of a whole request as the failure of one of its objects.
     fn copy_of(&self, f: &DeleteFailure, object: &ListedObject) -> DeleteFailure {
         let message = format!("`{}` was not deleted: {}", self.place(&object.key), f.error.message());
-        DeleteFailure {
-            code: f.code.clone(),
-            error: Error::new(f.error.kind(), f.error.code(), message),
-            again: f.again,
-        }
+        DeleteFailure { code: f.code.clone(), error: Error::new(f.error.error_code(), message), again: f.again }
     }
 
     /// Deletes one object if it still has its ETag (`If-Match`).
@@ -121,7 +117,7 @@ impl S3Store {
                 Ok(found) => now.extend(found.into_iter().map(|o| (o.key.clone(), o))),
                 Err(e) => failed.extend(range.iter().map(|o| {
                     let message = format!("`{}` was not deleted: {}", self.place(&o.key), e.message());
-                    let error = Error::new(e.kind(), e.code(), message);
+                    let error = Error::new(e.error_code(), message);
                     (
                         o.key.as_str(),
                         DeleteFailure { code: e.code().to_owned(), error, again: e.kind() == ErrorKind::Unavailable },

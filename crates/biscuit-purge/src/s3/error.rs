@@ -3,12 +3,12 @@ use std::fmt::Display;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
-use biscuit_core::{Error, ErrorKind};
+use biscuit_core::{Error, ErrorCode, codes};
 
 use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
-/// Returns the kind and the code of an error for a code of S3, and whether another attempt may succeed.
-fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
+/// Returns the code of an error for a code of S3, and whether another attempt may succeed.
+fn meaning(code: &str) -> (ErrorCode, bool) {
     match code {
         "SlowDown"
         | "ServiceUnavailable"
@@ -20,11 +20,11 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
         | "RequestLimitExceeded"
         | "TooManyRequests"
         | "BandwidthLimitExceeded"
-        | "ConditionalRequestConflict" => (ErrorKind::Unavailable, "StoreUnavailable", true),
-        "NoSuchBucket" => (ErrorKind::Denied, "NoSuchBucket", false),
-        "NoSuchKey" | "NotFound" | "NoSuchVersion" => (ErrorKind::Data, "NotFound", false),
-        "PreconditionFailed" => (ErrorKind::Conflict, "Conflict", false),
-        "NotImplemented" | "MethodNotAllowed" => (ErrorKind::Denied, "NotSupported", false),
+        | "ConditionalRequestConflict" => (codes::STORE_UNAVAILABLE, true),
+        "NoSuchBucket" => (codes::NO_SUCH_BUCKET, false),
+        "NoSuchKey" | "NotFound" | "NoSuchVersion" => (codes::NOT_FOUND, false),
+        "PreconditionFailed" => (codes::CONFLICT, false),
+        "NotImplemented" | "MethodNotAllowed" => (codes::NOT_SUPPORTED, false),
         "AccessDenied"
         | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
@@ -32,9 +32,9 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
         | "AllAccessDisabled"
         | "InvalidObjectState"
         | "AccountProblem"
-        | "InvalidToken" => (ErrorKind::Denied, "Denied", false),
+        | "InvalidToken" => (codes::DENIED, false),
         // An unknown code means that S3 found the request wrong, and it would be wrong again.
-        _ => (ErrorKind::Denied, "Refused", false),
+        _ => (codes::REFUSED, false),
     }
 }
 
@@ -44,8 +44,9 @@ pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
         "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
         "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
         _ => {
-            let (kind, name, again) = meaning(code);
-            let error = Error::new(kind, name, format!("cannot delete `{place}`: {code}: {message}"));
+            let (listed, again) = meaning(code);
+            let message = format!("cannot delete `{place}`: {code}: {message}");
+            let error = Error::new(listed, message);
             DeleteOutcome::Failed(DeleteFailure { code: code.to_owned(), error, again })
         }
     }
@@ -59,16 +60,16 @@ where
 {
     let service = e.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or("").to_owned();
-    let (kind, name, again) = match &e {
+    let (listed, again) = match &e {
         SdkError::ServiceError(_) if !code.is_empty() => match meaning(&code) {
-            (_, "Refused", _) if e.raw_response().is_some_and(|r| r.status().is_server_error()) => {
-                (ErrorKind::Unavailable, "StoreUnavailable", true)
+            (codes::REFUSED, _) if e.raw_response().is_some_and(|r| r.status().is_server_error()) => {
+                (codes::STORE_UNAVAILABLE, true)
             }
             known => known,
         },
-        SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials", false),
+        SdkError::ConstructionFailure(_) => (codes::NO_CREDENTIALS, false),
         // The request or its answer was lost on the way.
-        _ => (ErrorKind::Unavailable, "StoreUnavailable", true),
+        _ => (codes::STORE_UNAVAILABLE, true),
     };
     let mut message = format!("cannot {operation} `{place}`");
     for (before, part) in [(": ", Some(code.as_str())), (": ", service.and_then(|e| e.message()))] {
@@ -77,8 +78,8 @@ where
     if let Some(id) = e.request_id() {
         message.push_str(&format!(" (request {id})"));
     }
-    let code = if code.is_empty() { name.to_owned() } else { code };
-    DeleteFailure { code, error: Error::new(kind, name, message).with_plain_source(e), again }
+    let code = if code.is_empty() { listed.name().to_owned() } else { code };
+    DeleteFailure { code, error: Error::new(listed, message).with_plain_source(e), again }
 }
 
 /// Converts the error of a whole request to an [`Error`].

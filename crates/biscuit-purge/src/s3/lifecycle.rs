@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter, NoncurrentVersionExpiration,
 };
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 
 use crate::keys::whole;
 use crate::rules::ProtectedTable;
@@ -188,7 +188,7 @@ impl S3Store {
     /// errors of the store.
     pub async fn put_lifecycle(&self, before: &[LifecycleRule], plan: &LifecyclePlan) -> Result<()> {
         let differ =
-            |what: &str| Error::new(ErrorKind::Conflict, "Conflict", format!("the lifecycle rules {what}; run again"));
+            |what: &str| Error::new(biscuit_core::codes::CONFLICT, format!("the lifecycle rules {what}; run again"));
         if self.lifecycle().await? != before {
             return Err(differ("were changed by another program"));
         }

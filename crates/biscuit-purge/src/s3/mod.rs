@@ -12,8 +12,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::RequestPayer;
-use biscuit_core::{Error, ErrorKind, Instant, Result};
+use biscuit_core::{Error, Instant, Result};
 
+use crate::codes;
 use crate::keys::whole;
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
@@ -86,7 +87,7 @@ impl S3Store {
                 Some(at) => Ok(Some(at)),
                 None => {
                     let message = format!("`{}` has no time of modification", self.place(key));
-                    Err(Error::new(ErrorKind::Unavailable, "NoStoreTime", message))
+                    Err(Error::new(codes::NO_STORE_TIME, message))
                 }
             },
             Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
@@ -119,7 +120,7 @@ impl PurgeStore for S3Store {
         self.put_marker(&key).await?;
         let now = self.head_marker(&key).await?.ok_or_else(|| {
             let message = format!("`{}` does not exist right after it was written", self.place(&key));
-            Error::new(ErrorKind::Unavailable, "StoreUnavailable", message)
+            Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message)
         })?;
         let condition = self.try_condition(&key).await;
         let gone = self.client.delete_object().bucket(&self.bucket).key(&key).set_request_payer(self.payer.clone());

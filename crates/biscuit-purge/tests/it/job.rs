@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorCode, ErrorKind, Result};
 use biscuit_purge::{
     AnyStore, DeleteCounts, DeleteOptions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out, store_error,
 };
@@ -14,6 +14,8 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 const FILES: usize = 3;
+
+const EXCEPTIONS: ErrorCode = ErrorCode::new("Exceptions", ErrorKind::Conflict, "Some deletes failed.", "Run again.");
 
 async fn old() -> Arc<dyn ObjectStore> {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -46,7 +48,7 @@ async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<DeleteCounts>
     let done = carry_out(&purge, &plan, &DeleteOptions::default().with_in_flight(1), &mut |_, _| {}).await;
     match done.is_complete() {
         true => Ok(done),
-        false => Err(Error::conflict("Exceptions", format!("{done:?}"))),
+        false => Err(Error::new(EXCEPTIONS, format!("{done:?}"))),
     }
 }
 

@@ -65,7 +65,11 @@ pub(crate) struct UnitTarget {
 }
 
 fn unfit(e: parquet::errors::ParquetError) -> Error {
-    Error::usage("UnsupportedType", format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
+    Error::new(
+        biscuit_dataset::codes::UNSTORABLE_TYPE,
+        format!("these columns cannot be stored in a Parquet file: {e}"),
+    )
+    .with_source(e)
 }
 
 impl UnitTarget {

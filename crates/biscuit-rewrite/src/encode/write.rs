@@ -34,7 +34,7 @@ pub(crate) async fn write(
             "`{}` cannot be read as Parquet: its footer points to a column chunk outside of the file",
             unit.name()
         );
-        return Err(Error::data("UnreadableParquet", message));
+        return Err(Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, message));
     }
     let splice = choice == RewriteChoice::Splice;
     let target = Arc::new(UnitTarget::new(unit, shared, choice).await?);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[cfg(not(unix))]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::compute::concat_batches;
@@ -52,7 +52,7 @@ pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error
     let message = format!(
         "rows cannot be spilled to temporary files{disk}; check space and permissions of the temporary folder (`TMPDIR`)"
     );
-    Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
+    Error::new(biscuit_dataset::codes::SPILL_FAILED, message).with_source(e)
 }
 
 impl SpillFolder {
@@ -274,7 +274,7 @@ impl BufferedRows {
 /// Error for a temporary file with other content than this process wrote.
 pub(crate) fn damaged() -> Error {
     let message = "a temporary file does not contain the rows that were spilled to it; check the disk and run again";
-    Error::new(ErrorKind::Unavailable, "SpillFailed", message)
+    Error::new(biscuit_dataset::codes::SPILL_FAILED, message)
 }
 
 impl OnDisk {

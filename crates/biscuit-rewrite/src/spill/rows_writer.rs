@@ -76,7 +76,7 @@ impl RowsWriter {
     /// Appends rows, in the columns of the unit. Waits while too many rows wait to be encoded.
     ///
     /// # Errors
-    /// `UnsupportedType` and the errors of the store. An error of earlier rows is returned by a later call.
+    /// `UnstorableType` and the errors of the store. An error of earlier rows is returned by a later call.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<()> {
         let bytes = bytes_of(&rows);
         let own = u32::try_from(bytes >> 10).unwrap_or(WAITING).clamp(1, WAITING);

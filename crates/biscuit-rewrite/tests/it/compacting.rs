@@ -143,7 +143,7 @@ async fn missing_sort_column_is_an_error_and_changes_nothing() {
     let mut options = CompactOptions::default();
     options.sort_by = vec![by("price", false)];
     let e = compact(&dataset(storage.clone()), &options, RunMode::Commit).await.expect_err("no such column");
-    assert_eq!(e.code(), "MissingColumn");
+    assert_eq!(e.code(), "UnknownColumn");
     assert_eq!(dataset(storage).view().await.expect("a view").files().len(), 6);
 }
 

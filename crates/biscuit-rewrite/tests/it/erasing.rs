@@ -64,7 +64,7 @@ async fn rows_of_subjects_are_erased_and_other_files_remain() {
     assert!(after.contains(&untouched) && after.len() == 2, "a file without remaining rows is deleted: {after:?}");
     assert_eq!(erase(&table(), &subjects, RunMode::Commit).await.unwrap().outcome, "unchanged");
     let e = erase(&table(), &ErasureSubjects::new("nix", ["7"]), RunMode::Commit).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("nix")));
+    assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("nix")));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn erasing_from_a_missing_table_is_an_error() {
     let nowhere = Dataset::new(nowhere, JournalOptions::default());
     for mode in [RunMode::DryRun, RunMode::Commit] {
         let e = erase(&nowhere, &ErasureSubjects::new("id", ["7"]), mode).await.unwrap_err();
-        assert_eq!((e.code(), e.kind().name()), ("NotFound", "usage"));
+        assert_eq!((e.code(), e.kind().name()), ("NoTable", "usage"));
     }
 }
 

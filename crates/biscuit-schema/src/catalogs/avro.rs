@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::Value;
 
-use crate::{ColumnType, Contract, ContractColumn, check_type_size, too_deep};
+use crate::{ColumnType, Contract, ContractColumn, check_type_size, codes, too_deep};
 
 /// Arrow type of an Avro type, and whether it is nullable.
 type AvroType = (DataType, bool);
@@ -20,11 +20,11 @@ impl Contract {
     ///
     /// # Errors
     /// `InvalidAvro` for JSON that is not the schema of a record, for a name that is not declared, and for a union of
-    /// several types other than null; `TooDeep`, `TooManyColumns`.
+    /// several types other than null; `SchemaTooLarge`.
     pub fn from_avro(text: &str) -> Result<Self> {
         let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
             reason if reason.starts_with("recursion limit") => {
-                Error::usage("TooDeep", too_deep("the Avro schema").message())
+                Error::new(codes::SCHEMA_TOO_LARGE, too_deep("the Avro schema").message())
             }
             reason => invalid(&unquoted(&reason)).with_source(e),
         })?;
@@ -36,9 +36,9 @@ impl Contract {
         let mut columns = Vec::new();
         for field in fields_of(&schema)? {
             let name = name_of(field)?;
-            let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.code() {
-                "InvalidAvro" => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
-                code => Error::usage(code, e.message()).with_column(name),
+            let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.error_code() {
+                codes::INVALID_AVRO => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
+                code => Error::new(code, e.message()).with_column(name),
             })?;
             let mut column = ContractColumn { nullable, ..ContractColumn::new(name, ColumnType::of_arrow(t)) };
             column.comment = field["doc"].as_str().map(str::to_owned);
@@ -188,5 +188,5 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidAvro", format!("not an Avro schema of a table: {reason}"))
+    Error::new(codes::INVALID_AVRO, format!("not an Avro schema of a table: {reason}"))
 }

@@ -4,7 +4,7 @@ use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Value, json};
 use serde_yaml_ng::Value as Yaml;
 
-use crate::{Contract, TablePlace};
+use crate::{Contract, TablePlace, codes};
 
 /// Table that a template declares. `name` is absent if an intrinsic function computes it.
 struct DeclaredTable {
@@ -33,7 +33,10 @@ impl Contract {
                 })
                 .collect();
             let there = if existing.is_empty() { "no Glue table".to_owned() } else { existing.join(", ") };
-            return Err(Error::usage("UnknownTable", format!("the template has no table `{table}`; it has {there}")));
+            return Err(Error::new(
+                codes::UNKNOWN_TABLE,
+                format!("the template has no table `{table}`; it has {there}"),
+            ));
         };
         Self::from_glue(&found.input)
     }
@@ -45,7 +48,10 @@ impl Contract {
     /// `NoHiveType`, `InvalidProjection`; `InvalidTemplate` if `place` has no database.
     pub fn to_cloudformation(&self, logical: &str, place: &TablePlace) -> Result<Value> {
         let Some(database) = &place.database else {
-            return Err(Error::usage("InvalidTemplate", "a table in a template needs a database, and none is given"));
+            return Err(Error::new(
+                codes::INVALID_TEMPLATE,
+                "a table in a template needs a database, and none is given",
+            ));
         };
         let table = json!({
             "Type": "AWS::Glue::Table",
@@ -107,5 +113,5 @@ fn plain(yaml: &Yaml) -> Value {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidTemplate", format!("not a CloudFormation template: {reason}"))
+    Error::new(codes::INVALID_TEMPLATE, format!("not a CloudFormation template: {reason}"))
 }

@@ -5,7 +5,7 @@
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Map, Value, json};
 
-use crate::{Contract, ContractColumn, HiveType};
+use crate::{Contract, ContractColumn, HiveType, codes};
 
 /// Place of a table in a catalog and in storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl TablePlace {
                 let message = format!(
                     "the partition column `{name}` has no projection; Athena needs a projection for each partition column"
                 );
-                return Err(Error::usage("InvalidProjection", message).with_column(name));
+                return Err(Error::new(codes::INVALID_PROJECTION, message).with_column(name));
             };
             projection.values.iter().for_each(|(k, v)| all.push((format!("projection.{name}.{k}"), v.clone())));
         }
         if let Some(p) = self.projection.iter().find(|p| !contract.partition_by.contains(&p.column)) {
             let message = format!("`{}` has a projection but is not a partition column", p.column);
-            return Err(Error::usage("InvalidProjection", message).with_column(&p.column));
+            return Err(Error::new(codes::INVALID_PROJECTION, message).with_column(&p.column));
         }
         let folders: Vec<String> = contract.partition_by.iter().map(|c| format!("{c}=${{{c}}}")).collect();
         let template = format!("{}/{}/", self.location.trim_end_matches('/'), folders.join("/"));
@@ -241,7 +241,7 @@ fn column(value: &Value) -> Result<ContractColumn> {
     // The type is optional in Glue, and its default is text.
     let t = value["Type"].as_str().unwrap_or("string");
     let hive: HiveType = t.parse().map_err(|e: Error| {
-        Error::usage("UnknownType", format!("column `{name}`: {}", e.message())).with_column(name)
+        Error::new(codes::UNKNOWN_TYPE, format!("column `{name}`: {}", e.message())).with_column(name)
     })?;
     let column = ContractColumn::of_hive(name, hive);
     Ok(match value["Comment"].as_str().filter(|c| !c.is_empty()) {
@@ -251,5 +251,5 @@ fn column(value: &Value) -> Result<ContractColumn> {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::usage("InvalidGlueTable", format!("not a Glue table: {reason}"))
+    Error::new(codes::INVALID_GLUE_TABLE, format!("not a Glue table: {reason}"))
 }

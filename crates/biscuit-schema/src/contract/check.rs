@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use biscuit_core::{Error, Result, parse_duration, unquoted};
+use biscuit_core::{Error, ErrorCode, Result, parse_duration, unquoted};
 use serde::{Deserialize, Serialize};
 
-use crate::Contract;
+use crate::{Contract, codes};
 
 /// Consequence of a broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl ContractCheck {
 
     /// Checks that the columns of the rule exist, and that the rule is complete.
     pub(crate) fn fits(&self, contract: &Contract) -> Result<()> {
-        let wrong = |message: String| Err(Error::usage("InvalidContract", message));
+        let wrong = |message: String| Err(Error::new(codes::INVALID_CONTRACT, message));
         if let Some(name) = self.rule.columns().into_iter().find(|name| contract.column(name).is_none()) {
             return wrong(format!("`{name}` is named in a check, but is not a column"));
         }
@@ -198,16 +198,16 @@ impl CheckRule {
         }
     }
 
-    /// Returns the stable code for rows that break the rule.
-    pub fn code(&self) -> &'static str {
+    /// Returns the code of the error for rows that break the rule.
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NotNull { .. } => "NullNotAllowed",
-            Self::Unique { .. } => "NotUnique",
-            Self::Range { .. } => "OutOfRange",
-            Self::OneOf { .. } => "NotInSet",
-            Self::Pattern { .. } => "PatternMismatch",
-            Self::Rows { .. } => "RowCount",
-            Self::Fresh { .. } => "NotFresh",
+            Self::NotNull { .. } => codes::NULL_NOT_ALLOWED,
+            Self::Unique { .. } => codes::NOT_UNIQUE,
+            Self::Range { .. } => codes::OUT_OF_RANGE,
+            Self::OneOf { .. } => codes::NOT_IN_SET,
+            Self::Pattern { .. } => codes::PATTERN_MISMATCH,
+            Self::Rows { .. } => codes::ROW_COUNT,
+            Self::Fresh { .. } => codes::NOT_FRESH,
         }
     }
 }

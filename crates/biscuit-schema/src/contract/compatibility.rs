@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
-use crate::{Contract, ContractColumn, common_type, type_name};
+use crate::{Contract, ContractColumn, codes, common_type, type_name};
 
 /// Difference between two versions of a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -227,7 +227,7 @@ pub fn check_evolution(old: &Contract, new: &Contract) -> Result<Vec<ContractDif
     if broken.is_empty() {
         return Ok(found);
     }
-    Err(Error::usage("IncompatibleContract", broken.join("; ")))
+    Err(Error::new(codes::INCOMPATIBLE_CONTRACT, broken.join("; ")))
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
-use biscuit_core::{Error, Instant, Result, unquoted};
+use biscuit_core::{Error, ErrorCode, Instant, Result, unquoted};
 use regex::Regex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use twox_hash::XxHash64;
 
 use crate::contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, within};
 use crate::values::coercion::RefusedRow;
 use crate::values::convert::convert;
-use crate::{Contract, column_index};
+use crate::{Contract, codes, column_index};
 
 /// Checks whether rows comply with a contract before they are written: batch by batch, and then as a whole.
 #[derive(Debug)]
@@ -33,8 +33,9 @@ pub struct ContractCompliance {
 pub struct CheckFinding {
     /// Rule in words.
     pub rule: String,
-    /// Stable code of the rule.
-    pub code: &'static str,
+    /// Code of the error for rows that break the rule, serialized as its name.
+    #[serde(serialize_with = "code_name")]
+    pub code: ErrorCode,
     /// Consequence of the broken rule.
     pub severity: CheckSeverity,
     /// Number of rows that do not comply; 1 for a rule about all rows.
@@ -121,7 +122,7 @@ impl ContractCompliance {
         self.checks.iter_mut().for_each(|c| c.at_end(rows, now));
         let broken = self.checks.iter().filter(|c| c.broken > 0);
         let findings: Vec<CheckFinding> = broken.map(RunningCheck::finding).collect();
-        let of_all = |f: &CheckFinding| matches!(f.code, "RowCount" | "NotFresh");
+        let of_all = |f: &CheckFinding| matches!(f.code, codes::ROW_COUNT | codes::NOT_FRESH);
         // A rule about all rows has no rows to quarantine, so it stops the run.
         let stops = |f: &&CheckFinding| {
             f.severity == CheckSeverity::Fail || (f.severity == CheckSeverity::Quarantine && of_all(f))
@@ -129,12 +130,16 @@ impl ContractCompliance {
         let failed: Vec<&CheckFinding> = findings.iter().filter(stops).collect();
         let Some(first) = failed.first() else { return Ok(findings) };
         let messages: Vec<String> = failed.iter().map(|f| f.text()).collect();
-        let e = Error::data(first.code, messages.join("; "));
+        let e = Error::new(first.code, messages.join("; "));
         Err(match &first.first {
             Some((file, row)) => e.at(file, *row),
             None => e,
         })
     }
+}
+
+fn code_name<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(code.name())
 }
 
 impl CheckFinding {
@@ -189,7 +194,7 @@ impl RunningCheck {
                 Some((at, fault)) => {
                     let message =
                         format!("`{}` in a check of column `{column}` {}", values[*at].text(), fault.reason());
-                    Err(Error::usage("InvalidContract", message).with_column(column))
+                    Err(Error::new(codes::INVALID_CONTRACT, message).with_column(column))
                 }
             }
         };
@@ -203,8 +208,8 @@ impl RunningCheck {
             }
             CheckRule::OneOf { column, values } => CheckState::Values(value(column, values)?),
             CheckRule::Pattern { column, pattern } => CheckState::Regex(Regex::new(pattern).map_err(|e| {
-                Error::usage(
-                    "InvalidContract",
+                Error::new(
+                    codes::INVALID_CONTRACT,
                     format!("the pattern of `{column}` is not a regular expression: {}", unquoted(&e.to_string())),
                 )
                 .with_source(e)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::check::ContractCheck;
 use crate::values::reading_rules::{ExtraColumns, OnError, ReadingRules};
-use crate::{ColumnType, HiveType};
+use crate::{ColumnType, HiveType, codes};
 
 /// Column of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl ContractColumn {
         self.hive.clone().or_else(derived).ok_or_else(|| {
             let message =
                 format!("column `{}` has the type {}, which Hive does not have", self.name, self.column_type.arrow());
-            Error::usage("NoHiveType", message).with_column(&self.name)
+            Error::new(codes::NO_HIVE_TYPE, message).with_column(&self.name)
         })
     }
 }
@@ -214,7 +214,7 @@ impl Contract {
                     f.name(),
                     f.data_type()
                 );
-                Error::usage("UnknownType", message).with_column(f.name())
+                Error::new(codes::UNKNOWN_TYPE, message).with_column(f.name())
             };
             let arrow =
                 crate::stored_type(f.data_type()).filter(|t| crate::type_name(t).is_some()).ok_or_else(unknown)?;
@@ -229,10 +229,10 @@ impl Contract {
     /// and checks exist.
     ///
     /// # Errors
-    /// `InvalidContract`; `TooManyColumns`, `TooDeep`.
+    /// `InvalidContract`; `SchemaTooLarge`.
     pub fn check(&self) -> Result<()> {
         let schema = self.to_arrow();
-        crate::check_size(&schema, "the contract").map_err(|e| Error::usage(e.code(), e.message()))?;
+        crate::check_size(&schema, "the contract").map_err(|e| Error::new(codes::SCHEMA_TOO_LARGE, e.message()))?;
         crate::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
         // Order columns may come from the change stream instead of the row, so they are not checked.
         let named = self.key.iter().chain(&self.partition_by).chain(&self.grain);
@@ -282,5 +282,5 @@ impl Contract {
 }
 
 pub(crate) fn bad(message: String) -> Error {
-    Error::usage("InvalidContract", message)
+    Error::new(codes::INVALID_CONTRACT, message)
 }

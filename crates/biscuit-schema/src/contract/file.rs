@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::check::ContractCheck;
 use crate::contract::definition::{Contract, ContractColumn, DatasetLayer, DebeziumSettings, bad};
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ExtraColumns, OnError, ReadingRules};
-use crate::{ColumnType, HiveType, WireType};
+use crate::{ColumnType, HiveType, WireType, codes};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,7 +167,7 @@ impl Contract {
                 (Err(_), Ok(hive)) => ColumnType::of_arrow(hive.arrow()),
                 (Err(e), Err(_)) => {
                     let message = format!("column `{}`: {}", c.name, e.message());
-                    return Err(Error::usage("UnknownType", message).with_column(&c.name));
+                    return Err(Error::new(codes::UNKNOWN_TYPE, message).with_column(&c.name));
                 }
             };
             // A connector that writes intervals as text provides only that text.

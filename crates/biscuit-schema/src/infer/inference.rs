@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::infer::json_names::JsonFields;
 use crate::values::iso::{iso_date, iso_date_time};
-use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name, written_type};
+use crate::{Contract, MAX_FIELDS, codes, common_type, is_too_deep, plain_type, type_name, written_type};
 
 /// Infers the columns of a table from its rows or from samples of them: text cells, JSON objects, or schemas. Text
 /// that looks like a number stays text if the number would lose something: `02134`, `+49170`, or more digits than a
@@ -209,7 +209,7 @@ impl SchemaInference {
         let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
         let contract = Contract::from_arrow(&Schema::new(fields)).map_err(|e| {
             // An unsupported type comes from the schema of a file, which the error names.
-            let at = e.column().filter(|_| e.code() == "UnknownType").and_then(|column| self.at.get(column));
+            let at = e.column().filter(|_| e.is(codes::UNKNOWN_TYPE)).and_then(|column| self.at.get(column));
             match at {
                 Some(at) => e.in_file(&self.columns[*at].at),
                 None => e,

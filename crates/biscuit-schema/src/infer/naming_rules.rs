@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::definition::ContractColumn;
 use crate::values::reading_rules::ReadingRules;
-use crate::{ColumnType, Contract};
+use crate::{ColumnType, Contract, codes};
 
 /// Rule that assigns a type to columns, by their name and optionally by the type of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<
         for rule in rules {
             if rule.fits(column)? {
                 let t = ColumnType::parse(&rule.column_type).map_err(|e| {
-                    Error::usage("UnknownType", format!("the rule for `{}`: {}", rule.pattern, e.message()))
+                    Error::new(codes::UNKNOWN_TYPE, format!("the rule for `{}`: {}", rule.pattern, e.message()))
                 })?;
                 (column.column_type, column.hive) = (t, None);
                 let (default, renamed_from) =

@@ -11,6 +11,7 @@ use parquet::column::page::PageReader;
 use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
 use parquet::schema::types::SchemaDescriptor;
 
+use crate::codes;
 use crate::parquet_files::pages::{unpacked_pages, values_of};
 use crate::values::calendar::{has_legacy_int96, legacy_calendar};
 
@@ -72,7 +73,7 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
     }
     let name = column.column_path().string();
     let damaged =
-        |reason: String| Error::data("UnreadableParquet", format!("cannot read the column `{name}`: {reason}"));
+        |reason: String| Error::new(codes::UNREADABLE_PARQUET, format!("cannot read the column `{name}`: {reason}"));
     let is_legacy = has_legacy_int96(metadata);
     let mut pages = unpacked_pages(column, pages).map_err(damaged)?;
     while let Some(page) = pages.get_next_page().map_err(|e| damaged("it is damaged".to_owned()).with_source(e))? {
@@ -90,13 +91,13 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
                 let message = format!(
                     "column `{name}` contains INT96 timestamps whose time of day exceeds 24 hours, probably because of an overflow in their writer; write the column again as INT64 timestamps"
                 );
-                return Err(Error::data("Overflow", message).with_column(&name));
+                return Err(Error::new(codes::OVERFLOW, message).with_column(&name));
             }
             if !nanos.is_multiple_of(1_000) {
                 let message = format!(
                     "column `{name}` contains INT96 timestamps with nanoseconds, but INT96 is read in microseconds; write the column again with microseconds, or as INT64 timestamps"
                 );
-                return Err(Error::data("PrecisionLoss", message).with_column(&name));
+                return Err(Error::new(codes::PRECISION_LOSS, message).with_column(&name));
             }
             if is_legacy && day < ALIKE {
                 return Err(legacy_calendar(&name));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::types::limits::{ParseDepth, short};
 
 /// Precision of a type name beyond its Arrow type: how a change stream with the types of the database encodes the
@@ -36,7 +37,7 @@ impl ColumnType {
     /// the names of struct fields.
     ///
     /// # Errors
-    /// `UnknownType`, with the part of the text that is not a type; `TooDeep`, `TooManyColumns`.
+    /// `UnknownType`, with the part of the text that is not a type; `SchemaTooLarge`.
     pub fn parse(text: &str) -> Result<Self> {
         let mut p = TypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.column_type()?;
@@ -85,8 +86,8 @@ struct TypeParser<'a> {
 impl<'a> TypeParser<'a> {
     fn unknown(&self) -> Error {
         let (text, rest) = (short(self.text), short(&self.text[self.at..]));
-        Error::usage(
-            "UnknownType",
+        Error::new(
+            codes::UNKNOWN_TYPE,
             format!("unknown type `{text}`, from `{rest}` on; use a type name of Hive or PostgreSQL"),
         )
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::types::limits::{ParseDepth, short};
 
 /// Type of the Hive grammar, which Glue, Athena and Spark use as well. Text is read and written back without loss;
@@ -192,7 +193,7 @@ impl FromStr for HiveType {
     type Err = Error;
 
     /// # Errors
-    /// `UnknownType`, with the unexpected part and its position; `TooDeep`, `TooManyColumns`.
+    /// `UnknownType`, with the unexpected part and its position; `SchemaTooLarge`.
     fn from_str(text: &str) -> Result<Self> {
         let mut p = HiveTypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.hive_type()?;
@@ -215,7 +216,7 @@ impl<'a> HiveTypeParser<'a> {
 
     fn unknown(&self, what: &str) -> Error {
         let message = format!("`{}` is not a Hive type: {what}, at `{}`", short(self.text), short(self.rest()));
-        Error::usage("UnknownType", message)
+        Error::new(codes::UNKNOWN_TYPE, message)
     }
 
     fn space(&mut self) {

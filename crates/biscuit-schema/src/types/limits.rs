@@ -3,6 +3,8 @@
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
+
 /// Maximum depth of nested values: JSON in a line of input, and types in a schema, a contract or a type name.
 ///
 /// Code for nested values recurses once or several times for each level. 64 levels take less than a quarter of a
@@ -68,15 +70,18 @@ impl ParseDepth {
     /// Enters a level. The caller leaves it with [`up`](Self::up).
     ///
     /// # Errors
-    /// `TooDeep`, `TooManyColumns`.
+    /// `SchemaTooLarge`.
     pub(crate) fn down(&mut self) -> Result<()> {
         self.depth += 1;
         self.fields += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Error::usage("TooDeep", too_deep("the type").message()));
+            return Err(Error::new(codes::SCHEMA_TOO_LARGE, too_deep("the type").message()));
         }
         if self.fields > MAX_FIELDS {
-            return Err(Error::usage("TooManyColumns", format!("the type has more than {MAX_FIELDS} nested fields")));
+            return Err(Error::new(
+                codes::SCHEMA_TOO_LARGE,
+                format!("the type has more than {MAX_FIELDS} nested fields"),
+            ));
         }
         Ok(())
     }
@@ -88,7 +93,7 @@ impl ParseDepth {
 
 /// Returns the error for JSON that is nested too deep. The caller adds the place.
 pub fn too_deep(what: &str) -> Error {
-    Error::data("TooDeep", format!("{what} is nested deeper than {MAX_DEPTH} levels"))
+    Error::new(codes::TOO_DEEP, format!("{what} is nested deeper than {MAX_DEPTH} levels"))
 }
 
 /// Checks that a schema has at most [`MAX_FIELDS`] columns and nested fields, in at most [`MAX_DEPTH`] levels.
@@ -120,7 +125,7 @@ fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -
     while let Some((depth, field)) = todo.pop() {
         if met > MAX_FIELDS {
             let message = format!("{what} has more than {MAX_FIELDS} columns and nested fields");
-            return Err(Error::data("TooManyColumns", message));
+            return Err(Error::new(codes::TOO_MANY_COLUMNS, message));
         }
         if depth > MAX_DEPTH {
             return Err(too_deep(what));
@@ -131,7 +136,7 @@ fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -
     }
     if met > MAX_FIELDS {
         let message = format!("{what} has more than {MAX_FIELDS} columns and nested fields");
-        return Err(Error::data("TooManyColumns", message));
+        return Err(Error::new(codes::TOO_MANY_COLUMNS, message));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 
-use crate::{check_size, common_type, plain_type, type_name};
+use crate::{check_size, codes, common_type, plain_type, type_name};
 
 /// Returns a schema that holds the rows of both schemas: the columns of `base` in their order, then the new columns
 /// of `other`. Columns are matched by name and get the lossless common type. All columns are nullable, because a
@@ -47,7 +47,7 @@ pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
         match seen.insert(f.name().to_lowercase(), f.name()) {
             Some(first) if first == f.name() => {
                 let message = format!("column `{first}` occurs twice in {what}");
-                return Err(Error::data("DuplicateColumn", message));
+                return Err(Error::new(codes::DUPLICATE_COLUMN, message));
             }
             Some(first) => return Err(column_case(first, f.name(), what)),
             None => {}
@@ -63,21 +63,24 @@ pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
 pub fn column_index(schema: &Schema, name: &str, what: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
         let there: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        Error::data("MissingColumn", format!("{what} has no column `{name}`; its columns are {}", there.join(", ")))
+        Error::new(
+            codes::MISSING_COLUMN,
+            format!("{what} has no column `{name}`; its columns are {}", there.join(", ")),
+        )
     })
 }
 
 fn no_common_type(a: &Field, b: &Field, what: &str) -> Error {
     let name = |f: &Field| type_name(f.data_type()).unwrap_or_else(|| f.data_type().to_string());
     let (x, y) = (name(a), name(b));
-    Error::data(
-        "NoCommonType",
+    Error::new(
+        codes::NO_COMMON_TYPE,
         format!("column `{}` is {x} so far and {y} in {what}: no type holds the values of both without loss", a.name()),
     )
 }
 
 fn column_case(a: &str, b: &str, what: &str) -> Error {
-    Error::data("ColumnCase", format!("columns `{a}` and `{b}` in {what} differ only in letter case"))
+    Error::new(codes::COLUMN_CASE, format!("columns `{a}` and `{b}` in {what} differ only in letter case"))
 }
 
 #[cfg(test)]

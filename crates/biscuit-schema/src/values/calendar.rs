@@ -5,6 +5,8 @@ use arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit};
 use biscuit_core::Error;
 use parquet::file::metadata::KeyValue;
 
+use crate::codes;
+
 /// Days since 1970 of 1582-10-15, the first day of the Gregorian calendar. From this day on, both calendars agree.
 const GREGORIAN: i32 = -141_427;
 
@@ -37,7 +39,7 @@ pub fn legacy_calendar(column: &str) -> Error {
     let message = format!(
         "column `{column}` has dates before 1582-10-15 or times before 1900 in the calendar of Spark 2, which Parquet readers take for other days; rewrite the file with Spark 3 and `datetimeRebaseModeInWrite=CORRECTED`"
     );
-    Error::data("LegacyCalendar", message).with_column(column)
+    Error::new(codes::LEGACY_CALENDAR, message).with_column(column)
 }
 
 /// Returns whether some of these values differ between the two calendars: dates before 1582-10-15, and times before

@@ -7,14 +7,14 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt
 use arrow::compute::{filter_record_batch, interleave, is_null, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::contract::definition::ContractColumn;
 use crate::values::convert::{convert, convert_whole, place};
 use crate::values::fault::ValueFault;
 use crate::values::reading_rules::{ExtraColumns, OnError};
-use crate::{ColumnType, Contract, check_names, plain_type, type_name, written_type};
+use crate::{ColumnType, Contract, check_names, codes, plain_type, type_name, written_type};
 
 /// Converts rows to the columns of a contract. Columns and struct fields are matched by name, and each loss is
 /// counted.
@@ -38,7 +38,7 @@ use crate::{ColumnType, Contract, check_names, plain_type, type_name, written_ty
 /// let rows = RecordBatch::try_from_iter([("day", day), ("id", id)]).unwrap();
 /// let coerced = Coercion::new(&contract).unwrap().coerce(&rows, "a.parquet", 1).unwrap();
 /// assert_eq!(coerced.batch.num_rows(), 1);
-/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code), (1, "Overflow"));
+/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code.name()), (1, "Overflow"));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Coercion {
@@ -67,8 +67,8 @@ pub struct RefusedRow {
     pub row: usize,
     /// Column with the invalid value.
     pub column: String,
-    /// Stable code of the reason.
-    pub code: &'static str,
+    /// Code of the reason.
+    pub code: ErrorCode,
     /// Message with the reason.
     pub message: Arc<str>,
 }
@@ -81,7 +81,7 @@ impl RefusedRow {
 
     /// Returns the error with which the run would have stopped at this row.
     pub fn error(&self) -> Error {
-        Error::data(self.code, self.message.as_ref()).with_column(&self.column)
+        Error::new(self.code, self.message.as_ref()).with_column(&self.column)
     }
 }
 
@@ -173,7 +173,7 @@ pub struct CoercedColumn {
 /// let values: ArrayRef = Arc::new(StringArray::from(vec!["12.50", "99999999.99"]));
 /// let amount = ContractColumn::new("amount", ColumnType::parse("decimal(9,2)").unwrap());
 /// let coerced = coerce_column(&amount, &values).unwrap();
-/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code), (1, "Overflow"));
+/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code.name()), (1, "Overflow"));
 /// ```
 ///
 /// # Errors
@@ -213,7 +213,7 @@ fn default_value(column: &ContractColumn) -> Result<Option<ArrayRef>> {
         None => Ok(Some(made.array)),
         Some((_, fault)) => {
             let message = format!("the default of column `{}` {}", column.name, fault.reason());
-            Err(Error::usage("InvalidContract", message).with_column(&column.name))
+            Err(Error::new(codes::INVALID_CONTRACT, message).with_column(&column.name))
         }
     }
 }
@@ -291,7 +291,7 @@ impl Coercion {
         report.refused = refused.len() as u64;
         for (column, fault) in refused.values() {
             let losses = report.columns.entry(column.name.clone()).or_default();
-            *losses.refused.entry(fault.code()).or_default() += 1;
+            *losses.refused.entry(fault.code().name()).or_default() += 1;
         }
         let kept = (!refused.is_empty())
             .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
@@ -321,7 +321,7 @@ impl Coercion {
                         "`{}` has no column `{}`, which is not nullable and has no default",
                         work.file, column.name
                     );
-                    Err(Error::data("MissingColumn", message).with_column(&column.name).in_file(work.file))
+                    Err(Error::new(codes::MISSING_COLUMN, message).with_column(&column.name).in_file(work.file))
                 }
             };
         };
@@ -418,7 +418,7 @@ impl Coercion {
             "the contract does not have {}; add the columns, or set `extra` to `drop` or `keep`",
             refused.join(", ")
         );
-        Err(Error::data("ExtraColumns", message).in_file(work.file))
+        Err(Error::new(codes::EXTRA_COLUMNS, message).in_file(work.file))
     }
 }
 
@@ -440,11 +440,12 @@ impl<'a> CoercionState<'a> {
     fn fault(&mut self, column: &'a ContractColumn, row: usize, fault: ValueFault, policy: OnError) -> Result<()> {
         match policy {
             OnError::Fail => {
-                let e = Error::data(fault.code(), message_of(column, fault)).with_column(&column.name);
+                let code = fault.code();
+                let e = Error::new(code, message_of(column, fault)).with_column(&column.name);
                 Err(e.at(self.file, self.first + row as u64))
             }
             OnError::Null => {
-                *self.losses(&column.name).nulled.entry(fault.code()).or_default() += 1;
+                *self.losses(&column.name).nulled.entry(fault.code().name()).or_default() += 1;
                 Ok(())
             }
             OnError::Quarantine => {
@@ -493,7 +494,7 @@ fn internal(e: ArrowError) -> Error {
         ArrowError::OffsetOverflowError(_) => {
             let message =
                 "the texts of a column would have more than 2^31 bytes in one batch; declare a shorter default";
-            Error::data("TooLarge", message)
+            Error::new(codes::TOO_LARGE, message)
         }
         e => Error::internal("cannot assemble the rows").with_source(e),
     }

@@ -7,6 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::types::column_type::type_name;
 
 /// Casts an array. A value that does not fit is an error, never a silent null.
@@ -17,7 +18,7 @@ pub fn cast_exactly(array: &ArrayRef, to: &DataType, column: &str, place: &str) 
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, to, &options).map_err(|e| {
         let name = type_name(to).unwrap_or_else(|| to.to_string());
-        Error::data("WrongType", format!("column `{column}` of {place} cannot be read as {name}")).with_source(e)
+        Error::new(codes::WRONG_TYPE, format!("column `{column}` of {place} cannot be read as {name}")).with_source(e)
     })
 }
 

@@ -16,6 +16,7 @@ use arrow::datatypes::{
 };
 use biscuit_core::{Error, Result};
 
+use crate::codes;
 use crate::type_name;
 use crate::values::fault::ValueFault;
 use crate::values::nested;
@@ -45,7 +46,7 @@ impl ConvertedColumn {
 pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
     let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
     let message = format!("column `{column}` is {} and cannot be converted to {}", name(from), name(to));
-    Error::data("NoCoercion", message).with_column(column)
+    Error::new(codes::NO_COERCION, message).with_column(column)
 }
 
 /// Converts a column to another type, and reports maps that have a key twice. Messages name the column by `column`.
@@ -595,7 +596,7 @@ pub(crate) fn place<'a>(
         [a, b, ..] => {
             let (a, b) = (fields[*a].name(), fields[*b].name());
             let message = format!("column `{shown}` matches both `{a}` and `{b}`, which differ only in letter case");
-            Err(Error::data("ColumnCase", message).with_column(shown))
+            Err(Error::new(codes::COLUMN_CASE, message).with_column(shown))
         }
     }
 }

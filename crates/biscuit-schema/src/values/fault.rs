@@ -1,4 +1,7 @@
+use biscuit_core::ErrorCode;
 use serde::Serialize;
+
+use crate::codes;
 
 /// Reason for which a value cannot be converted to the type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,19 +30,19 @@ pub enum ValueFault {
 }
 
 impl ValueFault {
-    /// Returns the stable code.
-    pub fn code(self) -> &'static str {
+    /// Returns the code of the error.
+    pub fn code(self) -> ErrorCode {
         match self {
-            Self::Unparseable => "Unparseable",
-            Self::Overflow => "Overflow",
-            Self::PrecisionLoss => "PrecisionLoss",
-            Self::BadDate => "BadDate",
-            Self::BadTime => "BadTime",
-            Self::BadEpoch => "BadEpoch",
-            Self::NotABoolean => "NotABoolean",
-            Self::NotANumber => "NotANumber",
-            Self::DuplicateKey => "DuplicateKey",
-            Self::NullNotAllowed => "NullNotAllowed",
+            Self::Unparseable => codes::UNPARSEABLE,
+            Self::Overflow => codes::OVERFLOW,
+            Self::PrecisionLoss => codes::PRECISION_LOSS,
+            Self::BadDate => codes::BAD_DATE,
+            Self::BadTime => codes::BAD_TIME,
+            Self::BadEpoch => codes::BAD_EPOCH,
+            Self::NotABoolean => codes::NOT_A_BOOLEAN,
+            Self::NotANumber => codes::NOT_A_NUMBER,
+            Self::DuplicateKey => codes::DUPLICATE_KEY,
+            Self::NullNotAllowed => codes::NULL_NOT_ALLOWED,
         }
     }
 

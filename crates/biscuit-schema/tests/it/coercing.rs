@@ -32,7 +32,7 @@ fn value(array: ArrayRef, t: &str, reading: ReadingRules) -> String {
     match coercion.coerce(&one("v", array), "a.jsonl", 1) {
         Err(e) => e.code().to_owned(),
         Ok(CoercedRows { batch, refused, .. }) => match refused.first() {
-            Some(row) => row.code.to_owned(),
+            Some(row) => row.code.name().to_owned(),
             None => {
                 let column = batch.column(0);
                 ArrayFormatter::try_new(column, &FormatOptions::default())
@@ -185,7 +185,7 @@ fn required_column_has_no_nulls() {
     let batch = one("v", values);
     assert_eq!(required(OnError::Null).coerce(&batch, "f", 1).unwrap_err().code(), "NullNotAllowed");
     let refused = required(OnError::Quarantine).coerce(&batch, "f", 1).unwrap();
-    let codes: Vec<_> = refused.refused.iter().map(|r| (r.row, r.code)).collect();
+    let codes: Vec<_> = refused.refused.iter().map(|r| (r.row, r.code.name())).collect();
     assert_eq!(codes, [(1, "NullNotAllowed"), (2, "Unparseable")]);
     assert!(!refused.batch.schema().field(0).is_nullable());
     let other = one("w", Arc::new(Int32Array::from(vec![1])));

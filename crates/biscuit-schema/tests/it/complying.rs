@@ -55,7 +55,7 @@ fn run(checks: &str, batches: &[RecordBatch]) -> (Aside, Result<Vec<String>, Str
                 .check(batch, &place)
                 .expect("the rows have the columns of the checks")
                 .into_iter()
-                .map(|r| (r.row, r.code)),
+                .map(|r| (r.row, r.code.name())),
         );
     }
     let said =

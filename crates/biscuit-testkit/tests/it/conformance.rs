@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait};
+use biscuit_core::{
+    CommitId, Error, ErrorCode, ErrorKind, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait,
+};
 use biscuit_journal::{TableStorage, store_error};
 use biscuit_purge::execute;
 use biscuit_testkit::conformance::{
@@ -15,6 +17,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 type Rows = Vec<i64>;
+
+const UNLUCKY: ErrorCode = ErrorCode::new("Unlucky", ErrorKind::Data, "A row is 13.", "Remove the row.");
 
 fn case() -> SinkCase<Rows> {
     SinkCase { first: vec![1, 2], second: vec![3], empty: vec![], failing: None }
@@ -37,10 +41,10 @@ impl Sink<Rows> for Memory {
         }
         if self.broken == Some("keeps what failed") && rows.contains(&13) {
             written.push((commit.clone(), rows));
-            return Err(biscuit_core::Error::data("Unlucky", "a row is 13"));
+            return Err(Error::new(UNLUCKY, "a row is 13"));
         }
         if rows.contains(&13) {
-            return Err(biscuit_core::Error::data("Unlucky", "a row is 13"));
+            return Err(Error::new(UNLUCKY, "a row is 13"));
         }
         let receipt = WriteReceipt {
             commit: commit.clone(),

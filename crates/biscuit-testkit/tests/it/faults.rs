@@ -129,7 +129,9 @@ async fn add(storage: TableStorage, safe: bool) -> Result<()> {
     let mode = if safe { object_store::PutMode::Update(version) } else { object_store::PutMode::Overwrite };
     match store.put_opts(&path, (total + 1).to_string().into(), mode.into()).await {
         Ok(_) => Ok(()),
-        Err(object_store::Error::Precondition { .. }) => Err(biscuit_core::Error::conflict("Conflict", "run again")),
+        Err(object_store::Error::Precondition { .. }) => {
+            Err(biscuit_core::Error::new(biscuit_core::codes::CONFLICT, "run again"))
+        }
         Err(e) => Err(store_error("write", &path, e)),
     }
 }
