@@ -5,6 +5,28 @@ use crate::Instant;
 
 /// Source of the current time. Functions of the Biscuit crates take a clock as an argument and do not read the time
 /// of the host themselves, so that tests can set it.
+///
+/// ```
+/// use biscuit_core::{Clock, Instant};
+///
+/// #[derive(Debug)]
+/// struct FixedClock(Instant);
+///
+/// impl Clock for FixedClock {
+///     fn now(&self) -> Instant {
+///         self.0
+///     }
+/// }
+///
+/// fn is_over(end: Instant, clock: &dyn Clock) -> bool {
+///     clock.now() >= end
+/// }
+///
+/// let noon: Instant = "2024-02-29T12:00:00Z".parse()?;
+/// assert!(is_over("2024-02-29".parse()?, &FixedClock(noon)));
+/// assert!(!is_over("2024-03-01".parse()?, &FixedClock(noon)));
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the current time.
     fn now(&self) -> Instant;

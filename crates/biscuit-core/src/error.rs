@@ -13,6 +13,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Kind of an error, by what the caller can do about it. A new kind is added only if the caller would act
 /// differently.
+///
+/// ```
+/// use biscuit_core::{Error, ErrorKind, codes};
+///
+/// fn may_run_again(e: &Error) -> bool {
+///     matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+/// }
+///
+/// assert!(may_run_again(&Error::new(codes::CONFLICT, "version 7 of `orders` already exists")));
+/// assert!(!may_run_again(&Error::new(codes::NOT_FOUND, "`raw/a.json` does not exist")));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

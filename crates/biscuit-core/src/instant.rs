@@ -81,6 +81,17 @@ impl FromStr for Instant {
 
 /// Parses a duration: one or more whole numbers, each with a unit. Examples: `90s`, `2h30m`, `7d`, `250ms`, `1w`.
 ///
+/// ```
+/// use std::time::Duration;
+///
+/// use biscuit_core::parse_duration;
+///
+/// assert_eq!(parse_duration("2h30m")?, Duration::from_secs(9_000));
+/// assert_eq!(parse_duration("1w")?, parse_duration("7d")?);
+/// assert_eq!(parse_duration("90").unwrap_err().code(), "InvalidDuration"); // without a unit
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+///
 /// # Errors
 /// `InvalidDuration` for an empty text, a number without a unit, an unknown unit, or more than 2^64 milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration> {

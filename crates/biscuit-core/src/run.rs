@@ -3,6 +3,17 @@ use std::fmt;
 use crate::{CommitId, Instant};
 
 /// Name of one scheduled execution. All attempts of the execution share it.
+///
+/// ```
+/// use biscuit_core::{Run, RunId};
+///
+/// let id = RunId::new("2024-02-29");
+/// let run = Run::new("daily", id.clone(), "2024-03-01T02:00:00Z".parse()?);
+/// let again = Run::new("daily", id, "2024-03-01T02:10:00Z".parse()?).with_attempt(2);
+/// assert_eq!(run.id, again.id);
+/// assert_eq!((run.attempt, again.attempt), (1, 2));
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);
 

@@ -18,6 +18,13 @@ static KNOWN: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
 /// Remembers a secret, such as a password, a token or a secret key, so that [`mask_secrets`] masks it wherever it
 /// occurs. A secret of fewer than six bytes is not remembered.
+///
+/// ```
+/// use biscuit_core::{hide_secret, mask_secrets};
+///
+/// hide_secret("correct horse");
+/// assert_eq!(mask_secrets("the answer was: correct horse"), "the answer was: ***");
+/// ```
 pub fn hide_secret(secret: &str) {
     if secret.len() < SHORTEST {
         return;

@@ -4,6 +4,15 @@ use crate::{Result, Run};
 
 /// Name of one effect of a scheduled run. It is the same for each attempt, so that a sink can distinguish a retry
 /// from a new write. [`Run::commit_id`] builds it.
+///
+/// ```
+/// use biscuit_core::{CommitId, Instant, Run, RunId};
+///
+/// let run = Run::new("daily", RunId::new("2024-02-29"), Instant::from_micros(0));
+/// let commit = run.commit_id("orders");
+/// assert_eq!(commit, CommitId::new("daily/2024-02-29/orders"));
+/// assert_eq!(commit.as_str(), commit.to_string());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitId(String);
 

@@ -16,6 +16,19 @@ pub struct ReductionReport {
 
 /// The verdicts of all input records. Each record gets exactly one, so that the numbers add up to the number of
 /// records.
+///
+/// ```
+/// use biscuit_merge::RecordVerdicts;
+///
+/// let mut morning = RecordVerdicts::default();
+/// (morning.inserted, morning.late) = (3, 1);
+/// let mut day = RecordVerdicts::default();
+/// (day.updated, day.late) = (2, 1);
+///
+/// day.add(&morning);
+/// assert_eq!((day.inserted, day.updated, day.late), (3, 2, 2));
+/// assert_eq!(day.total(), 7);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecordVerdicts {

@@ -4,6 +4,15 @@ use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Columns in which a null of a change record means *unchanged value* instead of null.
+///
+/// ```
+/// use biscuit_merge::IgnoreNull;
+///
+/// let some = IgnoreNull::named(&["email".to_owned()]);
+/// assert!(some.covers("email") && !some.covers("name"));
+/// assert_eq!(IgnoreNull::named(&["*".to_owned()]), IgnoreNull::All);
+/// assert_eq!(IgnoreNull::named(&[]), IgnoreNull::None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IgnoreNull {
     /// No column: nulls are stored.
@@ -67,6 +76,20 @@ pub enum OrderAuthority {
 }
 
 /// How change records become rows.
+///
+/// ```
+/// use biscuit_merge::{IgnoreNull, MergeSpec};
+///
+/// let spec = MergeSpec::new(["customer", "order_no"], ["lsn"])?
+///     .with_ignore_null(IgnoreNull::All)
+///     .with_drop_columns(["lsn"]);
+/// assert!(spec.is_repeatable());
+/// assert!(!spec.stores_order());
+///
+/// let twice = MergeSpec::new(["id", "id"], ["lsn"]);
+/// assert_eq!(twice.unwrap_err().code(), "InvalidArguments");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[must_use]

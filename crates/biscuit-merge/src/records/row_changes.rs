@@ -90,6 +90,26 @@ impl ChangeColumns {
 /// The operation column and the delete flag are read and removed. Placeholders become unchanged values. `places` are
 /// the row numbers in the file.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+/// use biscuit_merge::{ChangeColumns, ChangeOp, row_changes};
+///
+/// let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, 2]));
+/// let ops: ArrayRef = Arc::new(StringArray::from(vec!["-U", "+U", "-D"]));
+/// let rows = RecordBatch::try_from_iter([("id", ids), ("op", ops)])?;
+///
+/// let columns = ChangeColumns::default().with_op("op");
+/// let (changes, ignored) = row_changes(&rows, &"a.parquet".into(), vec![1, 2, 3], &columns)?;
+///
+/// assert_eq!(changes.ops, [ChangeOp::Upsert, ChangeOp::Delete]);
+/// assert_eq!(changes.places, [2, 3]);
+/// assert_eq!(changes.rows.num_columns(), 1); // the operation is not stored
+/// assert_eq!(ignored, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// `UnknownOp`, `WrongType` for an operation column or delete flag of another type, `AmbiguousPlaceholder`,
 /// `DuplicateColumn`, `ColumnCase`, `NullNotAllowed` for a null in a column of [`ChangeColumns::not_null`].

@@ -9,6 +9,16 @@ use serde::Serialize;
 use crate::{Contract, ContractColumn, codes, common_type, type_name};
 
 /// Difference between two versions of a contract.
+///
+/// ```
+/// use biscuit_schema::ContractDifference;
+///
+/// let optional = ContractDifference::Added { column: "email".to_owned(), required: false };
+/// let required = ContractDifference::Added { column: "email".to_owned(), required: true };
+/// assert!(optional.is_backward() && optional.is_forward());
+/// assert!(!required.is_backward()); // old rows have no value for the column
+/// assert_eq!(required.to_string(), "`email` is new and not nullable");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -120,6 +130,17 @@ impl fmt::Display for ContractDifference {
 }
 
 /// Returns the differences between two versions of a contract, from the old one to the new one.
+///
+/// ```
+/// use biscuit_schema::{Compatibility, Contract, differences};
+///
+/// let of = |t: &str| Contract::from_json(&format!(r#"{{"columns": [{{"name": "n", "type": "{t}"}}]}}"#));
+/// let found = differences(&of("int")?, &of("bigint")?);
+/// assert_eq!(found[0].to_string(), "`n` is widened from int to bigint");
+/// assert!(Compatibility::Backward.broken_by(&found).is_empty());
+/// assert_eq!(Compatibility::Forward.broken_by(&found).len(), 1);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 pub fn differences(old: &Contract, new: &Contract) -> Vec<ContractDifference> {
     let mut found = Vec::new();
     let mut matched: Vec<(usize, usize)> = Vec::new();

@@ -21,6 +21,36 @@ use crate::values::convert::convert;
 use crate::{Contract, codes, column_index};
 
 /// Checks whether rows comply with a contract before they are written: batch by batch, and then as a whole.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use biscuit_core::Instant;
+/// use biscuit_schema::{Contract, ContractCompliance};
+///
+/// let contract = Contract::from_toml(r#"
+///     key = ["id"]
+///     [[columns]]
+///     name = "id"
+///     type = "bigint"
+///     [[checks]]
+///     rule = "range"
+///     column = "id"
+///     min = 1
+///     severity = "quarantine"
+/// "#)?;
+/// let ids: ArrayRef = Arc::new(Int64Array::from(vec![7, 0, 7]));
+/// let rows = RecordBatch::try_from_iter([("id", ids)])?;
+///
+/// let mut compliance = ContractCompliance::new(&contract, Instant::from_micros(0))?;
+/// let refused = compliance.check(&rows, &|row| ("a.parquet".to_owned(), row as u64 + 1))?;
+/// assert_eq!((refused[0].row, refused[0].code.name()), (1, "OutOfRange"));
+///
+/// let e = compliance.finish().unwrap_err(); // the key 7 occurs twice
+/// assert_eq!((e.code(), e.row()), ("NotUnique", Some(3)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ContractCompliance {
     checks: Vec<RunningCheck>,

@@ -158,6 +158,21 @@ pub enum DatasetLayer {
 }
 
 /// Declared schema of a table. The front page of the crate describes the file format.
+///
+/// ```
+/// use biscuit_schema::{ColumnType, Contract, ContractColumn};
+///
+/// let id = ContractColumn::new("id", ColumnType::parse("bigint")?).required();
+/// let email = ContractColumn::new("email", ColumnType::parse("string")?).with_pii("email");
+/// let mut contract = Contract::new([id, email])?;
+/// contract.key = vec!["id".to_owned()];
+/// contract.check()?;
+/// assert_eq!(Contract::from_toml(&contract.to_toml()?)?, contract);
+///
+/// contract.key = vec!["number".to_owned()];
+/// assert_eq!(contract.check().unwrap_err().code(), "InvalidContract");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contract {

@@ -8,6 +8,16 @@ use crate::values::reading_rules::ReadingRules;
 use crate::{ColumnType, Contract, codes};
 
 /// Rule that assigns a type to columns, by their name and optionally by the type of the input.
+///
+/// ```
+/// use biscuit_schema::{ColumnType, Contract, ContractColumn, NamingRule, apply_rules};
+///
+/// let column = |name: &str, t: &str| ColumnType::parse(t).map(|t| ContractColumn::new(name, t));
+/// let mut contract = Contract::new([column("unit_price", "double")?, column("list_price", "string")?])?;
+/// let rule = NamingRule::new("*_price", "decimal(18,2)").when("double");
+/// assert_eq!(apply_rules(&mut contract, &[rule])?, ["unit_price"]);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use]
@@ -67,6 +77,17 @@ pub fn default_rules() -> Vec<NamingRule> {
 
 /// Applies the rules to the columns of a contract. The first matching rule of a column counts, and replaces its type
 /// and reading rules; its default and its former names are kept. Returns the names of the changed columns.
+///
+/// ```
+/// use arrow::datatypes::DataType;
+/// use biscuit_schema::{ColumnType, Contract, ContractColumn, apply_rules, default_rules};
+///
+/// let column = |name: &str, t: &str| ColumnType::parse(t).map(|t| ContractColumn::new(name, t));
+/// let mut contract = Contract::new([column("birth_date", "string")?, column("zip", "int")?])?;
+/// assert_eq!(apply_rules(&mut contract, &default_rules())?, ["birth_date", "zip"]);
+/// assert_eq!(contract.column("birth_date").unwrap().column_type.arrow(), &DataType::Date32);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// `UnknownType` if the type of a rule is unknown.

@@ -26,6 +26,18 @@ pub enum WireType {
 }
 
 /// Type of a column: its storage type, and the encoding in change streams that its name implies.
+///
+/// ```
+/// use arrow::datatypes::DataType;
+/// use biscuit_schema::ColumnType;
+///
+/// let amount = ColumnType::parse("numeric(12, 2)")?;
+/// assert_eq!(amount.arrow(), &DataType::Decimal128(12, 2));
+/// let at = ColumnType::parse("timestamp(3) with time zone")?;
+/// assert_eq!(at.name().as_deref(), Some("timestamptz(3)"));
+/// assert_eq!(ColumnType::parse("money").unwrap_err().code(), "UnknownType");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnType {
     arrow: DataType,

@@ -11,6 +11,21 @@ use crate::{check_size, codes, common_type, plain_type, type_name};
 /// of `other`. Columns are matched by name and get the lossless common type. All columns are nullable, because a
 /// column may be missing on either side. Messages name `other` by `what`.
 ///
+/// ```
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use biscuit_schema::merge_schemas;
+///
+/// let of = |name: &str, t: DataType| Schema::new(vec![Field::new(name, t, true)]);
+/// let both = merge_schemas(&of("n", DataType::Int32), &of("n", DataType::Int64), "`b.parquet`")?;
+/// assert_eq!(both.field(0).data_type(), &DataType::Int64);
+///
+/// let e = merge_schemas(&of("n", DataType::Int64), &of("n", DataType::Utf8), "`b.parquet`").unwrap_err();
+/// assert_eq!(e.code(), "NoCommonType");
+/// let e = merge_schemas(&of("n", DataType::Int64), &of("N", DataType::Int64), "`b.parquet`").unwrap_err();
+/// assert_eq!(e.code(), "ColumnCase");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+///
 /// # Errors
 /// `NoCommonType` for a column whose two types have no lossless common type, `ColumnCase` for two names that differ
 /// only in letter case, and `DuplicateColumn` for a name that occurs twice.

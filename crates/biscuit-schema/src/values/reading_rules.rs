@@ -99,6 +99,21 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Rules for the conversion of values to the type of a column.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, AsArray, StringArray};
+/// use arrow::datatypes::Date32Type;
+/// use biscuit_schema::{ColumnType, ContractColumn, ReadingRules, coerce_column, iso_date};
+///
+/// let reading = ReadingRules { formats: vec!["%d/%m/%Y".to_owned()], ..ReadingRules::default() };
+/// let column = ContractColumn::new("day", ColumnType::parse("date")?).with_reading(reading);
+/// let texts: ArrayRef = Arc::new(StringArray::from(vec!["29/02/2024"]));
+/// let days = coerce_column(&column, &texts)?.array;
+/// assert_eq!(Some(days.as_primitive::<Date32Type>().value(0)), iso_date("2024-02-29"));
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReadingRules {
