@@ -30,6 +30,24 @@ pub struct PurgeReport {
 
 /// Carries out a plan in any store and returns the outcome of each object. Each object is checked just before its
 /// delete, because `object_store` has no conditional delete. Uploads of the plan are not part of the report.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_purge::{ListedObject, PurgePlan, execute};
+/// use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+/// store.put(&Path::from("t/a"), "1".into()).await?;
+/// let listed = ListedObject::from(store.head(&Path::from("t/a")).await?);
+///
+/// let plan = PurgePlan::exact("t", [listed, ListedObject::new("t/b", 1, None)])?;
+/// let report = execute(&store, &plan).await;
+/// assert_eq!(report.deleted, [Path::from("t/a")]);
+/// assert_eq!(report.absent, [Path::from("t/b")]);
+/// # Ok(()) }
+/// ```
 pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeReport {
     let mut report = PurgeReport::default();
     let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {

@@ -66,6 +66,19 @@ pub enum PurgeDecision {
 
 /// A list of objects with the decision to delete or keep each one. Deleting is possible only with a plan, and every
 /// way to make a plan checks its guards.
+///
+/// ```
+/// use biscuit_purge::{ListedObject, PurgePlan};
+///
+/// let plan = PurgePlan::exact("t", [ListedObject::new("t/day=1/a", 7, None)])?;
+/// assert_eq!((plan.summary().objects, plan.summary().bytes), (1, 7));
+///
+/// // A stored plan is read back for a later run.
+/// let lines: Vec<String> = plan.json_lines().collect();
+/// let stored = PurgePlan::from_json_lines("t", "plan.jsonl", &lines.join("\n"))?;
+/// assert_eq!(stored, plan);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurgePlan {
     prefix: String,

@@ -13,6 +13,22 @@ use crate::plan::{KeepReason, PurgeDecision, PurgePlan, empty_prefix};
 use crate::table_format::ForeignTableFormat;
 
 /// Guards that a caller switches off by name. All are on by default.
+///
+/// ```
+/// use biscuit_purge::{AllowedDeletes, ListedObject, ObjectListing, PurgeRules};
+///
+/// let mut object = ListedObject::new("logs/a", 10, None);
+/// object.modified = Some("2024-01-15".parse()?);
+/// let listing: ObjectListing = [object].into_iter().collect();
+///
+/// let rules = PurgeRules::older_than("logs", "2024-02-01".parse()?, "2024-03-01".parse()?);
+/// assert_eq!(rules.plan(listing.clone()).unwrap_err().code(), "WouldEmpty");
+///
+/// let mut allowed = AllowedDeletes::default();
+/// allowed.empty = true;
+/// assert_eq!(rules.allowing(allowed).plan(listing)?.summary().objects, 1);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct AllowedDeletes {
@@ -56,6 +72,24 @@ impl ProtectedTable {
 /// plan from the same listing.
 ///
 /// All instants are on the clock of the store. No other clock is read.
+///
+/// ```
+/// use biscuit_core::Instant;
+/// use biscuit_purge::{ListedObject, PurgeRules};
+///
+/// let object = |key: &str, day: &str| -> biscuit_core::Result<ListedObject> {
+///     let mut object = ListedObject::new(key, 10, None);
+///     object.modified = Some(day.parse()?);
+///     Ok(object)
+/// };
+/// let listing = [object("logs/a", "2024-01-15")?, object("logs/b", "2024-02-20")?].into_iter().collect();
+///
+/// let cutoff: Instant = "2024-02-01".parse()?;
+/// let plan = PurgeRules::older_than("logs", cutoff, "2024-03-01".parse()?).plan(listing)?;
+/// assert_eq!(plan.deletes().map(|object| object.key).collect::<Vec<_>>(), ["logs/a"]);
+/// assert_eq!(plan.summary().kept["newer"], 1);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct PurgeRules {

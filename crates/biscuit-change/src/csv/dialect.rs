@@ -8,6 +8,18 @@ use crate::codes;
 
 /// Dialect of CSV. Default: commas between cells, or tabs in `.tsv` files; quotes `"`, which are doubled inside of
 /// quotes; no comments.
+///
+/// ```
+/// use biscuit_change::CsvDialect;
+///
+/// let mut dialect = CsvDialect::default();
+/// dialect.delimiter = CsvDialect::byte("semicolon")?;
+/// assert_eq!(dialect.line(["1", "a;b"]), "1;\"a;b\"");
+///
+/// dialect.quote = CsvDialect::byte(";")?;
+/// assert_eq!(dialect.check().unwrap_err().code(), "InvalidArguments"); // two meanings of one character
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]

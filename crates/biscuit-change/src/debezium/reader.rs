@@ -31,6 +31,22 @@ use crate::values::declared::{LossCounter, as_written, as_written_in, comply, no
 use crate::values::text::is_beside_values;
 
 /// Reads files of Debezium envelopes or flattened records.
+///
+/// ```
+/// use biscuit_change::{DebeziumOptions, DebeziumReader};
+/// use biscuit_schema::Contract;
+///
+/// let contract = Contract::from_json(r#"{"key": ["id"], "columns": [{"name": "id", "type": "bigint"}]}"#)?;
+/// let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract).with_table("public.bill"));
+/// let bill = r#"{"op":"c","before":null,"after":{"id":1},"source":{"schema":"public","table":"bill","lsn":7}}"#;
+/// let log = r#"{"op":"c","before":null,"after":{"id":2},"source":{"schema":"public","table":"log","lsn":8}}"#;
+/// reader.read("a.jsonl", &format!("{bill}\n{log}\n").into())?;
+/// let changes = reader.finish()?;
+///
+/// assert_eq!((changes.len(), changes.other_tables), (1, 1));
+/// assert_eq!(changes.order, ["__lsn"]);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct DebeziumReader {
     options: DebeziumOptions,

@@ -152,6 +152,23 @@ impl DmsOptions {
 }
 
 /// Reads files that AWS DMS wrote to S3: full loads and changes in CSV and Parquet, and transaction files.
+///
+/// ```
+/// use biscuit_change::{ChangeOp, DmsOptions, DmsReader};
+/// use biscuit_schema::Contract;
+///
+/// let contract = Contract::from_json(r#"{"key": ["id"], "columns": [
+///     {"name": "id", "type": "int"}, {"name": "item", "type": "string"}]}"#)?;
+/// let mut reader = DmsReader::new(DmsOptions::default().with_contract(contract));
+/// reader.read("shop/orders/LOAD00000001.csv", "1,cup\n2,mug\n".into())?;
+/// reader.read("shop/orders/20240506-130501123.csv", "U,2,jug\nD,1,cup\n".into())?;
+/// let changes = reader.finish()?;
+///
+/// assert_eq!(changes.len(), 4);
+/// assert_eq!(changes.batches[1].ops, [ChangeOp::Upsert, ChangeOp::Delete]);
+/// assert_eq!(changes.order, ["__dms_file", "__dms_row"]);
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct DmsReader {
     options: DmsOptions,

@@ -11,6 +11,19 @@ use crate::codes;
 ///
 /// A byte order mark takes precedence over the encoding. As the standard requires, `latin1` is read as Windows-1252,
 /// which differs only in the control characters of Latin-1.
+///
+/// ```
+/// use arrow::array::AsArray;
+/// use biscuit_change::{RowsOptions, RowsReader, TextEncoding};
+///
+/// let mut reader = RowsReader::new(RowsOptions::default().with_encoding(TextEncoding::of("latin1")?));
+/// reader.read("a.csv", b"name\nZo\xeb\n".to_vec().into())?;
+/// let changes = reader.finish()?;
+/// assert_eq!(changes.batches[0].rows["name"].as_string::<i32>().value(0), "Zoë");
+///
+/// assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidArguments");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextEncoding(&'static Encoding);
 

@@ -114,6 +114,20 @@ impl RowsOptions {
 
 /// Reads files of plain rows. The types of JSON and CSV columns are inferred from all files of the run, so their
 /// records are built by [`finish`](Self::finish).
+///
+/// ```
+/// use biscuit_change::{ChangeOp, RowsOptions, RowsReader};
+///
+/// let lines = "{\"id\":1,\"op\":\"I\"}\n{\"id\":2,\"op\":\"-U\"}\n{\"id\":3,\"op\":\"D\"}\n";
+/// let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
+/// reader.read("a.jsonl", lines.into())?;
+/// let changes = reader.finish()?;
+///
+/// assert_eq!(changes.batches[0].ops, [ChangeOp::Upsert, ChangeOp::Delete]);
+/// assert_eq!(changes.batches[0].places, [1, 3]);
+/// assert_eq!(changes.ignored, 1); // the image before an update
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct RowsReader {
     options: RowsOptions,

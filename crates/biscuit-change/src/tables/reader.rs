@@ -34,6 +34,24 @@ pub enum TableRecordFormat {
 /// the first record of the table.
 ///
 /// An error in the records of one table ends the reading of this table only.
+///
+/// ```
+/// use biscuit_change::{DebeziumOptions, TablesReader};
+/// use biscuit_schema::Contract;
+///
+/// let contract = Contract::from_json(r#"{"key": ["id"], "columns": [{"name": "id", "type": "bigint"}]}"#)?;
+/// let mut reader = TablesReader::debezium(|_| Ok(DebeziumOptions::default().with_contract(contract.clone())));
+/// for (table, lsn) in [("orders", 7), ("lines", 8), ("orders", 9)] {
+///     let source = format!(r#"{{"schema":"public","table":"{table}","lsn":{lsn}}}"#);
+///     let value = format!(r#"{{"op":"c","before":null,"after":{{"id":{lsn}}},"source":{source}}}"#);
+///     reader.read("a.jsonl", &value.into())?;
+/// }
+///
+/// for (table, changes) in reader.finish() {
+///     assert_eq!(changes?.len(), if table.to_string() == "public.orders" { 2 } else { 1 });
+/// }
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 pub struct TablesReader<'a> {
     kind: TableReaders,
     make: ReaderFactory<'a>,
