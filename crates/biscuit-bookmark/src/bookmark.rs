@@ -55,6 +55,29 @@ pub struct RunLimit {
 }
 
 /// Options of a bookmark; each has a default.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_bookmark::{Bookmark, BookmarkOptions, ReadMode, RunLimit, SourcePlace, list};
+/// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// for key in ["raw/a.json", "raw/b.json", "raw/c.json"] {
+///     storage.store.put(&Path::from(key), "{}".into()).await.unwrap();
+/// }
+/// let journal = Journal::new(storage.clone(), Path::from("lake/orders"), JournalOptions::default());
+/// let limit = RunLimit { files: Some(2), bytes: None };
+/// let bookmark = Bookmark::new("orders")?.with_options(BookmarkOptions::default().with_limit(limit));
+///
+/// let state = bookmark.load(&journal, &journal.head().await?).await?;
+/// let input = list(&[SourcePlace::new(&storage, "memory://lake/", "raw")?]).await?;
+/// let selection = state.select(&input, &ReadMode::Advance)?;
+/// assert_eq!((selection.counts.selected, selection.counts.left), (2, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[must_use]
@@ -146,6 +169,16 @@ impl BookmarkOptions {
 }
 
 /// A bookmark of an output: the named memory of which objects of one source the output has read.
+///
+/// ```
+/// use biscuit_bookmark::{Bookmark, BookmarkOptions, LatePolicy};
+///
+/// let options = BookmarkOptions::default().with_late(LatePolicy::Read);
+/// let bookmark = Bookmark::new("orders")?.with_options(options);
+/// assert_eq!((bookmark.name(), bookmark.options().late), ("orders", LatePolicy::Read));
+/// assert_eq!(Bookmark::new("raw/orders").unwrap_err().code(), "InvalidBookmark");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Bookmark {
     pub(crate) name: String,

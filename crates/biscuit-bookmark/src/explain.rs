@@ -100,6 +100,28 @@ impl fmt::Display for ObjectExplanation {
 impl BookmarkState {
     /// Explains why the next run reads the object with this URL or does not.
     ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use biscuit_bookmark::{Bookmark, IgnoredReason, ObjectExplanation, SourcePlace, list};
+    /// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+    /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+    /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+    /// for key in ["raw/a.json", "raw/_SUCCESS"] {
+    ///     storage.store.put(&Path::from(key), "{}".into()).await.unwrap();
+    /// }
+    /// let journal = Journal::new(storage.clone(), Path::from("lake/orders"), JournalOptions::default());
+    /// let state = Bookmark::new("orders")?.load(&journal, &journal.head().await?).await?;
+    /// let input = list(&[SourcePlace::new(&storage, "memory://lake/", "raw")?]).await?;
+    ///
+    /// assert_eq!(state.explain(&input, "memory://lake/raw/a.json")?, ObjectExplanation::New);
+    /// let ignored = ObjectExplanation::Ignored { reason: IgnoredReason::Hidden };
+    /// assert_eq!(state.explain(&input, "memory://lake/raw/_SUCCESS")?, ignored);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
     pub fn explain(&self, input: &ListedInput, url: &str) -> Result<ObjectExplanation> {

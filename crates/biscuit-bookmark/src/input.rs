@@ -13,6 +13,27 @@ use crate::ignore::{IgnoredReason, ignored};
 use crate::object::SourceObject;
 
 /// A place of a source: one object, all objects below a folder, or the objects that match a glob.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_bookmark::{SourcePlace, list};
+/// use biscuit_journal::TableStorage;
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// for key in ["raw/a.json", "raw/b.csv"] {
+///     storage.store.put(&Path::from(key), "{}".into()).await.unwrap();
+/// }
+/// let place = SourcePlace::new(&storage, "memory://lake/", "raw/*.json")?;
+/// assert_eq!(place.url(), "memory://lake/raw/*.json");
+///
+/// let objects = list(&[place]).await?.everything();
+/// assert_eq!(objects.len(), 1);
+/// assert_eq!(objects[0].url, "memory://lake/raw/a.json");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct SourcePlace {

@@ -68,6 +68,15 @@ impl ReplayRange {
     /// Parses a replay of runs from the two ends of a command line, or from `job-bookmark-from` and `job-bookmark-to`
     /// of AWS Glue. Returns `None` if both ends are missing.
     ///
+    /// ```
+    /// use biscuit_bookmark::{ReplayRange, RunRef};
+    ///
+    /// let range = ReplayRange::Runs { after: RunRef::Number(3), through: RunRef::Number(5) };
+    /// assert_eq!(ReplayRange::runs(Some("3"), Some("5"))?, Some(range)); // runs 4 and 5
+    /// assert_eq!(ReplayRange::runs(Some("3"), None).unwrap_err().code(), "InvalidReplay");
+    /// # Ok::<(), biscuit_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidReplay` if one of the two is missing.
     pub fn runs(after: Option<&str>, through: Option<&str>) -> Result<Option<Self>> {

@@ -18,6 +18,14 @@ impl CatalogPartition {
     /// folder is outside of `store`, or the partition has no location.
     ///
     /// The letter case of the scheme is ignored, and the Hadoop schemes `s3a` and `s3n` mean `s3`.
+    ///
+    /// ```
+    /// use biscuit_catalog::CatalogPartition;
+    ///
+    /// let partition = CatalogPartition::new(["2024-02-29"], Some("s3a://lake/orders/day=2024-02-29/"));
+    /// assert_eq!(partition.path_in("s3://lake/"), Some("orders/day=2024-02-29"));
+    /// assert_eq!(partition.path_in("s3://lake-2/"), None);
+    /// ```
     pub fn path_in(&self, store: &str) -> Option<&str> {
         let (own, path) = self.location.as_deref()?.split_once("://")?;
         let (scheme, root) = store.split_once("://")?;

@@ -6,6 +6,15 @@ use biscuit_core::Error;
 use crate::codes;
 
 /// Name of a table in a catalog, written as `database.table`.
+///
+/// ```
+/// use biscuit_catalog::TableName;
+///
+/// let table: TableName = "lake.orders".parse()?;
+/// assert_eq!((table.database.as_str(), table.table.as_str()), ("lake", "orders"));
+/// assert_eq!("orders".parse::<TableName>().unwrap_err().code(), "InvalidTableName");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// Name of the database.

@@ -69,6 +69,25 @@ pub enum OtherTableFormats {
 }
 
 /// Options of a journal; each has a default.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{ExternalFiles, Journal, JournalOptions, TableStorage};
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let (storage, table) = (TableStorage::durable(Arc::new(InMemory::new())), Path::from("lake/orders"));
+/// storage.store.put(&Path::from("lake/orders/part-0.csv"), "id\n1\n".into()).await.unwrap();
+///
+/// let adopting = Journal::new(storage.clone(), table.clone(), JournalOptions::default());
+/// assert_eq!(adopting.observe().await?.external.len(), 1);
+///
+/// let options = JournalOptions::default().with_external_files(ExternalFiles::Fail);
+/// let strict = Journal::new(storage, table, options);
+/// assert_eq!(strict.observe().await.unwrap_err().code(), "ExternalFiles");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 #[must_use]
@@ -193,6 +212,27 @@ pub struct RecoveryReport {
 ///
 /// A journal holds no state of the table in memory. Each call reads what it needs, so a value can be cloned, used by
 /// several tasks and kept for any time.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+/// use object_store::{memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
+/// assert_eq!(journal.head().await?.version, 0); // before the first commit
+///
+/// let observed = journal.observe().await?;
+/// let mut change = journal.replace(&observed);
+/// change.stage("day=2024-02-29", "csv", "id\n1\n".into()).await?;
+/// change.commit().await?;
+///
+/// assert_eq!(journal.head().await?.version, 1);
+/// assert!(journal.observe().await?.folders().contains("day=2024-02-29"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Journal {
     pub(crate) storage: TableStorage,

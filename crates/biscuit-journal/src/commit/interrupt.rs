@@ -11,6 +11,27 @@ use crate::Journal;
 ///
 /// All decisions are made under one lock: either [`stop`](Self::stop) comes before the point of no return of a
 /// commit, and the commit is refused, or `stop` returns false and the commit takes its course.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{Journal, JournalOptions, RunInterrupt, TableStorage};
+/// use object_store::{memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let interrupt = Arc::new(RunInterrupt::default());
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
+/// let journal = journal.with_interrupt(interrupt.clone());
+/// let observed = journal.observe().await?;
+/// let mut change = journal.replace(&observed);
+/// change.stage("", "csv", "id\n1\n".into()).await?;
+///
+/// assert!(interrupt.stop()); // a handler of signals calls this
+/// assert_eq!(change.commit().await.unwrap_err().code(), "Interrupted");
+/// assert_eq!(journal.head().await?.version, 0);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
 pub struct RunInterrupt(Mutex<InterruptState>);
 

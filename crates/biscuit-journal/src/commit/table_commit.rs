@@ -52,6 +52,30 @@ pub struct CommitSummary {
 ///
 /// A change that is dropped without a commit leaves staged files. [`abandon`](Self::abandon) deletes them, and
 /// otherwise the next commit of the table does.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+/// use object_store::{memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
+/// let observed = journal.observe().await?;
+/// let mut change = journal.replace(&observed);
+///
+/// let mut writer = change.writer("", "csv");
+/// writer.write("id\n1\n".into()).await?;
+/// change.publish(writer.finish().await?.with_rows(1));
+/// change.with_property("owner", "sales".into());
+/// change.commit().await?;
+///
+/// let head = journal.head().await?;
+/// assert_eq!(head.live.values().next().unwrap().rows, Some(1));
+/// assert_eq!(head.properties["owner"], "sales");
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct TableCommit<'a> {
     journal: &'a Journal,
@@ -197,6 +221,28 @@ impl TableCommit<'_> {
 
     /// Sets the commit id, which is the same for every attempt of a run. A second commit with the same id changes
     /// nothing.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use biscuit_core::CommitId;
+    /// use biscuit_journal::{CommitOutcome, Journal, JournalOptions, TableStorage};
+    /// use object_store::{memory::InMemory, path::Path};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+    /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+    /// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
+    /// let id = CommitId::new("daily/2024-02-29/orders");
+    /// for outcome in [CommitOutcome::Committed, CommitOutcome::Unchanged] {
+    ///     let observed = journal.observe().await?;
+    ///     let mut change = journal.replace(&observed);
+    ///     change.stage("", "csv", "id\n1\n".into()).await?;
+    ///     change.with_commit_id(&id);
+    ///     let done = change.commit().await?;
+    ///     assert_eq!((done.version, done.outcome), (1, outcome));
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn with_commit_id(&mut self, id: &CommitId) {
         self.record.commit_id = Some(id.as_str().to_owned());
     }
