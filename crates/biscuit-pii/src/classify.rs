@@ -33,6 +33,22 @@ pub struct ColumnClass {
 /// The classes of a column are in descending order of the number of texts that contain them. Numbers and dates are
 /// searched in their text form. Columns without hits are left out. Batches may have different columns.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, RecordBatch, StringArray};
+/// use biscuit_pii::{Detector, EmailDetector, EntityType, Likelihood, classify};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let contact: ArrayRef = Arc::new(StringArray::from(vec!["ann@example.com", "or bob@example.com", "none"]));
+/// let sample = [RecordBatch::try_from_iter([("contact", contact)])?];
+/// let detectors: Vec<Arc<dyn Detector>> = vec![Arc::new(EmailDetector)];
+/// let classes = classify(&sample, &detectors, Likelihood::Likely).await?;
+/// assert_eq!((classes[0].column.as_str(), &classes[0].entity), ("contact", &EntityType::EMAIL_ADDRESS));
+/// assert_eq!((classes[0].texts, classes[0].inside, classes[0].whole), (3, 2, 1));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// Those of [`Redactor::hits`].
 pub async fn classify(

@@ -9,6 +9,17 @@ use crate::keys::secret::KeyBytes;
 use crate::mac::{hex, mac, mac_key};
 
 /// Key of a keyed hash. It is wiped when it is dropped and does not appear in `Debug` output.
+///
+/// ```
+/// use biscuit_pii::HashKey;
+///
+/// let emails = HashKey::new(vec![7_u8; 32], "email")?;
+/// let names = HashKey::new(vec![7_u8; 32], "name")?;
+/// assert_eq!(emails.hash("ann@example.com").len(), 32);
+/// assert_ne!(emails.hash("ann@example.com"), names.hash("ann@example.com"));
+/// assert_eq!(HashKey::new(vec![7_u8; 16], "email").unwrap_err().code(), "WeakKey");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct HashKey {
     key: hmac::Key,

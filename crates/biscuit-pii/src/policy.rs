@@ -246,6 +246,18 @@ impl Policy {
     /// Returns the treatment of each column by path, with the class of the column if it has one. Covers the columns
     /// that the policy names and the columns of a contract, given as pairs of column and class in `classes`.
     ///
+    /// ```
+    /// use biscuit_pii::{ColumnTreatment, Policy};
+    ///
+    /// let policy = Policy::parse("classes.email = \"mask\"")?;
+    /// let treatments = policy.treatments([("contact", "email")])?;
+    /// assert_eq!(treatments["contact"].0, ColumnTreatment::Mask);
+    ///
+    /// let e = policy.treatments([("mobile", "phone")]).unwrap_err();
+    /// assert_eq!((e.code(), e.column()), ("UntreatedClass", Some("mobile")));
+    /// # Ok::<(), biscuit_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `UntreatedClass` for a column whose class the policy does not have: personal data never passes through
     /// silently.

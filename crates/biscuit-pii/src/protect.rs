@@ -25,6 +25,22 @@ use crate::texts::{as_text, distinct_texts, is_all_text, map_texts};
 use crate::tokens::audit::AccessRequest;
 
 /// Applies the treatments of a [`Policy`] to batches of rows.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+/// use biscuit_pii::{PiiContext, Policy, Protector};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let policy = Policy::parse("columns.phone = { partial = { last = 4 } }")?;
+/// let protector = Protector::new(&policy, "customer", [], &PiiContext::new())?;
+/// let phone: ArrayRef = Arc::new(StringArray::from(vec![Some("+1 212-555-0100"), None]));
+/// let protected = protector.apply(&RecordBatch::try_from_iter([("phone", phone)])?).await?;
+/// assert_eq!(protected.rows["phone"].as_string::<i32>().value(0), "+* ***-***-0100");
+/// assert_eq!(protected.columns["phone"].values, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Protector {
     table: String,

@@ -15,6 +15,21 @@ use crate::overlap::without_overlaps;
 use crate::texts::{distinct_texts, with_texts};
 
 /// Finds personal data in columns and replaces it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, AsArray, StringArray};
+/// use biscuit_pii::{EmailDetector, EntityType, HitAction, Redactor};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let notes: ArrayRef = Arc::new(StringArray::from(vec!["write to ann@example.com", "call later"]));
+/// let redactor = Redactor::new(vec![Arc::new(EmailDetector)]).with_otherwise(HitAction::Mask);
+/// let redacted = redactor.redact("notes", &notes).await?;
+/// assert_eq!(redacted.column.as_string::<i32>().value(0), "write to ***@*******.***");
+/// assert_eq!(redacted.counts[&EntityType::EMAIL_ADDRESS], 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Redactor {

@@ -32,6 +32,25 @@ use zeroize::Zeroizing;
 ///
 /// Each value can be decrypted by itself: rows may be merged, moved to other files and sorted. A value is bound to
 /// its table, its column and the version of its key, and cannot be decrypted elsewhere.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, AsArray, StringArray};
+/// use arrow::datatypes::DataType;
+/// use biscuit_pii::{RootKeys, ValueEncryptor};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let encryptor = ValueEncryptor::new(RootKeys::in_memory()?, "customer");
+/// let emails: ArrayRef = Arc::new(StringArray::from(vec!["ann@example.com"]));
+/// let sealed = encryptor.encrypt("email", &emails)?;
+/// let opened = encryptor.decrypt("email", &sealed, &DataType::Utf8).await?.column;
+/// assert_eq!(opened.as_string::<i32>().value(0), "ann@example.com");
+///
+/// let e = encryptor.decrypt("phone", &sealed, &DataType::Utf8).await.unwrap_err();
+/// assert_eq!(e.code(), "CannotDecrypt"); // the value is of another column
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct ValueEncryptor {

@@ -20,6 +20,19 @@ use crate::tokens::store::{TokenRecord, TokenStore};
 ///
 /// The store contains a keyed hash of the subject and the sealed key, but no names. A forgotten subject remains
 /// forgotten: its values become null even if old input is read again, until [`SubjectKeys::readmit`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_pii::{MemoryStore, RootKeys, SubjectKeys};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let subjects = SubjectKeys::new(Arc::new(MemoryStore::new()), RootKeys::in_memory()?);
+/// subjects.forget("4711").await?;
+/// assert!(subjects.is_forgotten("4711").await?);
+/// assert!(!subjects.is_forgotten("4712").await?);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct SubjectKeys {
     store: Arc<dyn TokenStore>,

@@ -113,6 +113,20 @@ impl KeyFile {
     /// Adds a new root key, sealed by a new wrapping key if wrapping keys are in the file. Values that were made
     /// before remain readable.
     ///
+    /// ```
+    /// use biscuit_pii::{KeyFile, KeyWrapping};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+    /// let file = KeyFile::local().await?;
+    /// let KeyWrapping::Local(keys) = file.wrapping().clone() else { unreachable!() };
+    /// let rotated = file.rotated(&keys).await?;
+    /// assert_eq!(rotated.current(), 2);
+    ///
+    /// let KeyWrapping::Local(keys) = rotated.wrapping() else { unreachable!() };
+    /// assert_eq!(rotated.roots(keys).await?.current(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`with_new_root`](Self::with_new_root).
     pub async fn rotated(mut self, provider: &dyn KeyProvider) -> Result<Self> {

@@ -24,6 +24,21 @@ use crate::tokens::store::TokenStore;
 use crate::tokens::vault::{StoredToken, TokenVault, ValueMacs};
 
 /// Replaces values by tokens. Equal values of a namespace have equal tokens, so that tables still join.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_pii::{MemoryStore, RootKeys, Tokenizer, ValueNormalization};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let tokenizer = Tokenizer::random(RootKeys::in_memory()?, "email", Arc::new(MemoryStore::new()))?
+///     .with_normalization([ValueNormalization::Trim, ValueNormalization::Lowercase]);
+/// let tokens = tokenizer.tokens(&["Ann@example.com", "bob@example.com", " ann@example.com"]).await?;
+/// assert!(tokens[0].starts_with("tok_"));
+/// assert_eq!(tokens[0], tokens[2]);
+/// assert_ne!(tokens[0], tokens[1]);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Tokenizer {
     roots: RootKeys,
