@@ -4,6 +4,18 @@ use std::time::Duration;
 use biscuit_core::{Clock, Instant};
 
 /// A clock that shows a fixed time until it is advanced.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use biscuit_core::Clock;
+/// use biscuit_testkit::FixedClock;
+///
+/// let clock = FixedClock::at("2024-02-29T12:00:00Z".parse()?);
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().to_string(), "2024-02-29T12:01:00Z");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct FixedClock(AtomicI64);
 

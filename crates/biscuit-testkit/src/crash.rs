@@ -21,6 +21,32 @@ pub struct CrashCount {
 /// the outcome; its second argument is the number of the call, or 0 for the run without a fault. The job may survive
 /// the fault if it does not need the call.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{TableStorage, store_error};
+/// use biscuit_testkit::{InjectedFault, crash_at_every_call};
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// async fn job(storage: TableStorage) -> biscuit_core::Result<()> {
+///     for name in ["rows", "total"] {
+///         let path = Path::from(name);
+///         storage.store.put(&path, "42".into()).await.map_err(|e| store_error("put", &path, e))?;
+///     }
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let setup = || async { TableStorage::durable(Arc::new(InMemory::new())) };
+/// let check = |storage: TableStorage, at: u64| async move {
+///     let total = storage.store.head(&Path::from("total")).await;
+///     assert!(total.is_ok(), "there is no total after a crash at call {at}");
+/// };
+/// let count = crash_at_every_call(InjectedFault::Crash, setup, job, check).await;
+/// assert_eq!((count.calls, count.crashed), (2, 2));
+/// # }
+/// ```
+///
 /// # Panics
 /// If the job fails without a fault or in the second run, and if `check` panics.
 pub async fn crash_at_every_call<S, J, C, SF, JF, CF>(fault: InjectedFault, setup: S, job: J, check: C) -> CrashCount

@@ -25,6 +25,16 @@ pub fn diff_rows(left: &[RecordBatch], right: &[RecordBatch]) -> Option<String> 
 }
 
 /// Compares rows like [`diff_rows`], in the given order or in any order.
+///
+/// ```
+/// use biscuit_testkit::{RowOrdering, diff_rows_with, table};
+///
+/// let ascending = [table("id:bigint\n1\n2")];
+/// let descending = [table("id:bigint\n2\n1")];
+/// assert_eq!(diff_rows_with(&ascending, &descending, RowOrdering::AnyOrder), None);
+/// let diff = diff_rows_with(&ascending, &descending, RowOrdering::SameOrder);
+/// assert_eq!(diff.as_deref(), Some("-0: 1\n+0: 2\n-1: 2\n+1: 1\n"));
+/// ```
 pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: RowOrdering) -> Option<String> {
     let names = |rows: &[RecordBatch]| rows.first().map(|b| columns(&b.schema())).unwrap_or_default();
     let (lc, rc) = (names(left), names(right));

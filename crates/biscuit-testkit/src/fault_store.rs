@@ -40,6 +40,23 @@ pub enum InjectedFault {
 
 /// A store that forwards calls to `inner`, and injects a fault at the n-th call. Calls are counted from 1; each
 /// object of a delete counts as one call.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_testkit::{FaultStore, InjectedFault};
+/// use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+/// let store = FaultStore::new(inner.clone(), InjectedFault::LoseAnswer, 1);
+///
+/// // The first put returns an error although it took effect. A job has to expect both.
+/// let path = Path::from("total");
+/// assert!(store.put(&path, "42".into()).await.is_err() && store.has_struck());
+/// assert!(inner.head(&path).await.is_ok());
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,

@@ -26,6 +26,33 @@ pub struct PauseCount {
 /// arrives). `other` gets the number of the other run, 1 or 2. The outcome that `check` expects must not depend on
 /// the order of the runs.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{TableStorage, store_error};
+/// use biscuit_testkit::{InjectedFault, pause_at_every_call};
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// async fn put(storage: TableStorage, name: String) -> biscuit_core::Result<()> {
+///     let path = Path::from(name);
+///     storage.store.put(&path, "1".into()).await.map_err(|e| store_error("put", &path, e))?;
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let setup = || async { TableStorage::durable(Arc::new(InMemory::new())) };
+/// let job = |storage: TableStorage| put(storage, "job".to_owned());
+/// let other = |storage: TableStorage, n: u32| put(storage, format!("other-{n}"));
+/// let check = |storage: TableStorage, at: u64| async move {
+///     for name in ["job", "other-1", "other-2"] {
+///         assert!(storage.store.head(&Path::from(name)).await.is_ok(), "`{name}` is lost after a pause at call {at}");
+///     }
+/// };
+/// let count = pause_at_every_call(InjectedFault::Pause, setup, job, other, check).await;
+/// assert_eq!((count.calls, count.slept, count.conflicts), (1, 1, 0));
+/// # }
+/// ```
+///
 /// # Panics
 /// If a run fails, and if `check` panics.
 pub async fn pause_at_every_call<S, J, O, C, SF, JF, OF, CF>(

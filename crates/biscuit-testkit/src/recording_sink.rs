@@ -15,6 +15,22 @@ pub struct RecordedWrite<T> {
 }
 
 /// A sink that keeps the values it receives, once for each commit id, as every sink must.
+///
+/// ```
+/// use biscuit_core::{Instant, Run, RunId, Sink};
+/// use biscuit_testkit::RecordingSink;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let sink = RecordingSink::counting(|rows: &Vec<i64>| rows.len() as u64);
+/// let run = Run::new("job", RunId::new("monday"), Instant::from_micros(0));
+/// for attempt in [1, 2] {
+///     sink.write(&run.clone().with_attempt(attempt), &run.commit_id("orders"), vec![1, 2]).await?;
+/// }
+/// // The second attempt has the same commit id, and is not recorded.
+/// assert_eq!(sink.written().len(), 1);
+/// assert_eq!((sink.written()[0].attempt, sink.written()[0].value.len()), (1, 2));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct RecordingSink<T> {
     written: Mutex<Vec<RecordedWrite<T>>>,

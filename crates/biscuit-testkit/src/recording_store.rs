@@ -42,6 +42,22 @@ impl StoreCalls {
 }
 
 /// A store that forwards every call to `inner` and records it. Clones share the list of calls.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_testkit::RecordingStore;
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> object_store::Result<()> {
+/// let store = RecordingStore::new(Arc::new(InMemory::new()));
+/// store.put(&Path::from("old"), "1".into()).await?;
+/// store.put(&Path::from("new"), "2".into()).await?;
+/// store.delete(&Path::from("old")).await?;
+/// assert_eq!(store.calls().all(), ["put old", "put new", "delete old"]);
+/// assert!(store.calls().before("put new", "delete old"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RecordingStore {
     inner: Arc<dyn ObjectStore>,

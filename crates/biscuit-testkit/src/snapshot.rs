@@ -6,6 +6,20 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{DataFrame, SessionContext};
 
 /// Formats rows as a stable text table: columns with their types, and rows sorted by all cells.
+///
+/// ```
+/// use biscuit_testkit::{rows_text, table};
+///
+/// let rows = table("
+///     name:string | id:bigint
+///     Bob         | 10
+///     Ada         | 9
+/// ");
+/// assert_eq!(rows_text(&[rows]), "\
+/// name:string | id:bigint
+/// Ada         | 9
+/// Bob         | 10");
+/// ```
 pub fn rows_text(batches: &[RecordBatch]) -> String {
     let Some(first) = batches.first() else { return "(no rows)".to_owned() };
     let schema = first.schema();

@@ -12,6 +12,18 @@ use datafusion::arrow::datatypes::{Field, Schema};
 /// of `biscuit_schema::ColumnType`. Each further line is a row, with cells between `|`. `null` is null, and `""` is
 /// an empty text.
 ///
+/// ```
+/// use biscuit_testkit::table;
+///
+/// let rows = table("
+///     id:bigint | name:string | paid:decimal(8,2)
+///     1         | Ada         | 10.50
+///     2         | null        | 0.00
+/// ");
+/// assert_eq!((rows.num_rows(), rows.num_columns()), (2, 3));
+/// assert!(rows.column(1).is_null(1));
+/// ```
+///
 /// # Panics
 /// With the line, if a type is unknown, a cell does not have the type of its column, or a row has too many or too few
 /// cells.
@@ -45,6 +57,19 @@ fn column(text: &str) -> (&str, ColumnType) {
 
 /// Parses rows from JSON lines. The types follow from the values: integers are bigint, other numbers are double, and
 /// nested values are lists and structs; everything else is text.
+///
+/// ```
+/// use biscuit_testkit::{assert_rows_eq, json_rows, table};
+///
+/// let rows = json_rows(r#"{"id": 1, "name": "Ada"}
+/// {"id": 2, "name": null}"#);
+/// let expected = table("
+///     id:bigint | name:string
+///     1         | Ada
+///     2         | null
+/// ");
+/// assert_rows_eq!(rows, expected);
+/// ```
 ///
 /// # Panics
 /// With the line, if it is not JSON or a column changes its type.

@@ -41,6 +41,15 @@ async fn world() -> (TableStorage, PurgePlan) {
 /// and is reported; an object that does not exist any more is not a failure; one failure does not stop other deletes;
 /// a second run changes nothing.
 ///
+/// ```
+/// use biscuit_purge::execute;
+/// use biscuit_testkit::conformance::check_deleter;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// check_deleter(|storage, plan| async move { execute(&storage.store, &plan).await }).await;
+/// # }
+/// ```
+///
 /// # Panics
 /// If a requirement is violated.
 pub async fn check_deleter<F>(delete: impl Fn(TableStorage, PurgePlan) -> F)

@@ -57,6 +57,33 @@ async fn write<T>(world: &dyn SinkWorld<T>, id: &str, attempt: u32, value: T) ->
 /// visible of a value that failed; a value without rows removes nothing; two concurrent attempts leave one write.
 /// `fresh` creates an empty target.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_core::{Sink, async_trait};
+/// use biscuit_testkit::RecordingSink;
+/// use biscuit_testkit::conformance::{SinkCase, SinkWorld, check_sink};
+///
+/// struct World(Arc<RecordingSink<Vec<i64>>>);
+///
+/// #[async_trait]
+/// impl SinkWorld<Vec<i64>> for World {
+///     fn sink(&self) -> Arc<dyn Sink<Vec<i64>>> {
+///         self.0.clone()
+///     }
+///
+///     async fn rows(&self) -> Vec<String> {
+///         self.0.written().iter().flat_map(|write| write.value.iter().map(i64::to_string)).collect()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let fresh = || async { World(Arc::new(RecordingSink::counting(|rows: &Vec<i64>| rows.len() as u64))) };
+/// let case = SinkCase { first: vec![1, 2], second: vec![3], empty: vec![], failing: None };
+/// check_sink(fresh, &case).await;
+/// # }
+/// ```
+///
 /// # Panics
 /// If a requirement is violated.
 pub async fn check_sink<T, W, F>(fresh: impl Fn() -> F, case: &SinkCase<T>)

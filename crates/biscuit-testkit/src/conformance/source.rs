@@ -15,6 +15,17 @@ fn run() -> Run {
 /// Checks that a source returns the same value to every attempt of a run, and returns its rows. `rows` converts a
 /// value to one text for each row.
 ///
+/// ```
+/// use biscuit_testkit::MemorySource;
+/// use biscuit_testkit::conformance::check_source;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let source = MemorySource::of(vec![1, 2]);
+/// let rows = check_source(&source, |rows| rows.iter().map(i32::to_string).collect()).await;
+/// assert_eq!(rows, ["1", "2"]);
+/// # }
+/// ```
+///
 /// # Panics
 /// If the values differ.
 pub async fn check_source<T>(source: &dyn Source<T>, rows: impl Fn(&T) -> Vec<String>) -> Vec<String> {

@@ -25,6 +25,18 @@ async fn names(store: &dyn ObjectStore, prefix: &Path) -> Vec<String> {
 /// see a write at once; a prefix ends at a slash; conditions on ETags hold; a copy is complete; a delete may be
 /// repeated. The check uses objects below `root` and deletes them at the end.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_testkit::conformance::check_store;
+/// use object_store::{ObjectStore, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+/// check_store(&store, &Path::from("conformance")).await;
+/// # }
+/// ```
+///
 /// # Panics
 /// If a requirement is violated.
 pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
