@@ -37,6 +37,30 @@ pub struct AdoptReport {
 ///
 /// After a divergence it is not known whether files contain a row twice. [`verify`](crate::verify) finds such rows.
 ///
+/// ```
+/// use biscuit_apply::{RunMode, adopt};
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use datafusion::prelude::*;
+/// use object_store::{ObjectStoreExt, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let open = |url: &str| Location::parse(url).map(|place| Dataset::new(place, JournalOptions::default()));
+/// let (items, other) = (open("memory://adopt/lake/items")?, open("memory://adopt/other/items")?);
+/// for table in [&items, &other] {
+///     let rows = dataframe!("id" => [1, 2])?;
+///     table.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+/// }
+/// // Another program puts a file into the folder of the table.
+/// let file = other.view().await?.files()[0].object.clone();
+/// items.location().storage().store.copy(&file, &Path::from("lake/items/part-0.parquet")).await?;
+///
+/// let report = adopt(&items, RunMode::Commit).await?;
+/// assert_eq!((report.outcome, report.diverged, report.rows), ("adopted", false, 4));
+/// assert_eq!(report.adopted, ["part-0.parquet"]);
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// The errors of a file that is not a readable Parquet file or has no common schema with the others; `Conflict` if
 /// another run committed first; the errors of the journal. After each of them the table is as it was before.

@@ -19,6 +19,31 @@ use crate::setup::MergeSetup;
 use crate::state::quarantine::{QuarantineChange, quarantined};
 
 /// Merges change records into a table in one commit.
+///
+/// ```
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
+/// use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://merge/lake/customer")?, JournalOptions::default());
+/// let merge = Merge::new(dataset, MergeSpec::new(["id"], ["seq"])?, MergeOptions::default())?;
+/// let records = |lines: &'static str| -> biscuit_core::Result<ChangeRecords> {
+///     let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
+///     reader.read("changes.jsonl", lines.into())?;
+///     reader.finish()
+/// };
+/// let update = r#"{"id": 1, "seq": 2, "name": "Anna", "op": "u"}"#;
+/// let report = merge.run(records(update)?, RunMode::Commit).await?;
+/// assert_eq!((report.outcome, report.rows.after), ("committed", 1));
+///
+/// // An older record arrives in a later run. It changes nothing, and no version is written.
+/// let late = r#"{"id": 1, "seq": 1, "name": "Ann", "op": "c"}"#;
+/// let report = merge.run(records(late)?, RunMode::Commit).await?;
+/// assert_eq!((report.outcome, report.version, report.verdicts.late), ("unchanged", 1, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Merge {
     setup: MergeSetup,
@@ -50,6 +75,30 @@ impl From<ChangeFiles> for MergeInput {
 }
 
 /// A run of a merge that has not begun: its input, and what it commits in addition to the rows.
+///
+/// ```
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
+/// use biscuit_change::{RowsOptions, RowsReader};
+/// use biscuit_core::CommitId;
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://merge-run/lake/customer")?, JournalOptions::default());
+/// let merge = Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, MergeOptions::default())?;
+/// let mut reader = RowsReader::new(RowsOptions::default());
+/// reader.read("customers.jsonl", r#"{"id": 1, "seq": 1, "name": "Ann"}"#.into())?;
+/// let records = reader.finish()?;
+///
+/// let base = dataset.observe().await?;
+/// let planned = merge.input(records.clone()).on(base.clone()).run(RunMode::DryRun).await?;
+/// assert_eq!((planned.outcome, planned.rows.inserted), ("planned", 1));
+///
+/// let id = CommitId::new("customers-2024-02-29");
+/// merge.input(records).on(base).with_commit_id(id.clone()).run(RunMode::Commit).await?;
+/// assert_eq!(dataset.view().await?.observed.head.committed(&id), Some(1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a run does nothing until `run` is called"]
 pub struct MergeRun<'a> {

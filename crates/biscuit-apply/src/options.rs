@@ -6,6 +6,24 @@ use biscuit_dataset::ParquetOptions;
 use crate::changes::log_epochs::NewServerPolicy;
 
 /// Options of a merge. Each has a default.
+///
+/// ```
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
+/// use biscuit_change::{RowsOptions, RowsReader};
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://merge-options/lake/customer")?, JournalOptions::default());
+/// let options = MergeOptions::default().with_partition_by(["country"]).with_max_deleted(5.0).with_memory(1 << 30);
+/// let merge = Merge::new(dataset, MergeSpec::new(["id"], ["seq"])?, options)?;
+///
+/// let mut reader = RowsReader::new(RowsOptions::default());
+/// reader.read("customers.jsonl", r#"{"id": 1, "seq": 1, "country": "FR"}"#.into())?;
+/// let report = merge.run(reader.finish()?, RunMode::Commit).await?;
+/// assert_eq!(report.partitions.added, ["country=FR"]);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]

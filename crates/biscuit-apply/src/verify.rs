@@ -54,6 +54,23 @@ impl VerifyReport {
 /// Reads a whole table and reports keys with several rows; files that are unreadable, missing or changed; external
 /// files; and orphan files. An empty `key` means the key of the table's merges. Nothing is changed.
 ///
+/// ```
+/// use biscuit_apply::verify;
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://verify/lake/items")?, JournalOptions::default());
+/// let rows = dataframe!("id" => [1, 2, 2], "name" => ["one", "two", "two"])?;
+/// dataset.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+///
+/// let report = verify(&dataset, &["id".to_owned()]).await?;
+/// assert_eq!((report.files, report.rows, report.duplicate_keys), (1, 3, 1));
+/// assert!(!report.is_sound());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// The errors of the store; `KeyType` or `MissingColumn` for a key that cannot be checked; `NoFileKeys` if files
 /// encrypt columns and there are no keys for them. Problems of the table are findings and not errors.

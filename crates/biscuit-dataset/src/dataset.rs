@@ -13,6 +13,22 @@ use crate::{Location, TableVersion, codes};
 const READS: usize = 8;
 
 /// A table: a folder of Parquet files under Hive paths, with its journal.
+///
+/// ```
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sales = Dataset::new(Location::parse("memory://dataset/lake/sales")?, JournalOptions::default());
+/// assert!(!sales.is_there().await?);
+///
+/// let rows = dataframe!("id" => [1, 2], "amount" => [10, 20])?;
+/// sales.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+/// assert!(sales.is_there().await?);
+/// assert_eq!(sales.load(&SessionContext::new()).await?.count().await?, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Dataset {
     location: Location,

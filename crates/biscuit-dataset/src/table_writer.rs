@@ -22,6 +22,23 @@ pub enum FileSizing {
 }
 
 /// Options of a write.
+///
+/// ```
+/// use biscuit_dataset::{Dataset, FileSizing, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sales = Dataset::new(Location::parse("memory://write-options/lake/sales")?, JournalOptions::default());
+/// let options = WriteOptions::default().with_partition_by(["day"]).with_sizing(FileSizing::Files(1));
+/// let rows = dataframe!("day" => ["2024-02-28", "2024-02-29"], "amount" => [1, 2])?;
+/// sales.observe().await?.write(rows, WriteMode::Append, &options).await?;
+///
+/// let version = sales.view().await?;
+/// assert_eq!(version.files().len(), 2);
+/// assert!(version.files()[0].path.starts_with("day=2024-02-28/"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]

@@ -57,6 +57,33 @@ impl NotCovered {
 /// pending records, retractions, key metadata, and the given records of the quarantine. If the table is the result of
 /// merges, the keys of the subjects are forgotten: records with these keys no longer change the table.
 ///
+/// ```
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
+/// use biscuit_change::{RowsOptions, RowsReader};
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+/// use biscuit_partition::{ErasureSubjects, forget};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://forget/lake/customer")?, JournalOptions::default());
+/// let merge = Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, MergeOptions::default())?;
+/// let lines = r#"{"id": "ann", "seq": 1, "city": "Lyon"}
+/// {"id": "bob", "seq": 1, "city": "Kyiv"}"#;
+/// let mut reader = RowsReader::new(RowsOptions::default());
+/// reader.read("changes.jsonl", lines.into())?;
+/// let records = reader.finish()?;
+/// merge.run(records.clone(), RunMode::Commit).await?;
+///
+/// let ann = ErasureSubjects::new("id", ["ann"]);
+/// let report = forget(dataset.observe().await?, &ann, &[], RunMode::Commit).await?;
+/// assert_eq!((report.erased.erased, report.forgotten), (1, 1));
+///
+/// // The same records arrive again, and the forgotten key has no effect.
+/// let report = merge.run(records, RunMode::Commit).await?;
+/// assert_eq!((report.rows.after, report.verdicts.forgotten), (1, 1));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// `NoTable` if there is no table; `UnknownColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run
 /// committed first; errors of the store. After an error the table is unchanged.

@@ -9,6 +9,16 @@ use chrono::NaiveDate;
 use crate::codes;
 
 /// Length of periods.
+///
+/// ```
+/// use biscuit_partition::{FirstDay, Granularity};
+///
+/// assert_eq!("month".parse::<Granularity>()?, Granularity::Month);
+/// assert_eq!("week:sunday".parse::<Granularity>()?, Granularity::Week(FirstDay::Of(6)));
+/// assert_eq!("14d@2024-01-05".parse::<Granularity>()?.to_string(), "14d@2024-01-05");
+/// assert_eq!("fortnight".parse::<Granularity>().unwrap_err().code(), "InvalidGranularity");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Granularity {
     /// Sixty minutes.

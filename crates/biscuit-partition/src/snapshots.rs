@@ -17,6 +17,40 @@ use crate::report::PeriodTableReport;
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
 /// A table that holds one full copy of its rows for each period.
+///
+/// ```
+/// use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
+/// use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+/// use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://period-table/lake/customer")?, JournalOptions::default());
+/// let days = PeriodPlan::new(PeriodCalendar::new("day".parse()?, "UTC")?, PeriodBasis::Ingestion);
+/// let customers = PeriodTable::new(dataset, MergeSpec::new(["id"], ["seq"])?, MergeOptions::default(), days)?;
+/// let records = |line: &'static str| -> biscuit_core::Result<ChangeRecords> {
+///     let mut reader = RowsReader::new(RowsOptions::default());
+///     reader.read("changes.jsonl", line.into())?;
+///     reader.finish()
+/// };
+/// let moved = [
+///     ("2024-02-28T08:00:00Z", r#"{"id": 1, "seq": 1, "city": "Lyon"}"#),
+///     ("2024-02-29T08:00:00Z", r#"{"id": 1, "seq": 2, "city": "Kyiv"}"#),
+/// ];
+/// for (as_of, line) in moved {
+///     customers.run(records(line)?, as_of.parse()?, RunMode::Commit).await?;
+/// }
+///
+/// // Each day has the state at its end.
+/// let ctx = SessionContext::new();
+/// for (at, city) in [("2024-02-28T12:00:00Z", "Lyon"), ("2024-02-29T12:00:00Z", "Kyiv")] {
+///     let rows = customers.as_of(&ctx, at.parse()?).await?;
+///     assert_eq!(rows.filter(col("city").eq(lit(city)))?.count().await?, 1);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct PeriodTable {
     pub(crate) dataset: Dataset,

@@ -76,6 +76,26 @@ pub struct CompactReport {
 ///
 /// Files that already comply with the options keep their name and ETag. The rows of the table do not change.
 ///
+/// ```
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use biscuit_rewrite::{CompactOptions, RunMode, compact};
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let table = Dataset::new(Location::parse("memory://compact/lake/items")?, JournalOptions::default());
+/// for id in [1, 2, 3] {
+///     let rows = dataframe!("id" => [id])?;
+///     table.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+/// }
+/// let report = compact(&table, &CompactOptions::default(), RunMode::Commit).await?;
+/// assert_eq!((report.files_replaced, report.files_written, report.rows), (3, 1, 3));
+///
+/// let again = compact(&table, &CompactOptions::default(), RunMode::Commit).await?;
+/// assert_eq!(again.outcome, "unchanged");
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// `UnknownColumn` for a sort column or an encrypted column that does not exist; `NoFileKeys` for a table with
 /// encrypted columns and no keys; `Conflict` if another run committed first; the errors of the store. After an error

@@ -47,6 +47,24 @@ pub struct EraseReport {
 /// files that contain such rows are deleted. Key metadata of merges and state of periodic snapshots are not changed:
 /// `forget` of biscuit-partition erases rows and state in one commit.
 ///
+/// ```
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use biscuit_rewrite::{ErasureSubjects, RunMode, erase};
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let table = Dataset::new(Location::parse("memory://erase/lake/customers")?, JournalOptions::default());
+/// let rows = dataframe!("email" => ["ann@example.com", "bob@example.com"], "visits" => [3, 5])?;
+/// table.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+///
+/// let ann = ErasureSubjects::new("email", ["ann@example.com"]);
+/// let report = erase(&table, &ann, RunMode::Commit).await?;
+/// assert_eq!((report.outcome, report.rows, report.erased), ("committed", 2, 1));
+/// assert_eq!(table.load(&SessionContext::new()).await?.count().await?, 1);
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// `NoTable` if there is no table; `UnknownColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and
 /// no keys; `RawLayer` for an append-only table; `Conflict` if another run committed first; the errors of the store.

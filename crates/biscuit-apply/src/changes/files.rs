@@ -38,6 +38,26 @@ pub struct FoundFile {
 }
 
 /// Change files in a store, named by file, folder or glob.
+///
+/// ```
+/// use biscuit_apply::ChangeFiles;
+/// use biscuit_change::{ChangeFormat, RowsOptions};
+/// use biscuit_dataset::Location;
+/// use object_store::{ObjectStoreExt, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Location::parse("memory://change-files/in")?.storage().store.clone();
+/// store.put(&Path::from("in/1.jsonl"), r#"{"id": 1, "seq": 1, "op": "c"}"#.into()).await?;
+/// store.put(&Path::from("in/2.jsonl"), r#"{"id": 1, "seq": 2, "op": "d"}"#.into()).await?;
+///
+/// let format = ChangeFormat::Rows(RowsOptions::default().with_op("op"));
+/// let files = ChangeFiles::new(["memory://change-files/in/*.jsonl"], format.clone());
+/// assert_eq!(files.changes().await?.len(), 2);
+///
+/// let missing = ChangeFiles::new(["memory://change-files/in/*.csv"], format);
+/// assert_eq!(missing.changes().await.unwrap_err().code(), "NoInput");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ChangeFiles {

@@ -209,6 +209,30 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
 
 /// Returns the quarantined records of a table, in the order in which they were quarantined.
 ///
+/// ```
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, quarantined};
+/// use biscuit_change::{BadRows, RowsOptions, RowsReader};
+/// use biscuit_dataset::{Dataset, Location};
+/// use biscuit_journal::JournalOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dataset = Dataset::new(Location::parse("memory://quarantined/lake/customer")?, JournalOptions::default());
+/// let options = MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0);
+/// let merge = Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, options)?;
+///
+/// // The second record has no key.
+/// let lines = r#"{"id": 1, "seq": 1, "name": "Ann"}
+/// {"id": null, "seq": 2, "name": "Bob"}"#;
+/// let mut reader = RowsReader::new(RowsOptions::default().with_bad_rows(BadRows::Quarantine));
+/// reader.read("customers.jsonl", lines.into())?;
+/// let report = merge.run(reader.finish()?, RunMode::Commit).await?;
+/// assert_eq!(report.rows.after, 1);
+///
+/// let records = quarantined(&dataset).await?;
+/// assert_eq!((records[0].refused.code.as_str(), records[0].refused.row), ("NullKey", 2));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// The errors of the journal.
 pub async fn quarantined(dataset: &Dataset) -> Result<Vec<QuarantinedRecord>> {

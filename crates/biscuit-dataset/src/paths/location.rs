@@ -14,6 +14,23 @@ use object_store::path::Path;
 use crate::codes;
 
 /// A folder or a file in a store.
+///
+/// ```
+/// use biscuit_dataset::Location;
+///
+/// let orders = Location::parse("memory://location/lake/orders")?;
+/// let customers = Location::parse("memory://location/lake/customers/")?;
+/// assert_eq!(customers.path().to_string(), "lake/customers");
+/// assert!(orders.same_store(&customers));
+///
+/// // A plain path and a URL can name the same folder.
+/// let path = Location::parse("/data/lake/../lake/orders")?;
+/// assert_eq!(path.path(), Location::parse("file:///data/lake/orders")?.path());
+///
+/// // A table is a folder, and never the root of a store.
+/// assert_eq!(Location::parse("memory://location").unwrap_err().code(), "InvalidUrl");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Location {
     storage: TableStorage,

@@ -56,6 +56,27 @@ pub(crate) enum EmptyWrite {
 
 /// The table as one run sees it. What is loaded from it and what is written on it have the same base: if another run
 /// commits in between, the write is refused with `Conflict`.
+///
+/// ```
+/// use biscuit_core::ErrorKind;
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sales = Dataset::new(Location::parse("memory://table-version/lake/sales")?, JournalOptions::default());
+/// let options = WriteOptions::default();
+/// sales.observe().await?.write(dataframe!("id" => [1])?, WriteMode::Append, &options).await?;
+///
+/// // Two runs start from version 1. The first one commits, and the second one is refused.
+/// let (one, two) = (sales.observe().await?, sales.observe().await?);
+/// assert_eq!((one.observed.head.version, one.files().len()), (1, 1));
+/// one.write(dataframe!("id" => [2])?, WriteMode::Append, &options).await?;
+/// let refused = two.write(dataframe!("id" => [3])?, WriteMode::ReplaceAll, &options).await.unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Conflict);
+/// assert_eq!(sales.load(&SessionContext::new()).await?.count().await?, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TableVersion {
     pub(crate) dataset: Dataset,

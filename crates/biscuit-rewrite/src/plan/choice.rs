@@ -49,6 +49,29 @@ pub enum NoSpliceReason {
 }
 
 /// Decides whether the sources of a unit are kept, spliced or rewritten. Reads nothing but their footers.
+///
+/// ```
+/// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+/// use biscuit_journal::JournalOptions;
+/// use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose};
+/// use datafusion::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let table = Dataset::new(Location::parse("memory://choose/lake/items")?, JournalOptions::default());
+/// let mut options = WriteOptions::default();
+/// options.parquet.row_group_rows = Some(100);
+/// let rows = dataframe!("id" => (0..300).collect::<Vec<i32>>())?;
+/// table.observe().await?.write(rows, WriteMode::Append, &options).await?;
+/// let file = table.view().await?.open_files().await?.remove(0);
+///
+/// // The file has three row groups of 100 rows.
+/// let unit = RewriteUnit::new(file.clone(), file.schema().clone(), "");
+/// assert_eq!(choose(&unit), RewriteChoice::Keep);
+/// assert_eq!(choose(&unit.clone().with_removed(&[7])), RewriteChoice::Splice);
+/// let every_group = unit.with_removed(&[7, 107, 207]);
+/// assert_eq!(choose(&every_group), RewriteChoice::Rewrite(NoSpliceReason::EveryGroup));
+/// # Ok(()) }
+/// ```
 pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if !unit.sort_by.is_empty() {
         return RewriteChoice::Rewrite(NoSpliceReason::Sorted);
