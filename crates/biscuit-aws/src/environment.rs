@@ -67,6 +67,22 @@ impl AwsEnvironment {
     }
 
     /// Returns a store that passes all calls to `store` and counts them in [`counts`](Self::counts).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use biscuit_aws::{AwsEnvironment, AwsOptions};
+    /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> object_store::Result<()> {
+    /// let environment = AwsEnvironment::new(AwsOptions::default());
+    /// let store = environment.counted(Arc::new(InMemory::new()));
+    /// store.put(&Path::from("raw/1.json"), "{}".into()).await?;
+    ///
+    /// let counts = environment.counts();
+    /// assert_eq!((counts.requests.put, counts.bytes_written), (1, 2));
+    /// # Ok(()) }
+    /// ```
     pub fn counted(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
         Arc::new(MeteredStore::new(store, self.counters.clone()))
     }

@@ -5,6 +5,18 @@ use std::fmt;
 use biscuit_core::mask_secrets;
 
 /// Settings for access to S3. A setting that is absent comes from the environment and from the profile files.
+///
+/// ```
+/// use biscuit_aws::AwsOptions;
+///
+/// let options = AwsOptions::default()
+///     .with_region("us-east-1")
+///     .with_endpoint_url("http://minio:minio-password@127.0.0.1:9000");
+/// assert_eq!(options.region.as_deref(), Some("us-east-1"));
+///
+/// // The debug output, for example in a log, does not show the password.
+/// assert!(!format!("{options:?}").contains("minio-password"));
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]

@@ -33,6 +33,31 @@ pub enum DryRun {
 }
 
 /// Options of one run of a job.
+///
+/// ```
+/// use biscuit_core::{Instant, Run, RunId};
+/// use biscuit_job::{DeclarativeJob, DryRun, JobSpec, OutputMode, OutputSpec, RunOptions, SourceFormat, SourceSpec};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = std::env::temp_dir().join(format!("biscuit-run-options-{}", std::process::id()));
+/// # std::fs::create_dir_all(folder.join("raw"))?;
+/// # let at = |name: &str| folder.join(name).display().to_string();
+/// std::fs::write(at("raw/1.json"), r#"{"id": 1}"#)?;
+/// let spec = JobSpec::builder("orders")
+///     .with_source("orders", SourceSpec::new([at("raw")], SourceFormat::Json))
+///     .with_target(OutputSpec::new(at("lake"), OutputMode::Append))
+///     .build()?;
+/// let job = DeclarativeJob::new(spec);
+/// let run = Run::new("orders", RunId::new("monday"), Instant::from_micros(0));
+///
+/// // The rows are read, and nothing is written.
+/// let options = RunOptions::default().with_dry_run(DryRun::Read);
+/// let report = job.run_with(&run, &options).await?;
+/// assert_eq!((report.outcome, report.outputs[0].rows), ("planned", 1));
+/// assert!(!folder.join("lake").exists());
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 #[must_use]

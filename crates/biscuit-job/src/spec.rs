@@ -24,6 +24,23 @@ pub use source_options::{CsvHeader, EmptyLocation, HivePartitioning, MissingObje
 
 /// A job, read from its file by [`from_toml`](Self::from_toml) or built by [`builder`](Self::builder). The
 /// [crate documentation](crate) lists all settings.
+///
+/// ```
+/// use biscuit_job::{JobSpec, OutputMode};
+///
+/// let text = r#"
+///     name = "orders"
+///     sources.raw = { url = "raw/orders", format = "json" }
+///     target = { url = "lake/orders", mode = "append" }
+/// "#;
+/// // Any value can be replaced from outside, for example in a test.
+/// let job = JobSpec::from_toml(text, &[("target.url".into(), "/tmp/orders".into())])?;
+/// assert_eq!((job.outputs["orders"].url.as_str(), job.outputs["orders"].mode), ("/tmp/orders", OutputMode::Append));
+///
+/// // A key that does not exist is refused.
+/// assert!(JobSpec::from_toml(&text.replace("mode", "modus"), &[]).is_err());
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "JobParts")]
 #[non_exhaustive]
@@ -476,6 +493,22 @@ pub struct AuditSpec {
 }
 
 /// An output of a job.
+///
+/// ```
+/// use biscuit_job::{JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+///
+/// let all = OutputSpec::new("lake/orders", OutputMode::ReplacePartitions).with_partition_by(["day"]);
+/// let large = OutputSpec::new("lake/large_orders", OutputMode::Append)
+///     .with_sql("SELECT id, amount FROM orders WHERE amount > 1000");
+/// let job = JobSpec::builder("orders")
+///     .with_source("orders", SourceSpec::new(["raw/orders"], SourceFormat::Json))
+///     .with_output("all", all)
+///     .with_output("large", large)
+///     .build()?;
+/// assert_eq!(job.outputs["all"].partition_by, ["day"]);
+/// assert_eq!(job.outputs["large"].max_quarantined, 0.1); // percent
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -84,6 +84,26 @@ const NEEDED: [StoreCapability; 4] =
 /// Tries what the store of a table can do. The table need not exist. `place` is the folder of the table; the clock of
 /// its store is compared with `clock`.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_core::SystemClock;
+/// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+/// use biscuit_maintain::report::StoreVerdict;
+/// use biscuit_maintain::{DeletePlace, check_store};
+/// use biscuit_purge::AnyStore;
+/// use object_store::{memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// let place = DeletePlace::new(Arc::new(AnyStore::new(storage.store.clone())), "memory://lake/", "lake/orders");
+/// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
+/// let report = check_store(&journal, &place, &SystemClock).await?;
+/// assert_eq!(report.verdict, StoreVerdict::ManyWriters);
+/// assert!(report.checks.iter().any(|trial| trial.check == "put if absent" && trial.ok));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// Errors of the store if the temporary objects cannot be deleted. A failed trial is part of the report instead.
 pub async fn check_store(journal: &Journal, place: &DeletePlace, clock: &dyn Clock) -> Result<StoreCheckReport> {

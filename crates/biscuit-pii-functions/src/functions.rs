@@ -11,6 +11,26 @@ use datafusion::prelude::SessionContext;
 use crate::function::{FunctionKind, PiiFunction};
 
 /// Functions of SQL that redact, mask, hash, encrypt and tokenize values, and the context that they share.
+///
+/// ```
+/// use biscuit_pii::PiiContext;
+/// use biscuit_pii_functions::PiiFunctions;
+/// use datafusion::prelude::SessionContext;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ctx = SessionContext::new();
+/// PiiFunctions::new(PiiContext::new(), "customer").register(&ctx);
+///
+/// // `pii_redact` and `pii_mask` need neither keys nor a store.
+/// let frame = ctx.sql("SELECT pii_mask(phone, 0, 4) AS phone FROM (VALUES ('+1 212-555-0100')) AS t(phone)").await?;
+/// let text = datafusion::arrow::util::pretty::pretty_format_batches(&frame.collect().await?)?.to_string();
+/// assert!(text.contains("| +* ***-***-0100 |"), "{text}");
+///
+/// // Functions that return original values exist only with an access, which is recorded.
+/// let refused = ctx.sql("SELECT pii_detokenize(phone, 'phone') FROM (VALUES ('x')) AS t(phone)").await;
+/// assert!(refused.is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct PiiFunctions {
     means: PiiContext,

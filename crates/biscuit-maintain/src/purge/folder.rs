@@ -13,6 +13,37 @@ use crate::place::DeletePlace;
 
 /// A purge of one folder. The `plan_…` methods change no object except a marker for the probe; plans of orphans and of
 /// retained files also finish an unfinished version of the table, unless they are dry runs.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use biscuit_journal::{Journal, JournalOptions, TableStorage};
+/// use biscuit_maintain::{AgeLimit, DeletePlace, FolderPurge};
+/// use biscuit_purge::{AllowedDeletes, AnyStore};
+/// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = TableStorage::durable(Arc::new(InMemory::new()));
+/// let table = Journal::new(storage.clone(), Path::from("data/lake/orders"), JournalOptions::default());
+/// let observed = table.observe().await?;
+/// let mut commit = table.replace(&observed);
+/// commit.stage("", "parquet", "rows".into()).await?;
+/// commit.commit().await?;
+/// storage.store.put(&Path::from("data/lake/tmp/part-0"), "x".into()).await?;
+/// # std::thread::sleep(std::time::Duration::from_millis(5));
+///
+/// // The folder contains a table, which is refused unless it is allowed.
+/// let place = DeletePlace::new(Arc::new(AnyStore::new(storage.store.clone())), "memory://shop/", "data/lake");
+/// let (purge, limit) = (FolderPurge::new(place, storage), AgeLimit::before("2999-01-01".parse()?));
+/// assert_eq!(purge.plan_by_age(&limit).await.unwrap_err().code(), "LiveFiles");
+///
+/// // The files of the table are kept in any case.
+/// let mut allow = AllowedDeletes::default();
+/// allow.overlap = true;
+/// let planned = purge.allowing(allow).plan_by_age(&limit).await?;
+/// assert_eq!((planned.totals().objects, planned.totals().kept["live"]), (1, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct FolderPurge {
