@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-mod catalog;
 #[cfg(feature = "catalog")]
+mod catalog;
 pub mod codes;
 #[cfg(any(feature = "purge", feature = "catalog"))]
 mod counted_client;
