@@ -35,7 +35,7 @@ use crate::place::DeletePlace;
 /// // The folder contains a table, which is refused unless it is allowed.
 /// let place = DeletePlace::new(Arc::new(AnyStore::new(storage.store.clone())), "memory://shop/", "data/lake");
 /// let (purge, limit) = (FolderPurge::new(place, storage), AgeLimit::before("2999-01-01".parse()?));
-/// assert_eq!(purge.plan_by_age(&limit).await.unwrap_err().code(), "LiveFiles");
+/// assert_eq!(purge.plan_by_age(&limit).await.unwrap_err().code(), "OverlapsTable");
 ///
 /// // The files of the table are kept in any case.
 /// let mut allow = AllowedDeletes::default();
