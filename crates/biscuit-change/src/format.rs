@@ -6,7 +6,7 @@ use biscuit_schema::Contract;
 
 use crate::csv::dialect::CsvDialect;
 use crate::debezium::options::DebeziumOptions;
-use crate::dms::reader::DmsOptions;
+use crate::dms::options::DmsOptions;
 use crate::files::encoding::TextEncoding;
 use crate::rows::reader::RowsOptions;
 

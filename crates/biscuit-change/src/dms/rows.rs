@@ -11,7 +11,7 @@ use biscuit_schema::{ContractColumn, ExtraColumns, column_index, plain_type, wri
 
 use crate::csv::records::text_in_column;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
-use crate::dms::reader::{DmsOptions, FILE, ROW};
+use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::records::refused::RowsInProgress;
 use crate::rows::reader::RowsOptions;
 use crate::values::declared::{LossCounter, in_column, of_type, with_defaults};
