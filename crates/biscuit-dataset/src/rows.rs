@@ -3,14 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{cast_exactly, plain_type};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::DataType;
 
-use crate::codes;
 use crate::paths::hive;
-use crate::paths::spelling::FolderSpelling;
+use crate::paths::spelling::{FolderSpelling, folder_texts};
 
 /// Returns the rows with a text in a partition column that cannot be the name of a folder, each once, with its first
 /// error.
@@ -73,22 +70,4 @@ pub fn partition_folders(
         Ok((folder, rows.map_err(|e| Error::internal("rows could not be split").with_source(e))?))
     };
     folders.into_iter().map(part).collect()
-}
-
-pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> {
-    let t = plain_type(array.data_type());
-    let folder = t.is_integer()
-        || matches!(
-            t,
-            DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..)
-        );
-    if !folder {
-        let message = format!(
-            "partition column `{name}` has type {t}; use text, integers, decimals, booleans, dates or timestamps"
-        );
-        return Err(Error::new(codes::PARTITION_TYPE, message));
-    }
-    let plain = cast_exactly(array, &t, name, "the rows to write")?;
-    let texts = cast_exactly(&plain, &DataType::Utf8, name, "the rows to write")?;
-    Ok(texts.as_any().downcast_ref::<StringArray>().expect("a cast to Utf8 gives a StringArray").clone())
 }

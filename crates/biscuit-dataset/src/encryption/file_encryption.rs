@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
+use biscuit_journal::TableHead;
 use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::errors::ParquetError;
 use parquet::schema::types::SchemaDescriptor;
@@ -69,6 +70,23 @@ pub(crate) struct EncryptedParts {
 }
 
 impl EncryptedParts {
+    /// Name of the journal property with the encrypted parts of the files of a table.
+    pub(crate) const PROPERTY: &str = "encrypted";
+
+    /// Returns the encrypted parts that the journal of a table knows.
+    ///
+    /// # Errors
+    /// `Diverged` if the property cannot be read.
+    pub(crate) fn of_table(head: &TableHead) -> Result<Self> {
+        let Some(property) = head.properties.get(Self::PROPERTY).filter(|property| !property.is_null()) else {
+            return Ok(Self::default());
+        };
+        Self::deserialize(property).map_err(|e| {
+            Error::new(biscuit_journal::codes::DIVERGED, "the journal property `encrypted` cannot be read")
+                .with_source(e)
+        })
+    }
+
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }

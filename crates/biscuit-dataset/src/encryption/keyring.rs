@@ -10,7 +10,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use zeroize::Zeroizing;
 
 use crate::encryption::file_encryption::{FileEncryption, no_keys};
-use crate::files::reader::parquet_error;
+use crate::engine_error::parquet_error;
 
 /// Returns the options with which the Parquet library reads a file in memory, whose footer may be encrypted.
 ///

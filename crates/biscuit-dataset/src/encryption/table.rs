@@ -3,11 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_journal::TableHead;
+use biscuit_core::{ErrorKind, Result};
 use futures::FutureExt;
 use object_store::ObjectStore;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::codes;
@@ -15,22 +13,6 @@ use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, no_keys
 use crate::files::data_file::{DataFile, OpenFile};
 use crate::files::writer::ParquetOptions;
 use crate::version::table_version::{COLUMNS, TableVersion};
-
-/// Name of the journal property with the encrypted parts of the files.
-const ENCRYPTED: &str = "encrypted";
-
-/// Returns the encrypted parts that the journal knows.
-///
-/// # Errors
-/// `Diverged` if the property cannot be read.
-pub(crate) fn hidden_of(head: &TableHead) -> Result<EncryptedParts> {
-    let Some(property) = head.properties.get(ENCRYPTED).filter(|property| !property.is_null()) else {
-        return Ok(EncryptedParts::default());
-    };
-    EncryptedParts::deserialize(property).map_err(|e| {
-        Error::new(biscuit_journal::codes::DIVERGED, "the journal property `encrypted` cannot be read").with_source(e)
-    })
-}
 
 /// Returns the encrypted parts of a file. Keys are needed only for an encrypted footer. A file that is not readable
 /// as Parquet has none.
@@ -131,6 +113,6 @@ impl TableVersion {
     /// [`properties`](Self::properties), for commits that set none of the others.
     pub fn encrypted_property(&self) -> (&'static str, Value) {
         let hidden = self.all_hidden();
-        (ENCRYPTED, if hidden.is_nothing() { Value::Null } else { json!(hidden) })
+        (EncryptedParts::PROPERTY, if hidden.is_nothing() { Value::Null } else { json!(hidden) })
     }
 }

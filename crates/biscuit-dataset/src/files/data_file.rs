@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_journal::store_error;
-use biscuit_schema::{check_names, int96_as_micros, plain_type};
+use biscuit_schema::{ColumnType, ContractColumn, check_names, int96_as_micros, plain_type};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -22,10 +22,11 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaD
 use parquet::schema::types::{ColumnDescriptor, Type};
 
 use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, is_or_inside, no_keys};
+use crate::engine_error::parquet_error;
 use crate::files::calendar::check_calendar;
 use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
-use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer, parquet_error};
-use crate::paths::column::check_path_column;
+use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer};
+use crate::paths::column::PathValue;
 use biscuit_schema::conform;
 
 /// A Parquet file of a table.
@@ -99,7 +100,7 @@ impl OpenFile {
         let object = ObjectReader { store, path: file.object.clone(), size: file.size };
         let footer = fetch_footer(&object, &file.path, keys).await?;
         let whole = Self::of_footer(object, file, keys, footer)?;
-        check_calendar(&whole)?;
+        check_calendar(&whole.metadata, &whole.file.path)?;
         whole.without_path_columns().await
     }
 
@@ -152,13 +153,35 @@ impl OpenFile {
         let twice: Vec<String> = self.file.partition.iter().map(|(n, _)| n.clone()).collect();
         let twice: Vec<String> = twice.into_iter().filter(|name| self.schema.index_of(name).is_ok()).collect();
         for name in &twice {
-            check_path_column(&self, name).await?;
+            self.check_path_column(name).await?;
         }
         if !twice.is_empty() {
             let rest = self.schema.fields().iter().filter(|f| !twice.contains(f.name())).cloned();
             self.schema = Arc::new(Schema::new(rest.collect::<Vec<_>>()));
         }
         Ok(self)
+    }
+
+    /// Checks that a column of the file has in every row the value that the path of the file contains.
+    ///
+    /// # Errors
+    /// `PartitionMismatch` with the row and both values; the errors of the file.
+    async fn check_path_column(&self, name: &str) -> Result<()> {
+        let text = self.file.partition.iter().find(|(n, _)| n == name).and_then(|(_, text)| text.as_deref());
+        let field = self.schema.field_with_name(name);
+        let field = field.map_err(|e| Error::internal("the file does not have the column").with_source(e))?;
+        let column = ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone()));
+        let value = PathValue::new(name, text, &column).map_err(|e| e.in_file(&self.file.path))?;
+        if value.is_proven_by(&self.metadata) {
+            return Ok(());
+        }
+        let mut rows = self.stream(Some(&[name]))?;
+        let mut first = 1;
+        while let Some(batch) = rows.try_next().await? {
+            value.check(batch.column(0), (&self.file.path, first))?;
+            first += batch.num_rows() as u64;
+        }
+        Ok(())
     }
 
     /// Returns whether a column, or a part of it, is encrypted.

@@ -10,7 +10,7 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use parquet::errors::ParquetError;
 
-use crate::files::reader::parquet_error;
+use crate::engine_error::parquet_error;
 
 /// Runs a decoder that reads from a store, and catches a panic in it.
 pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPanic> {

@@ -19,7 +19,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 
 use crate::encryption::file_encryption::{FileEncryption, no_keys};
 use crate::encryption::keyring::{ENCRYPTED_FOOTER, FileKeyring};
-pub(crate) use crate::engine_error::parquet_error;
+use crate::engine_error::parquet_error;
 use crate::files::guarded::{guarded, panicked};
 
 /// Number of bytes that are fetched first from the end of a file. Most footers are shorter.

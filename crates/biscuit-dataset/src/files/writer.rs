@@ -19,8 +19,9 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
+use crate::engine_error::parquet_error;
 use crate::files::dictionary;
-use crate::files::reader::{ObjectReader, fetch_footer, parquet_error};
+use crate::files::reader::{ObjectReader, fetch_footer};
 
 /// Default number of rows of a row group.
 const ROW_GROUP_ROWS: usize = 262_144;

@@ -1,61 +1,16 @@
-//! Checks of a column that is both in the path of a file and in its rows.
+//! Value of a column in the path of a file, and checks of the same column in the rows.
 
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{ColumnType, ContractColumn, coerce_column};
+use biscuit_schema::{ContractColumn, coerce_column};
 use datafusion::arrow::array::{Array, ArrayRef, Scalar, StringArray};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::util::display::array_value_to_string;
-use futures::TryStreamExt;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 use crate::codes;
-use crate::files::data_file::OpenFile;
-
-/// Checks that a column of a file has in every row the value that the path of the file contains.
-///
-/// # Errors
-/// `PartitionMismatch` with the row and both values; the errors of the file.
-pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()> {
-    let value = file.file.partition.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref());
-    let field = file.schema().field_with_name(name);
-    let field = field.map_err(|e| Error::internal("the file does not have the column").with_source(e))?;
-    let path_value =
-        PathValue::new(name, value, &ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone())))
-            .map_err(|e| e.in_file(&file.file.path))?;
-    if by_statistics(file, name, &path_value) {
-        return Ok(());
-    }
-    let mut rows = file.stream(Some(&[name]))?;
-    let mut first = 1;
-    while let Some(batch) = rows.try_next().await? {
-        path_value.check(batch.column(0), (&file.file.path, first))?;
-        first += batch.num_rows() as u64;
-    }
-    Ok(())
-}
-
-/// Returns whether the statistics of the footer prove that all rows have the value: the bounds are exact and equal to
-/// it, and there are no nulls.
-fn by_statistics(file: &OpenFile, name: &str, path_value: &PathValue) -> bool {
-    let metadata = file.metadata();
-    let groups = metadata.metadata().row_groups();
-    let Ok(converter) = StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema()) else {
-        return false;
-    };
-    let all = |values: parquet::errors::Result<ArrayRef>| {
-        values.is_ok_and(|v| v.null_count() == 0 && path_value.check(&v, ("", 1)).is_ok())
-    };
-    let no_nulls = converter.row_group_null_counts(groups);
-    let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
-    // A truncated bound is not a value of the column.
-    let exact =
-        groups.iter().flat_map(|g| g.columns()).filter(|c| c.column_path().parts().first().is_some_and(|p| p == name));
-    let exact = exact.map(|c| c.statistics()).all(|s| s.is_some_and(|s| s.min_is_exact() && s.max_is_exact()));
-    let has_value = !path_value.value.is_null(0);
-    has_value && exact && no_nulls && all(converter.row_group_mins(groups)) && all(converter.row_group_maxes(groups))
-}
 
 /// Value of a column in a path.
 #[derive(Debug)]
@@ -89,6 +44,29 @@ impl PathValue {
     /// Returns the value as an array of length 1.
     pub fn value(&self) -> &ArrayRef {
         &self.value
+    }
+
+    /// Returns whether the statistics of a footer prove that all rows have the value: the bounds are exact and equal
+    /// to it, and there are no nulls.
+    pub(crate) fn is_proven_by(&self, metadata: &ArrowReaderMetadata) -> bool {
+        let groups = metadata.metadata().row_groups();
+        let converter = StatisticsConverter::try_new(&self.name, metadata.schema(), metadata.parquet_schema());
+        let Ok(converter) = converter else { return false };
+        let all = |values: parquet::errors::Result<ArrayRef>| {
+            values.is_ok_and(|v| v.null_count() == 0 && self.check(&v, ("", 1)).is_ok())
+        };
+        let no_nulls = converter.row_group_null_counts(groups);
+        let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
+        // A truncated bound is not a value of the column.
+        let is_own = |part: Option<&String>| part.is_some_and(|part| *part == self.name);
+        let exact = groups.iter().flat_map(|g| g.columns()).filter(|c| is_own(c.column_path().parts().first()));
+        let exact = exact.map(|c| c.statistics()).all(|s| s.is_some_and(|s| s.min_is_exact() && s.max_is_exact()));
+        let has_value = !self.value.is_null(0);
+        has_value
+            && exact
+            && no_nulls
+            && all(converter.row_group_mins(groups))
+            && all(converter.row_group_maxes(groups))
     }
 
     /// Checks that each row has the value or is null. `first` is the number of the first row in `file`.

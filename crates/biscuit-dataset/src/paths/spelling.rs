@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use datafusion::arrow::array::{ArrayRef, StringArray};
+use biscuit_schema::{cast_exactly, plain_type};
+use datafusion::arrow::array::{Array, ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::DataType;
 
 use crate::codes;
 use crate::files::data_file::DataFile;
 use crate::paths::hive;
-use crate::rows::folder_texts;
 
 /// Spelling of the folders of a table, for values with several spellings, such as `m=01` for 1. New rows go to the
 /// folder in the spelling of the table, so that no value has two folders.
@@ -118,6 +118,28 @@ impl FolderSpelling {
         let parts = columns.iter().zip(values).zip(parts).map(part).collect::<Result<Vec<_>>>()?;
         Ok(parts.join("/"))
     }
+}
+
+/// Returns the texts of a partition column as Biscuit writes them in folders, before they are escaped.
+///
+/// # Errors
+/// `PartitionType` for a type that cannot be in a path.
+pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> {
+    let t = plain_type(array.data_type());
+    let folder = t.is_integer()
+        || matches!(
+            t,
+            DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..)
+        );
+    if !folder {
+        let message = format!(
+            "partition column `{name}` has type {t}; use text, integers, decimals, booleans, dates or timestamps"
+        );
+        return Err(Error::new(codes::PARTITION_TYPE, message));
+    }
+    let plain = cast_exactly(array, &t, name, "the rows to write")?;
+    let texts = cast_exactly(&plain, &DataType::Utf8, name, "the rows to write")?;
+    Ok(texts.as_any().downcast_ref::<StringArray>().expect("a cast to Utf8 gives a StringArray").clone())
 }
 
 #[cfg(test)]

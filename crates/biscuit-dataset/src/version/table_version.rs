@@ -18,7 +18,6 @@ use serde_json::Value;
 use crate::codes;
 use crate::dataset::Dataset;
 use crate::encryption::file_encryption::EncryptedParts;
-use crate::encryption::table::hidden_of;
 use crate::engine_error::engine_error;
 use crate::files::data_file::{DataFile, OpenFile};
 use crate::paths::hive::{check_partition_names, partition_values};
@@ -103,7 +102,7 @@ impl TableVersion {
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
         let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
-        let hidden = hidden_of(&observed.head)?;
+        let hidden = EncryptedParts::of_table(&observed.head)?;
         Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
     }
 
