@@ -11,8 +11,9 @@ use biscuit_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::contract::definition::ContractColumn;
-use crate::values::convert::{convert, convert_whole, place};
+use crate::values::convert::{convert, convert_whole};
 use crate::values::fault::ValueFault;
+use crate::values::nested::place;
 use crate::values::reading_rules::{ExtraColumns, OnError};
 use crate::{ColumnType, Contract, check_names, codes, plain_type, type_name, written_type};
 

@@ -10,44 +10,17 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 
-use crate::codes;
-use crate::type_name;
+use crate::values::converted::{ConvertedColumn, no_coercion, valid};
 use crate::values::fault::ValueFault;
 use crate::values::nested;
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ReadingRules};
 use crate::values::scalar::{self, DAY_NANOS, DecimalDigits};
-
-/// Column after its conversion. A value that could not be converted is null.
-pub(crate) struct ConvertedColumn {
-    pub(crate) array: ArrayRef,
-    /// Rows with a fault, ascending. A nested value has an entry for each part that failed.
-    pub(crate) faults: Vec<(usize, ValueFault)>,
-    /// Number of values that were rounded.
-    pub(crate) rounded: u64,
-    /// Struct fields of the input that the type does not have.
-    pub(crate) dropped: Vec<String>,
-    /// Struct fields of the type that the input does not have.
-    pub(crate) missing: Vec<String>,
-}
-
-impl ConvertedColumn {
-    fn whole(array: ArrayRef) -> Self {
-        Self { array, faults: vec![], rounded: 0, dropped: vec![], missing: vec![] }
-    }
-}
-
-/// Returns the error for a pair of types that has no conversion, whatever the values are.
-pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
-    let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
-    let message = format!("column `{column}` is {} and cannot be converted to {}", name(from), name(to));
-    Error::new(codes::NO_COERCION, message).with_column(column)
-}
 
 /// Converts a column to another type, and reports maps that have a key twice. Messages name the column by `column`.
 pub(crate) fn convert_whole(
@@ -79,6 +52,7 @@ pub(crate) fn convert(
     }
     let failed = || no_coercion(column, from, to);
     let plain = |t: &DataType| arrow::compute::cast(array, t).map_err(|e| failed().with_source(e));
+    let part = |column: &str, array: &ArrayRef, to: &DataType| convert(column, array, to, reading);
     match (from, to) {
         (D::Null, _) => Ok(ConvertedColumn::whole(new_null_array(to, array.len()))),
         (D::LargeUtf8 | D::Utf8View, _) => convert(column, &plain(&D::Utf8)?, to, reading),
@@ -125,9 +99,9 @@ pub(crate) fn convert(
             };
             convert(column, &plain(&D::List(item.clone()))?, to, reading)
         }
-        (D::List(_), D::List(item)) => nested::list(column, array.as_list(), item, reading),
-        (D::Struct(_), D::Struct(fields)) => nested::structure(column, array.as_struct(), fields, reading),
-        (D::Map(..), D::Map(entry, sorted)) => nested::map(column, array.as_map(), entry, *sorted, reading),
+        (D::List(_), D::List(item)) => nested::list(column, array.as_list(), item, &part),
+        (D::Struct(_), D::Struct(fields)) => nested::structure(column, array.as_struct(), fields, &part),
+        (D::Map(..), D::Map(entry, sorted)) => nested::map(column, array.as_map(), entry, *sorted, &part),
         _ => Err(failed()),
     }
 }
@@ -158,16 +132,6 @@ fn each<T: ArrowPrimitiveType>(
     }
     let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
     ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
-}
-
-/// Returns the nulls of a column together with the rows of the faults.
-pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, ValueFault)]) -> Option<NullBuffer> {
-    if faults.is_empty() {
-        return nulls.cloned();
-    }
-    let mut valid: Vec<bool> = nulls.map_or_else(|| vec![true; len], |n| n.iter().collect());
-    faults.iter().for_each(|(i, _)| valid[*i] = false);
-    Some(NullBuffer::from(valid))
 }
 
 /// Converts a whole number to a narrower type; never rounded, hence the `false`.
@@ -575,28 +539,5 @@ fn floats(
         })),
         D::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
         _ => integer!(to, whole, None),
-    }
-}
-
-/// Finds a field by name: an exact match, or else the only match that differs in letter case.
-pub(crate) fn place<'a>(
-    fields: impl Iterator<Item = &'a Arc<Field>>,
-    name: &str,
-    shown: &str,
-) -> Result<Option<usize>> {
-    let fields: Vec<&Arc<Field>> = fields.collect();
-    if let Some(at) = fields.iter().position(|f| f.name() == name) {
-        return Ok(Some(at));
-    }
-    // Two matches are ambiguous and an error: a choice would depend on the order of the fields.
-    let like: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].name().eq_ignore_ascii_case(name)).collect();
-    match like.as_slice() {
-        [] => Ok(None),
-        [at] => Ok(Some(*at)),
-        [a, b, ..] => {
-            let (a, b) = (fields[*a].name(), fields[*b].name());
-            let message = format!("column `{shown}` matches both `{a}` and `{b}`, which differ only in letter case");
-            Err(Error::new(codes::COLUMN_CASE, message).with_column(shown))
-        }
     }
 }

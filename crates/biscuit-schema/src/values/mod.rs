@@ -5,6 +5,7 @@ pub(crate) mod calendar;
 pub(crate) mod coercion;
 pub(crate) mod conform;
 pub(crate) mod convert;
+pub(crate) mod converted;
 pub(crate) mod fault;
 pub(crate) mod iso;
 pub(crate) mod nested;

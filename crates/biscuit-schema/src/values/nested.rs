@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{RowConverter, SortField};
 use biscuit_core::{Error, Result};
 
-use crate::values::convert::{ConvertedColumn, convert, no_coercion, place, valid};
+use crate::codes;
+use crate::values::converted::{ConvertedColumn, no_coercion, valid};
 use crate::values::fault::ValueFault;
-use crate::values::reading_rules::ReadingRules;
+
+/// Converts a part of a nested column: name of the part for messages, its values, and the wanted type.
+pub(crate) type ConvertPart<'a> = &'a dyn Fn(&str, &ArrayRef, &DataType) -> Result<ConvertedColumn>;
 
 /// Maps faults of items to the rows of the lists that contain the items. The offsets are sorted, so the list of an
 /// item is found by binary search.
@@ -20,8 +23,13 @@ fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, ValueFault)]) -> Vec<
     faults.iter().map(|(item, fault)| (list(*item), *fault)).collect()
 }
 
-pub(crate) fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &ReadingRules) -> Result<ConvertedColumn> {
-    let made = convert(&format!("{column}[]"), from.values(), item.data_type(), reading)?;
+pub(crate) fn list(
+    column: &str,
+    from: &ListArray,
+    item: &FieldRef,
+    convert: ConvertPart<'_>,
+) -> Result<ConvertedColumn> {
+    let made = convert(&format!("{column}[]"), from.values(), item.data_type())?;
     let array = ListArray::try_new(item.clone(), from.offsets().clone(), made.array.clone(), from.nulls().cloned());
     let array = array.map_err(|e| Error::internal("cannot build a list").with_source(e))?;
     Ok(ConvertedColumn { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
@@ -32,15 +40,15 @@ pub(crate) fn map(
     from: &MapArray,
     entry: &FieldRef,
     sorted: bool,
-    reading: &ReadingRules,
+    convert: ConvertPart<'_>,
 ) -> Result<ConvertedColumn> {
     let DataType::Struct(kv) = entry.data_type() else {
         return Err(no_coercion(column, from.data_type(), &DataType::Map(entry.clone(), sorted)));
     };
     let entries = from.entries();
     // By position, because engines give different names to keys and values.
-    let key = convert(&format!("{column}.key"), entries.column(0), kv[0].data_type(), reading)?;
-    let value = convert(&format!("{column}.value"), entries.column(1), kv[1].data_type(), reading)?;
+    let key = convert(&format!("{column}.key"), entries.column(0), kv[0].data_type())?;
+    let value = convert(&format!("{column}.value"), entries.column(1), kv[1].data_type())?;
     let broken = of_lists(from.offsets(), &key.faults);
     let mut faults = of_lists(from.offsets(), &value.faults);
     faults.extend(&broken);
@@ -106,7 +114,7 @@ pub(crate) fn structure(
     column: &str,
     from: &StructArray,
     fields: &Fields,
-    reading: &ReadingRules,
+    convert: ConvertPart<'_>,
 ) -> Result<ConvertedColumn> {
     let (mut arrays, mut faults, mut rounded) = (Vec::new(), Vec::new(), 0);
     let (mut dropped, mut missing, mut used) = (Vec::new(), Vec::new(), vec![false; from.num_columns()]);
@@ -117,7 +125,7 @@ pub(crate) fn structure(
                 used[at] = true;
                 // A child may contain arbitrary values below a null struct. They must not cause faults.
                 let child = masked(from.column(at), from.nulls())?;
-                let made = convert(&name, &child, field.data_type(), reading)?;
+                let made = convert(&name, &child, field.data_type())?;
                 arrays.push(made.array);
                 faults.extend(made.faults);
                 rounded += made.rounded;
@@ -147,4 +155,27 @@ fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let data = child.to_data().into_builder().nulls(NullBuffer::union(Some(nulls), child.nulls())).build();
     let data = data.map_err(|e| Error::internal("cannot combine nulls").with_source(e))?;
     Ok(arrow::array::make_array(data))
+}
+
+/// Finds a field by name: an exact match, or else the only match that differs in letter case.
+pub(crate) fn place<'a>(
+    fields: impl Iterator<Item = &'a Arc<Field>>,
+    name: &str,
+    shown: &str,
+) -> Result<Option<usize>> {
+    let fields: Vec<&Arc<Field>> = fields.collect();
+    if let Some(at) = fields.iter().position(|f| f.name() == name) {
+        return Ok(Some(at));
+    }
+    // Two matches are ambiguous and an error: a choice would depend on the order of the fields.
+    let like: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].name().eq_ignore_ascii_case(name)).collect();
+    match like.as_slice() {
+        [] => Ok(None),
+        [at] => Ok(Some(*at)),
+        [a, b, ..] => {
+            let (a, b) = (fields[*a].name(), fields[*b].name());
+            let message = format!("column `{shown}` matches both `{a}` and `{b}`, which differ only in letter case");
+            Err(Error::new(codes::COLUMN_CASE, message).with_column(shown))
+        }
+    }
 }
