@@ -3,6 +3,7 @@
 mod action;
 mod classify;
 pub mod codes;
+mod default_detectors;
 mod detector;
 mod encrypt;
 mod entity;
@@ -24,7 +25,8 @@ mod tokens;
 
 pub use crate::action::HitAction;
 pub use crate::classify::{ColumnClass, classify};
-pub use crate::detector::{ColumnTexts, Detector, default_detectors};
+pub use crate::default_detectors::default_detectors;
+pub use crate::detector::{ColumnTexts, Detector};
 pub use crate::encrypt::cells::{DecryptedColumn, EncryptedColumn, ValueEncryptor};
 pub use crate::encrypt::form::EncryptedForm;
 pub use crate::encrypt::messages::EnvelopeEncryptor;

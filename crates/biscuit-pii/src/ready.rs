@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 
 use crate::action::HitAction;
 use crate::codes;
-use crate::detector::default_detectors;
+use crate::default_detectors::default_detectors;
 use crate::encrypt::cells::ValueEncryptor;
 use crate::encrypt::form::EncryptedForm;
 use crate::encrypt::messages::EnvelopeEncryptor;

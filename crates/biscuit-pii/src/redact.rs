@@ -8,7 +8,8 @@ use biscuit_core::{Error, Result};
 
 use crate::action::HitAction;
 use crate::codes;
-use crate::detector::{ColumnTexts, Detector, default_detectors};
+use crate::default_detectors::default_detectors;
+use crate::detector::{ColumnTexts, Detector};
 use crate::entity::EntityType;
 use crate::hit::{Likelihood, PiiHit};
 use crate::overlap::without_overlaps;

@@ -170,7 +170,8 @@ fn digits(text: &str) -> Vec<u32> {
 mod tests {
     use std::cell::Cell;
 
-    use crate::detector::{ColumnTexts, default_detectors};
+    use crate::default_detectors::default_detectors;
+    use crate::detector::ColumnTexts;
 
     thread_local! {
         /// Number of bytes that detectors have read.
