@@ -161,12 +161,36 @@ impl PeriodCalendar {
     /// # Errors
     /// `InvalidInstant`.
     pub fn read(&self, text: &str) -> Result<Instant> {
-        crate::effective::read(text, self)?.ok_or_else(|| {
+        self.instant_in(text)?.ok_or_else(|| {
             let message = format!(
                 "`{text}` is not an instant; use a form such as 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
             );
             Error::new(biscuit_core::codes::INVALID_INSTANT, message)
         })
+    }
+
+    /// Parses a date, a time on the clock of the zone, or an instant. `None` if the text is none of them.
+    pub(crate) fn instant_in(&self, text: &str) -> Result<Option<Instant>> {
+        let text = text.trim();
+        for form in
+            ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%Z", "%Y-%m-%d %H:%M:%S%.f%Z"]
+        {
+            if let Ok(at) = DateTime::parse_from_str(text, form) {
+                return Ok(Some(Instant::from_micros(at.timestamp_micros())));
+            }
+        }
+        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Some(Instant::from_micros(at.timestamp_micros())));
+        }
+        for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
+            if let Ok(shown) = NaiveDateTime::parse_from_str(text, form) {
+                return self.instant(shown).map(Some);
+            }
+        }
+        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return self.midnight(date).map(Some);
+        }
+        Ok(None)
     }
 
     /// Returns the instant of a time on the clock of the zone. A time that the clock shows twice is the earlier
@@ -494,5 +518,26 @@ mod tests {
         let day = calendar("day", "UTC");
         assert_eq!(day.parse("9999-12-31").unwrap().next().unwrap_err().code(), "PeriodOutOfRange");
         assert_eq!(day.period(Instant::from_micros(i64::MAX)).unwrap_err().code(), "PeriodOutOfRange");
+    }
+
+    #[test]
+    fn text_can_be_a_date_a_local_time_or_an_instant() {
+        let calendar = calendar("day", "Europe/Berlin");
+        let read = |text: &str| calendar.instant_in(text).expect("in range").map(|at| at.to_string());
+        let utc = "2024-02-29T11:00:00Z";
+        for text in [
+            "2024-02-29T12:00:00",
+            "2024-02-29 12:00",
+            "2024-02-29T11:00:00Z",
+            "2024-02-29 11:00:00+00:00",
+            "2024-02-29T06:00:00.000-05:00",
+            "2024-02-29T12:00:00+01",
+        ] {
+            assert_eq!(read(text).expect("a time"), utc, "{text}");
+        }
+        assert_eq!(read("2024-02-29").expect("a date"), "2024-02-28T23:00:00Z");
+        for text in ["", "29.02.2024", "2024-02-30", "1709204400", "2024-02"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 }

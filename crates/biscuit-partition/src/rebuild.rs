@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::calendar::Period;
 use crate::plan::{PeriodBasis, existing, period_state};
-use crate::records_by_period::RecordsByPeriod;
+use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::report::PeriodTableReport;
 use crate::retracted::RetractedKeys;
 use crate::snapshots::PeriodTable;
@@ -119,9 +119,10 @@ impl PeriodTable {
         }
         let (counting, taken_back) = retracted.without(events, &self.periods, &self.spec)?;
         report.verdicts.superseded += taken_back;
+        let rules = DivisionRules { periods: &self.periods, bad_rows: self.options.bad_rows };
         let mut records_by_period = RecordsByPeriod::default();
-        counting.iter().try_for_each(|batch| self.date(batch, last, &mut records_by_period))?;
-        self.first(all.first().copied().zip(all.last().copied()), &mut records_by_period, last)?;
+        counting.iter().try_for_each(|batch| records_by_period.add(batch, last, rules))?;
+        records_by_period.first(all.first().copied().zip(all.last().copied()), last, rules)?;
         Ok(records_by_period)
     }
 

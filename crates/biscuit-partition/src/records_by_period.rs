@@ -11,9 +11,8 @@ use crate::calendar::Period;
 use crate::codes;
 use crate::effective::EffectiveColumn;
 use crate::pending::{self, PendingIndex};
-use crate::plan::{BeforeFirstPeriod, PeriodBasis};
+use crate::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
 use crate::report::PeriodTableReport;
-use crate::snapshots::PeriodTable;
 
 /// Records of a run, by the period in which they first count.
 #[derive(Debug, Default)]
@@ -24,6 +23,13 @@ pub(crate) struct RecordsByPeriod {
     pub(crate) refused: Vec<RefusedRecord>,
 }
 
+/// Rules by which records are divided: the plan of the table, and the handling of records without a period.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DivisionRules<'a> {
+    pub(crate) periods: &'a PeriodPlan,
+    pub(crate) bad_rows: BadRows,
+}
+
 /// Pending records after a run.
 pub(crate) struct PendingRecords {
     /// The pending records.
@@ -32,17 +38,12 @@ pub(crate) struct PendingRecords {
     pub(crate) changed: bool,
 }
 
-impl PeriodTable {
-    /// Finds the period of every record of a batch.
-    pub(crate) fn date(
-        &self,
-        batch: &ChangeBatch,
-        current: &Period,
-        records_by_period: &mut RecordsByPeriod,
-    ) -> Result<()> {
-        let PeriodBasis::Effective(column) = &self.periods.by else { return Ok(()) };
+impl RecordsByPeriod {
+    /// Adds the records of a batch, each to its period.
+    pub(crate) fn add(&mut self, batch: &ChangeBatch, current: &Period, rules: DivisionRules<'_>) -> Result<()> {
+        let PeriodBasis::Effective(column) = &rules.periods.by else { return Ok(()) };
         let effective = EffectiveColumn::new(batch, column)?;
-        let calendar = &self.periods.calendar;
+        let calendar = &rules.periods.calendar;
         let mut rows: BTreeMap<Period, Vec<u32>> = BTreeMap::new();
         let (mut later, mut known): (Vec<u32>, Option<Period>) = (vec![], None);
         for row in 0..batch.ops.len() {
@@ -55,7 +56,7 @@ impl PeriodTable {
             let period = match found {
                 Ok(period) => period,
                 Err(e) => {
-                    self.refuse(batch, row, e.with_column(column), records_by_period)?;
+                    self.refuse(batch, row, e.with_column(column), rules.bad_rows)?;
                     continue;
                 }
             };
@@ -67,41 +68,41 @@ impl PeriodTable {
             }
         }
         for (period, rows) in rows {
-            records_by_period.by_period.entry(period).or_default().push(batch.pick(&rows)?);
+            self.by_period.entry(period).or_default().push(batch.pick(&rows)?);
         }
         if !later.is_empty() {
-            records_by_period.later.push(batch.pick(&later)?);
+            self.later.push(batch.pick(&later)?);
         }
         Ok(())
     }
 
     /// Quarantines a record, or stops the run, as the options demand.
-    fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, records_by_period: &mut RecordsByPeriod) -> Result<()> {
+    fn refuse(&mut self, batch: &ChangeBatch, row: usize, e: Error, bad_rows: BadRows) -> Result<()> {
         let e = e.at(&batch.file, batch.places[row]);
-        if self.options.bad_rows == BadRows::Fail {
+        if bad_rows == BadRows::Fail {
             return Err(e);
         }
-        records_by_period.refused.push(batch.refuse(row, e)?);
+        self.refused.push(batch.refuse(row, e)?);
         Ok(())
     }
 
     /// Moves pending records whose period is open now to `by_period`, and adds new records of later periods to the
     /// pending ones.
     pub(crate) fn wait(
-        &self,
+        &mut self,
         had: &[ChangeBatch],
         current: &Period,
-        records_by_period: &mut RecordsByPeriod,
+        rules: DivisionRules<'_>,
         report: &mut PeriodTableReport,
     ) -> Result<PendingRecords> {
-        let new = std::mem::take(&mut records_by_period.later);
+        let new = std::mem::take(&mut self.later);
         let mut rest = Vec::new();
         for batch in had {
             let mut of_batch = RecordsByPeriod::default();
-            self.date(batch, current, &mut of_batch)?;
+            of_batch.add(batch, current, rules)?;
             for (period, batches) in of_batch.by_period {
                 report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
-                records_by_period.by_period.entry(period).or_default().extend(batches);
+                self.by_period.entry(period).or_default().extend(batches);
             }
             rest.append(&mut of_batch.later);
         }
@@ -123,13 +124,13 @@ impl PeriodTable {
     /// Returns the first period after the run. Records before the existing first period are handled as `before_first`
     /// of the plan demands.
     pub(crate) fn first(
-        &self,
+        &mut self,
         existing: Option<(Period, Period)>,
-        records_by_period: &mut RecordsByPeriod,
         current: &Period,
+        rules: DivisionRules<'_>,
     ) -> Result<Period> {
-        let earliest = records_by_period.by_period.first_key_value().map(|(period, _)| *period);
-        if let (None, Some(first)) = (existing, self.periods.first)
+        let earliest = self.by_period.first_key_value().map(|(period, _)| *period);
+        if let (None, Some(first)) = (existing, rules.periods.first)
             && first > *current
         {
             let message = format!(
@@ -137,20 +138,20 @@ impl PeriodTable {
             );
             return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
-        let begins = match (existing, self.periods.first) {
+        let begins = match (existing, rules.periods.first) {
             (Some((first, _)), _) | (None, Some(first)) => first,
             (None, None) => return Ok(earliest.unwrap_or(*current)),
         };
         let Some(earliest) = earliest.filter(|earliest| *earliest < begins) else { return Ok(begins.min(*current)) };
-        if self.periods.before_first == BeforeFirstPeriod::Extend {
+        if rules.periods.before_first == BeforeFirstPeriod::Extend {
             return Ok(earliest);
         }
         // Everything that remains in `before` is before the first period.
-        let since = records_by_period.by_period.split_off(&begins);
-        let before = std::mem::replace(&mut records_by_period.by_period, since);
+        let since = self.by_period.split_off(&begins);
+        let before = std::mem::replace(&mut self.by_period, since);
         for (period, batches) in before {
-            if self.periods.before_first == BeforeFirstPeriod::Clamp {
-                records_by_period.by_period.entry(begins).or_default().extend(batches);
+            if rules.periods.before_first == BeforeFirstPeriod::Clamp {
+                self.by_period.entry(begins).or_default().extend(batches);
                 continue;
             }
             for batch in batches {
@@ -158,7 +159,7 @@ impl PeriodTable {
                     let message = format!(
                         "a record takes effect in {period}, before the first period {begins}; choose how to handle such records with `before_first`"
                     );
-                    self.refuse(&batch, row, Error::new(codes::BEFORE_FIRST_PERIOD, message), records_by_period)?;
+                    self.refuse(&batch, row, Error::new(codes::BEFORE_FIRST_PERIOD, message), rules.bad_rows)?;
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::calendar::Period;
 use crate::codes;
 use crate::pending::{self, PENDING};
 use crate::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
-use crate::records_by_period::RecordsByPeriod;
+use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::report::PeriodTableReport;
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
@@ -205,15 +205,16 @@ impl PeriodTable {
         report: &mut PeriodTableReport,
     ) -> Result<Vec<PlannedCommit>> {
         let TableBeforeRun { existing, pending, mut retracted } = known;
+        let rules = DivisionRules { periods: &self.periods, bad_rows: self.options.bad_rows };
         let mut records_by_period = RecordsByPeriod::default();
         let batches = std::mem::take(&mut changes.batches);
         match self.periods.by {
             PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, batches)),
             PeriodBasis::Effective(_) => {
-                batches.iter().try_for_each(|batch| self.date(batch, current, &mut records_by_period))?;
+                batches.iter().try_for_each(|batch| records_by_period.add(batch, current, rules))?;
             }
         }
-        let first = self.first(existing, &mut records_by_period, current)?;
+        let first = records_by_period.first(existing, current, rules)?;
         // Retractions are collected after records were refused, since a refused record must not retract anything.
         let mut new = Vec::new();
         for batch in records_by_period.by_period.values().flatten().chain(&records_by_period.later) {
@@ -225,7 +226,7 @@ impl PeriodTable {
             *batches = others.0;
         }
         let (pending, forgotten) = retracted.without(pending, &self.periods, &self.spec)?;
-        let mut pending = self.wait(&pending, current, &mut records_by_period, report)?;
+        let mut pending = records_by_period.wait(&pending, current, rules, report)?;
         pending.changed |= forgotten > 0;
         changes.refused.append(&mut records_by_period.refused);
         let steps = self.steps(existing, first, current, records_by_period.by_period, mode)?;
