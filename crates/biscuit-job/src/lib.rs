@@ -5,17 +5,19 @@ mod environment;
 mod job;
 mod read;
 mod report;
+mod run_options;
 mod shape;
 mod spec;
 mod work;
 mod write;
 
 pub use environment::{JobEnvironment, LocalEnvironment, source_place};
-pub use job::{DeclarativeJob, DryRun, RunOptions};
+pub use job::DeclarativeJob;
 pub use read::learn::{format_at, learn, sample};
 pub use read::source::ReadReport;
 pub use report::counts::{JobReport, OutputReport, SourceReport};
 pub use report::impact::impact;
+pub use run_options::{DryRun, RunOptions};
 pub use shape::treatment::TableKeys;
 pub use spec::{
     AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,

@@ -2,6 +2,7 @@
 //! connects readers, query and finisher. `write/` does the rest by the mode of the output.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_bookmark::{ReadMode, SourceObject};
@@ -13,16 +14,16 @@ use biscuit_pii::PiiContext;
 use biscuit_schema::{Coercion, Contract, ContractCompliance, DatasetLayer, ExtraColumns, OnError};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
-use crate::job::{DeclarativeJob, RunOptions};
 use crate::read::choose::ChosenInput;
 use crate::read::infer::{InferScope, infer};
 use crate::read::source::{ReadTask, SourceReader, TaskQueue};
 use crate::report::counts::{OutputReport, SourceReport};
+use crate::run_options::RunOptions;
 use crate::shape::columns::AddedColumns;
 use crate::shape::finisher::RowFinisher;
 use crate::shape::query::{QuerySource, SourceQuery};
 use crate::shape::treatment::{TreatedSource, all_seen};
-use crate::spec::{OutputMode, OutputSpec, SourceFormat};
+use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, SourceFormat, contract};
 use crate::write::writer::{SourceRows, StagedOutput, WriteTarget, write_query, write_rows};
 
 /// Everything that is needed to turn the input of an output into its rows.
@@ -35,7 +36,11 @@ pub(crate) struct OutputRows {
 
 /// The work on one output in one run.
 pub(crate) struct OutputWork<'a> {
-    pub(crate) job: &'a DeclarativeJob,
+    pub(crate) job: &'a JobSpec,
+    /// Folder of contract files.
+    pub(crate) folder: &'a Path,
+    /// Maximum number of threads that read and write.
+    pub(crate) parallelism: usize,
     pub(crate) name: &'a str,
     pub(crate) spec: &'a OutputSpec,
     pub(crate) run: &'a Run,
@@ -161,8 +166,7 @@ impl OutputWork<'_> {
 
     /// Returns how the rows of the sources become the rows of the output.
     pub(crate) async fn rows(&mut self, objects: &[Vec<SourceObject>]) -> Result<OutputRows> {
-        let job = self.job;
-        let own = job.contract(self.spec.contract.as_ref())?;
+        let own = self.contract(self.spec.contract.as_ref())?;
         if let Some(layer) = own.as_ref().and_then(|c| c.layer).filter(|l| *l == DatasetLayer::Raw)
             && self.spec.mode != OutputMode::Append
         {
@@ -220,6 +224,18 @@ impl OutputWork<'_> {
         Ok(OutputRows { readings, finish, partition_by, contract: own })
     }
 
+    /// Returns the declared contract of a source or of the output.
+    pub(crate) fn contract(&self, spec: Option<&ContractSpec>) -> Result<Option<Contract>> {
+        let read = |path: &str| {
+            let path = self.folder.join(path);
+            std::fs::read_to_string(&path).map_err(|e| {
+                let message = format!("cannot read the contract `{}`: {e}", path.display());
+                Error::new(biscuit_schema::codes::INVALID_CONTRACT, message).with_source(e)
+            })
+        };
+        spec.map(|spec| contract(spec, read)).transpose()
+    }
+
     /// Returns the contract of the rows of a source. `known` has the types of the output's columns, for rows without
     /// a query.
     async fn contract_of(
@@ -229,8 +245,8 @@ impl OutputWork<'_> {
         known: Option<&SchemaRef>,
     ) -> Result<Contract> {
         let chosen = &self.chosen[at];
-        let spec = &self.job.spec.sources[&chosen.source];
-        match self.job.contract(spec.contract.as_ref())? {
+        let spec = &self.job.sources[&chosen.source];
+        match self.contract(spec.contract.as_ref())? {
             // Columns that the contract does not declare but keeps get types from their values.
             Some(mut contract) if contract.extra == ExtraColumns::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
@@ -270,7 +286,7 @@ impl OutputWork<'_> {
 
     /// Creates the reader of a source, which also treats personal data.
     async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<SourceReader> {
-        let spec = &self.job.spec.sources[&self.chosen[at].source];
+        let spec = &self.job.sources[&self.chosen[at].source];
         let keys = self.snapshot.dataset().encryption().cloned();
         let reading = SourceReader::new(spec.format, spec.text(), contract, self.run.start)?.with_keys(keys);
         // Without a query and a contract of the source, the rows are those of the output, so the classes of the
@@ -308,14 +324,14 @@ impl OutputWork<'_> {
     /// sources.
     pub(crate) fn check_policy(&self) -> Result<()> {
         let own = |name: &String| self.chosen.iter().any(|chosen| chosen.source == *name);
-        let others = self.job.spec.sources.iter().filter(|(name, _)| !own(name));
-        let others = others.filter_map(|(_, spec)| self.job.contract(spec.contract.as_ref()).transpose());
+        let others = self.job.sources.iter().filter(|(name, _)| !own(name));
+        let others = others.filter_map(|(_, spec)| self.contract(spec.contract.as_ref()).transpose());
         all_seen(&self.guards, &others.collect::<Result<Vec<_>>>()?)
     }
 
     /// Returns the treatment of rows with this contract, if the job has a policy.
     pub(crate) fn guard_for(&self, contract: Option<&Contract>) -> Result<Option<Arc<TreatedSource>>> {
-        let (Some(policy), Some(means)) = (&self.job.spec.pii, &self.means) else { return Ok(None) };
+        let (Some(policy), Some(means)) = (&self.job.pii, &self.means) else { return Ok(None) };
         let guard = TreatedSource::new(policy, means, (self.name, self.spec.mode), contract)?;
         Ok(Some(Arc::new(guard)))
     }
@@ -345,7 +361,7 @@ impl OutputWork<'_> {
     /// does not declare them: added columns, partition columns, and columns that a merge uses but need not store.
     fn coercion(&self, contract: &Contract, added: &AddedColumns) -> Result<Coercion> {
         let spec = self.spec;
-        let files = self.chosen.iter().filter_map(|c| self.job.spec.sources[&c.source].source_file.as_deref());
+        let files = self.chosen.iter().filter_map(|c| self.job.sources[&c.source].source_file.as_deref());
         let used = spec.partition_by.iter().chain(&spec.order).chain(&spec.drop_columns);
         let used = used.chain(&spec.op).chain(&spec.effective_column).map(String::as_str);
         let files = files.filter(|_| spec.sql.is_none());
@@ -367,17 +383,17 @@ impl OutputWork<'_> {
         let tasks = self.tasks(rows, objects).await?;
         let mut sources = Vec::new();
         for ((chosen, reading), tasks) in self.chosen.iter().zip(&rows.readings).zip(tasks) {
-            let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();
+            let source_file = self.job.sources[&chosen.source].source_file.as_deref();
             sources.push(QuerySource { name: &chosen.source, reading, source_file, tasks });
         }
-        SourceQuery::plan(sql, sources, self.job.parallelism).await.map(Some)
+        SourceQuery::plan(sql, sources, self.parallelism).await.map(Some)
     }
 
     /// Returns the number of threads for the input. Each thread writes its own files, so small input uses few
     /// threads.
     fn workers(&self, objects: &[Vec<SourceObject>]) -> usize {
         let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
-        self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
+        self.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
 
     /// Stages the rows of these objects, or only counts them. `only` limits the folders that are written.
@@ -412,7 +428,7 @@ impl OutputWork<'_> {
             .map_err(|_| Error::internal("the output has several sources without a query"))?;
         Ok(SourceRows {
             reading: &rows.readings[0],
-            source_file: self.job.spec.sources[&self.chosen[0].source].source_file.as_deref(),
+            source_file: self.job.sources[&self.chosen[0].source].source_file.as_deref(),
             queue: TaskQueue::new(tasks),
             finish: &rows.finish,
             workers: self.workers(objects),

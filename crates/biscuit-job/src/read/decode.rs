@@ -12,7 +12,7 @@ use biscuit_change::{CheckedCsv, CsvDialect};
 use biscuit_core::{Error, Result, catch_panic};
 use bytes::Bytes;
 
-use crate::read::infer::no_header;
+use crate::codes;
 use crate::read::input::{MAX_LINE, text_failed, too_long};
 use crate::spec::CsvSpec;
 
@@ -261,6 +261,22 @@ impl CsvRows {
             raw: UntypedRows::Csv { header: self.header.clone(), dialect: self.dialect },
         })
     }
+}
+
+/// Error for a CSV file whose first line has none of the known columns. The line may be data, so its cells are
+/// details of the error, which are shown only on request.
+pub(crate) fn no_header<'a>(
+    file: &str,
+    names: impl Iterator<Item = &'a str>,
+    known: impl Iterator<Item = &'a str>,
+) -> Error {
+    let message = "the first line has none of the known columns: this file or an earlier one has no header or belongs to another table; read files without a header with `header = false` and a contract";
+    let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
+    let (mut names, mut known) = (names, known);
+    Error::new(codes::NO_HEADER, message)
+        .at(file, 1)
+        .with_detail("first line", list(&mut names))
+        .with_detail("known", list(&mut known))
 }
 
 /// Returns a CSV line below its header, so that it can be read as a file.

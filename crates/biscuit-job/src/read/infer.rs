@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use crate::codes;
-use crate::read::decode::CsvRecords;
+use crate::read::decode::{CsvRecords, no_header};
 use crate::read::input::InputFile;
 use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid};
 
@@ -117,22 +117,6 @@ fn learn_file(
 /// Returns the schema with all columns nullable: new files need not have every column of the table.
 fn as_is(schema: &SchemaRef) -> Schema {
     Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
-}
-
-/// Error for a CSV file whose first line has none of the known columns. The line may be data, so its cells are
-/// details of the error, which are shown only on request.
-pub(crate) fn no_header<'a>(
-    file: &str,
-    names: impl Iterator<Item = &'a str>,
-    known: impl Iterator<Item = &'a str>,
-) -> Error {
-    let message = "the first line has none of the known columns: this file or an earlier one has no header or belongs to another table; read files without a header with `header = false` and a contract";
-    let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
-    let (mut names, mut known) = (names, known);
-    Error::new(codes::NO_HEADER, message)
-        .at(file, 1)
-        .with_detail("first line", list(&mut names))
-        .with_detail("known", list(&mut known))
 }
 
 /// Infers the columns of a file. Returns the names in the header of a CSV file, in lower case.

@@ -9,8 +9,6 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{PathValue, partition_values};
 use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
-use crate::read::input::InputFile;
-
 /// Returns the columns in the folders of a path, with their values. `None` stands for null.
 ///
 /// # Errors
@@ -32,7 +30,7 @@ pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> 
     Ok(all)
 }
 
-/// Adds the columns of the path to the rows of a file. `first` is the number of the first row, for messages.
+/// Adds the columns of the path to the rows of a file. Its name and the number of the first row are for messages.
 ///
 /// # Errors
 /// `PartitionMismatch` if rows have another value than the path; the code of a coercion if a text in the path does
@@ -40,15 +38,15 @@ pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> 
 pub(crate) fn with_path_columns(
     rows: &RecordBatch,
     contract: &Contract,
-    file: &InputFile,
-    first: u64,
+    path_columns: &[(String, Option<String>)],
+    (file, first): (&str, u64),
 ) -> Result<RecordBatch> {
-    if file.path_columns.is_empty() {
+    if path_columns.is_empty() {
         return Ok(rows.clone());
     }
     let schema = rows.schema();
     let (mut fields, mut columns) = (schema.fields().to_vec(), rows.columns().to_vec());
-    for (name, text) in &file.path_columns {
+    for (name, text) in path_columns {
         let as_text = || ContractColumn::new(name, ColumnType::of_arrow(DataType::Utf8));
         let known = contract.column_for(name);
         let mut column = known.cloned().unwrap_or_else(as_text);
@@ -61,13 +59,13 @@ pub(crate) fn with_path_columns(
             }
             value => value,
         };
-        let value = value.map_err(|e| e.in_file(&file.name))?;
+        let value = value.map_err(|e| e.in_file(file))?;
         let own = fields
             .iter()
             .position(|f| f.name().eq_ignore_ascii_case(name) || known.is_some_and(|column| *f.name() == column.name));
         if let Some(at) = own {
             // A column that is in the path and in the rows must agree. The value of the path fills nulls of the rows.
-            value.check(&columns[at], (&file.name, first))?;
+            value.check(&columns[at], (file, first))?;
         }
         let all = take(value.value(), &UInt32Array::from(vec![0; rows.num_rows()]), None)
             .map_err(|e| Error::internal("cannot repeat a value of the path").with_source(e))?;

@@ -361,7 +361,8 @@ impl SourceReader {
         own: &mut ReadFindings,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
-        let rows = with_path_columns(&piece.batch, self.coercion.contract(), file, piece.first);
+        let rows =
+            with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, (&file.name, piece.first));
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, &file.name, piece.first));
         let CoercedRows { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
             // The coercion counts rows of the part; add the lines before the part.

@@ -1,7 +1,7 @@
 use biscuit_bookmark::SourceObject;
 use biscuit_core::Result;
 
-use crate::job::{DryRun, RunOptions};
+use crate::run_options::{DryRun, RunOptions};
 use crate::spec::OutputMode;
 use crate::work::{OutputRows, OutputWork};
 use crate::write::writer::plain;
@@ -27,7 +27,7 @@ impl OutputWork<'_> {
         let schema = match &query {
             Some(query) => plain(&query.schema()),
             None => {
-                let source = &self.job.spec.sources[&self.chosen[0].source];
+                let source = &self.job.sources[&self.chosen[0].source];
                 crate::shape::source_table::source_schema(&rows.readings[0], source.source_file.as_deref())
             }
         };

@@ -16,10 +16,10 @@ use datafusion::arrow::array::RecordBatch;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::job::RunOptions;
 use crate::read::changes::format_of;
 use crate::read::source::FileRows;
 use crate::report::counts::OutputReport;
+use crate::run_options::RunOptions;
 use crate::shape::finisher::FinishReport;
 use crate::shape::treatment::needs_contract;
 use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
@@ -32,7 +32,7 @@ type PlacedRows = (RecordBatch, Arc<str>, Vec<u64>);
 impl OutputWork<'_> {
     /// Returns the source if its format is change records.
     pub(crate) fn changes(&self) -> Option<&SourceSpec> {
-        let source = self.chosen.first().map(|c| &self.job.spec.sources[&c.source])?;
+        let source = self.chosen.first().map(|c| &self.job.sources[&c.source])?;
         source.format.is_changes().then_some(source)
     }
 
@@ -41,9 +41,9 @@ impl OutputWork<'_> {
         let Some(source) = self.changes().cloned() else {
             return Err(Error::internal("the source has no change records"));
         };
-        let contract = match self.job.contract(source.contract.as_ref())? {
+        let contract = match self.contract(source.contract.as_ref())? {
             Some(contract) => Some(contract),
-            None => self.job.contract(self.spec.contract.as_ref())?,
+            None => self.contract(self.spec.contract.as_ref())?,
         };
         let expected = match self.snapshot.known_schema()? {
             Some(known) => known,

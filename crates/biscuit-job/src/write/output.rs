@@ -15,8 +15,8 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;
 
 use crate::codes;
-use crate::job::{DryRun, RunOptions};
 use crate::report::counts::OutputReport;
+use crate::run_options::{DryRun, RunOptions};
 use crate::shape::finisher::FinishReport;
 use crate::spec::OutputMode;
 use crate::work::{OutputRows, OutputWork};
