@@ -14,8 +14,10 @@
 //!   publishes after the listing is in no plan.
 
 pub(crate) mod by_age;
+pub(crate) mod event;
 pub(crate) mod folder;
 pub(crate) mod orphans;
 pub(crate) mod planned;
+pub(crate) mod release;
 pub(crate) mod retained;
 pub(crate) mod stored;
