@@ -1,3 +1,5 @@
+//! Changes of a bookmark that are committed together with the output, and the output that they replace.
+
 use biscuit_core::Result;
 use biscuit_journal::TableCommit;
 use bytes::Bytes;
@@ -28,4 +30,13 @@ impl BookmarkUpdate {
         self.properties.into_iter().for_each(|(name, value)| replace.with_property(&name, value));
         Ok(())
     }
+}
+
+/// Output of earlier runs that the rows of a selection replace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplacedOutput {
+    /// Numbers of the replaced runs.
+    pub runs: Vec<u64>,
+    /// Files that these runs wrote, relative to the table.
+    pub files: Vec<String>,
 }

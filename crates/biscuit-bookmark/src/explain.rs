@@ -5,9 +5,9 @@ use std::fmt;
 use biscuit_core::{Instant, Result};
 use serde::Serialize;
 
-use crate::bookmark::{LatePolicy, OverwrittenPolicy};
 use crate::ignore::IgnoredReason;
 use crate::input::ListedInput;
+use crate::options::{LatePolicy, OverwrittenPolicy};
 use crate::select::{ObjectVerdict, verdict};
 use crate::state::BookmarkState;
 
@@ -125,7 +125,7 @@ impl BookmarkState {
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
     pub fn explain(&self, input: &ListedInput, url: &str) -> Result<ObjectExplanation> {
-        let options = &self.bookmark.options;
+        let options = &self.options;
         let readings = self.readings(url)?;
         let Some((object, ignored)) = input.objects().find(|(o, _)| o.url == url) else {
             return Ok(readings

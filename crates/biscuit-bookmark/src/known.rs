@@ -1,8 +1,10 @@
+//! The objects that count as read, by the hash of their URL.
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::bookmark::ObjectIdentity;
 use crate::object::ObjectFingerprint;
+use crate::options::ObjectIdentity;
 
 /// Last version of each object that counts as read, and the run that read it; by the hash of the URL.
 #[derive(Debug, Default)]

@@ -7,21 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use biscuit_core::{Error, Result};
 
+use crate::change::ReplacedOutput;
 use crate::codes;
 use crate::input::ListedInput;
 use crate::manifest::{ManifestEntry, RunKind, RunOutput, RunRecord};
 use crate::object::{ObjectFingerprint, SourceObject};
-use crate::select::InputSelection;
+use crate::selection::InputSelection;
 use crate::state::BookmarkState;
-
-/// Output of earlier runs that the rows of a selection replace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReplacedOutput {
-    /// Numbers of the replaced runs.
-    pub runs: Vec<u64>,
-    /// Files that these runs wrote, relative to the table.
-    pub files: Vec<String>,
-}
 
 impl BookmarkState {
     /// Calls `f` with every object whose rows are in the output, together with the run that wrote them.

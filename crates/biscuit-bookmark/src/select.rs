@@ -3,98 +3,33 @@
 use std::collections::{BTreeMap, HashSet};
 
 use biscuit_core::{Error, Instant, Result};
-use serde::Serialize;
 
-use crate::bookmark::{LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
 use crate::codes;
-use crate::ignore::IgnoredReason;
 use crate::input::ListedInput;
 use crate::known::ReadVersions;
 use crate::mode::{ReadMode, ReplayRange};
 use crate::object::SourceObject;
+use crate::options::{LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+use crate::selection::{InputSelection, name};
 use crate::state::BookmarkState;
 
-/// Maximum number of names of one kind in a report.
-const NAMED: usize = 1000;
-
-/// Numbers of objects in a selection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct SelectionCounts {
-    /// Number of listed objects, including ignored ones.
-    pub listed: u64,
-    /// Number of objects to read.
-    pub selected: u64,
-    /// Sum of the sizes of the objects to read, in bytes.
-    pub bytes: u64,
-    /// Number of objects to read that were read before and overwritten since.
-    pub overwritten: u64,
-    /// Number of objects that were read before and have not changed.
-    pub known: u64,
-    /// Number of overwritten objects that are skipped.
-    pub passed_over: u64,
-    /// Number of objects that appeared with a time before the allowed lateness.
-    pub too_late: u64,
-    /// Number of objects that the limit leaves to the next runs.
-    pub left: u64,
-    /// Number of objects that a replay asks for and that no longer exist, or that disappeared before they were read.
-    pub gone: u64,
-    /// Number of ignored objects, by the name of the reason.
-    pub ignored: BTreeMap<&'static str, u64>,
-}
-
-/// Input of a run: the objects to read, and what was found about the other ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct InputSelection {
-    /// Objects to read, oldest first; objects with the same time are sorted by URL.
-    #[serde(skip)]
-    pub objects: Vec<SourceObject>,
-    /// Numbers of objects of each kind.
-    pub counts: SelectionCounts,
-    /// URLs of the objects to read that were overwritten.
-    pub overwritten: Vec<String>,
-    /// URLs of objects that appeared with a time before the allowed lateness. At most 1,000, as in the following
-    /// lists.
-    pub too_late: Vec<String>,
-    /// URLs of ignored objects, with the reason.
-    pub ignored: Vec<(String, IgnoredReason)>,
-    /// URLs of objects that a replay asks for and that no longer exist, or that disappeared before they were read.
-    pub gone: Vec<String>,
-    /// Warnings for the user, for example about a renamed source or changed options.
-    pub warnings: Vec<String>,
-    #[serde(skip)]
-    pub(crate) mode: ReadMode,
-    #[serde(skip)]
-    pub(crate) places: Vec<String>,
-}
-
-impl InputSelection {
-    /// Removes an object that no longer existed when it was to be read, so that it does not count as read. Returns
-    /// whether the selection contained it.
-    pub fn without(&mut self, url: &str) -> bool {
-        let Some(at) = self.objects.iter().position(|o| o.url == url) else { return false };
-        let object = self.objects.remove(at);
-        self.counts.selected -= 1;
-        self.counts.bytes -= object.size;
-        self.counts.gone += 1;
-        name(&mut self.gone, object.url);
-        true
-    }
-
-    pub(crate) fn add(&mut self, object: SourceObject) {
-        self.counts.selected += 1;
-        self.counts.bytes += object.size;
-        self.objects.push(object);
+impl BookmarkState {
+    /// Selects the objects that a run in this mode reads. Take the listing after loading this state.
+    ///
+    /// # Errors
+    /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
+    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NoInput` if a place has no objects in the first
+    /// run; `UnreadableBookmark` if the state is damaged.
+    pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
+        select(self, input, mode)
     }
 }
 
-/// Selects the objects that a run in this mode reads.
-pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
+fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
     let mut selection = InputSelection { mode: mode.clone(), places: input.places(), ..InputSelection::default() };
     selection.warnings = state.warnings(&selection.places);
     if state.last() == 0
-        && !state.bookmark.options.allow_empty
+        && !state.options.allow_empty
         && let Some(place) = input.empty_place()
     {
         let message = format!(
@@ -103,8 +38,8 @@ pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode
         return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
     }
     match mode {
-        ReadMode::Advance => advance(state, input, state.bookmark.options.limit, &mut selection)?,
-        ReadMode::ReadOnly => advance(state, input, state.bookmark.options.limit, &mut selection)?,
+        ReadMode::Advance => advance(state, input, state.options.limit, &mut selection)?,
+        ReadMode::ReadOnly => advance(state, input, state.options.limit, &mut selection)?,
         ReadMode::Full => each(input, &mut selection, &mut |selection, object| {
             selection.add(object);
             Ok(())
@@ -117,7 +52,7 @@ pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode
 
 /// Selects new and overwritten objects, up to the limit.
 fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selection: &mut InputSelection) -> Result<()> {
-    let options = &state.bookmark.options;
+    let options = &state.options;
     let horizon = state.horizon(input);
     let known = state.known()?;
     each(input, selection, &mut |selection, object| {
@@ -264,11 +199,4 @@ fn each(
         }
     }
     Ok(())
-}
-
-/// Adds a name to a list of a report, up to the maximum.
-fn name<T>(names: &mut Vec<T>, name: T) {
-    if names.len() < NAMED {
-        names.push(name);
-    }
 }

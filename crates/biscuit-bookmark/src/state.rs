@@ -7,16 +7,15 @@ use biscuit_journal::{Journal, TableHead};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::bookmark::{Bookmark, ObjectIdentity};
-use crate::change::BookmarkUpdate;
+use crate::change::{BookmarkUpdate, ReplacedOutput};
 use crate::codes;
 use crate::input::ListedInput;
 use crate::known::ReadVersions;
-use crate::lineage::ReplacedOutput;
 use crate::manifest::{ManifestEntry, RunKind, RunManifest, RunOutput, RunRecord};
 use crate::mode::{ReadMode, RunRef};
 use crate::object::SourceObject;
-use crate::select::{InputSelection, select};
+use crate::options::{BookmarkOptions, ObjectIdentity};
+use crate::selection::InputSelection;
 use crate::tiers;
 
 /// Folder of the state files of bookmarks, among the state files of the table.
@@ -41,7 +40,8 @@ struct BookmarkProperty {
 /// State of a bookmark in one version of its output: which objects count as read.
 #[derive(Debug, Clone)]
 pub struct BookmarkState {
-    pub(crate) bookmark: Bookmark,
+    name: String,
+    pub(crate) options: BookmarkOptions,
     property: BookmarkProperty,
     /// Manifests with the first and the last run of each, oldest first. Together they cover all runs without gaps.
     pub(crate) manifests: Vec<(u64, u64, RunManifest)>,
@@ -55,31 +55,34 @@ pub fn bookmarks(head: &TableHead) -> Vec<String> {
 }
 
 impl BookmarkState {
-    pub(crate) async fn load(bookmark: Bookmark, journal: &Journal, head: &TableHead) -> Result<Self> {
-        let property = match head.properties.get(&property_name(&bookmark.name)) {
-            Some(value) => {
-                serde_json::from_value(value.clone()).map_err(|e| unreadable(&bookmark.name).with_source(e))?
-            }
+    pub(crate) async fn load(
+        name: &str,
+        options: &BookmarkOptions,
+        journal: &Journal,
+        head: &TableHead,
+    ) -> Result<Self> {
+        let property = match head.properties.get(&property_name(name)) {
+            Some(value) => serde_json::from_value(value.clone()).map_err(|e| unreadable(name).with_source(e))?,
             None => BookmarkProperty::default(),
         };
-        let mut manifests = read(&bookmark.name, journal, head, usize::MAX).await?;
+        let mut manifests = read(name, journal, head, usize::MAX).await?;
         manifests.sort_by_key(|(first, ..)| *first);
         let mut others = Vec::new();
         // A new bookmark may be a renamed one, which deserves a warning. To see that, compare with the other
         // bookmarks.
         if property.runs == 0 {
-            for name in bookmarks(head).into_iter().filter(|n| *n != bookmark.name) {
-                let newest = read(&name, journal, head, 1).await?;
+            for other in bookmarks(head).into_iter().filter(|n| n != name) {
+                let newest = read(&other, journal, head, 1).await?;
                 let places = newest.last().and_then(|(.., m)| m.runs.last()).map(|r| r.places.clone());
-                others.push((name, places.unwrap_or_default()));
+                others.push((other, places.unwrap_or_default()));
             }
         }
-        Ok(Self { bookmark, property, manifests, others })
+        Ok(Self { name: name.to_owned(), options: options.clone(), property, manifests, others })
     }
 
     /// Name of the bookmark.
     pub fn name(&self) -> &str {
-        &self.bookmark.name
+        &self.name
     }
 
     /// Number of the last run; 0 if there was none.
@@ -102,16 +105,6 @@ impl BookmarkState {
     pub fn watermark(&self) -> Option<Instant> {
         let counted = self.runs().filter(|(r, counts)| *counts && r.objects > 0).map(|(r, _)| r.newest);
         counted.chain(self.property.newest_compacted).max().map(Instant::from_micros)
-    }
-
-    /// Selects the objects that a run in this mode reads. Take the listing after loading this state.
-    ///
-    /// # Errors
-    /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
-    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NoInput` if a place has no objects in the first
-    /// run; `UnreadableBookmark` if the state is damaged.
-    pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
-        select(self, input, mode)
     }
 
     /// Returns the update to commit together with the output, so that the objects of the selection count as read.
@@ -224,13 +217,12 @@ impl BookmarkState {
             }
             RunRef::Number(number) if *number <= last => Ok(*number),
             RunRef::Number(number) => {
-                let message =
-                    format!("the bookmark `{}` has no run {number}; its last one is {last}", self.bookmark.name);
+                let message = format!("the bookmark `{}` has no run {number}; its last one is {last}", self.name);
                 Err(Error::new(codes::UNKNOWN_RUN, message))
             }
             RunRef::Id(id) => {
                 let found = self.runs().filter(|(r, _)| r.id == *id).last().map(|(r, _)| r.number);
-                let message = || format!("the bookmark `{}` has no run with the id `{id}`", self.bookmark.name);
+                let message = || format!("the bookmark `{}` has no run with the id `{id}`", self.name);
                 found.ok_or_else(|| Error::new(codes::UNKNOWN_RUN, message()))
             }
         }
@@ -295,13 +287,13 @@ impl BookmarkState {
     /// Returns the start of the allowed lateness: an unread object with an earlier time is too late. None without a
     /// limit, and before the first run.
     pub(crate) fn horizon(&self, input: &ListedInput) -> Option<Instant> {
-        let allowed_lateness = self.bookmark.options.allowed_lateness.filter(|_| input.has_store_times())?;
+        let allowed_lateness = self.options.allowed_lateness.filter(|_| input.has_store_times())?;
         Some(self.watermark()?.saturating_sub(allowed_lateness))
     }
 
     /// Warnings about a renamed bookmark, moved places and changed options.
     pub(crate) fn warnings(&self, places: &[String]) -> Vec<String> {
-        let name = &self.bookmark.name;
+        let name = &self.name;
         let mut warnings = Vec::new();
         for (other, theirs) in self.others.iter().filter(|(_, theirs)| theirs.iter().any(|p| places.contains(p))) {
             let place = theirs.iter().find(|p| places.contains(p)).map(String::as_str).unwrap_or_default();
@@ -328,15 +320,15 @@ impl BookmarkState {
     }
 
     fn reading(&self) -> Value {
-        let mut reading = json!({"identity": self.bookmark.options.identity});
-        if !self.bookmark.options.reading.is_null() {
-            reading["options"] = self.bookmark.options.reading.clone();
+        let mut reading = json!({"identity": self.options.identity});
+        if !self.options.reading.is_null() {
+            reading["options"] = self.options.reading.clone();
         }
         reading
     }
 
     fn with_property(&self, property: &BookmarkProperty) -> BookmarkUpdate {
-        BookmarkUpdate { state: vec![], properties: vec![(property_name(&self.bookmark.name), json!(property))] }
+        BookmarkUpdate { state: vec![], properties: vec![(property_name(&self.name), json!(property))] }
     }
 
     /// Returns the update that adds one run with these objects.
@@ -377,7 +369,7 @@ impl BookmarkState {
         let merged = tiers::due(&widths) - 1;
         let (_, old) = self.manifests.split_at(self.manifests.len() - merged);
         let mut property = BookmarkProperty { runs: number, ..self.property.clone() };
-        let forgettable = number.saturating_sub(self.bookmark.options.keep_runs);
+        let forgettable = number.saturating_sub(self.options.keep_runs);
         // Runs beyond `keep_runs` are compacted only when their manifest is merged anyway. Manifests that are not
         // merged now are not rewritten for that.
         let first = old.first().map_or(number, |(first, ..)| *first);
@@ -389,14 +381,14 @@ impl BookmarkState {
         }
         let manifests: Vec<RunManifest> = old.iter().map(|(.., m)| m.clone()).collect();
         let bytes = tiers::merge(&manifests, (record, entries), compact_up_to, &|run| self.is_rewound(run))?;
-        let mut state = vec![(state_name(&self.bookmark.name, first, number), Some(bytes))];
-        state.extend(old.iter().map(|(first, last, _)| (state_name(&self.bookmark.name, *first, *last), None)));
+        let mut state = vec![(state_name(&self.name, first, number), Some(bytes))];
+        state.extend(old.iter().map(|(first, last, _)| (state_name(&self.name, *first, *last), None)));
         Ok(BookmarkUpdate { state, ..self.with_property(&property) })
     }
 
     /// Criterion by which objects are the same.
     pub(crate) fn identity(&self) -> ObjectIdentity {
-        self.bookmark.options.identity
+        self.options.identity
     }
 }
 
