@@ -1,15 +1,6 @@
 //! Rows that wait to be written, in memory or in temporary files.
 
-use std::fs::File;
-#[cfg(not(unix))]
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::num::NonZero;
-#[cfg(unix)]
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-#[cfg(not(unix))]
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, RecordBatch};
@@ -21,38 +12,13 @@ use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
 
 use crate::spill::columnar::ColumnarSpill;
+use crate::spill::files::{SpillFiles, damaged, failed};
 
 /// Temporary files for rows that do not fit into memory, in the folder for temporary files (`TMPDIR`). The files have
 /// no names, so the operating system removes them however the process ends.
 #[derive(Debug)]
 pub struct SpillFolder {
-    /// Up to `MAX_FILES` files, one for each core, since the operating system serialises writes to one file.
-    files: Vec<SpillFile>,
-    /// Number of writes so far. Writes go to the files in turn.
-    next: AtomicUsize,
-}
-
-#[derive(Debug)]
-pub(crate) struct SpillFile {
-    #[cfg(unix)]
-    file: File,
-    #[cfg(not(unix))]
-    file: Mutex<File>,
-    /// Number of bytes that are written or reserved.
-    end: AtomicU64,
-}
-
-/// Maximum number of files. More cores than this write more than a disk takes.
-const MAX_FILES: usize = 8;
-
-pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    // Only errors of the operating system are quoted. Others, such as Arrow errors, may contain values of rows.
-    let any: &(dyn std::error::Error + 'static) = &e;
-    let disk = any.downcast_ref::<std::io::Error>().map_or(String::new(), |e| format!(": {e}"));
-    let message = format!(
-        "rows cannot be spilled to temporary files{disk}; check space and permissions of the temporary folder (`TMPDIR`)"
-    );
-    Error::new(biscuit_dataset::codes::SPILL_FAILED, message).with_source(e)
+    files: Arc<SpillFiles>,
 }
 
 impl SpillFolder {
@@ -61,9 +27,7 @@ impl SpillFolder {
     /// # Errors
     /// `SpillFailed` if the temporary folder does not exist or cannot be written.
     pub fn new() -> Result<Arc<Self>> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let files = (0..cores.min(MAX_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
-        Ok(Arc::new(Self { files, next: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self { files: SpillFiles::new()? }))
     }
 
     /// Writes rows to disk.
@@ -73,10 +37,10 @@ impl SpillFolder {
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
         let bytes = to_bytes(rows).map_err(failed)?;
         let length = bytes.len() as u64;
-        let (file, at) = self.room(length);
-        self.file(file).write(&bytes, at)?;
+        let (file, at) = self.files.room(length);
+        self.files.file(file).write(&bytes, at)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
-        let on_disk = OnDisk { spill: self.clone(), file, at, length, schema: rows.schema(), nulls };
+        let on_disk = OnDisk { files: self.files.clone(), file, at, length, schema: rows.schema(), nulls };
         Ok(BufferedRows { count: rows.num_rows(), held: RowsStorage::Disk(Arc::new(on_disk)) })
     }
 
@@ -89,7 +53,7 @@ impl SpillFolder {
         if parts.iter().sum::<usize>() != rows.num_rows() {
             return Err(Error::internal("the parts do not add up to all rows"));
         }
-        if let Some(lanes) = ColumnarSpill::write(self, rows, parts)? {
+        if let Some(lanes) = ColumnarSpill::write(&self.files, rows, parts)? {
             let part = |(part, rows): (usize, &usize)| BufferedRows {
                 count: *rows,
                 held: RowsStorage::Part(lanes.clone(), part),
@@ -102,52 +66,6 @@ impl SpillFolder {
             self.write(&rows.slice(at - count, *count))
         };
         parts.iter().map(&mut part).collect()
-    }
-
-    /// Reserves `bytes` bytes, and returns the number of the file and the offset in it.
-    pub(crate) fn room(&self, bytes: u64) -> (usize, u64) {
-        let file = self.next.fetch_add(1, Ordering::Relaxed) % self.files.len();
-        (file, self.files[file].end.fetch_add(bytes, Ordering::Relaxed))
-    }
-
-    pub(crate) fn file(&self, number: usize) -> &SpillFile {
-        &self.files[number]
-    }
-}
-
-impl SpillFile {
-    fn new() -> Result<Self> {
-        let file = tempfile::tempfile().map_err(failed)?;
-        #[cfg(not(unix))]
-        let file = Mutex::new(file);
-        Ok(Self { file, end: AtomicU64::new(0) })
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(failed)
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
-        self.file.read_exact_at(bytes, at).map_err(failed)
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.seek(at)?.write_all(bytes).map_err(failed)
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
-        self.seek(at)?.read_exact(bytes).map_err(failed)
-    }
-
-    #[cfg(not(unix))]
-    fn seek(&self, at: u64) -> Result<MutexGuard<'_, File>> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(at)).map_err(failed)?;
-        Ok(file)
     }
 }
 
@@ -177,7 +95,7 @@ enum RowsStorage {
 
 #[derive(Debug)]
 struct OnDisk {
-    spill: Arc<SpillFolder>,
+    files: Arc<SpillFiles>,
     file: usize,
     at: u64,
     length: u64,
@@ -271,16 +189,10 @@ impl BufferedRows {
     }
 }
 
-/// Error for a temporary file with other content than this process wrote.
-pub(crate) fn damaged() -> Error {
-    let message = "a temporary file does not contain the rows that were spilled to it; check the disk and run again";
-    Error::new(biscuit_dataset::codes::SPILL_FAILED, message)
-}
-
 impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
         let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
-        self.spill.file(self.file).read(&mut bytes, self.at)?;
+        self.files.file(self.file).read(&mut bytes, self.at)?;
         // The arrays are slices of this buffer, without a copy.
         let mut bytes = Buffer::from(bytes);
         let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;

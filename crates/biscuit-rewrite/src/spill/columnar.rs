@@ -7,7 +7,7 @@ use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBa
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::spill::buffered_rows::{SpillFolder, damaged, failed};
+use crate::spill::files::{SpillFiles, damaged, failed};
 
 /// Rows on disk, in parts that can be read alone or together with parts of other batches. Values are written from
 /// their Arrow buffers and read into new ones, without an encoding in between.
@@ -19,7 +19,7 @@ use crate::spill::buffered_rows::{SpillFolder, damaged, failed};
 /// 3. the bytes of values without a fixed width.
 #[derive(Debug)]
 pub(crate) struct ColumnarSpill {
-    spill: Arc<SpillFolder>,
+    spill: Arc<SpillFiles>,
     file: usize,
     schema: SchemaRef,
     /// For each column, whether it has nulls.
@@ -58,7 +58,7 @@ impl ColumnarSpill {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub(crate) fn write(spill: &Arc<SpillFolder>, rows: &RecordBatch, counts: &[usize]) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn write(spill: &Arc<SpillFiles>, rows: &RecordBatch, counts: &[usize]) -> Result<Option<Arc<Self>>> {
         let columns: Option<Vec<ColumnWriter>> = rows.columns().iter().map(ColumnWriter::of).collect();
         let Some(columns) = columns else { return Ok(None) };
         let (file, mut at) = spill.room(columns.iter().map(ColumnWriter::bytes).sum::<usize>() as u64);
@@ -269,7 +269,7 @@ mod tests {
     use datafusion::arrow::datatypes::Int32Type;
 
     use super::*;
-    use crate::spill::buffered_rows::BufferedRows;
+    use crate::spill::buffered_rows::{BufferedRows, SpillFolder};
 
     /// Rows of all types with a layout. Every third value is null if `nulls` is set, except in `id`.
     fn rows(from: i64, nulls: bool) -> RecordBatch {

@@ -2,4 +2,5 @@
 
 pub(crate) mod buffered_rows;
 pub(crate) mod columnar;
+pub(crate) mod files;
 pub(crate) mod rows_writer;
