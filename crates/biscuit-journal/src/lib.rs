@@ -9,12 +9,12 @@ mod store;
 
 pub use biscuit_purge::{ForeignTableFormat, store_error};
 pub use commit::interrupt::RunInterrupt;
+pub use commit::recovery::RecoveryReport;
 pub use commit::staged::{StagedFile, StagedWriter};
 pub use commit::stager::FileStager;
 pub use commit::table_commit::{CommitOutcome, CommitSummary, TableCommit};
 pub use journal::{
-    DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, RandomWriterIds, RecoveryReport,
-    WriterIds, WriterPolicy,
+    DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, RandomWriterIds, WriterIds, WriterPolicy,
 };
 pub use log::head::{LiveFile, RetainedEntry, TableHead};
 pub use log::layout::{MAX_KEY, MAX_NAME, default_state_root, is_hidden, writer_id_of};

@@ -20,7 +20,7 @@
 //! # Recovery
 //!
 //! Steps 4 to 6 use only the record and the store. So any process can carry them out for any other one, again after a
-//! crash, and at the same time as others. Every run does so before it begins (`Journal::finished_head`).
+//! crash, and at the same time as others. Every run does so before it begins (`Journal::finished_head` in `recovery`).
 //!
 //! # Invariants
 //!
@@ -40,7 +40,9 @@
 //! `Conflict`, and the base `b` is below a finished version.
 
 pub(crate) mod interrupt;
+pub(crate) mod path_lengths;
 pub(crate) mod publish;
+pub(crate) mod recovery;
 pub(crate) mod staged;
 pub(crate) mod stager;
 pub(crate) mod table_commit;

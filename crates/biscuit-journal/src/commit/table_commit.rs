@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
+use crate::commit::path_lengths::check_lengths;
 use crate::commit::publish::{self, PublishOutcome};
 use crate::commit::staged::staged_error;
 use crate::commit::stager::FileStager;
@@ -381,7 +382,7 @@ impl TableCommit<'_> {
 
     /// Establishes everything that has to hold before the record may exist.
     async fn prepare(&self) -> Result<()> {
-        layout::check_lengths(self.journal, &self.record)?;
+        check_lengths(self.journal, &self.record)?;
         // Before the first version only: a table with a version has its pointer, and its store has been probed.
         if self.base() == 0 {
             put_if_absent::probe(self.journal, &self.record.writer_id).await?;

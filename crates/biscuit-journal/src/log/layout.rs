@@ -1,10 +1,6 @@
-//! Names of files and objects: data files, trial copies, objects of the journal, run folders, and limits of lengths.
+//! Names of files and objects: data files, trial copies, objects of the journal, run folders, and their maximum lengths.
 
-use biscuit_core::{Error, Result};
 use object_store::path::Path;
-
-use crate::journal::Journal;
-use crate::log::record::CommitRecord;
 
 /// Prefix of data files that Biscuit writes: `biscuit-<writer id>-<number>.<ending>`. A writer id has 16 hexadecimal
 /// digits, so two executions never write the same name.
@@ -40,41 +36,6 @@ pub const MAX_NAME: usize = 255;
 
 /// Maximum length of a key on S3, in bytes.
 pub const MAX_KEY: usize = 1024;
-
-/// Refuses files whose names are too long for S3 or for common file systems. Both limits apply in every store,
-/// because a table can be moved to another store.
-///
-/// # Errors
-/// `NameTooLong`.
-pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<()> {
-    let too_long = |what: &str, key: &str, limit: usize, has: usize| {
-        let message = format!(
-            "{what} of `{}` would have {has} bytes, and the maximum is {limit}; nothing was committed; partition by a shorter value or use a shorter path for the table",
-            shortened(key)
-        );
-        Error::new(biscuit_core::codes::NAME_TOO_LONG, message)
-    };
-    for file in &record.publish {
-        if let Some(name) = file.path.split('/').find(|name| name.len() > MAX_NAME) {
-            return Err(too_long("a name in the path", &file.path, MAX_NAME, name.len()));
-        }
-        for (root, path) in [(&journal.table, &file.path), (&journal.state, &file.staged)] {
-            let length = root.as_ref().len() + 1 + path.len();
-            if length > MAX_KEY {
-                return Err(too_long("the path", path, MAX_KEY, length));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns the first 80 characters of a text, with an ellipsis if the text is longer.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
 
 /// Returns the writer id in the name of a data file that Biscuit wrote; none for any other file.
 ///
