@@ -12,16 +12,13 @@ mod render;
 
 use std::process::ExitCode;
 
-use biscuit_core::Result;
 use clap::Parser;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::args::command::{Cli, Command, LogFormat};
-use crate::environment::context::CommandContext;
-use crate::render::output::CommandOutput;
+use crate::args::command::{Cli, LogFormat};
 
 /// The allocator of glibc keeps one arena per thread, which doubles the memory of a run. jemalloc does not.
 #[global_allocator]
@@ -35,32 +32,6 @@ fn main() -> ExitCode {
     };
     log(cli.log_format, cli.show_values);
     crate::process::thread::run(cli)
-}
-
-/// Dispatches to the implementation of the command.
-async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
-    match command {
-        Command::Merge(args) => crate::commands::merge::run(args, context).await,
-        Command::Snapshot(args) => crate::commands::snapshot::run(args, context).await,
-        Command::Periods(args) => crate::commands::periods::run(args, context).await,
-        Command::Quarantine(command) => crate::commands::quarantine::run(command, context).await,
-        Command::Run(args) => crate::commands::run::run(args, context).await,
-        Command::Impact(args) => crate::commands::run::reached(args, context).await,
-        Command::Schema(command) => crate::commands::schema::run(command, context).await,
-        Command::Bookmark(command) => crate::commands::bookmark::run(command, context).await,
-        Command::Pii(command) => crate::commands::pii::run(command, context).await,
-        Command::Forget(args) => crate::commands::forget::run(args, context).await,
-        Command::Recover(args) => crate::commands::recover::run(args, context).await,
-        Command::Adopt(args) => crate::commands::adopt::run(args, context).await,
-        Command::Compact(args) => crate::commands::compact::run(args, context).await,
-        Command::Purge(args) => crate::commands::purge::run(args, context).await,
-        Command::Lifecycle(command) => crate::commands::lifecycle::run(command, context).await,
-        Command::Doctor(args) => crate::commands::doctor::run(args, context).await,
-        Command::History(args) => crate::commands::history::run(args, context).await,
-        Command::Verify(args) => crate::commands::verify::run(args, context).await,
-        Command::Show(args) => crate::commands::show::run(args, context).await,
-        Command::Explain(args) => crate::commands::explain::run(args),
-    }
 }
 
 /// Installs the log output on standard error, and the layer that feeds the progress bar.

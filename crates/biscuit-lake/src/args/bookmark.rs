@@ -16,7 +16,7 @@ use biscuit_job::JobEnvironment;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::args::command::duration;
+use crate::args::duration::duration;
 use crate::args::parquet::bytes;
 use crate::environment::context::CommandContext;
 

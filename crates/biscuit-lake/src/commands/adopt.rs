@@ -4,7 +4,7 @@ use biscuit_apply::RunMode;
 use biscuit_core::Result;
 use serde_json::json;
 
-use crate::args::command::AdoptArgs;
+use crate::args::table::AdoptArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

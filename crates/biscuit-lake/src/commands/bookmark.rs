@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::args::bookmark::{open_place, open_places};
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

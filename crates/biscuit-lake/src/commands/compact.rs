@@ -5,8 +5,8 @@ use biscuit_rewrite::{CompactOptions, RunMode, SortBy};
 use clap::Args;
 use serde_json::json;
 
-use crate::args::command::TableArgs;
 use crate::args::parquet::{ParquetArgs, bytes};
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
 

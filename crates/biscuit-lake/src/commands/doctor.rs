@@ -10,7 +10,7 @@ use biscuit_maintain::report::{StoreCheck, StoreVerdict};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::environment::stores::delete_place;
 use crate::render::output::{CommandOutput, code};

@@ -4,7 +4,7 @@ use biscuit_core::Result;
 use biscuit_journal::{CommitRecord, PastVersion};
 use serde_json::{Value, json};
 
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

@@ -11,7 +11,7 @@ use biscuit_rewrite::RunMode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::environment::stores::delete_place;
 use crate::render::output::{AGAIN, CommandOutput};

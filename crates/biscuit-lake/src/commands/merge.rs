@@ -19,9 +19,10 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
 use crate::args::bookmark::ChosenInputs;
-use crate::args::command::{
-    BadRowsName, ExternalFilesName, FormatName, MergeArgs, MergeCommand, NewServerName, TableArgs, TiesName,
+use crate::args::merge::{
+    BadRowsName, ExternalFilesName, FormatName, MergeArgs, MergeCommand, NewServerName, TiesName,
 };
+use crate::args::table::TableArgs;
 use crate::codes;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput, code, error_json};

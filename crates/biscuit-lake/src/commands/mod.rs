@@ -4,6 +4,7 @@ pub(crate) mod adopt;
 pub(crate) mod bookmark;
 pub(crate) mod catalog;
 pub(crate) mod compact;
+pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod forget;

@@ -9,7 +9,7 @@ use biscuit_partition::{PeriodBasis, PeriodStatus, PeriodTable};
 use clap::Args;
 use serde_json::json;
 
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 use crate::render::own_files::{self, ExistingFile};

@@ -25,9 +25,10 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use serde_json::json;
 
+use crate::args::access::AccessRequester;
 use crate::args::bookmark::open_place;
-use crate::args::command::{AccessRequester, TableArgs};
 use crate::args::csv::CsvArgs;
+use crate::args::table::TableArgs;
 use crate::codes;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;

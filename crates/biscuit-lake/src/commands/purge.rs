@@ -15,7 +15,8 @@ use biscuit_rewrite::RunMode;
 use clap::{Args, ValueEnum};
 use object_store::ObjectStoreExt;
 
-use crate::args::command::{TableArgs, duration};
+use crate::args::duration::duration;
+use crate::args::table::TableArgs;
 use crate::commands::catalog::CatalogTable;
 use crate::environment::context::CommandContext;
 use crate::environment::stores::delete_place;

@@ -9,7 +9,8 @@ use biscuit_maintain::{group_quarantined, reveal_quarantined};
 use biscuit_pii::{AccessRequest, AuditFile};
 use serde_json::{Value, json};
 
-use crate::args::command::{QuarantineCommand, QuarantineShowArgs, TableArgs};
+use crate::args::quarantine::{QuarantineCommand, QuarantineShowArgs};
+use crate::args::table::TableArgs;
 use crate::commands::merge::retry;
 use crate::commands::pii::OpenPolicy;
 use crate::environment::context::CommandContext;

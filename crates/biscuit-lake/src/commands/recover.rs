@@ -4,7 +4,7 @@ use biscuit_core::Result;
 use biscuit_maintain::{RecoveryFence, recover_table};
 use serde_json::json;
 
-use crate::args::command::RecoverArgs;
+use crate::args::table::RecoverArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::bookmark::{ModeName, open_place};
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
 use crate::render::remarks::lost;

@@ -11,8 +11,8 @@ use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
 use crate::args::bookmark::open_place;
-use crate::args::command::TableArgs;
 use crate::args::csv::CsvArgs;
+use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{BAD_DATA, CommandOutput};
 

@@ -13,7 +13,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
-use crate::args::command::ShowArgs;
+use crate::args::table::ShowArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

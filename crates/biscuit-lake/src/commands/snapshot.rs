@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::bookmark::{BookmarkArgs, ChosenInputs};
-use crate::args::command::MergeArgs;
+use crate::args::merge::MergeArgs;
 use crate::commands::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, mode};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};

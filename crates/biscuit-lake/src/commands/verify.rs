@@ -4,7 +4,7 @@ use biscuit_core::Result;
 use biscuit_maintain::verify_table;
 use serde_json::json;
 
-use crate::args::command::VerifyArgs;
+use crate::args::table::VerifyArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{BAD_DATA, CommandOutput};
 

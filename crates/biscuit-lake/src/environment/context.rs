@@ -8,7 +8,7 @@ use biscuit_dataset::{Dataset, FileEncryption, OpenLocation};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 
-use crate::args::command::TableArgs;
+use crate::args::table::TableArgs;
 
 /// State of the process that all commands share.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The process: threads, signals and panics.
 
+pub(crate) mod command_thread;
 pub(crate) mod panics;
 pub(crate) mod signals;
 pub(crate) mod thread;

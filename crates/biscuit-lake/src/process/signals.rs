@@ -9,7 +9,7 @@ use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::args::command::Command;
 use crate::environment::context::CommandContext;
-use crate::process::thread::CommandThread;
+use crate::process::command_thread::CommandThread;
 use crate::render::output::CommandOutput;
 
 /// Default of `--grace`: how long a run may take to finish a committed version after a signal.

@@ -10,18 +10,17 @@ use std::time::Duration;
 
 use biscuit_aws::AwsEnvironment;
 use biscuit_core::{Error, Result, hide_password_of, hide_secret};
-use futures::FutureExt;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::args::command::Cli;
+use crate::commands::dispatch::answer;
 use crate::environment::context::CommandContext;
-use crate::process::signals::{self, Signals};
-use crate::render::output::{self, CommandOutput, RenderedOutput};
-use crate::{answer, codes, process::panics};
+use crate::process::command_thread::{CommandThread, cannot_start, late};
+use crate::process::signals::{self, Signals, StopSignal};
+use crate::render::output::{self, RenderedOutput};
+use crate::{codes, process::panics};
 
-/// Stack size of the command's thread in bytes, the usual size for a main thread.
-const STACK: usize = 8 * 1024 * 1024;
 /// Maximum value of `TOKIO_WORKER_THREADS`.
 const MOST_WORKERS: usize = 1024;
 /// How long writing the report may take after a signal.
@@ -91,7 +90,7 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
         let grace = cli.grace.unwrap_or(signals::GRACE);
         let (answer, signal) = signals::run(work, &cli.command, &context, grace, &mut signals).await;
         // From here on the answer is fixed. Writing the report can only add `report_error` to it.
-        let mut answer = output::rendered(answer, cli, &context, signal);
+        let mut answer = output::rendered(answer, cli.json, &context, signal.map(StopSignal::code));
         if let Some(place) = &cli.report {
             let patience = if signal.is_some() { REPORTING } else { Duration::MAX };
             let written = tokio::select! {
@@ -115,11 +114,6 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
     code
 }
 
-/// Returns the error of an operation that a signal has ended.
-fn late() -> Error {
-    Error::new(biscuit_core::codes::INTERRUPTED, "the process received a signal to stop")
-}
-
 /// Prints the answer on a separate thread, since standard output may be a full pipe without a reader.
 fn print(answer: RenderedOutput) -> Result<oneshot::Receiver<u8>> {
     let (send, printed) = oneshot::channel();
@@ -129,49 +123,6 @@ fn print(answer: RenderedOutput) -> Result<oneshot::Receiver<u8>> {
     });
     thread.map_err(|e| cannot_start(e.to_string()))?;
     Ok(printed)
-}
-
-/// A command that runs on its own thread.
-pub(crate) struct CommandThread {
-    answer: oneshot::Receiver<Result<CommandOutput>>,
-    stop: Option<oneshot::Sender<()>>,
-}
-
-impl CommandThread {
-    /// Starts the thread. The future of the command is polled on that thread only, so that it need not be `Send`.
-    fn begin<F>(command: impl FnOnce() -> F + Send + 'static, runtime: Handle) -> Result<Self>
-    where
-        F: Future<Output = Result<CommandOutput>>,
-    {
-        let (send, answer) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let work = move || {
-            let command = AssertUnwindSafe(command()).catch_unwind();
-            let ended = runtime.block_on(async {
-                tokio::select! {
-                    // Check the request to stop first: a command that is always ready would otherwise never see it.
-                    biased;
-                    _ = stopped => Err(late()),
-                    ended = command => ended.unwrap_or_else(|_| Err(panics::error())),
-                }
-            });
-            let _ = send.send(ended);
-        };
-        let thread = std::thread::Builder::new().name("command".to_owned()).stack_size(STACK);
-        thread.spawn(work).map_err(|e| cannot_start(e.to_string()))?;
-        Ok(Self { answer, stop: Some(stop) })
-    }
-
-    /// Waits for the answer of the command. The future can be dropped and created again until it has returned.
-    pub(crate) async fn ended(&mut self) -> Result<CommandOutput> {
-        // The sender is dropped without an answer only if the thread has panicked.
-        (&mut self.answer).await.unwrap_or_else(|_| Err(panics::error()))
-    }
-
-    /// Drops the command at its next await point.
-    pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
-    }
 }
 
 /// Parses `TOKIO_WORKER_THREADS`, the number of worker threads. `None` means one thread per processor.
@@ -199,12 +150,6 @@ fn workers(threads: Option<usize>) -> Result<Runtime> {
         Ok(Err(e)) => Err(cannot_start(e.to_string())),
         Err(_) => Err(cannot_start(format!("{threads} threads"))),
     }
-}
-
-/// Returns the error for a system that refuses a thread or a file descriptor.
-fn cannot_start(what: impl std::fmt::Display) -> Error {
-    let message = format!("the system has too few threads or file descriptors to start the command: {what}");
-    Error::new(codes::CANNOT_START, message)
 }
 
 #[cfg(test)]

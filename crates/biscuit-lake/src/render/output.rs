@@ -13,10 +13,8 @@ use biscuit_journal::store_error;
 use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
-use crate::args::command::Cli;
 use crate::codes::CANNOT_PRINT;
 use crate::environment::context::CommandContext;
-use crate::process::signals::StopSignal;
 use crate::{process::panics, render::own_files, render::progress};
 
 /// Result of a command, before it is rendered.
@@ -58,12 +56,13 @@ pub(crate) struct RenderedOutput {
     exit: u8,
 }
 
-/// Prepares the answer: adds the costs, masks secrets, and escapes control characters in text.
+/// Prepares the answer: adds the costs, masks secrets, and escapes control characters in text. `stopped` is the exit
+/// code of the signal that stopped the command.
 pub(crate) fn rendered(
     answer: biscuit_core::Result<CommandOutput>,
-    cli: &Cli,
+    wants_json: bool,
     context: &CommandContext,
-    signal: Option<StopSignal>,
+    stopped: Option<u8>,
 ) -> RenderedOutput {
     progress::finish();
     let (mut json, text, rows, mut exit) = match answer {
@@ -75,8 +74,8 @@ pub(crate) fn rendered(
         Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, code(e.kind())),
     };
     // A signal decides the exit code, since a scheduler tells a stopped run from a failed run by it.
-    if let Some(signal) = signal {
-        exit = signal.code();
+    if let Some(code) = stopped {
+        exit = code;
     }
     let failed = json.get("error").is_some();
     if let (Value::Object(json), Value::Object(costs)) = (&mut json, context.costs()) {
@@ -84,7 +83,7 @@ pub(crate) fn rendered(
     }
     // Last, so that everything that was added above is masked as well.
     mask(&mut json);
-    RenderedOutput { json, text, rows, failed, wants_json: cli.json, exit }
+    RenderedOutput { json, text, rows, failed, wants_json, exit }
 }
 
 impl RenderedOutput {
