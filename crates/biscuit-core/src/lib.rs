@@ -4,6 +4,7 @@ mod clock;
 pub mod codes;
 mod error;
 mod error_code;
+mod error_kind;
 mod foreign;
 mod instant;
 mod job;
@@ -14,15 +15,16 @@ mod sink;
 mod source;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, Result};
 pub use error_code::ErrorCode;
+pub use error_kind::ErrorKind;
 pub use foreign::{printable, printable_lines, unquoted};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;
 pub use panics::{CaughtPanic, catch_panic, is_catching};
-pub use run::{Run, RunId};
+pub use run::{CommitId, Run, RunId};
 pub use secrets::{hide_password_of, hide_secret, mask_secrets};
-pub use sink::{CommitId, Sink, SinkOutcome, WriteReceipt};
+pub use sink::{Sink, SinkOutcome, WriteReceipt};
 pub use source::Source;
 
 #[doc(no_inline)]

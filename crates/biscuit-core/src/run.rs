@@ -1,6 +1,8 @@
+//! Runs of jobs, and the names of their effects.
+
 use std::fmt;
 
-use crate::{CommitId, Instant};
+use crate::Instant;
 
 /// Name of one scheduled execution. All attempts of the execution share it.
 ///
@@ -74,5 +76,38 @@ impl Run {
     /// ```
     pub fn commit_id(&self, effect: &str) -> CommitId {
         CommitId::new(format!("{}/{}/{effect}", self.job, self.id))
+    }
+}
+
+/// Name of one effect of a scheduled run. It is the same for each attempt, so that a sink can distinguish a retry
+/// from a new write. [`Run::commit_id`] builds it.
+///
+/// ```
+/// use biscuit_core::{CommitId, Instant, Run, RunId};
+///
+/// let run = Run::new("daily", RunId::new("2024-02-29"), Instant::from_micros(0));
+/// let commit = run.commit_id("orders");
+/// assert_eq!(commit, CommitId::new("daily/2024-02-29/orders"));
+/// assert_eq!(commit.as_str(), commit.to_string());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(String);
+
+impl CommitId {
+    /// Creates a commit id from a text. The text must be the same for each attempt of a run, and different for each
+    /// run.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
