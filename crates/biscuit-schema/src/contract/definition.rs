@@ -255,7 +255,7 @@ impl Contract {
             return Err(bad(format!("`{name}` is named in `key`, `grain` or `partition_by`, but is not a column")));
         }
         for check in &self.checks {
-            check.fits(self).map_err(|e| bad(e.message().to_owned()))?;
+            check.fits(&|name| self.column(name).is_some()).map_err(|e| bad(e.message().to_owned()))?;
         }
         Ok(())
     }
