@@ -8,10 +8,8 @@ mod writer;
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use parquet::basic::Compression;
-use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 
@@ -21,12 +19,7 @@ use crate::transcode::kind::{NewValues, ValueKind};
 use crate::transcode::source::SourceValues;
 use crate::transcode::writer::{ChunkWriter, PageCompressor};
 
-/// A column chunk that was made page by page from another one.
-#[derive(Debug)]
-pub(crate) struct OwnChunk {
-    pub(crate) bytes: Bytes,
-    pub(crate) close: ColumnCloseResult,
-}
+pub(crate) use crate::transcode::writer::OwnChunk;
 
 /// A run of rows of a new row group.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,15 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use crate::pages::hybrid;
-use crate::transcode::OwnChunk;
 use crate::transcode::bounds::{ValueBounds, lower, upper};
 use crate::transcode::kind::{ValueKind, integer};
+
+/// A column chunk that was made page by page from another one.
+#[derive(Debug)]
+pub(crate) struct OwnChunk {
+    pub(crate) bytes: Bytes,
+    pub(crate) close: ColumnCloseResult,
+}
 
 pub(super) enum PageCompressor {
     None,
