@@ -3,7 +3,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::EntityType;
-use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone, steps};
+use crate::find::steps::steps;
+use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone};
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects keys of AWS. Ids are recognized by the prefixes of IAM (IAM user guide, "Understanding unique ID

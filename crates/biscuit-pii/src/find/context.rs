@@ -1,4 +1,4 @@
-use crate::find::steps;
+use crate::find::steps::steps;
 
 /// Context of hits: their text and the words in the name of its column.
 pub(crate) struct HitContext<'a> {

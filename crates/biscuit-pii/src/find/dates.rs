@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 
 use crate::entity::EntityType;
-use crate::find::{detects_by, overlaps, regex, stands_alone, steps};
+use crate::find::steps::steps;
+use crate::find::{detects_by, overlaps, regex, stands_alone};
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects dates in common formats, and timestamps of ISO 8601. A date is `Possible`, since a date alone identifies

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::EntityType;
-use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex, steps};
+use crate::find::steps::steps;
+use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex};
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects IP addresses that the standard library parses, with zone (version 6) and prefix length if present. The

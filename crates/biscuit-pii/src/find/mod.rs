@@ -14,6 +14,7 @@ mod ip;
 mod mac;
 mod names;
 mod phone;
+mod steps;
 mod uk_licence;
 mod url;
 mod us_itin;
@@ -24,6 +25,8 @@ mod us_ssn;
 use std::ops::Range;
 
 use regex::Regex;
+
+use crate::find::steps::steps;
 
 pub use aws::AwsKeyDetector;
 pub use credit_card::CreditCardDetector;
@@ -123,14 +126,6 @@ fn overlaps(taken: &[Range<usize>], range: &Range<usize>) -> bool {
     taken.get(first).is_some_and(|taken| taken.start < range.end)
 }
 
-/// Counts the bytes that a detector reads, for the test that their number grows linearly with the text.
-fn steps(bytes: usize) {
-    #[cfg(test)]
-    tests::STEPS.with(|steps| steps.set(steps.get() + 1 + bytes as u64));
-    #[cfg(not(test))]
-    let _ = bytes;
-}
-
 /// Returns the character before a position.
 fn before(text: &str, at: usize) -> Option<char> {
     text[..at].chars().next_back()
@@ -168,15 +163,9 @@ fn digits(text: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use crate::default_detectors::default_detectors;
     use crate::detector::ColumnTexts;
-
-    thread_local! {
-        /// Number of bytes that detectors have read.
-        pub(super) static STEPS: Cell<u64> = const { Cell::new(0) };
-    }
+    use crate::find::steps::STEPS;
 
     /// Texts that make detectors backtrack: a beginning, a part that is repeated, and an end.
     const ADVERSARIES: [(&str, &str, &str); 30] = [

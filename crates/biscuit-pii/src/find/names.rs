@@ -5,7 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::entity::EntityType;
-use crate::find::{detects_by, steps};
+use crate::find::detects_by;
+use crate::find::steps::steps;
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects names of persons with dictionaries. A given name followed by a surname, with initials or further given

@@ -10,7 +10,8 @@ use regex::Regex;
 
 use crate::codes;
 use crate::entity::EntityType;
-use crate::find::{after, before, detects_by, matches, regex, steps};
+use crate::find::steps::steps;
+use crate::find::{after, before, detects_by, matches, regex};
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects phone numbers that are valid in the numbering plans of libphonenumber: with a country code, or without one

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::EntityType;
-use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex, steps};
+use crate::find::steps::steps;
+use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex};
 use crate::hit::{Likelihood, PiiHit};
 
 /// Detects URLs of `http`, `https` and `ftp`, and host names without a scheme that have a common top-level domain. A
