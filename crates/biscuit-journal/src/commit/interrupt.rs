@@ -3,8 +3,10 @@
 use std::sync::Mutex;
 
 use biscuit_core::{Error, Result};
+use object_store::path::Path;
 
-use crate::Journal;
+use crate::store::state_objects::delete_run;
+use crate::store::storage::TableStorage;
 
 /// Stops a run before its commits, or reports that a commit is already under way. One interrupt serves all tables of
 /// a run, which may be written one after the other or at the same time.
@@ -42,8 +44,17 @@ struct InterruptState {
     committed: bool,
     /// Versions that are being committed and published, with their writer ids.
     committing: Vec<(u64, String)>,
-    /// Changes before their point of no return: journal, base, writer id.
-    begun: Vec<(Journal, u64, String)>,
+    /// Changes before their point of no return.
+    begun: Vec<BegunChange>,
+}
+
+/// A change before its point of no return: the place of its staged files.
+#[derive(Debug)]
+struct BegunChange {
+    storage: TableStorage,
+    state: Path,
+    base: u64,
+    writer_id: String,
 }
 
 impl RunInterrupt {
@@ -74,8 +85,8 @@ impl RunInterrupt {
     /// Errors of the store.
     pub async fn clean_up(&self) -> Result<()> {
         let begun = std::mem::take(&mut self.lock().begun);
-        for (journal, base, writer_id) in begun {
-            journal.delete_run(base, &writer_id).await?;
+        for change in begun {
+            delete_run(&change.storage, &change.state, change.base, &change.writer_id).await?;
         }
         Ok(())
     }
@@ -85,11 +96,9 @@ impl RunInterrupt {
     }
 
     /// Registers a change, so that [`clean_up`](Self::clean_up) can delete its staged files.
-    pub(crate) fn begin(&self, journal: &Journal, base: u64, writer_id: &str) {
-        // The stored journal gets an interrupt of its own: with this one, the two would own each other in a cycle of
-        // `Arc`s and never be freed.
-        let journal = journal.clone().with_interrupt(std::sync::Arc::default());
-        self.lock().begun.push((journal, base, writer_id.to_owned()));
+    pub(crate) fn begin(&self, storage: &TableStorage, state: &Path, base: u64, writer_id: &str) {
+        let (storage, state, writer_id) = (storage.clone(), state.clone(), writer_id.to_owned());
+        self.lock().begun.push(BegunChange { storage, state, base, writer_id });
     }
 
     /// Passes the point of no return. From here on the record may exist, so staged files must not be deleted.
@@ -98,7 +107,7 @@ impl RunInterrupt {
         if state.stopped {
             return Err(Error::new(biscuit_core::codes::INTERRUPTED, "the run was stopped before its commit"));
         }
-        state.begun.retain(|(_, _, n)| n != writer_id);
+        state.begun.retain(|change| change.writer_id != writer_id);
         state.committing.push((version, writer_id.to_owned()));
         state.committed = true;
         Ok(())
@@ -110,7 +119,7 @@ impl RunInterrupt {
         let mut state = self.lock();
         state.committing.retain(|(_, n)| n != writer_id);
         if !state.stopped {
-            state.begun.retain(|(_, _, n)| n != writer_id);
+            state.begun.retain(|change| change.writer_id != writer_id);
         }
     }
 }

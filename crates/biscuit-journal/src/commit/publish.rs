@@ -18,6 +18,7 @@ use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
 use crate::log::record::{
     self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, LOST, NOT_REMOVED, PublishedFile,
 };
+use crate::store::state_objects::{delete_all, delete_below};
 use crate::store_error;
 
 /// Maximum number of files that are copied or deleted at the same time.
@@ -282,7 +283,7 @@ pub(crate) async fn clean(journal: &Journal, head: &TableHead) -> Result<u64> {
     let dead = OrphanedState::new(journal, head);
     let mut cleaned = 0;
     for root in &dead.roots {
-        cleaned += delete_below(journal, root, |path| dead.has(root, path)).await?;
+        cleaned += delete_below(&journal.storage, &journal.state, root, |path| dead.has(root, path)).await?;
         journal.storage.durability.remove_folders(root, &|name: &str| dead.is_whole_run(root, name)).await?;
     }
     Ok(cleaned)
@@ -331,7 +332,8 @@ pub(crate) async fn clean_probes(journal: &Journal, head: &TableHead) -> Result<
     if head.version == 0 {
         return Ok(0);
     }
-    let cleaned = delete_below(journal, &journal.state.clone().join("probe"), |_| true).await?;
+    let cleaned =
+        delete_below(&journal.storage, &journal.state, &journal.state.clone().join("probe"), |_| true).await?;
     journal.storage.durability.remove_folders(&journal.state, &|name: &str| name == "probe").await?;
     Ok(cleaned)
 }
@@ -360,33 +362,6 @@ async fn checkpoint(journal: &Journal, head: &TableHead) -> Result<()> {
     };
     // Records before marks: a process that slept since it read a record must find either the mark or no record.
     // See `VersionFence::check`.
-    delete_all(journal, paths(&entries.records, JournalObjectKind::Record)).await?;
-    delete_all(journal, paths(&entries.done, JournalObjectKind::Done)).await.map(drop)
-}
-
-/// Deletes the objects below a folder of the state root that `which` selects. Returns the number of deleted objects.
-pub(crate) async fn delete_below(journal: &Journal, folder: &Path, which: impl Fn(&Path) -> bool) -> Result<u64> {
-    let listed: Vec<Path> = journal
-        .storage
-        .store
-        .list(Some(folder))
-        .map_ok(|object| object.location)
-        .try_collect()
-        .await
-        .map_err(|e| store_error("list", folder, e))?;
-    delete_all(journal, listed.into_iter().filter(|p| which(p)).collect()).await
-}
-
-/// Deletes objects. An object that no longer exists is not an error, because several processes may clean at once.
-async fn delete_all(journal: &Journal, paths: Vec<Path>) -> Result<u64> {
-    let mut deleted = 0;
-    let mut answers = journal.storage.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(_) => deleted += 1,
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(store_error("clean", &journal.state, e)),
-        }
-    }
-    Ok(deleted)
+    delete_all(&journal.storage, &journal.state, paths(&entries.records, JournalObjectKind::Record)).await?;
+    delete_all(&journal.storage, &journal.state, paths(&entries.done, JournalObjectKind::Done)).await.map(drop)
 }

@@ -20,6 +20,7 @@ use crate::log::layout::{self, JournalObjectKind, below, folder_of, run_folder};
 use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, PublishedFile, RetainedFile, StateFile,
 };
+use crate::store::state_objects::delete_run;
 use crate::{ObservedTable, StagedFile, StagedWriter, TableStorage, log::pointer, store::put_if_absent, store_error};
 
 /// Maximum number of trial copies at the same time.
@@ -107,7 +108,7 @@ impl Journal {
             properties: BTreeMap::new(),
             report: Value::Null,
         };
-        self.interrupt.begin(self, observed.head.version, &record.writer_id);
+        self.interrupt.begin(&self.storage, &self.state, observed.head.version, &record.writer_id);
         TableCommit { journal: self, observed, files: Arc::default(), record, adopts: false }
     }
 }
@@ -525,24 +526,12 @@ impl TableCommit<'_> {
     }
 
     async fn delete_staged(&self) -> Result<()> {
-        self.journal.delete_run(self.base(), &self.record.writer_id).await
+        delete_run(&self.journal.storage, &self.journal.state, self.base(), &self.record.writer_id).await
     }
 }
 
 impl Drop for TableCommit<'_> {
     fn drop(&mut self) {
         self.journal.interrupt.end(&self.record.writer_id);
-    }
-}
-
-impl Journal {
-    /// Deletes everything that one change wrote below the state root before its commit.
-    pub(crate) async fn delete_run(&self, base: u64, writer_id: &str) -> Result<()> {
-        for kind in ["staging", "state"] {
-            publish::delete_below(self, &run_folder(&self.state, kind, base, writer_id), |_| true).await?;
-            let (own, root) = (format!("{base}-{writer_id}"), self.state.clone().join(kind));
-            self.storage.durability.remove_folders(&root, &|name: &str| name == own).await?;
-        }
-        Ok(())
     }
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod probe;
 pub(crate) mod put_if_absent;
+pub(crate) mod state_objects;
 pub(crate) mod storage;
