@@ -14,7 +14,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::async_udf::AsyncScalarUDFImpl;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use crate::functions::PiiFunctions;
+use crate::context::FunctionContext;
 
 /// Function to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,12 +32,12 @@ pub(crate) enum FunctionKind {
 #[derive(Debug)]
 pub(crate) struct PiiFunction {
     kind: FunctionKind,
-    of: Arc<PiiFunctions>,
+    of: Arc<FunctionContext>,
     signature: Signature,
 }
 
 impl PiiFunction {
-    pub(crate) fn new(kind: FunctionKind, of: Arc<PiiFunctions>) -> Self {
+    pub(crate) fn new(kind: FunctionKind, of: Arc<FunctionContext>) -> Self {
         // Volatile functions are not folded into a constant: encryption and random tokens differ, and detokenization
         // is audited.
         let volatility = match kind {
