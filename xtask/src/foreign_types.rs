@@ -2,8 +2,9 @@
 //! `# Public` of the manifest. A new major version of such a package is a breaking change of the crate.
 
 use crate::Result;
+use crate::lines::PublicItem;
 use crate::manifest::{Dependency, Group, dependencies};
-use crate::public_items::{PublicItem, public_items};
+use crate::public_items::public_items;
 use crate::rustdoc::document;
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
@@ -134,7 +135,7 @@ fn package_of<'a>(library: &str, dependencies: &'a [Dependency]) -> Option<&'a s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::public_items::Rank;
+    use crate::lines::Rank;
 
     fn item(text: &str, foreign_crates: &[&str]) -> PublicItem {
         let foreign_crates = foreign_crates.iter().map(|it| (*it).to_owned()).collect();

@@ -3,7 +3,7 @@
 //! Auto traits and blanket impls are left out, since they follow from other items. Impls without parameters are one line
 //! for each type, so that derived traits do not fill the list.
 
-use crate::public_items::{Lines, Provided, PublicItem, Rank};
+use crate::lines::{Lines, Provided, PublicItem, Rank};
 use crate::rustdoc::{elements, ids, variant};
 use crate::signature::Signature;
 use serde_json::Value;

@@ -11,6 +11,7 @@
 mod foreign_types;
 mod generics;
 mod impls;
+mod lines;
 mod manifest;
 mod public_api;
 mod public_items;

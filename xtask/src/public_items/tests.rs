@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::rustdoc::FORMAT_VERSION;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Items of a crate `a` with the numbers of their places, the root at 0. Number 100 is `bytes::Bytes`, 101 is `Clone`.
 fn list(items: Vec<Value>) -> Vec<PublicItem> {
