@@ -199,7 +199,7 @@ fn plain_numbers(array: &ArrayRef) -> ArrayRef {
 
 /// Gives all lists the same name of their items, since that name has no meaning.
 fn list_names(array: &ArrayRef) -> ArrayRef {
-    let plain = biscuit_schema::plain_type(array.data_type());
+    let plain = biscuit_schema::internal::plain_type(array.data_type());
     let named = match plain {
         DataType::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type().clone(), true))),
         other => other,

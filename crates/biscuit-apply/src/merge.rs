@@ -6,7 +6,8 @@ use biscuit_change::{BadRows, ChangeBatch, ChangeFormat, ChangeRecords, RefusedR
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_merge::MergeSpec;
-use biscuit_rewrite::{RunMode, session};
+use biscuit_rewrite::RunMode;
+use biscuit_rewrite::internal::session;
 
 use crate::changes::files::{ChangeFiles, records_again};
 use crate::changes::intake::ChangeIntake;

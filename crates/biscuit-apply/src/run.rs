@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use biscuit_change::{ChangeRecords, RefusedRecord};
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_dataset::{OpenFile, TableVersion, refuse_raw};
+use biscuit_dataset::internal::refuse_raw;
+use biscuit_dataset::{OpenFile, TableVersion};
 use biscuit_journal::{CommitOutcome, FileStager, TableCommit};
 use biscuit_merge::OrderAuthority;
 use biscuit_rewrite::{RunMode, WrittenUnit};

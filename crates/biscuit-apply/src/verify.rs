@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenFile, TableVersion};
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
-use biscuit_schema::{align, impossible_values};
+use biscuit_schema::internal::{align, impossible_values};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;

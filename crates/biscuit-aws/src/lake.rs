@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_bookmark::SourcePlace;
-use biscuit_core::{Result, hide_password_of};
+use biscuit_core::Result;
+use biscuit_core::internal::hide_password_of;
 use biscuit_dataset::{Location, OpenLocation};
-use biscuit_job::{JobEnvironment, source_place};
+use biscuit_job::JobEnvironment;
+use biscuit_job::internal::source_place;
 use biscuit_journal::{OtherTableFormats, TableStorage};
 use biscuit_pii::{PiiContext, Policy};
 

@@ -1,4 +1,4 @@
-use biscuit_journal::is_hidden;
+use biscuit_journal::internal::is_hidden;
 use serde::Serialize;
 
 /// Reason why no run reads an object.

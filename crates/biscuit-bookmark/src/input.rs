@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{OtherTableFormats, TableStorage, table_format_around};
-use biscuit_purge::{AnyStore, ListedObject, ObjectListing, PurgeStore, refuse_other_formats};
+use biscuit_journal::internal::table_format_around;
+use biscuit_journal::{OtherTableFormats, TableStorage};
+use biscuit_purge::internal::refuse_other_formats;
+use biscuit_purge::{AnyStore, ListedObject, ObjectListing, PurgeStore};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 

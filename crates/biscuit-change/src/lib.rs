@@ -20,16 +20,13 @@ pub use biscuit_merge::{
     AbsentColumns, BadRows, ChangeBatch, ChangeColumns, ChangeOp, KeyChange, KeyChangeKind, LogServer, OpMap,
     PLACEHOLDER, ParsedOp, RawRows, RefusedRecord, parse_op, row_changes,
 };
-pub use columnar::rows::{FileRows, stored};
-pub use csv::dialect::{CheckedCsv, CsvDialect};
+pub use csv::dialect::CsvDialect;
 pub use debezium::options::DebeziumOptions;
 pub use debezium::reader::DebeziumReader;
 pub use dms::options::DmsOptions;
 pub use dms::reader::DmsReader;
-pub use files::decompress::{DecodedRows, FileCompression, unpacking_failed};
-pub use files::encoding::{TextEncoding, Utf8Text};
+pub use files::encoding::TextEncoding;
 pub use format::{ChangeFormat, FormatSettings};
-pub use json::scan::{JsonLayout, JsonValues};
 pub use records::change_records::ChangeRecords;
 pub use rows::reader::{RowsOptions, RowsReader};
 pub use tables::name::SourceTable;

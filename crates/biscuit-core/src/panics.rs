@@ -25,7 +25,8 @@ impl std::error::Error for CaughtPanic {}
 /// The panic hook runs before the panic is caught. A hook can call [`is_catching`] to print nothing for such a panic.
 ///
 /// ```
-/// use biscuit_core::{CaughtPanic, catch_panic};
+/// use biscuit_core::CaughtPanic;
+/// use biscuit_core::internal::catch_panic;
 ///
 /// let damaged: &[u8] = &[1, 2];
 /// assert_eq!(catch_panic(|| damaged[0]), Ok(1));

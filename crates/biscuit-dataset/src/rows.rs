@@ -44,7 +44,7 @@ pub fn partition_folders(
     hive::check_partition_columns(batch.schema().fields().iter().map(|f| f.name().as_str()), partition_by)?;
     let mut texts = Vec::with_capacity(partition_by.len());
     for name in partition_by {
-        let at = biscuit_schema::column_index(&batch.schema(), name, "the rows to write")?;
+        let at = biscuit_schema::internal::column_index(&batch.schema(), name, "the rows to write")?;
         texts.push(folder_texts(batch.column(at), name)?);
     }
     let mut folders: Vec<(String, Vec<u32>)> = Vec::new();

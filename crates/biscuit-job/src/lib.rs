@@ -2,6 +2,7 @@
 
 pub mod codes;
 mod environment;
+pub mod internal;
 mod job;
 mod read;
 mod report;
@@ -11,9 +12,9 @@ mod spec;
 mod work;
 mod write;
 
-pub use environment::{JobEnvironment, LocalEnvironment, source_place};
+pub use environment::{JobEnvironment, LocalEnvironment};
 pub use job::DeclarativeJob;
-pub use read::learn::{format_at, learn, sample};
+pub use read::learn::sample;
 pub use read::source::ReadReport;
 pub use report::counts::{JobReport, OutputReport, SourceReport};
 pub use report::impact::impact;
@@ -23,4 +24,4 @@ pub use spec::{
     AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,
     JobSpecBuilder, MissingObjects, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,
 };
-pub use write::quarantine::{SubjectQuarantine, put_aside_of, unsealed};
+pub use write::quarantine::{SubjectQuarantine, unsealed};

@@ -2,26 +2,25 @@
 
 pub mod codes;
 mod commit;
+pub mod internal;
 mod journal;
 mod log;
 mod observe;
 mod store;
 
-pub use biscuit_purge::{ForeignTableFormat, store_error};
+pub use biscuit_purge::ForeignTableFormat;
+pub use biscuit_purge::internal::store_error;
 pub use commit::interrupt::RunInterrupt;
 pub use commit::recovery::RecoveryReport;
-pub use commit::staged::{StagedFile, StagedWriter};
+pub use commit::staged::StagedFile;
 pub use commit::stager::FileStager;
 pub use commit::table_commit::{CommitOutcome, CommitSummary, TableCommit};
-pub use journal::{
-    DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, RandomWriterIds, WriterIds, WriterPolicy,
-};
+pub use journal::{DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, WriterPolicy};
 pub use log::head::{LiveFile, RetainedEntry, TableHead};
-pub use log::layout::{MAX_KEY, MAX_NAME, default_state_root, is_hidden, writer_id_of};
+pub use log::layout::{default_state_root, writer_id_of};
 pub use log::record::{CommitException, CommitRecord, FileRef, PastVersion, PublishedFile, RetainedFile, StateFile};
 pub use observe::observed::ObservedTable;
 pub use observe::orphans::{OrphanedObjects, RetainedFiles};
-pub use observe::ownership::{fold_name, table_format_around};
 pub use observe::protected::{tables_around, tables_within};
 pub use store::probe::{ProbeResult, StoreCapability, probe_store};
 pub use store::storage::{LocalDisk, StoreIsDurable, TableStorage, WriteDurability};

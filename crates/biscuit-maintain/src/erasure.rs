@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use biscuit_apply::readmit;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_job::put_aside_of;
+use biscuit_job::internal::put_aside_of;
 use biscuit_partition::{ErasureSubjects, ForgetReport, NotCovered, forget};
 use biscuit_pii::{PiiContext, Protector, SubjectKeys};
 use biscuit_rewrite::{RunMode, SubjectRows};

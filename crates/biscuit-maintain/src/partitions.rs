@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use biscuit_core::Result;
-use biscuit_journal::is_hidden;
-use biscuit_purge::{PurgePlan, is_below};
+use biscuit_journal::internal::is_hidden;
+use biscuit_purge::PurgePlan;
+use biscuit_purge::internal::is_below;
 use biscuit_rewrite::RunMode;
 
 use crate::place::DeletePlace;

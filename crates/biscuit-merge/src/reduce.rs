@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::Result;
-use biscuit_schema::{conform, merge_schemas};
+use biscuit_schema::internal::conform;
+use biscuit_schema::merge_schemas;
 use hashbrown::HashMap;
 
 use crate::keys::record_order::RecordOrder;

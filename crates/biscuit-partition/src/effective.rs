@@ -36,7 +36,7 @@ impl EffectiveColumn {
     /// `MissingColumn`, and `EffectiveType` for a column whose type is not a time.
     pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
         let place = format!("`{}`", batch.file);
-        let at = biscuit_schema::column_index(batch.rows.schema_ref(), name, &place)?;
+        let at = biscuit_schema::internal::column_index(batch.rows.schema_ref(), name, &place)?;
         Self::of(batch.rows.column(at), name, &place)
     }
 

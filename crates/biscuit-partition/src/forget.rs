@@ -1,6 +1,7 @@
 //! Erasure of subjects from a table and its state, as one commit. It works for tables with and without periods.
 
-use biscuit_apply::{ErasedKeys, ErasedState, MergeSpec, RunMode, erased_state};
+use biscuit_apply::internal::{ErasedState, erased_state};
+use biscuit_apply::{ErasedKeys, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
@@ -95,7 +96,7 @@ pub async fn forget(
 ) -> Result<ForgetReport> {
     let found = SubjectRows::of(&snapshot, subjects).await?;
     let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
-    let spec = biscuit_apply::stored_spec(&head.properties)?;
+    let spec = biscuit_apply::internal::stored_spec(&head.properties)?;
     let pending = pending::load(journal, head).await?;
     // If the subject column is not the key, the erased rows and pending records tell which keys to forget.
     let rows = match &spec {

@@ -1,8 +1,9 @@
 //! How a table is divided into periods, and the property of the journal that stores it.
 
-use biscuit_apply::{PeriodBase, PeriodState};
+use biscuit_apply::internal::{PeriodBase, PeriodState};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{TableVersion, partition_values};
+use biscuit_dataset::TableVersion;
+use biscuit_dataset::internal::partition_values;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

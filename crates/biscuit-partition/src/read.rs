@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_apply::{MergeOptions, PeriodReport, stored_spec};
+use biscuit_apply::internal::stored_spec;
+use biscuit_apply::{MergeOptions, PeriodReport};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{Dataset, TableVersion, engine_error};
+use biscuit_dataset::internal::engine_error;
+use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_journal::PastVersion;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
@@ -250,7 +252,7 @@ impl PeriodTable {
         };
         let key = encoded(&|name| self.spec.key.iter().any(|k| k == name))?;
         let all = encoded(&|name| name != self.periods.column)?;
-        let at = biscuit_schema::column_index(&schema, &self.periods.column, "the table")?;
+        let at = biscuit_schema::internal::column_index(&schema, &self.periods.column, "the table")?;
         let names = datafusion::arrow::compute::cast(rows.column(at), &DataType::Utf8).map_err(internal)?;
         let names = datafusion::arrow::array::AsArray::as_string::<i32>(&names).clone();
         let mut by_key: BTreeMap<(&[u8], Period), u32> = BTreeMap::new();

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::{ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
+use biscuit_apply::internal::{PeriodBase, PeriodStates};
+use biscuit_apply::{ErasedKeys, Merge, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_schema::{conform, merge_schemas};
+use biscuit_schema::internal::conform;
+use biscuit_schema::merge_schemas;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
@@ -167,7 +169,7 @@ impl PeriodTable {
     async fn compare(&self, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
         let collected = |frame: DataFrame| async move {
             let schema = frame.schema().inner().clone();
-            let batches = frame.collect().await.map_err(|e| biscuit_dataset::engine_error("a period", e))?;
+            let batches = frame.collect().await.map_err(|e| biscuit_dataset::internal::engine_error("a period", e))?;
             Ok::<_, Error>((schema, batches))
         };
         let ((has, rows), (should, expected)) = (collected(rows).await?, collected(expected).await?);
@@ -206,7 +208,7 @@ struct ComparableRows {
 impl ComparableRows {
     fn new(schema: SchemaRef, key: &[String]) -> Result<Self> {
         let internal = |e| Error::internal("cannot compare rows").with_source(e);
-        let key = key.iter().map(|k| biscuit_schema::column_index(&schema, k, "the period"));
+        let key = key.iter().map(|k| biscuit_schema::internal::column_index(&schema, k, "the period"));
         let key = key.collect::<Result<Vec<_>>>()?;
         let field = |i: usize| SortField::new(schema.field(i).data_type().clone());
         let keys = RowConverter::new(key.iter().map(|i| field(*i)).collect()).map_err(internal)?;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_apply::{MergeSpec, RetractedRecord, RetractionSet, key_and_order};
+use biscuit_apply::MergeSpec;
+use biscuit_apply::internal::{RetractedRecord, RetractionSet, key_and_order};
 use biscuit_change::ChangeBatch;
 use biscuit_core::Result;
 use biscuit_journal::{Journal, TableHead};

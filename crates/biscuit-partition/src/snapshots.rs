@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_apply::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, PeriodBase, PeriodStates, RunMode};
+use biscuit_apply::internal::{PeriodBase, PeriodStates};
+use biscuit_apply::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_core::Error;
-use biscuit_pii::{hash_texts, mask_texts};
+use biscuit_pii::internal::{hash_texts, mask_texts};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};

@@ -10,6 +10,7 @@ mod entity;
 mod find;
 mod hash_key;
 mod hit;
+pub mod internal;
 mod keys;
 mod mac;
 mod means;
@@ -47,12 +48,11 @@ pub use crate::keys::roots::RootKeys;
 pub use crate::keys::secret::KeyBytes;
 pub use crate::keys::wrapping::WrappingKeys;
 pub use crate::means::PiiContext;
-pub use crate::overlap::without_overlaps;
 pub use crate::policy::{
     ColumnTreatment, HashOptions, HitReplacement, KeyUse, Policy, RedactionOptions, TokenKind, TokenOptions,
     ValueEncryption,
 };
-pub use crate::protect::{ProtectedRows, Protector, TreatmentStats, hash_texts, mask_texts};
+pub use crate::protect::{ProtectedRows, Protector, TreatmentStats};
 pub use crate::redact::{RedactedColumn, Redactor};
 pub use crate::remove::remove;
 pub use crate::tokens::audit::{AccessAudit, AccessRequest, AuditEntry, AuditFile};

@@ -14,7 +14,7 @@ use crate::keys::is_below;
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
 use crate::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, marker};
-use crate::store_error;
+use crate::store_error::store_error;
 
 /// A [`PurgeStore`] for any store that `object_store` supports. It has no conditional deletes, versions, storage
 /// classes or unfinished uploads.

@@ -15,7 +15,7 @@ pub(crate) fn whole(prefix: &str) -> String {
 /// Whether a key is below a prefix, by whole segments: `t_backup/x` is not below `t`, and neither is `t` itself.
 ///
 /// ```
-/// use biscuit_purge::is_below;
+/// use biscuit_purge::internal::is_below;
 ///
 /// assert!(is_below("t/day=1/a", "t") && is_below("t/day=1/a", "t/"));
 /// assert!(!is_below("t_backup/a", "t") && !is_below("t", "t"));

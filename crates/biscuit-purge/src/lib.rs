@@ -3,6 +3,7 @@
 mod any_store;
 pub mod codes;
 mod execute;
+pub mod internal;
 mod keys;
 mod leavings;
 mod listed;
@@ -17,14 +18,12 @@ mod table_format;
 
 pub use any_store::AnyStore;
 pub use execute::{DeleteCounts, DeleteItem, DeleteOptions, PurgeReport, carry_out, execute, manifest_line};
-pub use keys::is_below;
 pub use leavings::{JobMarker, is_leaving};
 pub use listed::{ListedObject, MultipartUpload, VersionKind};
 pub use listing::{Iter, ObjectListing};
 pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};
-pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules, refuse_other_formats};
+pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules};
 #[cfg(feature = "s3")]
-pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
+pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_rules, plan_lifecycle};
 pub use store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe};
-pub use store_error::store_error;
 pub use table_format::ForeignTableFormat;

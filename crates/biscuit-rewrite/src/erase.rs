@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion, partition_values, refuse_raw};
+use biscuit_dataset::internal::{partition_values, refuse_raw};
+use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion};
 use biscuit_journal::FileRef;
-use biscuit_schema::align;
+use biscuit_schema::internal::align;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};

@@ -7,7 +7,8 @@ use biscuit_journal::{CommitOutcome, FileRef, TableCommit};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::{RewriteUnit, WrittenUnit, rewrite_units, session};
+use crate::encode::session::session;
+use crate::{RewriteUnit, WrittenUnit, rewrite_units};
 
 /// Outcome of a commit that replaced files.
 #[derive(Debug)]

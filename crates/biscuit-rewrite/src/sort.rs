@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, engine_error};
-use biscuit_schema::conform;
+use biscuit_dataset::OpenFile;
+use biscuit_dataset::internal::engine_error;
+use biscuit_schema::internal::conform;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::SchemaRef;

@@ -7,3 +7,5 @@ pub fn scaled(full: u32) -> u32 {
         _ => (full / 10).max(1),
     }
 }
+pub use crate::boundaries::{BoundaryValue, boundaries};
+pub use crate::histories::{HistoryOptions, RecordKind, TrueRecord, histories};

@@ -1,5 +1,6 @@
 use biscuit_core::Result;
-use biscuit_dataset::{Dataset, engine_error};
+use biscuit_dataset::Dataset;
+use biscuit_dataset::internal::engine_error;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};

@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use biscuit_change::internal::{DecodedRows, FileRows, stored};
 use biscuit_change::{
-    BadRows, ChangeBatch, ChangeFormat, ChangeRecords, DebeziumReader, DecodedRows, DmsReader, FileRows, RefusedRecord,
-    RowsReader, TableChanges, TablesReader, stored,
+    BadRows, ChangeBatch, ChangeFormat, ChangeRecords, DebeziumReader, DmsReader, RefusedRecord, RowsReader,
+    TableChanges, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation, as_listed, split_glob};
-use biscuit_journal::{ForeignTableFormat, OtherTableFormats, is_hidden, store_error, table_format_around};
-use biscuit_schema::UuidColumns;
+use biscuit_dataset::internal::{as_listed, split_glob};
+use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation};
+use biscuit_journal::internal::{is_hidden, table_format_around};
+use biscuit_journal::{ForeignTableFormat, OtherTableFormats, store_error};
+use biscuit_schema::internal::UuidColumns;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};

@@ -192,7 +192,7 @@ impl ChangeIntake {
 #[cfg(test)]
 mod tests {
     use biscuit_change::{AbsentColumns, row_changes};
-    use biscuit_rewrite::session;
+    use biscuit_rewrite::internal::session;
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;

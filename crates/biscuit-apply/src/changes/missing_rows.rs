@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use biscuit_change::{AbsentColumns, ChangeBatch, ChangeOp, ChangeRecords};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, TableVersion, engine_error};
+use biscuit_dataset::internal::engine_error;
+use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
@@ -42,7 +43,7 @@ async fn deletes_on(snapshot: TableVersion, spec: &MergeSpec, keys: &HashSet<Vec
     let columns: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
     let schema = snapshot.schema(&snapshot.open_files().await?)?;
     for column in &columns {
-        biscuit_schema::column_index(&schema, column, "the table")?;
+        biscuit_schema::internal::column_index(&schema, column, "the table")?;
     }
     let failed = |e| engine_error("the table", e);
     let frame = snapshot.load(&SessionContext::new()).await?.select_columns(&columns).map_err(failed)?;

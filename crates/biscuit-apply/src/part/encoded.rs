@@ -2,7 +2,7 @@
 
 use biscuit_change::{BadRows, ChangeBatch, ChangeOp};
 use biscuit_core::Result;
-use biscuit_dataset::rows_without_folder;
+use biscuit_dataset::internal::rows_without_folder;
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{ChangeSet, TargetRows};
 use datafusion::arrow::datatypes::SchemaRef;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_dataset::escape;
+use biscuit_dataset::internal::escape;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::Value;

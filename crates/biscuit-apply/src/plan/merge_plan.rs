@@ -5,10 +5,12 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FolderSpelling, OpenFile, partition_folders};
+use biscuit_dataset::OpenFile;
+use biscuit_dataset::internal::{FolderSpelling, partition_folders};
 use biscuit_merge::RowCounts;
 use biscuit_merge::internal::{CellLocation, KeyOutcome, KeyTable, RowChange, TargetRows};
-use biscuit_rewrite::{BufferedRows, InsertedRows, RewriteUnit, RowGroupEdits, SpillFolder, default_rows};
+use biscuit_rewrite::internal::default_rows;
+use biscuit_rewrite::{BufferedRows, InsertedRows, RewriteUnit, RowGroupEdits, SpillFolder};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use hashbrown::HashMap;
@@ -457,7 +459,7 @@ fn row_folders(batch: &RecordBatch, partition_by: &[String], spelling: &FolderSp
     let mut fields = Vec::new();
     let mut columns = Vec::new();
     for name in partition_by {
-        let at = biscuit_schema::column_index(&batch.schema(), name, "the rows to write")?;
+        let at = biscuit_schema::internal::column_index(&batch.schema(), name, "the rows to write")?;
         fields.push(batch.schema().field(at).clone());
         columns.push(batch.column(at).clone());
     }

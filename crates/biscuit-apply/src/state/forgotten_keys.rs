@@ -133,7 +133,7 @@ impl ErasedKeys {
         !self.has(spec, key) && self.marks.insert(self.mark(&columns, key))
     }
 
-    /// Returns whether a key, encoded as by [`key_and_order`](crate::key_and_order), was forgotten, as a whole or by
+    /// Returns whether a key, encoded as by [`key_and_order`](crate::periods::retraction::key_and_order), was forgotten, as a whole or by
     /// the value of one of its columns.
     pub fn has(&self, spec: &MergeSpec, key: &[u8]) -> bool {
         if self.is_empty() {

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use biscuit_core::{Error, Result, catch_panic};
-use biscuit_dataset::{Dataset, FileEncryption, reading};
+use biscuit_core::internal::catch_panic;
+use biscuit_core::{Error, Result};
+use biscuit_dataset::internal::reading;
+use biscuit_dataset::{Dataset, FileEncryption};
 use biscuit_journal::{Journal, TableHead};
 use biscuit_merge::internal::{
     ColumnState, KeyChangeState, KeyState, KeyTable, RecordOrder, RowRef, TargetRows, decode,
 };
 use biscuit_rewrite::ErasureSubjects;
-use biscuit_schema::conform;
+use biscuit_schema::internal::conform;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FolderSpelling, OpenFile, ParquetOptions, TableVersion, WriteMode, check_partition_columns};
+use biscuit_dataset::internal::{FolderSpelling, check_partition_columns};
+use biscuit_dataset::{OpenFile, ParquetOptions, TableVersion, WriteMode};
 use biscuit_journal::FileRef;
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{RecordOrder, known, without};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use biscuit_core::Result;
 use biscuit_dataset::OpenFile;
 use biscuit_merge::internal::{RowRef, TargetRows};
-use biscuit_schema::align;
+use biscuit_schema::internal::align;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 

@@ -3,7 +3,7 @@
 use biscuit_core::Result;
 use biscuit_dataset::OpenFile;
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
-use biscuit_rewrite::has_sound_statistics;
+use biscuit_rewrite::internal::has_sound_statistics;
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;

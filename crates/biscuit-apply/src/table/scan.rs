@@ -6,7 +6,7 @@ use biscuit_core::Result;
 use biscuit_dataset::OpenFile;
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{KeyTable, RecordOrder, RowOrders, TupleEncoder, TuplePurpose, null_key, stored_order};
-use biscuit_schema::align;
+use biscuit_schema::internal::align;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 use hashbrown::HashMap;
@@ -128,7 +128,7 @@ pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usiz
     let scan = TargetScan { file, wanted, place: format!("`{}`", file.file.path) };
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
     for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
-        biscuit_schema::column_index(file.schema(), k, &scan.place)?;
+        biscuit_schema::internal::column_index(file.schema(), k, &scan.place)?;
     }
     scan.candidates()
 }

@@ -1,6 +1,7 @@
 //! The cases of the merge contract, as data: `tests/data/merge.json`.
 
-use biscuit_apply::{IgnoreNull, MergeSpec, TombstonePolicy, held_keys};
+use biscuit_apply::internal::held_keys;
+use biscuit_apply::{IgnoreNull, MergeSpec, TombstonePolicy};
 use biscuit_testkit::{diff_rows, json_rows};
 use datafusion::arrow::array::RecordBatch;
 use serde_json::Value;
@@ -62,7 +63,7 @@ async fn run(case: &Value, batches: &[Vec<Value>]) {
     assert_eq!(lake::count(&rows), expect.len(), "{name}");
     if !expect.is_empty() {
         let want = json_rows(&lines(expect));
-        let want = biscuit_schema::conform(&want, &rows[0].schema(), name).expect("the same columns");
+        let want = biscuit_schema::internal::conform(&want, &rows[0].schema(), name).expect("the same columns");
         let got: Vec<RecordBatch> = rows;
         assert_eq!(diff_rows(&got, &[want]), None, "{name}");
     }

@@ -1,6 +1,7 @@
 //! Points of the contract that the cases do not cover.
 
-use biscuit_apply::{IgnoreNull, MergeOptions, MergeSpec, OrderAuthority, TiePolicy, held_keys};
+use biscuit_apply::internal::held_keys;
+use biscuit_apply::{IgnoreNull, MergeOptions, MergeSpec, OrderAuthority, TiePolicy};
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 
 use crate::lake::{self, spec};

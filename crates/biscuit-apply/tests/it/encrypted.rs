@@ -3,9 +3,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use biscuit_apply::{
-    ChangeFiles, ChangeFormat, Merge, MergeSpec, RunMode, adopt, discard, held_keys, quarantined, verify,
-};
+use biscuit_apply::internal::held_keys;
+use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeSpec, RunMode, adopt, discard, quarantined, verify};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, FileEncryption};
 use biscuit_journal::TableStorage;

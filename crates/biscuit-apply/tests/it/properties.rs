@@ -3,9 +3,8 @@
 use biscuit_apply::{ChangeFormat, IgnoreNull, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
-use biscuit_testkit::{
-    FaultStore, History, HistoryOptions, InjectedFault, RecordKind, TrueRecord, histories, true_state,
-};
+use biscuit_testkit::internal::{HistoryOptions, RecordKind, TrueRecord, histories};
+use biscuit_testkit::{FaultStore, History, InjectedFault, true_state};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;

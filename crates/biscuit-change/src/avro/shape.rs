@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use biscuit_core::ErrorCode;
 use biscuit_schema::codes::{TOO_DEEP, TOO_LARGE, TOO_MANY_COLUMNS};
-use biscuit_schema::{MAX_DEPTH, MAX_FIELDS};
+use biscuit_schema::internal::{MAX_DEPTH, MAX_FIELDS};
 use serde_json::Value;
 
 use crate::codes;

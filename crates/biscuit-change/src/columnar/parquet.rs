@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use biscuit_core::{Error, Result, catch_panic};
-use biscuit_schema::{
+use biscuit_core::internal::catch_panic;
+use biscuit_core::{Error, Result};
+use biscuit_schema::internal::{
     UuidColumns, check_int96, check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar,
     int96_as_micros, legacy_calendar, parquet_rows_at_a_time,
 };

@@ -12,7 +12,7 @@ use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{MAX_DEPTH, UuidColumns, impossible_values, plain_type, stored_type};
+use biscuit_schema::internal::{MAX_DEPTH, UuidColumns, impossible_values, plain_type, stored_type};
 use bytes::Bytes;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use biscuit_core::{Error, Result};
-use biscuit_schema::MAX_FIELDS;
+use biscuit_schema::internal::MAX_FIELDS;
 use serde::Deserialize;
 
 use crate::codes;

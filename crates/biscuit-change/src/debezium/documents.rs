@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, is_too_deep, too_deep};
+use biscuit_schema::Contract;
+use biscuit_schema::internal::{is_too_deep, too_deep};
 use serde_json::value::RawValue;
 
 use crate::codes;

@@ -7,7 +7,8 @@ use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result};
 use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, RawRows};
-use biscuit_schema::{ContractColumn, ExtraColumns, column_index, plain_type, written_type};
+use biscuit_schema::internal::{column_index, plain_type, written_type};
+use biscuit_schema::{ContractColumn, ExtraColumns};
 
 use crate::csv::records::text_in_column;
 use crate::dms::file_name::{DmsFile, DmsFileKind};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{is_too_deep, name_twice, too_deep};
+use biscuit_schema::internal::{is_too_deep, name_twice, too_deep};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 

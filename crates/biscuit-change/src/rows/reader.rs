@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::RawSource;
 use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, OpMap, PLACEHOLDER, RefusedRecord};
-use biscuit_schema::{Contract, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
+use biscuit_schema::internal::{MAX_FIELDS, check_names};
+use biscuit_schema::{Contract, ContractColumn, SchemaInference};
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use biscuit_schema::{
-    ContractColumn, DebeziumSettings, EpochUnit, WireType, hex_bytes, iso_date, iso_date_time, iso_time,
-};
+use biscuit_schema::internal::{WireType, hex_bytes, iso_date, iso_date_time, iso_time};
+use biscuit_schema::{ContractColumn, DebeziumSettings, EpochUnit};
 
 use crate::json::object;
 use crate::values::declared::{as_written as as_written_type, push_once};

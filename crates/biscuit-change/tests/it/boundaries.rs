@@ -7,7 +7,7 @@ use arrow::util::display::array_value_to_string;
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
-use biscuit_testkit::{BoundaryValue, boundaries};
+use biscuit_testkit::internal::{BoundaryValue, boundaries};
 
 fn contract(of: &BoundaryValue) -> Contract {
     let text = format!(

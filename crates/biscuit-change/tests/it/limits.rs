@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, FileRows, RowsOptions, RowsReader};
+use biscuit_change::internal::FileRows;
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, Time64MicrosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use biscuit_change::internal::FileRows;
 use biscuit_change::{
-    ChangeRecords, CsvDialect, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, FileRows, RowsOptions,
-    RowsReader, TextEncoding,
+    ChangeRecords, CsvDialect, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader,
+    TextEncoding,
 };
 use biscuit_core::Result;
 use biscuit_schema::Contract;

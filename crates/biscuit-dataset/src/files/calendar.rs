@@ -1,14 +1,14 @@
 //! Check of files for dates and times in the calendar of Spark 2.
 
 use biscuit_core::Result;
-use biscuit_schema::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
+use biscuit_schema::internal::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
 use datafusion::arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 /// Refuses a file with dates or times that differ in the calendar of Spark 2, by its statistics. Such values would be
 /// read days off, and a file that is combined from several ones has one calendar. INT96 columns have no statistics;
-/// `biscuit_schema::check_int96` checks them where their pages are read. `path` names the file in the error.
+/// `biscuit_schema::internal::check_int96` checks them where their pages are read. `path` names the file in the error.
 ///
 /// # Errors
 /// `LegacyCalendar`.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_journal::store_error;
-use biscuit_schema::{ColumnType, ContractColumn, check_names, int96_as_micros, plain_type};
+use biscuit_schema::internal::{check_names, int96_as_micros, plain_type};
+use biscuit_schema::{ColumnType, ContractColumn};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -27,7 +28,7 @@ use crate::files::calendar::check_calendar;
 use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
 use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer};
 use crate::paths::column::PathValue;
-use biscuit_schema::conform;
+use biscuit_schema::internal::conform;
 
 /// A Parquet file of a table.
 #[derive(Debug, Clone)]

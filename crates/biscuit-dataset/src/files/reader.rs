@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{check_int96, check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time};
+use biscuit_schema::internal::{
+    check_int96, check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time,
+};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{StagedFile, StagedWriter};
+use biscuit_journal::StagedFile;
+use biscuit_journal::internal::StagedWriter;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};

@@ -1,7 +1,7 @@
 //! Hive paths: escaping of folder names, partition values of a path, and checks of partition columns.
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::MAX_NAME;
+use biscuit_journal::internal::MAX_NAME;
 
 use crate::codes;
 
@@ -14,7 +14,7 @@ const ESCAPED: &str = "\"#%'*/:=?\\{[]^\u{7f}";
 /// Escapes a text for the name of a partition folder.
 ///
 /// ```
-/// assert_eq!(biscuit_dataset::escape("10:30 a/b"), "10%3A30 a%2Fb");
+/// assert_eq!(biscuit_dataset::internal::escape("10:30 a/b"), "10%3A30 a%2Fb");
 /// ```
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -55,7 +55,7 @@ pub fn unescape(text: &str) -> String {
 /// `NotHivePath` for a folder that is not `column=value`.
 ///
 /// ```
-/// let values = biscuit_dataset::partition_values("a=x%2Fy/b=__HIVE_DEFAULT_PARTITION__/f.parquet").unwrap();
+/// let values = biscuit_dataset::internal::partition_values("a=x%2Fy/b=__HIVE_DEFAULT_PARTITION__/f.parquet").unwrap();
 /// assert_eq!(values, [("a".into(), Some("x/y".into())), ("b".into(), None)]);
 /// ```
 pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {

@@ -1,7 +1,7 @@
 //! Checks that a place of input does not overlap the table that is written.
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::is_hidden;
+use biscuit_journal::internal::is_hidden;
 use object_store::path::Path;
 
 use crate::codes;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{cast_exactly, plain_type};
+use biscuit_schema::internal::{cast_exactly, plain_type};
 use datafusion::arrow::array::{Array, ArrayRef, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::DataType;

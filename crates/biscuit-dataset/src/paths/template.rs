@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::MAX_NAME;
+use biscuit_journal::internal::MAX_NAME;
 
 use crate::codes;
 use crate::paths::hive::escape;

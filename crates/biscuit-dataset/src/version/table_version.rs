@@ -305,7 +305,7 @@ impl TableVersion {
     /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
     pub fn properties(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
         let column = |f: &Arc<Field>| {
-            let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
+            let t = type_name(&biscuit_schema::internal::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
         check_partition_names(partition_by)?;
@@ -402,8 +402,8 @@ pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
 pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Result<Value> {
     let mut types = serde_json::Map::new();
     for name in partition_by {
-        let at = biscuit_schema::column_index(schema, name, "the rows to write")?;
-        let t = biscuit_schema::plain_type(schema.field(at).data_type());
+        let at = biscuit_schema::internal::column_index(schema, name, "the rows to write")?;
+        let t = biscuit_schema::internal::plain_type(schema.field(at).data_type());
         let text = type_name(&t).ok_or_else(|| {
             Error::new(codes::PARTITION_TYPE, format!("partition column `{name}` has the unsupported type {t}"))
         })?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{ErrorKind, Result};
-use biscuit_dataset::{DataFile, OpenFile, engine_error};
+use biscuit_dataset::internal::engine_error;
+use biscuit_dataset::{DataFile, OpenFile};
 use biscuit_testkit::table;
 use datafusion::arrow::array::{Int32Builder, ListBuilder, RecordBatch};
 use datafusion::error::DataFusionError;

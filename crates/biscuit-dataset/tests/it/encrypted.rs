@@ -117,7 +117,7 @@ async fn without_keys_plain_columns_are_read_and_encrypted_ones_are_errors() {
         assert_eq!((e.code(), e.column()), ("NoFileKeys", Some(column)));
         assert!(e.to_string().contains(&path), "{e}");
         let e = frame.clone().select_columns(&[column]).unwrap().collect().await.unwrap_err();
-        assert_eq!(biscuit_dataset::engine_error("t", e).code(), "NoFileKeys");
+        assert_eq!(biscuit_dataset::internal::engine_error("t", e).code(), "NoFileKeys");
     }
     let e = file.encryption().unwrap_err();
     assert_eq!(e.code(), "NoFileKeys", "a file that replaces it would not be encrypted");

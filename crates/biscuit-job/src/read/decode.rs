@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use biscuit_change::{CheckedCsv, CsvDialect};
-use biscuit_core::{Error, Result, catch_panic};
+use biscuit_change::CsvDialect;
+use biscuit_change::internal::CheckedCsv;
+use biscuit_core::internal::catch_panic;
+use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
 use crate::codes;
@@ -118,7 +120,7 @@ pub(crate) fn csv_rows(
         }
     };
     let schema = Schema::new(names.iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>());
-    biscuit_schema::check_names(&schema, &format!("`{file}`"))?;
+    biscuit_schema::internal::check_names(&schema, &format!("`{file}`"))?;
     let cells = names.iter().map(|_| StringBuilder::new()).collect();
     let mut rows = CsvRows { schema: Arc::new(schema), header, dialect, cells, count: 0, bytes: 0, first: 0, next: 0 };
     while reader.read(&mut record)? {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
-use biscuit_schema::{Contract, SchemaInference, TypeConflict, UuidColumns, apply_rules, default_rules};
+use biscuit_schema::internal::UuidColumns;
+use biscuit_schema::{Contract, SchemaInference, TypeConflict, apply_rules, default_rules};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 

@@ -5,9 +5,10 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_change::{FileCompression, JsonLayout, JsonValues, TextEncoding, Utf8Text, unpacking_failed};
+use biscuit_change::TextEncoding;
+use biscuit_change::internal::{FileCompression, JsonLayout, JsonValues, Utf8Text, unpacking_failed};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::as_listed;
+use biscuit_dataset::internal::as_listed;
 use biscuit_journal::store_error;
 use bytes::Bytes;
 use object_store::path::Path;

@@ -6,7 +6,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{PathValue, partition_values};
+use biscuit_dataset::internal::{PathValue, partition_values};
 use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
 /// Returns the columns in the folders of a path, with their values. `None` stands for null.

@@ -13,9 +13,10 @@ use arrow::datatypes::SchemaRef;
 use biscuit_change::{RefusedRecord, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
+use biscuit_schema::internal::UuidColumns;
 use biscuit_schema::{
     BytesInText, CheckFinding, CoercedRows, Coercion, CoercionReport, Contract, ContractCompliance, ExtraColumns,
-    OnError, RefusedRow, UuidColumns,
+    OnError, RefusedRow,
 };
 use futures::StreamExt;
 use serde::Serialize;

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, Timestamp
 use arrow::compute::{DatePart as Part, cast, date_part, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result, Run};
-use biscuit_schema::{column_index, iso_date_time};
+use biscuit_schema::internal::{column_index, iso_date_time};
 
 use crate::codes;
 use crate::spec::{AuditSpec, DatePart, DerivedColumn};

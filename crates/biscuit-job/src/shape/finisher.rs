@@ -9,10 +9,11 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::rows_without_folder;
+use biscuit_dataset::internal::rows_without_folder;
+use biscuit_schema::internal::{stored_type, written_type};
 use biscuit_schema::{
     CheckFinding, CoercedRows, Coercion, CoercionReport, ColumnType, ContractColumn, ContractCompliance,
-    DecimalRounding, ReadingRules, RefusedRow, coerce_column, stored_type, written_type,
+    DecimalRounding, ReadingRules, RefusedRow, coerce_column,
 };
 
 use crate::shape::columns::AddedColumns;

@@ -8,7 +8,7 @@ use biscuit_apply::quarantine_records;
 use biscuit_bookmark::{ReplacedOutput, RunOutput, SourceObject};
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::LAYER;
+use biscuit_dataset::internal::LAYER;
 use biscuit_journal::{CommitOutcome, TableCommit};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};

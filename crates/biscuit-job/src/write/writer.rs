@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FolderSpelling, PartitionedWriter, WriteOptions, engine_error, partition_folders};
+use biscuit_dataset::internal::{FolderSpelling, engine_error, partition_folders};
+use biscuit_dataset::{PartitionedWriter, WriteOptions};
 use biscuit_journal::{FileStager, Journal, StagedFile};
-use biscuit_schema::{conform, plain_type};
+use biscuit_schema::internal::{conform, plain_type};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;

@@ -1,7 +1,8 @@
 //! The mode `replace-partitions`, rebuilds, and `impact`.
 
 use biscuit_bookmark::{Bookmark, list};
-use biscuit_job::{RunOptions, impact, source_place};
+use biscuit_job::internal::source_place;
+use biscuit_job::{RunOptions, impact};
 
 use crate::appending::{EVENTS, event};
 use crate::lab::{Lab, run};

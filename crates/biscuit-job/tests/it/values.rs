@@ -14,7 +14,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::lab::Lab;
 use biscuit_job::{DryRun, RunOptions};
 use biscuit_schema::Contract;
-use biscuit_testkit::{BoundaryValue, boundaries};
+use biscuit_testkit::internal::{BoundaryValue, boundaries};
 
 fn job(format: &str, more: &str) -> String {
     format!(

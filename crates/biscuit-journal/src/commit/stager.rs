@@ -7,10 +7,11 @@ use biscuit_core::{Error, Result};
 use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
+use crate::commit::staged::StagedWriter;
 use crate::commit::staged::{MAX_STAGED, staged_error};
 use crate::log::layout::{below, data_name};
 use crate::log::record::{FileRef, PublishedFile};
-use crate::{StagedFile, StagedWriter, TableStorage, codes, store_error};
+use crate::{StagedFile, TableStorage, codes, store_error};
 
 /// Stages files of one change: creates writers and copies. A clone can be given to each task that writes files.
 #[derive(Debug, Clone)]

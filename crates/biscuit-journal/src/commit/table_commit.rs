@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::commit::path_lengths::check_lengths;
 use crate::commit::publish::{self, PublishOutcome};
+use crate::commit::staged::StagedWriter;
 use crate::commit::staged::staged_error;
 use crate::commit::stager::FileStager;
 use crate::journal::{Journal, conflict, pause, unavailable};
@@ -21,7 +22,7 @@ use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, PublishedFile, RetainedFile, StateFile,
 };
 use crate::store::state_objects::delete_run;
-use crate::{ObservedTable, StagedFile, StagedWriter, TableStorage, log::pointer, store::put_if_absent, store_error};
+use crate::{ObservedTable, StagedFile, TableStorage, log::pointer, store::put_if_absent, store_error};
 
 /// Maximum number of trial copies at the same time.
 const TRIALS_IN_FLIGHT: usize = 8;

@@ -58,7 +58,7 @@ pub fn writer_id_of(path: &str) -> Option<&str> {
 /// (`_$folder$`).
 ///
 /// ```
-/// use biscuit_journal::is_hidden;
+/// use biscuit_journal::internal::is_hidden;
 ///
 /// assert!(is_hidden("_temporary/0/part-0.parquet") && is_hidden("a=1/.part-0.crc") && is_hidden("a_$folder$"));
 /// assert!(!is_hidden("_a=1/part-0.parquet"));

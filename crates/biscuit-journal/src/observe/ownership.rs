@@ -173,7 +173,7 @@ impl Journal {
 /// Folds a name for comparisons: the canonical composition (Unicode NFC) of its lower-case text.
 ///
 /// ```
-/// use biscuit_journal::fold_name;
+/// use biscuit_journal::internal::fold_name;
 ///
 /// assert_eq!(fold_name("Äpfel"), fold_name("a\u{308}PFEL"));
 /// ```

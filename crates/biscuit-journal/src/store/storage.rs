@@ -87,7 +87,8 @@ impl LocalDisk {
     }
 
     async fn sync(&self, path: &Path, folder: bool) -> Result<()> {
-        let file = self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::store_error("sync", path, e))?;
+        let file =
+            self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::internal::store_error("sync", path, e))?;
         let synced = tokio::task::spawn_blocking(move || {
             let place = if folder { file.parent().unwrap_or(&file) } else { &file };
             std::fs::File::open(place)?.sync_all()
@@ -139,8 +140,9 @@ impl WriteDurability for LocalDisk {
     }
 
     async fn is_spelled_so(&self, path: &Path, root: &Path) -> Result<bool> {
-        let place =
-            |path: &Path| self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::store_error("check", path, e));
+        let place = |path: &Path| {
+            self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::internal::store_error("check", path, e))
+        };
         let (path, root) = (place(path)?, place(root)?);
         let relative =
             |path: &std::path::Path, root: &std::path::Path| path.strip_prefix(root).ok().map(ToOwned::to_owned);
@@ -155,7 +157,8 @@ impl WriteDurability for LocalDisk {
     }
 
     async fn link_below(&self, folder: &Path) -> Result<Option<Path>> {
-        let root = self.0.path_to_filesystem(folder).map_err(|e| biscuit_purge::store_error("list", folder, e))?;
+        let root =
+            self.0.path_to_filesystem(folder).map_err(|e| biscuit_purge::internal::store_error("list", folder, e))?;
         let find = tokio::task::spawn_blocking(move || Ok(find_link(&root)?.map(|link| (root, link))));
         let failed = |e: io::Error| {
             Error::new(biscuit_core::codes::STORE_UNAVAILABLE, format!("cannot list `{folder}`")).with_source(e)
@@ -169,7 +172,8 @@ impl WriteDurability for LocalDisk {
     }
 
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
-        let folder = self.0.path_to_filesystem(root).map_err(|e| biscuit_purge::store_error("clean", root, e))?;
+        let folder =
+            self.0.path_to_filesystem(root).map_err(|e| biscuit_purge::internal::store_error("clean", root, e))?;
         let failed = |e: io::Error| {
             Error::new(biscuit_core::codes::STORE_UNAVAILABLE, format!("cannot clean `{root}`")).with_source(e)
         };

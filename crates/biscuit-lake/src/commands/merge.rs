@@ -13,7 +13,8 @@ use biscuit_apply::{
 use biscuit_change::{BadRows, ChangeRecords, FormatSettings, OpMap, RowsOptions, SourceTable, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion, check_input};
-use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy, fold_name};
+use biscuit_journal::internal::fold_name;
+use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion};
+use biscuit_job::internal::format_at;
 use biscuit_job::{
-    ContractSpec, DeclarativeJob, JobEnvironment, JobSpec, OutputMode, OutputSpec, SourceSpec, TableKeys, format_at,
-    sample,
+    ContractSpec, DeclarativeJob, JobEnvironment, JobSpec, OutputMode, OutputSpec, SourceSpec, TableKeys, sample,
 };
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
@@ -16,7 +16,8 @@ use biscuit_pii::{
     default_detectors,
 };
 use biscuit_pii_aws::ComprehendDetector;
-use biscuit_schema::{ColumnType, align};
+use biscuit_schema::ColumnType;
+use biscuit_schema::internal::align;
 use clap::{Args, Subcommand};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;

@@ -2,7 +2,8 @@
 
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{DataFile, OpenFile, OpenLocation, TableVersion};
-use biscuit_job::{RulesSpec, SourceFormat, learn};
+use biscuit_job::internal::learn;
+use biscuit_job::{RulesSpec, SourceFormat};
 use biscuit_journal::store_error;
 use biscuit_schema::{Compatibility, Contract, ContractCompliance, PartitionProjection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
@@ -357,7 +358,7 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
     for file in snapshot.open_files().await? {
         let (mut rows, mut seen) = (file.stream(None)?, 0);
         while let Some(batch) = rows.next().await {
-            let batch = biscuit_schema::align(
+            let batch = biscuit_schema::internal::align(
                 &batch?,
                 &file.file.partition,
                 &std::sync::Arc::new(contract.to_arrow()),

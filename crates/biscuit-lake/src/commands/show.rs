@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Result, printable};
-use biscuit_dataset::{Dataset, engine_error};
+use biscuit_dataset::Dataset;
+use biscuit_dataset::internal::engine_error;
 use biscuit_partition::PeriodTable;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -48,7 +49,7 @@ async fn rows(args: &ShowArgs, dataset: &Dataset, place: &str) -> Result<Vec<Rec
         None => dataset.load(&SessionContext::new()).await?,
     };
     for name in &args.columns {
-        biscuit_schema::column_index(frame.schema().as_arrow(), name, "the table")?;
+        biscuit_schema::internal::column_index(frame.schema().as_arrow(), name, "the table")?;
     }
     if !args.columns.is_empty() {
         let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();

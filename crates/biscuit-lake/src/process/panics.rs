@@ -26,7 +26,7 @@ pub(crate) struct ThreadPanic {
 pub(crate) fn remember() {
     std::panic::set_hook(Box::new(|panic| {
         // The panic of a decoder on damaged input is caught, and becomes an error that names the file.
-        if biscuit_core::is_catching() {
+        if biscuit_core::internal::is_catching() {
             return;
         }
         let mut seen = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

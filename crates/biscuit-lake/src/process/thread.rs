@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_aws::AwsEnvironment;
-use biscuit_core::{Error, Result, hide_password_of, hide_secret};
+use biscuit_core::internal::hide_password_of;
+use biscuit_core::{Error, Result, hide_secret};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 

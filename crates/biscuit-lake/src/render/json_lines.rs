@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
 use biscuit_maintain::DeletePlace;
-use biscuit_purge::is_below;
+use biscuit_purge::internal::is_below;
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;

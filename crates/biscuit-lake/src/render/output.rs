@@ -7,7 +7,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use biscuit_core::codes::INVALID_ARGUMENTS;
-use biscuit_core::{Error, ErrorKind, mask_secrets, printable, printable_lines};
+use biscuit_core::internal::printable_lines;
+use biscuit_core::{Error, ErrorKind, mask_secrets, printable};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
 use object_store::ObjectStoreExt;

@@ -8,7 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{RandomWriterIds, TableStorage, WriterIds, tables_around};
+use biscuit_journal::internal::{RandomWriterIds, WriterIds};
+use biscuit_journal::{TableStorage, tables_around};
 
 use crate::codes;
 

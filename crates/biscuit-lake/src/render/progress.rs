@@ -6,7 +6,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use biscuit_core::{mask_secrets, printable, printable_lines};
+use biscuit_core::internal::printable_lines;
+use biscuit_core::{mask_secrets, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};

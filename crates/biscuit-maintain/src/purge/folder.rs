@@ -2,11 +2,11 @@
 //! purge.
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::refuse_raw;
-use biscuit_journal::{
-    Journal, JournalOptions, OtherTableFormats, TableStorage, table_format_around, tables_around, tables_within,
-};
-use biscuit_purge::{AllowedDeletes, ObjectListing, ProtectedTable, refuse_other_formats};
+use biscuit_dataset::internal::refuse_raw;
+use biscuit_journal::internal::table_format_around;
+use biscuit_journal::{Journal, JournalOptions, OtherTableFormats, TableStorage, tables_around, tables_within};
+use biscuit_purge::internal::refuse_other_formats;
+use biscuit_purge::{AllowedDeletes, ObjectListing, ProtectedTable};
 use object_store::path::Path as StorePath;
 
 use crate::place::DeletePlace;

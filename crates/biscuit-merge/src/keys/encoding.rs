@@ -13,7 +13,8 @@ use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, TimeUnit};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{plain_type, type_name};
+use biscuit_schema::internal::plain_type;
+use biscuit_schema::type_name;
 
 use crate::codes;
 
@@ -83,7 +84,7 @@ impl TupleEncoder {
     pub fn new(batch: &RecordBatch, names: &[String], purpose: TuplePurpose, place: &str) -> Result<Self> {
         let schema = batch.schema();
         let column = |name: &String| {
-            let array = batch.column(biscuit_schema::column_index(&schema, name, place)?);
+            let array = batch.column(biscuit_schema::internal::column_index(&schema, name, place)?);
             EncodedColumn::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
         };
         Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })

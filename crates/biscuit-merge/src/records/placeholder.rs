@@ -36,7 +36,7 @@ impl UnchangedPlaceholder {
             return Ok(Self { bytes: vec![], text: None, raws: vec![], encoded: vec![] });
         }
         let bytes = match setting.strip_prefix("hex:") {
-            Some(digits) => biscuit_schema::hex_bytes(digits),
+            Some(digits) => biscuit_schema::internal::hex_bytes(digits),
             None => Some(setting.as_bytes().to_vec()),
         };
         let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {

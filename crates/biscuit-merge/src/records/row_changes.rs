@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{CastOptions, cast_with_options, is_not_null, take_record_batch};
 use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{check_names, iso_date_time, plain_type};
+use biscuit_schema::internal::{check_names, iso_date_time, plain_type};
 
 use crate::codes;
 use crate::records::change_batch::{AbsentColumns, ChangeBatch};

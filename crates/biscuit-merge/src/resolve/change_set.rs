@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use biscuit_core::{Error, Result};
-use biscuit_schema::conform;
+use biscuit_schema::internal::conform;
 
 use crate::codes;
 use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose, decode};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, held_keys, quarantined, readmit};
+use biscuit_apply::internal::held_keys;
+use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined, readmit};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, ErrorCode, ErrorKind, Result};
+use biscuit_purge::internal::store_error;
 use biscuit_purge::{
-    AnyStore, DeleteCounts, DeleteOptions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out, store_error,
+    AnyStore, DeleteCounts, DeleteOptions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out,
 };
 use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;

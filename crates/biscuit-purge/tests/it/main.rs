@@ -6,9 +6,10 @@ mod rules;
 use std::sync::Arc;
 
 use biscuit_core::ErrorKind;
+use biscuit_purge::internal::store_error;
 use biscuit_purge::{
     AnyStore, DeleteCondition, DeleteItem, DeleteOptions, DeleteOutcome, KeptReason, ListedObject, PurgePlan,
-    PurgeStore, carry_out, execute, store_error,
+    PurgeStore, carry_out, execute,
 };
 use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::parquet_error;
-use biscuit_journal::StagedWriter;
+use biscuit_dataset::internal::parquet_error;
+use biscuit_journal::internal::StagedWriter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::reader::ChunkReader;

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, decode_parquet, parquet_error};
-use biscuit_schema::{check_int96, conform};
+use biscuit_dataset::OpenFile;
+use biscuit_dataset::internal::{decode_parquet, parquet_error};
+use biscuit_schema::internal::{check_int96, conform};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};

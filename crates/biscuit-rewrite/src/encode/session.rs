@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_dataset::engine_error;
+use biscuit_dataset::internal::engine_error;
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::FairSpillPool;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::engine_error;
+use biscuit_dataset::internal::engine_error;
 use biscuit_journal::FileStager;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, check_staged, parquet_error};
+use biscuit_dataset::FileEncryption;
+use biscuit_dataset::internal::{check_staged, parquet_error};
 use biscuit_journal::StagedFile;
-use biscuit_schema::conform;
+use biscuit_schema::internal::conform;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};

@@ -1,7 +1,8 @@
 //! The metadata that a copied row group needs in the new footer: page indexes and bloom filters.
 
 use biscuit_core::Result;
-use biscuit_dataset::{OpenFile, parquet_error};
+use biscuit_dataset::OpenFile;
+use biscuit_dataset::internal::parquet_error;
 use bytes::Bytes;
 use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use biscuit_core::Result;
-use biscuit_dataset::decode_parquet;
+use biscuit_dataset::internal::decode_parquet;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::encode::row_group::{EncodePart, RowGroupEncoder, leaves};

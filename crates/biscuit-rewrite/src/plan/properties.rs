@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use biscuit_dataset::{OpenFile, ParquetOptions};
-use biscuit_schema::has_legacy_calendar;
+use biscuit_schema::internal::has_legacy_calendar;
 use datafusion::arrow::datatypes::DataType;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, parquet_to_arrow_schema};
 use parquet::basic::{Compression, Encoding};

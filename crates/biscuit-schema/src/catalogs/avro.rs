@@ -7,7 +7,9 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::Value;
 
-use crate::{ColumnType, Contract, ContractColumn, check_type_size, codes, too_deep};
+use crate::types::limits::check_type_size;
+use crate::types::limits::too_deep;
+use crate::{ColumnType, Contract, ContractColumn, codes};
 
 /// Arrow type of an Avro type, and whether it is nullable.
 type AvroType = (DataType, bool);

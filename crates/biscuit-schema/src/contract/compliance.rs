@@ -16,9 +16,10 @@ use serde::{Serialize, Serializer};
 use twox_hash::XxHash64;
 
 use crate::contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, within};
+use crate::types::union::column_index;
 use crate::values::coercion::RefusedRow;
 use crate::values::convert::convert;
-use crate::{Contract, codes, column_index};
+use crate::{Contract, codes};
 
 /// Checks whether rows comply with a contract before they are written: batch by batch, and then as a whole.
 ///

@@ -221,7 +221,7 @@ impl Contract {
     /// # Errors
     /// `UnknownType` for an Arrow type that cannot be stored in a table; `ColumnCase`, `TooManyColumns`, `TooDeep`.
     pub fn from_arrow(schema: &Schema) -> Result<Self> {
-        crate::check_size(schema, "the schema")?;
+        crate::types::limits::check_size(schema, "the schema")?;
         let columns = schema.fields().iter().map(|f| {
             let unknown = || {
                 let message = format!(
@@ -232,7 +232,7 @@ impl Contract {
                 Error::new(codes::UNKNOWN_TYPE, message).with_column(f.name())
             };
             let arrow =
-                crate::stored_type(f.data_type()).filter(|t| crate::type_name(t).is_some()).ok_or_else(unknown)?;
+                crate::types::common::stored_type(f.data_type()).filter(|t| crate::type_name(t).is_some()).ok_or_else(unknown)?;
             let column = ContractColumn::new(f.name(), ColumnType::of_arrow(arrow));
             let comment = f.metadata().get("comment").cloned();
             Ok(ContractColumn { nullable: f.is_nullable(), comment, ..column })
@@ -247,8 +247,9 @@ impl Contract {
     /// `InvalidContract`; `SchemaTooLarge`.
     pub fn check(&self) -> Result<()> {
         let schema = self.to_arrow();
-        crate::check_size(&schema, "the contract").map_err(|e| Error::new(codes::SCHEMA_TOO_LARGE, e.message()))?;
-        crate::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
+        crate::types::limits::check_size(&schema, "the contract")
+            .map_err(|e| Error::new(codes::SCHEMA_TOO_LARGE, e.message()))?;
+        crate::types::union::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
         // Order columns may come from the change stream instead of the row, so they are not checked.
         let named = self.key.iter().chain(&self.partition_by).chain(&self.grain);
         if let Some(name) = named.into_iter().find(|n| self.column(n).is_none()) {

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::check::ContractCheck;
 use crate::contract::definition::{Contract, ContractColumn, DatasetLayer, DebeziumSettings, bad};
+use crate::types::column_type::WireType;
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ExtraColumns, OnError, ReadingRules};
-use crate::{ColumnType, HiveType, WireType, codes};
+use crate::{ColumnType, HiveType, codes};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

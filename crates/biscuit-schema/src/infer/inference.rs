@@ -12,8 +12,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::infer::json_names::JsonFields;
+use crate::types::common::plain_type;
+use crate::types::common::written_type;
+use crate::types::limits::MAX_FIELDS;
+use crate::types::limits::is_too_deep;
 use crate::values::iso::{iso_date, iso_date_time};
-use crate::{Contract, MAX_FIELDS, codes, common_type, is_too_deep, plain_type, type_name, written_type};
+use crate::{Contract, codes, common_type, type_name};
 
 /// Infers the columns of a table from its rows or from samples of them: text cells, JSON objects, or schemas. Text
 /// that looks like a number stays text if the number would lose something: `02134`, `+49170`, or more digits than a

@@ -30,7 +30,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonFields<'a> {
 /// none, or if the text is not JSON.
 ///
 /// ```
-/// use biscuit_schema::name_twice;
+/// use biscuit_schema::internal::name_twice;
 ///
 /// assert_eq!(name_twice(r#"{"a": 1e400, "b": {"c": 1, "c": 2}}"#).as_deref(), Some("b.c"));
 /// assert_eq!(name_twice(r#"{"a": 1, "b": [{"c": 1}, {"c": 2}]}"#), None);

@@ -10,7 +10,7 @@ use crate::values::scalar::DAY_NANOS;
 ///
 /// ```
 /// use arrow::array::{ArrayRef, Time64MicrosecondArray};
-/// use biscuit_schema::impossible_values;
+/// use biscuit_schema::internal::impossible_values;
 /// use std::sync::Arc;
 ///
 /// let times: ArrayRef = Arc::new(Time64MicrosecondArray::from(vec![0, 86_399_999_999, 86_400_000_000, -1]));

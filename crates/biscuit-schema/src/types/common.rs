@@ -88,7 +88,7 @@ pub fn stored_type(t: &DataType) -> Option<DataType> {
 ///
 /// ```
 /// use arrow::datatypes::{DataType, TimeUnit};
-/// use biscuit_schema::written_type;
+/// use biscuit_schema::internal::written_type;
 ///
 /// let time = |unit| DataType::Timestamp(unit, None);
 /// assert_eq!(written_type(&time(TimeUnit::Nanosecond)), time(TimeUnit::Microsecond));

@@ -18,7 +18,7 @@ pub const MAX_FIELDS: usize = 10_000;
 /// left to the parser.
 ///
 /// ```
-/// use biscuit_schema::{MAX_DEPTH, is_too_deep};
+/// use biscuit_schema::internal::{MAX_DEPTH, is_too_deep};
 ///
 /// let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
 /// assert!(!is_too_deep(nested(MAX_DEPTH).as_bytes()));

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 ///
 /// ```
 /// use arrow::datatypes::{DataType, Field};
-/// use biscuit_schema::text_type;
+/// use biscuit_schema::internal::text_type;
 ///
 /// let list = |item: DataType| DataType::List(Field::new("element", item, true).into());
 /// assert_eq!(text_type(&list(DataType::Int64), &|_| false), list(DataType::Utf8));

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 
-use crate::{check_size, codes, common_type, plain_type, type_name};
+use crate::types::common::plain_type;
+use crate::types::limits::check_size;
+use crate::{codes, common_type, type_name};
 
 /// Returns a schema that holds the rows of both schemas: the columns of `base` in their order, then the new columns
 /// of `other`. Columns are matched by name and get the lossless common type. All columns are nullable, because a

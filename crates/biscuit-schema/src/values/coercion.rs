@@ -11,11 +11,14 @@ use biscuit_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::contract::definition::ContractColumn;
+use crate::types::common::plain_type;
+use crate::types::common::written_type;
+use crate::types::union::check_names;
 use crate::values::convert::{convert, convert_whole};
 use crate::values::fault::ValueFault;
 use crate::values::nested::place;
 use crate::values::reading_rules::{ExtraColumns, OnError};
-use crate::{ColumnType, Contract, check_names, codes, plain_type, type_name, written_type};
+use crate::{ColumnType, Contract, codes, type_name};
 
 /// Converts rows to the columns of a contract. Columns and struct fields are matched by name, and each loss is
 /// counted.

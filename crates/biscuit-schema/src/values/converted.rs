@@ -30,7 +30,7 @@ impl ConvertedColumn {
 
 /// Returns the error for a pair of types that has no conversion, whatever the values are.
 pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
-    let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
+    let name = |t: &DataType| type_name(&crate::types::common::plain_type(t)).unwrap_or_else(|| t.to_string());
     let message = format!("column `{column}` is {} and cannot be converted to {}", name(from), name(to));
     Error::new(codes::NO_COERCION, message).with_column(column)
 }

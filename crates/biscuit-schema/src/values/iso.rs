@@ -7,7 +7,7 @@ use chrono::{NaiveDate, NaiveTime};
 /// write them. A date alone is midnight.
 ///
 /// ```
-/// use biscuit_schema::iso_date_time;
+/// use biscuit_schema::internal::iso_date_time;
 ///
 /// assert_eq!(iso_date_time("1970-01-02T00:00:01+01:00"), Some((86_401_000_000_000, Some(3600))));
 /// assert_eq!(iso_date_time("1970-02-30"), None);

@@ -105,7 +105,8 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 ///
 /// use arrow::array::{ArrayRef, AsArray, StringArray};
 /// use arrow::datatypes::Date32Type;
-/// use biscuit_schema::{ColumnType, ContractColumn, ReadingRules, coerce_column, iso_date};
+/// use biscuit_schema::{ColumnType, ContractColumn, ReadingRules, coerce_column};
+/// use biscuit_schema::internal::iso_date;
 ///
 /// let reading = ReadingRules { formats: vec!["%d/%m/%Y".to_owned()], ..ReadingRules::default() };
 /// let column = ContractColumn::new("day", ColumnType::parse("date")?).with_reading(reading);

@@ -1,0 +1,8 @@
+//! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
+//! them.
+
+pub use crate::periods::period_state::{PeriodBase, PeriodState, PeriodStates};
+pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
+pub use crate::state::erasing::{ErasedState, erased_state};
+pub use crate::state::key_segment::{StoredKeyMetadata, held_keys};
+pub use crate::table::stored_spec::stored_spec;

@@ -1,0 +1,14 @@
+//! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
+//! them.
+
+pub use crate::encryption::keyring::reading;
+pub use crate::engine_error::{engine_error, parquet_error};
+pub use crate::files::guarded::decode_parquet;
+pub use crate::files::writer::check_staged;
+pub use crate::paths::column::PathValue;
+pub use crate::paths::hive::{HIVE_NULL, check_partition_columns, escape, partition_values, unescape};
+pub use crate::paths::input_place::split_glob;
+pub use crate::paths::spelling::FolderSpelling;
+pub use crate::rows::{partition_folders, rows_without_folder};
+pub use crate::version::store::as_listed;
+pub use crate::version::table_version::{LAYER, refuse_raw};
