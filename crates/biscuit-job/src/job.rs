@@ -64,14 +64,12 @@ impl DeclarativeJob {
     }
 
     /// Opens tables, input, keys and token stores with `environment`. Default: [`LocalEnvironment`].
-    #[must_use]
     pub fn with_environment(mut self, environment: Arc<dyn JobEnvironment>) -> Self {
         self.environment = environment;
         self
     }
 
     /// Opens tables and input with `opener`, and everything else like [`LocalEnvironment`]. Replaces the environment.
-    #[must_use]
     pub fn with_opener(self, opener: Arc<dyn OpenLocation>) -> Self {
         self.with_environment(Arc::new(OpenerEnvironment(opener)))
     }

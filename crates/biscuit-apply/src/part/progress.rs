@@ -220,13 +220,14 @@ impl PartInProgress {
 
     /// Ends a period. In a rebuilt period, keys that were not resolved lose their key metadata.
     pub(crate) fn end_period(&mut self, periods: &PeriodsInRun, step: PeriodStep) {
-        if periods.all[step.at].base != PeriodBase::Rebuilt {
+        let PeriodStep { at, number, .. } = step;
+        if periods.all[at].base != PeriodBase::Rebuilt {
             return;
         }
         for key in self.timelines.keys() {
             let changes = self.changes.entry(*key).or_default();
-            if changes.0.last().is_none_or(|(last, _)| *last != step.number) {
-                changes.0.push((step.number, None));
+            if changes.0.last().is_none_or(|(last, _)| *last != number) {
+                changes.0.push((number, None));
             }
         }
     }

@@ -53,6 +53,11 @@ impl KeyTable {
         self.ends.len()
     }
 
+    /// Whether no key has a number.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// The encoded tuple of a key.
     pub fn bytes(&self, key: u32) -> &[u8] {
         tuple(&self.tuples, &self.ends, key)
