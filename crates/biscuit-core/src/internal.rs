@@ -2,5 +2,5 @@
 //! them.
 
 pub use crate::foreign::printable_lines;
-pub use crate::panics::{catch_panic, is_catching};
+pub use crate::panics::is_catching;
 pub use crate::secrets::hide_password_of;

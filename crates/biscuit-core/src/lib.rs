@@ -22,7 +22,7 @@ pub use error_kind::ErrorKind;
 pub use foreign::{printable, unquoted};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;
-pub use panics::CaughtPanic;
+pub use panics::{CaughtPanic, catch_panic};
 pub use run::{CommitId, Run, RunId};
 pub use secrets::{hide_secret, mask_secrets};
 pub use sink::{Sink, SinkOutcome, WriteReceipt};

@@ -26,7 +26,7 @@ impl std::error::Error for CaughtPanic {}
 ///
 /// ```
 /// use biscuit_core::CaughtPanic;
-/// use biscuit_core::internal::catch_panic;
+/// use biscuit_core::catch_panic;
 ///
 /// let damaged: &[u8] = &[1, 2];
 /// assert_eq!(catch_panic(|| damaged[0]), Ok(1));

@@ -20,7 +20,6 @@ pub use clock::FixedClock;
 pub use crash::{CrashCount, crash_at_every_call};
 pub use diff::{RowOrdering, diff_rows, diff_rows_with};
 pub use fault_store::{FaultStore, InjectedFault};
-pub use histories::{History, true_state};
 pub use memory_keys::MemoryKeys;
 pub use pause::{PauseCount, pause_at_every_call};
 pub use recording_sink::{RecordedWrite, RecordingSink};

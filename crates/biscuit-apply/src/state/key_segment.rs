@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use biscuit_core::internal::catch_panic;
+use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::reading;
 use biscuit_dataset::{Dataset, FileEncryption};

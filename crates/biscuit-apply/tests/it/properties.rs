@@ -3,8 +3,9 @@
 use biscuit_apply::{ChangeFormat, IgnoreNull, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
+use biscuit_testkit::internal::{History, true_state};
 use biscuit_testkit::internal::{HistoryOptions, RecordKind, TrueRecord, histories};
-use biscuit_testkit::{FaultStore, History, InjectedFault, true_state};
+use biscuit_testkit::{FaultStore, InjectedFault};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow_avro::reader::{Reader, ReaderBuilder};
-use biscuit_core::internal::catch_panic;
+use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 use biscuit_schema::internal::too_deep;
 use bytes::Bytes;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use biscuit_core::internal::catch_panic;
+use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 use biscuit_schema::internal::{
     UuidColumns, check_int96, check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar,

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use biscuit_core::internal::catch_panic;
+use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 
 use crate::codes;

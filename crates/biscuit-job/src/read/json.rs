@@ -10,7 +10,7 @@ use arrow::compute::kernels::zip::zip;
 use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
-use biscuit_core::internal::catch_panic;
+use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result, unquoted};
 use biscuit_schema::Contract;
 use biscuit_schema::internal::{is_too_deep, name_twice, text_type, too_deep};

@@ -283,7 +283,7 @@ fn erasure_covers_retained_files_refuses_old_input_and_lists_what_remains() {
         "forget --subject 7 --erase-from lake/typo --column id --dry-run",
     ] {
         let ran = f.run(words);
-        assert!(ran.code == 2 && ran.err.starts_with("error: NotFound"), "{}{}", ran.out, ran.err);
+        assert!(ran.code == 2 && ran.err.starts_with("error: NoTable"), "{}{}", ran.out, ran.err);
     }
     assert!(!f.path().join("lake/typo").exists() && !f.path().join("lake/.biscuit/typo").exists());
 }

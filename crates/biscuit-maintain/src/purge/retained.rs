@@ -17,7 +17,7 @@ impl FolderPurge {
     ///
     /// # Errors
     /// `NothingThere`, `EmptyPrefix`; `NoJournal` for a folder that is not a table; `Unfinished` in a dry run; the
-    /// errors of [`Journal::retained_files`] and of the store.
+    /// errors of [`Journal::retained_files`](biscuit_journal::Journal::retained_files) and of the store.
     pub async fn plan_retained(&self, grace: Duration, mode: RunMode) -> Result<PlannedPurge> {
         let place = self.place();
         place.check(&self.allow)?;

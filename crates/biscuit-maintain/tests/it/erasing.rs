@@ -243,7 +243,7 @@ async fn unknown_subject_is_not_found_and_a_missing_store_of_keys_is_an_error() 
     let missing = Location::new(memory(), "lake/typo", "lake/typo").unwrap();
     let missing = ErasureTable::new(Dataset::new(missing, JournalOptions::default()), "id");
     let e = SubjectErasure::new(["ann"]).with_table(missing).run(RunMode::DryRun).await.unwrap_err();
-    assert_eq!(e.code(), "NotFound");
+    assert_eq!(e.code(), "NoTable");
 }
 
 /// An audit that counts its entries, and refuses them after a number.

@@ -18,9 +18,9 @@ use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer
 /// The life of a number:
 /// 1. While records are read, keys are interned in the order of the records. A record with a single integer as key
 ///    only *notes* it: the table stores the integer in a list and returns its position in the list with the bit
-///    [`NOTED`].
+///    `NOTED`.
 /// 2. [`renumber`](Self::renumber), called once after the last record, gives every key its final number, in the order
-///    of the keys. Callers translate the numbers that they hold with [`Renumbering::of`].
+///    of the keys. Callers translate the numbers that they hold with `Renumbering::of`.
 /// 3. Keys that are interned later get the next numbers, which are not in the order of the keys. Final numbers never
 ///    change.
 ///

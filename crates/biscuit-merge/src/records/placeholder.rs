@@ -51,7 +51,7 @@ impl UnchangedPlaceholder {
     }
 
     /// Returns whether the JSON text of a value may be the placeholder. A cheap test before decoding;
-    /// [`is`](Self::is) decides.
+    /// decoding decides.
     pub fn may_be(&self, raw: &str) -> bool {
         match raw.as_bytes().first() {
             Some(b'"') => self.raws.iter().any(|r| r == raw),
