@@ -211,7 +211,7 @@ async fn decide(
         for at in 0..table.periods.all.len() {
             if let Some(step) = part.enter_period(context, &mut table.periods, &decided.truncates, at) {
                 decide_period(context, table, &mut part, &step, &groups, &mut decided, report).await?;
-                part.end_period(&table.periods, step);
+                part.end_period(&table.periods, &step);
             }
         }
         decided.kept.extend(part.changed_timelines(&table.periods));

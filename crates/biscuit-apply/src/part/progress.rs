@@ -1,7 +1,7 @@
 //! A part of the records while it is decided, period by period.
 //!
 //! [`PartInProgress::enter`] begins a part, [`PartInProgress::enter_period`] returns the step of one period, and only a
-//! step gives access to the lookups and to the resolution of keys. [`PartInProgress::end_period`] takes the step back.
+//! step gives access to the lookups and to the resolution of keys. [`PartInProgress::end_period`] ends it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -219,15 +219,14 @@ impl PartInProgress {
     }
 
     /// Ends a period. In a rebuilt period, keys that were not resolved lose their key metadata.
-    pub(crate) fn end_period(&mut self, periods: &PeriodsInRun, step: PeriodStep) {
-        let PeriodStep { at, number, .. } = step;
-        if periods.all[at].base != PeriodBase::Rebuilt {
+    pub(crate) fn end_period(&mut self, periods: &PeriodsInRun, step: &PeriodStep) {
+        if periods.all[step.at].base != PeriodBase::Rebuilt {
             return;
         }
         for key in self.timelines.keys() {
             let changes = self.changes.entry(*key).or_default();
-            if changes.0.last().is_none_or(|(last, _)| *last != number) {
-                changes.0.push((number, None));
+            if changes.0.last().is_none_or(|(last, _)| *last != step.number) {
+                changes.0.push((step.number, None));
             }
         }
     }

@@ -105,7 +105,7 @@ fn show_and_explain_report_what_was_read_and_why() {
     assert!(reason("empty.jsonl").contains("it is empty"));
     assert!(reason("none.jsonl").contains("it is not in the source"));
     let none = f.run("bookmark show lake/other");
-    assert!(none.code == 2 && none.err.contains("NoInput"), "{}", none.err);
+    assert!(none.code == 2 && none.err.contains("NoTable"), "{}", none.err);
     assert_eq!(f.run(&MERGE.replace("lake/t", "lake/other").replace("--bookmark orders", "")).code, 0);
     assert_eq!(f.run("bookmark show lake/other").out, "the table has no bookmark\n");
 }

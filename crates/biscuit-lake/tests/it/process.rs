@@ -252,7 +252,11 @@ fn all_tables_of_the_files_are_merged_in_one_pass() {
     assert_eq!(f.rows("lake/s/t"), [r#"{"id":1,"v":"c","__lsn":3}"#]);
     assert_eq!(f.rows("lake/s/u"), [r#"{"id":7,"w":"b","__lsn":2}"#]);
     let text = f.run_with(&words[..words.len() - 1]);
-    assert!(text.out.contains("s.t\nunchanged: version 1") && text.out.contains("error       NoKey"), "{}", text.out);
+    assert!(
+        text.out.contains("s.t\nunchanged: version 1") && text.out.contains("error       KeylessRecords"),
+        "{}",
+        text.out
+    );
     let refused = f.run("merge --format debezium --changes e.jsonl --table * --target lake/t");
     assert!(refused.code == 2 && refused.err.contains("{table}"), "{}", refused.err);
 }
