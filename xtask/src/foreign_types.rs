@@ -12,7 +12,8 @@ use std::fmt::Write as _;
 
 /// Crates that users know by the name of another package, which exports their items. A name that ends with `*` is a
 /// prefix. The first package that is a dependency of the crate is the one whose version counts.
-const EXPORTED_BY: [(&str, &[&str]); 13] = [
+const EXPORTED_BY: [(&str, &[&str]); 14] = [
+    ("biscuit_merge", &["biscuit-merge", "biscuit-apply", "biscuit-change"]),
     ("arrow", &["arrow", "datafusion"]),
     ("arrow_*", &["arrow", "datafusion"]),
     ("parquet", &["parquet", "datafusion"]),
