@@ -8,8 +8,8 @@ biscuit_core::error_codes! {
         cause "A purge by age or by a stored plan names files that a table uses.",
         remedy "Delete files that the table no longer needs with `--retained` and `--orphans`.";
     LOOKS_ALIKE = Usage "LooksAlike",
-        cause "Two names differ only in letter case, Unicode form or encoding, and something here does not distinguish them.",
-        remedy "Rename one of the two; a purge goes on with `--allow lookalikes`.";
+        cause "Two names differ only in letter case, Unicode form or encoding, so that file systems or engines may confuse them.",
+        remedy "Rename one of the two, or allow it in a purge with `--allow lookalikes`.";
     NOTHING_WRITTEN = Usage "NothingWritten",
         cause "The job has written no files, so deleting the earlier objects would leave nothing.",
         remedy "Check the job, or use `--allow empty`.";
