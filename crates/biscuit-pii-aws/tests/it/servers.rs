@@ -153,7 +153,7 @@ async fn key_file_sealed_by_kms_is_unsealed_by_it() {
             );
             let other = client.create_key().send().await.unwrap().key_metadata.unwrap();
             let e = file.roots(&KmsKeyProvider::new(client.clone(), other.arn.unwrap())).await.unwrap_err();
-            assert_eq!(e.code(), "CannotUnseal");
+            assert_eq!(e.code(), "UnknownKey");
         }
         let e = KeyFile::new(KeyWrapping::Kms("alias/none".into()), &KmsKeyProvider::new(client, "alias/none"))
             .await
