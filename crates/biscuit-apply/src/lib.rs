@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod adopt;
 mod changes;
 pub mod codes;
 mod frame;
@@ -17,9 +16,7 @@ mod setup;
 mod sink;
 mod state;
 mod table;
-mod verify;
 
-pub use adopt::{AdoptReport, adopt};
 pub use biscuit_change::ChangeFormat;
 pub use biscuit_merge::{IgnoreNull, MergeSpec, OrderAuthority, RecordVerdicts, RowCounts, TiePolicy, TombstonePolicy};
 pub use biscuit_rewrite::RunMode;
@@ -34,5 +31,6 @@ pub use report::{FileCounts, MergeReport, PeriodFiles, PeriodReport, TouchedPart
 pub use sink::MergeSink;
 pub use state::forgotten_keys::{ErasedKeys, readmit};
 pub use state::quarantine::{QuarantinedRecord, discard, quarantine_records, quarantined};
+pub use table::adopt::{AdoptReport, adopt};
 pub use table::stored_spec::merged_by;
-pub use verify::{VerifyReport, verify};
+pub use table::verify::{VerifyReport, verify};

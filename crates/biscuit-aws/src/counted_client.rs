@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::requests::{RequestCounters, add};
+use crate::requests::counts::{RequestCounters, add};
 
 /// Interceptor that counts the requests of an AWS SDK client. Each attempt counts, including retries.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ mod tests {
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
     use super::*;
-    use crate::requests::{RequestCounts, RequestsByKind};
+    use crate::requests::counts::{RequestCounts, RequestsByKind};
 
     /// Fake of S3 inside the process. It answers with the given statuses, and then with 200.
     #[derive(Debug, Clone, Default)]

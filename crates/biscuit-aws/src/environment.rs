@@ -12,11 +12,11 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::codes;
-use crate::metered_store::MeteredStore;
-use crate::options::AwsOptions;
-use crate::region::{bucket_region, s3_endpoint};
-use crate::requests::{RequestCounters, RequestCounts};
-use crate::sdk_settings::SdkSettings;
+use crate::requests::counts::{RequestCounters, RequestCounts};
+use crate::requests::metered_store::MeteredStore;
+use crate::sdk::options::AwsOptions;
+use crate::sdk::region::{bucket_region, s3_endpoint};
+use crate::sdk::settings::SdkSettings;
 
 /// Region for S3-compatible stores that do not report one. They accept any region.
 const ANY_REGION: &str = "us-east-1";

@@ -11,8 +11,8 @@ use biscuit_purge::{AnyStore, ListedObject, ObjectListing, PurgeStore};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::ignore::{IgnoredReason, ignored};
 use crate::object::SourceObject;
+use crate::selection::ignored::{IgnoredReason, ignored};
 
 /// A place of a source: one object, all objects below a folder, or the objects that match a glob.
 ///

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::change::{BookmarkUpdate, ReplacedOutput};
 use crate::codes;
 use crate::input::ListedInput;
-use crate::known::ReadVersions;
-use crate::manifest::{ManifestEntry, RunKind, RunManifest, RunOutput, RunRecord};
-use crate::mode::{ReadMode, RunRef};
 use crate::object::SourceObject;
 use crate::options::{BookmarkOptions, ObjectIdentity};
-use crate::selection::InputSelection;
+use crate::runs::manifest::{ManifestEntry, RunKind, RunManifest, RunOutput, RunRecord};
+use crate::selection::known::ReadVersions;
+use crate::selection::mode::{ReadMode, RunRef};
+use crate::selection::selected::InputSelection;
 use crate::tiers;
 
 /// Folder of the state files of bookmarks, among the state files of the table.

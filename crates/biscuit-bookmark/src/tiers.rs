@@ -11,7 +11,7 @@ use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use biscuit_core::Result;
 use bytes::Bytes;
 
-use crate::manifest::{CompactedEntry, ManifestEntry, ManifestWriter, RunManifest, RunRecord};
+use crate::runs::manifest::{CompactedEntry, ManifestEntry, ManifestWriter, RunManifest, RunRecord};
 
 /// Number of manifests that are merged into one.
 const FAN: usize = 16;

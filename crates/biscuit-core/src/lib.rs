@@ -2,29 +2,24 @@
 
 mod clock;
 pub mod codes;
-mod error;
-mod error_code;
-mod error_kind;
-mod foreign;
+mod errors;
 mod instant;
 pub mod internal;
 mod job;
-mod panics;
 mod run;
-mod secrets;
 mod sink;
 mod source;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, Result};
-pub use error_code::ErrorCode;
-pub use error_kind::ErrorKind;
-pub use foreign::{printable, unquoted};
+pub use errors::code::ErrorCode;
+pub use errors::error::{Error, Result};
+pub use errors::foreign::{printable, unquoted};
+pub use errors::kind::ErrorKind;
+pub use errors::panics::{CaughtPanic, catch_panic};
+pub use errors::secrets::{hide_secret, mask_secrets};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;
-pub use panics::{CaughtPanic, catch_panic};
 pub use run::{CommitId, Run, RunId};
-pub use secrets::{hide_secret, mask_secrets};
 pub use sink::{Sink, SinkOutcome, WriteReceipt};
 pub use source::Source;
 

@@ -1,12 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-mod calendar;
 pub mod codes;
-mod effective;
 mod forget;
-mod granularity;
 mod pending;
-mod plan;
+mod period;
 mod read;
 mod rebuild;
 mod records_by_period;
@@ -17,10 +14,10 @@ mod snapshots;
 mod state_file;
 
 pub use biscuit_rewrite::ErasureSubjects;
-pub use calendar::{Period, PeriodCalendar};
 pub use forget::{ForgetReport, NotCovered, forget};
-pub use granularity::{DaySpan, FirstDay, Granularity};
-pub use plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
+pub use period::calendar::{Period, PeriodCalendar};
+pub use period::granularity::{DaySpan, FirstDay, Granularity};
+pub use period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
 pub use read::{LastTouch, PeriodStatus};
 pub use rebuild::PeriodAudit;
 pub use report::PeriodTableReport;

@@ -19,9 +19,9 @@ use datafusion::logical_expr::Expr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::calendar::Period;
 use crate::codes;
-use crate::plan::{PeriodPlan, PeriodsProperty, existing};
+use crate::period::calendar::Period;
+use crate::period::plan::{PeriodPlan, PeriodsProperty, existing};
 use crate::snapshots::PeriodTable;
 
 /// Changes of a period by the last version that touched it. Version 0 if the history does not contain it.

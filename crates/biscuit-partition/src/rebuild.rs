@@ -19,8 +19,8 @@ use hashbrown::HashMap;
 use object_store::memory::InMemory;
 use serde::Serialize;
 
-use crate::calendar::Period;
-use crate::plan::{PeriodBasis, existing, period_state};
+use crate::period::calendar::Period;
+use crate::period::plan::{PeriodBasis, existing, period_state};
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::report::PeriodTableReport;
 use crate::retracted::RetractedKeys;

@@ -7,11 +7,11 @@ use biscuit_change::{BadRows, ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
-use crate::calendar::Period;
 use crate::codes;
-use crate::effective::EffectiveColumn;
 use crate::pending::{self, PendingIndex};
-use crate::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
+use crate::period::calendar::Period;
+use crate::period::effective::EffectiveColumn;
+use crate::period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
 use crate::report::PeriodTableReport;
 
 /// Records of a run, by the period in which they first count.

@@ -5,7 +5,7 @@ use biscuit_core::Instant;
 use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::Serialize;
 
-use crate::calendar::Period;
+use crate::period::calendar::Period;
 
 /// Report of a run or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

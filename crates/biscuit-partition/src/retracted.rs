@@ -12,10 +12,10 @@ use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
 
-use crate::calendar::{Period, PeriodCalendar};
 use crate::codes;
-use crate::effective::EffectiveColumn;
-use crate::plan::{PeriodBasis, PeriodPlan};
+use crate::period::calendar::{Period, PeriodCalendar};
+use crate::period::effective::EffectiveColumn;
+use crate::period::plan::{PeriodBasis, PeriodPlan};
 use crate::state_file::StateFileKind;
 
 /// State file of retractions. Three parts for each entry: key, effective time, order.

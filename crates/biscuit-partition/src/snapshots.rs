@@ -9,10 +9,10 @@ use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 
-use crate::calendar::Period;
 use crate::codes;
 use crate::pending::{self, PENDING};
-use crate::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
+use crate::period::calendar::Period;
+use crate::period::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::report::PeriodTableReport;
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};

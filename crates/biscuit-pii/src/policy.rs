@@ -1,5 +1,5 @@
 //! The policy of a table as it is written in TOML: one treatment for each column, or for each class of a contract.
-//! Reading a policy needs neither keys nor a store; [`crate::ready`] connects it to these.
+//! Reading a policy needs neither keys nor a store; [`crate::protect::ready`] connects it to these.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::codes;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::Likelihood;
 use crate::encrypt::form::EncryptedForm;
-use crate::entity::EntityType;
-use crate::hit::Likelihood;
 use crate::tokens::digits::TokenAlphabet;
 use crate::tokens::normalize::ValueNormalization;
 

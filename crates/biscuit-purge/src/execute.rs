@@ -10,10 +10,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::{Value, json};
 
-use crate::any_store::AnyStore;
 use crate::listed::{ListedObject, MultipartUpload, VersionKind};
 use crate::plan::{PurgePlan, object_json};
-use crate::store::{DeleteFailure, DeleteOutcome, KeptReason, PurgeStore};
+use crate::stores::any_store::AnyStore;
+use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason, PurgeStore};
 
 /// Outcome of a plan by object.
 #[derive(Debug, Default)]

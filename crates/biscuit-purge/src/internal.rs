@@ -5,4 +5,4 @@ pub use crate::keys::is_below;
 pub use crate::rules::refuse_other_formats;
 #[cfg(feature = "s3")]
 pub use crate::s3::lifecycle_prefix;
-pub use crate::store_error::store_error;
+pub use crate::stores::store_error::store_error;

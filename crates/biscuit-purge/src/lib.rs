@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod any_store;
 pub mod codes;
 mod execute;
 pub mod internal;
@@ -12,11 +11,9 @@ mod plan;
 mod rules;
 #[cfg(feature = "s3")]
 mod s3;
-mod store;
-mod store_error;
+mod stores;
 mod table_format;
 
-pub use any_store::AnyStore;
 pub use execute::{DeleteCounts, DeleteItem, DeleteOptions, PurgeReport, carry_out, execute, manifest_line};
 pub use leavings::{JobMarker, is_leaving};
 pub use listed::{ListedObject, MultipartUpload, VersionKind};
@@ -25,5 +22,6 @@ pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};
 pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules};
 #[cfg(feature = "s3")]
 pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_rules, plan_lifecycle};
-pub use store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe};
+pub use stores::any_store::AnyStore;
+pub use stores::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe};
 pub use table_format::ForeignTableFormat;

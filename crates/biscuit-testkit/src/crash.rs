@@ -3,7 +3,7 @@ use std::sync::Arc;
 use biscuit_core::Result;
 use biscuit_journal::TableStorage;
 
-use crate::fault_store::{FaultStore, InjectedFault};
+use crate::doubles::fault_store::{FaultStore, InjectedFault};
 
 /// Numbers of a crash test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

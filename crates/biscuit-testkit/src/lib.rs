@@ -1,31 +1,26 @@
 #![doc = include_str!("../README.md")]
 
 mod boundaries;
-mod clock;
 pub mod conformance;
 mod crash;
 mod diff;
-mod fault_store;
+mod doubles;
 mod histories;
 pub mod internal;
-mod memory_keys;
 mod pause;
-mod recording_sink;
-mod recording_store;
 mod snapshot;
-mod source;
 mod table;
 
-pub use clock::FixedClock;
 pub use crash::{CrashCount, crash_at_every_call};
 pub use diff::{RowOrdering, diff_rows, diff_rows_with};
-pub use fault_store::{FaultStore, InjectedFault};
-pub use memory_keys::MemoryKeys;
+pub use doubles::clock::FixedClock;
+pub use doubles::fault_store::{FaultStore, InjectedFault};
+pub use doubles::memory_keys::MemoryKeys;
+pub use doubles::recording_sink::{RecordedWrite, RecordingSink};
+pub use doubles::recording_store::{RecordingStore, StoreCalls};
+pub use doubles::source::MemorySource;
 pub use pause::{PauseCount, pause_at_every_call};
-pub use recording_sink::{RecordedWrite, RecordingSink};
-pub use recording_store::{RecordingStore, StoreCalls};
 pub use snapshot::{dataset_text, frame_text, rows_text};
-pub use source::MemorySource;
 pub use table::{json_rows, table};
 
 #[doc(hidden)]

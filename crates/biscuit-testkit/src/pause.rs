@@ -5,7 +5,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use biscuit_journal::TableStorage;
 
-use crate::fault_store::{FaultStore, InjectedFault};
+use crate::doubles::fault_store::{FaultStore, InjectedFault};
 
 /// Numbers of a pause test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

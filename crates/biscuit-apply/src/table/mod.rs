@@ -1,5 +1,6 @@
 //! The table that is merged into: how it was read, which rows its files have, and which properties merges store.
 
+pub(crate) mod adopt;
 pub(crate) mod context;
 pub(crate) mod fetch;
 pub(crate) mod key_statistics;
@@ -7,3 +8,4 @@ pub(crate) mod open_files;
 pub(crate) mod scan;
 pub(crate) mod stored_spec;
 pub(crate) mod truncate_marks;
+pub(crate) mod verify;

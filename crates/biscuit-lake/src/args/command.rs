@@ -13,17 +13,17 @@ use crate::args::merge::MergeCommand;
 use crate::args::quarantine::QuarantineCommand;
 use crate::args::table::{AdoptArgs, RecoverArgs, ShowArgs, TableArgs, VerifyArgs};
 use crate::commands::bookmark::BookmarkCommand;
-use crate::commands::compact::CompactArgs;
-use crate::commands::doctor::DoctorArgs;
-use crate::commands::explain::ExplainArgs;
-use crate::commands::forget::ForgetArgs;
-use crate::commands::lifecycle::LifecycleCommand;
-use crate::commands::periods::PeriodsArgs;
+use crate::commands::inspect::doctor::DoctorArgs;
+use crate::commands::inspect::explain::ExplainArgs;
+use crate::commands::inspect::schema::SchemaCommand;
+use crate::commands::maintain::forget::ForgetArgs;
+use crate::commands::maintain::lifecycle::LifecycleCommand;
+use crate::commands::maintain::purge::PurgeArgs;
 use crate::commands::pii::PiiCommand;
-use crate::commands::purge::PurgeArgs;
-use crate::commands::run::{ImpactArgs, RunArgs};
-use crate::commands::schema::SchemaCommand;
-use crate::commands::snapshot::SnapshotCommand;
+use crate::commands::write::compact::CompactArgs;
+use crate::commands::write::periods::PeriodsArgs;
+use crate::commands::write::run::{ImpactArgs, RunArgs};
+use crate::commands::write::snapshot::SnapshotCommand;
 
 /// Run data-lake jobs on plain Parquet tables
 #[derive(Debug, Parser)]

@@ -3,10 +3,10 @@
 use biscuit_core::Result;
 
 use crate::args::command::Command;
-use crate::commands::{
-    adopt, bookmark, compact, doctor, explain, forget, history, lifecycle, merge, periods, pii, purge, quarantine,
-    recover, run, schema, show, snapshot, verify,
-};
+use crate::commands::inspect::{doctor, explain, history, schema, show, verify};
+use crate::commands::maintain::{forget, lifecycle, purge, quarantine, recover};
+use crate::commands::write::{adopt, compact, merge, periods, run, snapshot};
+use crate::commands::{bookmark, pii};
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 

@@ -100,7 +100,7 @@ pub(crate) struct ApplyArgs {
 
     /// Read the files in this format [default: by their names]
     #[arg(long, value_enum)]
-    format: Option<crate::commands::schema::FormatName>,
+    format: Option<crate::commands::inspect::schema::FormatName>,
 
     /// Take the classes of columns from this contract
     #[arg(long, value_name = "FILE")]
@@ -275,7 +275,7 @@ impl OpenPolicy {
         let means = context.stores.open_pii(&policy, folder_of(path)).await?;
         let classes = match (contract, &job) {
             (Some(contract), _) => {
-                let contract = crate::commands::schema::read(contract, None, context).await?;
+                let contract = crate::commands::inspect::schema::read(contract, None, context).await?;
                 contract.columns.into_iter().filter_map(|c| Some((c.name, c.pii?))).collect()
             }
             (None, Some(job)) => job.classes(folder_of(path))?,

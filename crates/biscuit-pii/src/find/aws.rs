@@ -2,10 +2,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
-use crate::find::steps::steps;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects keys of AWS. Ids are recognized by the prefixes of IAM (IAM user guide, "Understanding unique ID
 /// prefixes"), secrets as 40 characters of base64 near words such as `secret key`.

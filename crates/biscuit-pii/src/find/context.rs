@@ -1,4 +1,4 @@
-use crate::find::steps::steps;
+use crate::detect::steps::steps;
 
 /// Context of hits: their text and the words in the name of its column.
 pub(crate) struct HitContext<'a> {

@@ -2,9 +2,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
 use crate::find::{detects_by, digits, is_whole_number, matches_of_words, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects numbers of payment cards: prefix and length of an issuer (ISO/IEC 7812-1) with a valid Luhn check digit.
 /// Digits are contiguous, or in the usual groups with spaces or hyphens between them.

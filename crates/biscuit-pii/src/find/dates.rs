@@ -3,10 +3,10 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use crate::entity::EntityType;
-use crate::find::steps::steps;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::{detects_by, overlaps, regex, stands_alone};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects dates in common formats, and timestamps of ISO 8601. A date is `Possible`, since a date alone identifies
 /// no person. It is a date of birth, and `Likely`, if words around it or the name of the column mark it so.

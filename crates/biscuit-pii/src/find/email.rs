@@ -2,9 +2,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
 use crate::find::{after, detects_by, matches_from, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects e-mail addresses (RFC 5321, and RFC 6531 with letters of any script) at a host with a top-level domain.
 /// The local part consists of letters, digits and common signs.

@@ -2,9 +2,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
 use crate::find::{detects_by, matches_of_words, regex, stands_alone};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects international bank account numbers (ISO 13616): capital letters and digits, with single spaces or hyphens
 /// between them or without. The length depends on the country (IBAN registry of SWIFT), and the remainder modulo 97

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
-use crate::find::steps::steps;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects IP addresses that the standard library parses, with zone (version 6) and prefix length if present. The
 /// address `::` is only `Possible`, since two colons are mostly something else.

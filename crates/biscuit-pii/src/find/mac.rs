@@ -2,9 +2,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
 use crate::find::{after, before, detects_by, matches, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects MAC addresses (IEEE 802): six pairs of hexadecimal digits with colons or hyphens between them, or three
 /// groups of four with dots. The broadcast address and the null address are not hits, since they belong to no device.

@@ -13,20 +13,15 @@ mod iban;
 mod ip;
 mod mac;
 mod names;
+mod national;
 mod phone;
-mod steps;
-mod uk_licence;
 mod url;
-mod us_itin;
-mod us_license;
-mod us_passport;
-mod us_ssn;
 
 use std::ops::Range;
 
 use regex::Regex;
 
-use crate::find::steps::steps;
+use crate::detect::steps::steps;
 
 pub use aws::AwsKeyDetector;
 pub use credit_card::CreditCardDetector;
@@ -36,25 +31,28 @@ pub use iban::IbanDetector;
 pub use ip::IpDetector;
 pub use mac::MacDetector;
 pub use names::NameDetector;
+pub use national::uk_licence::UkDrivingLicenceDetector;
+pub use national::us_itin::UsItinDetector;
+pub use national::us_license::UsDriverLicenseDetector;
+pub use national::us_passport::UsPassportDetector;
+pub use national::us_ssn::UsSsnDetector;
 pub use phone::PhoneDetector;
-pub use uk_licence::UkDrivingLicenceDetector;
 pub use url::UrlDetector;
-pub use us_itin::UsItinDetector;
-pub use us_license::UsDriverLicenseDetector;
-pub use us_passport::UsPassportDetector;
-pub use us_ssn::UsSsnDetector;
 
 /// Implements `Detector` with a function that receives the detector, one text and the context of its hits.
 macro_rules! detects_by {
     ($detector:ty, $find:expr) => {
         #[async_trait::async_trait]
-        impl crate::detector::Detector for $detector {
+        impl crate::detect::detector::Detector for $detector {
             async fn detect(
                 &self,
-                column: &crate::detector::ColumnTexts<'_>,
-            ) -> biscuit_core::Result<Vec<Vec<crate::hit::PiiHit>>> {
-                let find: fn(&$detector, &str, &crate::find::context::HitContext<'_>) -> Vec<crate::hit::PiiHit> =
-                    $find;
+                column: &crate::detect::detector::ColumnTexts<'_>,
+            ) -> biscuit_core::Result<Vec<Vec<crate::detect::hit::PiiHit>>> {
+                let find: fn(
+                    &$detector,
+                    &str,
+                    &crate::find::context::HitContext<'_>,
+                ) -> Vec<crate::detect::hit::PiiHit> = $find;
                 let name = crate::find::context::words(column.name);
                 let one = |text: &&str| find(self, text, &crate::find::context::HitContext::new(&name, text));
                 Ok(column.texts.iter().map(one).collect())
@@ -163,9 +161,9 @@ fn digits(text: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::default_detectors::default_detectors;
-    use crate::detector::ColumnTexts;
-    use crate::find::steps::STEPS;
+    use crate::detect::default_detectors::default_detectors;
+    use crate::detect::detector::ColumnTexts;
+    use crate::detect::steps::STEPS;
 
     /// Texts that make detectors backtrack: a beginning, a part that is repeated, and an end.
     const ADVERSARIES: [(&str, &str, &str); 30] = [

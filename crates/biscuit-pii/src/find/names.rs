@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use crate::entity::EntityType;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::detects_by;
-use crate::find::steps::steps;
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects names of persons with dictionaries. A given name followed by a surname, with initials or further given
 /// names between them, is `Likely`; a single name is `Possible`. Words have to begin with a capital letter.

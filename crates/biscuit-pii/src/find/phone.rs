@@ -9,10 +9,10 @@ use phonenumber::country::Id;
 use regex::Regex;
 
 use crate::codes;
-use crate::entity::EntityType;
-use crate::find::steps::steps;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::{after, before, detects_by, matches, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects phone numbers that are valid in the numbering plans of libphonenumber: with a country code, or without one
 /// in the format of certain regions.

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::EntityType;
-use crate::find::steps::steps;
+use crate::detect::entity::EntityType;
+use crate::detect::hit::{Likelihood, PiiHit};
+use crate::detect::steps::steps;
 use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex};
-use crate::hit::{Likelihood, PiiHit};
 
 /// Detects URLs of `http`, `https` and `ftp`, and host names without a scheme that have a common top-level domain. A
 /// last label of two letters may be a country or a file extension, so such a name is `Likely` only with `www.`, a

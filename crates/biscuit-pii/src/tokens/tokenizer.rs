@@ -15,7 +15,7 @@ use crate::encrypt::form::in_row;
 use crate::keys::roots::RootKeys;
 use crate::keys::secret::random;
 use crate::mac::{hex, mac, mac_key};
-use crate::texts::{as_text, distinct_texts, with_texts};
+use crate::protect::texts::{as_text, distinct_texts, with_texts};
 use crate::tokens::audit::AccessRequest;
 use crate::tokens::digits::{Ff1Cipher, TokenAlphabet, TokenDirection};
 use crate::tokens::normalize::{ValueNormalization, normalized};

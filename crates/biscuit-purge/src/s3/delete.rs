@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 use crate::listed::ListedObject;
 use crate::s3::S3Store;
 use crate::s3::error::{answer, failure};
-use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
+use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// Maximum number of requests for single objects at the same time, within one batch.
 const IN_FLIGHT: usize = 16;

@@ -5,7 +5,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use biscuit_core::{Error, ErrorCode, codes};
 
-use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
+use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// Returns the code of an error for a code of S3, and whether another attempt may succeed.
 fn meaning(code: &str) -> (ErrorCode, bool) {

@@ -19,7 +19,7 @@ use crate::keys::whole;
 use crate::listed::{ListedObject, MultipartUpload};
 use crate::listing::ObjectListing;
 use crate::s3::error::{failure, s3_error};
-use crate::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marker};
+use crate::stores::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marker};
 
 pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 

@@ -7,7 +7,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::fault_store::{FaultStore, InjectedFault};
+use crate::doubles::fault_store::{FaultStore, InjectedFault};
 
 async fn put(store: &dyn ObjectStore, path: &str, text: &str) {
     store.put(&Path::from(path), text.to_owned().into()).await.expect("a put");

@@ -8,9 +8,9 @@ use biscuit_core::{Clock, CommitId, Instant, Result, Run, RunId, Sink, SinkOutco
 use biscuit_journal::TableStorage;
 use object_store::memory::InMemory;
 
-use crate::clock::FixedClock;
 use crate::crash::crash_at_every_call;
-use crate::fault_store::InjectedFault;
+use crate::doubles::clock::FixedClock;
+use crate::doubles::fault_store::InjectedFault;
 use crate::pause::pause_at_every_call;
 
 /// Values with which a sink is checked.

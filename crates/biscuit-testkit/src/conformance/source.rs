@@ -3,9 +3,9 @@ use std::sync::Arc;
 use biscuit_core::{Clock, Instant, Run, RunId, Source};
 use biscuit_journal::TableStorage;
 
-use crate::clock::FixedClock;
-use crate::fault_store::{FaultStore, InjectedFault};
-use crate::recording_store::RecordingStore;
+use crate::doubles::clock::FixedClock;
+use crate::doubles::fault_store::{FaultStore, InjectedFault};
+use crate::doubles::recording_store::RecordingStore;
 
 fn run() -> Run {
     let clock = FixedClock::at("2024-02-29T12:00:00Z".parse::<Instant>().expect("an instant"));

@@ -1,0 +1,8 @@
+//! Commands that write rows.
+
+pub(crate) mod adopt;
+pub(crate) mod compact;
+pub(crate) mod merge;
+pub(crate) mod periods;
+pub(crate) mod run;
+pub(crate) mod snapshot;

@@ -1,0 +1,6 @@
+//! Periods: the calendar, their lengths, and which rows are effective in which.
+
+pub(crate) mod calendar;
+pub(crate) mod effective;
+pub(crate) mod granularity;
+pub(crate) mod plan;
