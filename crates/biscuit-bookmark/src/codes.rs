@@ -16,6 +16,9 @@ biscuit_core::error_codes! {
     CANNOT_REPLACE = Data "CannotReplace",
         cause "Rows of the table would be lost or doubled, because some of their input is gone, changed or not read by this run.",
         remedy "Restore the input or read it in the same run, as the message describes.";
+    MISSING_INPUT = Data "MissingInput",
+        cause "Files to replay no longer exist.",
+        remedy "Restore the files, or replay the others (`--allow-missing`, or `allow_missing` of a source).";
     OVERWRITTEN = Data "Overwritten",
         cause "An input file was overwritten since a run read it.",
         remedy "Write changed data to new files, or choose with `overwritten` (`--overwritten`) how such files are handled.";

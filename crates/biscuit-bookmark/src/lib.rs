@@ -11,11 +11,11 @@ mod selection;
 mod state;
 mod tiers;
 
-pub use bookmark::Bookmark;
+pub use bookmark::{Bookmark, SelectedInput};
 pub use change::{BookmarkUpdate, ReplacedOutput};
 pub use input::{ListedInput, SourcePlace, list};
 pub use object::SourceObject;
-pub use options::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+pub use options::{BookmarkOptions, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy, RunLimit};
 pub use runs::manifest::{RunKind, RunOutput, RunRecord};
 pub use selection::explain::ObjectExplanation;
 pub use selection::ignored::IgnoredReason;

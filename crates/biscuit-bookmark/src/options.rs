@@ -40,6 +40,24 @@ pub enum LatePolicy {
     Read,
 }
 
+/// Handling of input that no longer exists: files of a replay, and files that are deleted while a run reads. In a job
+/// file, `true` or `false`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "bool")]
+pub enum MissingObjects {
+    /// The run stops.
+    #[default]
+    Refuse,
+    /// The run continues without them.
+    Allow,
+}
+
+impl From<bool> for MissingObjects {
+    fn from(allow: bool) -> Self {
+        if allow { Self::Allow } else { Self::Refuse }
+    }
+}
+
 /// Maximum input of one run. The next runs read the objects beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct RunLimit {

@@ -34,9 +34,6 @@ biscuit_core::error_codes! {
     UNUSED_CLASS = Usage "UnusedClass",
         cause "The policy names a class that no column of a source has.",
         remedy "Correct the class, or give it to a column in a contract.";
-    MISSING_INPUT = Data "MissingInput",
-        cause "Files to replay no longer exist.",
-        remedy "Restore the files, or replay the others (`--allow-missing`, or `allow_missing` of a source).";
     NO_COLUMNS = Data "NoColumns",
         cause "The rows of a file have no columns.",
         remedy "Remove the file from the source.";

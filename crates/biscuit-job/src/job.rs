@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use biscuit_bookmark::MissingObjects;
 use biscuit_core::{Error, Job, Result, Run};
 use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions, check_input};
 use biscuit_journal::{JournalOptions, RunInterrupt};
@@ -14,7 +15,7 @@ use crate::read::choose::choose;
 use crate::report::counts::{JobReport, OutputReport};
 use crate::run_options::RunOptions;
 use crate::shape::treatment::TableKeys;
-use crate::spec::{JobSpec, MissingObjects, OutputMode, OutputSpec, invalid};
+use crate::spec::{JobSpec, OutputMode, OutputSpec, invalid};
 use crate::work::OutputWork;
 
 /// A job that can run: a [`JobSpec`] and the way in which stores and keys are opened.

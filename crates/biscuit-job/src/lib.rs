@@ -12,6 +12,7 @@ mod spec;
 mod work;
 mod write;
 
+pub use biscuit_bookmark::MissingObjects;
 pub use environment::{JobEnvironment, LocalEnvironment};
 pub use job::DeclarativeJob;
 pub use read::learn::sample;
@@ -22,6 +23,6 @@ pub use run_options::{DryRun, RunOptions};
 pub use shape::treatment::TableKeys;
 pub use spec::{
     AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,
-    JobSpecBuilder, MissingObjects, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,
+    JobSpecBuilder, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,
 };
 pub use write::quarantine::{SubjectQuarantine, unsealed};

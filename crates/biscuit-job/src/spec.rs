@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use biscuit_apply::NewServerPolicy;
-use biscuit_bookmark::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPolicy};
+use biscuit_bookmark::{BookmarkOptions, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy};
 use biscuit_change::{CsvDialect, OpMap, TextEncoding};
 use biscuit_core::{Error, Result, parse_duration, unquoted};
 use biscuit_pii::Policy;
@@ -20,7 +20,7 @@ use toml::Value;
 use crate::codes;
 
 pub use builder::JobSpecBuilder;
-pub use source_options::{CsvHeader, EmptyLocation, HivePartitioning, MissingObjects};
+pub use source_options::{CsvHeader, EmptyLocation, HivePartitioning};
 
 /// A job, read from its file by [`from_toml`](Self::from_toml) or built by [`builder`](Self::builder). The
 /// [crate documentation](crate) lists all settings.

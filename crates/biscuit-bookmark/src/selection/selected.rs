@@ -1,6 +1,7 @@
 //! The input of a run: selected objects, their numbers, and lists for the report.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -35,6 +36,23 @@ pub struct SelectionCounts {
     pub gone: u64,
     /// Number of ignored objects, by the name of the reason.
     pub ignored: BTreeMap<&'static str, u64>,
+}
+
+impl fmt::Display for SelectionCounts {
+    /// Writes the objects to read, and the numbers of other objects that are not 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} files, {} bytes", self.selected, self.listed, self.bytes)?;
+        let others = [
+            (self.overwritten, "overwritten and read again"),
+            (self.known, "already read"),
+            (self.passed_over, "overwritten and skipped"),
+            (self.too_late, "older than the allowed lateness"),
+            (self.left, "left for the next run"),
+            (self.gone, "missing"),
+            (self.ignored.values().sum(), "ignored"),
+        ];
+        others.iter().filter(|(n, _)| *n > 0).try_for_each(|(n, what)| write!(f, ", {n} {what}"))
+    }
 }
 
 /// Input of a run: the objects to read, and what was found about the other ones.
@@ -87,5 +105,20 @@ impl InputSelection {
 pub(crate) fn name<T>(names: &mut Vec<T>, name: T) {
     if names.len() < NAMED {
         names.push(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_name_the_numbers_that_are_not_zero() {
+        let mut counts = SelectionCounts { listed: 9, selected: 2, bytes: 70, ..SelectionCounts::default() };
+        assert_eq!(counts.to_string(), "2 of 9 files, 70 bytes");
+        (counts.known, counts.passed_over, counts.gone) = (4, 1, 1);
+        counts.ignored = BTreeMap::from([("empty", 1), ("hidden", 1)]);
+        let others = "4 already read, 1 overwritten and skipped, 1 missing, 2 ignored";
+        assert_eq!(counts.to_string(), format!("2 of 9 files, 70 bytes, {others}"));
     }
 }

@@ -93,11 +93,13 @@ impl Lab {
             .expect("the test bench works");
     }
 
+    pub(crate) fn place_of(&self, folder: &str) -> SourcePlace {
+        let place = SourcePlace::new(&self.storage, "mem://", folder).expect("the test bench works");
+        place.with_lister(Arc::new(self.shelf.clone()))
+    }
+
     pub(crate) async fn input_of(&self, folder: &str) -> ListedInput {
-        let place = SourcePlace::new(&self.storage, "mem://", folder)
-            .expect("the test bench works")
-            .with_lister(Arc::new(self.shelf.clone()));
-        list(&[place]).await.expect("the test bench works")
+        list(&[self.place_of(folder)]).await.expect("the test bench works")
     }
 
     pub(crate) async fn input(&self) -> ListedInput {

@@ -1,6 +1,8 @@
 //! Modes, limits, options and explanations.
 
-use biscuit_bookmark::{BookmarkOptions, ObjectExplanation, OverwrittenPolicy, ReadMode, ReplayRange, RunLimit};
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, MissingObjects, ObjectExplanation, OverwrittenPolicy, ReadMode, ReplayRange, RunLimit,
+};
 
 use crate::cases::five_runs;
 use crate::lab::{Lab, at, names, run};
@@ -23,6 +25,23 @@ async fn objects_that_a_replay_does_not_find_are_reported() {
     lab.remove("4");
     let selection = lab.select(&ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
     assert_eq!((names(&selection), selection.gone), (vec!["3".to_owned()], vec!["mem://raw/4".to_owned()]));
+}
+
+#[tokio::test]
+async fn replay_of_objects_that_no_longer_exist_stops_unless_they_may_be_missing() {
+    let lab = five_runs().await;
+    lab.remove("4");
+    let (bookmark, places) = (Bookmark::new("b").unwrap(), [lab.place_of("raw")]);
+    let head = lab.observe().await.head;
+    let replay = ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap());
+    let e = bookmark.select(&lab.journal, &head, &places, &replay, MissingObjects::Refuse).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("MissingInput", Some("mem://raw/4")));
+    assert!(e.message().starts_with("1 of the files to replay no longer exist; use `--allow-missing`"), "{e}");
+    let input = bookmark.select(&lab.journal, &head, &places, &replay, MissingObjects::Allow).await.unwrap();
+    assert_eq!((names(&input.selection), input.selection.counts.gone), (vec!["3".to_owned()], 1));
+    assert_eq!((input.state.name(), input.listed.len()), ("b", 4));
+    // An advance replays nothing: objects that were read and deleted since are not missing.
+    bookmark.select(&lab.journal, &head, &places, &ReadMode::Advance, MissingObjects::Refuse).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,20 +1,19 @@
-//! Chooses the objects that an output reads: lists each source, loads its bookmark, and selects by the mode of the
-//! run.
+//! Chooses the objects that an output reads from each of its sources, by their bookmarks and the mode of the run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SourceObject, list,
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SelectedInput,
+    SourceObject,
 };
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 use biscuit_dataset::TableVersion;
 use serde_json::json;
 
-use crate::codes;
 use crate::environment::JobEnvironment;
 use crate::read::input::InputFile;
-use crate::spec::{EmptyLocation, HivePartitioning, JobSpec, MissingObjects, OutputMode, SourceSpec};
+use crate::spec::{EmptyLocation, HivePartitioning, JobSpec, OutputMode, SourceSpec};
 
 /// The input of one source that was chosen for an output.
 #[derive(Debug)]
@@ -55,27 +54,20 @@ pub(crate) async fn choose(
     let mut chosen = Vec::new();
     for name in sources {
         let spec = &job.sources[name];
-        let bookmark = spec.bookmark(name);
-        let state = Bookmark::new(bookmark.unwrap_or(name))?.with_options(options(spec, output)?);
-        let state = state.load(snapshot.dataset().journal(), &snapshot.observed.head).await?;
-        let mut opened = Vec::new();
+        let mut places = Vec::new();
         for url in spec.places() {
-            opened.push(environment.open_source(&url).await?);
+            places.push(environment.open_source(&url).await?);
         }
-        let input = list(&opened).await?;
+        let own = spec.bookmark(name);
+        let bookmark = Bookmark::new(own.unwrap_or(name))?.with_options(options(spec, output)?);
         // Without a bookmark nothing is remembered, so every mode reads everything.
-        let mode = if bookmark.is_some() { mode } else { &ReadMode::Full };
-        let selection = state.select(&input, mode)?;
-        selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
-        if let Some(url) = selection.gone.first().filter(|_| spec.allow_missing == MissingObjects::Refuse) {
-            let message = format!(
-                "{} of the files to replay no longer exist; set `allow_missing = true` to replay the rest",
-                selection.counts.gone
-            );
-            return Err(Error::new(codes::MISSING_INPUT, message).in_file(url));
-        }
-        let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
-        let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);
+        let mode = if own.is_some() { mode } else { &ReadMode::Full };
+        let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+        let SelectedInput { state, listed, selection } =
+            bookmark.select(journal, head, &places, mode, spec.allow_missing).await?;
+        selection.warnings.iter().filter(|_| own.is_some()).for_each(|w| tracing::warn!("{w}"));
+        let (source, bookmark) = (name.clone(), own.map(str::to_owned));
+        let (input, hive_partitioning) = (Arc::new(listed), spec.hive_partitioning);
         chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning });
     }
     // Two sources with one bookmark would overwrite the state of each other in the same commit.

@@ -1,6 +1,6 @@
 //! Options of a source, for programs that build a job. Each option has the name of its key in a job file.
 
-use biscuit_bookmark::{LatePolicy, ObjectIdentity, OverwrittenPolicy};
+use biscuit_bookmark::{LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy};
 use biscuit_change::{CsvDialect, TextEncoding};
 use serde::Deserialize;
 
@@ -37,23 +37,6 @@ pub enum HivePartitioning {
 impl From<bool> for HivePartitioning {
     fn from(columns: bool) -> Self {
         if columns { Self::Columns } else { Self::Ignored }
-    }
-}
-
-/// Handling of objects that are deleted while a run reads. In a job file, `true` or `false`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(from = "bool")]
-pub enum MissingObjects {
-    /// The run stops.
-    #[default]
-    Refuse,
-    /// The run continues without them.
-    Allow,
-}
-
-impl From<bool> for MissingObjects {
-    fn from(allow: bool) -> Self {
-        if allow { Self::Allow } else { Self::Refuse }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use biscuit_apply::{CommitExtras, FoundFile};
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, InputSelection, LatePolicy, ListedInput, ObjectIdentity,
-    OverwrittenPolicy, ReadMode, ReplayRange, RunLimit, RunOutput, SourcePlace, list,
+    Bookmark, BookmarkOptions, BookmarkUpdate, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy, ReadMode,
+    ReplayRange, RunLimit, RunOutput, SelectedInput, SourcePlace,
 };
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
@@ -29,6 +29,16 @@ pub(crate) enum ModeName {
     Full,
     /// Read new files, and remember nothing
     ReadOnly,
+}
+
+impl From<ModeName> for ReadMode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Advance => Self::Advance,
+            ModeName::Full => Self::Full,
+            ModeName::ReadOnly => Self::ReadOnly,
+        }
+    }
 }
 
 /// Values of `--identity`.
@@ -144,12 +154,7 @@ impl BookmarkArgs {
             let message = "more than one selection of input: replay runs, a time range or named files, one of them, and without --bookmark-mode full";
             return Err(Error::new(biscuit_bookmark::codes::INVALID_REPLAY, message));
         }
-        Ok(match (replay, self.bookmark_mode) {
-            (Some(replay), _) => ReadMode::Replay(replay),
-            (None, ModeName::Advance) => ReadMode::Advance,
-            (None, ModeName::Full) => ReadMode::Full,
-            (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
-        })
+        Ok(replay.map_or_else(|| self.bookmark_mode.into(), ReadMode::Replay))
     }
 
     fn options(&self, reading: Value) -> BookmarkOptions {
@@ -169,12 +174,6 @@ impl BookmarkArgs {
             .with_reading(reading)
     }
 
-    fn run(&self) -> Run {
-        let start = SystemClock.now();
-        let id = self.run_id.clone().unwrap_or_else(|| start.to_string());
-        Run::new("biscuit", RunId::new(id), start).with_attempt(self.attempt)
-    }
-
     /// Returns the input files of this run among those at `places`, or `None` without a bookmark.
     ///
     /// `reading` describes how the files are read; it is recorded in the bookmark.
@@ -187,11 +186,6 @@ impl BookmarkArgs {
     ) -> Result<Option<ChosenInputs>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
         let bookmark = Bookmark::new(name)?.with_options(self.options(reading).with_allow_empty(allow_empty));
-        // The table is observed before the input is listed, and the run commits on this version. If another run
-        // advances the bookmark meanwhile, the commit of this run conflicts instead of storing a file twice.
-        let snapshot = dataset.observe().await?;
-        let state = bookmark.load(dataset.journal(), &snapshot.observed.head).await?;
-        let input = list(&open_places(places, context).await?).await?;
         let mut mode = self.mode()?;
         // `mode` has no access to stores, so that the named files are turned into URLs here.
         if let ReadMode::Replay(ReplayRange::Objects(urls)) = &mut mode {
@@ -199,17 +193,14 @@ impl BookmarkArgs {
                 urls.push(open_place(place, context).await?.url());
             }
         }
-        let selection = state.select(&input, &mode)?;
-        selection.warnings.iter().for_each(|w| tracing::warn!("{w}"));
-        if let Some(url) = selection.gone.first().filter(|_| !self.allow_missing) {
-            let message = format!(
-                "{} of the files to replay do not exist any more; use --allow-missing to continue without them",
-                selection.counts.gone
-            );
-            return Err(Error::new(biscuit_job::codes::MISSING_INPUT, message).in_file(url));
-        }
-        let run = self.run();
-        Ok(Some(ChosenInputs { snapshot, state, input, selection, run, allow_missing: self.allow_missing }))
+        // The run commits on the version that is observed here, before the input is listed.
+        let snapshot = dataset.observe().await?;
+        let places = open_places(places, context).await?;
+        let (journal, head) = (dataset.journal(), &snapshot.observed.head);
+        let input = bookmark.select(journal, head, &places, &mode, self.allow_missing.into()).await?;
+        input.selection.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+        let run = run_named("biscuit", self.run_id.as_deref(), self.attempt);
+        Ok(Some(ChosenInputs { snapshot, input, run, missing: self.allow_missing.into() }))
     }
 }
 
@@ -217,18 +208,16 @@ impl BookmarkArgs {
 #[derive(Debug)]
 pub(crate) struct ChosenInputs {
     pub(crate) snapshot: TableVersion,
-    state: BookmarkState,
-    input: ListedInput,
-    selection: InputSelection,
+    input: SelectedInput,
     run: Run,
-    allow_missing: bool,
+    missing: MissingObjects,
 }
 
 impl ChosenInputs {
     /// Returns the chosen files, each with the store that has it.
     pub(crate) fn files(&self) -> Result<Vec<FoundFile>> {
-        let found = self.selection.objects.iter().map(|object| {
-            let (store, path) = self.input.find(object)?;
+        let found = self.input.selection.objects.iter().map(|object| {
+            let (store, path) = self.input.listed.find(object)?;
             Ok(FoundFile { name: object.url.clone(), store, path, size: object.size, etag: object.etag.clone() })
         });
         found.collect()
@@ -236,8 +225,8 @@ impl ChosenInputs {
 
     /// Returns the state files and properties of the advanced bookmark, for the commit of the rows.
     pub(crate) fn extras(&self) -> Result<CommitExtras> {
-        let BookmarkUpdate { state, properties } =
-            self.state.advance(&self.selection, &self.run, RunOutput::default())?.unwrap_or_default();
+        let advanced = self.input.state.advance(&self.input.selection, &self.run, RunOutput::default())?;
+        let BookmarkUpdate { state, properties } = advanced.unwrap_or_default();
         Ok(CommitExtras { state, properties, run: Some(self.run.id.to_string()), ..CommitExtras::default() })
     }
 
@@ -245,8 +234,8 @@ impl ChosenInputs {
     ///
     /// Returns whether the run can be tried again.
     pub(crate) fn without(&mut self, e: &Error) -> bool {
-        let gone = self.allow_missing && e.is(biscuit_apply::codes::INPUT_GONE);
-        let found = gone && e.file().is_some_and(|file| self.selection.without(file));
+        let gone = self.missing == MissingObjects::Allow && e.is(biscuit_apply::codes::INPUT_GONE);
+        let found = gone && e.file().is_some_and(|file| self.input.selection.without(file));
         if found {
             tracing::warn!("{e}; continuing without this file");
         }
@@ -255,31 +244,25 @@ impl ChosenInputs {
 
     /// Adds the choice to a report: counts, the name of the bookmark and the first five late files.
     pub(crate) fn report(&self, json: &mut Value, text: &mut String) {
-        let selection = &self.selection;
+        let SelectedInput { state, selection, .. } = &self.input;
         let mut chosen = json!(selection);
-        chosen["name"] = json!(self.state.name());
+        chosen["name"] = json!(state.name());
         chosen["run_id"] = json!(self.run.id.as_str());
         chosen["attempt"] = json!(self.run.attempt);
         json["bookmark"] = chosen;
-        let c = &selection.counts;
-        let others = [
-            (c.overwritten, "overwritten and read again"),
-            (c.known, "already read"),
-            (c.passed_over, "overwritten and skipped"),
-            (c.too_late, "older than the allowed lateness"),
-            (c.left, "left for the next run"),
-            (c.gone, "missing"),
-            (c.ignored.values().sum(), "ignored"),
-        ];
-        let mut line = format!("reads {} of {} files, {} bytes", c.selected, c.listed, c.bytes);
-        for (n, what) in others.iter().filter(|(n, _)| *n > 0) {
-            line.push_str(&format!(", {n} {what}"));
-        }
-        text.push_str(&format!("  bookmark    {} {line}\n", self.state.name()));
+        text.push_str(&format!("  bookmark    {} reads {}\n", state.name(), selection.counts));
         for url in selection.too_late.iter().take(5) {
             text.push_str(&format!("  late file   {url}\n"));
         }
     }
+}
+
+/// Returns the run with this id. Without an id, the start time of the run is its id.
+pub(crate) fn run_named(job: &str, id: Option<&str>, attempt: u32) -> Run {
+    // The clock is read once: the id of a run without `--run-id` is its start time.
+    let start = SystemClock.now();
+    let id = id.map_or_else(|| start.to_string(), str::to_owned);
+    Run::new(job, RunId::new(id), start).with_attempt(attempt)
 }
 
 /// Opens the input places, in their order.

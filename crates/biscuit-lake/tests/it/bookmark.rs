@@ -65,7 +65,11 @@ fn invalid_bookmark_options_are_reported() {
         ("--after run1", 2, "a replay needs both ends"),
         ("--after run1 --through run9", 2, "the bookmark `orders` has no run with the id `run9`"),
         ("--after 1 --through 2 --replay-input raw/1.jsonl", 2, "replay runs, a time range or named files"),
-        ("--replay-input raw/none.jsonl", 3, "do not exist any more; use --allow-missing to continue without them"),
+        (
+            "--replay-input raw/none.jsonl",
+            3,
+            "no longer exist; use `--allow-missing`, or `allow_missing` of the source, to replay the rest",
+        ),
     ] {
         let ran = f.run(&format!("{MERGE} {words}"));
         assert_eq!(ran.code, code, "{words}: {}", ran.err);

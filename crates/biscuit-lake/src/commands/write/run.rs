@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use biscuit_bookmark::{ReadMode, ReplayRange, RunRef};
-use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 use biscuit_job::{DeclarativeJob, DryRun, JobReport, JobSpec, OutputReport, RunOptions, impact};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::args::bookmark::{ModeName, open_place};
+use crate::args::bookmark::{ModeName, open_place, run_named};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
@@ -88,10 +88,7 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
         .with_environment(context.stores.clone())
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
-    // The clock is read once: the id of a run without `--run-id` is its start time.
-    let start = SystemClock.now();
-    let id = args.run_id.clone().unwrap_or_else(|| start.to_string());
-    let run = Run::new(job.spec().name.clone(), RunId::new(id), start).with_attempt(args.attempt);
+    let run = run_named(&job.spec().name, args.run_id.as_deref(), args.attempt);
     let mode = match (ReplayRange::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
         (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),
         (Some(_), _) => {
@@ -100,9 +97,7 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
                 "--after and --through need --bookmark-mode advance, the default",
             ));
         }
-        (None, ModeName::Advance) => ReadMode::Advance,
-        (None, ModeName::Full) => ReadMode::Full,
-        (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
+        (None, mode) => mode.into(),
     };
     let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
     options.output.clone_from(&args.output);
@@ -130,19 +125,7 @@ fn output(o: &OutputReport, out: &mut String) {
     let mut line = |text: String| out.push_str(&format!("  {text}\n"));
     line(format!("{}  {}: {}, version {}", o.name, o.url, o.outcome, o.version));
     for (name, source) in &o.sources {
-        let c = &source.selection.counts;
-        let others = [
-            (c.overwritten, "overwritten and read again"),
-            (c.known, "already read"),
-            (c.too_late, "older than the allowed lateness"),
-            (c.left, "left for the next run"),
-            (c.gone, "missing"),
-            (c.ignored.values().sum(), "ignored"),
-        ];
-        let others: Vec<String> =
-            others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}")).collect();
-        let (selected, listed, bytes) = (c.selected, c.listed, c.bytes);
-        line(format!("  source      {name}: {selected} of {listed} files, {bytes} bytes{}", others.concat()));
+        line(format!("  source      {name}: {}", source.selection.counts));
         let Some(read) = &source.read else { continue };
         for (column, losses) in &read.coercion.columns {
             line(format!("  lost        {name}.{column}: {}", lost(losses)));
