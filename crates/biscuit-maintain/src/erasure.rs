@@ -256,11 +256,13 @@ impl SubjectErasure {
     /// first; errors of the stores.
     pub async fn run(&self, mode: RunMode) -> Result<SubjectErasureReport> {
         let mut report = SubjectErasureReport { subjects: self.subjects.len() as u64, ..Default::default() };
+        // A missing store of keys is an error before anything is changed, not after the rows are erased.
+        let keys = self.subject_keys()?;
         if let Some(table) = &self.table {
             table.erase(&self.subjects, mode, &mut report).await?;
         }
-        if let Some(means) = &self.keys {
-            report.keys_deleted = Some(self.delete_keys(means, mode).await?);
+        if let Some(keys) = &keys {
+            report.keys_deleted = Some(self.delete_keys(keys, mode).await?);
         }
         report.outcome = match (mode, report.has_found()) {
             (RunMode::DryRun, _) => "planned",
@@ -270,17 +272,25 @@ impl SubjectErasure {
         Ok(report)
     }
 
-    async fn delete_keys(&self, means: &PiiContext, mode: RunMode) -> Result<u64> {
+    /// Returns the keys of the subjects; `None` if no keys are to be deleted.
+    ///
+    /// # Errors
+    /// `NoStore` if the means have no store or no keys.
+    fn subject_keys(&self) -> Result<Option<SubjectKeys>> {
+        let Some(means) = &self.keys else { return Ok(None) };
         let (Some(store), Some(roots)) = (means.store.clone(), means.roots.clone()) else {
             return Err(Error::new(
                 biscuit_pii::codes::NO_STORE,
                 "the policy has no `store` or no `keys`, and so no keys of subjects; add both, or use --erase-from",
             ));
         };
+        Ok(Some(SubjectKeys::new(store, roots)))
+    }
+
+    async fn delete_keys(&self, keys: &SubjectKeys, mode: RunMode) -> Result<u64> {
         if mode == RunMode::DryRun {
             return Ok(0);
         }
-        let keys = SubjectKeys::new(store, roots);
         for subject in &self.subjects {
             keys.forget(subject).await?;
         }

@@ -130,7 +130,7 @@ impl PeriodTable {
     }
 
     /// As [`run`](Self::run), based on the given table version. The last commit also stores `extras`, such as the
-    /// bookmarks of the input. After an interruption, the same input is read again, which changes nothing in the
+    /// bookmarks of the input; every commit has the id of the run. After an interruption, the same input is read again, which changes nothing in the
     /// periods that already contain it.
     ///
     /// # Errors
@@ -165,6 +165,7 @@ impl PeriodTable {
             retracted: RetractedKeys::load(self.dataset.journal(), head).await?,
         };
         let mut commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
+        commits.iter_mut().for_each(|commit| commit.extras.run.clone_from(&extras.run));
         if let Some(last) = commits.last_mut() {
             last.extras.state.extend(extras.state);
             last.extras.properties.extend(extras.properties);

@@ -246,6 +246,30 @@ async fn unknown_subject_is_not_found_and_a_missing_store_of_keys_is_an_error() 
     assert_eq!(e.code(), "NoTable");
 }
 
+#[tokio::test]
+async fn missing_store_of_keys_is_found_before_anything_is_erased() {
+    let roots = RootKeys::in_memory().unwrap();
+    let world = populated(&roots).await;
+    let (objects, records) = (names(&world.storage, "lake").await, world.tokens.records());
+    let all = means(&roots, world.tokens.clone());
+    for incomplete in [PiiContext::new(), PiiContext::new().with_roots(roots.clone())] {
+        for mode in [RunMode::DryRun, RunMode::Commit] {
+            let table = ErasureTable::new(dataset(&world.storage), "id");
+            let table = table.with_policy(protector(&all), all.clone(), "t").with_tokens(["ssn"]);
+            let erasure = SubjectErasure::new(["ann"]).with_table(table).with_subject_keys(incomplete.clone());
+            assert_eq!(erasure.run(mode).await.unwrap_err().code(), "NoStore");
+            assert_eq!(rows(&world.storage).await, 2);
+            assert_eq!(
+                (names(&world.storage, "lake").await, world.tokens.records()),
+                (objects.clone(), records.clone())
+            );
+        }
+    }
+    // With the store, the same erasure is complete.
+    erase(&world.storage, world.tokens.clone(), &roots, RunMode::Commit).await.unwrap();
+    check_erased(&world, &roots, "after the refused runs").await;
+}
+
 /// An audit that counts its entries, and refuses them after a number.
 #[derive(Debug)]
 struct CountingAudit {

@@ -1,6 +1,6 @@
 //! Reads, audits and rebuilds of a table of periods.
 
-use biscuit_apply::RunMode;
+use biscuit_apply::{CommitExtras, RunMode};
 use biscuit_change::{BadRows, ChangeRecords, RowsOptions, RowsReader};
 use biscuit_partition::{PeriodBasis, PeriodTable};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
@@ -267,6 +267,23 @@ async fn rebuild_keeps_the_tombstones_of_later_periods() {
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=a", ""]);
     run(&table, &line("late", "2024-02-10", "u"), "2024-03-15").await.expect("the late record is merged");
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=late", ""]);
+}
+
+#[tokio::test]
+async fn every_commit_of_a_run_has_the_id_of_the_run() {
+    let (storage, table) = four_months().await;
+    let before = dataset(storage.clone()).observe().await.expect("the table is readable");
+    let version = before.observed.head.version;
+    let extras = CommitExtras { run: Some("monthly-06".to_owned()), ..CommitExtras::default() };
+    let june = changes(r#"{"id":"k3","eff":"2024-06-02","v":"n","op":"c"}"#).expect("the record is valid");
+    let as_of = "2024-06-15".parse().expect("the instant is valid");
+    let report = table.run_on(before, june, as_of, RunMode::Commit, extras).await.expect("the run succeeds");
+    assert_eq!(report.commits, 2, "May and June");
+    let history = dataset(storage).journal().history().await.expect("the history is readable");
+    let of = |new: bool| history.iter().filter(move |past| (past.record.version > version) == new);
+    assert!(of(false).count() > 0 && of(false).all(|past| past.record.run.is_none()));
+    let runs: Vec<_> = of(true).map(|past| past.record.run.as_deref()).collect();
+    assert_eq!(runs, [Some("monthly-06"); 2]);
 }
 
 #[tokio::test]
