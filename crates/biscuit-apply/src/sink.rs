@@ -62,11 +62,7 @@ impl MergeSink {
     /// `InvalidArguments` if the spec drops a key column, or if it makes a repeated write change rows:
     /// [`MergeSpec::is_repeatable`].
     pub fn with_spec(mut self, spec: MergeSpec) -> Result<Self> {
-        if !spec.is_repeatable() {
-            let message = "a sink merges records again in a retry, which changes rows after a reload or without \
-                tombstones; use `Merge` for such a run";
-            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
-        }
+        check_repeatable(&spec, "Merge")?;
         Merge::new(self.dataset.clone(), spec.clone(), self.options.clone())?;
         self.spec = Some(spec);
         Ok(self)
@@ -83,6 +79,21 @@ impl MergeSink {
     pub fn last_report(&self) -> Option<MergeReport> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Checks that a sink may merge by this specification: a job repeats a write whose answer was lost. The message names
+/// `instead`, the type for runs that must not be repeated.
+///
+/// # Errors
+/// `InvalidArguments` if a repeated write would change rows: [`MergeSpec::is_repeatable`].
+pub fn check_repeatable(spec: &MergeSpec, instead: &str) -> Result<()> {
+    if spec.is_repeatable() {
+        return Ok(());
+    }
+    let message = format!(
+        "a sink merges records again in a retry, which changes rows after a reload or without tombstones; use `{instead}` for such a run"
+    );
+    Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message))
 }
 
 #[async_trait]

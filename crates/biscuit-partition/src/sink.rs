@@ -3,8 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use biscuit_apply::RunMode;
+use biscuit_apply::internal::check_repeatable;
 use biscuit_change::ChangeRecords;
-use biscuit_core::{CommitId, Error, Instant, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Instant, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 
 use crate::report::PeriodTableReport;
 use crate::snapshots::PeriodTable;
@@ -67,11 +68,7 @@ impl PeriodSink {
     /// `InvalidArguments` for a table whose specification makes a repeated write change rows:
     /// [`MergeSpec::is_repeatable`](biscuit_apply::MergeSpec::is_repeatable).
     pub fn new(table: PeriodTable, as_of: Instant) -> Result<Self> {
-        if !table.spec.is_repeatable() {
-            let message = "a sink merges records again in a retry, which changes rows after a reload or without \
-                tombstones; use `PeriodTable` for such a run";
-            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
-        }
+        check_repeatable(&table.spec, "PeriodTable")?;
         Ok(Self { table, as_of, last: Mutex::default() })
     }
 
