@@ -27,7 +27,7 @@ pub use key_and_order::{KeyAndOrderColumns, KeyAndOrderSources};
 pub use merge::{Merge, MergeInput, MergeRun};
 pub use options::MergeOptions;
 pub use periods::period_state::CommitExtras;
-pub use report::{FileCounts, MergeReport, PeriodFiles, PeriodReport, TouchedPartitions};
+pub use report::{FileCounts, MergeRemarks, MergeReport, PeriodFiles, PeriodReport, TouchedPartitions};
 pub use sink::MergeSink;
 pub use state::forgotten_keys::{ErasedKeys, readmit};
 pub use state::quarantine::{QuarantinedRecord, discard, quarantine_records, quarantined};

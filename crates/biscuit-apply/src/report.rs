@@ -109,8 +109,6 @@ pub struct MergeReport {
     pub version: u64,
     /// Number of input records.
     pub records: u64,
-    /// Number of input records of other tables. They are not in `records`.
-    pub other_tables: u64,
     /// Verdicts of the records.
     pub verdicts: RecordVerdicts,
     /// Numbers of rows of the table.
@@ -119,6 +117,21 @@ pub struct MergeReport {
     pub partitions: TouchedPartitions,
     /// Numbers of files of the table.
     pub files: FileCounts,
+    /// Remarks about the input, the columns and the files.
+    #[serde(flatten)]
+    pub remarks: MergeRemarks,
+    /// Reports of the periods in ascending order, for a table of periodic snapshots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub periods: Vec<PeriodReport>,
+}
+
+/// Remarks about a run: what was skipped, changed or lost, and what remains to be done. The reports of merges into a
+/// table and into its periods have them as their own fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct MergeRemarks {
+    /// Number of input records of other tables. They are not among the records of the report.
+    pub other_tables: u64,
     /// Files that were skipped, because they hold the keys or headers of messages whose values are in other files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
@@ -134,9 +147,28 @@ pub struct MergeReport {
     pub added_columns: Vec<String>,
     /// Columns whose type became wider. The files of the old type are rewritten.
     pub widened_columns: Vec<String>,
-    /// Reports of the periods in ascending order, for a table of periodic snapshots.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub periods: Vec<PeriodReport>,
     /// Removed files that were not deleted, because another program changed them: the run ended with exceptions.
     pub exceptions: Vec<String>,
+}
+
+impl MergeRemarks {
+    /// Adds the remarks about another commit of the run. Columns and exceptions are named once.
+    pub fn add(&mut self, other: Self) {
+        self.other_tables += other.other_tables;
+        self.passed_over.extend(other.passed_over);
+        other.losses.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
+        self.conflicts.extend(other.conflicts);
+        for (all, own) in [
+            (&mut self.dropped_columns, other.dropped_columns),
+            (&mut self.added_columns, other.added_columns),
+            (&mut self.widened_columns, other.widened_columns),
+            (&mut self.exceptions, other.exceptions),
+        ] {
+            own.into_iter().for_each(|one| {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            });
+        }
+    }
 }

@@ -28,7 +28,7 @@ use crate::plan::guards::{check_deletes, count_truncates, quarantine_update};
 use crate::plan::merge_plan::{MergePlan, PlanInput};
 use crate::plan::new_files::NewFiles;
 use crate::plan::summary::{describe_periods, touched_files};
-use crate::report::MergeReport;
+use crate::report::{MergeRemarks, MergeReport};
 use crate::setup::MergeSetup;
 use crate::state::commit::{CommitWork, commit};
 use crate::state::key_segment::{KeyTimeline, SegmentEntry};
@@ -57,11 +57,14 @@ pub(crate) async fn run_merge(
     taken.columns.extend(run.extras.columns.iter().cloned());
     let mut report = MergeReport {
         records: taken.records + changes.ignored + changes.refused.len() as u64,
-        other_tables: changes.other_tables,
-        dropped_columns: changes.dropped_columns,
-        losses: changes.losses,
-        passed_over: changes.passed_over,
-        conflicts: changes.conflicts,
+        remarks: MergeRemarks {
+            other_tables: changes.other_tables,
+            dropped_columns: changes.dropped_columns,
+            losses: changes.losses,
+            passed_over: changes.passed_over,
+            conflicts: changes.conflicts,
+            ..MergeRemarks::default()
+        },
         ..MergeReport::default()
     };
     report.verdicts.ignored = changes.ignored;
@@ -86,7 +89,7 @@ async fn merge(
     report: &mut MergeReport,
 ) -> Result<()> {
     report.outcome = "unchanged";
-    let RunSettings { mode, commit_id, quarantine_change, mut extras } = run;
+    let RunSettings { mode, commit_id, quarantine_change, extras } = run;
     // A new or rebuilt period changes the table even if no record takes effect in it.
     let grows = setup.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
     if records.taken.records == 0 && records.refused.is_empty() && !grows && extras.is_empty() {
@@ -99,13 +102,13 @@ async fn merge(
     let session = records.session.clone();
     let (context, files) = TableContext::prepare(setup, snapshot, session, &records.taken, report).await?;
     let mut table = TableInRun::begin(&context, files, report).await?;
-    let retractions = Arc::new(std::mem::take(&mut extras.retractions));
     let replace = (mode == RunMode::Commit).then(|| setup.dataset.journal().replace(&observed));
     // With records on the disk, new files are staged before the guards are checked. If nothing is committed,
     // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
     let stages_early = records.parts.on_disk().is_some();
     let stager = replace.as_ref().map(TableCommit::stager);
-    let work = plan_commit(&context, &mut table, records, retractions, quarantine_change, extras, stager, report).await;
+    let additions = CommitAdditions { quarantine_change, extras, stager };
+    let work = plan_commit(&context, &mut table, records, additions, report).await;
     let (replace, work) = match (replace, work) {
         (Some(replace), Ok(Some(work))) => (replace, work),
         (Some(replace), nothing) if stages_early => {
@@ -118,23 +121,21 @@ async fn merge(
     report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
     report.version = committed.version;
     report.files.adopted = committed.adopted;
-    report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
+    report.remarks.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
     Ok(())
 }
 
 /// Decides the whole run and checks its guards. Returns the work to commit; `None` if nothing changes, and for a
 /// dry run.
-#[expect(clippy::too_many_arguments, reason = "the parts of a run, each of which is used here alone")]
 async fn plan_commit(
     context: &TableContext,
     table: &mut TableInRun,
     records: InputRecords,
-    retractions: Arc<RetractionSet>,
-    quarantine_change: QuarantineChange<'_>,
-    extras: CommitExtras,
-    stager: Option<FileStager>,
+    additions: CommitAdditions<'_>,
     report: &mut MergeReport,
 ) -> Result<Option<CommitWork>> {
+    let CommitAdditions { quarantine_change, mut extras, stager } = additions;
+    let retractions = Arc::new(std::mem::take(&mut extras.retractions));
     let schema = &context.data;
     let dry_run = stager.is_none();
     let stager = stager.filter(|_| records.parts.on_disk().is_some());
@@ -325,6 +326,14 @@ pub(crate) struct RunSettings<'a> {
     pub(crate) extras: CommitExtras,
 }
 
+/// What a commit contains in addition to the outcomes of keys, and how its files are staged.
+struct CommitAdditions<'a> {
+    quarantine_change: QuarantineChange<'a>,
+    extras: CommitExtras,
+    /// Stager of the commit; `None` for a dry run.
+    stager: Option<FileStager>,
+}
+
 /// The input of one run.
 struct InputRecords {
     /// Memory pool and runtime of the run.
@@ -360,7 +369,7 @@ impl TableInRun {
     /// `NoCommonType` if a column would become wider in rebuilt periods only.
     async fn begin(context: &TableContext, mut files: OpenFiles, report: &MergeReport) -> Result<Self> {
         let mut periods = PeriodsInRun::begin(context, &files)?;
-        if let (true, Some(wider)) = (periods.has_periods(), report.widened_columns.first()) {
+        if let (true, Some(wider)) = (periods.has_periods(), report.remarks.widened_columns.first()) {
             if periods.rebuilds() {
                 let message = format!(
                     "the column `{wider}` would become wider in the rebuilt periods, and not in the others; a rebuild cannot make a column wider"

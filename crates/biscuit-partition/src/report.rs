@@ -1,8 +1,5 @@
-use std::collections::BTreeMap;
-
-use biscuit_apply::{MergeReport, PeriodReport, RecordVerdicts};
+use biscuit_apply::{MergeRemarks, MergeReport, PeriodReport, RecordVerdicts};
 use biscuit_core::Instant;
-use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::Serialize;
 
 use crate::period::calendar::Period;
@@ -24,8 +21,6 @@ pub struct PeriodTableReport {
     pub current: String,
     /// Number of input records.
     pub records: u64,
-    /// Number of input records of other tables, which are not in `records`.
-    pub other_tables: u64,
     /// Number of pending records whose period was opened by this run. They have verdicts, too.
     pub opened: u64,
     /// Number of pending records after the run.
@@ -34,24 +29,9 @@ pub struct PeriodTableReport {
     pub verdicts: RecordVerdicts,
     /// Report of each period, in ascending order.
     pub periods: Vec<PeriodReport>,
-    /// Files that contain only keys or headers of messages. The values are in other files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub passed_over: Vec<String>,
-    /// Columns of the records, and fields of structs, that are not stored.
-    pub dropped_columns: Vec<String>,
-    /// Values of the records that were rounded, or replaced by null or the default as the contract demands, by
-    /// column.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub losses: BTreeMap<String, ColumnLosses>,
-    /// Columns of JSON and CSV with values of several types, which are stored as text.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<TypeConflict>,
-    /// Columns that are new in the table.
-    pub added_columns: Vec<String>,
-    /// Columns whose type became wider. A wider type rewrites all periods.
-    pub widened_columns: Vec<String>,
-    /// Live files that were not deleted because someone else changed them. The run ended with exceptions.
-    pub exceptions: Vec<String>,
+    /// Remarks about the input, the columns and the files. A column that becomes wider rewrites all periods.
+    #[serde(flatten)]
+    pub remarks: MergeRemarks,
 }
 
 impl PeriodTableReport {
@@ -67,11 +47,8 @@ impl PeriodTableReport {
             self.commits += u64::from(merged.outcome == "committed");
         }
         self.version = self.version.max(merged.version);
-        self.other_tables += merged.other_tables;
         self.verdicts.add(&merged.verdicts);
-        merged.losses.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
-        self.conflicts.extend(merged.conflicts);
-        self.passed_over.extend(merged.passed_over);
+        self.remarks.add(merged.remarks);
         for report in merged.periods {
             match self.periods.iter_mut().find(|p| p.period == report.period) {
                 // The period was made or changed by an earlier commit of the run, and is only the base of this
@@ -80,18 +57,6 @@ impl PeriodTableReport {
                 Some(known) => known.clone_from(&report),
                 None => self.periods.push(report),
             }
-        }
-        for (all, own) in [
-            (&mut self.dropped_columns, merged.dropped_columns),
-            (&mut self.added_columns, merged.added_columns),
-            (&mut self.widened_columns, merged.widened_columns),
-            (&mut self.exceptions, merged.exceptions),
-        ] {
-            own.into_iter().for_each(|one| {
-                if !all.contains(&one) {
-                    all.push(one);
-                }
-            });
         }
     }
 }

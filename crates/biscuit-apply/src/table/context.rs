@@ -74,9 +74,9 @@ impl TableContext {
         snapshot.check_encrypted(&|name| target.index_of(name).is_ok() || comes(name))?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
-            report.added_columns = new.map(|f| f.name().clone()).collect();
+            report.remarks.added_columns = new.map(|f| f.name().clone()).collect();
             let wider = |f: &&Arc<Field>| has.field_with_name(f.name()).is_ok_and(|h| h.data_type() != f.data_type());
-            report.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
+            report.remarks.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
         }
         let journal = setup.dataset.journal();
         let observed = &snapshot.observed;

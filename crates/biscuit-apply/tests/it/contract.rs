@@ -74,7 +74,7 @@ async fn wider_numbers_rewrite_the_old_files_and_are_reported() {
         .expect("the specification is valid");
     let report =
         merge.run(reader.finish().expect("records"), biscuit_apply::RunMode::Commit).await.expect("the merge succeeds");
-    assert_eq!(report.widened_columns, ["id", "n"]);
+    assert_eq!(report.remarks.widened_columns, ["id", "n"]);
     assert_rows_eq!(
         lake::rows(&dataset).await,
         table("id:bigint | seq:bigint | n:bigint\n1 | 2 | 3000000000\n2 | 1 | 8")

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_apply::{
     ChangeFiles, CommitExtras, FoundFile, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions,
-    MergeReport, MergeSpec, RunMode, merged_by, quarantine_records,
+    MergeRemarks, MergeReport, MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
 };
 use biscuit_bookmark::{RunOutput, SourceObject};
 use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
@@ -13,7 +13,7 @@ use biscuit_core::{Error, Result};
 use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::RecordBatch;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::read::changes::format_of;
@@ -218,18 +218,19 @@ impl OutputWork<'_> {
         let all = p.added.iter().chain(&p.changed).chain(&p.emptied).filter(|n| !n.is_empty());
         self.report.partitions = all.cloned().collect();
         (self.report.outcome, self.report.version) = (report.outcome, report.version);
-        self.report.rows = report.records;
-        self.report.quarantined += report.verdicts.quarantined;
-        self.report.exceptions.clone_from(&report.exceptions);
-        self.report.merge = json!(report);
+        self.take_merge(report.records, &report.verdicts, &report.remarks, json!(report));
     }
 
     fn snapshot_report(&mut self, report: &PeriodTableReport) {
         self.report.partitions = report.periods.iter().filter(|p| p.is_touched()).map(|p| p.period.clone()).collect();
         (self.report.outcome, self.report.version) = (report.outcome, report.version);
-        self.report.rows = report.records;
-        self.report.quarantined += report.verdicts.quarantined;
-        self.report.exceptions.clone_from(&report.exceptions);
-        self.report.merge = json!(report);
+        self.take_merge(report.records, &report.verdicts, &report.remarks, json!(report));
+    }
+    /// Takes into the report of the output what the reports of both kinds of merges have.
+    fn take_merge(&mut self, records: u64, verdicts: &RecordVerdicts, remarks: &MergeRemarks, merge: Value) {
+        self.report.rows = records;
+        self.report.quarantined += verdicts.quarantined;
+        self.report.exceptions.clone_from(&remarks.exceptions);
+        self.report.merge = merge;
     }
 }

@@ -2,47 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_schema::{ColumnLosses, TypeConflict};
+use biscuit_apply::MergeRemarks;
+use biscuit_schema::ColumnLosses;
 
-/// Values for the last lines of the text report of a merge or a snapshot.
-#[derive(Debug)]
-pub(crate) struct ReportRemarks<'a> {
-    pub(crate) other_tables: u64,
-    pub(crate) passed_over: &'a [String],
-    pub(crate) added: &'a [String],
-    pub(crate) widened: &'a [String],
-    pub(crate) dropped: &'a [String],
-    pub(crate) losses: &'a BTreeMap<String, ColumnLosses>,
-    pub(crate) conflicts: &'a [TypeConflict],
-    pub(crate) quarantined: u64,
-    pub(crate) exceptions: &'a [String],
-}
-
-/// Renders the last lines of a text report: skipped input, changed columns, lost values, quarantine and exceptions.
-pub(crate) fn remarks(of: &ReportRemarks<'_>) -> String {
-    let &ReportRemarks { quarantined, exceptions, .. } = of;
+/// Renders the last lines of the text report of a merge or a snapshot: skipped input, changed columns, lost values,
+/// quarantine and exceptions.
+pub(crate) fn remarks(of: &MergeRemarks, quarantined: u64) -> String {
     let mut out = String::new();
     if of.other_tables > 0 {
         out.push_str(&format!("  skipped     {} records or files of other tables\n", of.other_tables));
     }
-    for file in of.passed_over {
+    for file in &of.passed_over {
         out.push_str(&format!("  skipped     {file}: it has keys or headers of messages only\n"));
     }
-    for (what, names) in [("added", of.added), ("widened", of.widened), ("not stored", of.dropped)] {
-        if !names.is_empty() {
-            out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
-        }
+    let columns = [("added", &of.added_columns), ("widened", &of.widened_columns), ("not stored", &of.dropped_columns)];
+    for (what, names) in columns.iter().filter(|(_, names)| !names.is_empty()) {
+        out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
     }
-    for (column, losses) in of.losses {
+    for (column, losses) in &of.losses {
         out.push_str(&format!("  lost        {column}: {}\n", lost(losses)));
     }
-    for conflict in of.conflicts {
+    for conflict in &of.conflicts {
         out.push_str(&format!("  types       {conflict}\n"));
     }
     if quarantined > 0 {
         out.push_str("  use `biscuit quarantine list` to list the quarantined records\n");
     }
-    exceptions.iter().for_each(|e| out.push_str(&format!("  exception   {e}\n")));
+    of.exceptions.iter().for_each(|e| out.push_str(&format!("  exception   {e}\n")));
     out
 }
 

@@ -375,7 +375,7 @@ async fn type_widened_by_a_later_commit_is_wide_in_all_periods() {
     let mut both = of_type("2024-02-10", "k2", "int");
     both.batches.extend(of_type("2024-03-10", "k3", "bigint").batches);
     let report = run(both, MARCH).await.expect("the run succeeds");
-    assert_eq!((report.commits, report.widened_columns), (2, vec!["n".to_owned()]));
+    assert_eq!((report.commits, report.remarks.widened_columns), (2, vec!["n".to_owned()]));
     let january = files_of(&storage, "2024-01").await[0].0.clone();
     let bytes = storage
         .store

@@ -27,7 +27,7 @@ use crate::args::table::TableArgs;
 use crate::codes;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput, code, error_json};
-use crate::render::remarks::{ReportRemarks, counts, remarks};
+use crate::render::remarks::{counts, remarks};
 
 pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
@@ -57,7 +57,7 @@ pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Res
             continue;
         }
         let (report, ignored, other_tables) = done?;
-        let others = report.as_ref().map_or(other_tables, |report| report.other_tables);
+        let others = report.as_ref().map_or(other_tables, |report| report.remarks.other_tables);
         let has_records = report.as_ref().is_some_and(|report| report.records > 0);
         // With a bookmark it is normal that all new files belong to other tables.
         if chosen.is_none() && !has_records {
@@ -227,7 +227,7 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
             Ok(None) => json!({"outcome": "unchanged"}),
             Ok(Some(report)) => {
                 changed |= report.outcome != "unchanged";
-                exit = if report.exceptions.is_empty() { exit } else { AGAIN };
+                exit = if report.remarks.exceptions.is_empty() { exit } else { AGAIN };
                 text.push_str(&format!("{name}\n{}", self::text(&report, context.seconds())));
                 json!(report)
             }
@@ -521,7 +521,7 @@ fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
 }
 
 fn answer(report: &MergeReport, seconds: f64) -> CommandOutput {
-    let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
+    let exit = if report.remarks.exceptions.is_empty() { 0 } else { AGAIN };
     CommandOutput::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
@@ -546,16 +546,6 @@ fn text(report: &MergeReport, seconds: f64) -> String {
             line(format!("  partitions  {what} {}", names.join(", ")));
         }
     }
-    out.push_str(&remarks(&ReportRemarks {
-        other_tables: report.other_tables,
-        passed_over: &report.passed_over,
-        added: &report.added_columns,
-        widened: &report.widened_columns,
-        dropped: &report.dropped_columns,
-        losses: &report.losses,
-        conflicts: &report.conflicts,
-        quarantined: report.verdicts.quarantined,
-        exceptions: &report.exceptions,
-    }));
+    out.push_str(&remarks(&report.remarks, report.verdicts.quarantined));
     out
 }

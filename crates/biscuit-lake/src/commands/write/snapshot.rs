@@ -16,7 +16,7 @@ use crate::args::merge::MergeArgs;
 use crate::commands::write::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, mode};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
-use crate::render::remarks::{ReportRemarks, counts, remarks};
+use crate::render::remarks::{counts, remarks};
 
 /// Values of `--by`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -151,7 +151,7 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
             snapshots.run_on(on, changes, as_of, mode(args), extras).await?
         }
     };
-    let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
+    let exit = if report.remarks.exceptions.is_empty() { 0 } else { AGAIN };
     let (mut json, mut text) = (json!(report), text(&report, context.seconds()));
     chosen.iter().for_each(|chosen| chosen.report(&mut json, &mut text));
     Ok(CommandOutput::Report { json, text, exit })
@@ -250,17 +250,7 @@ fn text(report: &PeriodTableReport, seconds: f64) -> String {
     if untouched > 0 {
         line(format!("  {} more, unchanged", some(untouched as u64, "period")));
     }
-    out.push_str(&remarks(&ReportRemarks {
-        other_tables: report.other_tables,
-        passed_over: &report.passed_over,
-        added: &report.added_columns,
-        widened: &report.widened_columns,
-        dropped: &report.dropped_columns,
-        losses: &report.losses,
-        conflicts: &report.conflicts,
-        quarantined: report.verdicts.quarantined,
-        exceptions: &report.exceptions,
-    }));
+    out.push_str(&remarks(&report.remarks, report.verdicts.quarantined));
     out
 }
 
