@@ -1,6 +1,7 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
+pub use crate::changes::files::input_failed;
 pub use crate::periods::period_state::{PeriodBase, PeriodState, PeriodStates};
 pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
 pub use crate::sink::check_repeatable;

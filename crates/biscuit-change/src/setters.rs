@@ -23,6 +23,30 @@ macro_rules! reader_setters {
     };
 }
 
+/// Setters of options for records of several tables, which say to which table, key and order they belong.
+macro_rules! table_setters {
+    () => {
+        /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
+        pub fn with_table(mut self, table: impl Into<String>) -> Self {
+            self.table = Some(table.into());
+            self
+        }
+
+        /// Sets the key columns. Keys in the records are then ignored.
+        pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
+            self.key = key.into_iter().map(Into::into).collect();
+            self
+        }
+
+        /// Sets the columns, or fields of `source`, that order the changes. A full load of DMS is then older than all
+        /// changes, whatever its values are.
+        pub fn with_order<S: Into<String>>(mut self, order: impl IntoIterator<Item = S>) -> Self {
+            self.order = order.into_iter().map(Into::into).collect();
+            self
+        }
+    };
+}
+
 /// Setters of options for text files.
 macro_rules! text_setters {
     () => {
@@ -40,4 +64,4 @@ macro_rules! text_setters {
     };
 }
 
-pub(crate) use {reader_setters, text_setters};
+pub(crate) use {reader_setters, table_setters, text_setters};

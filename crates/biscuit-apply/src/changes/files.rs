@@ -229,18 +229,11 @@ impl FoundFile {
 
     /// Converts an error of reading the file to one that says what happened to the file.
     fn failed(&self, e: Error) -> Error {
-        let (code, what) = match e.error_code() {
-            biscuit_core::codes::NOT_FOUND => (codes::INPUT_GONE, "was deleted"),
-            biscuit_core::codes::CONFLICT => (codes::INPUT_CHANGED, "was overwritten"),
-            biscuit_dataset::codes::NO_FILE_KEYS => {
-                let message = "the file uses Parquet modular encryption; change files must not be encrypted";
-                return Error::new(codes::ENCRYPTED_INPUT, message).in_file(&self.name).with_source(e);
-            }
-            _ if e.file().is_some() => return e,
-            _ => return e.in_file(&self.name),
-        };
-        let message = format!("the file {what} after it was found and before it was read; run again");
-        Error::new(code, message).in_file(&self.name).with_source(e)
+        if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
+            let message = "the file uses Parquet modular encryption; change files must not be encrypted";
+            return Error::new(codes::ENCRYPTED_INPUT, message).in_file(&self.name).with_source(e);
+        }
+        input_failed(e, &self.name)
     }
 
     /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
@@ -290,6 +283,19 @@ impl FoundFile {
                 .map_err(|e| Error::internal("the task that decodes a change file failed").with_source(e))?;
         }
     }
+}
+
+/// Converts an error of reading an input file of this name: a file that was deleted or overwritten is a conflict, not
+/// damaged input. Any other error gets the name of the file, unless it names a file already.
+pub fn input_failed(e: Error, file: &str) -> Error {
+    let (code, what) = match e.error_code() {
+        biscuit_core::codes::NOT_FOUND => (codes::INPUT_GONE, "was deleted"),
+        biscuit_core::codes::CONFLICT => (codes::INPUT_CHANGED, "was overwritten"),
+        _ if e.file().is_some() => return e,
+        _ => return e.in_file(file),
+    };
+    let message = format!("the file {what} after it was listed and before it was read; run again");
+    Error::new(code, message).in_file(file).with_source(e)
 }
 
 /// Passes rows on while the file is decoded: decoded rows may be much larger than the file.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_change::{AbsentColumns, ChangeBatch, ChangeOp, ChangeRecords};
+use biscuit_change::{ChangeBatch, ChangeOp, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::engine_error;
 use biscuit_dataset::{Dataset, TableVersion};
@@ -82,18 +82,7 @@ fn delete(rows: &RecordBatch, missing: Vec<u32>) -> Result<ChangeBatch> {
     let count = missing.len();
     let rows = take_record_batch(rows, &UInt32Array::from(missing))
         .map_err(|e| Error::internal("rows could not be selected").with_source(e))?;
-    Ok(ChangeBatch {
-        present: vec![None; rows.num_columns()],
-        rows,
-        ops: vec![ChangeOp::Delete; count],
-        codes: vec![Arc::from("d"); count],
-        completeness: AbsentColumns::Full,
-        rank: 1,
-        period: 0,
-        key_changes: vec![],
-        server: None,
-        file: PLACE.into(),
-        places: (1..=count as u64).collect(),
-        raw: None,
-    })
+    let codes = vec![Arc::from("d"); count];
+    let places = (1..=count as u64).collect();
+    Ok(ChangeBatch { codes, ..ChangeBatch::new(rows, vec![ChangeOp::Delete; count], PLACE.into(), places) })
 }

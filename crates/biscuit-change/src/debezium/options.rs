@@ -1,7 +1,7 @@
 use biscuit_merge::BadRows;
 use biscuit_schema::Contract;
 
-use crate::setters::reader_setters;
+use crate::setters::{reader_setters, table_setters};
 
 /// Options of a [`DebeziumReader`](crate::DebeziumReader).
 #[derive(Debug, Clone, Default)]
@@ -42,24 +42,7 @@ pub struct DebeziumOptions {
 
 impl DebeziumOptions {
     reader_setters!();
-
-    /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
-    pub fn with_table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// Sets the key columns. The keys of the records are then ignored.
-    pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
-        self.key = key.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the fields of `source` or columns that order the changes.
-    pub fn with_order<S: Into<String>>(mut self, order: impl IntoIterator<Item = S>) -> Self {
-        self.order = order.into_iter().map(Into::into).collect();
-        self
-    }
+    table_setters!();
 
     /// Sets the placeholder for unchanged values; empty text means that there is none.
     pub fn with_placeholder(mut self, placeholder: impl Into<String>) -> Self {

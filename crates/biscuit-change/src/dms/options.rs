@@ -6,7 +6,7 @@ use biscuit_schema::{Contract, ContractColumn};
 
 use crate::csv::dialect::CsvDialect;
 use crate::files::encoding::TextEncoding;
-use crate::setters::{reader_setters, text_setters};
+use crate::setters::{reader_setters, table_setters, text_setters};
 use crate::values::declared::declared;
 
 /// Default order columns: the time of the file, and the row in it. They are stored in the table.
@@ -75,25 +75,8 @@ impl Default for DmsOptions {
 
 impl DmsOptions {
     reader_setters!();
+    table_setters!();
     text_setters!();
-
-    /// Sets the table whose records are read, as `schema.table` or `table`. Records of other tables are counted.
-    pub fn with_table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// Sets the key columns.
-    pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
-        self.key = key.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the columns that order the changes. A full load is then older than all changes, whatever its values are.
-    pub fn with_order<S: Into<String>>(mut self, order: impl IntoIterator<Item = S>) -> Self {
-        self.order = order.into_iter().map(Into::into).collect();
-        self
-    }
 
     /// Sets the name of the timestamp column, `TimestampColumnName` of the endpoint.
     pub fn with_timestamp_column(mut self, name: impl Into<String>) -> Self {

@@ -9,7 +9,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::{UnchangedPlaceholder, ambiguous};
-use biscuit_merge::{AbsentColumns, ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, LogServer};
+use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, LogServer};
 use biscuit_schema::{Contract, OnError};
 use serde_json::value::RawValue;
 
@@ -342,23 +342,9 @@ impl BatchBuilder {
             }
             key_changes.push(KeyChange { row, kind, key: RecordBatch::try_from_iter(columns).map_err(put_together)? });
         }
-        let completeness = AbsentColumns::Full;
-        let (ops, codes, file, places) = (self.ops, self.codes, self.file, self.places);
-        let server = self.server;
-        Ok(ChangeBatch {
-            rows,
-            ops,
-            codes,
-            present,
-            completeness,
-            rank: 1,
-            period: 0,
-            key_changes,
-            server,
-            file,
-            places,
-            raw: None,
-        })
+        let (codes, server) = (self.codes, self.server);
+        let batch = ChangeBatch::new(rows, self.ops, self.file, self.places);
+        Ok(ChangeBatch { codes, present, key_changes, server, ..batch })
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use biscuit_apply::internal::input_failed;
 use biscuit_change::TextEncoding;
 use biscuit_change::internal::{FileCompression, JsonLayout, JsonValues, Utf8Text, unpacking_failed};
 use biscuit_core::{Error, Result};
@@ -53,14 +54,7 @@ impl InputFile {
     /// Converts an error that happened during a read: an object that was deleted or overwritten is a conflict, not
     /// damaged input.
     pub(crate) fn failed(&self, e: Error) -> Error {
-        let (code, what) = match e.error_code() {
-            biscuit_core::codes::NOT_FOUND => (biscuit_apply::codes::INPUT_GONE, "was deleted"),
-            biscuit_core::codes::CONFLICT => (biscuit_apply::codes::INPUT_CHANGED, "was overwritten"),
-            _ if e.file().is_some() => return e,
-            _ => return e.in_file(&self.name),
-        };
-        let message = format!("the file {what} after it was listed and before it was read; run again");
-        Error::new(code, message).in_file(&self.name).with_source(e)
+        input_failed(e, &self.name)
     }
 
     pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {

@@ -90,6 +90,38 @@ pub struct ChangeBatch {
 }
 
 impl ChangeBatch {
+    /// Creates a batch of changes from full images without unchanged values. `ops` and `places` have an entry for each
+    /// of the `rows`. Fields that differ are set afterwards.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    /// use biscuit_merge::{ChangeBatch, ChangeOp};
+    ///
+    /// let ids: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    /// let rows = RecordBatch::try_from_iter([("id", ids)])?;
+    /// let full_load = ChangeBatch { rank: 0, ..ChangeBatch::new(rows, vec![ChangeOp::Upsert], "a.csv".into(), vec![2]) };
+    /// assert_eq!((full_load.code(0), full_load.present, full_load.rank), ("", vec![None], 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(rows: RecordBatch, ops: Vec<ChangeOp>, file: Arc<str>, places: Vec<u64>) -> Self {
+        Self {
+            present: vec![None; rows.num_columns()],
+            rows,
+            ops,
+            codes: vec![],
+            completeness: AbsentColumns::Full,
+            rank: 1,
+            period: 0,
+            key_changes: vec![],
+            server: None,
+            file,
+            places,
+            raw: None,
+        }
+    }
+
     /// Returns the batch without these rows.
     ///
     /// # Errors

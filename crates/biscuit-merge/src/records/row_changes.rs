@@ -11,7 +11,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::internal::{check_names, iso_date_time, plain_type};
 
 use crate::codes;
-use crate::records::change_batch::{AbsentColumns, ChangeBatch};
+use crate::records::change_batch::ChangeBatch;
 use crate::records::op::{ChangeOp, KNOWN_CODES, OpMap, ParsedOp, is_update};
 use crate::records::placeholder::UnchangedPlaceholder;
 use crate::records::refused::{RawRows, RawSource};
@@ -156,23 +156,8 @@ pub fn raw_row_changes(
     };
     let placeholder = UnchangedPlaceholder::new(options.placeholder.as_deref())?;
     let present = present_records(&rows, &ops, &codes, &placeholder, file, &places)?;
-    let completeness = AbsentColumns::Full;
-    let file = file.clone();
     let raw = raws.map(RawRows);
-    let batch = ChangeBatch {
-        rows,
-        ops,
-        codes,
-        present,
-        completeness,
-        rank: 1,
-        period: 0,
-        key_changes: vec![],
-        server: None,
-        file,
-        places,
-        raw,
-    };
+    let batch = ChangeBatch { codes, present, raw, ..ChangeBatch::new(rows, ops, file.clone(), places) };
     match null_rows(&batch, &options.not_null).into_iter().next() {
         Some((_, e)) => Err(e),
         None => Ok((batch, ignored as u64)),
