@@ -1,7 +1,7 @@
 //! Runs the job of `biscuit run` on the capture. Files arrive one after the other, and after each run the rows are
 //! the rows of PostgreSQL.
 
-use biscuit_core::{Instant, Job, Run, RunId};
+use biscuit_core::{Instant, Job, Outcome, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{
     checkpoints, comparable, contract, dms_contract, dms_files, flat_lines, lines, rows_of, truth, without_columns,
@@ -78,7 +78,7 @@ async fn debezium_files_give_the_rows_of_each_checkpoint_as_they_arrive() {
                 let (got, want) = comparable(table, checkpoint, &rows_of(&lake.dataset()).await, &want);
                 assert_eq!(diff_rows(&[got], &[want]), None, "{table} at {checkpoint}");
             }
-            assert_eq!(lake.run(&source).await.outcome, "unchanged");
+            assert_eq!(lake.run(&source).await.outcome, Outcome::Unchanged);
         }
     }
 }
@@ -95,13 +95,13 @@ async fn dms_files_give_the_rows_that_they_can_represent_as_they_arrive() {
         for (name, bytes) in files.iter().filter(|(name, _)| is_load(name) == load) {
             lake.put(&format!("raw/{name}"), bytes);
         }
-        assert_eq!(lake.run(&source).await.outcome, "committed");
+        assert_eq!(lake.run(&source).await.outcome, Outcome::Committed);
     }
     let rows = without_columns(&rows_of(&lake.dataset()).await, &["tags", "nums", "wake"]);
     let want = without_columns(&truth("3", "orders"), &["tags", "nums", "wake"]);
     let (got, want) = comparable("orders", "3", &rows, &want);
     assert_eq!(diff_rows(&[got], &[want]), None);
-    assert_eq!(lake.run(&source).await.outcome, "unchanged");
+    assert_eq!(lake.run(&source).await.outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]
@@ -131,5 +131,5 @@ async fn flattened_stream_is_appended_as_plain_json() {
     lake.put("raw/2.json", values[half..].join("\n"));
     assert_eq!(run().await.outputs[0].rows as usize, values.len() - half);
     assert_eq!(rows_of(&lake.dataset()).await.num_rows(), values.len());
-    assert_eq!(run().await.outcome, "unchanged");
+    assert_eq!(run().await.outcome, Outcome::Unchanged);
 }

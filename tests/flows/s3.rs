@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use biscuit_apply::{RunMode, adopt};
 use biscuit_aws::{AwsEnvironment, AwsOptions, bucket_region};
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
 use biscuit_journal::{JournalOptions, TableStorage, WriterPolicy};
@@ -156,7 +156,7 @@ async fn the_probe_of_put_if_absent_passes_on_s3() {
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
     reader.read("c.jsonl", CHANGES.to_owned().into_bytes().into()).expect("lines");
     let report = process::merge_changes(&careful, reader.finish().expect("records")).await.expect("a merge");
-    assert_eq!((report.outcome, report.rows.after), ("committed", 2));
+    assert_eq!((report.outcome, report.rows.after), (Outcome::Committed, 2));
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::state::quarantine::{QuarantineChange, quarantined};
 /// ```
 /// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 /// use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
+/// use biscuit_core::Outcome;
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
 ///
@@ -37,12 +38,12 @@ use crate::state::quarantine::{QuarantineChange, quarantined};
 /// };
 /// let update = r#"{"id": 1, "seq": 2, "name": "Anna", "op": "u"}"#;
 /// let report = merge.run(records(update)?, RunMode::Commit).await?;
-/// assert_eq!((report.outcome, report.rows.after), ("committed", 1));
+/// assert_eq!((report.outcome, report.rows.after), (Outcome::Committed, 1));
 ///
 /// // An older record arrives in a later run. It changes nothing, and no version is written.
 /// let late = r#"{"id": 1, "seq": 1, "name": "Ann", "op": "c"}"#;
 /// let report = merge.run(records(late)?, RunMode::Commit).await?;
-/// assert_eq!((report.outcome, report.version, report.verdicts.late), ("unchanged", 1, 1));
+/// assert_eq!((report.outcome, report.version, report.verdicts.late), (Outcome::Unchanged, 1, 1));
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -80,7 +81,7 @@ impl From<ChangeFiles> for MergeInput {
 /// ```
 /// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 /// use biscuit_change::{RowsOptions, RowsReader};
-/// use biscuit_core::CommitId;
+/// use biscuit_core::{CommitId, Outcome};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
 ///
@@ -93,7 +94,7 @@ impl From<ChangeFiles> for MergeInput {
 ///
 /// let base = dataset.observe().await?;
 /// let planned = merge.input(records.clone()).on(base.clone()).run(RunMode::DryRun).await?;
-/// assert_eq!((planned.outcome, planned.rows.inserted), ("planned", 1));
+/// assert_eq!((planned.outcome, planned.rows.inserted), (Outcome::Planned, 1));
 ///
 /// let id = CommitId::new("customers-2024-02-29");
 /// merge.input(records).on(base).with_commit_id(id.clone()).run(RunMode::Commit).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use biscuit_core::Outcome;
 use biscuit_merge::{RecordVerdicts, RowCounts};
 use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::{Deserialize, Serialize};
@@ -103,8 +104,8 @@ impl PeriodReport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MergeReport {
-    /// `committed`; `unchanged`; `planned` for a dry run; `merged` for a merge of frames.
-    pub outcome: &'static str,
+    /// `Committed`, `Unchanged`, or `Planned` for a dry run.
+    pub outcome: Outcome,
     /// Newest version of the table.
     pub version: u64,
     /// Number of input records.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use biscuit_change::{ChangeRecords, RefusedRecord};
-use biscuit_core::{CommitId, Error, Result};
+use biscuit_core::{CommitId, Error, Outcome, Result};
 use biscuit_dataset::internal::refuse_raw;
 use biscuit_dataset::{OpenFile, TableVersion};
-use biscuit_journal::{CommitOutcome, FileStager, TableCommit};
+use biscuit_journal::{FileStager, TableCommit};
 use biscuit_merge::OrderAuthority;
 use biscuit_rewrite::{RunMode, WrittenUnit};
 use datafusion::execution::TaskContext;
@@ -88,7 +88,7 @@ async fn merge(
     run: RunSettings<'_>,
     report: &mut MergeReport,
 ) -> Result<()> {
-    report.outcome = "unchanged";
+    report.outcome = Outcome::Unchanged;
     let RunSettings { mode, commit_id, quarantine_change, extras } = run;
     // A new or rebuilt period changes the table even if no record takes effect in it.
     let grows = setup.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
@@ -118,7 +118,7 @@ async fn merge(
         (_, nothing) => return nothing.map(drop),
     };
     let committed = commit(&context, &table.files, &table.periods, replace, work, report, commit_id.as_ref()).await?;
-    report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
+    report.outcome = committed.outcome;
     report.version = committed.version;
     report.files.adopted = committed.adopted;
     report.remarks.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
@@ -165,7 +165,7 @@ async fn plan_commit(
     if nothing && kept.is_empty() && marks == context.marks && quarantine_change.is_empty() && extras.is_empty() {
         return Ok(None);
     }
-    report.outcome = "planned";
+    report.outcome = Outcome::Planned;
     // `units` takes the edits out of the plan, `new_files` the new rows. `same` compares new rows, so it comes
     // before `new_files`.
     let same = plan.same(&files.contents, &units);

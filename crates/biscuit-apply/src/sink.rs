@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use biscuit_change::ChangeRecords;
-use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Error, Outcome, Result, Run, Sink, WriteReceipt, async_trait};
 use biscuit_dataset::Dataset;
 
 use crate::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
@@ -16,7 +16,7 @@ use crate::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 ///
 /// ```
 /// use biscuit_change::{RowsOptions, RowsReader};
-/// use biscuit_core::{Instant, Run, RunId, Sink, SinkOutcome};
+/// use biscuit_core::{Instant, Outcome, Run, RunId, Sink};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
 /// use biscuit_apply::{MergeSink, MergeSpec};
@@ -33,12 +33,12 @@ use crate::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 ///
 /// let run = Run::new("customers", RunId::new("2024-02-29"), Instant::from_micros(0));
 /// let receipt = customers.write(&run, &run.commit_id("customer"), changes.clone()).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 2));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 2));
 /// assert_eq!(customers.last_report().map(|report| report.rows.after), Some(1));
 ///
 /// // A second attempt of the run changes nothing.
 /// let receipt = customers.write(&run.clone().with_attempt(2), &run.commit_id("customer"), changes).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::AlreadyDone, 2));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Unchanged, 2));
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Sink<ChangeRecords> for MergeSink {
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         if changes.is_empty() && changes.refused.is_empty() {
             let place = self.dataset.location().to_string();
-            return Ok(WriteReceipt { commit: commit.clone(), outcome: SinkOutcome::AlreadyDone, rows: 0, place });
+            return Ok(WriteReceipt { commit: commit.clone(), outcome: Outcome::Unchanged, rows: 0, place });
         }
         let spec = match &self.spec {
             Some(spec) => spec.clone(),
@@ -113,9 +113,8 @@ impl Sink<ChangeRecords> for MergeSink {
         };
         let merge = Merge::new(self.dataset.clone(), spec, self.options.clone())?;
         let report = merge.input(changes).with_commit_id(commit.clone()).run(RunMode::Commit).await?;
-        let outcome = if report.outcome == "committed" { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone };
         let place = format!("{} version {}", self.dataset.location(), report.version);
-        let receipt = WriteReceipt { commit: commit.clone(), outcome, rows: report.records, place };
+        let receipt = WriteReceipt { commit: commit.clone(), outcome: report.outcome, rows: report.records, place };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         Ok(receipt)
     }

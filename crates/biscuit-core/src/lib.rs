@@ -6,6 +6,7 @@ mod errors;
 mod instant;
 pub mod internal;
 mod job;
+mod outcome;
 mod run;
 mod sink;
 mod source;
@@ -19,8 +20,9 @@ pub use errors::panics::{CaughtPanic, catch_panic};
 pub use errors::secrets::{hide_secret, mask_secrets};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;
+pub use outcome::Outcome;
 pub use run::{CommitId, Run, RunId};
-pub use sink::{Sink, SinkOutcome, WriteReceipt};
+pub use sink::{Sink, WriteReceipt};
 pub use source::Source;
 
 #[doc(no_inline)]

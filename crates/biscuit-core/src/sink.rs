@@ -1,23 +1,15 @@
 //! Outputs of jobs, and the receipts of their writes.
 
-use crate::{CommitId, Result, Run};
-
-/// Effect of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SinkOutcome {
-    /// The write made a change.
-    Changed,
-    /// The write changed nothing: the sink already has a write with this commit id, or its content is already equal.
-    AlreadyDone,
-}
+use crate::{CommitId, Outcome, Result, Run};
 
 /// Result of a successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteReceipt {
     /// Commit id of the write.
     pub commit: CommitId,
-    /// Effect of this call. A retry of a write that succeeded before is [`SinkOutcome::AlreadyDone`].
-    pub outcome: SinkOutcome,
+    /// Effect of this call: [`Outcome::Committed`] if it made a change. It is [`Outcome::Unchanged`] if the sink already
+    /// has a write with this commit id, such as that of an earlier attempt, or if its content is already equal.
+    pub outcome: Outcome,
     /// Number of rows that the sink has from this commit. A retry reports the same number as the first write.
     pub rows: u64,
     /// Location of the written rows in terms of the sink, such as a version of a table or a URL.

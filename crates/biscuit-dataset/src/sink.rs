@@ -1,8 +1,7 @@
 //! The sink of a table: writes the rows of a job, once for each commit id.
 
 use async_trait::async_trait;
-use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt};
-use biscuit_journal::CommitOutcome;
+use biscuit_core::{CommitId, Outcome, Result, Run, Sink, WriteReceipt};
 use datafusion::dataframe::DataFrame;
 
 use crate::dataset::Dataset;
@@ -16,7 +15,7 @@ use crate::version::table_version::{EmptyWrite, WriteMode};
 /// the last 1,000 commit ids; an older id writes again.
 ///
 /// ```
-/// use biscuit_core::{Instant, Run, RunId, Sink, SinkOutcome};
+/// use biscuit_core::{Instant, Outcome, Run, RunId, Sink};
 /// use biscuit_dataset::{Dataset, Location, TableSink, WriteMode, WriteOptions};
 /// use biscuit_journal::JournalOptions;
 /// use datafusion::prelude::*;
@@ -29,12 +28,12 @@ use crate::version::table_version::{EmptyWrite, WriteMode};
 /// let run = Run::new("daily", RunId::new("2024-02-29"), Instant::from_micros(0));
 /// let rows = dataframe!("day" => ["2024-02-29", "2024-02-29"], "amount" => [1, 2])?;
 /// let receipt = sales.write(&run, &run.commit_id("sales"), rows.clone()).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 2));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 2));
 ///
 /// // A second attempt of the run changes nothing.
 /// let again = run.clone().with_attempt(2);
 /// let receipt = sales.write(&again, &again.commit_id("sales"), rows).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::AlreadyDone, 2));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Unchanged, 2));
 /// assert_eq!(dataset.load(&SessionContext::new()).await?.count().await?, 2);
 /// # Ok(()) }
 /// ```
@@ -74,14 +73,10 @@ impl Sink<DataFrame> for TableSink {
         if let Some(version) = version.observed.head.committed(commit) {
             // The receipt of a retry names the rows of the first write, which had the same value.
             let count = rows.count().await.map_err(|e| engine_error("the rows to write", e))?;
-            return Ok(receipt(version, SinkOutcome::AlreadyDone, count as u64));
+            return Ok(receipt(version, Outcome::Unchanged, count as u64));
         }
         let (summary, count) =
             version.write_rows(rows, self.mode, &self.options, (Some(commit), EmptyWrite::Nothing)).await?;
-        let outcome = match summary.outcome {
-            CommitOutcome::Committed => SinkOutcome::Changed,
-            CommitOutcome::Unchanged => SinkOutcome::AlreadyDone,
-        };
-        Ok(receipt(summary.version, outcome, count))
+        Ok(receipt(summary.version, summary.outcome, count))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_bookmark::MissingObjects;
-use biscuit_core::{Error, Job, Result, Run};
+use biscuit_core::{Error, Job, Outcome, Result, Run};
 use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions, check_input};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use biscuit_pii::{MemoryStore, PiiContext, Policy};
@@ -21,7 +21,7 @@ use crate::work::OutputWork;
 /// A job that can run: a [`JobSpec`] and the way in which stores and keys are opened.
 ///
 /// ```
-/// use biscuit_core::{Instant, Job, Run, RunId};
+/// use biscuit_core::{Instant, Job, Outcome, Run, RunId};
 /// use biscuit_job::{DeclarativeJob, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +37,7 @@ use crate::work::OutputWork;
 /// // A program runs it as it runs its own jobs.
 /// let job: Box<dyn Job<Output = JobReport>> = Box::new(DeclarativeJob::new(spec));
 /// let report = job.run(&Run::new("orders", RunId::new("monday"), Instant::from_micros(0))).await?;
-/// assert_eq!((report.outcome, report.outputs[0].rows), ("committed", 1));
+/// assert_eq!((report.outcome, report.outputs[0].rows), (Outcome::Committed, 1));
 /// # std::fs::remove_dir_all(folder)?;
 /// # Ok(()) }
 /// ```
@@ -107,7 +107,7 @@ impl DeclarativeJob {
     /// stores. `Conflict` if another run committed first. The output that the error is about is not changed.
     pub async fn run_with(&self, run: &Run, options: &RunOptions) -> Result<JobReport> {
         let mut report = JobReport {
-            outcome: "unchanged",
+            outcome: Outcome::Unchanged,
             job: self.spec.name.clone(),
             run_id: run.id.to_string(),
             attempt: run.attempt,
@@ -131,7 +131,7 @@ impl DeclarativeJob {
         };
         for (name, spec) in wanted {
             let output = Box::pin(self.output(name, spec, run, (options, means.as_ref()))).await?;
-            if output.outcome != "unchanged" {
+            if output.outcome != Outcome::Unchanged {
                 report.outcome = output.outcome;
             }
             report.outputs.push(output);
@@ -200,7 +200,7 @@ impl DeclarativeJob {
         let report = OutputReport {
             name: name.to_owned(),
             url: spec.url.clone(),
-            outcome: "unchanged",
+            outcome: Outcome::Unchanged,
             version: snapshot.observed.head.version,
             mode: Some(spec.mode),
             ..OutputReport::default()

@@ -18,7 +18,7 @@ pub enum DryRun {
 /// Options of one run of a job.
 ///
 /// ```
-/// use biscuit_core::{Instant, Run, RunId};
+/// use biscuit_core::{Instant, Outcome, Run, RunId};
 /// use biscuit_job::{DeclarativeJob, DryRun, JobSpec, OutputMode, OutputSpec, RunOptions, SourceFormat, SourceSpec};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +36,7 @@ pub enum DryRun {
 /// // The rows are read, and nothing is written.
 /// let options = RunOptions::default().with_dry_run(DryRun::Read);
 /// let report = job.run_with(&run, &options).await?;
-/// assert_eq!((report.outcome, report.outputs[0].rows), ("planned", 1));
+/// assert_eq!((report.outcome, report.outputs[0].rows), (Outcome::Planned, 1));
 /// assert!(!folder.join("lake").exists());
 /// # std::fs::remove_dir_all(folder)?;
 /// # Ok(()) }

@@ -14,7 +14,7 @@ pub use commit::interrupt::RunInterrupt;
 pub use commit::recovery::RecoveryReport;
 pub use commit::staged::StagedFile;
 pub use commit::stager::FileStager;
-pub use commit::table_commit::{CommitOutcome, CommitSummary, TableCommit};
+pub use commit::table_commit::{CommitSummary, TableCommit};
 pub use journal::{DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, WriterPolicy};
 pub use log::head::{LiveFile, RetainedEntry, TableHead};
 pub use log::layout::{default_state_root, writer_id_of};

@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 
 use biscuit_apply::readmit;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::internal::put_aside_of;
 use biscuit_partition::{ErasureSubjects, ForgetReport, NotCovered, forget};
@@ -62,8 +62,8 @@ enum RowsOfSubjects {
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct SubjectErasureReport {
-    /// `done`, `planned` for a dry run, or `nothing found`.
-    pub outcome: &'static str,
+    /// `Done`, `Planned` for a dry run, or `NothingFound`.
+    pub outcome: Outcome,
     /// Number of subjects.
     pub subjects: u64,
     /// Columns of tokens in the order of the request. Empty if no column was given.
@@ -265,9 +265,9 @@ impl SubjectErasure {
             report.keys_deleted = Some(self.delete_keys(keys, mode).await?);
         }
         report.outcome = match (mode, report.has_found()) {
-            (RunMode::DryRun, _) => "planned",
-            (RunMode::Commit, true) => "done",
-            (RunMode::Commit, false) => "nothing found",
+            (RunMode::DryRun, _) => Outcome::Planned,
+            (RunMode::Commit, true) => Outcome::Done,
+            (RunMode::Commit, false) => Outcome::NothingFound,
         };
         Ok(report)
     }

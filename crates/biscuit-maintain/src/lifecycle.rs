@@ -1,7 +1,7 @@
 //! Lifecycle rules of the bucket of a table: the rules by which S3 itself deletes objects.
 
 use aws_sdk_s3::types::LifecycleRule;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_journal::{Journal, default_state_root};
 use biscuit_purge::internal::lifecycle_prefix;
 use biscuit_purge::{LifecycleDays, LifecyclePlan, ProtectedTable, S3Store, lifecycle_rules, plan_lifecycle};
@@ -47,8 +47,8 @@ pub struct LifecycleRuleSummary {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LifecycleReport {
-    /// `applied`, `planned` for a dry run, or `unchanged`.
-    pub outcome: &'static str,
+    /// `Applied`, `Planned` for a dry run, or `Unchanged`.
+    pub outcome: Outcome,
     /// Ids of added rules.
     pub added: Vec<String>,
     /// Ids of changed rules.
@@ -95,12 +95,12 @@ impl TableLifecycle {
     /// Those of [`S3Store::put_lifecycle`].
     pub async fn apply(&self, mode: RunMode) -> Result<LifecycleReport> {
         let outcome = match (self.plan.is_empty(), mode) {
-            (true, _) => "unchanged",
+            (true, _) => Outcome::Unchanged,
             (false, RunMode::Commit) => {
                 self.store.put_lifecycle(&self.current, &self.plan).await?;
-                "applied"
+                Outcome::Applied
             }
-            (false, RunMode::DryRun) => "planned",
+            (false, RunMode::DryRun) => Outcome::Planned,
         };
         let LifecyclePlan { rules, added, changed, dangers } = self.plan.clone();
         let rules = rules.iter().map(LifecycleRuleSummary::of).collect();

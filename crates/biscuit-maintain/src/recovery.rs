@@ -1,6 +1,6 @@
 //! Recovery of a table after runs that died.
 
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_journal::{Journal, RecoveryReport};
 use serde::Serialize;
 
@@ -19,8 +19,8 @@ pub enum RecoveryFence {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TableRecovery {
-    /// `recovered`, or `unchanged` if there was nothing to do.
-    pub outcome: &'static str,
+    /// `Recovered`, or `Unchanged` if there was nothing to do.
+    pub outcome: Outcome,
     /// Result of the journal.
     #[serde(flatten)]
     pub report: RecoveryReport,
@@ -36,5 +36,5 @@ pub async fn recover_table(journal: &Journal, fence: RecoveryFence) -> Result<Ta
         RecoveryFence::Commit => journal.recover_with_fence().await?,
     };
     let changed = report.rolled_forward.is_some() || report.cleaned > 0 || fence == RecoveryFence::Commit;
-    Ok(TableRecovery { outcome: if changed { "recovered" } else { "unchanged" }, report })
+    Ok(TableRecovery { outcome: if changed { Outcome::Recovered } else { Outcome::Unchanged }, report })
 }

@@ -1,5 +1,5 @@
 use biscuit_apply::{MergeRemarks, MergeReport, PeriodReport, RecordVerdicts};
-use biscuit_core::Instant;
+use biscuit_core::{Instant, Outcome};
 use serde::Serialize;
 
 use crate::period::calendar::Period;
@@ -8,8 +8,8 @@ use crate::period::calendar::Period;
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PeriodTableReport {
-    /// `committed`, `unchanged`, or `planned` for a dry run.
-    pub outcome: &'static str,
+    /// `Committed`, `Unchanged`, or `Planned` for a dry run.
+    pub outcome: Outcome,
     /// Newest version of the table.
     pub version: u64,
     /// Number of commits: one for the existing periods together with the first new period, and one for each further
@@ -37,14 +37,14 @@ pub struct PeriodTableReport {
 impl PeriodTableReport {
     pub(crate) fn new(as_of: Instant, current: &Period, version: u64) -> Self {
         let (as_of, current) = (as_of.to_string(), current.to_string());
-        Self { outcome: "unchanged", version, as_of, current, ..Self::default() }
+        Self { outcome: Outcome::Unchanged, version, as_of, current, ..Self::default() }
     }
 
     /// Adds the report of a commit.
     pub(crate) fn take(&mut self, merged: MergeReport) {
-        if merged.outcome != "unchanged" {
+        if merged.outcome != Outcome::Unchanged {
             self.outcome = merged.outcome;
-            self.commits += u64::from(merged.outcome == "committed");
+            self.commits += u64::from(merged.outcome == Outcome::Committed);
         }
         self.version = self.version.max(merged.version);
         self.verdicts.add(&merged.verdicts);

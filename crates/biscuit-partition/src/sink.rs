@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use biscuit_apply::RunMode;
 use biscuit_apply::internal::check_repeatable;
 use biscuit_change::ChangeRecords;
-use biscuit_core::{CommitId, Instant, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Instant, Result, Run, Sink, WriteReceipt, async_trait};
 
 use crate::report::PeriodTableReport;
 use crate::snapshots::PeriodTable;
@@ -21,7 +21,7 @@ use crate::snapshots::PeriodTable;
 ///
 /// ```
 /// use biscuit_change::{RowsOptions, RowsReader};
-/// use biscuit_core::{Instant, Run, RunId, Sink, SinkOutcome};
+/// use biscuit_core::{Instant, Outcome, Run, RunId, Sink};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
 /// use biscuit_apply::{MergeOptions, MergeSpec};
@@ -44,13 +44,13 @@ use crate::snapshots::PeriodTable;
 /// let policies = PeriodSink::new(table, as_of)?;
 /// let run = Run::new("policies", RunId::new("2024-02-29"), as_of);
 /// let receipt = policies.write(&run, &run.commit_id("policies"), changes.clone()).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 1));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 1));
 /// let report = policies.last_report().ok_or("a report")?;
 /// assert_eq!(report.periods.iter().map(|p| (p.period.as_str(), p.after)).collect::<Vec<_>>(),
 ///     [("2024-01", 1), ("2024-02", 1)]);
 ///
 /// let receipt = policies.write(&run.clone().with_attempt(2), &run.commit_id("policies"), changes).await?;
-/// assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::AlreadyDone, 1));
+/// assert_eq!((receipt.outcome, receipt.rows), (Outcome::Unchanged, 1));
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -86,9 +86,8 @@ impl Sink<ChangeRecords> for PeriodSink {
     /// As [`PeriodTable::run`].
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         let report = self.table.run(changes, self.as_of, RunMode::Commit).await?;
-        let outcome = if report.outcome == "committed" { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone };
         let place = format!("{} version {}", self.table.dataset.location(), report.version);
-        let receipt = WriteReceipt { commit: commit.clone(), outcome, rows: report.records, place };
+        let receipt = WriteReceipt { commit: commit.clone(), outcome: report.outcome, rows: report.records, place };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         Ok(receipt)
     }

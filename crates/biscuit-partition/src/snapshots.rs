@@ -190,7 +190,7 @@ impl PeriodTable {
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
             let merge = merge.with_periods(step.period_states)?;
             let merged = merge.input(changes).on(on).with_extras(extras).run(mode).await?;
-            tracing::info!(period = %step.last, outcome = merged.outcome, "period");
+            tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
             report.take(merged);
         }
         Ok(report)

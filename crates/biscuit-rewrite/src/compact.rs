@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, TableVersion};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -47,8 +47,8 @@ impl Default for CompactOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CompactReport {
-    /// `committed`, `planned` for a dry run, or `unchanged`.
-    pub outcome: &'static str,
+    /// `Committed`, `Unchanged`, or `Planned` for a dry run.
+    pub outcome: Outcome,
     /// Newest version of the table.
     pub version: u64,
     /// Number of rows of the table, which a compaction does not change.
@@ -77,6 +77,7 @@ pub struct CompactReport {
 /// Files that already comply with the options keep their name and ETag. The rows of the table do not change.
 ///
 /// ```
+/// use biscuit_core::Outcome;
 /// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 /// use biscuit_journal::JournalOptions;
 /// use biscuit_rewrite::{CompactOptions, RunMode, compact};
@@ -92,7 +93,7 @@ pub struct CompactReport {
 /// assert_eq!((report.files_replaced, report.files_written, report.rows), (3, 1, 3));
 ///
 /// let again = compact(&table, &CompactOptions::default(), RunMode::Commit).await?;
-/// assert_eq!(again.outcome, "unchanged");
+/// assert_eq!(again.outcome, Outcome::Unchanged);
 /// # Ok(()) }
 /// ```
 ///
@@ -126,7 +127,7 @@ async fn compact_snapshot(
     let units = units(snapshot, &files, options)?;
     let sources = || units.iter().flat_map(|u| &u.sources);
     let mut report = CompactReport {
-        outcome: "unchanged",
+        outcome: Outcome::Unchanged,
         version: snapshot.observed.head.version,
         rows: files.iter().map(OpenFile::rows).sum(),
         files_before: files.len() as u64,
@@ -137,7 +138,7 @@ async fn compact_snapshot(
     if units.is_empty() {
         return Ok(report);
     }
-    report.outcome = "planned";
+    report.outcome = Outcome::Planned;
     if mode == RunMode::DryRun {
         return Ok(report);
     }

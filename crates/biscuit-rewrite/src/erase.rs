@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::internal::{partition_values, refuse_raw};
 use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion};
 use biscuit_journal::FileRef;
@@ -22,8 +22,8 @@ use crate::{BloomFilters, ErasureSubjects, RewriteUnit, RunMode, WrittenUnit};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EraseReport {
-    /// `committed`, `planned` for a dry run, or `unchanged`.
-    pub outcome: &'static str,
+    /// `Committed`, `Unchanged`, or `Planned` for a dry run.
+    pub outcome: Outcome,
     /// Newest version of the table.
     pub version: u64,
     /// Number of rows before the erasure.
@@ -49,6 +49,7 @@ pub struct EraseReport {
 /// `forget` of biscuit-partition erases rows and state in one commit.
 ///
 /// ```
+/// use biscuit_core::Outcome;
 /// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 /// use biscuit_journal::JournalOptions;
 /// use biscuit_rewrite::{ErasureSubjects, RunMode, erase};
@@ -61,7 +62,7 @@ pub struct EraseReport {
 ///
 /// let ann = ErasureSubjects::new("email", ["ann@example.com"]);
 /// let report = erase(&table, &ann, RunMode::Commit).await?;
-/// assert_eq!((report.outcome, report.rows, report.erased), ("committed", 2, 1));
+/// assert_eq!((report.outcome, report.rows, report.erased), (Outcome::Committed, 2, 1));
 /// assert_eq!(table.load(&SessionContext::new()).await?.count().await?, 1);
 /// # Ok(()) }
 /// ```
@@ -193,7 +194,7 @@ impl SubjectRows {
         let (snapshot, erased) = (&self.snapshot, self.rows());
         let theirs = || self.files.iter().zip(&self.numbers).filter(|(_, numbers)| !numbers.is_empty());
         let mut report = EraseReport {
-            outcome: "unchanged",
+            outcome: Outcome::Unchanged,
             version: snapshot.observed.head.version,
             rows: self.files.iter().map(OpenFile::rows).sum(),
             erased,
@@ -206,7 +207,7 @@ impl SubjectRows {
         // files may contain rows of the subjects.
         if mode == RunMode::DryRun || nothing {
             if !nothing {
-                report.outcome = "planned";
+                report.outcome = Outcome::Planned;
             } else if mode == RunMode::Commit {
                 report.version = sweep(snapshot).await?;
             }

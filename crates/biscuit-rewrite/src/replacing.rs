@@ -1,19 +1,19 @@
 //! The shared commit of compaction and erasure: rewrite units, check the number of rows, and replace files in one
 //! commit.
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenFile, TableVersion};
-use biscuit_journal::{CommitOutcome, FileRef, TableCommit};
+use biscuit_journal::{FileRef, TableCommit};
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::encode::session::session;
 use crate::{RewriteUnit, WrittenUnit, rewrite_units};
 
-/// Outcome of a commit that replaced files.
+/// Result of a commit that replaced files.
 #[derive(Debug)]
 pub(crate) struct ReplacedFiles {
-    pub(crate) outcome: &'static str,
+    pub(crate) outcome: Outcome,
     pub(crate) version: u64,
     pub(crate) written: Vec<WrittenUnit>,
     pub(crate) exceptions: Vec<String>,
@@ -71,8 +71,7 @@ impl FileReplacement<'_> {
         replace.with_report(report(&written));
         let committed = replace.commit().await?;
         let exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
-        let outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
-        Ok(ReplacedFiles { outcome, version: committed.version, written, exceptions })
+        Ok(ReplacedFiles { outcome: committed.outcome, version: committed.version, written, exceptions })
     }
 }
 

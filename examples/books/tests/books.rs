@@ -1,6 +1,6 @@
 //! Tests of the job on a lake in memory.
 
-use biscuit_core::{Instant, Job, Result, Run, RunId};
+use biscuit_core::{Instant, Job, Outcome, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_job::{DeclarativeJob, JobReport};
 use biscuit_journal::JournalOptions;
@@ -39,7 +39,7 @@ async fn every_book_has_the_data_of_its_author() {
     The Return of King         | 1955-10-20        | J.R.R Tolkien      | 1892-01-03             | 2
     The Two Towers             | 1954-11-11        | J.R.R Tolkien      | 1892-01-03             | 2
     ");
-    assert_eq!(run("books", &format!("{DATA}/authors")).await.unwrap().outcome, "unchanged");
+    assert_eq!(run("books", &format!("{DATA}/authors")).await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A sink for CSV files. The journal makes it safe against crashes and second writers.
 
-use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
-use biscuit_journal::{CommitOutcome, Journal, ObservedTable, StagedFile, TableCommit};
+use biscuit_core::{CommitId, Error, Outcome, Result, Run, Sink, WriteReceipt, async_trait};
+use biscuit_journal::{Journal, ObservedTable, StagedFile, TableCommit};
 
 use crate::codes::EMPTY_SHOP;
 use crate::{Day, Sale};
@@ -31,7 +31,7 @@ impl CsvSink {
         Ok(staged.with_rows(day.sales.len() as u64))
     }
 
-    async fn replace(&self, observed: &ObservedTable, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
+    async fn replace(&self, observed: &ObservedTable, commit: &CommitId, day: &Day) -> Result<(u64, Outcome)> {
         let mut replace = self.0.replace(observed);
         replace.with_commit_id(commit);
         match Self::stage(&replace, day).await {
@@ -44,8 +44,7 @@ impl CsvSink {
         let folder = format!("day={}/", day.day);
         observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| replace.remove(f));
         let committed = replace.commit().await?;
-        let changed = committed.outcome == CommitOutcome::Committed;
-        Ok((committed.version, if changed { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone }))
+        Ok((committed.version, committed.outcome))
     }
 }
 
@@ -72,11 +71,11 @@ impl Sink<Day> for CsvSink {
         };
         // An attempt that committed before has the same commit id: nothing is staged again.
         if let Some(version) = observed.head.committed(commit) {
-            return Ok(receipt(version, SinkOutcome::AlreadyDone));
+            return Ok(receipt(version, Outcome::Unchanged));
         }
         // A day without sales must not delete existing files: it may be the result of missing input.
         if day.sales.is_empty() {
-            return Ok(receipt(observed.head.version, SinkOutcome::AlreadyDone));
+            return Ok(receipt(observed.head.version, Outcome::Unchanged));
         }
         let (version, outcome) = self.replace(&observed, commit, &day).await?;
         Ok(receipt(version, outcome))

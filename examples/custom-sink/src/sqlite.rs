@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Error, Outcome, Result, Run, Sink, WriteReceipt, async_trait};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Day;
@@ -20,7 +20,7 @@ impl SqliteSink {
         Self(file.as_ref().to_owned())
     }
 
-    fn insert(&self, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
+    fn insert(&self, commit: &CommitId, day: &Day) -> Result<(u64, Outcome)> {
         let mut connection = Connection::open(&self.0).map_err(unavailable)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(unavailable)?;
         // `Immediate` takes the write lock at once: the check of the commit id and the insert must not be separated.
@@ -36,7 +36,7 @@ impl SqliteSink {
             .optional()
             .map_err(unavailable)?;
         if let Some(rows) = done {
-            return Ok((rows, SinkOutcome::AlreadyDone));
+            return Ok((rows, Outcome::Unchanged));
         }
         for (row, sale) in (1..).zip(&day.sales) {
             if sale.shop.is_empty() {
@@ -52,7 +52,7 @@ impl SqliteSink {
         let values = params![commit.as_str(), rows];
         transaction.execute("insert into commits values (?1, ?2)", values).map_err(unavailable)?;
         transaction.commit().map_err(unavailable)?;
-        Ok((rows, SinkOutcome::Changed))
+        Ok((rows, Outcome::Committed))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Outcome, Result, Run, RunId, SystemClock};
 use biscuit_job::{DeclarativeJob, JobReport, JobSpec};
 use biscuit_pii::KeyFile;
 
@@ -104,7 +104,7 @@ mod tests {
         let (lake, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (at, before) = (lake.path(), clear(plain.path()).await);
         customers(at, &run("monday")).await.unwrap();
-        assert_eq!(customers(at, &run("retry")).await.unwrap().outcome, "unchanged");
+        assert_eq!(customers(at, &run("retry")).await.unwrap().outcome, Outcome::Unchanged);
         let after = rows(&at.join("customer")).await;
         assert_eq!(texts(&after, "id"), texts(&before, "id"));
 

@@ -25,7 +25,7 @@ impl std::fmt::Debug for CustomerState {
 
 /// Result of a run for both tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct StateReceipts {
     /// Receipt of the table `customer`.
     pub customers: WriteReceipt,
     /// Receipt of the table `orders`.
@@ -34,15 +34,15 @@ pub struct Outcome {
 
 #[async_trait]
 impl Job for CustomerState {
-    type Output = Outcome;
+    type Output = StateReceipts;
 
-    async fn run(&self, run: &Run) -> Result<Outcome> {
+    async fn run(&self, run: &Run) -> Result<StateReceipts> {
         let customer_changes = self.customer_changes.read(run).await?;
         let order_changes = self.order_changes.read(run).await?;
         // Each write has a commit id of its own, which is the same for each attempt: a retry repeats only what is
         // missing.
         let customers = self.customers.write(run, &run.commit_id("customer"), customer_changes).await?;
         let orders = self.orders.write(run, &run.commit_id("orders"), order_changes).await?;
-        Ok(Outcome { customers, orders })
+        Ok(StateReceipts { customers, orders })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_apply::{MergeOptions, MergeSink};
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
-use biscuit_core::{Instant, Job, Result, Run, RunId, SinkOutcome};
+use biscuit_core::{Instant, Job, Outcome, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::{InjectedFault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
@@ -91,8 +91,8 @@ async fn three_runs_give_the_same_rows_as_one_and_a_fourth_changes_nothing() {
         assert_eq!(all, biscuit_testkit::dataset_text(&dataset(&thrice, table)).await.expect("the table can be read"));
     }
     let again = job(&thrice, &[0, 1, 2]).run(&run()).await.expect("the run succeeds");
-    assert_eq!(again.customers.outcome, SinkOutcome::AlreadyDone);
-    assert_eq!(again.orders.outcome, SinkOutcome::AlreadyDone);
+    assert_eq!(again.customers.outcome, Outcome::Unchanged);
+    assert_eq!(again.orders.outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]
@@ -129,6 +129,6 @@ async fn each_table_gets_its_own_changes_under_its_own_commit_id() -> Result<()>
     assert_eq!(customers.written()[0].commit.as_str(), "customer-state/test/customer");
     assert_eq!(orders.written()[0].value.key, ["customer_id", "order_no"]);
     assert_eq!(outcome.customers.rows, customers.written()[0].value.len() as u64);
-    assert_eq!(job.run(&run().with_attempt(2)).await?.customers.outcome, SinkOutcome::AlreadyDone);
+    assert_eq!(job.run(&run().with_attempt(2)).await?.customers.outcome, Outcome::Unchanged);
     Ok(())
 }

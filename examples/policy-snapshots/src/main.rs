@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::JournalOptions;
 use job_arguments::{Argument, Arguments};
@@ -33,7 +33,7 @@ async fn work() -> Result<()> {
         let report = policies.deliver(delivery(&format!("{DATA}/{day}.jsonl")).await?, day.parse()?).await?;
         println!("{day}  {} ({} of {} records pending)", report.outcome, report.pending, report.records);
         let touched = report.periods.iter().filter(|m| m.keys > 0 || m.is_new);
-        for month in touched.filter(|_| report.outcome == "committed") {
+        for month in touched.filter(|_| report.outcome == Outcome::Committed) {
             println!(
                 "  {}  {} policies, {} carried over from earlier months",
                 month.period, month.after, month.carried

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::Instant;
+use biscuit_core::{Instant, Outcome};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::{assert_rows_snapshot, dataset_text};
@@ -54,6 +54,6 @@ async fn delivering_the_same_files_again_changes_nothing() {
         deliver(&policies, day).await;
     }
     for day in ["2024-03-31", "2024-01-31", "2024-02-29"] {
-        assert_eq!(deliver(&policies, day).await.outcome, "unchanged");
+        assert_eq!(deliver(&policies, day).await.outcome, Outcome::Unchanged);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Job, Outcome, Result, Run, RunId, SystemClock};
 use biscuit_job::{
     AuditSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
     SourceSpec,
@@ -86,7 +86,7 @@ mod tests {
         let run = |id: &str| Run::new("orders", RunId::new(id), Instant::from_micros(1_709_300_000_000_000));
         let report = clean(lake.path(), &run("monday")).await.unwrap();
         assert_eq!(report.outputs[0].partitions, ["order_date=2024-02-29", "order_date=2024-03-01"]);
-        assert_eq!(clean(lake.path(), &run("retry")).await.unwrap().outcome, "unchanged");
+        assert_eq!(clean(lake.path(), &run("retry")).await.unwrap().outcome, Outcome::Unchanged);
         let late = "{\"id\":3,\"order_datetime\":\"2024-02-29T23:59:59Z\",\"zip\":\"00501\",\"amount\":1}\n";
         std::fs::write(raw.join("2.json"), late).unwrap();
         let report = clean(lake.path(), &run("tuesday")).await.unwrap();

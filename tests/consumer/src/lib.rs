@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_core::{CommitId, Job, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Job, Outcome, Result, Run, Sink, Source, WriteReceipt, async_trait};
 
 /// A sink of this crate, which depends only on `biscuit-core`.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl Sink<Vec<i64>> for Ledger {
         if !known {
             entries.push((commit.clone(), value));
         }
-        let outcome = if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed };
+        let outcome = if known { Outcome::Unchanged } else { Outcome::Committed };
         Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: "ledger".to_owned() })
     }
 }

@@ -1,8 +1,8 @@
 //! Adoption: the files in the folder of a table become the table.
 
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_dataset::Dataset;
-use biscuit_journal::{CommitOutcome, DivergedPolicy};
+use biscuit_journal::DivergedPolicy;
 use biscuit_rewrite::RunMode;
 use serde::Serialize;
 use serde_json::json;
@@ -13,8 +13,8 @@ use crate::state::key_segment::KeySegments;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AdoptReport {
-    /// `adopted`; `planned` for a dry run; `unchanged` if there was nothing to adopt.
-    pub outcome: &'static str,
+    /// `Adopted`; `Planned` for a dry run; `Unchanged` if there was nothing to adopt.
+    pub outcome: Outcome,
     /// Newest version of the table.
     pub version: u64,
     /// Whether the table had diverged from its journal.
@@ -39,6 +39,7 @@ pub struct AdoptReport {
 ///
 /// ```
 /// use biscuit_apply::{RunMode, adopt};
+/// use biscuit_core::Outcome;
 /// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 /// use biscuit_journal::JournalOptions;
 /// use datafusion::prelude::*;
@@ -56,7 +57,7 @@ pub struct AdoptReport {
 /// items.location().storage().store.copy(&file, &Path::from("lake/items/part-0.parquet")).await?;
 ///
 /// let report = adopt(&items, RunMode::Commit).await?;
-/// assert_eq!((report.outcome, report.diverged, report.rows), ("adopted", false, 4));
+/// assert_eq!((report.outcome, report.diverged, report.rows), (Outcome::Adopted, false, 4));
 /// assert_eq!(report.adopted, ["part-0.parquet"]);
 /// # Ok(()) }
 /// ```
@@ -72,7 +73,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     let schema = snapshot.schema(&files)?;
     let observed = &snapshot.observed;
     let mut report = AdoptReport {
-        outcome: "unchanged",
+        outcome: Outcome::Unchanged,
         version: observed.head.version,
         diverged: observed.diverged,
         adopted: observed.external.iter().map(|f| f.path.clone()).collect(),
@@ -82,7 +83,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     if !report.diverged && report.adopted.is_empty() {
         return Ok(report);
     }
-    report.outcome = "planned";
+    report.outcome = Outcome::Planned;
     if mode == RunMode::DryRun {
         return Ok(report);
     }
@@ -107,6 +108,6 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     replace.with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));
     let committed = replace.commit().await?;
     report.version = committed.version;
-    report.outcome = if committed.outcome == CommitOutcome::Committed { "adopted" } else { "unchanged" };
+    report.outcome = if committed.outcome == Outcome::Committed { Outcome::Adopted } else { Outcome::Unchanged };
     Ok(report)
 }

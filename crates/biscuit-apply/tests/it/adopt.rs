@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use biscuit_apply::{MergeSpec, RunMode, adopt, verify};
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_journal::TableStorage;
 use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
 use datafusion::arrow::array::RecordBatch;
@@ -47,10 +47,13 @@ async fn is_refused(storage: &TableStorage) {
 async fn adopted(storage: &TableStorage) -> biscuit_apply::AdoptReport {
     let dataset = lake::dataset(storage.clone());
     let planned = adopt(&dataset, RunMode::DryRun).await.expect("a plan");
-    assert_eq!(planned.outcome, "planned");
+    assert_eq!(planned.outcome, Outcome::Planned);
     let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
-    assert_eq!((report.outcome, &report.adopted, &report.missing), ("adopted", &planned.adopted, &planned.missing));
-    assert_eq!(adopt(&dataset, RunMode::Commit).await.expect("again").outcome, "unchanged");
+    assert_eq!(
+        (report.outcome, &report.adopted, &report.missing),
+        (Outcome::Adopted, &planned.adopted, &planned.missing)
+    );
+    assert_eq!(adopt(&dataset, RunMode::Commit).await.expect("again").outcome, Outcome::Unchanged);
     report
 }
 

@@ -2,6 +2,7 @@
 
 use biscuit_apply::internal::held_keys;
 use biscuit_apply::{IgnoreNull, MergeOptions, MergeSpec, OrderAuthority, TiePolicy};
+use biscuit_core::Outcome;
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 
 use crate::lake::{self, spec};
@@ -18,7 +19,7 @@ async fn empty_input_changes_nothing_and_preserves_the_schema() {
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["id", "seq", "v"]);
     let before = lake::objects(&storage.store).await;
-    assert_eq!(lake::merge(&dataset, &spec(), "").await.expect("nothing").outcome, "unchanged");
+    assert_eq!(lake::merge(&dataset, &spec(), "").await.expect("nothing").outcome, Outcome::Unchanged);
     assert_eq!(lake::objects(&storage.store).await, before);
 }
 
@@ -56,7 +57,7 @@ async fn ties_across_runs_are_corrected_or_refused() {
     let e = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.unwrap_err();
     assert_eq!(e.code(), "AmbiguousOrder");
     let same = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"a","op":"u"}"#).await.expect("the same again");
-    assert_eq!((same.outcome, same.verdicts.unchanged), ("unchanged", 1));
+    assert_eq!((same.outcome, same.verdicts.unchanged), (Outcome::Unchanged, 1));
     let report = lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.expect("a correction");
     assert_eq!(report.verdicts.corrected, 1);
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 1 | b"));
@@ -113,7 +114,7 @@ async fn too_many_deletes_change_nothing() {
     lake::merge_with(&dataset, &spec(), &allowed, truncate).await.expect("a truncate");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 0);
     let late = lake::merge(&dataset, &spec(), r#"{"id":5000,"seq":2,"op":"c"}"#).await.expect("a late record");
-    assert_eq!((late.outcome, late.verdicts.late), ("unchanged", 1));
+    assert_eq!((late.outcome, late.verdicts.late), (Outcome::Unchanged, 1));
 }
 
 #[tokio::test]
@@ -189,10 +190,10 @@ async fn reload_replaces_newer_rows_and_keeps_their_order() {
     let want = table("id:bigint | seq:bigint | v:string\n1 | 4 | right\n2 | 4 | back");
     assert_rows_eq!(lake::rows(&dataset).await, want);
     let again = lake::merge(&dataset, &reload, right).await.expect("the same reload");
-    assert_eq!((again.outcome, again.verdicts.unchanged), ("unchanged", 2));
+    assert_eq!((again.outcome, again.verdicts.unchanged), (Outcome::Unchanged, 2));
     let late = "{\"id\":1,\"seq\":7,\"v\":\"late\",\"op\":\"u\"}\n{\"id\":2,\"seq\":15,\"v\":\"late\",\"op\":\"u\"}";
     let late = lake::merge(&dataset, &spec(), late).await.expect("late records");
-    assert_eq!((late.outcome, late.verdicts.late), ("unchanged", 2));
+    assert_eq!((late.outcome, late.verdicts.late), (Outcome::Unchanged, 2));
     let newer = r#"{"id":1,"seq":11,"v":"newer","op":"u"}"#;
     lake::merge(&dataset, &spec(), newer).await.expect("a newer record");
     let want = table("id:bigint | seq:bigint | v:string\n1 | 11 | newer\n2 | 4 | back");

@@ -2,6 +2,7 @@
 
 use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, verify};
 use biscuit_change::{BadRows, RowsOptions};
+use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_testkit::RecordingStore;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
@@ -67,7 +68,7 @@ async fn late_records_change_no_file() {
     let dataset = ten_groups().await;
     let before = lake::objects(dataset.journal().storage().store.as_ref()).await;
     let report = merge(&dataset, &upserts([450, 460], 0)).await;
-    assert_eq!((report.verdicts.late, report.outcome), (2, "unchanged"));
+    assert_eq!((report.verdicts.late, report.outcome), (2, Outcome::Unchanged));
     assert_eq!(lake::objects(dataset.journal().storage().store.as_ref()).await, before);
 }
 
@@ -163,7 +164,7 @@ async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
     let again = merge.input(files.clone()).run(RunMode::Commit).await.expect("the same again");
-    assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
+    assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), (Outcome::Unchanged, 40_000, 40_000));
 }
 
 /// New files are staged before the guards are checked.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::TableStorage;
 use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
@@ -89,7 +89,7 @@ async fn rerun_quarantines_no_record_twice() {
     run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
     let before = lake::objects(&storage.store).await;
     let again = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the same");
-    assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 7));
+    assert_eq!((again.outcome, again.verdicts.quarantined), (Outcome::Unchanged, 7));
     assert_eq!(lake::objects(&storage.store).await, before);
 }
 
@@ -109,7 +109,7 @@ async fn run_with_only_invalid_records_commits_a_version() {
     let dataset = lake::dataset(lake::memory());
     let changes = read(options(), "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
     let report = run(&dataset, changes).await.expect("the merge succeeds");
-    assert_eq!((report.outcome, report.version), ("committed", 1));
+    assert_eq!((report.outcome, report.version), (Outcome::Committed, 1));
     assert_eq!(held(&dataset).await.len(), 1);
 }
 
@@ -123,7 +123,7 @@ async fn retried_records_leave_the_quarantine_if_they_are_valid() {
         .run(RunMode::Commit)
         .await
         .expect("the retry succeeds");
-    assert_eq!((same.outcome, same.verdicts.quarantined), ("unchanged", 7));
+    assert_eq!((same.outcome, same.verdicts.quarantined), (Outcome::Unchanged, 7));
     assert_eq!(held(&dataset).await, reasons());
     // The earlier value of the unchanged value has come meanwhile.
     let prior = r#"{"id":5,"seq":0,"v":"known now","op":"c"}"#;
@@ -133,7 +133,7 @@ async fn retried_records_leave_the_quarantine_if_they_are_valid() {
         .run(RunMode::Commit)
         .await
         .expect("the retry succeeds");
-    assert_eq!((retried.outcome, retried.verdicts.quarantined, retried.verdicts.updated), ("committed", 6, 1));
+    assert_eq!((retried.outcome, retried.verdicts.quarantined, retried.verdicts.updated), (Outcome::Committed, 6, 1));
     let want = table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good\n5 | 1 | known now");
     assert_rows_eq!(lake::rows(&dataset).await, want);
     assert_eq!(held(&dataset).await.len(), 6);
@@ -226,7 +226,7 @@ async fn invalid_envelopes_are_quarantined() {
     let format = ChangeFormat::Debezium(DebeziumOptions::default());
     let again =
         merge.input(MergeInput::Quarantined(format.clone())).run(RunMode::Commit).await.expect("the retry succeeds");
-    assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 4));
+    assert_eq!((again.outcome, again.verdicts.quarantined), (Outcome::Unchanged, 4));
 }
 
 async fn quarantining(storage: TableStorage) -> Result<()> {

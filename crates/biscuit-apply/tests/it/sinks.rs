@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_apply::{MergeOptions, MergeSink, MergeSpec, OrderAuthority, TombstonePolicy};
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
-use biscuit_core::{CommitId, Instant, Run, RunId, Sink, SinkOutcome};
+use biscuit_core::{CommitId, Instant, Outcome, Run, RunId, Sink};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::conformance::{SinkCase, check_storage_sink};
@@ -77,9 +77,9 @@ async fn receipt_counts_records_and_the_report_counts_rows() {
     let sink = sink(&memory());
     assert!(sink.last_report().is_none());
     let empty = sink.write(&run(), &CommitId::new("empty"), records("")).await.expect("a receipt");
-    assert_eq!((empty.outcome, empty.rows, sink.last_report()), (SinkOutcome::AlreadyDone, 0, None));
+    assert_eq!((empty.outcome, empty.rows, sink.last_report()), (Outcome::Unchanged, 0, None));
     let receipt = sink.write(&run(), &CommitId::new("a"), records(FIRST)).await.expect("a receipt");
-    assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 3));
+    assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
     assert_eq!(receipt.place, "lake/t version 1");
     let rows = sink.last_report().expect("a report").rows;
     assert_eq!((rows.before, rows.after, rows.inserted), (0, 3, 3));
@@ -94,7 +94,7 @@ async fn key_and_order_of_the_records_are_the_default() {
     let mut changes = records(FIRST);
     (changes.key, changes.order) = (vec!["id".to_owned()], vec!["seq".to_owned()]);
     let receipt = sink.write(&run(), &CommitId::new("a"), changes).await.expect("a receipt");
-    assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 3));
+    assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
 }
 
 #[test]

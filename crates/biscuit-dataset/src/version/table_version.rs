@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::{CommitOutcome, CommitSummary, ObservedTable, TableHead};
+use biscuit_core::{CommitId, Error, Outcome, Result};
+use biscuit_journal::{CommitSummary, ObservedTable, TableHead};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
@@ -379,7 +379,7 @@ impl TableVersion {
 
 /// Summary of a write that made no version.
 fn unchanged(version: u64) -> CommitSummary {
-    CommitSummary { version, outcome: CommitOutcome::Unchanged, exceptions: vec![], adopted: 0, orphan_files: 0 }
+    CommitSummary { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, orphan_files: 0 }
 }
 
 /// Name of the journal property with the declared layer of a table, such as `raw`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Instant, Run, RunId, Sink, SinkOutcome};
+use biscuit_core::{CommitId, Instant, Outcome, Run, RunId, Sink};
 use biscuit_dataset::{TableSink, WriteMode, WriteOptions};
 use biscuit_journal::TableStorage;
 use biscuit_testkit::conformance::{SinkCase, check_storage_sink};
@@ -67,7 +67,7 @@ async fn rows_without_a_row_write_no_version_and_no_file() {
     let run = Run::new("sales", RunId::new("1"), Instant::from_micros(0));
     for mode in [WriteMode::Append, WriteMode::ReplacePartitions, WriteMode::ReplaceAll] {
         let receipt = sink(&storage, mode).write(&run, &CommitId::new("empty"), case().empty).await.expect("a receipt");
-        assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::AlreadyDone, 0), "{mode:?}");
+        assert_eq!((receipt.outcome, receipt.rows), (Outcome::Unchanged, 0), "{mode:?}");
         assert_eq!(receipt.place, "lake/t version 0");
     }
     let version = dataset(&storage).observe().await.expect("a version");

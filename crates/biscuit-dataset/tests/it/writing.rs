@@ -1,8 +1,8 @@
 //! Writing of tables and of single files.
 
-use biscuit_core::CommitId;
+use biscuit_core::{CommitId, Outcome};
 use biscuit_dataset::{FileSizing, Location, ParquetOptions, WriteMode, WriteOptions, write_single};
-use biscuit_journal::{CommitOutcome, TableStorage, WriterPolicy};
+use biscuit_journal::{TableStorage, WriterPolicy};
 use biscuit_testkit::{assert_rows_eq, table};
 use object_store::ObjectStoreExt;
 
@@ -91,7 +91,7 @@ async fn table_is_emptied_only_on_explicit_request() {
     let done = write(&d, &none, WriteMode::ReplaceAllEvenByNothing, &WriteOptions::default())
         .await
         .expect("the write succeeds");
-    assert_eq!(done.outcome, CommitOutcome::Committed);
+    assert_eq!(done.outcome, Outcome::Committed);
     let empty = load(&d).await;
     assert_eq!(empty.schema().field(0).name(), "v", "the columns are kept");
     assert_eq!(empty.count().await.expect("a count"), 0);

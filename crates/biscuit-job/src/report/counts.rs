@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use biscuit_bookmark::InputSelection;
+use biscuit_core::Outcome;
 use biscuit_pii::TreatmentStats;
 use biscuit_schema::{CheckFinding, CoercionReport, TypeConflict};
 use serde::Serialize;
@@ -13,8 +14,8 @@ use crate::spec::OutputMode;
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct JobReport {
-    /// `committed`, `unchanged` or `planned`: the outcome of the last output that is not `unchanged`.
-    pub outcome: &'static str,
+    /// Outcome of the last output that is not `Unchanged`.
+    pub outcome: Outcome,
     /// Name of the job.
     pub job: String,
     /// Id of the run, from the scheduler.
@@ -33,8 +34,8 @@ pub struct OutputReport {
     pub name: String,
     /// URL of the table.
     pub url: String,
-    /// `committed`, `unchanged` or `planned`.
-    pub outcome: &'static str,
+    /// `Committed`, `Unchanged`, or `Planned` for a dry run.
+    pub outcome: Outcome,
     /// Version of the table after the run.
     pub version: u64,
     /// Mode of the output.

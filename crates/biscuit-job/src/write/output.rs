@@ -7,9 +7,9 @@ use std::sync::Arc;
 use biscuit_apply::quarantine_records;
 use biscuit_bookmark::{ReplacedOutput, RunOutput, SourceObject};
 use biscuit_change::RefusedRecord;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::internal::LAYER;
-use biscuit_journal::{CommitOutcome, TableCommit};
+use biscuit_journal::TableCommit;
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;
@@ -36,7 +36,7 @@ impl OutputWork<'_> {
                 DryRun::Read => self.dry_read(&rows, &plan).await?,
                 _ => drop(self.say_sources(&[])?),
             }
-            (self.report.plan, self.report.outcome) = (lines, "planned");
+            (self.report.plan, self.report.outcome) = (lines, Outcome::Planned);
             return Ok(self.report);
         }
         self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
@@ -57,7 +57,7 @@ impl OutputWork<'_> {
         replace.with_run(self.run.id.to_string());
         let committed = replace.commit().await?;
         self.report.version = committed.version;
-        self.report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
+        self.report.outcome = committed.outcome;
         self.report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(self.report)
     }

@@ -1,6 +1,7 @@
 //! The mode `append`: each input once, late events, replays, dry runs, and tables whose files were compacted.
 
 use biscuit_bookmark::{ReadMode, ReplayRange};
+use biscuit_core::Outcome;
 use biscuit_job::RunOptions;
 
 use crate::lab::Lab;
@@ -33,11 +34,11 @@ async fn each_input_is_appended_once_and_late_events_go_to_their_partitions() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
     let report = lab.run(EVENTS).await.unwrap();
-    assert_eq!((report.outcome, report.outputs[0].rows), ("committed", 2));
+    assert_eq!((report.outcome, report.outputs[0].rows), (Outcome::Committed, 2));
     assert_eq!(report.outputs[0].partitions, ["day=2024-03-01", "day=2024-03-02"]);
     let before = lab.paths("lake/events").await;
     let report = lab.run(EVENTS).await.unwrap();
-    assert_eq!((report.outcome, report.outputs[0].version), ("unchanged", 1));
+    assert_eq!((report.outcome, report.outputs[0].version), (Outcome::Unchanged, 1));
     assert_eq!(lab.paths("lake/events").await, before);
     // A late event and a new event.
     lab.put("raw/events/2.json", event(3, "2024-03-01T23:59:59Z") + &event(4, "2024-03-03T00:00:00Z")).await;
@@ -98,7 +99,7 @@ async fn dry_run_prints_the_plan_and_changes_nothing() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     let report = lab.run_with(EVENTS, &RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap();
-    assert_eq!(report.outcome, "planned");
+    assert_eq!(report.outcome, Outcome::Planned);
     let plan = report.outputs[0].plan.join("\n");
     for line in [
         "read 1 files of `events`, 46 bytes",

@@ -1,5 +1,7 @@
 //! A join of two sources into one wide table, with a grain that detects duplicates from the join.
 
+use biscuit_core::Outcome;
+
 use crate::lab::Lab;
 
 const BOOKS: &str = "
@@ -88,7 +90,7 @@ async fn rerun_without_new_input_leaves_the_joined_table_unchanged() {
         assert!(rows.contains(row), "{row}\n{rows}");
     }
     let paths = lab.paths("lake/books").await;
-    assert_eq!(lab.run(BOOKS).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(BOOKS).await.unwrap().outcome, Outcome::Unchanged);
     assert_eq!(lab.paths("lake/books").await, paths);
     // A new object in one source: the table is built from all objects of both sources.
     lab.put(

@@ -1,5 +1,6 @@
 //! The modes `merge` and `snapshot`, with rows of text formats, results of queries, and change records.
 
+use biscuit_core::Outcome;
 use biscuit_job::RunOptions;
 
 use crate::lab::Lab;
@@ -44,7 +45,7 @@ async fn typed_rows_are_merged_and_deletes_are_remembered() {
     let want = "id:bigint | seq:bigint | name:string | etl_processing_datetime:timestamptz\n\
                 2         | 2          | Bill        | 2024-03-10T12:00:00Z";
     assert_eq!(lab.rows("lake/customers").await.trim(), want);
-    assert_eq!(lab.run(MERGE).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(MERGE).await.unwrap().outcome, Outcome::Unchanged);
     assert_eq!(crate::lab::start().to_string(), "2024-03-10T12:00:00Z");
 }
 
@@ -83,7 +84,7 @@ async fn a_snapshot_has_one_copy_for_each_period() {
     lab.put("raw/customers/2.json", since(3, 1, "2024-02-01")).await;
     let report = lab.run(&job).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["2024-02", "2024-03"]);
-    assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(&job).await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]
@@ -128,9 +129,9 @@ async fn change_records_of_debezium_and_dms_are_merged() {
     };
     lab.put("raw/debezium/1.json", envelope(1, 1, "Ada") + &envelope(2, 2, "Bob")).await;
     let report = lab.run(debezium).await.unwrap();
-    assert_eq!((report.outputs[0].rows, report.outcome), (2, "committed"));
+    assert_eq!((report.outputs[0].rows, report.outcome), (2, Outcome::Committed));
     assert_eq!(lab.column("lake/customer", "name").await, ["Ada", "Bob"]);
-    assert_eq!(lab.run(debezium).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(debezium).await.unwrap().outcome, Outcome::Unchanged);
 
     let dms = "
         name = 'orders'
@@ -158,7 +159,7 @@ async fn change_records_of_debezium_and_dms_are_merged() {
     .await;
     lab.run(dms).await.unwrap();
     assert_eq!(lab.column("lake/orders", "v").await, ["c"]);
-    assert_eq!(lab.run(dms).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(dms).await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

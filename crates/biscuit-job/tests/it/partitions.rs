@@ -1,6 +1,7 @@
 //! The mode `replace-partitions`, rebuilds, and `impact`.
 
 use biscuit_bookmark::{Bookmark, list};
+use biscuit_core::Outcome;
 use biscuit_job::internal::source_place;
 use biscuit_job::{RunOptions, impact};
 
@@ -25,7 +26,7 @@ async fn replaced_partition_contains_all_input_that_reaches_it() {
     // The other partition is unchanged.
     let first = before.iter().find(|p| p.starts_with("day=2024-03-01")).unwrap();
     assert!(lab.paths("lake/events").await.contains(first));
-    assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+    assert_eq!(lab.run(&job).await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]
@@ -62,7 +63,7 @@ async fn rebuild_replaces_exactly_the_named_partitions() {
             |paths: &[String]| paths.iter().filter(|p| !p.starts_with("day=2024-03-01")).cloned().collect::<Vec<_>>();
         assert_eq!(kept(&lab.paths("lake/events").await), kept(&before));
         // Later runs continue, and an overwritten object replaces its rows in the rebuilt partition.
-        assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+        assert_eq!(lab.run(&job).await.unwrap().outcome, Outcome::Unchanged);
         lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
         lab.run(&job).await.unwrap();
         assert_eq!(lab.column("lake/events", "id").await, ["1", "11", "13", "2", "3"]);
@@ -177,7 +178,7 @@ async fn adopted(job: &str) -> Lab {
 async fn adopted_input_is_read_again_for_the_partitions_that_existed_then() {
     for job in [by_partition(), EVENTS.to_owned()] {
         let lab = adopted(&job).await;
-        assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+        assert_eq!(lab.run(&job).await.unwrap().outcome, Outcome::Unchanged);
         lab.put("raw/events/3.json", event(4, "2024-03-02T11:00:00Z") + &event(5, "2024-03-03T10:00:00Z")).await;
         for _ in 0..2 {
             lab.run(&job).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_job::{DeclarativeJob, JobReport};
 use biscuit_pii::{KeyBytes, MemoryStore, PiiContext, Policy, RootKeys, ValueEncryptor};
 use datafusion::prelude::SessionContext;
@@ -233,6 +233,6 @@ async fn dry_run_creates_no_token() {
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
     let options = biscuit_job::RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan);
     let report = kept.job(&lab, JOB).run_with(&run(), &options).await.unwrap();
-    assert_eq!(report.outcome, "planned");
+    assert_eq!(report.outcome, Outcome::Planned);
     assert!(kept.0.records().is_empty());
 }

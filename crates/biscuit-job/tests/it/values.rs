@@ -12,6 +12,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use crate::lab::Lab;
+use biscuit_core::Outcome;
 use biscuit_job::{DryRun, RunOptions};
 use biscuit_schema::Contract;
 use biscuit_testkit::internal::{BoundaryValue, boundaries};
@@ -537,7 +538,7 @@ async fn dry_run_reports_whether_it_read_the_rows() {
     assert_eq!((e.code(), e.row()), ("BadDate", Some(2)));
     let read = lab.run_with(&job("json", &contract("null")), &dry(DryRun::Read)).await.expect("the run succeeds");
     let output = &read.outputs[0];
-    assert_eq!((output.outcome, output.rows, output.files), ("planned", 2, 0));
+    assert_eq!((output.outcome, output.rows, output.files), (Outcome::Planned, 2, 0));
     assert_eq!(
         output.sources["s"].read.as_ref().expect("the source was read").coercion.columns["d"].nulled["BadDate"],
         1
@@ -551,7 +552,7 @@ async fn source_without_objects_is_an_error_unless_allowed() {
     let glob = job("json", "").replace("'raw'", "'raw/*.jsonl'");
     assert_eq!(lab.run(&glob).await.unwrap_err().code(), "NoInput");
     let allowed = job("json", "allow_empty = true").replace("'raw'", "'raw/*.jsonl'");
-    assert_eq!(lab.run(&allowed).await.expect("a run without input succeeds").outputs[0].outcome, "unchanged");
+    assert_eq!(lab.run(&allowed).await.expect("a run without input succeeds").outputs[0].outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use biscuit_core::{CommitId, Error, Result};
+use biscuit_core::{CommitId, Error, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{CopyOptions, ObjectStoreExt};
@@ -27,22 +27,13 @@ use crate::{ObservedTable, StagedFile, TableStorage, log::pointer, store::put_if
 /// Maximum number of trial copies at the same time.
 const TRIALS_IN_FLIGHT: usize = 8;
 
-/// Whether a commit made a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CommitOutcome {
-    /// A version was committed and is published.
-    Committed,
-    /// There was nothing to change: no version was written.
-    Unchanged,
-}
-
 /// Result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitSummary {
     /// Version that this commit made; for an unchanged table the base, or the version that has the same commit id.
     pub version: u64,
-    /// Whether this commit made the version.
-    pub outcome: CommitOutcome,
+    /// `Committed` if this commit made the version, which is published then; `Unchanged` if it wrote no version.
+    pub outcome: Outcome,
     /// Exceptions: what the version could not do after the commit. The rows are right all the same.
     pub exceptions: Vec<CommitException>,
     /// Number of external files that this version adopted without changing them.
@@ -228,15 +219,15 @@ impl TableCommit<'_> {
     /// ```
     /// use std::sync::Arc;
     ///
-    /// use biscuit_core::CommitId;
-    /// use biscuit_journal::{CommitOutcome, Journal, JournalOptions, TableStorage};
+    /// use biscuit_core::{CommitId, Outcome};
+    /// use biscuit_journal::{Journal, JournalOptions, TableStorage};
     /// use object_store::{memory::InMemory, path::Path};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
     /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
     /// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
     /// let id = CommitId::new("daily/2024-02-29/orders");
-    /// for outcome in [CommitOutcome::Committed, CommitOutcome::Unchanged] {
+    /// for outcome in [Outcome::Committed, Outcome::Unchanged] {
     ///     let observed = journal.observe().await?;
     ///     let mut change = journal.replace(&observed);
     ///     change.stage("", "csv", "id\n1\n".into()).await?;
@@ -284,7 +275,7 @@ impl TableCommit<'_> {
     pub async fn commit(mut self) -> Result<CommitSummary> {
         let unchanged = |version| CommitSummary {
             version,
-            outcome: CommitOutcome::Unchanged,
+            outcome: Outcome::Unchanged,
             exceptions: vec![],
             adopted: 0,
             orphan_files: 0,
@@ -337,7 +328,7 @@ impl TableCommit<'_> {
     /// put that another run has won. After any other failure the record may exist, so they remain for a recovery.
     async fn finish(mut self) -> Result<(CommitSummary, u64)> {
         if let Value::Object(report) = &mut self.record.report {
-            report.insert("outcome".to_owned(), "committed".into());
+            report.insert("outcome".to_owned(), Outcome::Committed.as_str().into());
             report.insert("version".to_owned(), self.record.version.into());
         }
         if let Err(e) = self.prepare().await {
@@ -374,7 +365,7 @@ impl TableCommit<'_> {
         let cleaned = if newest { publish::clean_if_possible(self.journal, &head).await } else { 0 };
         let committed = CommitSummary {
             version: self.record.version,
-            outcome: CommitOutcome::Committed,
+            outcome: Outcome::Committed,
             exceptions,
             adopted: self.record.adopt.len() as u64,
             orphan_files: self.observed.orphan_files.len() as u64,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_core::CommitId;
-use biscuit_journal::{CommitOutcome, JournalOptions, WriterPolicy};
+use biscuit_core::{CommitId, Outcome};
+use biscuit_journal::{JournalOptions, WriterPolicy};
 use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
@@ -36,7 +36,7 @@ async fn lost_answer_to_the_put_of_the_record_is_a_success() {
     set(&journal(&fresh), "one").await.expect("the commit succeeds");
     let lossy = FaultStore::new(fresh.store.clone(), InjectedFault::LoseAnswer, record as u64 + 1);
     let done = set(&journal(&fresh.with_store(Arc::new(lossy))), "two").await.expect("the commit succeeds");
-    assert_eq!((done.version, done.outcome), (2, CommitOutcome::Committed));
+    assert_eq!((done.version, done.outcome), (2, Outcome::Committed));
     assert_eq!(texts(&journal(&fresh)).await, ["two"]);
 }
 
@@ -63,7 +63,7 @@ async fn empty_change_writes_no_version() {
     replace.with_property("absent", serde_json::Value::Null);
     replace.without_state("absent");
     let done = replace.commit().await.expect("an empty commit succeeds");
-    assert_eq!((done.version, done.outcome), (1, CommitOutcome::Unchanged));
+    assert_eq!((done.version, done.outcome), (1, Outcome::Unchanged));
     assert!(names(&storage, "0002.").await.is_empty());
 }
 

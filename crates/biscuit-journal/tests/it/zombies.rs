@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Result};
-use biscuit_journal::{CommitOutcome, Journal, JournalOptions, ObservedTable, TableStorage};
+use biscuit_core::{CommitId, Outcome, Result};
+use biscuit_journal::{Journal, JournalOptions, ObservedTable, TableStorage};
 use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, StoreCalls, pause_at_every_call};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -117,7 +117,7 @@ async fn put_that_is_refused_with_409_without_a_winner_is_repeated() {
     let refusing =
         FaultStore::new(storage.store.clone(), InjectedFault::Refuse, call(&rehearsal().await, &["create", "2.json"]));
     let done = set(&journal(&storage.with_store(Arc::new(refusing))), "two").await.expect("the second try wins");
-    assert_eq!((done.version, done.outcome), (2, CommitOutcome::Committed));
+    assert_eq!((done.version, done.outcome), (2, Outcome::Committed));
     assert_eq!(texts(&journal(&storage)).await, ["two"]);
 }
 
@@ -138,7 +138,7 @@ async fn two_live_attempts_of_a_run_write_once() {
     assert_eq!(add(&j, &base, "job/run-7/orders", "seven").await.unwrap_err().code(), "Conflict");
     let now = j.observe().await.expect("the table can be observed");
     let again = add(&j, &now, "job/run-7/orders", "seven").await.expect("attempt 2, again");
-    assert_eq!((again.version, again.outcome), (1, CommitOutcome::Unchanged));
+    assert_eq!((again.version, again.outcome), (1, Outcome::Unchanged));
     assert_eq!(texts(&j).await, ["seven"]);
     assert!(names(&storage, "/staging/").await.is_empty(), "the staged files of attempt 2 were deleted");
 }

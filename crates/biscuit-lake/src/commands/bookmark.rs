@@ -5,7 +5,7 @@
 use biscuit_bookmark::{
     Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, RunKind, RunRecord, RunRef, bookmarks, list,
 };
-use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, Outcome, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_journal::{ExternalFiles, JournalOptions, TableHead};
 use clap::{Args, Subcommand};
@@ -254,7 +254,7 @@ async fn change(
         replace.with_report(json!({"bookmark": args.bookmark, "done": done}));
         version = replace.commit().await?.version;
     }
-    let outcome = if args.dry_run { "planned" } else { "committed" };
+    let outcome = if args.dry_run { Outcome::Planned } else { Outcome::Committed };
     let json = json!({"outcome": outcome, "bookmark": args.bookmark, "version": version, "done": done});
     Ok(CommandOutput::Report { json, text: format!("{outcome}: {} {done}\n", args.bookmark), exit: 0 })
 }

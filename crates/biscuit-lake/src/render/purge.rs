@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use biscuit_catalog::CatalogPartition;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_maintain::PlannedPurge;
 use biscuit_maintain::report::{PurgeOutcome, PurgeTotals};
 use biscuit_purge::ListedObject;
@@ -60,7 +60,7 @@ pub(crate) fn planned(
         text.insert_str(0, &title);
         text.push('\n');
     }
-    let outcome = if nothing { "unchanged" } else { "planned" };
+    let outcome = if nothing { Outcome::Unchanged } else { Outcome::Planned };
     let _ = writeln!(text, "{outcome}: {}", of(&totals));
     text.push_str(&kept_text(&totals));
     text.push_str(&catalog_text(emptied, "to drop"));

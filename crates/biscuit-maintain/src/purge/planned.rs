@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_purge::{DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, PurgePlan, carry_out};
 use serde::Serialize;
 
@@ -93,8 +93,8 @@ pub struct PurgeTotals {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PurgeOutcome {
-    /// `purged`; `unchanged` if the plans were empty; `purged with exceptions` if an object was kept or not deleted.
-    pub outcome: &'static str,
+    /// `Purged`; `Unchanged` if the plans were empty; `PurgedWithExceptions` if an object was kept or not deleted.
+    pub outcome: Outcome,
     /// Outcomes in numbers.
     pub counts: DeleteCounts,
     /// Folders of which every object was deleted. Empty unless the plan is by age and every delete succeeded.
@@ -133,9 +133,9 @@ impl FolderPurge {
             _ => None,
         };
         let outcome = match (planned.is_empty(), counts.is_complete()) {
-            (true, _) => "unchanged",
-            (false, true) => "purged",
-            (false, false) => "purged with exceptions",
+            (true, _) => Outcome::Unchanged,
+            (false, true) => Outcome::Purged,
+            (false, false) => Outcome::PurgedWithExceptions,
         };
         let emptied_folders = planned.emptied_folders(&counts);
         Ok(PurgeOutcome { outcome, counts, emptied_folders, cleanup_error })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use biscuit_core::Outcome;
 use biscuit_maintain::{AgeLimit, PurgeEvent};
 use biscuit_purge::{AllowedDeletes, KeepReason, PurgeDecision};
 use object_store::ObjectStoreExt;
@@ -154,7 +155,7 @@ async fn probe_is_first_and_planning_deletes_nothing() {
     let mut lines = vec![];
     let mut each = |event: PurgeEvent<'_>| lines.extend(event.json_lines());
     let outcome = purge.carry_out(&planned, &mut each).await.unwrap();
-    assert_eq!((outcome.outcome, outcome.counts.deleted), ("purged with exceptions", 1));
+    assert_eq!((outcome.outcome, outcome.counts.deleted), (Outcome::PurgedWithExceptions, 1));
     assert!(outcome.emptied_folders.is_empty(), "an object was kept");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.concat().contains("\"reason\":\"changed\""), "{lines:?}");

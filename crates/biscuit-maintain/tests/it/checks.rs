@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::SystemClock;
+use biscuit_core::{Outcome, SystemClock};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::JournalOptions;
 use biscuit_maintain::report::StoreVerdict;
@@ -34,11 +34,11 @@ async fn recovery_finishes_a_version_and_a_fence_is_always_a_change() {
     let storage = memory();
     let table = journal(&storage, "lake/t");
     set(&table, "one").await;
-    assert_eq!(recover_table(&table, RecoveryFence::None).await.unwrap().outcome, "unchanged");
+    assert_eq!(recover_table(&table, RecoveryFence::None).await.unwrap().outcome, Outcome::Unchanged);
     put(&storage, "lake/.biscuit/t/staging/1-00000000000000cc/x.txt.staged", "perhaps alive").await;
-    assert_eq!(recover_table(&table, RecoveryFence::None).await.unwrap().outcome, "unchanged");
+    assert_eq!(recover_table(&table, RecoveryFence::None).await.unwrap().outcome, Outcome::Unchanged);
     let fenced = recover_table(&table, RecoveryFence::Commit).await.unwrap();
-    assert_eq!((fenced.outcome, fenced.report.fence), ("recovered", Some(2)));
+    assert_eq!((fenced.outcome, fenced.report.fence), (Outcome::Recovered, Some(2)));
     assert_eq!(names(&storage, "lake/.biscuit/t/staging").await, [] as [&str; 0]);
     let json = serde_json::to_value(&fenced).unwrap();
     assert_eq!((&json["outcome"], &json["fence"]), (&"recovered".into(), &2.into()));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use biscuit_apply::{Merge, MergeOptions, MergeSpec, quarantined};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_maintain::report::SubjectErasureReport;
@@ -156,7 +156,7 @@ async fn erasure_covers_tokens_rows_quarantine_and_keys() {
     assert_eq!(group_quarantined(&quarantined(&dataset(&world.storage)).await.unwrap()).len(), 1);
     let report = erase(&world.storage, world.tokens.clone(), &roots, RunMode::Commit).await.unwrap();
     check_erased(&world, &roots, "one run").await;
-    assert!(report.outcome == "done" && !report.has_exceptions(), "{report:?}");
+    assert!(report.outcome == Outcome::Done && !report.has_exceptions(), "{report:?}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["subjects"], &json["tokens"]["ssn"], &json["keys_deleted"]), (&1.into(), &1.into(), &1.into()));
     assert_eq!(json["quarantine"], serde_json::json!({"discarded": 1, "unknown": 0}));
@@ -212,8 +212,8 @@ async fn dry_run_reports_what_would_be_erased_and_changes_nothing() {
     let world = populated(&roots).await;
     let (objects, records) = (names(&world.storage, "lake").await, world.tokens.records());
     let report = erase(&world.storage, world.tokens.clone(), &roots, RunMode::DryRun).await.unwrap();
-    assert_eq!((report.outcome, report.tokens[0].tokens, report.keys_deleted), ("planned", 1, Some(0)));
-    assert_eq!(report.erased.map(|erased| (erased.erased.outcome, erased.erased.erased)), Some(("planned", 1)));
+    assert_eq!((report.outcome, report.tokens[0].tokens, report.keys_deleted), (Outcome::Planned, 1, Some(0)));
+    assert_eq!(report.erased.map(|erased| (erased.erased.outcome, erased.erased.erased)), Some((Outcome::Planned, 1)));
     assert_eq!((names(&world.storage, "lake").await, world.tokens.records()), (objects, records));
 }
 
@@ -225,7 +225,7 @@ async fn rows_remain_if_only_their_tokens_are_forgotten() {
     let table = ErasureTable::new(dataset(&world.storage), "id").with_policy(protector(&means), means, "t");
     let erasure = SubjectErasure::new(["ann"]).with_table(table.with_tokens(["ssn"]).keeping_rows());
     let report = erasure.run(RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, report.erased.is_none(), report.quarantine), ("done", true, None));
+    assert_eq!((report.outcome, report.erased.is_none(), report.quarantine), (Outcome::Done, true, None));
     assert_eq!(rows(&world.storage).await, 2);
     // The name of the subject is forgotten as well: its token is that of the column that identifies the subject.
     assert_eq!(stored_values(&world, &roots, "ann", "111-11-1111").await, [false, false]);
@@ -237,7 +237,7 @@ async fn unknown_subject_is_not_found_and_a_missing_store_of_keys_is_an_error() 
     let world = populated(&roots).await;
     let table = || ErasureTable::new(dataset(&world.storage), "ssn");
     let report = SubjectErasure::new(["nobody"]).with_table(table()).run(RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, report.keys_deleted), ("nothing found", None), "{report:?}");
+    assert_eq!((report.outcome, report.keys_deleted), (Outcome::NothingFound, None), "{report:?}");
     let e = SubjectErasure::new(["ann"]).with_subject_keys(PiiContext::new()).run(RunMode::Commit).await.unwrap_err();
     assert_eq!(e.code(), "NoStore");
     let missing = Location::new(memory(), "lake/typo", "lake/typo").unwrap();

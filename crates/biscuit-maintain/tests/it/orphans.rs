@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use biscuit_core::Outcome;
 use biscuit_maintain::OrphanLimit;
 use biscuit_purge::JobMarker;
 use biscuit_rewrite::RunMode;
@@ -32,7 +33,7 @@ async fn journal_decides_which_staged_files_are_dead_and_age_does_not() {
     }
     let planned = purge.plan_orphans(&any_age(), RunMode::Commit).await.unwrap();
     let outcome = carried_out(&purge, &planned).await;
-    assert_eq!((outcome.outcome, outcome.counts.deleted), ("purged", 2));
+    assert_eq!((outcome.outcome, outcome.counts.deleted), (Outcome::Purged, 2));
     assert!(outcome.cleanup_error.is_none() && outcome.emptied_folders.is_empty());
     assert_eq!(names(&storage, "lake/.biscuit/t/staging").await, [PERHAPS_ALIVE]);
     assert_eq!(texts(&table).await, ["one"]);

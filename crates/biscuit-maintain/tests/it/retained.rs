@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use biscuit_core::Outcome;
 use biscuit_journal::{Journal, JournalOptions, TableStorage};
 use biscuit_maintain::FolderPurge;
 use biscuit_rewrite::RunMode;
@@ -30,13 +31,13 @@ async fn retained_files_are_released_after_their_retention() {
     let purge = late(&storage);
     let early = purge.plan_retained(Duration::from_secs(2 * 3600), RunMode::Commit).await.unwrap();
     assert_eq!((early.is_empty(), early.totals().kept["retained"]), (true, 1));
-    assert_eq!(carried_out(&purge, &early).await.outcome, "unchanged");
+    assert_eq!(carried_out(&purge, &early).await.outcome, Outcome::Unchanged);
     assert_eq!(table.head().await.unwrap().version, 2, "a purge without due files commits no version");
 
     let planned = purge.plan_retained(Duration::ZERO, RunMode::Commit).await.unwrap();
     assert_eq!((deletes(&planned).len(), names(&storage, "lake/t").await.len()), (1, 2));
     let outcome = carried_out(&purge, &planned).await;
-    assert_eq!((outcome.outcome, outcome.counts.deleted, outcome.emptied_folders.len()), ("purged", 1, 0));
+    assert_eq!((outcome.outcome, outcome.counts.deleted, outcome.emptied_folders.len()), (Outcome::Purged, 1, 0));
     assert_eq!((table.head().await.unwrap().version, names(&storage, "lake/t").await.len()), (3, 1));
     assert_eq!(texts(&table).await, ["two"]);
 }

@@ -1,7 +1,7 @@
 //! Records that arrive in March, and the rows of January, February and March after the run.
 
 use biscuit_apply::RunMode;
-use biscuit_core::ErrorKind;
+use biscuit_core::{ErrorKind, Outcome};
 use biscuit_journal::TableStorage;
 use biscuit_partition::{BeforeFirstPeriod, PeriodCalendar, PeriodPlan, PeriodTable};
 use object_store::ObjectStoreExt;
@@ -45,7 +45,7 @@ async fn rerun_changes_nothing() {
     let before = objects(&storage).await;
     for lines in [&lines, HISTORY, ""] {
         let report = run(&table, lines, MARCH).await.expect("the rerun succeeds");
-        assert_eq!((report.outcome, report.commits), ("unchanged", 0));
+        assert_eq!((report.outcome, report.commits), (Outcome::Unchanged, 0));
         assert_eq!(objects(&storage).await, before);
     }
 }
@@ -135,17 +135,17 @@ async fn future_record_is_pending_until_its_period_opens() {
     let (storage, table) = with_history(effective()).await;
     let lines = record("k6", "f", "2024-04-05", "c");
     let report = run(&table, &lines, MARCH).await.expect("the run succeeds");
-    assert_eq!((report.outcome, report.pending, report.verdicts.pending), ("committed", 1, 1));
+    assert_eq!((report.outcome, report.pending, report.verdicts.pending), (Outcome::Committed, 1, 1));
     assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"]);
     let before = objects(&storage).await;
     let report = run(&table, &lines, MARCH).await.expect("the rerun succeeds");
-    assert_eq!((report.outcome, report.pending, report.verdicts.duplicate), ("unchanged", 1, 1));
+    assert_eq!((report.outcome, report.pending, report.verdicts.duplicate), (Outcome::Unchanged, 1, 1));
     assert_eq!(objects(&storage).await, before);
     let report = run(&table, "", "2024-04-01").await.expect("April opens");
     assert_eq!((report.pending, report.opened, report.verdicts.inserted), (0, 1, 1));
     assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["k1=b,k2=c", "k1=b,k2=c,k6=f"]);
     let report = run(&table, "", "2024-04-01").await.expect("the run succeeds");
-    assert_eq!((report.outcome, report.opened), ("unchanged", 0));
+    assert_eq!((report.outcome, report.opened), (Outcome::Unchanged, 0));
 }
 
 const CORRECTION: &str = r#"{"id":"k2","eff":"2024-03-01","was":"2024-02-07","v":"c","op":"u"}"#;
@@ -165,7 +165,7 @@ async fn correction_retracts_the_record_that_it_corrects() {
     let before = objects(&storage).await;
     for lines in [HISTORY, CORRECTION, &format!("{HISTORY}{CORRECTION}")] {
         let report = run(&table, lines, MARCH).await.expect("the rerun succeeds");
-        assert_eq!(report.outcome, "unchanged", "{lines} {report:?}");
+        assert_eq!(report.outcome, Outcome::Unchanged, "{lines} {report:?}");
         assert_eq!(objects(&storage).await, before);
     }
     // All records in one run, and a rebuild, have the same result.
@@ -277,7 +277,7 @@ async fn dry_run_reports_the_periods_and_changes_nothing() {
         RunMode::DryRun,
     );
     let report = report.await.expect("the dry run succeeds");
-    assert_eq!((report.outcome, report.commits), ("planned", 0));
+    assert_eq!((report.outcome, report.commits), (Outcome::Planned, 0));
     let keys: Vec<_> =
         report.periods.iter().map(|p| (p.period.as_str(), p.keys, p.carried, p.before, p.after)).collect();
     assert_eq!(
@@ -298,7 +298,7 @@ async fn dry_run_reports_the_periods_and_changes_nothing() {
             RunMode::DryRun,
         )
         .await;
-    assert_eq!(again.expect("the dry run succeeds").outcome, "unchanged", "there is nothing to do");
+    assert_eq!(again.expect("the dry run succeeds").outcome, Outcome::Unchanged, "there is nothing to do");
 }
 
 #[tokio::test]

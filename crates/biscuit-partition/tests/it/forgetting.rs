@@ -7,6 +7,7 @@ use std::time::Duration;
 use biscuit_apply::internal::held_keys;
 use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined, readmit};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_partition::{ErasureSubjects, ForgetReport, forget};
@@ -126,7 +127,10 @@ async fn erased_subject_is_in_no_object_and_does_not_come_back() {
     .await;
     assert!(objects_with(&storage, "canary").await.len() > 2);
     let report = erased(&d, "id", &["canary-7", "canary-9"]).await;
-    assert_eq!((report.erased.outcome, report.erased.erased, report.keys, report.forgotten), ("committed", 1, 1, 2));
+    assert_eq!(
+        (report.erased.outcome, report.erased.erased, report.keys, report.forgotten),
+        (Outcome::Committed, 1, 1, 2)
+    );
     assert!(report.erased.retained_files > 0, "{report:?}");
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
     for (lines, forgotten) in [(FIRST, 1), (r#"{"id":"canary-9","seq":99,"v":"new","op":"u"}"#, 1)] {
@@ -135,7 +139,7 @@ async fn erased_subject_is_in_no_object_and_does_not_come_back() {
     }
     assert_eq!((objects_with(&storage, "canary").await, count(&d).await), (vec![], 1));
     let same = erased(&d, "id", &["canary-7", "canary-9"]).await;
-    assert_eq!((same.erased.outcome, same.forgotten), ("unchanged", 0));
+    assert_eq!((same.erased.outcome, same.forgotten), (Outcome::Unchanged, 0));
     let not: Vec<&str> = report.not_covered.iter().map(|place| place.code).collect();
     assert_eq!(not, ["Copies", "RunsUnderWay"]);
     // Other subjects are not forgotten, and a forgotten subject can be readmitted.
@@ -152,7 +156,7 @@ async fn subject_that_was_never_stored_is_forgotten_too() {
     let d = dataset(storage.clone());
     merge(&d, r#"{"id":5,"seq":1,"v":"a","op":"u"}"#).await;
     let report = erased(&d, "id", &["7"]).await;
-    assert_eq!((report.erased.outcome, report.erased.erased, report.forgotten), ("committed", 0, 1));
+    assert_eq!((report.erased.outcome, report.erased.erased, report.forgotten), (Outcome::Committed, 0, 1));
     assert_eq!(merge(&d, r#"{"id":7,"seq":1,"v":"a","op":"u"}"#).await.verdicts.forgotten, 1);
     assert_eq!(count(&d).await, 1);
 }
@@ -376,7 +380,7 @@ async fn dry_run_reports_the_same_and_changes_nothing() {
     assert_eq!(crate::lab::objects(&storage).await, before);
     let done =
         forget(dataset(storage.clone()).observe().await.unwrap(), &subjects, &[], RunMode::Commit).await.unwrap();
-    assert_eq!((planned.erased.outcome, done.erased.outcome), ("planned", "committed"));
+    assert_eq!((planned.erased.outcome, done.erased.outcome), (Outcome::Planned, Outcome::Committed));
     let counts = |r: &ForgetReport| (r.erased.erased, r.erased.retained_files, r.pending, r.keys, r.forgotten);
     assert_eq!(counts(&planned), counts(&done));
     assert!(done.pending == 1 && done.erased.retained_files > 0, "{done:?}");

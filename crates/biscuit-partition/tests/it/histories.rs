@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_apply::MergeSpec;
+use biscuit_core::Outcome;
 use biscuit_partition::PeriodTable;
 use biscuit_testkit::{FaultStore, InjectedFault};
 use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
@@ -187,7 +188,7 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
     assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "{events:#?} {runs:#?}");
     let before = objects(&storage).await;
     let report = ask(table(storage.clone()), lines(&events), 4).await.expect("the rerun succeeds");
-    assert_eq!(report.outcome, "unchanged");
+    assert_eq!(report.outcome, Outcome::Unchanged);
     assert_eq!(objects(&storage).await, before);
     // Rebuild some periods and run everything once more, which checks the key metadata as well.
     let table = table(storage.clone());
@@ -198,7 +199,7 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
         table.rebuild(&anew, records, biscuit_apply::RunMode::Commit).await.expect("the rebuild succeeds");
         assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after a rebuild of {anew:?}: {events:#?}");
         let report = ask(table, lines(&events), 4).await.expect("the rerun succeeds");
-        assert_eq!(report.outcome, "unchanged", "{anew:?} {report:#?} {events:#?}");
+        assert_eq!(report.outcome, Outcome::Unchanged, "{anew:?} {report:#?} {events:#?}");
     }
 }
 

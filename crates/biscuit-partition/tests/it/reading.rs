@@ -2,6 +2,7 @@
 
 use biscuit_apply::{CommitExtras, RunMode};
 use biscuit_change::{BadRows, ChangeRecords, RowsOptions, RowsReader};
+use biscuit_core::Outcome;
 use biscuit_partition::{PeriodBasis, PeriodTable};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -139,7 +140,7 @@ async fn audit_finds_differences_and_rebuild_repairs_exactly_these() {
     let february = [calendar.parse("2024-02").expect("the period is valid")];
     let before = objects(&storage).await;
     let plan = table.rebuild(&february, events(), RunMode::DryRun).await.expect("the dry run succeeds");
-    assert_eq!((plan.outcome, plan.periods[0].after, plan.periods[0].files.removed), ("planned", 2, 2));
+    assert_eq!((plan.outcome, plan.periods[0].after, plan.periods[0].files.removed), (Outcome::Planned, 2, 2));
     assert_eq!(objects(&storage).await, before);
     table.rebuild(&february, events(), RunMode::Commit).await.expect("the rebuild succeeds");
     assert_eq!(states(&storage, &["2024-01", "2024-02"]).await, ["k1=a", "k1=a,k2=c"]);
@@ -246,7 +247,7 @@ async fn truncate_takes_effect_in_its_period_and_later() {
     let got = states(&storage, &["2024-01", "2024-02", "2024-03"]).await;
     assert_eq!(got, ["k1=a,k6=january", "k7=after", "k1=b,k7=after"]);
     let before = objects(&storage).await;
-    assert_eq!(run(&table, truncate, "2024-03-15").await.expect("the rerun succeeds").outcome, "unchanged");
+    assert_eq!(run(&table, truncate, "2024-03-15").await.expect("the rerun succeeds").outcome, Outcome::Unchanged);
     assert_eq!(objects(&storage).await, before);
 }
 

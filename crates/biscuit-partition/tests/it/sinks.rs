@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_apply::{OrderAuthority, TombstonePolicy};
 use biscuit_change::ChangeRecords;
-use biscuit_core::{CommitId, Instant, Run, RunId, Sink, SinkOutcome};
+use biscuit_core::{CommitId, Instant, Outcome, Run, RunId, Sink};
 use biscuit_journal::TableStorage;
 use biscuit_partition::{PeriodBasis, PeriodPlan, PeriodSink};
 use biscuit_testkit::conformance::{SinkCase, check_storage_sink};
@@ -65,15 +65,15 @@ async fn write_without_records_opens_periods_up_to_the_current_one() {
     let february = sink(&storage, effective(), "2024-02-29");
     let receipt =
         february.write(&run, &CommitId::new("a"), changes(HISTORY).expect("records")).await.expect("a receipt");
-    assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 3));
+    assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
     let april = sink(&storage, effective(), "2024-04-01");
     assert!(april.last_report().is_none());
     let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("a receipt");
-    assert_eq!((receipt.outcome, receipt.rows), (SinkOutcome::Changed, 0));
+    assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 0));
     let opened = april.last_report().expect("a report").periods.into_iter().filter(|p| p.is_new).map(|p| p.period);
     assert_eq!(opened.collect::<Vec<_>>(), ["2024-03", "2024-04"]);
     let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("a receipt");
-    assert_eq!(receipt.outcome, SinkOutcome::AlreadyDone);
+    assert_eq!(receipt.outcome, Outcome::Unchanged);
 }
 
 #[test]

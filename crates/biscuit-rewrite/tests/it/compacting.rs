@@ -1,5 +1,6 @@
 //! Compaction: many small files become few large ones with the same rows.
 
+use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{CompactOptions, CompactReport, RunMode, SortBy, compact};
@@ -45,18 +46,21 @@ async fn small_files_of_a_folder_are_joined_and_a_second_run_changes_nothing() {
     let before = rows(&dataset(storage.clone())).await;
     let planned =
         compact(&dataset(storage.clone()), &CompactOptions::default(), RunMode::DryRun).await.expect("a plan");
-    assert_eq!((planned.outcome, planned.files_replaced, planned.files_written), ("planned", 6, 0));
+    assert_eq!((planned.outcome, planned.files_replaced, planned.files_written), (Outcome::Planned, 6, 0));
     let mut options = CompactOptions::default();
     options.parquet.row_group_rows = Some(100);
     let report = run(&storage, &options).await;
-    assert_eq!((report.outcome, report.files_replaced, report.files_written, report.rows), ("committed", 6, 2, 360));
+    assert_eq!(
+        (report.outcome, report.files_replaced, report.files_written, report.rows),
+        (Outcome::Committed, 6, 2, 360)
+    );
     assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
     for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
         let sizes: Vec<i64> = file.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect();
         assert_eq!(sizes, [90, 90]);
     }
     let again = run(&storage, &options).await;
-    assert_eq!((again.outcome, again.files_replaced), ("unchanged", 0));
+    assert_eq!((again.outcome, again.files_replaced), (Outcome::Unchanged, 0));
 }
 
 #[tokio::test]
@@ -113,7 +117,7 @@ async fn rows_are_sorted_across_files_and_row_groups() {
         ranges.sort();
         assert!(ranges.windows(2).all(|w| w[0].1 <= w[1].0), "{ranges:?}");
         let again = run(&storage, &options).await;
-        assert_eq!(again.outcome, "unchanged", "{again:?}");
+        assert_eq!(again.outcome, Outcome::Unchanged, "{again:?}");
     }
 }
 
@@ -134,7 +138,7 @@ async fn compaction_changes_the_codec_if_one_is_chosen() {
         let mut chunks = file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns());
         assert!(chunks.all(|c| matches!(c.compression(), Compression::ZSTD(_))));
     }
-    assert_eq!(run(&storage, &options).await.outcome, "unchanged");
+    assert_eq!(run(&storage, &options).await.outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, FileEncryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{
@@ -69,7 +70,7 @@ async fn compaction_encrypts_columns_of_older_plain_files() {
         let all = files(&d).await;
         let [file] = all.as_slice() else { panic!("one file") };
         assert!(file.is_encrypted("note") && !file.is_encrypted("id"));
-        assert_eq!(compact(&d, &options, RunMode::Commit).await.unwrap().outcome, "unchanged");
+        assert_eq!(compact(&d, &options, RunMode::Commit).await.unwrap().outcome, Outcome::Unchanged);
     }
 }
 
@@ -79,10 +80,10 @@ async fn single_plain_file_is_compacted_to_be_encrypted() {
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_everything());
     let report = compact(&d, &CompactOptions::default(), RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, report.files_replaced), ("committed", 1));
+    assert_eq!((report.outcome, report.files_replaced), (Outcome::Committed, 1));
     let all = files(&d).await;
     assert!(all[0].is_encrypted("note") && all[0].is_encrypted_whole());
-    assert_eq!(compact(&d, &CompactOptions::default(), RunMode::Commit).await.unwrap().outcome, "unchanged");
+    assert_eq!(compact(&d, &CompactOptions::default(), RunMode::Commit).await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

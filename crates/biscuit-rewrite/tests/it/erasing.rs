@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{ErasureSubjects, RunMode, SubjectRows, erase};
@@ -51,18 +52,18 @@ async fn rows_of_subjects_are_erased_and_other_files_remain() {
     let planned = erase(&table(), &subjects, RunMode::DryRun).await.unwrap();
     assert_eq!(
         (planned.outcome, planned.erased, planned.files, ids(&storage).await),
-        ("planned", 3, 2, before.clone())
+        (Outcome::Planned, 3, 2, before.clone())
     );
     let names =
         |snapshot: biscuit_dataset::TableVersion| snapshot.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>();
     let untouched = names(table().view().await.unwrap()).into_iter().find(|n| n.ends_with("part-1.parquet")).unwrap();
     let report = erase(&table(), &subjects, RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, report.erased, report.rows), ("committed", 3, 121));
+    assert_eq!((report.outcome, report.erased, report.rows), (Outcome::Committed, 3, 121));
     let want: Vec<i64> = before.into_iter().filter(|id| ![7, 59].contains(id)).collect();
     assert_eq!(ids(&storage).await, want);
     let after = names(table().view().await.unwrap());
     assert!(after.contains(&untouched) && after.len() == 2, "a file without remaining rows is deleted: {after:?}");
-    assert_eq!(erase(&table(), &subjects, RunMode::Commit).await.unwrap().outcome, "unchanged");
+    assert_eq!(erase(&table(), &subjects, RunMode::Commit).await.unwrap().outcome, Outcome::Unchanged);
     let e = erase(&table(), &ErasureSubjects::new("nix", ["7"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("UnknownColumn", Some("nix")));
 }
@@ -111,7 +112,7 @@ async fn retained_files_with_erased_rows_are_deleted_and_others_remain() {
     let planned = erase(&table(), &erased("7"), RunMode::DryRun).await.unwrap();
     assert_eq!((planned.erased, planned.retained_files), (2, 2));
     let report = erase(&table(), &erased("7"), RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, report.retained_files, held(table()).await), ("committed", 2, 0));
+    assert_eq!((report.outcome, report.retained_files, held(table()).await), (Outcome::Committed, 2, 0));
     assert_eq!(ids(&storage).await.len(), 118);
 }
 
@@ -131,7 +132,7 @@ async fn erasure_without_matches_deletes_staged_files_of_dead_runs() {
     };
     assert_eq!(staged().await, 1);
     let report = erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
-    assert_eq!((report.outcome, staged().await), ("unchanged", 0));
+    assert_eq!((report.outcome, staged().await), (Outcome::Unchanged, 0));
     // The run was not dead but slow.
     assert_eq!(dead.commit().await.unwrap_err().code(), "Conflict");
     assert!(!ids(&storage).await.contains(&7));

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use biscuit_core::{Clock, CommitId, Instant, Result, Run, RunId, Sink, SinkOutcome, WriteReceipt};
+use biscuit_core::{Clock, CommitId, Instant, Outcome, Result, Run, RunId, Sink, WriteReceipt};
 use biscuit_journal::TableStorage;
 use object_store::memory::InMemory;
 
@@ -94,16 +94,12 @@ where
 {
     let world = fresh().await;
     let first = write(&world, "a", 1, case.first.clone()).await.expect("the sink accepts a value");
-    assert_eq!(first.outcome, SinkOutcome::Changed, "the first write of a commit id returns `Changed`");
+    assert_eq!(first.outcome, Outcome::Committed, "the first write of a commit id returns `Committed`");
     assert_eq!(first.commit, CommitId::new("a"), "a receipt contains its commit id");
     let once = rows(&world).await;
     assert!(!once.is_empty(), "a reader sees what was written");
     let again = write(&world, "a", 2, case.first.clone()).await.expect("the sink accepts the same commit id again");
-    assert_eq!(
-        again.outcome,
-        SinkOutcome::AlreadyDone,
-        "the same commit id twice: the second write returns `AlreadyDone`"
-    );
+    assert_eq!(again.outcome, Outcome::Unchanged, "the same commit id twice: the second write returns `Unchanged`");
     assert_eq!(again.rows, first.rows, "the same commit id twice: both receipts contain the same number of rows");
     assert_eq!(rows(&world).await, once, "the same commit id twice: the rows exist once");
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_core::{CommitId, Outcome, Result, Run, Sink, WriteReceipt, async_trait};
 
 /// A value that a sink received.
 #[derive(Debug, Clone)]
@@ -58,11 +58,11 @@ impl<T: Clone + Send + Sync> Sink<T> for RecordingSink<T> {
         let receipt =
             |outcome, rows| WriteReceipt { commit: commit.clone(), outcome, rows, place: "memory".to_owned() };
         if let Some(rows) = by_commit.get(commit) {
-            return Ok(receipt(SinkOutcome::AlreadyDone, *rows));
+            return Ok(receipt(Outcome::Unchanged, *rows));
         }
         by_commit.insert(commit.clone(), rows);
         let written = RecordedWrite { commit: commit.clone(), attempt: run.attempt, value };
         self.written.lock().expect("no holder of this lock panics").push(written);
-        Ok(receipt(SinkOutcome::Changed, rows))
+        Ok(receipt(Outcome::Committed, rows))
     }
 }

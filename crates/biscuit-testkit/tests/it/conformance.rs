@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use biscuit_core::{
-    CommitId, Error, ErrorCode, ErrorKind, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait,
+    CommitId, Error, ErrorCode, ErrorKind, Outcome, Result, Run, Sink, Source, WriteReceipt, async_trait,
 };
 use biscuit_journal::{TableStorage, store_error};
 use biscuit_purge::execute;
@@ -48,7 +48,7 @@ impl Sink<Rows> for Memory {
         }
         let receipt = WriteReceipt {
             commit: commit.clone(),
-            outcome: if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed },
+            outcome: if known { Outcome::Unchanged } else { Outcome::Committed },
             rows: rows.len() as u64,
             place: "memory".to_owned(),
         };
@@ -81,7 +81,7 @@ async fn correct_sink_passes() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "the same commit id twice: the second write returns `AlreadyDone`")]
+#[should_panic(expected = "the same commit id twice: the second write returns `Unchanged`")]
 async fn sink_that_forgets_commit_ids_is_found() {
     check(Some("forgets commit ids")).await;
 }

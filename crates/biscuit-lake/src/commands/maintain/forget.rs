@@ -2,7 +2,7 @@
 //!
 //! biscuit-maintain has the protocol, in which the order of the steps matters.
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_journal::JournalOptions;
 use biscuit_maintain::report::{DiscardedRecords, SubjectErasureReport};
 use biscuit_maintain::{ErasureTable, SubjectErasure};
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
     if args.readmit {
         let count = erasure.readmit().await?;
         let text = format!("{count} subjects readmitted; their records change the table again\n");
-        let json = json!({"outcome": "done", "subjects": args.subject.len(), "readmitted": count});
+        let json = json!({"outcome": Outcome::Done, "subjects": args.subject.len(), "readmitted": count});
         return Ok(CommandOutput::Report { json, text, exit: 0 });
     }
     let with_keys = open.as_ref().filter(|open| open.policy.subject.is_some());

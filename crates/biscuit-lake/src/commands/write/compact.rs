@@ -1,6 +1,6 @@
 //! `biscuit compact`: combines small files, and optionally sorts rows.
 
-use biscuit_core::Result;
+use biscuit_core::{Outcome, Result};
 use biscuit_rewrite::{CompactOptions, RunMode, SortBy};
 use clap::Args;
 use serde_json::json;
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &CompactArgs, context: &CommandContext) -> Result<
     let report = biscuit_rewrite::compact(&dataset, &options, mode).await?;
     let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);
     text.push_str(&format!("  files       {} of {} replaced", report.files_replaced, report.files_before));
-    if report.outcome == "committed" {
+    if report.outcome == Outcome::Committed {
         let (written, before, after) = (report.files_written, report.bytes_replaced, report.bytes_written);
         text.push_str(&format!(" by {written}, {before} bytes by {after}\n"));
         text.push_str(&format!("  row groups  {} copied, {} encoded", report.groups_copied, report.groups_encoded));

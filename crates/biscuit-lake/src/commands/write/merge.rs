@@ -11,7 +11,7 @@ use biscuit_apply::{
     MergeReport, MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
 };
 use biscuit_change::{BadRows, ChangeRecords, FormatSettings, OpMap, RowsOptions, SourceTable, TablesReader};
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, ErrorKind, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion, check_input};
 use biscuit_journal::internal::fold_name;
 use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
@@ -224,9 +224,9 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
                 text.push_str(&format!("{name}\n  error       {e}\n"));
                 error_json(&e, context.show_values)
             }
-            Ok(None) => json!({"outcome": "unchanged"}),
+            Ok(None) => json!({"outcome": Outcome::Unchanged}),
             Ok(Some(report)) => {
-                changed |= report.outcome != "unchanged";
+                changed |= report.outcome != Outcome::Unchanged;
                 exit = if report.remarks.exceptions.is_empty() { exit } else { AGAIN };
                 text.push_str(&format!("{name}\n{}", self::text(&report, context.seconds())));
                 json!(report)
@@ -235,8 +235,8 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
         entry["table"] = json!(name);
         json.push(entry);
     }
-    let done = if args.dry_run { "planned" } else { "committed" };
-    let outcome = if changed { done } else { "unchanged" };
+    let done = if args.dry_run { Outcome::Planned } else { Outcome::Committed };
+    let outcome = if changed { done } else { Outcome::Unchanged };
     if json.is_empty() {
         text.push_str("unchanged: no change records\n");
     }
@@ -374,7 +374,7 @@ fn bad_rows(args: &MergeArgs) -> BadRows {
 
 /// Returns the answer of a merge without records.
 fn nothing(ignored: u64, other_tables: u64) -> CommandOutput {
-    let json = json!({"outcome": "unchanged", "records": ignored, "other_tables": other_tables});
+    let json = json!({"outcome": Outcome::Unchanged, "records": ignored, "other_tables": other_tables});
     CommandOutput::Report { json, text: "unchanged: no change records of this table\n".to_owned(), exit: 0 }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use biscuit_bookmark::{ReadMode, ReplayRange, RunRef};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::TableVersion;
 use biscuit_job::{DeclarativeJob, DryRun, JobReport, JobSpec, OutputReport, RunOptions, impact};
 use clap::{Args, ValueEnum};
@@ -143,7 +143,7 @@ fn output(o: &OutputReport, out: &mut String) {
     }
     match (o.outcome, o.rows + o.files + o.replaced) {
         (_, 0) => {}
-        ("planned", _) => line(format!("  rows        {} would be written", o.rows)),
+        (Outcome::Planned, _) => line(format!("  rows        {} would be written", o.rows)),
         _ => line(format!("  rows        {} in {} files, {} files replaced", o.rows, o.files, o.replaced)),
     }
     if !o.partitions.is_empty() {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use biscuit_apply::{ChangeFiles, PeriodReport};
 use biscuit_change::ChangeRecords;
-use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
+use biscuit_core::{Clock, Error, Instant, Outcome, Result, SystemClock};
 use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -139,7 +139,7 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
         check_table(args, changes.other_tables)?;
     }
     let Some((spec, options)) = table.spec(args, DeclaredMerge::of(&changes))? else {
-        let json = json!({"outcome": "unchanged", "records": changes.ignored});
+        let json = json!({"outcome": Outcome::Unchanged, "records": changes.ignored});
         let text = "unchanged: no change records, and the table has no periods yet\n".to_owned();
         return Ok(CommandOutput::Report { json, text, exit: 0 });
     };
