@@ -2,7 +2,7 @@
 //! them.
 
 pub use crate::changes::files::input_failed;
-pub use crate::periods::period_state::{PeriodBase, PeriodState, PeriodStates};
+pub use crate::periods::period_state::{PeriodBase, PeriodRunContext, PeriodState, PeriodStates};
 pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
 pub use crate::sink::check_repeatable;
 pub use crate::state::erasing::{ErasedState, erased_state};

@@ -26,7 +26,6 @@ pub use frame::merge_frames;
 pub use key_and_order::{KeyAndOrderColumns, KeyAndOrderSources};
 pub use merge::{Merge, MergeInput, MergeRun};
 pub use options::MergeOptions;
-pub use periods::period_state::CommitExtras;
 pub use report::{FileCounts, MergeRemarks, MergeReport, PeriodFiles, PeriodReport, TouchedPartitions};
 pub use sink::MergeSink;
 pub use state::forgotten_keys::{ErasedKeys, readmit};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use biscuit_change::{BadRows, ChangeBatch, ChangeFormat, ChangeRecords, RefusedRecord};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_journal::CommitExtras;
 use biscuit_merge::MergeSpec;
 use biscuit_rewrite::RunMode;
 use biscuit_rewrite::internal::session;
@@ -13,7 +14,7 @@ use crate::changes::files::{ChangeFiles, records_again};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::missing_rows::deletes_of_missing;
 use crate::options::MergeOptions;
-use crate::periods::period_state::{CommitExtras, PeriodStates};
+use crate::periods::period_state::{PeriodRunContext, PeriodStates};
 use crate::report::MergeReport;
 use crate::run::{RunSettings, run_merge};
 use crate::setup::MergeSetup;
@@ -109,6 +110,7 @@ pub struct MergeRun<'a> {
     snapshot: Option<TableVersion>,
     commit_id: Option<CommitId>,
     extras: CommitExtras,
+    period_run: PeriodRunContext,
 }
 
 impl Merge {
@@ -150,8 +152,8 @@ impl Merge {
 
     /// Prepares a run with this input.
     pub fn input(&self, input: impl Into<MergeInput>) -> MergeRun<'_> {
-        let (input, extras) = (input.into(), CommitExtras::default());
-        MergeRun { merge: self, input, snapshot: None, commit_id: None, extras }
+        let (extras, period_run) = (CommitExtras::default(), PeriodRunContext::default());
+        MergeRun { merge: self, input: input.into(), snapshot: None, commit_id: None, extras, period_run }
     }
 
     /// Merges change records: [`input`](Self::input) and [`MergeRun::run`] in one call.
@@ -197,6 +199,13 @@ impl MergeRun<'_> {
         self
     }
 
+    /// Sets what the commit has to know of a run into periods with several commits. Default: the run has this commit
+    /// alone.
+    pub fn with_period_run(mut self, period_run: PeriodRunContext) -> Self {
+        self.period_run = period_run;
+        self
+    }
+
     /// Runs the merge. If the input changes nothing, the run writes no version and no file.
     ///
     /// Periods in which no record takes effect are not opened. The files of a new period that no record changes are
@@ -216,7 +225,7 @@ impl MergeRun<'_> {
     ///
     /// After each of them the table is as it was before.
     pub async fn run(self, mode: RunMode) -> Result<MergeReport> {
-        let Self { merge, input, snapshot, commit_id, extras } = self;
+        let Self { merge, input, snapshot, commit_id, extras, period_run } = self;
         let mut setup = merge.setup.clone();
         let tried: Vec<RefusedRecord>;
         let mut quarantine_change = QuarantineChange::Add;
@@ -231,7 +240,7 @@ impl MergeRun<'_> {
                 records_again(&tried, &format)?
             }
         };
-        let settings = RunSettings { mode, commit_id, quarantine_change, extras };
+        let settings = RunSettings { mode, commit_id, quarantine_change, extras, period_run };
         run_merge(&setup, snapshot, intake, changes, settings).await
     }
 }

@@ -9,7 +9,7 @@ use biscuit_change::{ChangeRecords, RefusedRecord};
 use biscuit_core::{CommitId, Error, Outcome, Result};
 use biscuit_dataset::internal::refuse_raw;
 use biscuit_dataset::{OpenFile, TableVersion};
-use biscuit_journal::{FileStager, TableCommit};
+use biscuit_journal::{CommitExtras, FileStager, TableCommit};
 use biscuit_merge::OrderAuthority;
 use biscuit_rewrite::{RunMode, WrittenUnit};
 use datafusion::execution::TaskContext;
@@ -22,7 +22,7 @@ use crate::part::lookup::{fetch_rows, scan_files};
 use crate::part::progress::{PartInProgress, PeriodStep};
 use crate::part::resolve::{groups, groups_of_period, metadata_changes, resolve};
 use crate::periods::by_period::PeriodsInRun;
-use crate::periods::period_state::{CommitExtras, PeriodBase};
+use crate::periods::period_state::{PeriodBase, PeriodRunContext};
 use crate::periods::retraction::RetractionSet;
 use crate::plan::guards::{check_deletes, count_truncates, quarantine_update};
 use crate::plan::merge_plan::{MergePlan, PlanInput};
@@ -54,7 +54,7 @@ pub(crate) async fn run_merge(
     }
     let session = intake.session.clone();
     let (mut taken, parts) = intake.finish().await?;
-    taken.columns.extend(run.extras.columns.iter().cloned());
+    taken.columns.extend(run.period_run.columns.iter().cloned());
     let mut report = MergeReport {
         records: taken.records + changes.ignored + changes.refused.len() as u64,
         remarks: MergeRemarks {
@@ -89,10 +89,11 @@ async fn merge(
     report: &mut MergeReport,
 ) -> Result<()> {
     report.outcome = Outcome::Unchanged;
-    let RunSettings { mode, commit_id, quarantine_change, extras } = run;
+    let RunSettings { mode, commit_id, quarantine_change, extras, period_run } = run;
     // A new or rebuilt period changes the table even if no record takes effect in it.
     let grows = setup.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
-    if records.taken.records == 0 && records.refused.is_empty() && !grows && extras.is_empty() {
+    let nothing = records.taken.records == 0 && records.refused.is_empty() && extras.is_empty();
+    if nothing && !grows && period_run.retractions.all.is_empty() {
         report.rows.before = rows_of(setup, &snapshot).await?;
         report.rows.after = report.rows.before;
         return Ok(());
@@ -107,7 +108,7 @@ async fn merge(
     // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
     let stages_early = records.parts.on_disk().is_some();
     let stager = replace.as_ref().map(TableCommit::stager);
-    let additions = CommitAdditions { quarantine_change, extras, stager };
+    let additions = CommitAdditions { quarantine_change, extras, period_run, stager };
     let work = plan_commit(&context, &mut table, records, additions, report).await;
     let (replace, work) = match (replace, work) {
         (Some(replace), Ok(Some(work))) => (replace, work),
@@ -134,13 +135,13 @@ async fn plan_commit(
     additions: CommitAdditions<'_>,
     report: &mut MergeReport,
 ) -> Result<Option<CommitWork>> {
-    let CommitAdditions { quarantine_change, mut extras, stager } = additions;
-    let retractions = Arc::new(std::mem::take(&mut extras.retractions));
+    let CommitAdditions { quarantine_change, mut extras, period_run, stager } = additions;
     let schema = &context.data;
     let dry_run = stager.is_none();
     let stager = stager.filter(|_| records.parts.on_disk().is_some());
     let mut new_files =
         stager.map(|stager| NewFiles::new(stager, context.session.clone(), schema.clone(), &context.options));
+    let retractions = Arc::new(period_run.retractions);
     let decided = match decide(context, table, records, retractions, new_files.as_mut(), report).await {
         Ok(decided) => decided,
         Err(e) => {
@@ -153,7 +154,7 @@ async fn plan_commit(
     // The guards come after all decisions and before the commit: what they compare is known only here.
     let DecidedRun { mut plan, written, kept, refused, truncates } = decided;
     let TableInRun { files, periods } = table;
-    let quarantine_change = quarantine_update(context, refused, quarantine_change, extras.of_records, report).await?;
+    extras.extend(quarantine_update(context, refused, quarantine_change, period_run.of_records, report).await?);
     count_truncates(context, periods, &truncates, &plan, report);
     report.rows = plan.counts;
     check_deletes(context, periods, &plan)?;
@@ -162,7 +163,7 @@ async fn plan_commit(
     let units = plan.units(&files.files, schema, &context.options);
     (report.partitions, report.files) = touched_files(&plan, context, files, periods, &units);
     let marks = periods.marks_after(&context.marks, &truncates);
-    if nothing && kept.is_empty() && marks == context.marks && quarantine_change.is_empty() && extras.is_empty() {
+    if nothing && kept.is_empty() && marks == context.marks && extras.is_empty() {
         return Ok(None);
     }
     report.outcome = Outcome::Planned;
@@ -171,7 +172,7 @@ async fn plan_commit(
     let same = plan.same(&files.contents, &units);
     let added = plan.new_files(schema, &context.options);
     describe_periods(context, periods, &units, &added, &same, report);
-    Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, quarantine_change, marks, extras }))
+    Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, marks, extras }))
 }
 
 /// Decides all keys, one part of the records after the other and `KEYS` keys at a time. Only the plan and the key
@@ -324,12 +325,14 @@ pub(crate) struct RunSettings<'a> {
     pub(crate) commit_id: Option<CommitId>,
     pub(crate) quarantine_change: QuarantineChange<'a>,
     pub(crate) extras: CommitExtras,
+    pub(crate) period_run: PeriodRunContext,
 }
 
 /// What a commit contains in addition to the outcomes of keys, and how its files are staged.
 struct CommitAdditions<'a> {
     quarantine_change: QuarantineChange<'a>,
     extras: CommitExtras,
+    period_run: PeriodRunContext,
     /// Stager of the commit; `None` for a dry run.
     stager: Option<FileStager>,
 }

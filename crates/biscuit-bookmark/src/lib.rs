@@ -1,21 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod bookmark;
-mod change;
 pub mod codes;
 mod input;
 mod object;
 mod options;
+mod replaced;
 mod runs;
 mod selection;
 mod state;
 mod tiers;
 
 pub use bookmark::{Bookmark, SelectedInput};
-pub use change::{BookmarkUpdate, ReplacedOutput};
 pub use input::{ListedInput, SourcePlace, list};
 pub use object::SourceObject;
 pub use options::{BookmarkOptions, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy, RunLimit};
+pub use replaced::ReplacedOutput;
 pub use runs::manifest::{RunKind, RunOutput, RunRecord};
 pub use selection::explain::ObjectExplanation;
 pub use selection::ignored::IgnoredReason;

@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use biscuit_core::{Error, Instant, Result, Run};
-use biscuit_journal::{Journal, TableHead};
+use biscuit_journal::{CommitExtras, Journal, TableHead};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::change::{BookmarkUpdate, ReplacedOutput};
 use crate::codes;
 use crate::input::ListedInput;
 use crate::object::SourceObject;
 use crate::options::{BookmarkOptions, ObjectIdentity};
+use crate::replaced::ReplacedOutput;
 use crate::runs::manifest::{ManifestEntry, RunKind, RunManifest, RunOutput, RunRecord};
 use crate::selection::known::ReadVersions;
 use crate::selection::mode::{ReadMode, RunRef};
@@ -112,7 +112,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
-    pub fn advance(&self, selection: &InputSelection, run: &Run, output: RunOutput) -> Result<Option<BookmarkUpdate>> {
+    pub fn advance(&self, selection: &InputSelection, run: &Run, output: RunOutput) -> Result<Option<CommitExtras>> {
         if selection.mode != ReadMode::Advance || selection.objects.is_empty() {
             return Ok(None);
         }
@@ -131,7 +131,7 @@ impl BookmarkState {
         run: &Run,
         output: RunOutput,
         replaced: &ReplacedOutput,
-    ) -> Result<Option<BookmarkUpdate>> {
+    ) -> Result<Option<CommitExtras>> {
         let kind = match selection.mode {
             ReadMode::Advance => RunKind::Advance,
             ReadMode::Replay(_) => RunKind::Replay,
@@ -148,7 +148,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// No errors at present.
-    pub fn reset(&self) -> Result<BookmarkUpdate> {
+    pub fn reset(&self) -> Result<CommitExtras> {
         let mut property = self.property.clone();
         property.rewound = if property.runs == 0 { vec![] } else { vec![(1, property.runs)] };
         property.newest_compacted = None;
@@ -160,7 +160,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `UnknownRun`; `RunCompacted` for a compacted run.
-    pub fn rewind(&self, to: &RunRef) -> Result<BookmarkUpdate> {
+    pub fn rewind(&self, to: &RunRef) -> Result<CommitExtras> {
         let to = self.number(to)?;
         if to == 0 {
             return self.reset();
@@ -182,7 +182,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// Those of [`advance`](Self::advance).
-    pub fn set_to_now(&self, input: &ListedInput, run: &Run, partitions: BTreeSet<String>) -> Result<BookmarkUpdate> {
+    pub fn set_to_now(&self, input: &ListedInput, run: &Run, partitions: BTreeSet<String>) -> Result<CommitExtras> {
         let output = RunOutput { partitions: partitions.into_iter().collect(), ..RunOutput::default() };
         self.remember(RunKind::SetToNow, &input.everything(), &input.places(), run, (vec![], output))
     }
@@ -198,7 +198,7 @@ impl BookmarkState {
         places: &[String],
         run: &Run,
         output: RunOutput,
-    ) -> Result<BookmarkUpdate> {
+    ) -> Result<CommitExtras> {
         self.remember(RunKind::Rebuild, objects, places, run, (vec![], output))
     }
 
@@ -327,8 +327,10 @@ impl BookmarkState {
         reading
     }
 
-    fn with_property(&self, property: &BookmarkProperty) -> BookmarkUpdate {
-        BookmarkUpdate { state: vec![], properties: vec![(property_name(&self.name), json!(property))] }
+    fn with_property(&self, property: &BookmarkProperty) -> CommitExtras {
+        let mut extras = CommitExtras::default();
+        extras.set_property(property_name(&self.name), json!(property));
+        extras
     }
 
     /// Returns the update that adds one run with these objects.
@@ -342,7 +344,7 @@ impl BookmarkState {
         places: &[String],
         run: &Run,
         (replaced, output): (Vec<u64>, RunOutput),
-    ) -> Result<BookmarkUpdate> {
+    ) -> Result<CommitExtras> {
         let number = self.property.runs + 1;
         let record = RunRecord {
             number,
@@ -381,9 +383,10 @@ impl BookmarkState {
         }
         let manifests: Vec<RunManifest> = old.iter().map(|(.., m)| m.clone()).collect();
         let bytes = tiers::merge(&manifests, (record, entries), compact_up_to, &|run| self.is_rewound(run))?;
-        let mut state = vec![(state_name(&self.name, first, number), Some(bytes))];
-        state.extend(old.iter().map(|(first, last, _)| (state_name(&self.name, *first, *last), None)));
-        Ok(BookmarkUpdate { state, ..self.with_property(&property) })
+        let mut extras = self.with_property(&property);
+        extras.put_state(state_name(&self.name, first, number), bytes);
+        old.iter().for_each(|(first, last, _)| extras.remove_state(state_name(&self.name, *first, *last)));
+        Ok(extras)
     }
 
     /// Criterion by which objects are the same.

@@ -10,6 +10,7 @@ mod store;
 
 pub use biscuit_purge::ForeignTableFormat;
 pub use biscuit_purge::internal::store_error;
+pub use commit::extras::CommitExtras;
 pub use commit::interrupt::RunInterrupt;
 pub use commit::recovery::RecoveryReport;
 pub use commit::staged::StagedFile;

@@ -5,13 +5,13 @@ use biscuit_apply::{ErasedKeys, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
+use biscuit_journal::CommitExtras;
 use biscuit_rewrite::{EraseReport, ErasureSubjects, SubjectRows};
-use bytes::Bytes;
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use serde::Serialize;
 
-use crate::pending::{self, PENDING};
+use crate::pending;
 use crate::retracted::{RETRACTED, RetractedKeys};
 
 /// Report of an erasure or of its dry run.
@@ -109,20 +109,20 @@ pub async fn forget(
         _ => vec![],
     };
     let schema = found.schema()?;
-    let ErasedState { mut state, keys, marked, forgotten, spec, .. } =
+    let ErasedState { mut extras, keys, marked, forgotten, spec, .. } =
         erased_state(&snapshot, subjects, &schema, &rows, quarantined).await?;
     let mut report = ForgetReport { keys, forgotten: marked, ..ForgetReport::default() };
     report.quarantined = quarantined.len() as u64;
     if let Some(spec) = &spec {
-        report.pending = erase_pending(pending, subjects, &forgotten, spec, &mut state)?;
+        report.pending = erase_pending(pending, subjects, &forgotten, spec, &mut extras)?;
         let mut retracted = RetractedKeys::load(journal, head).await?;
         report.retracted = retracted.forget(&|key| forgotten.has(spec, key));
         if report.retracted > 0 {
-            state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
+            extras.put_state(RETRACTED.0, retracted.write());
         }
     }
     report.not_covered = not_covered(&snapshot, subjects, spec.as_ref(), found.has_bloom_filters());
-    report.erased = found.erase(state, mode).await?;
+    report.erased = found.erase(extras, mode).await?;
     Ok(report)
 }
 
@@ -143,7 +143,7 @@ fn erase_pending(
     subjects: &ErasureSubjects,
     forgotten: &ErasedKeys,
     spec: &MergeSpec,
-    state: &mut Vec<(String, Option<Bytes>)>,
+    extras: &mut CommitExtras,
 ) -> Result<u64> {
     let (mut rest, mut count, mut links) = (Vec::with_capacity(pending.len()), 0, 0);
     for batch in pending {
@@ -159,8 +159,7 @@ fn erase_pending(
         }
     }
     if count > 0 || links > 0 {
-        let content = if rest.is_empty() { None } else { Some(pending::write(&rest)?) };
-        state.push((PENDING.0.to_owned(), content));
+        pending::store(&rest, extras)?;
     }
     Ok(count)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use biscuit_change::ChangeBatch;
 use biscuit_change::internal::parquet_row;
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Journal, TableHead};
+use biscuit_journal::{CommitExtras, Journal, TableHead};
 use bytes::Bytes;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
@@ -14,14 +14,23 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use crate::state_file::StateFileKind;
 
 /// State file of pending records. Each part is an Arrow IPC stream with one batch.
-pub(crate) const PENDING: StateFileKind = StateFileKind("pending");
+const PENDING: StateFileKind = StateFileKind("pending");
 
 /// Loads the pending records of the newest version.
 pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Vec<ChangeBatch>> {
     read(&PENDING.load(journal, head).await?)
 }
 
-pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
+/// Adds the state file with these records to a commit, or removes the file if there are none.
+pub(crate) fn store(batches: &[ChangeBatch], extras: &mut CommitExtras) -> Result<()> {
+    match batches {
+        [] => extras.remove_state(PENDING.0),
+        batches => extras.put_state(PENDING.0, write(batches)?),
+    }
+    Ok(())
+}
+
+fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
     let failed = |e| Error::internal("cannot write pending records").with_source(e);
     let mut parts = Vec::with_capacity(batches.len());
     for batch in batches {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use biscuit_change::{BadRows, ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
-use bytes::Bytes;
 
 use crate::codes;
-use crate::pending::{self, PendingIndex};
+use crate::pending::PendingIndex;
 use crate::period::calendar::Period;
 use crate::period::effective::EffectiveColumn;
 use crate::period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
@@ -33,7 +32,7 @@ pub(crate) struct DivisionRules<'a> {
 /// Pending records after a run.
 pub(crate) struct PendingRecords {
     /// The pending records.
-    rest: Vec<ChangeBatch>,
+    pub(crate) rest: Vec<ChangeBatch>,
     /// Whether they differ from the pending records before the run.
     pub(crate) changed: bool,
 }
@@ -164,12 +163,5 @@ impl RecordsByPeriod {
             }
         }
         Ok(begins.min(*current))
-    }
-}
-
-impl PendingRecords {
-    /// Returns the content of the state file after the run. `None` if no record is pending.
-    pub(crate) fn state(&self) -> Result<Option<Bytes>> {
-        if self.rest.is_empty() { Ok(None) } else { pending::write(&self.rest).map(Some) }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_apply::internal::{PeriodBase, PeriodStates};
-use biscuit_apply::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, RunMode};
+use biscuit_apply::internal::{PeriodBase, PeriodRunContext, PeriodStates};
+use biscuit_apply::{ErasedKeys, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_journal::CommitExtras;
 
 use crate::codes;
-use crate::pending::{self, PENDING};
+use crate::pending;
 use crate::period::calendar::Period;
 use crate::period::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
@@ -81,12 +82,14 @@ struct PlannedCommit {
     step: CommitStep,
     changes: ChangeRecords,
     extras: CommitExtras,
+    whole: PeriodRunContext,
 }
 
 impl PlannedCommit {
     fn of(mut step: CommitStep, of_records: u64) -> Self {
         let changes = ChangeRecords::of(std::mem::take(&mut step.changes));
-        Self { step, changes, extras: CommitExtras { of_records, ..CommitExtras::default() } }
+        let whole = PeriodRunContext { of_records, ..PeriodRunContext::default() };
+        Self { step, changes, extras: CommitExtras::default(), whole }
     }
 }
 
@@ -182,14 +185,14 @@ impl PeriodTable {
                 let message = format!("another run committed version {}; run again", on.observed.head.version);
                 return Err(Error::new(biscuit_core::codes::CONFLICT, message));
             }
-            let PlannedCommit { step, changes, mut extras } = commit;
+            let PlannedCommit { step, changes, mut extras, whole } = commit;
             let property = PeriodsProperty::new(&self.periods, &step.first, &step.last);
             if PeriodsProperty::of(&on)?.as_ref() != Some(&property) {
-                extras.properties.push((PERIODS.to_owned(), property.value()?));
+                extras.set_property(PERIODS, property.value()?);
             }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
             let merge = merge.with_periods(step.period_states)?;
-            let merged = merge.input(changes).on(on).with_extras(extras).run(mode).await?;
+            let merged = merge.input(changes).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
             tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
             report.take(merged);
         }
@@ -239,19 +242,19 @@ impl PeriodTable {
         let later = commits.iter().skip(1).flat_map(columns).collect();
         if let Some(first) = commits.first_mut() {
             let records = std::mem::take(&mut first.changes.batches);
-            (changes.batches, first.extras.columns) = (records, later);
+            (changes.batches, first.whole.columns) = (records, later);
             first.changes = changes;
             // Existing rows of retracted records are removed by the first commit, which contains all existing
             // periods.
             if !new.is_empty() {
-                first.extras.state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
-                first.extras.retractions = retractions(&new, &self.periods, &first.step.periods);
+                first.extras.put_state(RETRACTED.0, retracted.write());
+                first.whole.retractions = retractions(&new, &self.periods, &first.step.periods);
             }
         }
         // Pending records remain in the state until the last commit that contains them, so that an interrupted run
         // finds them again.
         if let Some(last) = commits.last_mut().filter(|_| pending.changed) {
-            last.extras.state.push((PENDING.0.to_owned(), pending.state()?));
+            pending::store(&pending.rest, &mut last.extras)?;
         }
         Ok(commits)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, TableVersion};
+use biscuit_journal::CommitExtras;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
@@ -152,8 +153,8 @@ async fn compact_snapshot(
             "rows": {"before": all, "after": all},
         })
     };
-    let (released, state) = (vec![], vec![]);
-    let replacing = FileReplacement { snapshot, files: &files, gone, released, state, units, rows, report: &counts };
+    let (released, extras) = (vec![], CommitExtras::default());
+    let replacing = FileReplacement { snapshot, files: &files, gone, released, extras, units, rows, report: &counts };
     let done = replacing.commit(dataset, options.parallelism, options.memory).await?;
     for w in &done.written {
         report.files_written += 1;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::internal::{partition_values, refuse_raw};
 use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion};
-use biscuit_journal::FileRef;
+use biscuit_journal::{CommitExtras, FileRef};
 use biscuit_schema::internal::align;
-use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::TryStreamExt;
@@ -73,7 +72,7 @@ pub struct EraseReport {
 /// After an error the table is unchanged.
 pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode) -> Result<EraseReport> {
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
-    SubjectRows::of(&snapshot, subjects).await?.erase(vec![], mode).await
+    SubjectRows::of(&snapshot, subjects).await?.erase(CommitExtras::default(), mode).await
 }
 
 /// The rows of subjects in the files of a table.
@@ -177,20 +176,20 @@ impl SubjectRows {
         self.snapshot.dataset().journal().explain(e, &self.snapshot.observed.head).await
     }
 
-    /// Erases the rows and replaces state files in the same commit. `None` removes the state file of that name.
+    /// Erases the rows, and changes state files and properties in the same commit.
     ///
     /// # Errors
     /// `Conflict` if another run committed first; the errors of the store. After an error the table is unchanged.
-    pub async fn erase(self, state: Vec<(String, Option<Bytes>)>, mode: RunMode) -> Result<EraseReport> {
+    pub async fn erase(self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
         let head = self.snapshot.observed.head.clone();
         let journal = self.snapshot.dataset().journal().clone();
-        match self.commit(state, mode).await {
+        match self.commit(extras, mode).await {
             Err(e) => Err(journal.explain(e, &head).await),
             done => done,
         }
     }
 
-    async fn commit(&self, state: Vec<(String, Option<Bytes>)>, mode: RunMode) -> Result<EraseReport> {
+    async fn commit(&self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
         let (snapshot, erased) = (&self.snapshot, self.rows());
         let theirs = || self.files.iter().zip(&self.numbers).filter(|(_, numbers)| !numbers.is_empty());
         let mut report = EraseReport {
@@ -202,7 +201,7 @@ impl SubjectRows {
             retained_files: self.retained.len() as u64,
             ..EraseReport::default()
         };
-        let nothing = erased == 0 && self.retained.is_empty() && state.is_empty();
+        let nothing = erased == 0 && self.retained.is_empty() && extras.is_empty();
         // A commit deletes the staged files of dead runs. If there is nothing to commit, `sweep` does it: staged
         // files may contain rows of the subjects.
         if mode == RunMode::DryRun || nothing {
@@ -234,7 +233,7 @@ impl SubjectRows {
             |_: &[WrittenUnit]| json!({"erased": erased, "rows": {"before": rows, "after": rows - self.rows()}});
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (files, gone) = (self.files.as_slice(), vec![]);
-        let replacing = FileReplacement { snapshot, files, gone, released, state, units, rows: left, report: &counts };
+        let replacing = FileReplacement { snapshot, files, gone, released, extras, units, rows: left, report: &counts };
         let done = replacing.commit(snapshot.dataset(), cores, None).await?;
         report.groups_copied = done.written.iter().map(|w| w.copied).sum();
         report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();

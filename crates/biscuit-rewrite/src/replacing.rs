@@ -3,8 +3,7 @@
 
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenFile, TableVersion};
-use biscuit_journal::{FileRef, TableCommit};
-use bytes::Bytes;
+use biscuit_journal::{CommitExtras, FileRef};
 use serde_json::Value;
 
 use crate::encode::session::session;
@@ -28,8 +27,8 @@ pub(crate) struct FileReplacement<'a> {
     pub(crate) gone: Vec<&'a OpenFile>,
     /// Files that are deleted without retention.
     pub(crate) released: Vec<&'a FileRef>,
-    /// State files by name; `None` removes the name.
-    pub(crate) state: Vec<(String, Option<Bytes>)>,
+    /// State files and properties that the same commit changes.
+    pub(crate) extras: CommitExtras,
     /// Work that produces the new files.
     pub(crate) units: Vec<RewriteUnit>,
     /// Number of rows that the new files must have in total. Another number is a defect, and nothing is committed.
@@ -41,7 +40,7 @@ pub(crate) struct FileReplacement<'a> {
 impl FileReplacement<'_> {
     /// Rewrites the units and commits the result. After an error the table is unchanged.
     pub(crate) async fn commit(self, dataset: &Dataset, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
-        let Self { snapshot, files, gone, released, state, units, rows, report } = self;
+        let Self { snapshot, files, gone, released, extras, units, rows, report } = self;
         let mut replace = dataset.journal().replace(&snapshot.observed);
         released.into_iter().for_each(|file| replace.release(file));
         for file in gone {
@@ -53,7 +52,7 @@ impl FileReplacement<'_> {
         // Any error up to here is handled by `abandon`, which deletes the staged files. Only then is the error
         // returned.
         let staged = match written {
-            Ok(written) => with_state(&mut replace, state).await.map(|()| written),
+            Ok(written) => replace.with_extras(extras).await.map(|()| written),
             Err(e) => Err(e),
         };
         let written = match staged {
@@ -73,16 +72,6 @@ impl FileReplacement<'_> {
         let exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(ReplacedFiles { outcome: committed.outcome, version: committed.version, written, exceptions })
     }
-}
-
-async fn with_state(replace: &mut TableCommit<'_>, state: Vec<(String, Option<Bytes>)>) -> Result<()> {
-    for (name, content) in state {
-        match content {
-            Some(content) => replace.with_state(&name, content).await?,
-            None => replace.without_state(&name),
-        }
-    }
-    Ok(())
 }
 
 fn complete(written: Vec<WrittenUnit>, wanted: u64) -> Result<Vec<WrittenUnit>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Outcome, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Result, Run, RunId, SystemClock};
 use biscuit_job::{DeclarativeJob, JobReport, JobSpec};
 use biscuit_pii::KeyFile;
 
@@ -56,6 +56,7 @@ async fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use biscuit_core::Outcome;
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
     use std::time::Duration;

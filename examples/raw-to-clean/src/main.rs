@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use biscuit_core::{Clock, Job, Outcome, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
 use biscuit_job::{
     AuditSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
     SourceSpec,
@@ -74,6 +74,7 @@ async fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use biscuit_core::Instant;
+    use biscuit_core::Outcome;
 
     use super::*;
 

@@ -1,11 +1,9 @@
-//! The periods of a table, and what a commit stores in addition to the rows.
+//! The periods of a table, and what a commit has to know of a run with several commits.
 
 use std::sync::Arc;
 
 use biscuit_dataset::internal::escape;
-use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use serde_json::Value;
 
 use crate::periods::retraction::RetractionSet;
 
@@ -66,27 +64,14 @@ impl PeriodStates {
     }
 }
 
-/// State that a commit stores in addition to the rows.
+/// What one commit of a run into periods has to know of the whole run, which may have several commits.
 #[derive(Debug, Clone, Default)]
-pub struct CommitExtras {
-    /// State files by name; `None` removes the file.
-    pub state: Vec<(String, Option<Bytes>)>,
-    /// Properties by name; null removes the property.
-    pub properties: Vec<(String, Value)>,
+pub struct PeriodRunContext {
     /// Stored records that never took effect at their stated time.
     pub retractions: RetractionSet,
     /// Columns that later commits of the run will add, each schema with a file that has it. A column that becomes
     /// wider does so in all periods at once.
     pub columns: Vec<(SchemaRef, Arc<str>)>,
-    /// Id of the run at the scheduler.
-    pub run: Option<String>,
-    /// Number of records of the whole run, if this commit is one of several. The share of quarantined records is
-    /// computed from it.
+    /// Number of records of the whole run. The share of quarantined records is computed from it.
     pub of_records: u64,
-}
-
-impl CommitExtras {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.state.is_empty() && self.properties.is_empty() && self.retractions.all.is_empty()
-    }
 }

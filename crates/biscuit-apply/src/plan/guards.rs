@@ -2,13 +2,14 @@
 
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
+use biscuit_journal::CommitExtras;
 
 use crate::codes;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::merge_plan::MergePlan;
 use crate::report::MergeReport;
-use crate::state::quarantine::{self, QuarantineChange, QuarantineFile};
+use crate::state::quarantine::{QuarantineChange, QuarantineFile};
 use crate::table::context::{TableContext, check_sealed};
 use crate::table::truncate_marks::RunTruncates;
 
@@ -44,7 +45,7 @@ pub(crate) async fn quarantine_update(
     quarantine_change: QuarantineChange<'_>,
     of_records: u64,
     report: &mut MergeReport,
-) -> Result<quarantine::QuarantineUpdate> {
+) -> Result<CommitExtras> {
     let all = refused.len();
     let refused = context.forgotten.without_refused(refused, &context.spec);
     report.verdicts.forgotten += (all - refused.len()) as u64;
@@ -69,7 +70,7 @@ pub(crate) async fn quarantine_update(
     }
     let head = &context.snapshot.observed.head;
     if refused.is_empty() && matches!(quarantine_change, QuarantineChange::Add) {
-        return Ok(quarantine::QuarantineUpdate::default());
+        return Ok(CommitExtras::default());
     }
     let known = QuarantineFile::load(context.snapshot.dataset().journal(), head).await?;
     match quarantine_change {

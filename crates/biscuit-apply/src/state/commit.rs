@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::TableCommit;
+use biscuit_journal::{CommitExtras, TableCommit};
 use biscuit_merge::internal::RecordOrder;
 use biscuit_rewrite::{RewriteUnit, WrittenUnit, rewrite_units};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::changes::log_epochs::LOG_SERVERS;
 use crate::periods::by_period::PeriodsInRun;
-use crate::periods::period_state::{CommitExtras, PeriodBase};
+use crate::periods::period_state::PeriodBase;
 use crate::plan::fingerprints::DuplicateFiles;
 use crate::report::MergeReport;
 use crate::state::key_segment::SegmentEntry;
-use crate::state::quarantine;
 use crate::table::context::TableContext;
 use crate::table::open_files::OpenFiles;
 use crate::table::stored_spec::{SPEC, spec_property};
@@ -32,9 +31,9 @@ pub(crate) struct CommitWork {
     pub(crate) written: Vec<WrittenUnit>,
     /// Changed key metadata.
     pub(crate) kept: Vec<SegmentEntry>,
-    pub(crate) quarantine_change: quarantine::QuarantineUpdate,
     /// Truncate marks after the run.
     pub(crate) marks: Vec<(i64, RecordOrder)>,
+    /// What the caller of the run adds, and the changed quarantine.
     pub(crate) extras: CommitExtras,
 }
 
@@ -51,10 +50,7 @@ pub(crate) async fn commit(
     // A commit with a known id would be skipped. A merge of the same records changes nothing anyway, and a merge
     // of other records must not be skipped, so a known id is left out.
     commit.filter(|id| context.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
-    let (marks, properties) = (truncated_property(&work.marks, periods.has_periods()), work.extras.properties.clone());
-    if let Some(run) = &work.extras.run {
-        replace.with_run(run.as_str());
-    }
+    let marks = truncated_property(&work.marks, periods.has_periods());
     if let Err(e) = stage(context, files, periods, work, &mut replace).await {
         replace.abandon().await?;
         return Err(e);
@@ -74,7 +70,6 @@ pub(crate) async fn commit(
     for (name, value) in context.snapshot.properties(&schema, &columns)? {
         replace.with_property(name, value);
     }
-    properties.into_iter().for_each(|(name, value)| replace.with_property(&name, value));
     replace.with_report(
         serde_json::to_value(report)
             .map_err(|e| Error::internal("the report could not be serialised").with_source(e))?,
@@ -90,26 +85,12 @@ async fn stage(
     work: CommitWork,
     replace: &mut TableCommit<'_>,
 ) -> Result<()> {
-    let CommitWork { units, added, same, written, kept, quarantine_change, marks, extras } = work;
-    for (name, content) in extras.state {
-        match content {
-            Some(content) => replace.with_state(&name, content).await?,
-            None => replace.without_state(&name),
-        }
-    }
-    quarantine_change.drop.iter().for_each(|name| replace.without_state(name));
-    if let Some((name, bytes)) = quarantine_change.write {
-        replace.with_state(&name, bytes).await?;
-    }
+    let CommitWork { units, added, same, written, kept, marks, mut extras } = work;
     let version = context.snapshot.observed.head.version + 1;
     // In a table with periods, a truncate mark covers tombstones in some of the periods only.
     let covering = marks.last().map(|(_, mark)| mark).filter(|_| !periods.has_periods());
-    let (segment, dropped) =
-        context.segments.update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?;
-    dropped.iter().for_each(|name| replace.without_state(name));
-    if let Some((name, bytes)) = segment {
-        replace.with_state(&name, bytes).await?;
-    }
+    extras.extend(context.segments.update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?);
+    replace.with_extras(extras).await?;
     for file in units.keys().filter(|file| periods.period_of(**file).base == PeriodBase::Own) {
         let listed = context.snapshot.observed.file(&files.files[*file].file.path);
         replace.remove(listed.ok_or_else(|| Error::internal("a file of the table version was not observed"))?);

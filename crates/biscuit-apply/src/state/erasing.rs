@@ -3,10 +3,10 @@
 use biscuit_change::RefusedRecord;
 use biscuit_core::Result;
 use biscuit_dataset::{ParquetOptions, TableVersion};
+use biscuit_journal::CommitExtras;
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose};
 use biscuit_rewrite::ErasureSubjects;
-use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 
@@ -19,8 +19,8 @@ use crate::table::stored_spec::stored_spec;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ErasedState {
-    /// State files by name; `None` removes the file.
-    pub state: Vec<(String, Option<Bytes>)>,
+    /// State files to write and to remove.
+    pub extras: CommitExtras,
     /// Number of keys whose metadata was removed.
     pub keys: u64,
     /// Number of newly forgotten values, or keys of rows.
@@ -52,9 +52,7 @@ pub async fn erased_state(
     let version = head.version + 1;
     let mut erased = ErasedState::default();
     if !quarantined.is_empty() {
-        let change = QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?;
-        erased.state.extend(change.drop.into_iter().map(|name| (name, None)));
-        erased.state.extend(change.write.map(|(name, bytes)| (name, Some(bytes))));
+        erased.extras.extend(QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?);
     }
     let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
     let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
@@ -85,11 +83,10 @@ pub async fn erased_state(
     let theirs = |key: &[u8]| forgotten.has(&spec, key);
     if let Some((update, keys)) = segments.without(&theirs, version, parquet.encryption.as_ref()).await? {
         erased.keys = keys;
-        erased.state.extend(update.1.into_iter().map(|name| (name, None)));
-        erased.state.extend(update.0.map(|(name, bytes)| (name, Some(bytes))));
+        erased.extras.extend(update);
     }
     if erased.marked > 0 {
-        erased.state.push((FORGOTTEN.to_owned(), Some(forgotten.to_bytes()?)));
+        erased.extras.put_state(FORGOTTEN, forgotten.to_bytes()?);
     }
     (erased.forgotten, erased.spec) = (forgotten, Some(spec));
     Ok(erased)

@@ -11,7 +11,7 @@ use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::reading;
 use biscuit_dataset::{Dataset, FileEncryption};
-use biscuit_journal::{Journal, TableHead};
+use biscuit_journal::{CommitExtras, Journal, TableHead};
 use biscuit_merge::internal::{
     ColumnState, KeyChangeState, KeyState, KeyTable, RecordOrder, RowRef, TargetRows, decode,
 };
@@ -82,9 +82,6 @@ impl KeyTimeline {
         Self(after)
     }
 }
-
-/// A state file to write, with its name, and the names of state files to remove.
-pub(crate) type SegmentUpdate = (Option<(String, Bytes)>, Vec<String>);
 
 /// The stored form of a [`KeyState`], without the values that are in the row of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,6 +264,11 @@ fn schema(by_period: bool) -> SchemaRef {
 }
 
 /// Returns the content of a segment. Entries must be sorted by key, so that row groups are found by their statistics.
+/// Returns the name of the state file of the segment that a version writes.
+fn segment_name(version: u64) -> String {
+    format!("{SEGMENT}{version:020}")
+}
+
 fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionProperties>>) -> Result<Bytes> {
     let internal = |e| Error::internal("a segment could not be written").with_source(e);
     let properties = WriterProperties::builder()
@@ -492,7 +494,7 @@ impl KeySegments {
         theirs: &dyn Fn(&[u8]) -> bool,
         version: u64,
         encryption: Option<&FileEncryption>,
-    ) -> Result<Option<(SegmentUpdate, u64)>> {
+    ) -> Result<Option<(CommitExtras, u64)>> {
         let (mut found, mut mentioned, mut failed) = (HashSet::new(), false, None);
         for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
@@ -516,13 +518,11 @@ impl KeySegments {
             }
             rest.push((key.into(), timeline));
         }
-        let dropped = self.files.iter().map(|segment| segment.name.clone()).collect();
         let seal = match encryption.filter(|encryption| encryption.encrypts()) {
             Some(encryption) => Some(encryption.whole().await?),
             None => None,
         };
-        let file = if rest.is_empty() { None } else { Some((format!("{SEGMENT}{version:020}"), write(&rest, seal)?)) };
-        Ok(Some(((file, dropped), found.len() as u64)))
+        Ok(Some((self.replaced_by(&rest, version, seal)?, found.len() as u64)))
     }
 
     /// Returns all valid entries in the order of their keys.
@@ -550,31 +550,45 @@ impl KeySegments {
         version: u64,
         truncated: Option<&RecordOrder>,
         encryption: Option<&FileEncryption>,
-    ) -> Result<SegmentUpdate> {
+    ) -> Result<CommitExtras> {
+        let mut extras = CommitExtras::default();
         let encryption = encryption.filter(|encryption| encryption.encrypts());
         // Segments from before the table was encrypted may contain rows in plain text.
         let write_all =
             self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
         if changes.is_empty() && !write_all {
-            return Ok((None, vec![]));
+            return Ok(extras);
         }
         let seal = match encryption {
             Some(encryption) => Some(encryption.whole().await?),
             None => None,
         };
         changes.sort_by(|a, b| a.0.cmp(&b.0));
-        let name = format!("{SEGMENT}{version:020}");
         if self.files.len() + 1 < MOST_SEGMENTS && !write_all {
-            return Ok((Some((name, write(&changes, seal)?)), vec![]));
+            extras.put_state(segment_name(version), write(&changes, seal)?);
+            return Ok(extras);
         }
         let mut all: BTreeMap<Arc<[u8]>, KeyTimeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
         all.extend(changes);
         let covered = |k: &KeyMetadata| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
         let rest: Vec<SegmentEntry> =
             all.into_iter().filter(|(_, timeline)| timeline.all().any(|k| !covered(k))).collect();
-        let dropped = self.files.iter().map(|segment| segment.name.clone()).collect();
-        let file = if rest.is_empty() { None } else { Some((name, write(&rest, seal)?)) };
-        Ok((file, dropped))
+        self.replaced_by(&rest, version, seal)
+    }
+
+    /// Removes all segments, and writes these entries as the only one; without entries, none.
+    fn replaced_by(
+        &self,
+        entries: &[SegmentEntry],
+        version: u64,
+        seal: Option<Arc<FileEncryptionProperties>>,
+    ) -> Result<CommitExtras> {
+        let mut extras = CommitExtras::default();
+        self.files.iter().for_each(|segment| extras.remove_state(segment.name.as_str()));
+        if !entries.is_empty() {
+            extras.put_state(segment_name(version), write(entries, seal)?);
+        }
+        Ok(extras)
     }
 }
 

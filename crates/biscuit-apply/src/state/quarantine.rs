@@ -7,8 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_journal::{Journal, TableHead};
-use bytes::Bytes;
+use biscuit_journal::{CommitExtras, Journal, TableHead};
 use serde::{Deserialize, Serialize};
 
 /// Effect of a run on the quarantine of the table.
@@ -84,19 +83,6 @@ pub(crate) struct QuarantineFile {
     records: Vec<QuarantinedRecord>,
 }
 
-/// The changes of the quarantine by a run: state files to remove, and one to write.
-#[derive(Debug, Default)]
-pub(crate) struct QuarantineUpdate {
-    pub(crate) drop: Vec<String>,
-    pub(crate) write: Option<(String, Bytes)>,
-}
-
-impl QuarantineUpdate {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.drop.is_empty() && self.write.is_none()
-    }
-}
-
 impl QuarantineFile {
     pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         let mut all = Self::default();
@@ -113,7 +99,7 @@ impl QuarantineFile {
 
     /// Adds records to the quarantine. Records that are there already, for example from an earlier attempt, are not
     /// added again.
-    pub(crate) fn add(self, refused: Vec<RefusedRecord>, version: u64) -> Result<QuarantineUpdate> {
+    pub(crate) fn add(self, refused: Vec<RefusedRecord>, version: u64) -> Result<CommitExtras> {
         let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| identity(&q.refused)).collect();
         let mut new: BTreeMap<(String, u64, Vec<u8>), QuarantinedRecord> = BTreeMap::new();
         for refused in refused.into_iter().filter(|r| !known.contains(&identity(r))) {
@@ -121,20 +107,15 @@ impl QuarantineFile {
             new.entry((file.to_owned(), row, raw.to_vec())).or_insert(QuarantinedRecord { version, refused });
         }
         if new.is_empty() {
-            return Ok(QuarantineUpdate::default());
+            return Ok(CommitExtras::default());
         }
         let (drop, mut all) = if self.names.len() < MAX_FILES { (vec![], vec![]) } else { (self.names, self.records) };
         all.extend(new.into_values());
-        Ok(QuarantineUpdate { drop, write: Some(file(&all, version)?) })
+        update(drop, &all, version)
     }
 
     /// Removes the records that were retried and not refused again.
-    pub(crate) fn take(
-        self,
-        tried: &[RefusedRecord],
-        refused: &[RefusedRecord],
-        version: u64,
-    ) -> Result<QuarantineUpdate> {
+    pub(crate) fn take(self, tried: &[RefusedRecord], refused: &[RefusedRecord], version: u64) -> Result<CommitExtras> {
         let tried: HashSet<(&str, u64, &[u8])> = tried.iter().map(identity).collect();
         let again: HashSet<(&str, u64, &[u8])> = refused.iter().map(identity).collect();
         let stays = |q: &&QuarantinedRecord| {
@@ -143,10 +124,9 @@ impl QuarantineFile {
         };
         let left: Vec<QuarantinedRecord> = self.records.iter().filter(stays).cloned().collect();
         if left.len() == self.records.len() {
-            return Ok(QuarantineUpdate::default());
+            return Ok(CommitExtras::default());
         }
-        let write = if left.is_empty() { None } else { Some(file(&left, version)?) };
-        Ok(QuarantineUpdate { drop: self.names, write })
+        update(self.names, &left, version)
     }
 }
 
@@ -155,17 +135,23 @@ fn identity(r: &RefusedRecord) -> (&str, u64, &[u8]) {
     (&r.file, r.row, &r.raw)
 }
 
-fn file(records: &[QuarantinedRecord], version: u64) -> Result<(String, Bytes)> {
-    let mut text = String::new();
-    for q in records {
-        text.push_str(&to_line(q)?);
-        text.push('\n');
+/// Removes the files with these names, and writes the records as the file of `version`; without records, no file.
+fn update(drop: Vec<String>, records: &[QuarantinedRecord], version: u64) -> Result<CommitExtras> {
+    let mut extras = CommitExtras::default();
+    drop.into_iter().for_each(|name| extras.remove_state(name));
+    if !records.is_empty() {
+        let mut text = String::new();
+        for q in records {
+            text.push_str(&to_line(q)?);
+            text.push('\n');
+        }
+        extras.put_state(format!("{QUARANTINE}{version:020}"), text.into());
     }
-    Ok((format!("{QUARANTINE}{version:020}"), text.into()))
+    Ok(extras)
 }
 
-/// Returns the state files that a commit on top of `head` has to write so that `refused` is in the quarantine; `None`
-/// removes a file. Records that are there already are not added again.
+/// Returns the state files that a commit on top of `head` has to write and to remove so that `refused` is in the
+/// quarantine. Records that are there already are not added again.
 ///
 /// # Errors
 /// The errors of the journal.
@@ -173,13 +159,11 @@ pub async fn quarantine_records(
     journal: &Journal,
     head: &TableHead,
     refused: Vec<RefusedRecord>,
-) -> Result<Vec<(String, Option<Bytes>)>> {
+) -> Result<CommitExtras> {
     if refused.is_empty() {
-        return Ok(vec![]);
+        return Ok(CommitExtras::default());
     }
-    let change = QuarantineFile::load(journal, head).await?.add(refused, head.version + 1)?;
-    let write = change.write.map(|(name, bytes)| (name, Some(bytes)));
-    Ok(change.drop.into_iter().map(|name| (name, None)).chain(write).collect())
+    QuarantineFile::load(journal, head).await?.add(refused, head.version + 1)
 }
 
 /// Removes records from the quarantine of a table for good. Returns the version without them.
@@ -199,10 +183,7 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
     let mut replace = journal.replace(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
     replace.with_property(name, encrypted);
-    change.drop.iter().for_each(|name| replace.without_state(name));
-    if let Some((name, content)) = change.write {
-        replace.with_state(&name, content).await?;
-    }
+    replace.with_extras(change).await?;
     replace.with_report(serde_json::json!({"discarded": records.len()}));
     Ok(replace.commit().await?.version)
 }

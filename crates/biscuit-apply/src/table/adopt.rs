@@ -95,11 +95,9 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
         let segments = KeySegments::load(journal, &observed.head, true, dataset.encryption()).await?;
         // Encryption keys are needed only if there is key metadata to write, which must not be written in plain text.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
-        let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
-        dropped.iter().for_each(|name| replace.without_state(name));
-        if let Some((name, bytes)) = segment {
-            replace.with_state(&name, bytes).await?;
-        }
+        replace
+            .with_extras(segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?)
+            .await?;
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
     for (name, value) in snapshot.properties(&schema, &partition_by)? {

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use biscuit_core::{Error, Result};
 
-use crate::change::ReplacedOutput;
 use crate::codes;
 use crate::input::ListedInput;
 use crate::object::{ObjectFingerprint, SourceObject};
+use crate::replaced::ReplacedOutput;
 use crate::runs::manifest::{ManifestEntry, RunKind, RunOutput, RunRecord};
 use crate::selection::selected::InputSelection;
 use crate::state::BookmarkState;

@@ -33,7 +33,7 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
         replace.remove(observed.file(file).expect("the test bench works"));
     }
     if let Some(change) = state.replace(&selection, &run(id), output, &replaced)? {
-        change.apply(&mut replace).await?;
+        replace.with_extras(change).await?;
     }
     replace.commit().await?;
     Ok(selection)
@@ -101,7 +101,7 @@ async fn each_object_is_in_the_output_once_after_replays_resets_and_rewinds() {
         let observed = lab.observe().await;
         let mut replace = lab.journal.replace(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
-        change.apply(&mut replace).await.unwrap();
+        replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();
         lab.put(&format!("new{to}"), "10:10", "v1");
         append(&lab, "after", &ReadMode::Advance).await.unwrap();
@@ -133,7 +133,7 @@ async fn partitions_are_known_by_object_or_by_run() {
         files: vec![],
     };
     let mut replace = lab.journal.replace(&observed);
-    state.advance(&selection, &run("first"), output).unwrap().unwrap().apply(&mut replace).await.unwrap();
+    replace.with_extras(state.advance(&selection, &run("first"), output).unwrap().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     let state = lab.state(&BookmarkOptions::default()).await;
     let of = |name: &str| state.partitions_of(&|url, _| url.ends_with(name)).unwrap().into_iter().collect::<Vec<_>>();

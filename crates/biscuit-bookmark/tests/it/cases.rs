@@ -87,7 +87,7 @@ async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let first = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     let change = state.advance(&first, &run("second"), RunOutput::default()).unwrap().unwrap();
     let mut failed = lab.journal.replace(&observed);
-    change.apply(&mut failed).await.unwrap();
+    failed.with_extras(change).await.unwrap();
     failed.abandon().await.unwrap();
 
     let second = lab.select(&ReadMode::Advance).await;
@@ -96,7 +96,7 @@ async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let again = Run::new("job", RunId::new("second"), Instant::from_micros(0)).with_attempt(2);
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
-    state.advance(&second, &again, RunOutput::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
+    replace.with_extras(state.advance(&second, &again, RunOutput::default()).unwrap().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     let state = lab.state(&options).await;
     let runs: Vec<_> = state.runs().map(|(r, _)| (r.number, r.id.clone(), r.attempt)).collect();
@@ -111,8 +111,8 @@ async fn b09_second_of_two_runs_on_one_version_conflicts_and_changes_no_state() 
     let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     let change = |id: &str| state.advance(&selection, &run(id), RunOutput::default()).unwrap().unwrap();
     let (mut first, mut second) = (lab.journal.replace(&observed), lab.journal.replace(&observed));
-    change("one").apply(&mut first).await.unwrap();
-    change("two").apply(&mut second).await.unwrap();
+    first.with_extras(change("one")).await.unwrap();
+    second.with_extras(change("two")).await.unwrap();
     first.commit().await.unwrap();
     let remembered = lab.remembered().await;
     assert_eq!(second.commit().await.unwrap_err().code(), "Conflict");
@@ -163,7 +163,7 @@ async fn b13_reset_makes_the_next_run_read_everything_and_changes_no_output() {
     let lab = five_runs().await;
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
-    lab.state(&BookmarkOptions::default()).await.reset().unwrap().apply(&mut replace).await.unwrap();
+    replace.with_extras(lab.state(&BookmarkOptions::default()).await.reset().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.observe().await.files, observed.files);
     assert_eq!(lab.explain("3").await, ObjectExplanation::Rewound { run: 3 });
@@ -178,7 +178,7 @@ async fn b14_rewind_makes_the_next_run_read_objects_of_later_runs_again() {
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
     let change = lab.state(&BookmarkOptions::default()).await.rewind(&"run3".parse().unwrap()).unwrap();
-    change.apply(&mut replace).await.unwrap();
+    replace.with_extras(change).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.run("again").await, ["4", "5", "6"]);
     assert!(lab.run("and again").await.is_empty());
@@ -248,13 +248,8 @@ async fn b18_object_that_disappeared_before_reading_does_not_count_as_read() {
     assert!(selection.without("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
     let mut replace = lab.journal.replace(&observed);
-    state
-        .advance(&selection, &run("second"), RunOutput::default())
-        .unwrap()
-        .unwrap()
-        .apply(&mut replace)
-        .await
-        .unwrap();
+    let extras = state.advance(&selection, &run("second"), RunOutput::default()).unwrap().unwrap();
+    replace.with_extras(extras).await.unwrap();
     replace.commit().await.unwrap();
     // The object exists again, and counts as new.
     assert_eq!(lab.run("third").await, ["gone"]);
@@ -272,7 +267,7 @@ async fn b19_clock_of_the_host_has_no_effect() {
         let host = Instant::from_micros(crate::lab::at("10:06").as_micros() + minutes * 60_000_000);
         let run = Run::new("job", RunId::new("second"), host);
         let mut replace = lab.journal.replace(&observed);
-        state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
+        replace.with_extras(state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap()).await.unwrap();
         replace.commit().await.unwrap();
         let state = lab.state(&BookmarkOptions::default()).await;
         seen.push((selection, state.watermark(), lab.select(&ReadMode::Advance).await));
@@ -291,7 +286,7 @@ async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_gets_a_warning()
         let selection = state.select(&lab.input_of(&format!("raw/{folder}")).await, &ReadMode::Advance).unwrap();
         let mut replace = lab.journal.replace(&observed);
         let change = state.advance(&selection, &run("first"), RunOutput::default()).unwrap().unwrap();
-        change.apply(&mut replace).await.unwrap();
+        replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();
     }
     lab.put("a/2", "10:05", "v1");

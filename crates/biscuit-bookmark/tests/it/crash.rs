@@ -39,7 +39,7 @@ async fn job(storage: TableStorage) -> Result<()> {
         replace.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
     }
     if let Some(change) = state.advance(&selection, &run("r"), RunOutput::default())? {
-        change.apply(&mut replace).await?;
+        replace.with_extras(change).await?;
     }
     replace.commit().await.map(drop)
 }

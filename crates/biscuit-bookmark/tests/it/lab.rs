@@ -139,7 +139,7 @@ impl Lab {
         let mut replace = self.journal.replace(&observed);
         if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the test bench works") {
             replace.stage("", "csv", id.to_owned().into()).await.expect("the test bench works");
-            change.apply(&mut replace).await.expect("the test bench works");
+            replace.with_extras(change).await.expect("the test bench works");
         }
         replace.commit().await.expect("the test bench works");
         names(&selection)

@@ -61,7 +61,7 @@ async fn set_to_now_remembers_existing_objects_without_reading_them() {
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
     let state = lab.state(&BookmarkOptions::default()).await;
-    state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap().apply(&mut replace).await.unwrap();
+    replace.with_extras(state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
     lab.put("7", "10:07", "v1");

@@ -38,7 +38,7 @@ async fn objects_of_compacted_runs_are_known_and_cannot_be_replayed() {
     assert_eq!(lab.run_with("next", &options).await, ["03"]);
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
-    lab.state(&options).await.reset().unwrap().apply(&mut replace).await.unwrap();
+    replace.with_extras(lab.state(&options).await.reset().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.run_with("all", &options).await.len(), 33);
     for n in 1..=20 {
@@ -53,7 +53,7 @@ async fn consecutive_rewinds_forget_one_span() {
         let observed = lab.observe().await;
         let mut replace = lab.journal.replace(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
-        change.apply(&mut replace).await.unwrap();
+        replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();
     }
     // A rewind to a later run does not remember forgotten runs again.

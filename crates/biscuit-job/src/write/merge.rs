@@ -4,12 +4,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_apply::{
-    ChangeFiles, CommitExtras, FoundFile, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions,
-    MergeRemarks, MergeReport, MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
+    ChangeFiles, FoundFile, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRemarks,
+    MergeReport, MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
 };
 use biscuit_bookmark::{RunOutput, SourceObject};
 use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
 use biscuit_core::{Error, Result};
+use biscuit_journal::CommitExtras;
 use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::RecordBatch;
@@ -165,17 +166,16 @@ impl OutputWork<'_> {
             (named, _) => named.to_vec(),
         };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
-        let mut extras = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
+        let mut extras = CommitExtras::default().with_run(self.run.id.to_string());
         // The bookmarks advance in the commit of the merge: read once, or not at all.
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, RunOutput::default())? {
-                extras.state.extend(change.state);
-                extras.properties.extend(change.properties);
+                extras.extend(change);
             }
         }
         let refused = self.sealed(refused)?;
         let head = &self.snapshot.observed.head;
-        extras.state.extend(quarantine_records(dataset.journal(), head, refused).await?);
+        extras.extend(quarantine_records(dataset.journal(), head, refused).await?);
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
         options.sealed = !self.guards.is_empty();

@@ -144,12 +144,7 @@ impl OutputWork<'_> {
         self.remember(replace, &written, &plan).await?;
         self.store_properties(replace, rows, &written)?;
         let journal = self.snapshot.dataset().journal();
-        for (name, content) in quarantine_records(journal, &self.snapshot.observed.head, refused).await? {
-            match content {
-                Some(content) => replace.with_state(&name, content).await?,
-                None => replace.without_state(&name),
-            }
-        }
+        replace.with_extras(quarantine_records(journal, &self.snapshot.observed.head, refused).await?).await?;
         written.staged.into_iter().for_each(|file| replace.publish(file));
         Ok(())
     }
@@ -252,7 +247,7 @@ impl OutputWork<'_> {
                 None => chosen.state.replace(&chosen.selection, self.run, output.clone(), replaced)?,
             };
             if let Some(change) = change {
-                change.apply(replace).await?;
+                replace.with_extras(change).await?;
             }
         }
         Ok(())

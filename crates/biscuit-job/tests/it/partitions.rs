@@ -164,12 +164,8 @@ async fn adopted(job: &str) -> Lab {
         .await
         .expect("the setup succeeds");
     let mut replace = dataset.journal().replace(&observed);
-    state
-        .set_to_now(&input, &run(), observed.folders())
-        .expect("the setup succeeds")
-        .apply(&mut replace)
-        .await
-        .expect("the setup succeeds");
+    let extras = state.set_to_now(&input, &run(), observed.folders()).expect("the setup succeeds");
+    replace.with_extras(extras).await.expect("the setup succeeds");
     replace.commit().await.expect("the setup succeeds");
     lab
 }

@@ -39,6 +39,7 @@
 //! `v.json`. A fence is an empty version `v`. It takes that number, so the put of the slow run is refused with
 //! `Conflict`, and the base `b` is below a finished version.
 
+pub(crate) mod extras;
 pub(crate) mod interrupt;
 pub(crate) mod path_lengths;
 pub(crate) mod publish;

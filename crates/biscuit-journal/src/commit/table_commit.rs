@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
+use crate::commit::extras::CommitExtras;
 use crate::commit::path_lengths::check_lengths;
 use crate::commit::publish::{self, PublishOutcome};
 use crate::commit::staged::StagedWriter;
@@ -200,6 +201,22 @@ impl TableCommit<'_> {
         if self.observed.head.properties.get(name).unwrap_or(&Value::Null) != &value {
             self.record.properties.insert(name.to_owned(), value);
         }
+    }
+
+    /// Adds state files, properties and the id of the run, in the order in which `extras` has them.
+    ///
+    /// # Errors
+    /// Those of [`with_state`](Self::with_state).
+    pub async fn with_extras(&mut self, extras: CommitExtras) -> Result<()> {
+        for (name, content) in extras.state {
+            match content {
+                Some(content) => self.with_state(&name, content).await?,
+                None => self.without_state(&name),
+            }
+        }
+        extras.properties.into_iter().for_each(|(name, value)| self.with_property(&name, value));
+        extras.run.into_iter().for_each(|run| self.with_run(run));
+        Ok(())
     }
 
     /// Sets the report of this version for the history. If the report is a JSON object, the commit sets its members

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use biscuit_apply::{CommitExtras, FoundFile};
+use biscuit_apply::FoundFile;
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkUpdate, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy, ReadMode,
-    ReplayRange, RunLimit, RunOutput, SelectedInput, SourcePlace,
+    Bookmark, BookmarkOptions, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy, ReadMode, ReplayRange,
+    RunLimit, RunOutput, SelectedInput, SourcePlace,
 };
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::JobEnvironment;
+use biscuit_journal::CommitExtras;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -225,9 +226,9 @@ impl ChosenInputs {
 
     /// Returns the state files and properties of the advanced bookmark, for the commit of the rows.
     pub(crate) fn extras(&self) -> Result<CommitExtras> {
-        let advanced = self.input.state.advance(&self.input.selection, &self.run, RunOutput::default())?;
-        let BookmarkUpdate { state, properties } = advanced.unwrap_or_default();
-        Ok(CommitExtras { state, properties, run: Some(self.run.id.to_string()), ..CommitExtras::default() })
+        let extras =
+            self.input.state.advance(&self.input.selection, &self.run, RunOutput::default())?.unwrap_or_default();
+        Ok(extras.with_run(self.run.id.to_string()))
     }
 
     /// Removes the missing file from the choice if the run failed because of it and `--allow-missing` is given.

@@ -2,12 +2,10 @@
 //!
 //! Each change is a commit of its own that replaces no file.
 
-use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, RunKind, RunRecord, RunRef, bookmarks, list,
-};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, BookmarkState, RunKind, RunRecord, RunRef, bookmarks, list};
 use biscuit_core::{Clock, Error, Outcome, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_journal::{ExternalFiles, JournalOptions, TableHead};
+use biscuit_journal::{CommitExtras, ExternalFiles, JournalOptions, TableHead};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -233,7 +231,7 @@ async fn change(
     args: &ChangeArgs,
     context: &CommandContext,
     done: &str,
-    of: impl AsyncFn(&BookmarkState, &CommandContext) -> Result<BookmarkUpdate>,
+    of: impl AsyncFn(&BookmarkState, &CommandContext) -> Result<CommitExtras>,
 ) -> Result<CommandOutput> {
     let options = JournalOptions::default().with_external_files(ExternalFiles::Ignore);
     let dataset = context.open(&args.table, options).await?;
@@ -250,7 +248,7 @@ async fn change(
     let mut version = observed.head.version;
     if !args.dry_run {
         let mut replace = journal.replace(&observed);
-        change.apply(&mut replace).await?;
+        replace.with_extras(change).await?;
         replace.with_report(json!({"bookmark": args.bookmark, "done": done}));
         version = replace.commit().await?.version;
     }
