@@ -1,8 +1,9 @@
 //! Reads, audits and rebuilds of a table of periods.
 
-use biscuit_apply::{CommitExtras, RunMode};
+use biscuit_apply::RunMode;
 use biscuit_change::{BadRows, ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Outcome;
+use biscuit_journal::CommitExtras;
 use biscuit_partition::{PeriodBasis, PeriodTable};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -275,7 +276,7 @@ async fn every_commit_of_a_run_has_the_id_of_the_run() {
     let (storage, table) = four_months().await;
     let before = dataset(storage.clone()).observe().await.expect("the table is readable");
     let version = before.observed.head.version;
-    let extras = CommitExtras { run: Some("monthly-06".to_owned()), ..CommitExtras::default() };
+    let extras = CommitExtras::default().with_run("monthly-06");
     let june = changes(r#"{"id":"k3","eff":"2024-06-02","v":"n","op":"c"}"#).expect("the record is valid");
     let as_of = "2024-06-15".parse().expect("the instant is valid");
     let report = table.run_on(before, june, as_of, RunMode::Commit, extras).await.expect("the run succeeds");
