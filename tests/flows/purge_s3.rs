@@ -69,7 +69,7 @@ impl Server {
     /// Returns the existing keys, without the prefix.
     async fn left(&self) -> Vec<String> {
         let strip = |key: String| key[self.prefix.len() + 1..].to_owned();
-        let mut left: Vec<String> = self.list().await.iter().map(|o| strip(o.key)).collect();
+        let mut left: Vec<String> = self.list().await.iter().map(|o| strip(o.listed.path)).collect();
         left.sort();
         left
     }
@@ -239,7 +239,7 @@ async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
     let (done, _) = s.go(&plan).await;
     assert_eq!((done.deleted, done.is_complete()), (5, true), "{done:?}");
     let left = s.store.list(&s.prefix, true).await.expect("versions");
-    assert_eq!(left.iter().map(|o| (o.key, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
+    assert_eq!(left.iter().map(|o| (o.listed.path, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn objects_of_any_age_are_distinguished_by_the_times_of_the_server() {
         let rules = PurgeRules::older_than(&s.prefix, now.saturating_sub(day * keep), now).with_grace(grace);
         rules.plan(s.list().await).expect("a plan")
     };
-    let keys = |plan: &PurgePlan| plan.deletes().map(|o| o.key[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
+    let keys = |plan: &PurgePlan| plan.deletes().map(|o| o.key()[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
     let month = plan(30, Duration::ZERO).await;
     assert_eq!(keys(&month), ["day=1/at", "day=1/old"]);
     assert_eq!(month.emptied_folders().len(), 1);

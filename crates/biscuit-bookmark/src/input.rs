@@ -33,7 +33,7 @@ use crate::selection::ignored::{IgnoredReason, ignored};
 ///
 /// let objects = list(&[place]).await?.everything();
 /// assert_eq!(objects.len(), 1);
-/// assert_eq!(objects[0].url, "memory://lake/raw/a.json");
+/// assert_eq!(objects[0].url(), "memory://lake/raw/a.json");
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -182,7 +182,7 @@ impl ListedInput {
         let mut all: Vec<SourceObject> =
             self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
         all.sort();
-        all.dedup_by(|a, b| a.url == b.url);
+        all.dedup_by(|a, b| a.url() == b.url());
         all
     }
 
@@ -191,14 +191,14 @@ impl ListedInput {
     /// # Errors
     /// `InvalidPath` for a key that is not a valid path: with an empty segment, `.` or `..`.
     pub fn find(&self, object: &SourceObject) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        let keys = self.parts.iter().filter_map(|(p, _)| Some((p, object.url.strip_prefix(p.base.as_str())?)));
+        let keys = self.parts.iter().filter_map(|(p, _)| Some((p, object.url().strip_prefix(p.base.as_str())?)));
         // If the root of one place is below the root of another, the place whose folder contains the object is
         // chosen.
         let (place, key) =
             keys.max_by_key(|(place, key)| (key.starts_with(place.prefix.as_str()), place.base.len()))
-                .ok_or_else(|| Error::internal(format!("`{}` is not in a place of the source", object.url)))?;
+                .ok_or_else(|| Error::internal(format!("`{}` is not in a place of the source", object.url())))?;
         let path = Path::parse(key).ok().filter(|path| path.as_ref() == key);
-        let message = || format!("`{}` is not a valid path of this store; it cannot be read", object.url);
+        let message = || format!("`{}` is not a valid path of this store; it cannot be read", object.url());
         Ok((place.store.clone(), path.ok_or_else(|| Error::new(biscuit_core::codes::INVALID_PATH, message()))?))
     }
 
@@ -206,7 +206,7 @@ impl ListedInput {
     /// wildcards. If several places contain the object, the longest path is returned.
     pub fn below<'a>(&self, object: &'a SourceObject) -> &'a str {
         let below = |(place, _): &(SourcePlace, ObjectListing)| {
-            let key = object.url.strip_prefix(place.base.as_str())?;
+            let key = object.url().strip_prefix(place.base.as_str())?;
             let below = key.strip_prefix(place.prefix.as_str())?;
             (place.prefix.is_empty() || below.starts_with('/')).then(|| below.trim_start_matches('/'))
         };
@@ -230,16 +230,16 @@ impl ListedInput {
 }
 
 /// Converts a listed object; `None` if the glob of its place does not match it.
-fn look(place: &SourcePlace, listed: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
-    let below = listed.key.strip_prefix(place.prefix.as_str()).unwrap_or(&listed.key).trim_start_matches('/');
+fn look(place: &SourcePlace, object: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
+    let below = object.key().strip_prefix(place.prefix.as_str()).unwrap_or(object.key()).trim_start_matches('/');
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
     if place.pattern.as_ref().is_some_and(|p| !p.matches_with(below, strict)) {
         return None;
     }
-    let reason = ignored(below, listed.size, listed.storage_class.as_deref());
-    let mut url = String::with_capacity(place.base.len() + listed.key.len());
+    let reason = ignored(below, object.listed.size, object.storage_class.as_deref());
+    let mut url = String::with_capacity(place.base.len() + object.key().len());
     url.push_str(&place.base);
-    url.push_str(&listed.key);
-    let modified = listed.modified.map_or(0, biscuit_core::Instant::as_micros);
-    Some((SourceObject { url, size: listed.size, etag: listed.etag, modified }, reason))
+    url.push_str(object.key());
+    let modified = object.modified.map_or(0, biscuit_core::Instant::as_micros);
+    Some((SourceObject { listed: object.listed.with_path(url), modified }, reason))
 }

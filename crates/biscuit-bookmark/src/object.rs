@@ -1,28 +1,29 @@
-use biscuit_core::Instant;
-use serde::Serialize;
+use biscuit_core::{Instant, ObjectRef};
 use twox_hash::XxHash64;
 
 /// An object of a source, as it was listed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceObject {
-    /// URL of the object; on a local disk its absolute path.
-    pub url: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// ETag, if the store has ETags.
-    pub etag: Option<String>,
+    /// The object. Its path is its URL; on a local disk its absolute path.
+    pub listed: ObjectRef,
     /// Time of the last modification in microseconds since 1970, on the clock of the store; 0 if it is unknown.
     pub modified: i64,
 }
 
 impl SourceObject {
+    /// URL of the object; on a local disk its absolute path.
+    pub fn url(&self) -> &str {
+        &self.listed.path
+    }
+
     /// Time of the last modification.
     pub fn modified(&self) -> Instant {
         Instant::from_micros(self.modified)
     }
 
     pub(crate) fn fingerprint(&self) -> ObjectFingerprint {
-        ObjectFingerprint::of(self.url.as_bytes(), self.size, self.etag.as_deref().map(str::as_bytes), self.modified)
+        let ObjectRef { path, size, etag } = &self.listed;
+        ObjectFingerprint::of(path.as_bytes(), *size, etag.as_deref().map(str::as_bytes), self.modified)
     }
 }
 

@@ -260,7 +260,7 @@ impl BookmarkState {
     pub(crate) fn readings(&self, url: &str) -> Result<Vec<(u64, SourceObject)>> {
         let mut found = Vec::new();
         self.each_entry(&mut |entry| {
-            if entry.object.url == url {
+            if entry.object.url() == url {
                 found.push((entry.run, entry.object));
             }
         })?;
@@ -273,7 +273,7 @@ impl BookmarkState {
         let mut urls = BTreeSet::new();
         self.each_entry(&mut |entry| {
             if wants(entry.run) {
-                urls.insert(entry.object.url);
+                urls.insert(entry.object.listed.path);
             }
         })?;
         Ok(urls)
@@ -353,7 +353,7 @@ impl BookmarkState {
             started: run.start.as_micros(),
             kind,
             objects: objects.len() as u64,
-            bytes: objects.iter().map(|o| o.size).sum(),
+            bytes: objects.iter().map(|o| o.listed.size).sum(),
             newest: objects.iter().map(|o| o.modified).max().unwrap_or_default(),
             places: places.to_vec(),
             reading: self.reading(),
@@ -362,11 +362,11 @@ impl BookmarkState {
         };
         let reached: HashMap<String, Vec<u32>> = output.reached.into_iter().collect();
         let entry = |object: &SourceObject| {
-            let reached = reached.get(&object.url).cloned().unwrap_or_default();
+            let reached = reached.get(object.url()).cloned().unwrap_or_default();
             ManifestEntry { object: object.clone(), run: number, reached }
         };
         let mut entries: Vec<ManifestEntry> = objects.iter().map(entry).collect();
-        entries.sort_by(|a, b| a.object.url.cmp(&b.object.url));
+        entries.sort_by(|a, b| a.object.url().cmp(b.object.url()));
         let widths: Vec<u64> = self.manifests.iter().map(|(first, last, _)| last - first + 1).chain([1]).collect();
         let merged = tiers::due(&widths) - 1;
         let (_, old) = self.manifests.split_at(self.manifests.len() - merged);

@@ -93,7 +93,7 @@ struct NextEntry {
 
 impl NextEntry {
     fn rank(&self) -> (&str, u64) {
-        (&self.entry.object.url, self.entry.run)
+        (self.entry.object.url(), self.entry.run)
     }
 }
 

@@ -36,7 +36,7 @@ pub enum FileSizing {
 ///
 /// let version = sales.view().await?;
 /// assert_eq!(version.files().len(), 2);
-/// assert!(version.files()[0].path.starts_with("day=2024-02-28/"));
+/// assert!(version.files()[0].path().starts_with("day=2024-02-28/"));
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]

@@ -164,7 +164,7 @@ impl DeclarativeJob {
             let allowed =
                 work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing == MissingObjects::Allow);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
-            let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
+            let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url() == url);
             match work.go(options).await {
                 // The next listing does not contain the object, so the bookmark does not record it as read.
                 Err(e) if e.is(biscuit_apply::codes::INPUT_GONE) && e.file().is_some_and(may_miss) => {

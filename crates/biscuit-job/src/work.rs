@@ -393,7 +393,7 @@ impl OutputWork<'_> {
     /// Returns the number of threads for the input. Each thread writes its own files, so small input uses few
     /// threads.
     fn workers(&self, objects: &[Vec<SourceObject>]) -> usize {
-        let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
+        let bytes: u64 = objects.iter().flatten().map(|o| o.listed.size).sum();
         self.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
 

@@ -19,7 +19,7 @@ pub use commit::table_commit::{CommitSummary, TableCommit};
 pub use journal::{DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, WriterPolicy};
 pub use log::head::{LiveFile, RetainedEntry, TableHead};
 pub use log::layout::{default_state_root, writer_id_of};
-pub use log::record::{CommitException, CommitRecord, FileRef, PastVersion, PublishedFile, RetainedFile, StateFile};
+pub use log::record::{CommitException, CommitRecord, PastVersion, PublishedFile, RetainedFile, StateFile};
 pub use observe::observed::ObservedTable;
 pub use observe::orphans::{OrphanedObjects, RetainedFiles};
 pub use observe::protected::{tables_around, tables_within};

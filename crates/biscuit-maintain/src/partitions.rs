@@ -27,9 +27,9 @@ impl DeletePlace {
         mode: RunMode,
     ) -> Result<BTreeSet<String>> {
         let deletes = || plans.iter().flat_map(PurgePlan::deletes);
-        let touched = folders_of(deletes().map(|o| o.key));
+        let touched = folders_of(deletes().map(|o| o.listed.path));
         let gone: HashSet<String> =
-            if mode == RunMode::DryRun { deletes().map(|o| o.key).collect() } else { HashSet::new() };
+            if mode == RunMode::DryRun { deletes().map(|o| o.listed.path).collect() } else { HashSet::new() };
         let asked: BTreeSet<String> =
             folders.into_iter().filter(|folder| touched.contains(*folder)).map(str::to_owned).collect();
         let here = self.occupied(self.prefix(), &gone).await?;
@@ -54,7 +54,7 @@ impl DeletePlace {
         let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
         // Hidden files and markers of folders are not data: engines ignore them.
         let is_file = |key: &String| !key.ends_with('/') && !hidden(key) && !gone.contains(key);
-        Ok(folders_of(listing.iter().map(|o| o.key).filter(is_file)))
+        Ok(folders_of(listing.iter().map(|o| o.listed.path).filter(is_file)))
     }
 }
 

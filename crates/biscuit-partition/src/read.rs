@@ -121,15 +121,14 @@ impl PeriodTable {
                 last: touches.remove(&period.to_string()).unwrap_or_default(),
             };
             let mut contents = Vec::new();
-            let files = snapshot.files().iter().zip(&snapshot.observed.files);
-            for (_, file) in files.filter(|(f, _)| self.is_in(&f.partition, &period)) {
-                let content = head.content(file);
+            for file in snapshot.files().iter().filter(|f| self.is_in(&f.partition, &period)) {
+                let content = head.content(&file.listed);
                 let is_shared = before.contains(&content);
-                state.rows += head.live.get(&file.path).and_then(|live| live.rows).unwrap_or(0);
+                state.rows += head.live.get(file.path()).and_then(|live| live.rows).unwrap_or(0);
                 state.files += 1;
                 state.shared += u64::from(is_shared);
-                state.bytes += file.size;
-                state.own_bytes += if is_shared { 0 } else { file.size };
+                state.bytes += file.listed.size;
+                state.own_bytes += if is_shared { 0 } else { file.listed.size };
                 contents.push(content);
             }
             before = contents;

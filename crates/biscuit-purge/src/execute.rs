@@ -52,7 +52,7 @@ pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeRep
     let mut report = PurgeReport::default();
     let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
         let DeleteItem::Object(object) = item else { return };
-        let path = object.path().unwrap_or_else(|| Path::from(object.key.as_str()));
+        let path = object.path().unwrap_or_else(|| Path::from(object.key()));
         match answer {
             DeleteOutcome::Deleted => report.deleted.push(path),
             DeleteOutcome::Absent => report.absent.push(path),
@@ -199,7 +199,7 @@ pub async fn carry_out(
             (!batch.is_empty()).then_some(batch)
         });
         let work = batches.map(|mut batch| {
-            let stay: Vec<ListedObject> = batch.extract_if(.., |o| hides.contains(&o.key)).collect();
+            let stay: Vec<ListedObject> = batch.extract_if(.., |o| hides.contains(o.key())).collect();
             async move {
                 let (mut done, batches) = delete(store, batch, pace).await;
                 done.extend(stay.into_iter().map(|marker| (marker, DeleteOutcome::Kept(KeptReason::HidesOlder))));
@@ -210,10 +210,10 @@ pub async fn carry_out(
         while let Some((batch, batches)) = running.next().await {
             done.batches += batches;
             for (object, answer) in batch {
-                tracing::debug!(key = %object.key, "delete");
-                done.count(&answer, object.size);
+                tracing::debug!(key = %object.key(), "delete");
+                done.count(&answer, object.listed.size);
                 if object.version.is_some() && !matches!(answer, DeleteOutcome::Deleted | DeleteOutcome::Absent) {
-                    there.insert(object.key.clone());
+                    there.insert(object.key().to_owned());
                 }
                 each(DeleteItem::Object(&object), answer);
             }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use biscuit_core::Instant;
+use biscuit_core::{Instant, ObjectRef};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -20,12 +20,8 @@ pub enum VersionKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedObject {
-    /// Key in the bucket, or path from the root of the store; not encoded.
-    pub key: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// ETag, if the store has ETags. On S3 it includes quotes.
-    pub etag: Option<String>,
+    /// The object. Its path is the key in the bucket, or the path from the root of the store.
+    pub listed: ObjectRef,
     /// Id of a version, if the entry stands for exactly that version and not for the current object of the key.
     pub version: Option<String>,
     /// Time of the last modification, on the clock of the store. On S3 it is cut to whole seconds, and for a
@@ -40,21 +36,25 @@ pub struct ListedObject {
 impl ListedObject {
     /// Creates an entry for the current object of a key, with the given size and ETag and nothing else.
     pub fn new(key: impl Into<String>, size: u64, etag: Option<String>) -> Self {
-        Self {
-            key: key.into(),
-            size,
-            etag,
-            version: None,
-            modified: None,
-            storage_class: None,
-            form: VersionKind::Current,
-        }
+        ObjectRef::new(key, size, etag).into()
+    }
+
+    /// Key in the bucket, or path from the root of the store; not encoded.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.listed.path
     }
 
     /// Returns the key as a path of `object_store`; `None` if such a path cannot represent it: a key with an empty
     /// segment, `.` or `..`, or one that ends with `/`.
     pub(crate) fn path(&self) -> Option<Path> {
-        Path::parse(&self.key).ok().filter(|path| path.as_ref() == self.key)
+        Path::parse(self.key()).ok().filter(|path| path.as_ref() == self.key())
+    }
+}
+
+impl From<ObjectRef> for ListedObject {
+    fn from(listed: ObjectRef) -> Self {
+        Self { listed, version: None, modified: None, storage_class: None, form: VersionKind::Current }
     }
 }
 
@@ -68,8 +68,8 @@ impl From<ObjectMeta> for ListedObject {
 impl fmt::Display for ListedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.version {
-            None => f.write_str(&self.key),
-            Some(version) => write!(f, "{} (version {version})", self.key),
+            None => f.write_str(self.key()),
+            Some(version) => write!(f, "{} (version {version})", self.key()),
         }
     }
 }

@@ -83,7 +83,7 @@ impl ObjectListing {
         write(object, class, &mut self.before, &mut self.last);
         self.in_last += 1;
         self.len += 1;
-        self.bytes = self.bytes.saturating_add(object.size);
+        self.bytes = self.bytes.saturating_add(object.listed.size);
     }
 
     /// Appends all objects of another list.
@@ -184,7 +184,7 @@ const CLASS: u8 = 64;
 
 /// Appends an entry. [`read`] is its exact inverse.
 fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, out: &mut Vec<u8>) {
-    let etag = object.etag.as_deref().map(|text| (md5(text), text));
+    let etag = object.listed.etag.as_deref().map(|text| (md5(text), text));
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
         match etag {
@@ -198,12 +198,13 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
             | flag(object.modified.is_some(), MODIFIED)
             | flag(class.is_some(), CLASS),
     );
-    let same = object.key.bytes().zip(before.key.bytes()).take_while(|(a, b)| a == b).count();
+    let key = object.key();
+    let same = key.bytes().zip(before.key.bytes()).take_while(|(a, b)| a == b).count();
     // The shared prefix ends at a character boundary, so that the rest is valid UTF-8 too.
-    let same = (0..=same).rev().find(|&at| object.key.is_char_boundary(at)).unwrap_or(0);
+    let same = (0..=same).rev().find(|&at| key.is_char_boundary(at)).unwrap_or(0);
     push(same as u64, out);
-    push_text(&object.key[same..], out);
-    push(object.size, out);
+    push_text(&key[same..], out);
+    push(object.listed.size, out);
     match etag {
         Some((Some((digest, parts)), _)) => {
             out.extend_from_slice(&digest);
@@ -221,7 +222,7 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
     }
     class.into_iter().for_each(|class| push(class as u64, out));
     before.key.truncate(same);
-    before.key.push_str(&object.key[same..]);
+    before.key.push_str(&key[same..]);
 }
 
 /// Reads one entry and removes it from `bytes`.
@@ -261,7 +262,7 @@ fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> Li
         DELETE_MARKER => VersionKind::DeleteMarker,
         _ => VersionKind::Current,
     };
-    ListedObject { key: before.key.clone(), size, etag, version, modified, storage_class, form }
+    ListedObject { version, modified, storage_class, form, ..ListedObject::new(before.key.as_str(), size, etag) }
 }
 
 /// Parses an ETag of S3 as a digest and the number of parts of a multipart upload. Returns `None` for any text that
@@ -362,7 +363,7 @@ mod tests {
             let all: Vec<ListedObject> = std::iter::repeat_n(objects, times).flatten().collect();
             let listing: ObjectListing = all.iter().cloned().collect();
             prop_assert_eq!(listing.len(), all.len());
-            prop_assert_eq!(listing.bytes(), all.iter().map(|o| o.size).sum::<u64>());
+            prop_assert_eq!(listing.bytes(), all.iter().map(|o| o.listed.size).sum::<u64>());
             prop_assert_eq!(listing.iter().collect::<Vec<_>>(), all);
         }
     }

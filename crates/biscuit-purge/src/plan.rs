@@ -135,8 +135,8 @@ impl PurgePlan {
     ) -> Result<Self> {
         let mut decisions = Vec::with_capacity(listing.len());
         for object in &listing {
-            if !is_below(&object.key, prefix) {
-                let message = format!("`{}` is not below `{}`", object.key, prefix.trim_matches('/'));
+            if !is_below(object.key(), prefix) {
+                let message = format!("`{}` is not below `{}`", object.key(), prefix.trim_matches('/'));
                 return Err(Error::new(codes::OUTSIDE_PREFIX, message));
             }
             decisions.push(decide(&object));
@@ -199,7 +199,7 @@ impl PurgePlan {
             match decision {
                 PurgeDecision::Delete => {
                     summary.objects += 1;
-                    summary.bytes = summary.bytes.saturating_add(object.size);
+                    summary.bytes = summary.bytes.saturating_add(object.listed.size);
                 }
                 PurgeDecision::Keep(reason) => *summary.kept.entry(reason.name()).or_default() += 1,
             }
@@ -212,7 +212,7 @@ impl PurgePlan {
     pub fn emptied_folders(&self) -> BTreeSet<String> {
         let mut folders: BTreeMap<String, bool> = BTreeMap::new();
         for (object, decision) in self.objects().filter(|(o, _)| o.form == VersionKind::Current) {
-            let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let folder = object.listed.folder();
             let deletable = decision == PurgeDecision::Delete || decision == PurgeDecision::Keep(KeepReason::Folder);
             match folders.get_mut(folder) {
                 Some(all) => *all &= deletable,
@@ -321,9 +321,9 @@ pub(crate) fn object_json(object: &ListedObject) -> Map<String, Value> {
     let mut line = Map::new();
     let mut put =
         |name: &str, value: Option<Value>| value.into_iter().for_each(|v| drop(line.insert(name.to_owned(), v)));
-    put("key", Some(json!(object.key)));
-    put("size", Some(json!(object.size)));
-    put("etag", object.etag.as_ref().map(|e| json!(e)));
+    put("key", Some(json!(object.key())));
+    put("size", Some(json!(object.listed.size)));
+    put("etag", object.listed.etag.as_ref().map(|e| json!(e)));
     put("version", object.version.as_ref().map(|v| json!(v)));
     put("modified", object.modified.map(|t| json!(t.to_string())));
     put("storage_class", object.storage_class.as_ref().map(|c| json!(c)));
@@ -363,7 +363,7 @@ mod tests {
         let version = ListedObject { version: Some("v1".into()), form: VersionKind::Noncurrent, ..file("t/b ü") };
         let begun = "2024-02-29T12:00:00Z".parse().ok();
         let decide = |o: &ListedObject| {
-            if o.key == "t/kept" { PurgeDecision::Keep(KeepReason::Own) } else { PurgeDecision::Delete }
+            if o.key() == "t/kept" { PurgeDecision::Keep(KeepReason::Own) } else { PurgeDecision::Delete }
         };
         let plan = PurgePlan::decided("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
         let plan = plan.unwrap().with_uploads([MultipartUpload { key: "t/u".into(), id: "7".into(), begun }]).unwrap();
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn folder_is_emptied_if_all_its_listed_objects_are_deleted() {
         let decide = |o: &ListedObject| {
-            if o.key == "t/b/2" { PurgeDecision::Keep(KeepReason::Newer) } else { PurgeDecision::Delete }
+            if o.key() == "t/b/2" { PurgeDecision::Keep(KeepReason::Newer) } else { PurgeDecision::Delete }
         };
         let listing = ["t/a/1", "t/a/2", "t/b/1", "t/b/2"].map(file).into_iter().collect();
         let plan = PurgePlan::decided("t", listing, decide).unwrap();

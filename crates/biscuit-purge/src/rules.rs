@@ -86,7 +86,7 @@ impl ProtectedTable {
 ///
 /// let cutoff: Instant = "2024-02-01".parse()?;
 /// let plan = PurgeRules::older_than("logs", cutoff, "2024-03-01".parse()?).plan(listing)?;
-/// assert_eq!(plan.deletes().map(|object| object.key).collect::<Vec<_>>(), ["logs/a"]);
+/// assert_eq!(plan.deletes().map(|object| object.listed.path).collect::<Vec<_>>(), ["logs/a"]);
 /// assert_eq!(plan.summary().kept["newer"], 1);
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
@@ -185,7 +185,7 @@ impl PurgeRules {
             refuse_other_formats(&listing)?;
         }
         if !self.allow.lookalikes {
-            check_lookalikes(|| listing.iter().map(|o| o.key))?;
+            check_lookalikes(|| listing.iter().map(|o| o.listed.path))?;
         }
         let versions = VersionDates::of(&listing);
         let plan = PurgePlan::decided(&self.prefix, listing, |object| self.decide(object, &versions))?;
@@ -198,7 +198,7 @@ impl PurgeRules {
     /// Decides about one object. The first reason to keep it wins; state and time come first, so that reports are
     /// stable.
     fn decide(&self, object: &ListedObject, versions: &VersionDates) -> PurgeDecision {
-        let key = &object.key;
+        let key = object.key();
         if self.tables.iter().any(|t| t.has_state(key)) {
             return PurgeDecision::Keep(KeepReason::State);
         }
@@ -263,7 +263,7 @@ impl PurgeRules {
         let message = format!(
             "{} of the objects before the cutoff are files of a table, the first is `{}`; files of a table are never deleted by age; delete files that the table no longer needs with `--retained` and `--orphans`",
             1 + live.count(),
-            first.key
+            first.key()
         );
         Err(Error::new(codes::LIVE_FILES, message))
     }
@@ -275,7 +275,7 @@ impl PurgeRules {
             return Ok(());
         }
         let (mut deleted, mut stays) = (0_u64, false);
-        for (_, decision) in plan.objects().filter(|(o, _)| o.form == VersionKind::Current && !is_hidden(&o.key)) {
+        for (_, decision) in plan.objects().filter(|(o, _)| o.form == VersionKind::Current && !is_hidden(o.key())) {
             match decision {
                 PurgeDecision::Delete => deleted += 1,
                 PurgeDecision::Keep(KeepReason::Folder | KeepReason::State) => {}
@@ -299,7 +299,7 @@ impl PurgeRules {
 /// `OtherTableFormat`.
 pub fn refuse_other_formats(listing: &ObjectListing) -> Result<()> {
     let found =
-        listing.iter().find_map(|o| ForeignTableFormat::of_log(&o.key).map(|(format, at)| (format, at.to_owned())));
+        listing.iter().find_map(|o| ForeignTableFormat::of_log(o.key()).map(|(format, at)| (format, at.to_owned())));
     match found {
         Some((format, folder)) => Err(format.refused(&folder)),
         None => Ok(()),
@@ -318,11 +318,11 @@ impl VersionDates {
     fn of(listing: &ObjectListing) -> Self {
         let mut all = Self::default();
         for object in listing.iter().filter(|o| o.form == VersionKind::Noncurrent) {
-            all.0.entry(object.key).or_default();
+            all.0.entry(object.listed.path).or_default();
         }
         if !all.0.is_empty() {
             for object in listing {
-                all.0.get_mut(&object.key).into_iter().for_each(|times| times.extend(object.modified));
+                all.0.get_mut(object.key()).into_iter().for_each(|times| times.extend(object.modified));
             }
             all.0.values_mut().for_each(|times| times.sort_unstable());
         }
@@ -333,7 +333,7 @@ impl VersionDates {
     /// next version.
     fn replaced(&self, object: &ListedObject) -> Option<Instant> {
         let own = object.modified?;
-        let times = self.0.get(&object.key).filter(|_| object.form == VersionKind::Noncurrent);
+        let times = self.0.get(object.key()).filter(|_| object.form == VersionKind::Noncurrent);
         Some(times.and_then(|times| times.iter().copied().find(|t| *t > own)).unwrap_or(own))
     }
 }
@@ -343,12 +343,12 @@ impl VersionDates {
 fn keep_marks(plan: PurgePlan) -> PurgePlan {
     let stays =
         |(o, d): &(ListedObject, PurgeDecision)| o.form == VersionKind::Noncurrent && *d != PurgeDecision::Delete;
-    let kept: HashSet<String> = plan.objects().filter(stays).map(|(o, _)| o.key).collect();
+    let kept: HashSet<String> = plan.objects().filter(stays).map(|(o, _)| o.listed.path).collect();
     if kept.is_empty() {
         return plan;
     }
     plan.redecided(|object, decision| match decision {
-        PurgeDecision::Delete if object.form == VersionKind::DeleteMarker && kept.contains(&object.key) => {
+        PurgeDecision::Delete if object.form == VersionKind::DeleteMarker && kept.contains(object.key()) => {
             PurgeDecision::Keep(KeepReason::HidesOlder)
         }
         other => other,

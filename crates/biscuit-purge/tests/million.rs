@@ -56,7 +56,7 @@ fn check(listing: ObjectListing, objects: usize) {
     let summary = plan.summary();
     assert_eq!(len, objects);
     assert_eq!(summary.objects + summary.kept["after-listing"], objects as u64);
-    assert_eq!(plan.deletes().next().expect("some objects are old").key, key(0));
+    assert_eq!(plan.deletes().next().expect("some objects are old").key(), key(0));
     println!("{memory} bytes of memory for the listing, {:?} at the peak of the process", peak());
     assert!(memory < 100 * objects, "{memory} bytes of memory for the listing of {objects} objects");
 }

@@ -133,7 +133,7 @@ async fn compact_snapshot(
         rows: files.iter().map(OpenFile::rows).sum(),
         files_before: files.len() as u64,
         files_replaced: sources().count() as u64,
-        bytes_replaced: sources().map(|f| f.file.size).sum(),
+        bytes_replaced: sources().map(|f| f.size()).sum(),
         ..CompactReport::default()
     };
     if units.is_empty() {
@@ -143,8 +143,8 @@ async fn compact_snapshot(
     if mode == RunMode::DryRun {
         return Ok(report);
     }
-    let paths: HashSet<&str> = sources().map(|f| f.file.path.as_str()).collect();
-    let gone: Vec<&OpenFile> = files.iter().filter(|f| paths.contains(f.file.path.as_str())).collect();
+    let paths: HashSet<&str> = sources().map(|f| f.path()).collect();
+    let gone: Vec<&OpenFile> = files.iter().filter(|f| paths.contains(f.path())).collect();
     let rows = sources().map(OpenFile::rows).sum();
     let (replaced, all) = (report.files_replaced, report.rows);
     let counts = |written: &[WrittenUnit]| {
@@ -178,7 +178,7 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
     }
     let mut folders: BTreeMap<&str, Vec<&OpenFile>> = BTreeMap::new();
     for file in files {
-        let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = file.file.listed.folder();
         folders.entry(folder).or_default().push(file);
     }
     let mut units = Vec::new();
@@ -207,14 +207,14 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
 /// of the files), and single files that do not comply with the options.
 fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a OpenFile>> {
     let (mut bins, mut open): (Vec<Vec<&OpenFile>>, Vec<&OpenFile>) = (Vec::new(), Vec::new());
-    let size = |files: &[&OpenFile]| files.iter().map(|f| f.file.size).sum::<u64>();
+    let size = |files: &[&OpenFile]| files.iter().map(|f| f.size()).sum::<u64>();
     for file in files {
         // A file of at least half of the target size is not joined: two of them might not fit into one file.
-        if file.file.size >= options.target_size / 2 {
+        if file.size() >= options.target_size / 2 {
             bins.push(vec![file]);
             continue;
         }
-        if size(&open) + file.file.size > options.target_size {
+        if size(&open) + file.size() > options.target_size {
             bins.push(std::mem::take(&mut open));
         }
         open.push(file);

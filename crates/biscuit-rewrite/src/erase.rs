@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{Error, Outcome, Result};
-use biscuit_dataset::internal::{partition_values, refuse_raw};
+use biscuit_core::{Error, ObjectRef, Outcome, Result};
+use biscuit_dataset::internal::refuse_raw;
 use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion};
-use biscuit_journal::{CommitExtras, FileRef};
+use biscuit_journal::CommitExtras;
 use biscuit_schema::internal::align;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -87,7 +87,7 @@ pub struct SubjectRows {
     /// For each file, the row numbers of the subjects, counted from 0.
     numbers: Vec<Vec<u64>>,
     /// Retained files that contain rows of the subjects, with the numbers of these rows.
-    retained: Vec<(FileRef, OpenFile, Vec<u64>)>,
+    retained: Vec<(OpenFile, Vec<u64>)>,
 }
 
 impl SubjectRows {
@@ -123,7 +123,7 @@ impl SubjectRows {
             let file = open_retained(dataset, listed).await?;
             let numbers = numbers(&file, subjects).await?;
             if !numbers.is_empty() {
-                found.retained.push((listed.clone(), file, numbers));
+                found.retained.push((file, numbers));
             }
         }
         Ok(found)
@@ -156,7 +156,7 @@ impl SubjectRows {
     /// The errors of the store.
     pub async fn read(&self, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         let live = self.files.iter().zip(&self.numbers);
-        let retained = self.retained.iter().map(|(_, file, numbers)| (file, numbers));
+        let retained = self.retained.iter().map(|(file, numbers)| (file, numbers));
         let mut all = vec![];
         for (file, numbers) in live.chain(retained).filter(|(_, numbers)| !numbers.is_empty()) {
             let read = file.stream_rows(columns, numbers)?.try_collect::<Vec<_>>().await;
@@ -166,7 +166,7 @@ impl SubjectRows {
             };
             let wanted = of_file(file, columns, self.snapshot.partition_columns());
             for batch in &read {
-                all.push(align(batch, &file.file.partition, &wanted, &format!("`{}`", file.file.path))?);
+                all.push(align(batch, &file.file.partition, &wanted, &format!("`{}`", file.path()))?);
             }
         }
         Ok(all)
@@ -213,15 +213,14 @@ impl SubjectRows {
             return Ok(report);
         }
         // Erased rows must not remain readable, so the replaced files are released without retention.
-        let mut released: Vec<&FileRef> = self.retained.iter().map(|(listed, ..)| listed).collect();
+        let mut released: Vec<&ObjectRef> = self.retained.iter().map(|(file, _)| &file.file.listed).collect();
         let (mut units, mut left) = (vec![], 0);
         for (file, numbers) in theirs() {
-            let listed = snapshot.observed.file(&file.file.path);
-            released.push(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            released.push(&file.file.listed);
             // If every row of the file is erased, no new file replaces it.
             if (numbers.len() as u64) < file.rows() {
                 left += file.rows() - numbers.len() as u64;
-                let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let folder = file.file.listed.folder();
                 let unit =
                     RewriteUnit::new(file.clone(), self.schema.clone(), folder).with_parquet(self.parquet.clone());
                 units.push(unit.with_bloom_filters(BloomFilters::Anew).with_removed(numbers));
@@ -266,14 +265,8 @@ async fn sweep(snapshot: &TableVersion) -> Result<u64> {
     Ok(observed.head.version)
 }
 
-async fn open_retained(dataset: &Dataset, listed: &FileRef) -> Result<OpenFile> {
-    let object = format!("{}/{}", dataset.location().path(), listed.path);
-    let object = Path::parse(object).map_err(|e| {
-        Error::new(biscuit_core::codes::INVALID_PATH, format!("`{}` is not a valid object path", listed.path))
-            .with_source(e)
-    })?;
-    let partition = partition_values(&listed.path)?;
-    let file = DataFile { path: listed.path.clone(), object, size: listed.size, partition };
+async fn open_retained(dataset: &Dataset, listed: &ObjectRef) -> Result<OpenFile> {
+    let file = DataFile::in_table(dataset.location().path(), listed.clone())?;
     let store = dataset.location().storage().store.clone();
     OpenFile::open_with(store, file, dataset.encryption()).await
 }

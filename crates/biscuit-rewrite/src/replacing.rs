@@ -1,9 +1,9 @@
 //! The shared commit of compaction and erasure: rewrite units, check the number of rows, and replace files in one
 //! commit.
 
-use biscuit_core::{Error, Outcome, Result};
+use biscuit_core::{Error, ObjectRef, Outcome, Result};
 use biscuit_dataset::{Dataset, OpenFile, TableVersion};
-use biscuit_journal::{CommitExtras, FileRef};
+use biscuit_journal::CommitExtras;
 use serde_json::Value;
 
 use crate::encode::session::session;
@@ -26,7 +26,7 @@ pub(crate) struct FileReplacement<'a> {
     /// Files that the commit removes. Their objects are retained for the retention of the journal options.
     pub(crate) gone: Vec<&'a OpenFile>,
     /// Files that are deleted without retention.
-    pub(crate) released: Vec<&'a FileRef>,
+    pub(crate) released: Vec<&'a ObjectRef>,
     /// State files and properties that the same commit changes.
     pub(crate) extras: CommitExtras,
     /// Work that produces the new files.
@@ -44,8 +44,7 @@ impl FileReplacement<'_> {
         let mut replace = dataset.journal().replace(&snapshot.observed);
         released.into_iter().for_each(|file| replace.release(file));
         for file in gone {
-            let listed = snapshot.observed.file(&file.file.path);
-            replace.remove(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            replace.remove(&file.file.listed);
         }
         let stager = replace.stager();
         let written = rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| complete(w, rows));

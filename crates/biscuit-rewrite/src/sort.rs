@@ -38,7 +38,7 @@ impl PartitionStream for SequentialFiles {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = self.schema.clone();
         let rows = |file: OpenFile| -> Result<_> {
-            let (schema, place) = (schema.clone(), format!("`{}`", file.file.path));
+            let (schema, place) = (schema.clone(), format!("`{}`", file.path()));
             Ok(file.stream(None)?.map(move |batch| conform(&batch?, &schema, &place)))
         };
         let rows: Vec<Result<_>> = self.files.iter().cloned().map(rows).collect();

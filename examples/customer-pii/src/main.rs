@@ -56,12 +56,11 @@ async fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use biscuit_core::Outcome;
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
     use std::time::Duration;
 
-    use biscuit_core::Instant;
+    use biscuit_core::{Instant, Outcome};
     use biscuit_dataset::{Dataset, Location};
     use biscuit_journal::JournalOptions;
     use biscuit_pii::{FileStore, PiiContext, Policy, SubjectKeys, ValueEncryptor};

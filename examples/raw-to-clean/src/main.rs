@@ -73,8 +73,7 @@ async fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use biscuit_core::Instant;
-    use biscuit_core::Outcome;
+    use biscuit_core::{Instant, Outcome};
 
     use super::*;
 

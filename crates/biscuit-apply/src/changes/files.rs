@@ -8,7 +8,7 @@ use biscuit_change::{
     BadRows, ChangeBatch, ChangeFormat, ChangeRecords, DebeziumReader, DmsReader, RefusedRecord, RowsReader,
     TableChanges, TablesReader,
 };
-use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
+use biscuit_core::{Error, ErrorKind, ObjectRef, Result, Run, Source, async_trait};
 use biscuit_dataset::internal::{as_listed, split_glob};
 use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation};
 use biscuit_journal::internal::{is_hidden, table_format_around};
@@ -28,16 +28,13 @@ use crate::codes;
 /// A change file that the caller has found.
 #[derive(Debug, Clone)]
 pub struct FoundFile {
-    /// Name of the file in messages.
-    pub name: String,
+    /// The file as it was listed. Its path is the name of the file in messages, such as its URL. A file with another
+    /// ETag stops the run.
+    pub listed: ObjectRef,
     /// Store of the file.
     pub store: Arc<dyn ObjectStore>,
     /// Path of the file in the store.
-    pub path: Path,
-    /// Size in bytes.
-    pub size: u64,
-    /// ETag of the file, if the store has ETags. A file with another ETag stops the run.
-    pub etag: Option<String>,
+    pub object: Path,
 }
 
 /// Change files in a store, named by file, folder or glob.
@@ -147,7 +144,7 @@ impl ChangeFiles {
             progress(done, files.len());
             // Small files are read with a single request. Whether a large file is Parquet is decided by its first
             // bytes and not by its name.
-            if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+            if file.listed.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
                 file.each_row_group(max_decompressed, &mut reader, take).await?;
             } else {
                 let bytes = file.fetch().await?;
@@ -157,8 +154,8 @@ impl ChangeFiles {
                     ChangeReader::Debezium(_) => false,
                 };
                 match has_rows {
-                    true => each_batch_of(&file.name, bytes, max_decompressed, &mut reader, take).await?,
-                    false => reader.read(&file.name, bytes)?,
+                    true => each_batch_of(file.name(), bytes, max_decompressed, &mut reader, take).await?,
+                    false => reader.read(file.name(), bytes)?,
                 }
             }
             take_all(reader.take_batches(), take).await?;
@@ -177,7 +174,7 @@ impl ChangeFiles {
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
-            reader.read(&file.name, &file.fetch().await?)?;
+            reader.read(file.name(), &file.fetch().await?)?;
         }
         Ok(reader.finish())
     }
@@ -195,9 +192,8 @@ impl ChangeFiles {
                 return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
             }
             for meta in found {
-                let name = shown(place, &location, &meta.location);
-                let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
-                all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
+                let listed = ObjectRef::new(shown(place, &location, &meta.location), meta.size, meta.e_tag);
+                all.push(FoundFile { listed, store: location.storage().store.clone(), object: meta.location });
             }
         }
         Ok(all)
@@ -209,31 +205,36 @@ fn progress(done: usize, all: usize) {
 }
 
 impl FoundFile {
+    /// Name of the file in messages.
+    pub fn name(&self) -> &str {
+        &self.listed.path
+    }
+
     /// Returns the store such that reading the file fails if its ETag has changed.
     fn pinned(&self) -> Arc<dyn ObjectStore> {
-        as_listed(self.store.clone(), [(self.path.clone(), self.etag.clone())])
+        as_listed(self.store.clone(), [(self.object.clone(), self.listed.etag.clone())])
     }
 
     async fn fetch(&self) -> Result<Bytes> {
-        let read = async { self.pinned().get(&self.path).await?.bytes().await };
-        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.path, e)))?;
-        tracing::info!(file = %self.name, bytes = bytes.len(), "reading changes");
+        let read = async { self.pinned().get(&self.object).await?.bytes().await };
+        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.object, e)))?;
+        tracing::info!(file = %self.name(), bytes = bytes.len(), "reading changes");
         Ok(bytes)
     }
 
     /// Whether the file begins with the magic bytes of Parquet.
     async fn begins_as_parquet(&self) -> Result<bool> {
-        let first = self.pinned().get_range(&self.path, 0..4).await;
-        Ok(first.map_err(|e| self.failed(store_error("read", &self.path, e)))?.as_ref() == b"PAR1")
+        let first = self.pinned().get_range(&self.object, 0..4).await;
+        Ok(first.map_err(|e| self.failed(store_error("read", &self.object, e)))?.as_ref() == b"PAR1")
     }
 
     /// Converts an error of reading the file to one that says what happened to the file.
     fn failed(&self, e: Error) -> Error {
         if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
             let message = "the file uses Parquet modular encryption; change files must not be encrypted";
-            return Error::new(codes::ENCRYPTED_INPUT, message).in_file(&self.name).with_source(e);
+            return Error::new(codes::ENCRYPTED_INPUT, message).in_file(self.name()).with_source(e);
         }
-        input_failed(e, &self.name)
+        input_failed(e, self.name())
     }
 
     /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
@@ -244,18 +245,17 @@ impl FoundFile {
         reader: &mut ChangeReader,
         take: &mut dyn ChangeBatchSink,
     ) -> Result<()> {
-        if !reader.wants(&self.name)? {
+        if !reader.wants(self.name())? {
             return Ok(());
         }
-        tracing::info!(file = %self.name, bytes = self.size, "reading changes");
-        let (path, object) = (self.name.clone(), self.path.clone());
-        let data = DataFile { path, object, size: self.size, partition: vec![] };
+        tracing::info!(file = %self.name(), bytes = self.listed.size, "reading changes");
+        let data = DataFile::outside_tables(self.listed.clone(), self.object.clone());
         let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
         let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
-        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
-        let mut decoded = DecodedRows::new(&name, self.size, max_decompressed);
+        let (name, mut first): (Arc<str>, u64) = (self.name().into(), 1);
+        let mut decoded = DecodedRows::new(&name, self.listed.size, max_decompressed);
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
         let side_by_side = take.side_by_side(largest.unwrap_or(0));

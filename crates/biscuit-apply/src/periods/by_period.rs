@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_dataset::OpenFile;
-use biscuit_journal::FileRef;
 use biscuit_merge::internal::RecordOrder;
 use biscuit_rewrite::RewriteUnit;
 
@@ -69,7 +68,7 @@ impl PeriodsInRun {
             let own = || {
                 let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
                 let files = context.snapshot.files().iter().enumerate();
-                files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect::<Vec<usize>>()
+                files.filter(|(_, f)| inside(f.path())).map(|(i, _)| i).collect::<Vec<usize>>()
             };
             let listed: Vec<usize> = match (period.base, own().first()) {
                 (PeriodBase::Own | PeriodBase::Rebuilt, _) => own(),
@@ -80,7 +79,7 @@ impl PeriodsInRun {
                 (PeriodBase::Empty, None) => vec![],
             };
             let live = &context.snapshot.observed.head.live;
-            let rows_of = |i: &usize| live.get(&context.snapshot.files()[*i].path).and_then(|l| l.rows).unwrap_or(0);
+            let rows_of = |i: &usize| live.get(context.snapshot.files()[*i].path()).and_then(|l| l.rows).unwrap_or(0);
             let report = PeriodReport {
                 period: period.value.clone(),
                 is_new: !matches!(period.base, PeriodBase::Own | PeriodBase::Rebuilt),
@@ -135,11 +134,12 @@ impl PeriodsInRun {
         let (mut all, mut wanted) = (Vec::new(), Vec::new());
         for &i in &period.listed {
             let mut file = context.snapshot.files()[i].clone();
-            let content: Arc<str> = observed.head.content(&observed.files[i]).into();
+            let content: Arc<str> = observed.head.content(&file.listed).into();
             let there = known.get(&content).copied();
             if period.base == PeriodBase::Predecessor {
-                let (_, rest) = split_folder(&file.path)?;
-                file.path = format!("{}/{rest}", period.folder);
+                let (_, rest) = split_folder(file.path())?;
+                // The path that the file gets if the period is committed. Size and ETag remain those of its source.
+                file.listed.path = format!("{}/{rest}", period.folder);
             }
             if there.is_none() {
                 wanted.push(file.clone());
@@ -213,7 +213,7 @@ impl PeriodsInRun {
 }
 
 /// Returns the error for a file in the folder of a new period.
-fn in_the_way(file: &FileRef, external: &[FileRef]) -> Error {
+fn in_the_way(file: &ObjectRef, external: &[ObjectRef]) -> Error {
     let path = &file.path;
     if external.contains(file) {
         let message = format!(

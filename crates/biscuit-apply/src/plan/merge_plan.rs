@@ -208,7 +208,7 @@ impl MergePlan {
             let empty = self.empties(file, files);
             let edits = self.edits.remove(&file).unwrap_or_default();
             let source = files[file].clone();
-            let folder = folder_of(&source.file.path).to_owned();
+            let folder = folder_of(source.path()).to_owned();
             let unit = RewriteUnit::new(source, schema.clone(), folder)
                 .with_edits(edits)
                 .with_inserts(self.inserts.remove(&file).unwrap_or_default())
@@ -275,13 +275,13 @@ impl PlanInput<'_> {
         let mut replaced: Vec<&NewRow> = Vec::new();
         let mut inserts: BTreeMap<String, Vec<&NewRow>> = BTreeMap::new();
         let mut within: Vec<&NewRow> = Vec::new();
-        let is_within: Vec<bool> = self.files.iter().map(|f| folder_of(&f.file.path) == self.within).collect();
+        let is_within: Vec<bool> = self.files.iter().map(|f| folder_of(f.path()) == self.within).collect();
         for news in draft.written.chunks(BATCH) {
             let folders = self.folders(news)?;
             for (at, new) in news.iter().enumerate() {
                 let folder = folders.as_ref().map(|folders| &folders[at]);
                 let stays = |place: scan::RowLocation| match folder {
-                    Some(folder) => folder_of(&self.files[place.file].file.path) == folder,
+                    Some(folder) => folder_of(self.files[place.file].path()) == folder,
                     None => is_within[place.file],
                 };
                 match new.place {
@@ -418,7 +418,7 @@ impl PlanInput<'_> {
     fn capacities(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
         let touched = plan.touched();
         let mut capacities = Vec::new();
-        for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(&f.file.path) == folder) {
+        for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(f.path()) == folder) {
             let starts = &self.starts[i];
             let full = self.row_group_rows.unwrap_or_else(|| default_rows(std::slice::from_ref(file)));
             let edits = plan.edits.get(&i);
@@ -429,7 +429,7 @@ impl PlanInput<'_> {
                 RowGroupCapacity { bounds, capacity: full.saturating_sub(rows), touched: own.is_some() }
             };
             let groups = KeyStatistics::of(file, &self.key[0])?.into_iter().enumerate().map(capacity).collect();
-            capacities.push(FileCapacity { file: i, size: file.file.size, touched: touched.contains(&i), groups });
+            capacities.push(FileCapacity { file: i, size: file.size(), touched: touched.contains(&i), groups });
         }
         Ok(capacities)
     }

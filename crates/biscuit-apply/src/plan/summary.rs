@@ -21,20 +21,20 @@ pub(crate) fn touched_files(
     periods: &PeriodsInRun,
     units: &BTreeMap<usize, Option<RewriteUnit>>,
 ) -> (TouchedPartitions, FileCounts) {
-    let mut before: BTreeSet<&str> = context.snapshot.files().iter().map(|f| folder_of(&f.path)).collect();
+    let mut before: BTreeSet<&str> = context.snapshot.files().iter().map(|f| f.listed.folder()).collect();
     let mut after: BTreeSet<&str> = plan.added.keys().map(String::as_str).collect();
     let mut changed: BTreeSet<&str> = after.clone();
     let mut counts = FileCounts { kept: context.snapshot.files().len() as u64, ..FileCounts::default() };
     let mut touched = BTreeSet::new();
     for (i, unit) in units {
-        let folder = folder_of(&files.files[*i].file.path);
+        let folder = folder_of(files.files[*i].path());
         // A file of a new period was opened under its new path, which the table does not have yet. It is not one
         // of the files before the run.
         let is_own = before.contains(folder);
         changed.insert(folder);
         counts.kept -= u64::from(is_own);
         if is_own {
-            touched.insert(files.files[*i].file.path.as_str());
+            touched.insert(files.files[*i].path());
         }
         match unit {
             None => counts.removed += u64::from(is_own),
@@ -46,15 +46,15 @@ pub(crate) fn touched_files(
         }
     }
     for period in periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
-        for file in period.listed.iter().map(|i| context.snapshot.files()[*i].path.as_str()) {
+        for file in period.listed.iter().map(|i| context.snapshot.files()[*i].path()) {
             touched.insert(file);
             changed.insert(folder_of(file));
             counts.kept -= 1;
             counts.removed += 1;
         }
     }
-    let kept = context.snapshot.files().iter().filter(|f| !touched.contains(f.path.as_str()));
-    after.extend(kept.map(|f| folder_of(&f.path)));
+    let kept = context.snapshot.files().iter().filter(|f| !touched.contains(f.path()));
+    after.extend(kept.map(|f| f.listed.folder()));
     let copied = periods.copies(context, units);
     let folders: BTreeSet<&str> = copied.iter().map(|(_, folder)| folder.as_str()).collect();
     changed.extend(&folders);

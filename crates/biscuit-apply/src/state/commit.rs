@@ -92,8 +92,7 @@ async fn stage(
     extras.extend(context.segments.update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?);
     replace.with_extras(extras).await?;
     for file in units.keys().filter(|file| periods.period_of(**file).base == PeriodBase::Own) {
-        let listed = context.snapshot.observed.file(&files.files[*file].file.path);
-        replace.remove(listed.ok_or_else(|| Error::internal("a file of the table version was not observed"))?);
+        replace.remove(&files.files[*file].file.listed);
     }
     for period in periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
         period.listed.iter().for_each(|listed| replace.remove(context.observed(*listed)));

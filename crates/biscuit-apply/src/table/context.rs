@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use biscuit_change::BadRows;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_dataset::internal::{FolderSpelling, check_partition_columns};
 use biscuit_dataset::{OpenFile, ParquetOptions, TableVersion, WriteMode};
-use biscuit_journal::FileRef;
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{RecordOrder, known, without};
 use biscuit_schema::merge_schemas;
@@ -104,8 +103,8 @@ impl TableContext {
     }
 
     /// Returns a file of the table version as the journal observed it.
-    pub(crate) fn observed(&self, listed: usize) -> &FileRef {
-        &self.snapshot.observed.files[listed]
+    pub(crate) fn observed(&self, listed: usize) -> &ObjectRef {
+        &self.snapshot.files()[listed].listed
     }
 }
 

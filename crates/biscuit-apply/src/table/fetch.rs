@@ -14,7 +14,7 @@ pub(crate) async fn fetch(
     target: &SchemaRef,
     tables: &mut TargetRows,
 ) -> Result<BTreeMap<u64, RowRef>> {
-    let place = format!("`{}`", file.file.path);
+    let place = format!("`{}`", file.path());
     let mut batches = file.stream_rows(None, rows)?;
     let mut numbers = rows.iter();
     let mut places = BTreeMap::new();

@@ -48,7 +48,7 @@ impl KeyStatistics {
             let batch = RecordBatch::try_new(Arc::new(schema), vec![values]).map_err(|e| {
                 biscuit_core::Error::internal("the bounds of row groups could not be read").with_source(e)
             })?;
-            TupleEncoder::new(&batch, &[column.to_owned()], TuplePurpose::Key, &format!("`{}`", file.file.path))
+            TupleEncoder::new(&batch, &[column.to_owned()], TuplePurpose::Key, &format!("`{}`", file.path()))
         };
         let (mins, maxes) = (encoder(min.clone())?, encoder(max)?);
         let encoded = |encoder: &TupleEncoder, g: usize| {

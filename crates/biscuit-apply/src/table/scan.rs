@@ -125,7 +125,7 @@ pub(crate) struct ScanInput {
 /// # Errors
 /// `MissingColumn`.
 pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usize>> {
-    let scan = TargetScan { file, wanted, place: format!("`{}`", file.file.path) };
+    let scan = TargetScan { file, wanted, place: format!("`{}`", file.path()) };
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
     for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
         biscuit_schema::internal::column_index(file.schema(), k, &scan.place)?;
@@ -139,7 +139,7 @@ pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usiz
 /// # Errors
 /// `NullKey`, `KeyType`, `OrderType`, and the errors of the file.
 pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
-    let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
+    let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.path()) };
     if wanted.truncated.is_some() {
         return scan.all(&groups).await;
     }

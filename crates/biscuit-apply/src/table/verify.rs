@@ -102,7 +102,7 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
         match OpenFile::open_with(store.clone(), file.clone(), dataset.encryption()).await {
             Ok(open) => readable.push(open),
             Err(e) if is_not_a_finding(&e) => return Err(e),
-            Err(e) => found.unreadable.push(format!("{}: {}", file.path, e.message())),
+            Err(e) => found.unreadable.push(format!("{}: {}", file.path(), e.message())),
         }
     }
     let columns = snapshot.partition_columns();
@@ -124,12 +124,12 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
         };
         let read = keys(file, &schema, &key, (&mut look, &mut |k| hashes.push(hasher.hash_one(k)))).await;
         for (column, (count, what)) in impossible {
-            found.values.push(format!("{}: column `{column}` has {count} {what}", file.file.path));
+            found.values.push(format!("{}: column `{column}` has {count} {what}", file.path()));
         }
         match read {
             Ok(rows) => {
                 found.rows += rows;
-                let written = snapshot.observed.head.live.get(&file.file.path).and_then(|live| live.rows);
+                let written = snapshot.observed.head.live.get(file.path()).and_then(|live| live.rows);
                 found.layout.extend(layout_of(file, rows, written));
             }
             Err(e)
@@ -139,7 +139,7 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
             {
                 return Err(e);
             }
-            Err(e) => found.unreadable.push(format!("{}: {}", file.file.path, e.message())),
+            Err(e) => found.unreadable.push(format!("{}: {}", file.path(), e.message())),
         }
     }
     hashes.sort_unstable();
@@ -161,7 +161,7 @@ fn is_not_a_finding(e: &Error) -> bool {
 
 /// Returns the finding for a readable file with other rows than were written.
 fn layout_of(file: &OpenFile, rows: u64, written: Option<u64>) -> Option<String> {
-    let path = &file.file.path;
+    let path = file.path();
     if file.schema().fields().is_empty() {
         return Some(format!("{path}: the file has no columns, so that readers find no rows in it"));
     }
@@ -194,7 +194,7 @@ type RowVisitor<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn Fn
 
 /// Reads all rows of a file, and passes them and their keys on. Returns the number of rows.
 async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): RowVisitor<'_>) -> Result<u64> {
-    let place = format!("`{}`", file.file.path);
+    let place = format!("`{}`", file.path());
     let mut batches = file.stream(None)?;
     let (mut rows, mut bytes) = (0, Vec::new());
     while let Some(batch) = batches.try_next().await? {

@@ -43,7 +43,7 @@ async fn check_hidden(d: &Dataset) {
         assert!(!bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()), "{}", object.location);
     }
     for file in d.view().await.expect("the table can be read").open_files().await.expect("files") {
-        assert!(file.is_encrypted("v"), "{}", file.file.path);
+        assert!(file.is_encrypted("v"), "{}", file.path());
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_apply::{ChangeFiles, ChangeFormat, FoundFile};
 use biscuit_change::RowsOptions;
-use biscuit_core::ErrorKind;
+use biscuit_core::{ErrorKind, ObjectRef};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -15,8 +15,8 @@ async fn files_that_changed_after_they_were_found_are_refused() {
     let path = Path::from("raw/a.jsonl");
     store.put(&path, "{\"id\":1,\"op\":\"c\"}\n".into()).await.unwrap();
     let meta = store.head(&path).await.unwrap();
-    let found =
-        FoundFile { name: "mem://raw/a.jsonl".into(), store: store.clone(), path, size: meta.size, etag: meta.e_tag };
+    let listed = ObjectRef::new("mem://raw/a.jsonl", meta.size, meta.e_tag);
+    let found = FoundFile { listed, store: store.clone(), object: path };
     let files = || ChangeFiles::found(vec![found.clone()], ChangeFormat::Rows(RowsOptions::default().with_op("op")));
     assert_eq!(files().changes().await.unwrap().len(), 1);
     assert_eq!(
@@ -24,10 +24,10 @@ async fn files_that_changed_after_they_were_found_are_refused() {
         0
     );
 
-    store.put(&found.path, "{\"id\":2,\"op\":\"c\"}\n".into()).await.unwrap();
+    store.put(&found.object, "{\"id\":2,\"op\":\"c\"}\n".into()).await.unwrap();
     let e = files().changes().await.unwrap_err();
     assert_eq!((e.code(), e.kind(), e.file()), ("InputChanged", ErrorKind::Conflict, Some("mem://raw/a.jsonl")));
-    store.delete(&found.path).await.unwrap();
+    store.delete(&found.object).await.unwrap();
     let e = files().changes().await.unwrap_err();
     assert_eq!((e.code(), e.kind(), e.file()), ("InputGone", ErrorKind::Conflict, Some("mem://raw/a.jsonl")));
 }

@@ -64,7 +64,7 @@ impl BookmarkState {
         let mut found = BTreeSet::new();
         self.each_live(&mut |run, entry| {
             if reached(run, &entry).any(|p| partitions.contains(p)) {
-                found.insert(entry.object.url);
+                found.insert(entry.object.listed.path);
             }
         })?;
         Ok(found)
@@ -97,17 +97,17 @@ impl BookmarkState {
         }
         let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
         self.each_live(&mut |run, entry| {
-            if reached(run, &entry).any(|p| partitions.contains(p)) && !has(&entry.object.url) {
+            if reached(run, &entry).any(|p| partitions.contains(p)) && !has(entry.object.url()) {
                 // Entries of one URL are sorted by run, so the last reading counts.
-                wanted.insert(entry.object.url.clone(), entry.object.fingerprint());
+                wanted.insert(entry.object.url().to_owned(), entry.object.fingerprint());
             }
         })?;
         let mut found = Vec::new();
         for (object, _) in input.objects().filter(|(_, ignored)| ignored.is_none()) {
-            if let Some(fingerprint) = wanted.remove(&object.url) {
+            if let Some(fingerprint) = wanted.remove(object.url()) {
                 if fingerprint.content != object.fingerprint().content {
-                    let message = format!("`{}` was overwritten since it was read; run the job first", object.url);
-                    return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(&object.url));
+                    let message = format!("`{}` was overwritten since it was read; run the job first", object.url());
+                    return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(object.url()));
                 }
                 found.push(object);
             }
@@ -136,12 +136,12 @@ impl BookmarkState {
         let mut taken: HashSet<String> = HashSet::new();
         self.each_live(&mut |run, entry| {
             if run.kind == RunKind::SetToNow {
-                taken.insert(entry.object.url);
+                taken.insert(entry.object.listed.path);
                 return;
             }
             output_of_run.entry(run.number).or_insert_with(|| run.output.clone());
-            runs_of_url.entry(entry.object.url.clone()).or_default().push(run.number);
-            urls_of_run.entry(run.number).or_default().push(entry.object.url);
+            runs_of_url.entry(entry.object.url().to_owned()).or_default().push(run.number);
+            urls_of_run.entry(run.number).or_default().push(entry.object.listed.path);
         })?;
         let mut old: HashSet<u64> = HashSet::new();
         for (.., manifest) in &self.manifests {
@@ -151,7 +151,7 @@ impl BookmarkState {
         // can only be removed as a whole, so the result is the connected component of the selection, found with a
         // work list. Example: run 1 read a and b, run 2 read b and c. If a is read again, run 1 is replaced, so b is
         // read again, so run 2 is replaced, so c is read again.
-        let mut chosen: BTreeSet<String> = selection.objects.iter().map(|o| o.url.clone()).collect();
+        let mut chosen: BTreeSet<String> = selection.objects.iter().map(|o| o.url().to_owned()).collect();
         let (mut todo, mut runs) = (chosen.iter().cloned().collect::<Vec<_>>(), BTreeSet::new());
         while let Some(url) = todo.pop() {
             for run in runs_of_url.get(&url).into_iter().flatten() {
@@ -162,18 +162,18 @@ impl BookmarkState {
             }
         }
         self.complete(selection, input, chosen)?;
-        let unread = |o: &&SourceObject| taken.contains(&o.url) && !runs_of_url.contains_key(&o.url);
+        let unread = |o: &&SourceObject| taken.contains(o.url()) && !runs_of_url.contains_key(o.url());
         if let Some(object) = selection.objects.iter().find(unread) {
             let message = format!(
                 "`{}` was set as read without reading and was overwritten since; it is unknown which rows of the table were made of it",
-                object.url
+                object.url()
             );
-            return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(&object.url));
+            return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(object.url()));
         }
         let read_by_compacted =
-            |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
+            |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(o.url());
         if let Some(object) = selection.objects.iter().find(read_by_compacted) {
-            let message = format!("`{}` was read by a compacted run, whose files are no longer known", object.url);
+            let message = format!("`{}` was read by a compacted run, whose files are no longer known", object.url());
             return Err(Error::new(codes::RUN_COMPACTED, message));
         }
         let mut files = Vec::new();
@@ -198,13 +198,13 @@ impl BookmarkState {
         mut chosen: BTreeSet<String>,
     ) -> Result<()> {
         for object in &selection.objects {
-            chosen.remove(&object.url);
+            chosen.remove(object.url());
         }
         if chosen.is_empty() {
             return Ok(());
         }
         for (object, ignored) in input.objects() {
-            if ignored.is_none() && chosen.remove(&object.url) {
+            if ignored.is_none() && chosen.remove(object.url()) {
                 selection.add(object);
             }
         }
@@ -214,7 +214,7 @@ impl BookmarkState {
             );
             return Err(Error::new(codes::CANNOT_REPLACE, message).in_file(url));
         }
-        selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
+        selection.objects.sort_by(|a, b| (a.modified, a.url()).cmp(&(b.modified, b.url())));
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl BookmarkState {
         let runs: BTreeMap<u64, &RunRecord> = self.runs().map(|(r, _)| (r.number, r)).collect();
         let mut found = BTreeSet::new();
         self.each_entry(&mut |entry| {
-            if let Some(run) = runs.get(&entry.run).filter(|_| wants(&entry.object.url, entry.run)) {
+            if let Some(run) = runs.get(&entry.run).filter(|_| wants(entry.object.url(), entry.run)) {
                 found.extend(reached(run, &entry).cloned());
             }
         })?;

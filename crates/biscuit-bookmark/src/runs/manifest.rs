@@ -6,7 +6,7 @@
 
 use std::io::{Read, Write};
 
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, Instant, ObjectRef, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -220,7 +220,8 @@ impl ManifestReader<'_> {
         let etag = self.has_etag.then(|| text(&self.etag)).transpose()?;
         let reached = self.length()?;
         let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
-        Ok(Some(ManifestEntry { object: SourceObject { url, size, etag, modified: self.modified }, run, reached }))
+        let object = SourceObject { listed: ObjectRef::new(url, size, etag), modified: self.modified };
+        Ok(Some(ManifestEntry { object, run, reached }))
     }
 
     /// Reads the next entry by name as a fingerprint, without allocating its texts.
@@ -355,7 +356,7 @@ impl ManifestWriter {
 
     pub(crate) fn entry(&mut self, entry: &ManifestEntry) -> Result<()> {
         let at = self.place(entry.run)?;
-        let (url, out) = (entry.object.url.as_str(), &mut self.scratch);
+        let (url, out) = (entry.object.url(), &mut self.scratch);
         let mut shared = self.url.bytes().zip(url.bytes()).take_while(|(a, b)| a == b).count();
         // The shared prefix must end at a character boundary, so that the rest is text.
         while !url.is_char_boundary(shared) {
@@ -365,9 +366,9 @@ impl ManifestWriter {
         put(out, (url.len() - shared) as u64);
         out.extend_from_slice(&url.as_bytes()[shared..]);
         put(out, at);
-        put(out, entry.object.size);
+        put(out, entry.object.listed.size);
         put(out, zigzag(entry.object.modified.wrapping_sub(self.modified)));
-        let etag = entry.object.etag.as_deref();
+        let etag = entry.object.listed.etag.as_deref();
         // 0 is no ETag, and 1 is an empty one.
         put(out, etag.map_or(0, |e| e.len() as u64 + 1));
         out.extend_from_slice(etag.unwrap_or_default().as_bytes());
@@ -475,7 +476,7 @@ mod tests {
             entries.sort();
             compacted.sort_unstable();
             let entries: Vec<ManifestEntry> = entries.into_iter().map(|(url, run, size, modified, etag, reached)| {
-                ManifestEntry { object: SourceObject { url, size, etag, modified }, run, reached }
+                ManifestEntry { object: SourceObject { listed: ObjectRef::new(url, size, etag), modified }, run, reached }
             }).collect();
             let compacted: Vec<CompactedEntry> = compacted.into_iter().map(|(url, content, modified, run)| {
                 CompactedEntry { fingerprint: ObjectFingerprint { url, content, modified }, run }
@@ -503,7 +504,7 @@ mod tests {
         let e = RunManifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
         assert_eq!(e.code(), "UnreadableBookmark");
         let mut writer = ManifestWriter::new(vec![record(1)]).unwrap();
-        let object = SourceObject { url: "a".into(), size: 1, etag: None, modified: 1 };
+        let object = SourceObject { listed: ObjectRef::new("a", 1, None), modified: 1 };
         writer.entry(&ManifestEntry { object, run: 1, reached: vec![] }).unwrap();
         let bytes = writer.finish().unwrap();
         let cut = RunManifest::parse(&bytes.slice(..bytes.len() - 5), "x").unwrap();

@@ -127,7 +127,7 @@ impl BookmarkState {
     pub fn explain(&self, input: &ListedInput, url: &str) -> Result<ObjectExplanation> {
         let options = &self.options;
         let readings = self.readings(url)?;
-        let Some((object, ignored)) = input.objects().find(|(o, _)| o.url == url) else {
+        let Some((object, ignored)) = input.objects().find(|(o, _)| o.url() == url) else {
             return Ok(readings
                 .last()
                 .map_or(ObjectExplanation::NotThere, |(run, _)| ObjectExplanation::Gone { run: *run }));

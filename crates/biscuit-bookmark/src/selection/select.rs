@@ -46,7 +46,7 @@ fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result
         })?,
         ReadMode::Replay(replay) => self::replay(state, input, replay, &mut selection)?,
     }
-    selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
+    selection.objects.sort_by(|a, b| (a.modified, a.url()).cmp(&(b.modified, b.url())));
     Ok(selection)
 }
 
@@ -60,18 +60,18 @@ fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selectio
             ObjectVerdict::Known(_) => selection.counts.known += 1,
             ObjectVerdict::TooLate if options.late == LatePolicy::Report => {
                 selection.counts.too_late += 1;
-                name(&mut selection.too_late, object.url);
+                name(&mut selection.too_late, object.listed.path);
             }
             ObjectVerdict::Overwritten(run) => match options.overwritten {
                 OverwrittenPolicy::Read => {
                     selection.counts.overwritten += 1;
-                    selection.overwritten.push(object.url.clone());
+                    selection.overwritten.push(object.url().to_owned());
                     selection.add(object);
                 }
                 OverwrittenPolicy::Ignore => selection.counts.passed_over += 1,
                 OverwrittenPolicy::Fail => {
-                    let message = format!("`{}` was overwritten since run {run} read it", object.url);
-                    return Err(Error::new(codes::OVERWRITTEN, message).in_file(&object.url));
+                    let message = format!("`{}` was overwritten since run {run} read it", object.url());
+                    return Err(Error::new(codes::OVERWRITTEN, message).in_file(object.url()));
                 }
             },
             ObjectVerdict::New | ObjectVerdict::TooLate => selection.add(object),
@@ -116,10 +116,10 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     if limit.files.is_none() && limit.bytes.is_none() {
         return;
     }
-    selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
+    selection.objects.sort_by(|a, b| (a.modified, a.url()).cmp(&(b.modified, b.url())));
     let (mut keep, mut bytes) = (0, 0u64);
     for object in &selection.objects {
-        bytes = bytes.saturating_add(object.size);
+        bytes = bytes.saturating_add(object.listed.size);
         let full =
             limit.files.is_some_and(|files| keep >= files) || limit.bytes.is_some_and(|max_bytes| bytes > max_bytes);
         // The first object is taken whatever its size; otherwise one that is larger than the limit would never be
@@ -132,9 +132,9 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     let left = selection.objects.split_off(keep);
     selection.counts.left = left.len() as u64;
     selection.counts.selected -= left.len() as u64;
-    selection.counts.bytes -= left.iter().map(|o| o.size).sum::<u64>();
+    selection.counts.bytes -= left.iter().map(|o| o.listed.size).sum::<u64>();
     if selection.counts.overwritten > 0 && !left.is_empty() {
-        let left: HashSet<&str> = left.iter().map(|o| o.url.as_str()).collect();
+        let left: HashSet<&str> = left.iter().map(|o| o.url()).collect();
         selection.overwritten.retain(|url| !left.contains(url.as_str()));
         selection.counts.overwritten = selection.overwritten.len() as u64;
     }
@@ -164,7 +164,7 @@ fn replay(
         }
     };
     each(input, selection, &mut |selection, object| {
-        if let Some(found) = wanted.get_mut(&object.url) {
+        if let Some(found) = wanted.get_mut(object.url()) {
             *found = true;
             selection.add(object);
         }
@@ -193,7 +193,7 @@ fn each(
         match ignored {
             Some(reason) => {
                 *selection.counts.ignored.entry(reason.name()).or_default() += 1;
-                name(&mut selection.ignored, (object.url, reason));
+                name(&mut selection.ignored, (object.listed.path, reason));
             }
             None => take(selection, object)?,
         }

@@ -85,18 +85,18 @@ impl InputSelection {
     /// Removes an object that no longer existed when it was to be read, so that it does not count as read. Returns
     /// whether the selection contained it.
     pub fn without(&mut self, url: &str) -> bool {
-        let Some(at) = self.objects.iter().position(|o| o.url == url) else { return false };
+        let Some(at) = self.objects.iter().position(|o| o.url() == url) else { return false };
         let object = self.objects.remove(at);
         self.counts.selected -= 1;
-        self.counts.bytes -= object.size;
+        self.counts.bytes -= object.listed.size;
         self.counts.gone += 1;
-        name(&mut self.gone, object.url);
+        name(&mut self.gone, object.listed.path);
         true
     }
 
     pub(crate) fn add(&mut self, object: SourceObject) {
         self.counts.selected += 1;
-        self.counts.bytes += object.size;
+        self.counts.bytes += object.listed.size;
         self.objects.push(object);
     }
 }

@@ -21,7 +21,7 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
         let rows: Vec<String> = selection
             .objects
             .iter()
-            .map(|o| format!("{} {}", o.url, o.etag.as_deref().expect("the test bench works")))
+            .map(|o| format!("{} {}", o.url(), o.listed.etag.as_deref().expect("the test bench works")))
             .collect();
         let mut writer = replace.writer("", "csv");
         writer.write(rows.join("\n").into()).await?;
@@ -61,7 +61,7 @@ async fn assert_once(lab: &Lab) {
         .input()
         .await
         .objects()
-        .map(|(o, _)| format!("{} {}", o.url, o.etag.expect("the test bench works")))
+        .map(|(o, _)| format!("{} {}", o.url(), o.listed.etag.as_deref().expect("the test bench works")))
         .collect();
     assert_eq!(rows(lab).await, there.into_iter().collect::<Vec<_>>());
 }

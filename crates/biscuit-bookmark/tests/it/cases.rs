@@ -211,7 +211,7 @@ async fn b16_runs_with_a_limit_read_by_time_and_name_and_miss_nothing() {
     assert_eq!(sizes, [100, 100, 50, 0]);
     let selected = lab.select(&ReadMode::Full).await;
     assert_eq!(all, names(&selected));
-    let order: Vec<_> = selected.objects.iter().map(|o| (o.modified, o.url.clone())).collect();
+    let order: Vec<_> = selected.objects.iter().map(|o| (o.modified, o.url().to_owned())).collect();
     assert!(order.is_sorted());
 }
 

@@ -34,7 +34,7 @@ async fn job(storage: TableStorage) -> Result<()> {
     let selection = state.select(&list(&[SourcePlace::new(&storage, "mem://", "raw")?]).await?, &ReadMode::Advance)?;
     let mut replace = journal.replace(&observed);
     for object in &selection.objects {
-        let path = Path::from(object.url.trim_start_matches("mem://"));
+        let path = Path::from(object.url().trim_start_matches("mem://"));
         let read = async { storage.store.get(&path).await?.bytes().await };
         replace.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
     }

@@ -23,7 +23,7 @@ impl PurgeStore for Shelf {
     async fn list(&self, prefix: &str, _: bool) -> Result<ObjectListing> {
         let shelf = self.0.lock().expect("the test bench works");
         let folder = format!("{prefix}/");
-        Ok(shelf.values().filter(|l| l.key.starts_with(&folder)).cloned().collect())
+        Ok(shelf.values().filter(|l| l.key().starts_with(&folder)).cloned().collect())
     }
 
     async fn look(&self, _: &str) -> Result<StoreProbe> {
@@ -163,5 +163,5 @@ pub(crate) fn run(id: &str) -> Run {
 }
 
 pub(crate) fn names(selection: &InputSelection) -> Vec<String> {
-    selection.objects.iter().map(|o| o.url.trim_start_matches("mem://raw/").to_owned()).collect()
+    selection.objects.iter().map(|o| o.url().trim_start_matches("mem://raw/").to_owned()).collect()
 }

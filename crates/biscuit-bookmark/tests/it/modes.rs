@@ -139,5 +139,5 @@ async fn no_object_is_too_late_on_a_local_disk() {
     let input = biscuit_bookmark::list(&[place]).await.unwrap();
     let selection = lab.state(&BookmarkOptions::default()).await.select(&input, &ReadMode::Advance).unwrap();
     assert_eq!((selection.counts.selected, selection.counts.too_late), (1, 0));
-    assert_eq!(selection.objects[0].url, old.to_str().unwrap());
+    assert_eq!(selection.objects[0].url(), old.to_str().unwrap());
 }

@@ -63,8 +63,8 @@ impl TableVersion {
     /// `NoFileKeys` for an encrypted footer; the errors of the keys and of the store.
     pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
         open.iter().for_each(|file| self.hidden.add(&file.hidden()));
-        let known: HashSet<&str> = open.iter().map(|open| open.file.path.as_str()).collect();
-        let unknown = |file: &&DataFile| !known.contains(file.path.as_str());
+        let known: HashSet<&str> = open.iter().map(OpenFile::path).collect();
+        let unknown = |file: &&DataFile| !known.contains(file.path());
         let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
         let (store, keys) = (self.store(), self.dataset.encryption());
         let hidden = self.each(unknown.into_iter().map(|file| look_at(store.clone(), file, keys).boxed())).await?;
@@ -77,7 +77,7 @@ impl TableVersion {
     fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
         let described = self.observed.head.properties.contains_key(COLUMNS) && !self.observed.diverged;
         let external: HashSet<&str> = self.observed.external.iter().map(|external| external.path.as_str()).collect();
-        self.files.iter().filter(move |file| !described || external.contains(file.path.as_str()))
+        self.files.iter().filter(move |file| !described || external.contains(file.path()))
     }
 
     fn all_hidden(&self) -> EncryptedParts {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_journal::store_error;
 use biscuit_schema::internal::{check_names, int96_as_micros, plain_type};
 use biscuit_schema::{ColumnType, ContractColumn};
@@ -28,27 +28,52 @@ use crate::files::calendar::check_calendar;
 use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
 use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer};
 use crate::paths::column::PathValue;
+use crate::paths::hive::partition_values;
 use biscuit_schema::internal::conform;
 
 /// A Parquet file of a table.
 #[derive(Debug, Clone)]
 pub struct DataFile {
-    /// Path relative to the table.
-    pub path: String,
+    /// The file as it was listed. Its path is relative to the table; for a file outside of tables it is the name of the
+    /// file in messages.
+    pub listed: ObjectRef,
     /// Path in the store.
     pub object: Path,
-    /// Size in bytes.
-    pub size: u64,
     /// Partition columns and values of the path. `None` is null.
     pub partition: Vec<(String, Option<String>)>,
+}
+
+impl DataFile {
+    /// Creates a file of the table in the folder `root`, with the partition columns of its path.
+    ///
+    /// # Errors
+    /// `InvalidPath` if the path is not a valid path of a store, or a folder of it is not a valid partition value.
+    pub fn in_table(root: &Path, listed: ObjectRef) -> Result<Self> {
+        let object = Path::parse(format!("{root}/{}", listed.path)).map_err(|e| {
+            Error::new(biscuit_core::codes::INVALID_PATH, format!("`{}` is not a valid object path", listed.path))
+                .with_source(e)
+        })?;
+        let partition = partition_values(&listed.path)?;
+        Ok(Self { listed, object, partition })
+    }
+
+    /// Creates a file outside of tables, without partition columns.
+    pub fn outside_tables(listed: ObjectRef, object: Path) -> Self {
+        Self { listed, object, partition: vec![] }
+    }
+
+    /// Path relative to the table, or the name in messages of a file outside of tables.
+    pub fn path(&self) -> &str {
+        &self.listed.path
+    }
 }
 
 /// A Parquet file whose footer was read.
 #[derive(Debug, Clone)]
 pub struct OpenFile {
     /// The file.
-    /// Columns in plain types, without columns that are also in the path.
     pub file: DataFile,
+    /// Columns in plain types, without columns that are also in the path.
     schema: SchemaRef,
     metadata: ArrowReaderMetadata,
     reader: FileReader,
@@ -98,10 +123,10 @@ impl OpenFile {
     /// # Errors
     /// As [`open`](Self::open), and the errors of the keys.
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
-        let object = ObjectReader { store, path: file.object.clone(), size: file.size };
-        let footer = fetch_footer(&object, &file.path, keys).await?;
+        let object = ObjectReader { store, path: file.object.clone(), size: file.listed.size };
+        let footer = fetch_footer(&object, file.path(), keys).await?;
         let whole = Self::of_footer(object, file, keys, footer)?;
-        check_calendar(&whole.metadata, &whole.file.path)?;
+        check_calendar(&whole.metadata, whole.path())?;
         whole.without_path_columns().await
     }
 
@@ -123,7 +148,7 @@ impl OpenFile {
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         // INT96 is decoded to microseconds: as nanoseconds, which is the default, only years from 1677 to 2262 fit.
-        let metadata = decode_parquet(&file.path, || {
+        let metadata = decode_parquet(file.path(), || {
             let own = ArrowReaderMetadata::try_new(footer.metadata.clone(), options.clone())?;
             match int96_as_micros(own.schema(), own.parquet_schema()) {
                 Some(schema) => ArrowReaderMetadata::try_new(footer.metadata, options.with_schema(schema)),
@@ -134,7 +159,7 @@ impl OpenFile {
         let plain =
             fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(plain));
-        check_names(&schema, &format!("`{}`", file.path))?;
+        check_names(&schema, &format!("`{}`", file.path()))?;
         let keys = keys.cloned();
         Ok(Self {
             file,
@@ -172,14 +197,14 @@ impl OpenFile {
         let field = self.schema.field_with_name(name);
         let field = field.map_err(|e| Error::internal("the file does not have the column").with_source(e))?;
         let column = ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone()));
-        let value = PathValue::new(name, text, &column).map_err(|e| e.in_file(&self.file.path))?;
+        let value = PathValue::new(name, text, &column).map_err(|e| e.in_file(self.path()))?;
         if value.is_proven_by(&self.metadata) {
             return Ok(());
         }
         let mut rows = self.stream(Some(&[name]))?;
         let mut first = 1;
         while let Some(batch) = rows.try_next().await? {
-            value.check(batch.column(0), (&self.file.path, first))?;
+            value.check(batch.column(0), (self.path(), first))?;
             first += batch.num_rows() as u64;
         }
         Ok(())
@@ -228,7 +253,7 @@ impl OpenFile {
             return Ok(None);
         }
         let first = self.encrypted.keys().next().map(String::as_str);
-        let keys = self.keys.as_ref().ok_or_else(|| no_keys(&self.file.path, first))?;
+        let keys = self.keys.as_ref().ok_or_else(|| no_keys(self.path(), first))?;
         Ok(Some(keys.only_keys().hiding(&self.hidden())))
     }
 
@@ -238,7 +263,7 @@ impl OpenFile {
     /// `NoFileKeys` for an encrypted column, if there are no keys.
     pub(crate) fn check_keys<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> Result<()> {
         let hidden = columns.find(|column| self.is_closed() && self.is_encrypted(column));
-        hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
+        hidden.map_or(Ok(()), |column| Err(no_keys(self.path(), Some(column))))
     }
 
     /// Returns whether there are encrypted columns but no keys. The page indexes cannot be read then.
@@ -265,6 +290,16 @@ impl OpenFile {
         self
     }
 
+    /// Path of the file relative to the table, or the name in messages of a file outside of tables.
+    pub fn path(&self) -> &str {
+        self.file.path()
+    }
+
+    /// Size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.file.listed.size
+    }
+
     /// Returns the columns of the file in plain types, without partition columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -286,7 +321,7 @@ impl OpenFile {
     /// The errors of the store.
     pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
-        read.map_err(|e| store_error("read", &self.file.path, e))
+        read.map_err(|e| store_error("read", self.path(), e))
     }
 
     /// Reads the page indexes, and returns the footer with them. [`open`](Self::open) does not read them.
@@ -297,7 +332,7 @@ impl OpenFile {
         let metadata = self.metadata.metadata().as_ref().clone();
         let mut reader =
             ParquetMetaDataReader::new_with_metadata(metadata).with_page_index_policy(PageIndexPolicy::Optional);
-        let failed = |e| parquet_error(&self.file.path, e);
+        let failed = |e| parquet_error(self.path(), e);
         let mut bytes = self.reader.clone();
         let loaded = guarded(reader.load_page_index(&mut bytes)).await;
         loaded.unwrap_or_else(|e| Err(panicked(e))).map_err(failed)?;
@@ -401,7 +436,7 @@ impl OpenFile {
         let parts: Vec<_> =
             groups.iter().map(|g| (*g, selection.as_mut().map(|s| s.split_off(in_group(*g))))).collect();
         let (reader, metadata, wanted) = (self.reader.clone(), self.metadata.clone(), self.batch_rows);
-        let path: Arc<str> = self.file.path.as_str().into();
+        let path: Arc<str> = self.path().into();
         let open = {
             let path = path.clone();
             move |(group, selection)| {

@@ -43,7 +43,7 @@ impl FolderSpelling {
     /// `PartitionType`.
     pub(crate) fn of(files: &[DataFile], partition: &[(String, DataType, bool)]) -> Result<Self> {
         let mut spelling = Self::default();
-        let folder = |f: &DataFile| f.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+        let folder = |f: &DataFile| f.listed.folder().to_owned();
         let rows: BTreeMap<String, &[(String, Option<String>)]> =
             files.iter().map(|f| (folder(f), f.partition.as_slice())).collect();
         let value = |row: &&[(String, Option<String>)], at: usize| row.get(at).and_then(|(_, v)| v.clone());
@@ -144,13 +144,15 @@ pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> 
 
 #[cfg(test)]
 mod tests {
+    use biscuit_core::ObjectRef;
+
     use super::*;
 
     fn spelling(folders: &[&str], partition: &[(&str, DataType, bool)]) -> FolderSpelling {
         let file = |folder: &&str| {
             let path = format!("{folder}/f.parquet");
             let partition = hive::partition_values(&path).unwrap();
-            DataFile { object: path.as_str().into(), path, size: 1, partition }
+            DataFile { object: path.as_str().into(), listed: ObjectRef::new(path, 1, None), partition }
         };
         let files: Vec<DataFile> = folders.iter().map(file).collect();
         let partition: Vec<_> = partition.iter().map(|(n, t, d)| ((*n).to_owned(), t.clone(), *d)).collect();

@@ -178,7 +178,7 @@ impl TableProvider for TableFiles {
         let groups = state.config().target_partitions().max(1);
         let mut split: Vec<Vec<PartitionedFile>> = vec![vec![]; groups];
         for (i, (file, values)) in files.into_iter().enumerate() {
-            let mut part = PartitionedFile::new(file.file.object.to_string(), file.file.size);
+            let mut part = PartitionedFile::new(file.file.object.to_string(), file.size());
             part.object_meta.location = file.file.object.clone();
             part.partition_values = values;
             // The schema of the file, with its own time units. The engine casts to the types of the table.

@@ -20,7 +20,7 @@ use crate::dataset::Dataset;
 use crate::encryption::file_encryption::EncryptedParts;
 use crate::engine_error::engine_error;
 use crate::files::data_file::{DataFile, OpenFile};
-use crate::paths::hive::{check_partition_names, partition_values};
+use crate::paths::hive::check_partition_names;
 use crate::paths::spelling::FolderSpelling;
 use crate::table_writer::{TableWriter, WriteOptions};
 use crate::version::provider::TableFiles;
@@ -94,12 +94,7 @@ impl TableVersion {
         let mut files = Vec::with_capacity(observed.files.len());
         let root = dataset.location().path();
         for f in &observed.files {
-            let object = f.path.split('/').fold(root.to_string(), |p, s| format!("{p}/{s}"));
-            let object = Path::parse(object).map_err(|e| {
-                Error::new(biscuit_core::codes::INVALID_PATH, format!("`{}` is not a valid object path", f.path))
-                    .with_source(e)
-            })?;
-            files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
+            files.push(DataFile::in_table(root, f.clone())?);
         }
         let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
         let hidden = EncryptedParts::of_table(&observed.head)?;
@@ -134,11 +129,11 @@ impl TableVersion {
     /// Returns a store that reads exactly the files of this version.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         let mut pinned = HashMap::with_capacity(self.files.len());
-        for (file, listed) in self.files.iter().zip(&self.observed.files) {
-            let live = self.observed.head.live.get(&file.path);
+        for file in &self.files {
+            let live = self.observed.head.live.get(file.path());
             let state = self.dataset.journal().state_root();
             let staged = live.and_then(|l| l.staged.as_ref()).and_then(|s| Path::parse(format!("{state}/{s}")).ok());
-            pinned.insert(file.object.clone(), PinnedFile { etag: listed.etag.clone(), staged });
+            pinned.insert(file.object.clone(), PinnedFile { etag: file.listed.etag.clone(), staged });
         }
         Arc::new(TableVersionStore::new(self.dataset.location().storage().store.clone(), pinned))
     }
@@ -183,7 +178,7 @@ impl TableVersion {
         }
         let mut schema = Schema::empty();
         for f in files {
-            schema = merge_schemas(&schema, f.schema(), &format!("`{}`", f.file.path))?;
+            schema = merge_schemas(&schema, f.schema(), &format!("`{}`", f.path()))?;
         }
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         fields.extend(self.partition.iter().map(|(n, t)| Arc::new(Field::new(n, t.clone(), true))));
@@ -435,7 +430,7 @@ fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(St
     let names = |f: &DataFile| f.partition.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     let columns = names(first);
     if let Some(other) = files.iter().find(|f| names(f) != columns) {
-        let message = format!("`{}` and `{}` are partitioned by different columns", first.path, other.path);
+        let message = format!("`{}` and `{}` are partitioned by different columns", first.path(), other.path());
         return Err(Error::new(codes::MIXED_PARTITIONING, message));
     }
     let column = |(i, name): (usize, String)| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_core::{ErrorKind, Result};
+use biscuit_core::{ErrorKind, ObjectRef, Result};
 use biscuit_dataset::internal::engine_error;
 use biscuit_dataset::{DataFile, OpenFile};
 use biscuit_testkit::table;
@@ -42,9 +42,8 @@ async fn stored(bytes: &[u8]) -> Arc<dyn ObjectStore> {
 
 async fn open(bytes: &[u8]) -> Result<OpenFile> {
     let file = DataFile {
-        path: "a.parquet".into(),
+        listed: ObjectRef::new("a.parquet", bytes.len() as u64, None),
         object: Path::from("lake/t/a.parquet"),
-        size: bytes.len() as u64,
         partition: vec![],
     };
     OpenFile::open(stored(bytes).await, file).await

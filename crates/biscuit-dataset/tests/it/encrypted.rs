@@ -111,7 +111,7 @@ async fn without_keys_plain_columns_are_read_and_encrypted_ones_are_errors() {
     let some = ids.filter(col("id").gt_eq(lit(100)).and(col("id").lt(lit(103)))).unwrap().collect().await.unwrap();
     assert_eq!(some.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     let file = only_file(&d).await;
-    let path = file.file.path.clone();
+    let path = file.path().to_owned();
     for column in ["email", "address"] {
         let e = file.stream(Some(&["id", column])).map(drop).unwrap_err();
         assert_eq!((e.code(), e.column()), ("NoFileKeys", Some(column)));
@@ -281,7 +281,11 @@ async fn wrong_keys_and_damage_are_errors_with_the_file_name() {
     bytes[(start + length) as usize - 20] ^= 1;
     let other = Path::from("elsewhere/damaged.parquet");
     storage.store.put(&other, bytes.into()).await.unwrap();
-    let damaged = biscuit_dataset::DataFile { object: other, path: "damaged.parquet".into(), ..file.file.clone() };
+    let damaged = biscuit_dataset::DataFile {
+        object: other,
+        listed: file.file.listed.clone().with_path("damaged.parquet"),
+        ..file.file.clone()
+    };
     let damaged = OpenFile::open_with(storage.store.clone(), damaged, Some(&keys.encrypting(HIDDEN))).await.unwrap();
     let e = damaged.stream(None).unwrap().try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(e.code(), "UnreadableParquet");

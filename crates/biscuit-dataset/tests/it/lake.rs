@@ -39,7 +39,7 @@ pub(crate) async fn rows(d: &Dataset) -> Vec<RecordBatch> {
 }
 
 pub(crate) async fn paths(d: &Dataset) -> Vec<String> {
-    d.view().await.expect("a view").files().iter().map(|f| f.path.clone()).collect()
+    d.view().await.expect("a view").files().iter().map(|f| f.path().to_owned()).collect()
 }
 
 /// The folders of all files, without duplicates.

@@ -33,7 +33,7 @@ impl ChosenInput {
     pub(crate) fn files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
         let file = |object: &SourceObject| {
             let (store, path) = self.input.find(object)?;
-            let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
+            let file = InputFile::new(object.listed.clone(), store, path);
             Ok(Arc::new(match self.hive_partitioning {
                 HivePartitioning::Columns => file.with_path_columns(self.input.below(object))?,
                 HivePartitioning::Ignored => file,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
+use biscuit_dataset::FileEncryption;
 use biscuit_schema::internal::UuidColumns;
 use biscuit_schema::{Contract, SchemaInference, TypeConflict, apply_rules, default_rules};
 use futures::StreamExt;
@@ -51,25 +51,25 @@ pub(crate) async fn infer(
     let (mut at, mut by_path) = (files.iter(), vec![]);
     while let Some(of_file) = learned.next().await {
         let (of_file, names, path_columns) = of_file?;
-        let file = at.next().map(|file| file.name.clone()).unwrap_or_default();
+        let file = at.next().map_or("", |file| file.name());
         if !names.is_empty() && !headers.is_empty() && !names.iter().any(|name| headers.contains(name)) {
-            return Err(no_header(&file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
+            return Err(no_header(file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
         }
         headers.extend(names);
         inference.append(of_file);
-        by_path.extend(path_columns.into_iter().map(|(name, value)| (file.clone(), name, value)));
+        by_path.extend(path_columns.into_iter().map(|(name, value)| (file, name, value)));
     }
     // Columns of the path come after all rows, so that a column that also occurs in rows is spelled as it is there.
     for (file, name, value) in by_path {
         let own = inference.spelled(&name).map_or(name, str::to_owned);
-        inference.add_text(&file, 1, &own, value.as_deref().unwrap_or_default());
+        inference.add_text(file, 1, &own, value.as_deref().unwrap_or_default());
     }
     let inferred = inference.finish()?;
     let mut contract = inferred.contract;
     if contract.columns.is_empty() && inferred.rows > 0 {
         let message =
             "the rows have no columns: the lines are `{}`, or the file has no columns; remove it from the source";
-        return Err(Error::new(codes::NO_COLUMNS, message).in_file(&files[0].name));
+        return Err(Error::new(codes::NO_COLUMNS, message).in_file(files[0].name()));
     }
     let mut typed = match rules {
         None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &default_rules())?,
@@ -145,7 +145,7 @@ fn look_at(
                         break;
                     }
                     rows += 1;
-                    inference.add_json(&file.name, row, line);
+                    inference.add_json(file.name(), row, line);
                 }
             }
             Ok(vec![])
@@ -156,7 +156,7 @@ fn look_at(
                 return Err(invalid("CSV without a header needs a contract that names its columns"));
             }
             let text = file.text(handle, spec.encoding)?;
-            let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));
+            let mut reader = CsvRecords::new(file.name(), text, csv.dialect.of_file(file.name()));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;
             let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
@@ -165,17 +165,14 @@ fn look_at(
                 rows += 1;
                 let line = reader.line(&record);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
-                inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
+                inference.add_texts(file.name(), line, names.iter().map(String::as_str).zip(cells));
             }
             Ok(names.iter().map(|name| name.to_lowercase()).collect())
         }
         _ => {
-            let path = file.name.to_string();
-            let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
-            let open = OpenFile::open_with(file.store.clone(), data, keys);
-            let open = handle.block_on(open).map_err(|e| file.failed(e))?;
+            let open = handle.block_on(file.open(keys))?;
             let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
-            inference.add_schema(&file.name, open.rows(), &uuids.schema(open.schema()));
+            inference.add_schema(file.name(), open.rows(), &uuids.schema(open.schema()));
             Ok(vec![])
         }
     }

@@ -5,11 +5,13 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use biscuit_apply::FoundFile;
 use biscuit_apply::internal::input_failed;
 use biscuit_change::TextEncoding;
 use biscuit_change::internal::{FileCompression, JsonLayout, JsonValues, Utf8Text, unpacking_failed};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_dataset::internal::as_listed;
+use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
 use biscuit_journal::store_error;
 use bytes::Bytes;
 use object_store::path::Path;
@@ -30,36 +32,49 @@ pub(crate) const MAX_LINE: usize = 256 << 20;
 /// An object that a run reads, as it was listed.
 #[derive(Debug, Clone)]
 pub(crate) struct InputFile {
-    /// URL of the object, for messages.
-    pub(crate) name: Arc<str>,
-    pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) path: Path,
-    pub(crate) size: u64,
+    /// The object, named by its URL. Its store refuses to read it if it was overwritten since.
+    pub(crate) found: FoundFile,
     /// Columns in the path of the object, with their values.
     pub(crate) path_columns: Vec<(String, Option<String>)>,
 }
 
 impl InputFile {
-    pub(crate) fn new(name: &str, store: Arc<dyn ObjectStore>, path: Path, size: u64, etag: Option<String>) -> Self {
-        let store = as_listed(store, [(path.clone(), etag)]);
-        Self { name: name.into(), store, path, size, path_columns: vec![] }
+    pub(crate) fn new(listed: ObjectRef, store: Arc<dyn ObjectStore>, object: Path) -> Self {
+        let store = as_listed(store, [(object.clone(), listed.etag.clone())]);
+        Self { found: FoundFile { listed, store, object }, path_columns: vec![] }
+    }
+
+    /// URL of the object, for messages.
+    pub(crate) fn name(&self) -> &str {
+        self.found.name()
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.found.listed.size
+    }
+
+    /// Opens the object as a Parquet file.
+    pub(crate) async fn open(&self, keys: Option<&FileEncryption>) -> Result<OpenFile> {
+        let FoundFile { listed, store, object, .. } = &self.found;
+        let file = DataFile::outside_tables(listed.clone(), object.clone());
+        OpenFile::open_with(store.clone(), file, keys).await.map_err(|e| self.failed(e))
     }
 
     /// Adds the columns of the path. `below` is the path relative to the location of the source.
     pub(crate) fn with_path_columns(mut self, below: &str) -> Result<Self> {
-        self.path_columns = path_columns(below).map_err(|e| e.in_file(&self.name))?;
+        self.path_columns = path_columns(below).map_err(|e| e.in_file(self.name()))?;
         Ok(self)
     }
 
     /// Converts an error that happened during a read: an object that was deleted or overwritten is a conflict, not
     /// damaged input.
     pub(crate) fn failed(&self, e: Error) -> Error {
-        input_failed(e, &self.name)
+        input_failed(e, self.name())
     }
 
     pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {
-        let got = self.store.get_range(&self.path, range).await;
-        got.map_err(|e| self.failed(store_error("read", &self.path, e)))
+        let got = self.found.store.get_range(&self.found.object, range).await;
+        got.map_err(|e| self.failed(store_error("read", &self.found.object, e)))
     }
 
     /// Returns the text of the object: decompressed, in UTF-8 and without a byte order mark. Call it from a blocking
@@ -69,11 +84,11 @@ impl InputFile {
         handle: &Handle,
         encoding: Option<TextEncoding>,
     ) -> Result<Box<dyn Read + Send>> {
-        let head = handle.block_on(self.bytes(0..self.size.min(4)))?;
+        let head = handle.block_on(self.bytes(0..self.size().min(4)))?;
         let raw = ObjectRead { file: self.clone(), handle: handle.clone(), at: 0, buffer: Bytes::new() };
         let raw = BufReader::with_capacity(1 << 16, raw);
         let text = FileCompression::of(&head).reader(raw).map_err(|e| self.unreadable(e))?;
-        Ok(Box::new(Utf8Text::new(&self.name, text, encoding)))
+        Ok(Box::new(Utf8Text::new(self.name(), text, encoding)))
     }
 
     /// Returns the JSON values of the object in chunks of whole lines, one value a line. Call it from a blocking
@@ -85,7 +100,7 @@ impl InputFile {
         let text = io::Cursor::new(begin).chain(text);
         let lines: Box<dyn Read + Send> = match layout {
             JsonLayout::Lines => Box::new(text),
-            JsonLayout::Stream => Box::new(JsonValues::new(&self.name, BufReader::with_capacity(1 << 16, text))),
+            JsonLayout::Stream => Box::new(JsonValues::new(self.name(), BufReader::with_capacity(1 << 16, text))),
         };
         Ok(TextChunks::new(lines, self.clone()))
     }
@@ -93,15 +108,15 @@ impl InputFile {
     /// Returns whether the object is uncompressed text with one JSON value a line, so that byte ranges of it can be
     /// read independently.
     pub(crate) async fn has_lines(&self) -> Result<bool> {
-        let begin = self.bytes(0..self.size.min(BEGIN)).await?;
+        let begin = self.bytes(0..self.size().min(BEGIN)).await?;
         // A byte order mark is only at the beginning, so a text with one is read as a whole.
         let is_plain =
             FileCompression::of(&begin) == FileCompression::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
-        Ok(is_plain && JsonLayout::of(&begin, self.size <= BEGIN) == JsonLayout::Lines)
+        Ok(is_plain && JsonLayout::of(&begin, self.size() <= BEGIN) == JsonLayout::Lines)
     }
 
     fn unreadable(&self, e: io::Error) -> Error {
-        text_failed(&self.name, e)
+        text_failed(self.name(), e)
     }
 }
 
@@ -133,8 +148,8 @@ struct ObjectRead {
 
 impl Read for ObjectRead {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.buffer.is_empty() && self.at < self.file.size {
-            let end = (self.at + SLICE as u64).min(self.file.size);
+        if self.buffer.is_empty() && self.at < self.file.size() {
+            let end = (self.at + SLICE as u64).min(self.file.size());
             self.buffer = self.handle.block_on(self.file.bytes(self.at..end)).map_err(io::Error::other)?;
             self.at = end;
         }
@@ -179,7 +194,7 @@ impl TextChunks {
                     self.rest = bytes.split_off(end + 1);
                     break;
                 }
-                _ if !self.ended && want > MAX_LINE => return Err(too_long(&self.file.name, "line", self.first)),
+                _ if !self.ended && want > MAX_LINE => return Err(too_long(self.file.name(), "line", self.first)),
                 // The chunk has no line end: one line is longer than the chunk.
                 _ => want *= 2,
             }
@@ -203,11 +218,11 @@ pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Byte
     let mut bytes = file.bytes(from..range.end).await?.to_vec();
     let mut end = range.end;
     // The last line of the range may end after the range.
-    while end < file.size && !ends_in_line(&bytes, (range.end - from) as usize) {
+    while end < file.size() && !ends_in_line(&bytes, (range.end - from) as usize) {
         if end - range.end > MAX_LINE as u64 {
-            return Err(too_long(&file.name, "line", lines_before(file, range.end).await? + 1));
+            return Err(too_long(file.name(), "line", lines_before(file, range.end).await? + 1));
         }
-        let next = (end + (1 << 18)).min(file.size);
+        let next = (end + (1 << 18)).min(file.size());
         bytes.extend_from_slice(&file.bytes(end..next).await?);
         end = next;
     }
@@ -248,7 +263,7 @@ mod tests {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let path = Path::from("a");
         store.put(&path, text.to_owned().into()).await.expect("the store in memory accepts writes");
-        Arc::new(InputFile::new("a", store, path, text.len() as u64, None))
+        Arc::new(InputFile::new(ObjectRef::new("a", text.len() as u64, None), store, path))
     }
 
     #[tokio::test]
@@ -258,14 +273,14 @@ mod tests {
             for size in 1..=text.len() as u64 {
                 let mut all = Vec::new();
                 let mut at = 0;
-                while at < file.size {
-                    let end = (at + size).min(file.size);
+                while at < file.size() {
+                    let end = (at + size).min(file.size());
                     all.extend_from_slice(&lines_in(&file, at..end).await.unwrap());
                     at = end;
                 }
                 assert_eq!(String::from_utf8(all).unwrap(), text, "in parts of {size}");
             }
-            assert_eq!(lines_before(&file, file.size).await.unwrap(), text.matches('\n').count() as u64);
+            assert_eq!(lines_before(&file, file.size()).await.unwrap(), text.matches('\n').count() as u64);
         }
     }
 }

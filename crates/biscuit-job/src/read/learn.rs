@@ -90,7 +90,7 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
     // `everything` is ordered, so the object that decides the order of the columns does not depend on the listing.
     for object in input.everything() {
         let (store, path) = input.find(&object)?;
-        let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
+        let file = InputFile::new(object.listed.clone(), store, path);
         files.push(Arc::new(file.with_path_columns(input.below(&object))?));
     }
     let Some(first) = files.first() else {
@@ -101,7 +101,7 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
     };
     let format = match format {
         Some(format) => format,
-        None => by_name(&first.name, &first.bytes(0..first.size.min(4)).await?)?,
+        None => by_name(first.name(), &first.bytes(0..first.size().min(4)).await?)?,
     };
     Ok((files, format))
 }

@@ -12,7 +12,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use biscuit_change::{RefusedRecord, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
+use biscuit_dataset::{FileEncryption, OpenFile};
 use biscuit_schema::internal::UuidColumns;
 use biscuit_schema::{
     BytesInText, CheckFinding, CoercedRows, Coercion, CoercionReport, Contract, ContractCompliance, ExtraColumns,
@@ -88,7 +88,7 @@ impl ReadTask {
 
     fn bytes(&self) -> u64 {
         match self {
-            Self::Whole(file) => file.size,
+            Self::Whole(file) => file.size(),
             Self::Lines(_, range) => range.end - range.start,
         }
     }
@@ -214,10 +214,7 @@ impl SourceReader {
         handle: &Handle,
         piece: &mut dyn FnMut(RowBatch) -> Result<()>,
     ) -> Result<()> {
-        let path = file.name.to_string();
-        let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
-        let open = OpenFile::open_with(file.store.clone(), data, self.keys.as_ref());
-        let open = handle.block_on(open).map_err(|e| file.failed(e))?;
+        let open = handle.block_on(file.open(self.keys.as_ref()))?;
         self.check_encrypted(&open)?;
         let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let mut rows = open.with_batch_rows(crate::read::decode::BATCH).stream(None)?;
@@ -245,7 +242,7 @@ impl SourceReader {
                 let message = format!(
                     "column `{name}` is encrypted in the file and missing in [pii]; add it, with `keep` to store it in plain text"
                 );
-                return Err(Error::new(codes::UNTREATED_COLUMN, message).with_column(name).in_file(&open.file.path));
+                return Err(Error::new(codes::UNTREATED_COLUMN, message).with_column(name).in_file(open.path()));
             }
         }
         Ok(())
@@ -274,13 +271,13 @@ impl SourceReader {
         // Only UTF-8 guarantees that the byte of a line feed is a line feed at any position.
         let may_divide = self.text.encoding.is_none();
         for file in files {
-            let large = may_divide && self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
+            let large = may_divide && self.format == SourceFormat::Json && file.size() > 2 * SLICE as u64;
             if !large || !file.has_lines().await? {
                 tasks.push(ReadTask::Whole(file.clone()));
                 continue;
             }
-            let parts = file.size.div_ceil(SLICE as u64);
-            let cut = |part: u64| file.size * part / parts;
+            let parts = file.size().div_ceil(SLICE as u64);
+            let cut = |part: u64| file.size() * part / parts;
             tasks.extend((0..parts).map(|part| ReadTask::Lines(file.clone(), cut(part)..cut(part + 1))));
         }
         Ok(tasks)
@@ -334,7 +331,7 @@ impl SourceReader {
                     );
                     return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message)
                         .with_column(name)
-                        .in_file(&file.name));
+                        .in_file(file.name()));
                 }
                 own.report.coercion.dropped.extend(extra);
                 own.report.coercion.renamed.extend(renamed);
@@ -363,11 +360,11 @@ impl SourceReader {
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let rows =
-            with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, (&file.name, piece.first));
-        let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, &file.name, piece.first));
+            with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, (file.name(), piece.first));
+        let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, file.name(), piece.first));
         let CoercedRows { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
             // The coercion counts rows of the part; add the lines before the part.
-            Some(row) => e.relocated(&file.name, row + numbers.before()),
+            Some(row) => e.relocated(file.name(), row + numbers.before()),
             None => e,
         })?;
         own.report.coercion.add(&report);
@@ -379,7 +376,7 @@ impl SourceReader {
         let mut rows = FileRows { file, batch, kept, piece, numbers };
         self.check(&mut rows, time, own)?;
         if let Some(guard) = &self.guard {
-            let place = |row: usize| (file.name.to_string(), rows.number(row));
+            let place = |row: usize| (file.name().to_owned(), rows.number(row));
             rows.batch = numbers.handle.block_on(guard.rows(&rows.batch, place))?;
         }
         if rows.batch.num_rows() == 0 { Ok(()) } else { take(rows) }
@@ -392,7 +389,7 @@ impl SourceReader {
             while checks.len() <= time {
                 checks.push(ContractCompliance::new(self.coercion.contract(), self.now)?);
             }
-            checks[time].check(&rows.batch, &|row| (rows.file.name.to_string(), rows.number(row)))?
+            checks[time].check(&rows.batch, &|row| (rows.file.name().to_owned(), rows.number(row)))?
         };
         if refused.is_empty() {
             return Ok(());
@@ -412,7 +409,7 @@ impl SourceReader {
 
     /// Records a line or record that is not a row, or stops the run, as the contract's `on_error` demands.
     fn bad(&self, bad: BadRow, numbers: &LineNumbers<'_>, own: &mut ReadFindings) -> Result<()> {
-        let (file, number) = (&numbers.file.name, bad.row + numbers.before());
+        let (file, number) = (numbers.file.name(), bad.row + numbers.before());
         let e = bad.error.at(file, number);
         if self.coercion.contract().on_error == OnError::Fail {
             return Err(e);
@@ -442,13 +439,13 @@ impl SourceReader {
                 CsvNames::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }
         };
-        csv_rows(&file.name, file.text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
+        csv_rows(file.name(), file.text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
     }
 }
 
 /// Returns the quarantine record of a refused row.
 fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> RefusedRecord {
-    RefusedRecord::new(&file.name, number, &row.error().at(&file.name, number), raw)
+    RefusedRecord::new(file.name(), number, &row.error().at(file.name(), number), raw)
 }
 
 fn read_json(

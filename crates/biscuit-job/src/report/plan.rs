@@ -16,9 +16,9 @@ impl OutputWork<'_> {
     ) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (chosen, objects) in self.chosen.iter().zip(objects) {
-            let bytes: u64 = objects.iter().map(|o| o.size).sum();
+            let bytes: u64 = objects.iter().map(|o| o.listed.size).sum();
             lines.push(format!("read {} files of `{}`, {bytes} bytes", objects.len(), chosen.source));
-            lines.extend(objects.iter().take(20).map(|o| format!("  {}", o.url)));
+            lines.extend(objects.iter().take(20).map(|o| format!("  {}", o.url())));
             if objects.len() > 20 {
                 lines.push(format!("  and {} more", objects.len() - 20));
             }

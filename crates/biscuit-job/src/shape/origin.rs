@@ -55,7 +55,7 @@ impl OutputWork<'_> {
     ) -> Result<()> {
         let head = &self.snapshot.observed.head;
         let own = |name: &String| self.chosen.iter().any(|c| c.bookmark.as_ref() == Some(name));
-        let read: BTreeSet<&str> = objects.iter().flatten().map(|o| o.url.as_str()).collect();
+        let read: BTreeSet<&str> = objects.iter().flatten().map(|o| o.url()).collect();
         for name in bookmarks(head).into_iter().filter(|n| !own(n)) {
             let state = Bookmark::new(&name)?.load(self.snapshot.dataset().journal(), head).await?;
             if let Some(url) = state.urls_in(partitions)?.into_iter().find(|url| !read.contains(url.as_str())) {

@@ -92,7 +92,7 @@ impl PartitionStream for SourcePartition {
         builder.spawn_blocking(move || {
             let mut take = |rows: crate::read::source::FileRows<'_>| {
                 let batch = match has_file {
-                    true => with_file(&rows.batch, schema.field(schema.fields().len() - 1).name(), &rows.file.name)?,
+                    true => with_file(&rows.batch, schema.field(schema.fields().len() - 1).name(), rows.file.name())?,
                     false => rows.batch,
                 };
                 // A query with LIMIT drops the receiver early. This error stops the reader and is handled below.

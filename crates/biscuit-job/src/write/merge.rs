@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_apply::{
-    ChangeFiles, FoundFile, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRemarks,
-    MergeReport, MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
+    ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRemarks, MergeReport,
+    MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
 };
 use biscuit_bookmark::{RunOutput, SourceObject};
 use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
@@ -56,15 +56,8 @@ impl OutputWork<'_> {
         }
         let format = format_of(&source, self.spec, contract.clone(), Some(expected))?;
         let chosen = &self.chosen[0];
-        let found = chosen.files(&chosen.selection.objects)?.into_iter().zip(&chosen.selection.objects);
-        let found = found.map(|(file, object)| FoundFile {
-            name: file.name.to_string(),
-            store: file.store.clone(),
-            path: file.path.clone(),
-            size: file.size,
-            etag: object.etag.clone(),
-        });
-        let mut changes = ChangeFiles::found(found.collect(), format.clone()).changes().await?;
+        let found = chosen.files(&chosen.selection.objects)?.iter().map(|file| file.found.clone()).collect();
+        let mut changes = ChangeFiles::found(found, format.clone()).changes().await?;
         if let Some(guard) = guard {
             changes = guard.records(changes).await?;
             self.guards.push(guard);
@@ -134,7 +127,7 @@ impl OutputWork<'_> {
         // are used only in messages.
         let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
             let numbers = (0..batch.num_rows()).map(|row| from.number(row)).collect();
-            into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name.clone(), numbers));
+            into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name().into(), numbers));
             Ok(())
         };
         each_rows(self.only_source(rows, objects).await?, || (), take, |(), _| Ok(())).await?;

@@ -170,7 +170,7 @@ impl OutputWork<'_> {
     ) -> Result<Option<Vec<Vec<SourceObject>>>> {
         let (mut all, mut more) = (new.to_vec(), false);
         for (chosen, all) in self.chosen.iter().zip(&mut all).filter(|(c, _)| c.bookmark.is_some()) {
-            let own: BTreeSet<String> = all.iter().map(|o| o.url.clone()).collect();
+            let own: BTreeSet<String> = all.iter().map(|o| o.url().to_owned()).collect();
             let others = chosen.state.inputs_besides(partitions, &chosen.input, &|url| own.contains(url))?;
             more |= !others.is_empty();
             all.extend(others);

@@ -148,10 +148,10 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
             let mut next = || if stop.load(Ordering::Relaxed) { None } else { queue.next() };
             let worked = reading.work(&mut next, &handle, 0, &mut |rows| {
                 let batch = match &source_file {
-                    Some(column) => with_file(&rows.batch, column, &rows.file.name)?,
+                    Some(column) => with_file(&rows.batch, column, rows.file.name())?,
                     None => rows.batch.clone(),
                 };
-                let place = |row: usize| (rows.file.name.to_string(), rows.number(row));
+                let place = |row: usize| (rows.file.name().to_owned(), rows.number(row));
                 let raw = |row: usize| rows.raw(row);
                 let batch = finish.rows(&batch, &RowOrigin { place: &place, raw: &raw })?;
                 take(&mut own, &handle, &rows, batch)
@@ -183,7 +183,7 @@ pub(crate) async fn write_rows(source: SourceRows<'_>, target: &WriteTarget) -> 
     let take = |writer: &mut OutputWriter, handle: &Handle, rows: &FileRows<'_>, batch: RecordBatch| {
         let folders = handle.block_on(writer.write(&batch))?;
         if !folders.is_empty() {
-            writer.written.reached.entry(rows.file.name.to_string()).or_default().extend(folders);
+            writer.written.reached.entry(rows.file.name().to_owned()).or_default().extend(folders);
         }
         Ok(())
     };

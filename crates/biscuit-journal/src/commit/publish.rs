@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_purge::{ListedObject, PurgePlan, execute};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -16,7 +16,7 @@ use crate::journal::{DivergedPolicy, Journal};
 use crate::log::head::{TableHead, list_entries};
 use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
 use crate::log::record::{
-    self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, LOST, NOT_REMOVED, PublishedFile,
+    self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, LOST, NOT_REMOVED, PublishedFile,
 };
 use crate::store::state_objects::{delete_all, delete_below};
 use crate::store_error;
@@ -118,7 +118,7 @@ pub(crate) async fn complete(journal: &Journal, record: &CommitRecord) -> Result
 }
 
 /// Files to publish and files to delete, by folder.
-type FolderChanges<'a> = BTreeMap<&'a str, (Vec<&'a PublishedFile>, Vec<&'a FileRef>)>;
+type FolderChanges<'a> = BTreeMap<&'a str, (Vec<&'a PublishedFile>, Vec<&'a ObjectRef>)>;
 
 async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark, PublishError> {
     let guard = VersionFence::new(journal, record).await?;
@@ -177,7 +177,7 @@ async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark,
 async fn partition(
     guard: &VersionFence<'_>,
     publish: &[&PublishedFile],
-    remove: &[&FileRef],
+    remove: &[&ObjectRef],
     done: &mut DoneMark,
 ) -> Result<(), PublishError> {
     let journal = guard.journal;
@@ -247,10 +247,10 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
 
 /// Deletes one removed file if it still has the observed size and ETag. A file that another program has changed since
 /// is kept and becomes an exception of the version: its rows are not known to this table.
-async fn remove_one(guard: &VersionFence<'_>, file: &FileRef) -> Result<Option<CommitException>, PublishError> {
+async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option<CommitException>, PublishError> {
     guard.check().await?;
     let journal = guard.journal;
-    let listed = ListedObject::new(below(&journal.table, &file.path), file.size, file.etag.clone());
+    let listed = ListedObject::from(file.clone().with_path(below(&journal.table, &file.path)));
     let plan = PurgePlan::exact(&journal.table, [listed])?;
     let mut report = execute(&journal.storage.store, &plan).await;
     if let Some((_, e)) = report.failed.pop() {

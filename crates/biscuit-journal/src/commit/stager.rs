@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::commit::staged::StagedWriter;
 use crate::commit::staged::{MAX_STAGED, staged_error};
 use crate::log::layout::{below, data_name};
-use crate::log::record::{FileRef, PublishedFile};
+use crate::log::record::PublishedFile;
 use crate::{StagedFile, TableStorage, codes, store_error};
 
 /// Stages files of one change: creates writers and copies. A clone can be given to each task that writes files.
@@ -47,7 +47,7 @@ impl FileStager {
     /// # Errors
     /// `Conflict` if the source has changed since it was observed or was deleted, `FileTooLarge` if it has 5 GiB or
     /// more, and errors of the store.
-    pub async fn copy(&self, source: &FileRef, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
+    pub async fn copy(&self, source: &ObjectRef, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
         let from = below(&self.table, &source.path);
         let mut copy = self.copied(&from, source.size, &source.path, folder).await?;
         // The source is checked after the copy: if it is the observed file now, the copy was made of that file.

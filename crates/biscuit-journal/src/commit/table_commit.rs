@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use biscuit_core::{CommitId, Error, Outcome, Result};
+use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{CopyOptions, ObjectStoreExt};
@@ -20,7 +20,7 @@ use crate::journal::{Journal, conflict, pause, unavailable};
 use crate::log::head::{list_entries, read};
 use crate::log::layout::{self, JournalObjectKind, below, folder_of, run_folder};
 use crate::log::record::{
-    self, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, PublishedFile, RetainedFile, StateFile,
+    self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
 };
 use crate::store::state_objects::delete_run;
 use crate::{ObservedTable, StagedFile, TableStorage, log::pointer, store::put_if_absent, store_error};
@@ -155,7 +155,7 @@ impl TableCommit<'_> {
 
     /// Removes a file from the table. After the commit it is deleted if it is still the observed one, or retained if
     /// [`JournalOptions::retention`](crate::JournalOptions::retention) is set.
-    pub fn remove(&mut self, file: &FileRef) {
+    pub fn remove(&mut self, file: &ObjectRef) {
         let seconds = self.journal.options.retention.as_secs();
         let retained = RetainedFile { file: file.clone(), seconds };
         match seconds {
@@ -167,7 +167,7 @@ impl TableCommit<'_> {
 
     /// Removes a file and deletes it after the commit if it is still the observed one, whatever the retention is. For
     /// retained files, and for files that must not be retained.
-    pub fn release(&mut self, file: &FileRef) {
+    pub fn release(&mut self, file: &ObjectRef) {
         if !self.record.remove.contains(file) {
             self.record.remove.push(file.clone());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use biscuit_core::{CommitId, Error, Instant, Result};
+use biscuit_core::{CommitId, Error, Instant, ObjectRef, Result};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -12,8 +12,7 @@ use serde_json::Value;
 use crate::codes;
 use crate::log::layout::{JournalObjectKind, journal_folder};
 use crate::log::record::{
-    self, CommitRecord, DoneMark, FORMAT, FileRef, JournalObject, LOST, NOT_REMOVED, RetainedFile, StateFile,
-    external_content,
+    self, CommitRecord, DoneMark, FORMAT, JournalObject, LOST, NOT_REMOVED, RetainedFile, StateFile, external_content,
 };
 use crate::store_error;
 
@@ -119,7 +118,7 @@ impl TableHead {
     /// Returns a name for the content of a file of the table. Two files with the same name are identical byte for
     /// byte, because the journal recorded that one was made as a copy of the other. The content of the files is not
     /// read.
-    pub fn content(&self, file: &FileRef) -> String {
+    pub fn content(&self, file: &ObjectRef) -> String {
         match self.live.get(&file.path) {
             Some(live) => live.content.clone().unwrap_or_else(|| file.path.clone()),
             None => external_content(file),

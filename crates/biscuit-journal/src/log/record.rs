@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, Instant, ObjectRef, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::codes;
-use crate::log::layout::folder_of;
 
 /// Format of records, done marks, checkpoints and the pointer that this crate writes and reads.
 pub(crate) const FORMAT: u32 = 3;
@@ -35,37 +34,18 @@ pub struct PublishedFile {
     pub content: Option<String>,
 }
 
-/// A file of the folder of a table, as it was listed. A record names such files to remove or to adopt them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRef {
-    /// Path, relative to the table.
-    pub path: String,
-    /// Observed size in bytes.
-    pub size: u64,
-    /// Observed ETag, if the store has ETags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-}
-
-impl FileRef {
-    /// Folder of the file, relative to the table; empty for a file directly in the folder of the table.
-    pub fn folder(&self) -> &str {
-        folder_of(&self.path)
-    }
-}
-
 /// Returns the name of the content of an external file: its path and its ETag, because the other program may write a
 /// different file with the same path later.
-pub(crate) fn external_content(file: &FileRef) -> String {
+pub(crate) fn external_content(file: &ObjectRef) -> String {
     format!("{} {}", file.path, file.etag.as_deref().unwrap_or_default())
 }
 
 /// A file that a record replaces and retains for a time, so that readers of older versions can finish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainedFile {
-    /// The file, as observed.
+    /// The file, as observed. Its path is relative to the table.
     #[serde(flatten)]
-    pub file: FileRef,
+    pub file: ObjectRef,
     /// Minimum time that the file is retained after the commit of the record, in seconds.
     pub seconds: u64,
 }
@@ -100,15 +80,15 @@ pub struct CommitRecord {
     /// Files to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<PublishedFile>,
-    /// Files to delete.
+    /// Files to delete, as observed. As in `retain` and `adopt`, their paths are relative to the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<FileRef>,
+    pub remove: Vec<ObjectRef>,
     /// Files that are no longer part of the table and are retained for a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retain: Vec<RetainedFile>,
     /// External files that become part of the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adopt: Vec<FileRef>,
+    pub adopt: Vec<ObjectRef>,
     /// Live files that no longer exist. Only a run that adopts a diverged table commits some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<String>,
@@ -341,7 +321,7 @@ mod tests {
 
     #[test]
     fn record_with_a_path_outside_of_the_table_is_damaged() {
-        let file = |path: &str| FileRef { path: path.to_owned(), size: 1, etag: None };
+        let file = |path: &str| ObjectRef { path: path.to_owned(), size: 1, etag: None };
         for path in ["../x", "a/../b", "/x", "a//b", "a/", "", "."] {
             let bytes = to_bytes(&CommitRecord { remove: vec![file(path)], ..record() }).unwrap();
             assert_eq!(code::<CommitRecord>(&bytes), "UnreadableRecord", "{path}");
@@ -350,5 +330,18 @@ mod tests {
         let with = |path| CommitRecord { state: BTreeMap::from([("s".to_owned(), Some(state(path)))]), ..record() };
         assert_eq!(code::<CommitRecord>(&to_bytes(&with("state/0-n/s")).unwrap()), "");
         assert_eq!(code::<CommitRecord>(&to_bytes(&with("journal/1.json")).unwrap()), "UnreadableRecord");
+    }
+
+    #[test]
+    fn retained_file_is_stored_as_one_flat_object() {
+        let file = |etag: Option<&str>| ObjectRef::new("a", 1, etag.map(str::to_owned));
+        for (file, json) in [
+            (file(Some("\"e\"")), r#"{"path":"a","size":1,"etag":"\"e\"","seconds":60}"#),
+            (file(None), r#"{"path":"a","size":1,"seconds":60}"#),
+        ] {
+            let retained = RetainedFile { file, seconds: 60 };
+            assert_eq!(serde_json::to_string(&retained).unwrap(), json);
+            assert_eq!(serde_json::from_str::<RetainedFile>(json).unwrap(), retained);
+        }
     }
 }

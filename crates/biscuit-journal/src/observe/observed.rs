@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ObjectRef, Result};
 
 use crate::journal::{DivergedPolicy, ExternalFiles, Journal};
 use crate::log::head::{LiveFile, RetainedEntry, TableHead};
 use crate::log::layout::{trial_base, writer_id_of};
-use crate::log::record::FileRef;
 use crate::{codes, commit::publish, log::pointer};
 
 /// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
@@ -17,15 +16,15 @@ pub struct ObservedTable {
     /// The newest version. It is finished if the value comes from [`Journal::observe`].
     pub head: TableHead,
     /// Files of the table, sorted by path, with their ETags: live files, and external files unless these are ignored.
-    pub files: Vec<FileRef>,
+    pub files: Vec<ObjectRef>,
     /// The external files among `files`, which no commit has adopted yet.
-    pub external: Vec<FileRef>,
+    pub external: Vec<ObjectRef>,
     /// Orphan files: they have names that Biscuit gives, and no version names them. The next commit removes them.
-    pub orphan_files: Vec<FileRef>,
+    pub orphan_files: Vec<ObjectRef>,
     /// Retained files that exist in the folder.
-    pub retained: Vec<FileRef>,
+    pub retained: Vec<ObjectRef>,
     /// Trial copies of other runs on this version. The next commit removes them: it makes those runs lose.
-    pub(crate) trials: Vec<FileRef>,
+    pub(crate) trials: Vec<ObjectRef>,
     /// Live files that do not exist. Not empty only if a diverged table is adopted; the next commit removes them from
     /// the journal.
     pub missing: Vec<String>,
@@ -36,7 +35,7 @@ pub struct ObservedTable {
 
 impl ObservedTable {
     /// Returns the file of the table with this relative path.
-    pub fn file(&self, path: &str) -> Option<&FileRef> {
+    pub fn file(&self, path: &str) -> Option<&ObjectRef> {
         self.files.iter().find(|f| f.path == path)
     }
 
@@ -112,7 +111,7 @@ impl Journal {
     /// The order of the cases matters. A live path wins over everything else. A trial copy is recognised before other
     /// Biscuit files, and a retained file before an orphan file, because both have names that Biscuit gives.
     /// Everything else that Biscuit did not name is external.
-    pub(crate) fn classify(&self, head: &TableHead, listing: Vec<FileRef>) -> Result<ObservedTable> {
+    pub(crate) fn classify(&self, head: &TableHead, listing: Vec<ObjectRef>) -> Result<ObservedTable> {
         let mut observed = ObservedTable {
             head: head.clone(),
             files: vec![],
@@ -144,7 +143,7 @@ impl Journal {
         for (path, live) in missing {
             // A file of an unfinished version may still be at its staged path only.
             match live.staged {
-                Some(_) => observed.files.push(FileRef { path: path.clone(), size: live.size, etag: None }),
+                Some(_) => observed.files.push(ObjectRef::new(path, live.size, None)),
                 None => observed.missing.push(path.clone()),
             }
         }
@@ -171,7 +170,7 @@ impl Journal {
 
     /// Applies [`DivergedPolicy`] to live files that are missing or changed, and to Biscuit files without a journal:
     /// they are an error, or all files that exist become files of the table.
-    fn judge_divergence(&self, observed: &mut ObservedTable, changed: Vec<FileRef>) -> Result<()> {
+    fn judge_divergence(&self, observed: &mut ObservedTable, changed: Vec<ObjectRef>) -> Result<()> {
         let orphan = observed.orphan_files.first().filter(|_| observed.head.version == 0);
         let what = match (changed.first(), observed.missing.first(), orphan) {
             (Some(file), ..) => format!("the live file `{}` was changed by another program", file.path),
@@ -184,7 +183,7 @@ impl Journal {
         }
         tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
         observed.diverged = true;
-        let found: Vec<FileRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
+        let found: Vec<ObjectRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
         observed.files.extend(found.iter().cloned());
         observed.external.extend(found);
         Ok(())
@@ -193,12 +192,12 @@ impl Journal {
 
 /// Whether a listed file is the live one. ETags are compared only if both are known: a copy of a table to another
 /// store or a store without ETags has none.
-fn is_same(live: &LiveFile, file: &FileRef) -> bool {
+fn is_same(live: &LiveFile, file: &ObjectRef) -> bool {
     live.size == file.size && (live.etag.is_none() || file.etag.is_none() || live.etag == file.etag)
 }
 
 /// Whether a listed file is a retained one.
-fn is_retained(head: &TableHead, file: &FileRef) -> bool {
+fn is_retained(head: &TableHead, file: &ObjectRef) -> bool {
     // The ETag is not compared: a restore gives the file another ETag, but its rows are still replaced ones. With a
     // name that Biscuit gives, the file is the retained one in any case, since no other program writes such names.
     // With another name, a different size shows that another program has written a new file.

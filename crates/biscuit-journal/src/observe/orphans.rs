@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, Instant, ObjectRef, Result};
 use biscuit_purge::{KeepReason, ListedObject, PurgePlan};
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
@@ -15,7 +15,6 @@ use crate::commit::table_commit::CommitSummary;
 use crate::journal::Journal;
 use crate::log::head::TableHead;
 use crate::log::layout::{JournalObjectKind, below, journal_folder};
-use crate::log::record::FileRef;
 use crate::observe::observed::ObservedTable;
 use crate::store_error;
 
@@ -27,7 +26,7 @@ pub struct OrphanedObjects {
     /// Dead objects in the state root: staged files, and state files that do not belong to the newest version.
     pub dead: Vec<ObjectMeta>,
     /// Orphan files in the folder of the table.
-    pub orphan_files: Vec<FileRef>,
+    pub orphan_files: Vec<ObjectRef>,
 }
 
 /// Retained files of a table, with their times.
@@ -37,7 +36,7 @@ pub struct RetainedFiles {
     pub observed: ObservedTable,
     /// For each file: the file, the latest time at which it can have been replaced (on the clock of the store), and
     /// its retention from that time on.
-    pub files: Vec<(FileRef, Instant, Duration)>,
+    pub files: Vec<(ObjectRef, Instant, Duration)>,
 }
 
 impl RetainedFiles {
@@ -47,20 +46,20 @@ impl RetainedFiles {
     ///
     /// # Errors
     /// Those of [`PurgePlan::keeping`].
-    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<FileRef>)> {
+    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<ObjectRef>)> {
         // One more second, because stores cut times to whole seconds: a time may be up to a second too early.
         let over =
             |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= now;
-        let key = |file: &FileRef| below(table, &file.path).to_string();
+        let key = |file: &ObjectRef| below(table, &file.path).to_string();
         let (due, young): (Vec<_>, Vec<_>) = self.files.iter().partition(|(_, since, stays)| over(*since, *stays));
         let young: BTreeSet<String> = young.iter().map(|(file, ..)| key(file)).collect();
         let listing = self.files.iter().map(|(file, since, _)| {
-            let mut object = ListedObject::new(key(file), file.size, file.etag.clone());
+            let mut object = ListedObject::from(file.clone().with_path(key(file)));
             object.modified = Some(*since);
             object
         });
         let plan =
-            PurgePlan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(KeepReason::Retained))?;
+            PurgePlan::keeping(table, listing.collect(), |o| young.contains(o.key()).then_some(KeepReason::Retained))?;
         Ok((plan, due.into_iter().map(|(file, ..)| file.clone()).collect()))
     }
 }
@@ -116,8 +115,7 @@ impl Journal {
                 })?;
                 // The file as it is listed now, with its present ETag; if it does not exist, as the record has it.
                 let file = observed.retained.iter().find(|f| f.path == *path).cloned();
-                let file =
-                    file.unwrap_or(FileRef { path: path.clone(), size: retained.size, etag: retained.etag.clone() });
+                let file = file.unwrap_or_else(|| ObjectRef::new(path, retained.size, retained.etag.clone()));
                 files.push((file, *at, Duration::from_secs(retained.seconds)));
             }
             return Ok(RetainedFiles { observed, files });
@@ -129,7 +127,7 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`TableCommit::commit`](crate::TableCommit::commit), such as `Conflict` if another run has committed.
-    pub async fn release(&self, observed: &ObservedTable, files: &[FileRef]) -> Result<CommitSummary> {
+    pub async fn release(&self, observed: &ObservedTable, files: &[ObjectRef]) -> Result<CommitSummary> {
         let mut replace = self.replace(observed);
         files.iter().for_each(|file| replace.release(file));
         replace.commit_alone().await

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, ErrorKind, ObjectRef, Result};
 use biscuit_purge::ForeignTableFormat;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
@@ -14,7 +14,6 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::journal::{Journal, OtherTableFormats};
 use crate::log::layout::{JournalObjectKind, POINTER, STATE, is_hidden, trial_base};
-use crate::log::record::FileRef;
 use crate::store::storage::TableStorage;
 use crate::{codes, default_state_root, store_error};
 
@@ -22,7 +21,7 @@ use crate::{codes, default_state_root, store_error};
 #[derive(Debug, Default)]
 pub(crate) struct FolderListing {
     /// Data files and trial copies, sorted by path, without files of other tables inside the folder.
-    pub(crate) files: Vec<FileRef>,
+    pub(crate) files: Vec<ObjectRef>,
     /// Folders of other tables, relative to this one.
     pub(crate) tables: BTreeSet<String>,
     /// State roots, relative to the folder; empty for the folder itself.
@@ -47,7 +46,7 @@ impl FolderListing {
             // Trial copies are hidden from readers but listed here, so that a commit can remove those of dead runs.
             let counts = trial_base(&path).is_some() || !is_hidden(&path);
             if !path.is_empty() && counts && object.size > 0 {
-                listing.files.push(FileRef { path, size: object.size, etag: object.e_tag });
+                listing.files.push(ObjectRef::new(path, object.size, object.e_tag));
             }
         }
         let tables = &listing.tables;

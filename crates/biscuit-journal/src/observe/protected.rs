@@ -70,9 +70,9 @@ pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<P
 pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> Result<Vec<ProtectedTable>> {
     let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for object in listing {
-        match table_of_state(&object.key) {
+        match table_of_state(object.key()) {
             Some(table) => drop(candidates.insert(table)),
-            None => roots.extend(state_root_of(&object.key).map(str::to_owned)),
+            None => roots.extend(state_root_of(object.key()).map(str::to_owned)),
         }
     }
     let mut tables = tables(storage, candidates).await?;

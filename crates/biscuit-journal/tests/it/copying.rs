@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_journal::{FileRef, Journal, JournalOptions, TableStorage};
+use biscuit_core::ObjectRef;
+use biscuit_journal::{Journal, JournalOptions, TableStorage};
 use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, crash_at_every_call};
 use object_store::local::LocalFileSystem;
 
@@ -30,7 +31,7 @@ async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     replace.commit().await.map(drop)
 }
 
-fn contents(files: &[FileRef], head: &biscuit_journal::TableHead) -> Vec<String> {
+fn contents(files: &[ObjectRef], head: &biscuit_journal::TableHead) -> Vec<String> {
     files.iter().map(|f| head.content(f)).collect()
 }
 

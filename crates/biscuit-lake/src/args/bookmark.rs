@@ -219,7 +219,7 @@ impl ChosenInputs {
     pub(crate) fn files(&self) -> Result<Vec<FoundFile>> {
         let found = self.input.selection.objects.iter().map(|object| {
             let (store, path) = self.input.listed.find(object)?;
-            Ok(FoundFile { name: object.url.clone(), store, path, size: object.size, etag: object.etag.clone() })
+            Ok(FoundFile { listed: object.listed.clone(), store, object: path })
         });
         found.collect()
     }

@@ -420,8 +420,8 @@ async fn all_rows(snapshot: TableVersion) -> Result<Vec<(String, RecordBatch)>> 
     let mut all = vec![];
     for file in files {
         for batch in read(&file).await? {
-            let batch = align(&batch, &file.file.partition, &schema, &file.file.path)?;
-            all.push((file.file.path.clone(), batch));
+            let batch = align(&batch, &file.file.partition, &schema, file.path())?;
+            all.push((file.path().to_owned(), batch));
         }
     }
     Ok(all)

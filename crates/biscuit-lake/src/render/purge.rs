@@ -164,5 +164,5 @@ fn row(object: &ListedObject) -> String {
     let modified = object.modified.map(|t| t.to_string()).unwrap_or_default();
     let modified = modified.get(..19).unwrap_or(&modified);
     let class = object.storage_class.as_deref().unwrap_or("");
-    format!("{modified:<20}  {:>14}  {class:<12}  {object}\n", object.size)
+    format!("{modified:<20}  {:>14}  {class:<12}  {object}\n", object.listed.size)
 }

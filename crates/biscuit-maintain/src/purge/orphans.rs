@@ -59,7 +59,7 @@ impl FolderPurge {
         let tables = self.tables(own.as_ref(), &[&listing]).await?;
         let mut files: Vec<ListedObject> =
             listing.iter().filter(|o| is_left(o, place.prefix(), &tables, &limit.markers)).collect();
-        let young: BTreeSet<String> = files.iter().filter(|o| !old(o.modified)).map(|o| o.key.clone()).collect();
+        let young: BTreeSet<String> = files.iter().filter(|o| !old(o.modified)).map(|o| o.key().to_owned()).collect();
         let mut of_state = Vec::new();
         if let Some(journal) = &own {
             if mode == RunMode::Commit {
@@ -68,11 +68,14 @@ impl FolderPurge {
             // The journal lists the folder again, and proves each orphan by a head that is the same before and after.
             let found = journal.orphaned_objects().await?;
             let orphan = |path: &str| format!("{}/{path}", journal.table());
-            files.extend(found.orphan_files.into_iter().map(|g| ListedObject::new(orphan(&g.path), g.size, g.etag)));
+            files.extend(found.orphan_files.into_iter().map(|file| {
+                let key = orphan(&file.path);
+                ListedObject::from(file.with_path(key))
+            }));
             of_state.extend(found.dead.into_iter().map(ListedObject::from));
         }
         let listing = files.into_iter().collect();
-        let keep = |o: &ListedObject| young.contains(&o.key).then_some(KeepReason::Newer);
+        let keep = |o: &ListedObject| young.contains(o.key()).then_some(KeepReason::Newer);
         let plan = PurgePlan::keeping(place.prefix(), listing, keep)?;
         let uploads = async |prefix: &str| -> Result<Vec<MultipartUpload>> {
             let found = place.store().uploads(prefix).await?.unwrap_or_default();
@@ -92,13 +95,13 @@ impl FolderPurge {
 /// Only the part of the path below the innermost table counts. The files of a table in a folder named `_temporary`,
 /// for example, are not leftovers, but those in `_temporary/_temporary` are.
 fn is_left(object: &ListedObject, prefix: &str, tables: &[ProtectedTable], marks: &[JobMarker]) -> bool {
-    let below = |folder: &str| object.key.strip_prefix(folder)?.strip_prefix('/');
-    let leaves = |folder: &str| is_leaving(below(folder).unwrap_or(&object.key), marks);
+    let below = |folder: &str| object.key().strip_prefix(folder)?.strip_prefix('/');
+    let leaves = |folder: &str| is_leaving(below(folder).unwrap_or(object.key()), marks);
     if !leaves(prefix) {
         return false;
     }
     let whose = tables.iter().filter(|t| below(&t.root).is_some()).max_by_key(|t| t.root.len());
-    !tables.iter().any(|t| t.has_state(&object.key) || t.files.contains(&object.key))
+    !tables.iter().any(|t| t.has_state(object.key()) || t.files.contains(object.key()))
         && whose.is_none_or(|table| leaves(&table.root))
 }
 

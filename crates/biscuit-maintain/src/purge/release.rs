@@ -1,7 +1,7 @@
 //! Release of retained files, which is one commit of the journal.
 
-use biscuit_core::Result;
-use biscuit_journal::{FileRef, Journal, ObservedTable};
+use biscuit_core::{ObjectRef, Result};
+use biscuit_journal::{Journal, ObservedTable};
 use biscuit_purge::{DeleteCounts, DeleteItem, DeleteOutcome, KeptReason, PurgePlan};
 
 use crate::purge::event::PurgeEvent;
@@ -11,11 +11,11 @@ use crate::purge::event::PurgeEvent;
 pub(crate) struct RetainedRelease {
     journal: Journal,
     observed: ObservedTable,
-    files: Vec<FileRef>,
+    files: Vec<ObjectRef>,
 }
 
 impl RetainedRelease {
-    pub(crate) fn new(journal: Journal, observed: ObservedTable, files: Vec<FileRef>) -> Self {
+    pub(crate) fn new(journal: Journal, observed: ObservedTable, files: Vec<ObjectRef>) -> Self {
         Self { journal, observed, files }
     }
 
@@ -42,7 +42,7 @@ impl RetainedRelease {
                 (false, true) => DeleteOutcome::Deleted,
                 (false, false) => DeleteOutcome::Absent,
             };
-            counts.count(&outcome, object.size);
+            counts.count(&outcome, object.listed.size);
             each(PurgeEvent::Done { item: DeleteItem::Object(&object), outcome: &outcome });
         }
         Ok(counts)

@@ -39,12 +39,12 @@ impl FolderPurge {
 /// Refuses a plan that deletes a file or the state of a table.
 fn refuse_files_of_tables(plan: &PurgePlan, tables: &[ProtectedTable]) -> Result<()> {
     for object in plan.deletes() {
-        let of = |t: &&ProtectedTable| t.files.contains(&object.key) || t.has_state(&object.key);
+        let of = |t: &&ProtectedTable| t.files.contains(object.key()) || t.has_state(object.key());
         if let Some(table) = tables.iter().find(of) {
             let whose = if table.root.is_empty() { &table.state } else { &table.root };
             let message = format!(
                 "`{}` belongs to the table `{whose}`; nothing was deleted. Use `--retained` or `--orphans` to delete unused files of a table",
-                object.key
+                object.key()
             );
             return Err(Error::new(biscuit_purge::codes::LIVE_FILES, message));
         }

@@ -68,13 +68,13 @@ pub(crate) fn overlap() -> AllowedDeletes {
 
 /// Keys that the plans delete.
 pub(crate) fn deletes(planned: &PlannedPurge) -> Vec<String> {
-    planned.plans().iter().flat_map(PurgePlan::deletes).map(|object| object.key).collect()
+    planned.plans().iter().flat_map(PurgePlan::deletes).map(|object| object.listed.path).collect()
 }
 
 /// Decisions about the objects whose keys contain a text.
 pub(crate) fn decisions(planned: &PlannedPurge, part: &str) -> Vec<PurgeDecision> {
     let objects = planned.plans().iter().flat_map(PurgePlan::objects);
-    objects.filter(|(object, _)| object.key.contains(part)).map(|(_, decision)| decision).collect()
+    objects.filter(|(object, _)| object.key().contains(part)).map(|(_, decision)| decision).collect()
 }
 
 pub(crate) async fn carried_out(purge: &FolderPurge, planned: &PlannedPurge) -> PurgeOutcome {

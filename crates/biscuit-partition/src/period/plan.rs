@@ -3,7 +3,6 @@
 use biscuit_apply::internal::{PeriodBase, PeriodState};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::TableVersion;
-use biscuit_dataset::internal::partition_values;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -210,10 +209,10 @@ pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<
     }
     let mut there = std::collections::BTreeSet::new();
     for file in snapshot.files() {
-        let value = match partition_values(&file.path)?.into_iter().next() {
+        let value = match file.partition.first().cloned() {
             Some((column, Some(value))) if column == periods.column => value,
             _ => {
-                let message = format!("`{}` is not in a folder of the column `{}`", file.path, periods.column);
+                let message = format!("`{}` is not in a folder of the column `{}`", file.path(), periods.column);
                 return Err(Error::new(biscuit_dataset::codes::PARTITIONING_DIFFERS, message));
             }
         };

@@ -22,8 +22,8 @@ impl S3Store {
             return vec![];
         }
         let identifier = |object: &ListedObject| {
-            let etag = object.etag.clone().filter(|_| conditional && object.version.is_none());
-            let id = ObjectIdentifier::builder().key(&object.key).set_version_id(object.version.clone());
+            let etag = object.listed.etag.clone().filter(|_| conditional && object.version.is_none());
+            let id = ObjectIdentifier::builder().key(object.key()).set_version_id(object.version.clone());
             id.set_e_tag(etag).build().expect("the identifier has a key")
         };
         let delete = Delete::builder().set_objects(Some(objects.iter().map(identifier).collect())).quiet(false);
@@ -49,9 +49,9 @@ impl S3Store {
             answers.insert(name(key, e.version_id().filter(|v| !v.is_empty())), answer);
         }
         let of = |object: &ListedObject| {
-            let found = answers.remove(&name(&object.key, object.version.as_deref()));
-            found.or_else(|| answers.remove(&name(&object.key, None))).unwrap_or_else(|| {
-                let message = format!("the answer of the store does not contain `{}`", self.place(&object.key));
+            let found = answers.remove(&name(object.key(), object.version.as_deref()));
+            found.or_else(|| answers.remove(&name(object.key(), None))).unwrap_or_else(|| {
+                let message = format!("the answer of the store does not contain `{}`", self.place(object.key()));
                 let error = Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message);
                 DeleteOutcome::Failed(DeleteFailure { code: "NoAnswer".to_owned(), error, again: true })
             })
@@ -61,21 +61,21 @@ impl S3Store {
 
     /// Returns the failure of a whole request as the failure of one of its objects.
     fn copy_of(&self, f: &DeleteFailure, object: &ListedObject) -> DeleteFailure {
-        let message = format!("`{}` was not deleted: {}", self.place(&object.key), f.error.message());
+        let message = format!("`{}` was not deleted: {}", self.place(object.key()), f.error.message());
         DeleteFailure { code: f.code.clone(), error: Error::new(f.error.error_code(), message), again: f.again }
     }
 
     /// Deletes one object if it still has its ETag (`If-Match`).
     pub(super) async fn delete_alone(&self, object: &ListedObject) -> DeleteOutcome {
-        let delete = self.client.delete_object().bucket(&self.bucket).key(&object.key);
+        let delete = self.client.delete_object().bucket(&self.bucket).key(object.key());
         let delete = match &object.version {
             Some(version) => delete.version_id(version),
-            None => delete.set_if_match(object.etag.clone()),
+            None => delete.set_if_match(object.listed.etag.clone()),
         };
         match delete.set_request_payer(self.payer.clone()).send().await {
             Ok(_) => DeleteOutcome::Deleted,
             Err(e) => {
-                let f = failure("delete", self.place(&object.key), e);
+                let f = failure("delete", self.place(object.key()), e);
                 match f.code.as_str() {
                     "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
                     "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
@@ -107,19 +107,19 @@ impl S3Store {
         let mut failed: HashMap<&str, DeleteFailure> = HashMap::new();
         let looked = |o: &&ListedObject| o.version.is_none();
         let mut current: Vec<&ListedObject> = objects.iter().filter(looked).collect();
-        current.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        let ranges = current.chunk_by(|a, b| folder(&a.key) == folder(&b.key));
+        current.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        let ranges = current.chunk_by(|a, b| a.listed.folder() == b.listed.folder());
         let looks = ranges.map(|range| async move { (range, self.list_again(range).await) });
         let looks: Vec<_> = looks.map(FutureExt::boxed).collect();
         let mut looks = stream::iter(looks).buffered(IN_FLIGHT);
         while let Some((range, found)) = looks.next().await {
             match found {
-                Ok(found) => now.extend(found.into_iter().map(|o| (o.key.clone(), o))),
+                Ok(found) => now.extend(found.into_iter().map(|o| (o.key().to_owned(), o))),
                 Err(e) => failed.extend(range.iter().map(|o| {
-                    let message = format!("`{}` was not deleted: {}", self.place(&o.key), e.message());
+                    let message = format!("`{}` was not deleted: {}", self.place(o.key()), e.message());
                     let error = Error::new(e.error_code(), message);
                     (
-                        o.key.as_str(),
+                        o.key(),
                         DeleteFailure { code: e.code().to_owned(), error, again: e.kind() == ErrorKind::Unavailable },
                     )
                 })),
@@ -129,9 +129,10 @@ impl S3Store {
         let mut answers: Vec<Option<DeleteOutcome>> = Vec::with_capacity(objects.len());
         for object in objects {
             let same = |found: &ListedObject| {
+                let (found, object) = (&found.listed, &object.listed);
                 found.size == object.size && (object.etag.is_none() || found.etag == object.etag)
             };
-            answers.push(match (failed.remove(object.key.as_str()), now.get(&object.key)) {
+            answers.push(match (failed.remove(object.key()), now.get(object.key())) {
                 _ if object.version.is_some() => None,
                 (Some(failure), _) => Some(DeleteOutcome::Failed(failure)),
                 (None, None) => Some(DeleteOutcome::Absent),
@@ -145,8 +146,4 @@ impl S3Store {
         let mut next = || deleted.next().expect("there is an answer for each object");
         answers.into_iter().map(|a| a.unwrap_or_else(&mut next)).collect()
     }
-}
-
-fn folder(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

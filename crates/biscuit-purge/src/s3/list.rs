@@ -152,7 +152,7 @@ impl S3Store {
     /// from the first to the last key is much cheaper than a request for each object.
     pub(super) async fn list_again(&self, objects: &[&ListedObject]) -> Result<Vec<ListedObject>> {
         let ([first, ..], [.., last]) = (objects, objects) else { return Ok(vec![]) };
-        let (first, last) = (first.key.as_str(), last.key.as_str());
+        let (first, last) = (first.key(), last.key());
         let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
         let same = (0..=same).rev().find(|&at| first.is_char_boundary(at)).unwrap_or(0);
         // `start-after` is exclusive. The first key without its last character sorts before it, so the listing
@@ -162,10 +162,10 @@ impl S3Store {
         loop {
             let page = self.page(&first[..same], false, before, token).await?;
             for object in page.contents().iter().filter_map(listed) {
-                if object.key.as_str() > last {
+                if object.key() > last {
                     return Ok(found);
                 }
-                if objects.binary_search_by(|o| o.key.cmp(&object.key)).is_ok() {
+                if objects.binary_search_by(|o| o.key().cmp(object.key())).is_ok() {
                     found.push(object);
                 }
             }

@@ -135,10 +135,10 @@ impl PurgeStore for S3Store {
         let found = if versions { self.list_versions(prefix).await? } else { self.list_objects(prefix).await? };
         // Some tools create a marker `t/` for the folder `t`; it is not below the prefix.
         let mark = whole(prefix);
-        if mark.is_empty() || !found.iter().any(|o| o.key == mark) {
+        if mark.is_empty() || !found.iter().any(|o| o.key() == mark) {
             return Ok(found);
         }
-        Ok(found.iter().filter(|o| o.key != mark).collect())
+        Ok(found.iter().filter(|o| o.key() != mark).collect())
     }
 
     async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
@@ -148,7 +148,9 @@ impl PurgeStore for S3Store {
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let condition = self.condition();
         // Without an ETag there is no condition to send, so the size is compared instead.
-        if condition != DeleteCondition::LookedAt && objects.iter().any(|o| o.etag.is_none() && o.version.is_none()) {
+        if condition != DeleteCondition::LookedAt
+            && objects.iter().any(|o| o.listed.etag.is_none() && o.version.is_none())
+        {
             return self.delete_looked_at(objects).await;
         }
         match condition {

@@ -63,7 +63,7 @@ impl PurgeStore for AnyStore {
         while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
             let object = ListedObject::from(meta);
             // `is_below` also excludes the marker that some tools create for the folder of the prefix itself.
-            if is_below(&object.key, prefix) && links.is_within(&object.key) {
+            if is_below(object.key(), prefix) && links.is_within(object.key()) {
                 listing.push(&object);
             }
         }
@@ -142,12 +142,12 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOut
         return failed(no_versions(), false);
     }
     let Some(path) = object.path() else {
-        let message = format!("`{}` is not a valid path of this store; it was not deleted", object.key);
+        let message = format!("`{}` is not a valid path of this store; it was not deleted", object.key());
         return failed(Error::new(biscuit_core::codes::INVALID_PATH, message), false);
     };
     let deleted = async {
         let now = store.head(&path).await?;
-        if now.size != object.size || (object.etag.is_some() && now.e_tag != object.etag) {
+        if now.size != object.listed.size || (object.listed.etag.is_some() && now.e_tag != object.listed.etag) {
             return Ok(DeleteOutcome::Kept(KeptReason::Changed));
         }
         store.delete(&path).await.map(|()| DeleteOutcome::Deleted)

@@ -65,7 +65,7 @@ async fn failed_write_deletes_nothing_and_its_own_files_can_be_deleted() {
     let purge = AnyStore::new(store.clone());
     let own: BTreeSet<String> = outputs("new").into_iter().collect();
     let listing: ObjectListing =
-        purge.list("t", false).await.expect("the listing succeeds").iter().filter(|o| own.contains(&o.key)).collect();
+        purge.list("t", false).await.expect("the listing succeeds").iter().filter(|o| own.contains(o.key())).collect();
     let plan = PurgePlan::exact("t", &listing).expect("the plan is valid");
     let done = carry_out(&purge, &plan, &DeleteOptions::default(), &mut |_, _| {}).await;
     assert_eq!((done.deleted, names(&*store).await.len()), (1, FILES));

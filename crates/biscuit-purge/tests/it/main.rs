@@ -82,7 +82,7 @@ async fn key_that_is_not_a_path_is_reported_and_the_others_are_deleted() {
     let plan = PurgePlan::exact("t", files).expect("the plan is valid");
     let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
         if let (DeleteItem::Object(object), DeleteOutcome::Failed(failure)) = (item, answer) {
-            failed.push((object.key.clone(), failure.code));
+            failed.push((object.key().to_owned(), failure.code));
         }
     };
     let done = carry_out(&store, &plan, &DeleteOptions::default(), &mut each).await;

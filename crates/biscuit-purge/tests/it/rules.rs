@@ -25,13 +25,13 @@ fn listing(files: &[ListedObject]) -> ObjectListing {
 
 fn kept(plan: &PurgePlan) -> Vec<(String, KeepReason)> {
     let keep = |(o, d): (ListedObject, PurgeDecision)| {
-        if let PurgeDecision::Keep(reason) = d { Some((o.key, reason)) } else { None }
+        if let PurgeDecision::Keep(reason) = d { Some((o.listed.path, reason)) } else { None }
     };
     plan.objects().filter_map(keep).collect()
 }
 
 fn deleted(plan: &PurgePlan) -> Vec<String> {
-    plan.deletes().map(|o| o.key).collect()
+    plan.deletes().map(|o| o.listed.path).collect()
 }
 
 /// A table with two live files, which are old.
@@ -246,7 +246,7 @@ fn version(key: &str, modified: f64, form: VersionKind, id: &str) -> ListedObjec
 }
 
 fn versions_of(plan: &PurgePlan) -> Vec<String> {
-    plan.deletes().map(|o| format!("{} {}", o.key, o.version.expect("a version"))).collect()
+    plan.deletes().map(|o| format!("{} {}", o.key(), o.version.as_deref().expect("a version"))).collect()
 }
 
 #[test]

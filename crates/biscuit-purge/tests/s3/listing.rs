@@ -17,7 +17,7 @@ async fn tree_is_listed_by_folders_without_missing_or_repeated_objects() {
     }
     let bucket = Bucket::with(keys.clone());
     let listing = bucket.store().list("t", false).await.expect("the listing succeeds");
-    let mut got: Vec<String> = listing.iter().map(|o| o.key).collect();
+    let mut got: Vec<String> = listing.iter().map(|o| o.listed.path).collect();
     got.sort();
     let mut want: Vec<String> = keys.into_iter().filter(|k| k.starts_with("t/")).collect();
     want.sort();
@@ -38,5 +38,5 @@ async fn flat_folder_is_listed_page_by_page() {
 async fn listing_omits_the_marker_of_its_own_folder_only() {
     let bucket = Bucket::with(["t/", "t/a", "t/b/"].map(str::to_owned));
     let listing = bucket.store().list("t", false).await.expect("the listing succeeds");
-    assert_eq!(listing.iter().map(|o| o.key).collect::<Vec<_>>(), ["t/a", "t/b/"]);
+    assert_eq!(listing.iter().map(|o| o.listed.path).collect::<Vec<_>>(), ["t/a", "t/b/"]);
 }

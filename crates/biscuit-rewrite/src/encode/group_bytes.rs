@@ -24,14 +24,14 @@ impl GroupBytes {
         let chunks = groups.iter().flat_map(|&g| metadata.row_group(g).columns());
         let ranges = joined(chunks.map(|c| c.byte_range()).map(|(from, len)| from..from + len).collect());
         let bytes = file.bytes(&ranges).await?;
-        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.file.size })
+        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.size() })
     }
 
     /// Fetches the byte ranges `ranges`.
     pub(crate) async fn fetch_ranges(file: &OpenFile, ranges: Vec<Range<u64>>) -> Result<Self> {
         let ranges = joined(ranges);
         let bytes = file.bytes(&ranges).await?;
-        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.file.size })
+        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.size() })
     }
 
     fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {

@@ -222,7 +222,7 @@ impl RowGroupEncoder {
     }
 
     fn group(&self, group: &EncodeGroup, out: &mut EncodeOutput<'_>) -> Result<()> {
-        let path = &group.source.file.path;
+        let path = group.source.path();
         let metadata = group.source.metadata().clone();
         check_times(&group.source, group.group, &group.bytes)?;
         let same = metadata.schema().fields() == self.schema.fields();
@@ -407,7 +407,7 @@ fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> 
 /// Refuses a row group with INT96 timestamps that would be rewritten with other values. The check includes rows that
 /// do not change, since all rows of the row group are encoded.
 fn check_times(source: &OpenFile, group: usize, bytes: &GroupBytes) -> Result<()> {
-    let (path, metadata) = (&source.file.path, source.metadata().metadata());
+    let (path, metadata) = (source.path(), source.metadata().metadata());
     for column in metadata.row_group(group).columns().iter().filter(|c| c.column_type() == Type::INT96) {
         let (start, length) = column.byte_range();
         let length = usize::try_from(length).unwrap_or(usize::MAX);

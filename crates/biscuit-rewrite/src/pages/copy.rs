@@ -82,7 +82,7 @@ impl CarriedMetadata {
         let chunk = group.column(leaf);
         let (start, length) = chunk.byte_range();
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let content: Bytes = bytes.get_bytes(start, length).map_err(|e| parquet_error(&file.file.path, e))?;
+        let content: Bytes = bytes.get_bytes(start, length).map_err(|e| parquet_error(file.path(), e))?;
         let repeated = chunk.column_descr().max_rep_level() > 0;
         let Some(offsets) = headers::offset_index(&content, start, group.num_rows(), repeated) else {
             return Ok(None);
@@ -130,7 +130,7 @@ pub(crate) async fn blooms(file: &OpenFile, group: usize) -> Result<Vec<Option<S
     let range = |c: &ColumnChunkMetaData| {
         let start = u64::try_from(c.bloom_filter_offset()?).ok()?;
         let length = c.bloom_filter_length().and_then(|l| u64::try_from(l).ok());
-        let end = start.checked_add(length.unwrap_or(LARGEST_FILTER))?.min(file.file.size);
+        let end = start.checked_add(length.unwrap_or(LARGEST_FILTER))?.min(file.size());
         (start < end).then_some(start..end)
     };
     let ranges: Vec<_> = columns.iter().filter_map(range).collect();
@@ -139,7 +139,7 @@ pub(crate) async fn blooms(file: &OpenFile, group: usize) -> Result<Vec<Option<S
     }
     let bytes = GroupBytes::fetch_ranges(file, ranges).await?;
     let read = |c: &ColumnChunkMetaData| match range(c) {
-        Some(_) => Sbbf::read_from_column_chunk(c, &bytes).map_err(|e| parquet_error(&file.file.path, e)),
+        Some(_) => Sbbf::read_from_column_chunk(c, &bytes).map_err(|e| parquet_error(file.path(), e)),
         None => Ok(None),
     };
     columns.iter().map(read).collect()

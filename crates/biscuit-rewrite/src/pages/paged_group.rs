@@ -66,6 +66,6 @@ impl RowGroupEncoder {
         let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
         let codec = self.properties.compression(chunk.column_path());
         let made = || transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
-        decode_parquet(&group.source.file.path, made)
+        decode_parquet(group.source.path(), made)
     }
 }

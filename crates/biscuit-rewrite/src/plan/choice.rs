@@ -240,7 +240,7 @@ fn has_chunks_inside(file: &OpenFile) -> bool {
     let inside = |c: &ColumnChunkMetaData| {
         let start = c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset());
         let (start, length) = (u64::try_from(start).ok()?, u64::try_from(c.compressed_size()).ok()?);
-        (start.checked_add(length)? <= file.file.size).then_some(())
+        (start.checked_add(length)? <= file.size()).then_some(())
     };
     file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns()).all(|c| inside(c).is_some())
 }

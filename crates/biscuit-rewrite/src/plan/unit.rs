@@ -245,7 +245,7 @@ impl RewriteUnit {
 
     /// Returns the name of the unit in messages: its first source, or the folder of a new file.
     pub(crate) fn name(&self) -> &str {
-        self.sources.first().map_or(&self.folder, |s| &s.file.path)
+        self.sources.first().map_or(&self.folder, |s| s.path())
     }
 }
 

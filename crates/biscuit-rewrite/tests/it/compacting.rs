@@ -99,7 +99,7 @@ async fn rows_are_sorted_across_files_and_row_groups() {
         assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
         let mut files = dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files");
         assert!(files.len() > 2, "files end at the target size");
-        files.retain(|f| f.file.path.starts_with("region=0"));
+        files.retain(|f| f.path().starts_with("region=0"));
         let mut ranges = Vec::new();
         for open in files {
             let bytes = storage.store.get(&open.file.object).await.expect("a get").bytes().await.expect("bytes");

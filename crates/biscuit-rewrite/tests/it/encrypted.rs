@@ -91,14 +91,14 @@ async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
     let keys = MemoryKeys::new();
     let (storage, d) = lake(&keys).await;
     let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one");
-    let untouched = files(&d).await[clear].file.path.clone();
+    let untouched = files(&d).await[clear].path().to_owned();
     let e = erase(&dataset(&storage), &ErasureSubjects::new("note", ["b of 70"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
     let report = erase(&d, &ErasureSubjects::new("note", ["b of 70", "c of 7"]), RunMode::Commit).await.unwrap();
     assert_eq!((report.erased, report.files, report.groups_copied), (2, 2, 0));
     assert_eq!(rows(&d).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 400);
     for file in files(&d).await {
-        assert_eq!(file.encrypted().is_empty(), file.file.path == untouched, "{}", file.file.path);
+        assert_eq!(file.encrypted().is_empty(), file.path() == untouched, "{}", file.path());
     }
 }
 

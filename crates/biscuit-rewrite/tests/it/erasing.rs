@@ -54,8 +54,9 @@ async fn rows_of_subjects_are_erased_and_other_files_remain() {
         (planned.outcome, planned.erased, planned.files, ids(&storage).await),
         (Outcome::Planned, 3, 2, before.clone())
     );
-    let names =
-        |snapshot: biscuit_dataset::TableVersion| snapshot.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+    let names = |snapshot: biscuit_dataset::TableVersion| {
+        snapshot.files().iter().map(|f| f.path().to_owned()).collect::<Vec<_>>()
+    };
     let untouched = names(table().view().await.unwrap()).into_iter().find(|n| n.ends_with("part-1.parquet")).unwrap();
     let report = erase(&table(), &subjects, RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, report.erased, report.rows), (Outcome::Committed, 3, 121));

@@ -33,7 +33,7 @@ async fn world() -> (TableStorage, PurgePlan) {
         put(&storage.store, &format!("lake/t/{n}"), &n.to_string()).await;
     }
     put(&storage.store, "lake/t_backup/1", "other").await;
-    let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.key != "lake/t/5");
+    let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.key() != "lake/t/5");
     (storage, PurgePlan::exact("lake/t", files).expect("a plan"))
 }
 

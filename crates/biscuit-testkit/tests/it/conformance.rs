@@ -166,7 +166,7 @@ async fn plan_execution_passes() {
 async fn deleter_that_compares_names_only_is_found() {
     check_deleter(|s, plan| async move {
         let mut report = biscuit_purge::PurgeReport::default();
-        for path in plan.deletes().map(|file| Path::from(file.key)) {
+        for path in plan.deletes().map(|file| Path::from(file.key())) {
             match s.store.head(&path).await {
                 Ok(_) => {
                     s.store.delete(&path).await.expect("a delete");

@@ -1,6 +1,6 @@
 //! `biscuit schema`: infers, prints, checks and compares contracts.
 
-use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
+use biscuit_core::{Clock, Error, Instant, ObjectRef, Result, SystemClock};
 use biscuit_dataset::{DataFile, OpenFile, OpenLocation, TableVersion};
 use biscuit_job::internal::learn;
 use biscuit_job::{RulesSpec, SourceFormat};
@@ -248,7 +248,7 @@ pub(crate) async fn read(url: &str, table: Option<&str>, context: &CommandContex
     // A Parquet file begins with `PAR1`, or with `PARE` if its footer is encrypted. Everything else is text.
     let magic = store.get_range(&object, 0..size.min(4)).await.map_err(failed)?;
     if matches!(magic.as_ref(), b"PAR1" | b"PARE") {
-        let file = DataFile { path: url.to_owned(), object, size, partition: vec![] };
+        let file = DataFile::outside_tables(ObjectRef::new(url, size, None), object);
         let keys = context.file_keys().await?;
         return Contract::from_arrow(OpenFile::open_with(store, file, keys.as_ref()).await?.schema());
     }
@@ -362,12 +362,12 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
                 &batch?,
                 &file.file.partition,
                 &std::sync::Arc::new(contract.to_arrow()),
-                &file.file.path,
+                file.path(),
             )?;
             // Rows are numbered from 1 in each file, across its batches.
             let first = seen + 1;
             seen += batch.num_rows() as u64;
-            compliance.check(&batch, &|row| (file.file.path.clone(), first + row as u64))?;
+            compliance.check(&batch, &|row| (file.path().to_owned(), first + row as u64))?;
         }
     }
     let text_of = |f: biscuit_schema::CheckFinding| {
