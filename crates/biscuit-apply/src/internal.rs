@@ -2,6 +2,7 @@
 //! them.
 
 pub use crate::changes::files::input_failed;
+pub use crate::key_and_order::partition_columns;
 pub use crate::periods::period_state::{PeriodBase, PeriodRunContext, PeriodState, PeriodStates};
 pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
 pub use crate::sink::check_repeatable;

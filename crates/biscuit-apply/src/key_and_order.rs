@@ -137,3 +137,11 @@ mod tests {
         assert_eq!(resolved("a", "", Some(""), "").missing(), Some("order"));
     }
 }
+
+/// Returns the partition columns of a merge: the named ones, or else those of the contract.
+pub fn partition_columns(named: &[String], contract: Option<&Contract>) -> Vec<String> {
+    match (named, contract) {
+        ([], Some(contract)) => contract.partition_by.clone(),
+        _ => named.to_vec(),
+    }
+}

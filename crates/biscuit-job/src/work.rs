@@ -175,12 +175,10 @@ impl OutputWork<'_> {
                 format!("the contract of `{}` declares the layer {layer:?}, so its mode must be `append`", self.name);
             return Err(Error::new(biscuit_dataset::codes::RAW_LAYER, message.replace("Raw", "raw")));
         }
-        let known = match self.snapshot.known_schema()? {
-            Some(known) => Some(known),
-            // Without a commit, the types of the table are only in its files. A mode that replaces the table ignores
-            // them.
-            None if self.spec.mode == OutputMode::Replace => None,
-            None => Some(self.snapshot.schema(&self.snapshot.open_files().await?)?),
+        // Without a commit, the types of the table are only in its files. A mode that replaces the table ignores them.
+        let known = match self.spec.mode {
+            OutputMode::Replace => self.snapshot.known_schema()?,
+            _ => Some(self.snapshot.current_schema().await?),
         };
         let known = known.filter(|s| !s.fields().is_empty());
         // A treated column has another type in the table than in the source, so the table does not tell the type in

@@ -9,7 +9,7 @@
 //!    commit, so that none is overlooked.
 //! 3. Stored values of the subjects' own tokens, if the column of the subjects is tokenized. Up to here they identify
 //!    the rows.
-//! 4. Keys of the subjects. Nothing before needs them.
+//! 4. Keys of the subjects. Nothing before needs them. That they have a store is checked before the first step.
 
 use std::collections::BTreeSet;
 

@@ -21,4 +21,4 @@ pub use crate::values::calendar::{differs_by_calendar, has_legacy_calendar, lega
 pub use crate::values::coercion::default_values;
 pub use crate::values::conform::{align, cast_exactly, conform};
 pub use crate::values::iso::{iso_date, iso_date_time, iso_time};
-pub use crate::values::reading_rules::hex_bytes;
+pub use crate::values::reading_rules::{hex_bytes, hex_text};

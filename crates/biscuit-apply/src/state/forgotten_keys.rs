@@ -8,6 +8,7 @@ use biscuit_dataset::Dataset;
 use biscuit_journal::{Journal, TableHead};
 use biscuit_merge::MergeSpec;
 use biscuit_merge::internal::{TupleEncoder, TuplePurpose, encode_integer, encode_raw, split};
+use biscuit_schema::internal::{hex_bytes, hex_text};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
@@ -86,7 +87,7 @@ impl ErasedKeys {
 
     /// Returns the content of the state file.
     pub(crate) fn to_bytes(&self) -> Result<Bytes> {
-        let digests = self.marks.iter().map(|mark| mark.iter().map(|b| format!("{b:02x}")).collect()).collect();
+        let digests = self.marks.iter().map(|mark| hex_text(mark)).collect();
         let stored = StoredErasedKeys { format: FORMAT, salt: self.salt.clone(), digests };
         let bytes = serde_json::to_vec(&stored);
         bytes.map(Into::into).map_err(|e| Error::internal("forgotten keys could not be written").with_source(e))
@@ -268,14 +269,7 @@ fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
 }
 
 fn unhex(text: &str) -> Option<KeyDigest> {
-    let mut mark = KeyDigest::default();
-    if text.len() != 2 * mark.len() {
-        return None;
-    }
-    for (i, byte) in mark.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
-    }
-    Some(mark)
+    hex_bytes(text)?.try_into().ok()
 }
 
 /// Ends the forgetting of these values in a key column: records with them change the table again. Old input that is

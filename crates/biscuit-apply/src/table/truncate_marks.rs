@@ -2,6 +2,7 @@
 
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::{ChangeSet, RecordOrder};
+use biscuit_schema::internal::{hex_bytes, hex_text};
 use serde_json::Value;
 
 /// Name of the property with the truncate marks.
@@ -33,7 +34,9 @@ impl RunTruncates {
 
 /// Reads the truncate marks by period. A table without periods has its mark under 0.
 pub(crate) fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
-    let mark = |hex: &str| Ok(RecordOrder::from_bytes(&unhex(hex)?));
+    let mark = |hex: &str| -> Result<RecordOrder> {
+        hex_bytes(hex).map(|bytes| RecordOrder::from_bytes(&bytes)).ok_or_else(damaged_mark)
+    };
     match property {
         Some(Value::String(hex)) => Ok(vec![(0, mark(hex)?)]),
         Some(Value::Object(by_period)) => {
@@ -53,21 +56,11 @@ fn damaged_mark() -> Error {
     Error::new(biscuit_journal::codes::DIVERGED, "the truncate mark in the journal cannot be read")
 }
 
-fn unhex(text: &str) -> Result<Vec<u8>> {
-    let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
-    bytes.ok_or_else(damaged_mark)
-}
-
 /// Returns the property with the truncate marks; [`marks`] reads it.
 pub(crate) fn truncated_property(marks: &[(i64, RecordOrder)], by_period: bool) -> Option<Value> {
     if by_period && !marks.is_empty() {
-        let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex(order.bytes())));
+        let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex_text(order.bytes())));
         return Some(Value::Object(marks.iter().map(mark).collect()));
     }
-    marks.last().map(|(_, order)| Value::String(hex(order.bytes())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    marks.last().map(|(_, order)| Value::String(hex_text(order.bytes())))
 }

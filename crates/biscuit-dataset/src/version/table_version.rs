@@ -196,6 +196,18 @@ impl TableVersion {
         as_it_was.then(|| kept_columns(self.observed.head.properties.get(COLUMNS))).transpose()
     }
 
+    /// Returns the columns of the table: the [known schema](Self::known_schema), or else the schema of its files, which
+    /// are opened for it. A table of periods stores its schema, so that its many files need not be opened.
+    ///
+    /// # Errors
+    /// As [`known_schema`](Self::known_schema), [`open_files`](Self::open_files) and [`schema`](Self::schema).
+    pub async fn current_schema(&self) -> Result<SchemaRef> {
+        match self.known_schema()? {
+            Some(known) => Ok(known),
+            None => self.schema(&self.open_files().await?),
+        }
+    }
+
     /// Loads the rows as a DataFrame. Filters on partition columns select the files; other filters select row groups
     /// and pages by their statistics.
     ///

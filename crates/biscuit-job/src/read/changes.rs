@@ -16,10 +16,7 @@ pub(crate) fn format_of(
     expected: Option<SchemaRef>,
 ) -> Result<ChangeFormat> {
     let mut settings = FormatSettings::default();
-    settings.bad_rows = match contract.as_ref().map(|c| c.on_error) {
-        Some(OnError::Quarantine | OnError::Null) => BadRows::Quarantine,
-        _ => BadRows::Fail,
-    };
+    settings.bad_rows = bad_rows(contract.as_ref());
     (settings.contract, settings.expected) = (contract, expected);
     settings.table.clone_from(&source.table);
     settings.key.clone_from(&output.key);
@@ -38,5 +35,13 @@ pub(crate) fn format_of(
         SourceFormat::Dms => Ok(settings.dms()),
         SourceFormat::Rows => Ok(settings.rows()),
         _ => Err(invalid("the format of the source does not contain change records")),
+    }
+}
+
+/// Returns the handling of invalid change records: they are quarantined if the contract continues after errors.
+pub(crate) fn bad_rows(contract: Option<&Contract>) -> BadRows {
+    match contract.map(|contract| contract.on_error) {
+        Some(OnError::Quarantine | OnError::Null) => BadRows::Quarantine,
+        _ => BadRows::Fail,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use biscuit_apply::internal::partition_columns;
 use biscuit_apply::{
     ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRemarks, MergeReport,
     MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
@@ -17,7 +18,7 @@ use datafusion::arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::read::changes::format_of;
+use crate::read::changes::{bad_rows, format_of};
 use crate::read::source::FileRows;
 use crate::report::counts::OutputReport;
 use crate::run_options::RunOptions;
@@ -46,10 +47,7 @@ impl OutputWork<'_> {
             Some(contract) => Some(contract),
             None => self.contract(self.spec.contract.as_ref())?,
         };
-        let expected = match self.snapshot.known_schema()? {
-            Some(known) => known,
-            None => self.snapshot.schema(&self.snapshot.open_files().await?)?,
-        };
+        let expected = self.snapshot.current_schema().await?;
         let guard = self.guard_for(contract.as_ref())?;
         if guard.is_some() && contract.is_none() && source.format != SourceFormat::Debezium {
             return Err(needs_contract(&self.chosen[0].source));
@@ -154,10 +152,7 @@ impl OutputWork<'_> {
             return Err(invalid(message));
         }
         let KeyAndOrderColumns { key, order } = columns;
-        let partition_by = match (self.spec.partition_by.as_slice(), contract) {
-            ([], Some(contract)) => contract.partition_by.clone(),
-            (named, _) => named.to_vec(),
-        };
+        let partition_by = partition_columns(&self.spec.partition_by, contract);
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
         let mut extras = CommitExtras::default().with_run(self.run.id.to_string());
         // The bookmarks advance in the commit of the merge: read once, or not at all.
@@ -172,9 +167,7 @@ impl OutputWork<'_> {
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
         options.sealed = !self.guards.is_empty();
-        if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
-            options.bad_rows = biscuit_change::BadRows::Quarantine;
-        }
+        options.bad_rows = bad_rows(contract);
         options.new_server = self.spec.new_server.unwrap_or_default();
         if let Some(percent) = self.spec.max_deleted {
             options = options.with_max_deleted(percent);

@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use biscuit_core::{Error, Result};
+use biscuit_schema::internal::{hex_bytes, hex_text};
 
 use crate::codes;
 
@@ -36,14 +37,14 @@ impl UnchangedPlaceholder {
             return Ok(Self { bytes: vec![], text: None, raws: vec![], encoded: vec![] });
         }
         let bytes = match setting.strip_prefix("hex:") {
-            Some(digits) => biscuit_schema::internal::hex_bytes(digits),
+            Some(digits) => hex_bytes(digits),
             None => Some(setting.as_bytes().to_vec()),
         };
         let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {
             Error::new(codes::INVALID_PLACEHOLDER, "the placeholder after `hex:` is not a sequence of hexadecimal digits; use a text, or `hex:` and an even number of digits")
         })?;
         let text = String::from_utf8(bytes.clone()).ok();
-        let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = hex_text(&bytes);
         let encoded = vec![STANDARD.encode(&bytes), URL_SAFE.encode(&bytes), hex];
         let json = |t: &String| serde_json::Value::String(t.clone()).to_string();
         let raws = text.iter().chain(&encoded).map(json).collect();

@@ -98,6 +98,11 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())
 }
 
+/// Returns bytes as pairs of hexadecimal digits in lower case.
+pub fn hex_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Rules for the conversion of values to the type of a column.
 ///
 /// ```

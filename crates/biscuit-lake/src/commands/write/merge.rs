@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use biscuit_apply::internal::partition_columns;
 use biscuit_apply::{
     ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeInput, MergeOptions,
     MergeReport, MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
@@ -477,14 +478,7 @@ fn max_decompressed(args: &MergeArgs) -> Option<u64> {
 
 /// Returns the columns of the existing table.
 async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
-    let columns = |snapshot: TableVersion| async move {
-        // A table of periods records its columns, so that its many files need not be opened.
-        match snapshot.known_schema()? {
-            Some(known) => Ok(known),
-            None => snapshot.schema(&snapshot.open_files().await?),
-        }
-    };
-    dataset.read(columns).await
+    dataset.read(|snapshot: TableVersion| async move { snapshot.current_schema().await }).await
 }
 
 fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
@@ -501,10 +495,7 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
 }
 
 fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
-    let partition_by = match (args.partition_by.as_slice(), contract) {
-        ([], Some(contract)) => contract.partition_by.clone(),
-        (named, _) => named.to_vec(),
-    };
+    let partition_by = partition_columns(&args.partition_by, contract);
     let mut options = MergeOptions::default();
     options.memory = args.memory;
     options
