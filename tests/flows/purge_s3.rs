@@ -13,9 +13,9 @@ use aws_sdk_s3::types::{
 };
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_purge::{
-    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, KeepReason, LifecycleDays, ObjectListing,
-    ProtectedTable, PurgePlan, PurgeRules, PurgeStore, S3Store, VersionKind, carry_out, lifecycle_rules, manifest_line,
-    plan_lifecycle,
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, KeepReason, LifecycleDays, ListedVersions,
+    ObjectListing, ProtectedTable, PurgePlan, PurgeRules, PurgeStore, S3Store, VersionKind, carry_out, lifecycle_rules,
+    manifest_line, plan_lifecycle,
 };
 use futures::{StreamExt, stream};
 
@@ -63,7 +63,7 @@ impl Server {
     }
 
     async fn list(&self) -> ObjectListing {
-        self.store.list(&self.prefix, false).await.expect("a listing")
+        self.store.list(&self.prefix, ListedVersions::Current).await.expect("a listing")
     }
 
     /// Returns the existing keys, without the prefix.
@@ -226,7 +226,7 @@ async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
     let plan = PurgePlan::exact(&s.prefix, &s.list().await).expect("a plan");
     assert_eq!(s.go(&plan).await.0.deleted, 2);
     assert!(s.left().await.is_empty());
-    let all = s.store.list(&s.prefix, true).await.expect("versions");
+    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
     let of = |form: VersionKind| all.iter().filter(|o| o.form == form).count();
     assert_eq!(
         (of(VersionKind::DeleteMarker), of(VersionKind::Noncurrent), of(VersionKind::Current)),
@@ -238,7 +238,7 @@ async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
     let plan = PurgePlan::exact(&s.prefix, &all).expect("a plan");
     let (done, _) = s.go(&plan).await;
     assert_eq!((done.deleted, done.is_complete()), (5, true), "{done:?}");
-    let left = s.store.list(&s.prefix, true).await.expect("versions");
+    let left = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
     assert_eq!(left.iter().map(|o| (o.listed.path, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
 }
 
@@ -258,7 +258,7 @@ async fn object_under_legal_hold_is_reported_and_kept() {
     let hold = ObjectLockLegalHold::builder().status(ObjectLockLegalHoldStatus::On).build();
     let held = s.client.put_object_legal_hold().bucket(bucket).key(s.key("held")).legal_hold(hold);
     held.send().await.expect("a hold");
-    let all = s.store.list(&s.prefix, true).await.expect("versions");
+    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
     let (done, lines) = s.go(&PurgePlan::exact(&s.prefix, &all).expect("a plan")).await;
     assert_eq!((done.deleted, done.failed.values().sum::<u64>()), (1, 1), "{done:?}");
     assert_eq!(done.batches, 1, "it is not tried again");

@@ -23,6 +23,7 @@ impl AwsEnvironment {
             config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         }
         let client = aws_sdk_s3::Client::from_conf(config.build());
-        Ok(S3Store::new(client, bucket).with_request_payer(settings.request_payer))
+        let store = S3Store::new(client, bucket);
+        Ok(if settings.request_payer { store.with_request_payer() } else { store })
     }
 }

@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::internal::table_format_around;
 use biscuit_journal::{OtherTableFormats, TableStorage};
 use biscuit_purge::internal::refuse_other_formats;
-use biscuit_purge::{AnyStore, ListedObject, ObjectListing, PurgeStore};
+use biscuit_purge::{AnyStore, ListedObject, ListedVersions, ObjectListing, PurgeStore};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -127,7 +127,7 @@ impl SourcePlace {
                 Err(e) => tracing::debug!(error = %e, "not an object"),
             }
         }
-        let listing = self.lister.list(&self.prefix, false).await?;
+        let listing = self.lister.list(&self.prefix, ListedVersions::Current).await?;
         if self.other_formats == OtherTableFormats::Refuse {
             refuse_other_formats(&listing)?;
         }

@@ -168,9 +168,9 @@ impl BookmarkOptions {
         self
     }
 
-    /// Sets whether the first run may find a place without objects. Default: false.
-    pub fn with_allow_empty(mut self, allow: bool) -> Self {
-        self.allow_empty = allow;
+    /// Allows the first run to find a place without objects. Default: such a place is `NoInput`.
+    pub fn with_allow_empty(mut self) -> Self {
+        self.allow_empty = true;
         self
     }
 

@@ -167,10 +167,10 @@ impl JournalOptions {
         self
     }
 
-    /// Sets whether identical files may be hard links to one file: see [`hard_links`](Self::hard_links). Default:
-    /// false.
-    pub fn with_hard_links(mut self, hard_links: bool) -> Self {
-        self.hard_links = hard_links;
+    /// Allows hard links of identical files to one file: see [`hard_links`](Self::hard_links). Default: each copy is a
+    /// separate file.
+    pub fn with_hard_links(mut self) -> Self {
+        self.hard_links = true;
         self
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use biscuit_core::Result;
 use biscuit_journal::internal::is_hidden;
-use biscuit_purge::PurgePlan;
 use biscuit_purge::internal::is_below;
+use biscuit_purge::{ListedVersions, PurgePlan};
 use biscuit_rewrite::RunMode;
 
 use crate::place::DeletePlace;
@@ -50,7 +50,7 @@ impl DeletePlace {
     /// Returns the folders below a prefix that contain a file, and the folders around them. The keys in `gone` do not
     /// count.
     async fn occupied(&self, prefix: &str, gone: &HashSet<String>) -> Result<HashSet<String>> {
-        let listing = self.store().list(prefix, false).await?;
+        let listing = self.store().list(prefix, ListedVersions::Current).await?;
         let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
         // Hidden files and markers of folders are not data: engines ignore them.
         let is_file = |key: &String| !key.ends_with('/') && !hidden(key) && !gone.contains(key);

@@ -7,7 +7,7 @@ use std::fmt;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result};
 use biscuit_journal::{Journal, ProbeResult, StoreCapability, probe_store};
-use biscuit_purge::{DeleteCondition, VersionKind};
+use biscuit_purge::{DeleteCondition, ListedVersions, VersionKind};
 use serde::Serialize;
 
 use crate::place::DeletePlace;
@@ -178,7 +178,7 @@ async fn lists(place: &DeletePlace, state: &str) -> [StoreCheck; 2] {
         Err(e) => StoreCheck::failed(what, &e, UPLOADS),
     };
     let what = "list versions";
-    let versions = match place.store().list(state, true).await {
+    let versions = match place.store().list(state, ListedVersions::All).await {
         Ok(all) => {
             let old = all.iter().filter(|o| o.form != VersionKind::Current).count();
             let how = format!("{old} noncurrent versions below the state root");

@@ -2,7 +2,8 @@
 //! them.
 
 pub use crate::keys::encoding::{
-    EncodeError, SingleColumnKeys, TupleEncoder, TuplePurpose, as_integer, decode, encode_integer, encode_raw, split,
+    EncodeError, RawType, SingleColumnKeys, TupleEncoder, TuplePurpose, as_integer, decode, encode_integer, encode_raw,
+    split,
 };
 pub use crate::keys::key_table::KeyTable;
 pub use crate::keys::record_order::{PLAIN_RANK, RecordOrder};

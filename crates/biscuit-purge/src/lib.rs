@@ -16,7 +16,7 @@ mod table_format;
 
 pub use execute::{DeleteCounts, DeleteItem, DeleteOptions, PurgeReport, carry_out, execute, manifest_line};
 pub use leavings::{JobMarker, is_leaving};
-pub use listed::{ListedObject, MultipartUpload, VersionKind};
+pub use listed::{ListedObject, ListedVersions, MultipartUpload, VersionKind};
 pub use listing::{Iter, ObjectListing};
 pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};
 pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules};

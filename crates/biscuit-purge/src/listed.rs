@@ -16,6 +16,16 @@ pub enum VersionKind {
     DeleteMarker,
 }
 
+/// Entries that a listing of a folder contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ListedVersions {
+    /// Only the current objects.
+    #[default]
+    Current,
+    /// All versions and delete markers, in a bucket with versions.
+    All,
+}
+
 /// An object, or a version of one, as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use biscuit_core::Instant;
-use biscuit_purge::{ListedObject, ObjectListing, PurgeRules, PurgeStore, S3Store};
+use biscuit_purge::{ListedObject, ListedVersions, ObjectListing, PurgeRules, PurgeStore, S3Store};
 
 const OBJECTS: usize = 1_000_000;
 const PAGE: usize = 1_000;
@@ -84,7 +84,7 @@ async fn million_keys_are_listed_and_planned_in_less_than_200_megabytes() {
         .http_client(http_client_fn(|_, _| SharedHttpConnector::new(Many)))
         .build();
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(config), "b");
-    check(store.list("lake/events", false).await.expect("the listing succeeds"), OBJECTS);
+    check(store.list("lake/events", ListedVersions::Current).await.expect("the listing succeeds"), OBJECTS);
     if let Some(peak) = peak() {
         assert!(peak < 200_000_000, "{peak} bytes");
     }

@@ -103,10 +103,9 @@ impl ChangeFiles {
         self
     }
 
-    /// Sets whether a folder or glob may have no files. Default: `false`; a folder or glob without files is
-    /// `NoInput`.
-    pub fn with_allow_empty(mut self, allow: bool) -> Self {
-        self.allow_empty = allow;
+    /// Allows folders and globs without files. Default: a folder or glob without files is `NoInput`.
+    pub fn with_allow_empty(mut self) -> Self {
+        self.allow_empty = true;
         self
     }
 

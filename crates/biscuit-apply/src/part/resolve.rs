@@ -135,9 +135,7 @@ pub(crate) fn metadata_changes(
         let (state, had) = (&outcome.state, step.kept.contains_key(&outcome.key));
         let nothing = match &state.live {
             // A reloaded row may have a greater order than its order columns.
-            Some(_) => {
-                context.spec.authority == OrderAuthority::Order && state.is_in_the_row(context.spec.stores_order())
-            }
+            Some(_) => context.spec.authority == OrderAuthority::Order && state.is_in_the_row(&context.spec),
             None => {
                 let covered =
                     step.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == RecordOrder::oldest();

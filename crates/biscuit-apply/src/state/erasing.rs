@@ -57,7 +57,7 @@ pub async fn erased_state(
     let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
     let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
     let keys = parquet.encryption.as_ref().or(writable.dataset().encryption());
-    let segments = KeySegments::load(journal, head, snapshot.observed.diverged, keys).await?;
+    let segments = KeySegments::of_observed(journal, &snapshot.observed, keys).await?;
     let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
     let column = subjects.column();
     if spec.key.iter().any(|key| key == column) {

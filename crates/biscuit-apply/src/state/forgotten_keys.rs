@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::{Journal, TableHead};
 use biscuit_merge::MergeSpec;
-use biscuit_merge::internal::{TupleEncoder, TuplePurpose, encode_integer, encode_raw, split};
+use biscuit_merge::internal::{RawType, TupleEncoder, TuplePurpose, encode_integer, encode_raw, split};
 use biscuit_schema::internal::{hex_bytes, hex_text};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -244,7 +244,7 @@ impl ErasedKeys {
 /// the value: 007 is not the integer 7.
 fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
-    encode_raw(value.as_bytes(), false, &mut text);
+    encode_raw(value.as_bytes(), RawType::Text, &mut text);
     let mut all = vec![text];
     if let Some(integer) = value.parse::<i64>().ok().filter(|integer| integer.to_string() == value) {
         let mut encoded = Vec::new();
@@ -339,7 +339,7 @@ mod tests {
         let spec = spec(&["tenant", "id"]);
         let tuple = |tenant: &str, id: i64| {
             let mut key = Vec::new();
-            encode_raw(tenant.as_bytes(), false, &mut key);
+            encode_raw(tenant.as_bytes(), RawType::Text, &mut key);
             encode_integer(id, &mut key);
             key
         };

@@ -11,7 +11,7 @@ use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::reading;
 use biscuit_dataset::{Dataset, FileEncryption};
-use biscuit_journal::{CommitExtras, Journal, TableHead};
+use biscuit_journal::{CommitExtras, Journal, ObservedTable, TableHead};
 use biscuit_merge::internal::{
     ColumnState, KeyChangeState, KeyState, KeyTable, RecordOrder, RowRef, TargetRows, decode,
 };
@@ -391,23 +391,36 @@ pub(crate) struct KeySegments {
 }
 
 impl KeySegments {
-    /// Loads the key segments of a version.
+    /// Loads the key segments of an observed version.
+    ///
+    /// # Errors
+    /// The errors of [`load`](Self::load).
+    pub(crate) async fn of_observed(
+        journal: &Journal,
+        observed: &ObservedTable,
+        keys: Option<&FileEncryption>,
+    ) -> Result<Self> {
+        let segments = Self::load(journal, &observed.head, keys).await?;
+        Ok(if observed.diverged { segments.after_divergence() } else { segments })
+    }
+
+    /// Loads the key segments of a version, all of whose metadata counts.
     ///
     /// # Errors
     /// `NoFileKeys` if they are encrypted and there are no keys for them; the errors of the journal.
-    pub(crate) async fn load(
-        journal: &Journal,
-        head: &TableHead,
-        diverged: bool,
-        keys: Option<&FileEncryption>,
-    ) -> Result<Self> {
+    pub(crate) async fn load(journal: &Journal, head: &TableHead, keys: Option<&FileEncryption>) -> Result<Self> {
         let mut files = Vec::new();
         for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
             let bytes = journal.read_state(head, file).await?;
             let options = reading(&bytes, name, keys).await?;
             files.push(KeySegment { name: name.clone(), bytes, options });
         }
-        Ok(Self { files, diverged })
+        Ok(Self { files, diverged: false })
+    }
+
+    /// Returns the segments of a table that has diverged since they were written.
+    pub(crate) fn after_divergence(self) -> Self {
+        Self { diverged: true, ..self }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -610,7 +623,7 @@ pub struct StoredKeyMetadata {
 /// `NoFileKeys` if the metadata is encrypted and the dataset has no keys for it; the errors of the journal.
 pub async fn held_keys(dataset: &Dataset) -> Result<Vec<StoredKeyMetadata>> {
     let head = dataset.journal().head().await?;
-    let all = KeySegments::load(dataset.journal(), &head, false, dataset.encryption()).await?.all()?;
+    let all = KeySegments::load(dataset.journal(), &head, dataset.encryption()).await?.all()?;
     let held = |(key, kept): (&[u8], &KeyMetadata)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();

@@ -92,7 +92,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     replace.with_adoption();
     if observed.diverged {
         // Loaded as diverged, and written again: tombstones remain, metadata of rows is removed.
-        let segments = KeySegments::load(journal, &observed.head, true, dataset.encryption()).await?;
+        let segments = KeySegments::of_observed(journal, observed, dataset.encryption()).await?;
         // Encryption keys are needed only if there is key metadata to write, which must not be written in plain text.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
         replace

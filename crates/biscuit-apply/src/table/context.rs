@@ -79,8 +79,7 @@ impl TableContext {
         }
         let journal = setup.dataset.journal();
         let observed = &snapshot.observed;
-        let segments =
-            KeySegments::load(journal, &observed.head, observed.diverged, parquet.encryption.as_ref()).await?;
+        let segments = KeySegments::of_observed(journal, observed, parquet.encryption.as_ref()).await?;
         let forgotten = Arc::new(ErasedKeys::load(journal, &observed.head).await?);
         let partition_by: Vec<String> = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
         let data = target.fields().iter().filter(|f| !partition_by.contains(f.name()));

@@ -60,15 +60,15 @@ impl AwsOptions {
         self
     }
 
-    /// Sets whether the bucket is part of the path of URLs on AWS as well. Default: no.
-    pub fn with_path_style(mut self, path_style: bool) -> Self {
-        self.path_style = path_style;
+    /// Makes the bucket part of the path of URLs on AWS as well. Default: it is part of the host name there.
+    pub fn with_path_style(mut self) -> Self {
+        self.path_style = true;
         self
     }
 
-    /// Sets whether the caller pays for requests and transfer. Default: no.
-    pub fn with_request_payer(mut self, pays: bool) -> Self {
-        self.request_payer = pays;
+    /// Lets the caller pay for requests and transfer. Default: the owner of the bucket pays.
+    pub fn with_request_payer(mut self) -> Self {
+        self.request_payer = true;
         self
     }
 
@@ -78,9 +78,9 @@ impl AwsOptions {
         self
     }
 
-    /// Sets whether uploads have a SHA-256 checksum. Default: no.
-    pub fn with_checksum_sha256(mut self, checksum: bool) -> Self {
-        self.checksum_sha256 = checksum;
+    /// Adds a SHA-256 checksum to each upload. Default: no checksum.
+    pub fn with_checksum_sha256(mut self) -> Self {
+        self.checksum_sha256 = true;
         self
     }
 }

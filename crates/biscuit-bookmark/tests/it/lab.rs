@@ -10,7 +10,9 @@ use biscuit_bookmark::{
 };
 use biscuit_core::{Instant, Result, Run, RunId};
 use biscuit_journal::{Journal, JournalOptions, ObservedTable, TableStorage};
-use biscuit_purge::{DeleteOutcome, ListedObject, MultipartUpload, ObjectListing, PurgeStore, StoreProbe};
+use biscuit_purge::{
+    DeleteOutcome, ListedObject, ListedVersions, MultipartUpload, ObjectListing, PurgeStore, StoreProbe,
+};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
@@ -20,7 +22,7 @@ pub(crate) struct Shelf(Arc<Mutex<BTreeMap<String, ListedObject>>>);
 
 #[async_trait]
 impl PurgeStore for Shelf {
-    async fn list(&self, prefix: &str, _: bool) -> Result<ObjectListing> {
+    async fn list(&self, prefix: &str, _: ListedVersions) -> Result<ObjectListing> {
         let shelf = self.0.lock().expect("the test bench works");
         let folder = format!("{prefix}/");
         Ok(shelf.values().filter(|l| l.key().starts_with(&folder)).cloned().collect())

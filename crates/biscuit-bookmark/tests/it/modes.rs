@@ -117,7 +117,7 @@ async fn source_without_objects_is_an_error_in_the_first_run_only() {
     let e = lab.select_with(&BookmarkOptions::default(), &ReadMode::Advance).await.unwrap_err();
     assert_eq!(e.code(), "NoInput");
     assert!(e.message().starts_with("there are no objects at `mem://raw`"), "{e}");
-    let allowed = lab.select_with(&BookmarkOptions::default().with_allow_empty(true), &ReadMode::Advance).await;
+    let allowed = lab.select_with(&BookmarkOptions::default().with_allow_empty(), &ReadMode::Advance).await;
     assert!(allowed.unwrap().objects.is_empty());
     lab.put("a", "10:00", "v1");
     lab.run("first").await;

@@ -22,7 +22,7 @@ use crate::columnar::parquet::ParquetRows;
 use crate::debezium::connect_schema::ConnectSchema;
 use crate::debezium::envelope::META;
 use crate::files::decompress::DecodedRows;
-use crate::records::refused::RowsInProgress;
+use crate::records::refused::{QuarantineRule, RowsInProgress};
 use crate::values::codec::ValueCodec;
 
 /// Metadata key of the Avro schema in Avro files and in batches.
@@ -42,13 +42,13 @@ pub(crate) type RowParts = Box<dyn Iterator<Item = Result<RowsInProgress>> + Sen
 pub(crate) fn parts(
     file: &Arc<str>,
     bytes: Bytes,
-    keeps_raws: bool,
+    quarantine_rule: &QuarantineRule,
     only: Option<u64>,
     max_decompressed: Option<u64>,
 ) -> Result<RowParts> {
-    let mut row = only.unwrap_or(1);
+    let (mut row, quarantine_rule) = (only.unwrap_or(1), quarantine_rule.clone());
     Ok(Box::new(FileRows::open(file, bytes, max_decompressed)?.map(move |batch| {
-        let part = RowsInProgress::of(batch?, row, keeps_raws);
+        let part = RowsInProgress::of(batch?, row, &quarantine_rule);
         row += part.places.len() as u64;
         Ok(part)
     })))

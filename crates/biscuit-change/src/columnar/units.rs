@@ -6,7 +6,7 @@ use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
-use crate::records::refused::{lines, parquet_row};
+use crate::records::refused::{QuarantineRule, lines, parquet_row};
 use crate::values::codec::ValueCodec;
 use crate::values::text::json_text;
 
@@ -34,7 +34,7 @@ pub(crate) fn each_line(
 ) -> Result<()> {
     if is_columnar(bytes) {
         // The parts need not keep raw records, because `Begin` passes the rows themselves on.
-        for part in rows::parts(file, bytes.clone(), false, row, max_decompressed)? {
+        for part in rows::parts(file, bytes.clone(), &QuarantineRule::default(), row, max_decompressed)? {
             let part = part?;
             let codecs = Arc::new(rows::codecs(&part.batch));
             step(ReadUnit::Begin(&RawSource::Rows { rows: part.batch.clone(), encode: parquet_row }, Some(&codecs)))?;

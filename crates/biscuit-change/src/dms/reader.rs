@@ -91,7 +91,7 @@ impl DmsReader {
     /// # Errors
     /// The errors of [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let part = RowsInProgress::of(rows, first, self.quarantine_rule.any());
+        let part = RowsInProgress::of(rows, first, &self.quarantine_rule);
         match self.named(file)? {
             Some(named) => self.add(part, file, &named),
             None => Ok(()),
@@ -143,7 +143,7 @@ impl DmsReader {
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in parts(&name, bytes, self.quarantine_rule.any(), row, self.options.max_decompressed)? {
+            for part in parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
                 self.add(part?, &name, &named)?;
             }
             return Ok(());

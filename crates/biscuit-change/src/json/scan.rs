@@ -18,8 +18,17 @@ pub enum JsonLayout {
 }
 
 impl JsonLayout {
-    /// Detects the layout from the beginning of a text. `is_all` tells that `begin` is the whole text.
-    pub fn of(begin: &[u8], is_all: bool) -> Self {
+    /// Detects the layout of a whole text.
+    pub fn of_text(text: &[u8]) -> Self {
+        Self::detect(text, true)
+    }
+
+    /// Detects the layout from the beginning of a text.
+    pub fn of_begin(begin: &[u8]) -> Self {
+        Self::detect(begin, false)
+    }
+
+    fn detect(begin: &[u8], is_all: bool) -> Self {
         let text = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begin);
         let Some(start) = text.iter().position(|b| !b.is_ascii_whitespace()) else { return Self::Lines };
         let text = &text[start..];
@@ -276,7 +285,7 @@ mod tests {
 
     #[test]
     fn layout_is_detected_from_the_beginning() {
-        let of = |text: &str| JsonLayout::of(text.as_bytes(), true);
+        let of = |text: &str| JsonLayout::of_text(text.as_bytes());
         for text in [
             "",
             "\n\n",
@@ -293,8 +302,8 @@ mod tests {
             assert_eq!(of(text), JsonLayout::Stream, "{text:?}");
         }
         // A damaged line does not make the rest a stream; a value over several lines does.
-        assert_eq!(JsonLayout::of(b"{\"a\":\n{\"a\":1}\n{\"a\":2}\n{", false), JsonLayout::Lines);
-        assert_eq!(JsonLayout::of(b"{\n \"a\": [\n 1,\n", false), JsonLayout::Stream);
-        assert_eq!(JsonLayout::of(b"{\"long\": \"xxxx", false), JsonLayout::Lines);
+        assert_eq!(JsonLayout::of_begin(b"{\"a\":\n{\"a\":1}\n{\"a\":2}\n{"), JsonLayout::Lines);
+        assert_eq!(JsonLayout::of_begin(b"{\n \"a\": [\n 1,\n"), JsonLayout::Stream);
+        assert_eq!(JsonLayout::of_begin(b"{\"long\": \"xxxx"), JsonLayout::Lines);
     }
 }

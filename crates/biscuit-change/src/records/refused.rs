@@ -91,9 +91,9 @@ pub(crate) struct RowsInProgress {
 
 impl RowsInProgress {
     /// Creates a part from rows of a Parquet or Avro file, numbered from `first`.
-    pub(crate) fn of(batch: RecordBatch, first: u64, keeps_raws: bool) -> Self {
+    pub(crate) fn of(batch: RecordBatch, first: u64, quarantine_rule: &QuarantineRule) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
-        let raws = keeps_raws.then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
+        let raws = quarantine_rule.any().then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
         Self { batch, places, raws, is_typed: false }
     }
 

@@ -178,7 +178,7 @@ impl RowsReader {
         if bytes.is_empty() {
             Err(empty(file))
         } else if columnar {
-            for part in rows::parts(&name, bytes, self.quarantine_rule.any(), row, self.options.max_decompressed)? {
+            for part in rows::parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
                 self.add(part?, &name)?;
             }
             Ok(())
@@ -197,7 +197,7 @@ impl RowsReader {
     /// # Errors
     /// The errors of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        self.add(RowsInProgress::of(rows, first, self.quarantine_rule.any()), file)
+        self.add(RowsInProgress::of(rows, first, &self.quarantine_rule), file)
     }
 
     /// Takes the change records that are ready, which are from Parquet and Avro files. Records from text are returned

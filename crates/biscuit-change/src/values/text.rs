@@ -58,7 +58,7 @@ pub(crate) fn json_text(
     encoding: Option<TextEncoding>,
 ) -> Result<String> {
     let text = text_of(file, bytes, max_decompressed, encoding)?;
-    if JsonLayout::of(text.as_bytes(), true) == JsonLayout::Lines {
+    if JsonLayout::of_text(text.as_bytes()) == JsonLayout::Lines {
         return Ok(text);
     }
     let lines = read_all(file, JsonValues::new(file, text.as_bytes()))?;

@@ -83,19 +83,19 @@ pub(crate) async fn choose(
 }
 
 fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
-    let options = match output {
+    let mut options = match output {
         // Replacing partitions and rebuilding need the objects of every run by name, as long as the rows are in the
         // table.
         OutputMode::Append | OutputMode::ReplacePartitions => BookmarkOptions::default().with_keep_runs(u64::MAX),
         _ => BookmarkOptions::default(),
     };
+    options.allow_empty = spec.allow_empty == EmptyLocation::Allow;
     Ok(options
         .with_identity(spec.identity)
         .with_allowed_lateness(spec.allowed_lateness()?)
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
         .with_limit(RunLimit { files: spec.limit_files, bytes: spec.limit_bytes })
-        .with_allow_empty(spec.allow_empty == EmptyLocation::Allow)
         .with_reading(json!({"format": spec.format})))
 }
 

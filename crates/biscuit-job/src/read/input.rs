@@ -96,7 +96,8 @@ impl InputFile {
     pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<TextChunks> {
         let (mut text, mut begin) = (self.text(handle, encoding)?, vec![]);
         (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
-        let layout = JsonLayout::of(&begin, (begin.len() as u64) < BEGIN);
+        let is_whole = (begin.len() as u64) < BEGIN;
+        let layout = if is_whole { JsonLayout::of_text(&begin) } else { JsonLayout::of_begin(&begin) };
         let text = io::Cursor::new(begin).chain(text);
         let lines: Box<dyn Read + Send> = match layout {
             JsonLayout::Lines => Box::new(text),
@@ -112,7 +113,8 @@ impl InputFile {
         // A byte order mark is only at the beginning, so a text with one is read as a whole.
         let is_plain =
             FileCompression::of(&begin) == FileCompression::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
-        Ok(is_plain && JsonLayout::of(&begin, self.size() <= BEGIN) == JsonLayout::Lines)
+        let layout = if self.size() <= BEGIN { JsonLayout::of_text(&begin) } else { JsonLayout::of_begin(&begin) };
+        Ok(is_plain && layout == JsonLayout::Lines)
     }
 
     fn unreadable(&self, e: io::Error) -> Error {

@@ -103,7 +103,9 @@ async fn copies_on_a_disk_are_separate_files_unless_hard_links_are_allowed() {
     for hard_links in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
         let (recorder, storage) = RecordingStore::storage(&disk(&folder));
-        let j = journal_with(&storage, JournalOptions::default().with_hard_links(hard_links));
+        let options = JournalOptions::default();
+        let options = if hard_links { options.with_hard_links() } else { options };
+        let j = journal_with(&storage, options);
         set(&j, "old").await.expect("the commit succeeds");
         copy(&j).await.expect("the commit succeeds");
         check(storage.clone(), 0).await;

@@ -37,10 +37,10 @@ pub(crate) struct AwsArgs {
 impl AwsArgs {
     /// Converts the options of the command line to options of the AWS clients.
     pub(crate) fn options(&self) -> AwsOptions {
-        let mut options = AwsOptions::default()
-            .with_path_style(self.path_style)
-            .with_request_payer(self.request_payer.is_some())
-            .with_checksum_sha256(self.checksum.is_some());
+        let mut options = AwsOptions::default();
+        options.path_style = self.path_style;
+        options.request_payer = self.request_payer.is_some();
+        options.checksum_sha256 = self.checksum.is_some();
         options.profile.clone_from(&self.profile);
         options.region.clone_from(&self.region);
         options.endpoint_url.clone_from(&self.endpoint_url);

@@ -186,7 +186,9 @@ impl BookmarkArgs {
         context: &CommandContext,
     ) -> Result<Option<ChosenInputs>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
-        let bookmark = Bookmark::new(name)?.with_options(self.options(reading).with_allow_empty(allow_empty));
+        let mut options = self.options(reading);
+        options.allow_empty = allow_empty;
+        let bookmark = Bookmark::new(name)?.with_options(options);
         let mut mode = self.mode()?;
         // `mode` has no access to stores, so that the named files are turned into URLs here.
         if let ReadMode::Replay(ReplayRange::Objects(urls)) = &mut mode {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use biscuit_core::{Instant, Result};
-use biscuit_purge::PurgeRules;
+use biscuit_purge::{ListedVersions, PurgeRules};
 
 use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge};
@@ -23,13 +23,6 @@ pub struct AgeLimit {
 enum LimitMoment {
     At(Instant),
     Ago(Duration),
-}
-
-/// Versions of objects that a listing contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ListedVersions {
-    Current,
-    All,
 }
 
 impl AgeLimit {
@@ -86,7 +79,7 @@ impl FolderPurge {
         place.check(&self.allow)?;
         let own = self.own_table().await?;
         let look = place.store().look(&self.scratch(own.as_ref())).await?;
-        let listing = place.store().list(place.prefix(), limit.versions == ListedVersions::All).await?;
+        let listing = place.store().list(place.prefix(), limit.versions).await?;
         // The tables have to be read after the listing: see the documentation of the module.
         let tables = self.tables(own.as_ref(), &[&listing]).await?;
         self.refuse_raw_tables(&tables).await?;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use biscuit_core::{Instant, Result};
-use biscuit_purge::{JobMarker, KeepReason, ListedObject, MultipartUpload, ProtectedTable, PurgePlan, is_leaving};
+use biscuit_purge::{
+    JobMarker, KeepReason, ListedObject, ListedVersions, MultipartUpload, ProtectedTable, PurgePlan, is_leaving,
+};
 use biscuit_rewrite::RunMode;
 
 use crate::purge::folder::FolderPurge;
@@ -54,7 +56,7 @@ impl FolderPurge {
         let look = place.store().look(&self.scratch(own.as_ref())).await?;
         let cutoff = look.now.saturating_sub(limit.age);
         let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
-        let listing = place.store().list(place.prefix(), false).await?;
+        let listing = place.store().list(place.prefix(), ListedVersions::Current).await?;
         // After the listing: a table that was created in between may be in a folder with the name of a leftover.
         let tables = self.tables(own.as_ref(), &[&listing]).await?;
         let mut files: Vec<ListedObject> =

@@ -1,7 +1,7 @@
 //! A plan that an earlier dry run has stored.
 
 use biscuit_core::{Error, Result};
-use biscuit_purge::{ProtectedTable, PurgePlan};
+use biscuit_purge::{ListedVersions, ProtectedTable, PurgePlan};
 
 use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge};
@@ -28,7 +28,8 @@ impl FolderPurge {
         // Tables are looked for both ways: the plan does not show tables that were created since, and the listing
         // does not show objects that only the plan names. As for a plan by age, the journals are read after the
         // listing.
-        let (listing, planned) = (place.store().list(place.prefix(), false).await?, plan.deletes().collect());
+        let (listing, planned) =
+            (place.store().list(place.prefix(), ListedVersions::Current).await?, plan.deletes().collect());
         let tables = self.tables(own.as_ref(), &[&listing, &planned]).await?;
         self.refuse_raw_tables(&tables).await?;
         refuse_files_of_tables(&plan, &tables)?;

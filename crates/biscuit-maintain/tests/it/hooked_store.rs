@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use biscuit_core::Result;
 use biscuit_journal::TableStorage;
-use biscuit_purge::{AnyStore, DeleteOutcome, ListedObject, MultipartUpload, ObjectListing, PurgeStore, StoreProbe};
+use biscuit_purge::{
+    AnyStore, DeleteOutcome, ListedObject, ListedVersions, MultipartUpload, ObjectListing, PurgeStore, StoreProbe,
+};
 use futures::future::BoxFuture;
 
 /// Action of another program between two steps. It runs once.
@@ -85,7 +87,7 @@ impl PurgeStore for HookedStore {
         Ok(StoreProbe { now: look.now.saturating_add(self.ahead), ..look })
     }
 
-    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
+    async fn list(&self, prefix: &str, versions: ListedVersions) -> Result<ObjectListing> {
         self.note("list");
         run(&self.before_listing).await;
         let listing = self.inner.list(prefix, versions).await;

@@ -219,9 +219,27 @@ pub fn encode_integer(integer: i64, out: &mut Vec<u8>) {
     number(i128::from(integer), 0, out);
 }
 
+/// Type of a value that is encoded as its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawType {
+    /// UTF-8 text.
+    Text,
+    /// Binary value.
+    Binary,
+}
+
+impl RawType {
+    fn tag(self) -> u8 {
+        match self {
+            Self::Text => TEXT,
+            Self::Binary => BINARY,
+        }
+    }
+}
+
 /// Appends the tuple of a single text or binary value.
-pub fn encode_raw(raw: &[u8], binary: bool, out: &mut Vec<u8>) {
-    escaped(if binary { BINARY } else { TEXT }, raw, out);
+pub fn encode_raw(raw: &[u8], raw_type: RawType, out: &mut Vec<u8>) {
+    escaped(raw_type.tag(), raw, out);
 }
 
 /// Appends bytes with a marked end, so that a prefix compares less than what it is a prefix of.
@@ -309,8 +327,8 @@ pub fn as_integer(bytes: &[u8]) -> Option<i64> {
 }
 
 /// Whether a tuple is this single text or binary value.
-pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], binary: bool) -> bool {
-    let tag = if binary { BINARY } else { TEXT };
+pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], raw_type: RawType) -> bool {
+    let tag = raw_type.tag();
     let plain = bytes.len() == raw.len() + 3 && bytes[0] == tag && bytes[1..=raw.len()] == *raw;
     // Without a zero byte nothing is escaped: tag, bytes, and the two bytes of the end.
     if !raw.contains(&0) {
@@ -321,15 +339,16 @@ pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], binary: bool) -> bool {
     encoded == bytes
 }
 
-/// Decodes a tuple that is a single text or binary value; the flag is true for binary. Returns `None` for every other
-/// tuple.
-pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
+/// Decodes a tuple that is a single text or binary value. Returns `None` for every other tuple.
+pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, RawType)> {
     let (&tag, rest) = bytes.split_first()?;
-    if !matches!(tag, TEXT | BINARY) {
-        return None;
-    }
+    let raw_type = match tag {
+        TEXT => RawType::Text,
+        BINARY => RawType::Binary,
+        _ => return None,
+    };
     let (raw, used) = unescaped(rest);
-    (used == rest.len()).then_some((raw, tag == BINARY))
+    (used == rest.len()).then_some((raw, raw_type))
 }
 
 /// Divides a tuple into its values, each as a tuple of one value. Returns `None` for bytes that are not a tuple.
@@ -495,12 +514,15 @@ mod tests {
         assert_eq!(as_integer(&num(150, 1)), Some(15));
         assert_eq!(as_integer(&num(i128::from(i64::MAX) + 1, 0)), None);
         assert_eq!(as_integer(&[num(1, 0), num(2, 0)].concat()), None);
-        for (text, binary) in [("", false), ("a", false), ("a\0b", false), ("\0", true)] {
+        let (text, binary) = (RawType::Text, RawType::Binary);
+        for (value, raw_type, other) in
+            [("", text, binary), ("a", text, binary), ("a\0b", text, binary), ("\0", binary, text)]
+        {
             let mut bytes = Vec::new();
-            escaped(if binary { BINARY } else { TEXT }, text.as_bytes(), &mut bytes);
-            assert_eq!(as_raw(&bytes), Some((text.as_bytes().to_vec(), binary)));
-            assert!(is_raw(&bytes, text.as_bytes(), binary) && !is_raw(&bytes, text.as_bytes(), !binary));
-            assert!(!is_raw(&bytes, b"b", binary));
+            encode_raw(value.as_bytes(), raw_type, &mut bytes);
+            assert_eq!(as_raw(&bytes), Some((value.as_bytes().to_vec(), raw_type)));
+            assert!(is_raw(&bytes, value.as_bytes(), raw_type) && !is_raw(&bytes, value.as_bytes(), other));
+            assert!(!is_raw(&bytes, b"b", raw_type));
             bytes.extend(num(1, 0));
             assert_eq!(as_raw(&bytes), None);
         }

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
+use crate::keys::encoding::{RawType, SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
 
 /// The keys of a run, each with a number below `len`: keys with change records, and keys that key changes refer to.
 ///
@@ -161,8 +161,8 @@ impl KeyTable {
         if let Some(integer) = as_integer(bytes) {
             return self.intern_integer(integer);
         }
-        if let Some((raw, binary)) = as_raw(bytes) {
-            return self.intern_raw(&raw, binary);
+        if let Some((raw, raw_type)) = as_raw(bytes) {
+            return self.intern_raw(&raw, raw_type);
         }
         let hash = self.hasher.hash_one(bytes);
         let (tuples, ends) = (&self.tuples, &self.ends);
@@ -188,12 +188,12 @@ impl KeyTable {
     }
 
     /// Returns the number of a key that is a single text or binary value, and adds the key if it is new.
-    pub fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
+    pub fn intern_raw(&mut self, raw: &[u8], raw_type: RawType) -> u32 {
         let hash = self.hasher.hash_one(raw);
-        if let Some(key) = self.find_raw(hash, raw, binary) {
+        if let Some(key) = self.find_raw(hash, raw, raw_type) {
             return key;
         }
-        encode_raw(raw, binary, &mut self.tuples);
+        encode_raw(raw, raw_type, &mut self.tuples);
         let key = self.end();
         self.raw.insert_unique(hash, (hash, key), |(hash, _)| *hash);
         key
@@ -211,8 +211,8 @@ impl KeyTable {
         if let Some(integer) = as_integer(bytes) {
             return self.find_integer(integer);
         }
-        if let Some((raw, binary)) = as_raw(bytes) {
-            return self.find_raw(self.hasher.hash_one(raw.as_slice()), &raw, binary);
+        if let Some((raw, raw_type)) = as_raw(bytes) {
+            return self.find_raw(self.hasher.hash_one(raw.as_slice()), &raw, raw_type);
         }
         let hash = self.hasher.hash_one(bytes);
         self.others.find(hash, |(_, k)| self.bytes(*k) == bytes).map(|(_, key)| *key)
@@ -222,8 +222,8 @@ impl KeyTable {
         self.integers().find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
     }
 
-    fn find_raw(&self, hash: u64, raw: &[u8], binary: bool) -> Option<u32> {
-        self.raw.find(hash, |(h, k)| *h == hash && is_raw(self.bytes(*k), raw, binary)).map(|(_, key)| *key)
+    fn find_raw(&self, hash: u64, raw: &[u8], raw_type: RawType) -> Option<u32> {
+        self.raw.find(hash, |(h, k)| *h == hash && is_raw(self.bytes(*k), raw, raw_type)).map(|(_, key)| *key)
     }
 
     /// Looks for each value of a column that is the whole key. Calls `found` with the row and the number of each key
@@ -257,13 +257,13 @@ impl KeyTable {
             DataType::Utf8 => {
                 let column = column.as_string::<i32>();
                 let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r).as_bytes()));
-                self.find_all_raw(values, false, found);
+                self.find_all_raw(values, RawType::Text, found);
                 true
             }
             DataType::Binary => {
                 let column = column.as_binary::<i32>();
                 let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r)));
-                self.find_all_raw(values, true, found);
+                self.find_all_raw(values, RawType::Binary, found);
                 true
             }
             _ => false,
@@ -273,11 +273,11 @@ impl KeyTable {
     fn find_all_raw<'a>(
         &self,
         values: impl Iterator<Item = (usize, &'a [u8])>,
-        binary: bool,
+        raw_type: RawType,
         found: &mut dyn FnMut(usize, u32),
     ) {
         for (row, raw) in values {
-            if let Some(key) = self.find_raw(self.hasher.hash_one(raw), raw, binary) {
+            if let Some(key) = self.find_raw(self.hasher.hash_one(raw), raw, raw_type) {
                 found(row, key);
             }
         }
@@ -288,8 +288,10 @@ impl KeyTable {
     pub fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
         match values {
             SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
-            SingleColumnKeys::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
-            SingleColumnKeys::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
+            SingleColumnKeys::Texts(a) => {
+                a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), RawType::Text))
+            }
+            SingleColumnKeys::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), RawType::Binary)),
         }
     }
 }
@@ -418,10 +420,10 @@ mod tests {
             assert_eq!(keys.intern(&bytes), key);
         }
         for text in ["", "7", "a\0b"] {
-            let key = keys.intern_raw(text.as_bytes(), false);
+            let key = keys.intern_raw(text.as_bytes(), RawType::Text);
             let bytes = tuple(Arc::new(StringArray::from(vec![text])));
             assert_eq!((keys.intern(&bytes), keys.bytes(key)), (key, bytes.as_slice()));
-            assert_ne!(keys.intern_raw(text.as_bytes(), true), key, "a binary value is not text");
+            assert_ne!(keys.intern_raw(text.as_bytes(), RawType::Binary), key, "a binary value is not text");
         }
         let pair = [tuple(Arc::new(Int64Array::from(vec![7]))), tuple(Arc::new(Int64Array::from(vec![8])))].concat();
         let key = keys.intern(&pair);
@@ -465,7 +467,7 @@ mod tests {
             let mut keys = KeyTable::default();
             let (seven, five) = (keys.intern_integer(7), keys.intern_integer(5));
             let noted = [9, 5, 1].map(|i| keys.note_integer(i));
-            let text = text.map(|text| keys.intern_raw(text.as_bytes(), false));
+            let text = text.map(|text| keys.intern_raw(text.as_bytes(), RawType::Text));
             let numbers = keys.renumber();
             assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
             assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);

@@ -4,6 +4,7 @@
 
 use crate::keys::record_order::RecordOrder;
 use crate::resolve::target_rows::{CellLocation, RowRef};
+use crate::spec::MergeSpec;
 
 /// A register: a column whose order or value differs from the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,9 +139,9 @@ impl KeyState {
 
     /// Whether the stored row alone determines the state: all columns have the order of the row, and this order can
     /// be read from its order columns. Then no key metadata is stored.
-    pub fn is_in_the_row(&self, stores_order: bool) -> bool {
+    pub fn is_in_the_row(&self, spec: &MergeSpec) -> bool {
         let one_order = self.live.as_ref() == Some(&self.base) && self.columns.iter().all(|c| c.order == self.base);
-        let readable = self.base == RecordOrder::oldest() || (stores_order && self.base.is_plain());
+        let readable = self.base == RecordOrder::oldest() || (spec.stores_order() && self.base.is_plain());
         one_order && readable && self.key_changes.is_empty()
     }
 }

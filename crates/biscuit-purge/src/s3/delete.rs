@@ -7,22 +7,26 @@ use biscuit_core::{Error, ErrorKind};
 use futures::{FutureExt, StreamExt, stream};
 
 use crate::listed::ListedObject;
-use crate::s3::S3Store;
 use crate::s3::error::{answer, failure};
+use crate::s3::{EtagComparison, S3Store};
 use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// Maximum number of requests for single objects at the same time, within one batch.
 const IN_FLIGHT: usize = 16;
 
 impl S3Store {
-    /// Deletes objects with one request; with `conditional` each object only if it still has its ETag. Versions need
-    /// no condition, because they never change.
-    pub(super) async fn delete_in_batch(&self, objects: &[ListedObject], conditional: bool) -> Vec<DeleteOutcome> {
+    /// Deletes objects with one request. Versions need no comparison of ETags, because they never change.
+    pub(super) async fn delete_in_batch(
+        &self,
+        objects: &[ListedObject],
+        comparison: EtagComparison,
+    ) -> Vec<DeleteOutcome> {
         if objects.is_empty() {
             return vec![];
         }
         let identifier = |object: &ListedObject| {
-            let etag = object.listed.etag.clone().filter(|_| conditional && object.version.is_none());
+            let etag = object.listed.etag.clone();
+            let etag = etag.filter(|_| comparison == EtagComparison::Each && object.version.is_none());
             let id = ObjectIdentifier::builder().key(object.key()).set_version_id(object.version.clone());
             id.set_e_tag(etag).build().expect("the identifier has a key")
         };
@@ -89,7 +93,7 @@ impl S3Store {
     pub(super) async fn delete_one_by_one(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         // Versions never change, so they need no condition.
         let versions: Vec<ListedObject> = objects.iter().filter(|o| o.version.is_some()).cloned().collect();
-        let mut of_versions = self.delete_in_batch(&versions, false).await.into_iter();
+        let mut of_versions = self.delete_in_batch(&versions, EtagComparison::None).await.into_iter();
         let single = objects.iter().filter(|o| o.version.is_none()).map(|o| self.delete_alone(o).boxed());
         let single: Vec<_> = single.collect();
         let mut of_others = stream::iter(single).buffered(IN_FLIGHT).collect::<Vec<_>>().await.into_iter();
@@ -142,7 +146,7 @@ impl S3Store {
         }
         let open = objects.iter().zip(&answers).filter(|(_, a)| a.is_none());
         let open: Vec<ListedObject> = open.map(|(o, _)| o.clone()).collect();
-        let mut deleted = self.delete_in_batch(&open, false).await.into_iter();
+        let mut deleted = self.delete_in_batch(&open, EtagComparison::None).await.into_iter();
         let mut next = || deleted.next().expect("there is an answer for each object");
         answers.into_iter().map(|a| a.unwrap_or_else(&mut next)).collect()
     }

@@ -16,7 +16,7 @@ use biscuit_core::{Error, Instant, Result};
 
 use crate::codes;
 use crate::keys::whole;
-use crate::listed::{ListedObject, MultipartUpload};
+use crate::listed::{ListedObject, ListedVersions, MultipartUpload};
 use crate::listing::ObjectListing;
 use crate::s3::error::{failure, s3_error};
 use crate::stores::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marker};
@@ -28,6 +28,13 @@ const UNPOISONED: &str = "a value is only read and written under the lock";
 
 /// Maximum number of keys in a DeleteObjects request.
 const BATCH: usize = 1000;
+
+/// Objects of a batch whose ETags the store compares before it deletes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EtagComparison {
+    Each,
+    None,
+}
 
 /// A [`PurgeStore`] for a bucket, through the S3 API: deletes in batches, conditional where the store supports that,
 /// versions, unfinished uploads and storage classes.
@@ -47,10 +54,11 @@ impl S3Store {
         Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(DeleteCondition::LookedAt)) }
     }
 
-    /// Sets whether the requester pays for requests, as buckets with *Requester Pays* demand. Default: false.
+    /// Lets the requester pay for requests, as buckets with *Requester Pays* demand. Default: the owner of the bucket
+    /// pays.
     #[must_use]
-    pub fn with_request_payer(mut self, pays: bool) -> Self {
-        self.payer = pays.then_some(RequestPayer::Requester);
+    pub fn with_request_payer(mut self) -> Self {
+        self.payer = Some(RequestPayer::Requester);
         self
     }
 
@@ -101,7 +109,7 @@ impl S3Store {
     /// a store counts as conditional only if the answer is `PreconditionFailed` and the marker still exists.
     async fn try_condition(&self, key: &str) -> Result<DeleteCondition> {
         let wrong = ListedObject::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
-        let batch = self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
+        let batch = self.delete_in_batch(std::slice::from_ref(&wrong), EtagComparison::Each).await;
         if matches!(batch[..], [DeleteOutcome::Kept(_)]) && self.head_marker(key).await?.is_some() {
             return Ok(DeleteCondition::InBatches);
         }
@@ -131,8 +139,11 @@ impl PurgeStore for S3Store {
         Ok(StoreProbe { now, condition })
     }
 
-    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
-        let found = if versions { self.list_versions(prefix).await? } else { self.list_objects(prefix).await? };
+    async fn list(&self, prefix: &str, versions: ListedVersions) -> Result<ObjectListing> {
+        let found = match versions {
+            ListedVersions::Current => self.list_objects(prefix).await?,
+            ListedVersions::All => self.list_versions(prefix).await?,
+        };
         // Some tools create a marker `t/` for the folder `t`; it is not below the prefix.
         let mark = whole(prefix);
         if mark.is_empty() || !found.iter().any(|o| o.key() == mark) {
@@ -154,7 +165,7 @@ impl PurgeStore for S3Store {
             return self.delete_looked_at(objects).await;
         }
         match condition {
-            DeleteCondition::InBatches => self.delete_in_batch(objects, true).await,
+            DeleteCondition::InBatches => self.delete_in_batch(objects, EtagComparison::Each).await,
             DeleteCondition::OneByOne => self.delete_one_by_one(objects).await,
             DeleteCondition::LookedAt => self.delete_looked_at(objects).await,
         }

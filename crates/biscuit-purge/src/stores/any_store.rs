@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::codes;
 use crate::keys::is_below;
-use crate::listed::{ListedObject, MultipartUpload};
+use crate::listed::{ListedObject, ListedVersions, MultipartUpload};
 use crate::listing::ObjectListing;
 use crate::stores::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, marker};
 use crate::stores::store_error::store_error;
@@ -52,8 +52,8 @@ impl PurgeStore for AnyStore {
         Ok(StoreProbe { now, condition: DeleteCondition::LookedAt })
     }
 
-    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
-        if versions {
+    async fn list(&self, prefix: &str, versions: ListedVersions) -> Result<ObjectListing> {
+        if versions == ListedVersions::All {
             return Err(no_versions());
         }
         let path = Path::from(prefix);

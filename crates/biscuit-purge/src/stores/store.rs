@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use biscuit_core::{Error, Instant, Result};
 
-use crate::listed::{ListedObject, MultipartUpload};
+use crate::listed::{ListedObject, ListedVersions, MultipartUpload};
 use crate::listing::ObjectListing;
 
 /// Reason why an object was kept although the plan deletes it.
@@ -90,8 +90,8 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
     /// delete with a wrong ETag is refused, and deletes the marker.
     async fn look(&self, scratch: &str) -> Result<StoreProbe>;
 
-    /// Lists all objects below a prefix, compared by whole segments; with `versions` all versions and delete markers.
-    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing>;
+    /// Lists the objects below a prefix, compared by whole segments.
+    async fn list(&self, prefix: &str, versions: ListedVersions) -> Result<ObjectListing>;
 
     /// Lists the unfinished uploads below a prefix; `None` if the store cannot list uploads.
     async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;

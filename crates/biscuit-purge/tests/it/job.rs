@@ -6,7 +6,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, ErrorCode, ErrorKind, Result};
 use biscuit_purge::internal::store_error;
 use biscuit_purge::{
-    AnyStore, DeleteCounts, DeleteOptions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out,
+    AnyStore, DeleteCounts, DeleteOptions, ListedVersions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out,
 };
 use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
@@ -39,7 +39,7 @@ fn outputs(attempt: &str) -> Vec<String> {
 /// Replaces the content of the folder.
 async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<DeleteCounts> {
     let purge = AnyStore::new(store.clone());
-    let before = purge.list("t", false).await?;
+    let before = purge.list("t", ListedVersions::Current).await?;
     let own = outputs(attempt);
     for key in &own {
         let path = Path::from(key.as_str());
@@ -64,8 +64,8 @@ async fn failed_write_deletes_nothing_and_its_own_files_can_be_deleted() {
     assert!((0..FILES).all(|n| there.contains(&format!("t/old-{n}"))), "{there:?}");
     let purge = AnyStore::new(store.clone());
     let own: BTreeSet<String> = outputs("new").into_iter().collect();
-    let listing: ObjectListing =
-        purge.list("t", false).await.expect("the listing succeeds").iter().filter(|o| own.contains(o.key())).collect();
+    let listing = purge.list("t", ListedVersions::Current).await.expect("the listing succeeds");
+    let listing: ObjectListing = listing.iter().filter(|o| own.contains(o.key())).collect();
     let plan = PurgePlan::exact("t", &listing).expect("the plan is valid");
     let done = carry_out(&purge, &plan, &DeleteOptions::default(), &mut |_, _| {}).await;
     assert_eq!((done.deleted, names(&*store).await.len()), (1, FILES));

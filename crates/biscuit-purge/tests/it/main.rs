@@ -8,8 +8,8 @@ use std::sync::Arc;
 use biscuit_core::ErrorKind;
 use biscuit_purge::internal::store_error;
 use biscuit_purge::{
-    AnyStore, DeleteCondition, DeleteItem, DeleteOptions, DeleteOutcome, KeptReason, ListedObject, PurgePlan,
-    PurgeStore, carry_out, execute,
+    AnyStore, DeleteCondition, DeleteItem, DeleteOptions, DeleteOutcome, KeptReason, ListedObject, ListedVersions,
+    PurgePlan, PurgeStore, carry_out, execute,
 };
 use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
@@ -101,7 +101,7 @@ async fn store_without_conditions_reports_what_it_cannot_guarantee() {
     assert_eq!(look.condition, DeleteCondition::LookedAt);
     assert!(look.condition.caveat().expect("the condition has a caveat").contains("no conditional delete"));
     assert_eq!(left(&*store).await, ["t/a"], "the marker was deleted");
-    assert_eq!(any.list("t", true).await.unwrap_err().code(), "NoVersions");
+    assert_eq!(any.list("t", ListedVersions::All).await.unwrap_err().code(), "NoVersions");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use biscuit_purge::{
-    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, ListedObject, ObjectListing, PurgePlan,
-    PurgeStore, S3Store, VersionKind, carry_out, manifest_line,
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, ListedObject, ListedVersions,
+    ObjectListing, PurgePlan, PurgeStore, S3Store, VersionKind, carry_out, manifest_line,
 };
 
 use crate::bucket::{Bucket, etag};
@@ -15,7 +15,7 @@ fn keys(n: usize) -> Vec<String> {
 }
 
 async fn plan(store: &S3Store, prefix: &str) -> PurgePlan {
-    let listing: ObjectListing = store.list(prefix, false).await.expect("the listing succeeds");
+    let listing: ObjectListing = store.list(prefix, ListedVersions::Current).await.expect("the listing succeeds");
     PurgePlan::exact(prefix, &listing).expect("the plan is valid")
 }
 
@@ -167,7 +167,7 @@ async fn unusual_keys_are_deleted_and_missing_objects_are_not_failures() {
         bucket.world(|w| w.conditional_batches = conditional);
         let store = bucket.store();
         store.look("probe").await.expect("the probe succeeds");
-        let listing = store.list("t", false).await.expect("the listing succeeds");
+        let listing = store.list("t", ListedVersions::Current).await.expect("the listing succeeds");
         assert_eq!(listing.len(), odd.len());
         let files = listing.iter().chain([ListedObject::new("t/missing", 1, None)]);
         let (done, _) = go(&store, &PurgePlan::exact("t", files).expect("the plan is valid")).await;

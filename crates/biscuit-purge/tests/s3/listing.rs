@@ -1,6 +1,6 @@
 //! Listings with the S3 API.
 
-use biscuit_purge::PurgeStore;
+use biscuit_purge::{ListedVersions, PurgeStore};
 
 use crate::bucket::Bucket;
 
@@ -16,7 +16,7 @@ async fn tree_is_listed_by_folders_without_missing_or_repeated_objects() {
         keys.push(format!("t/year={year}/direct"));
     }
     let bucket = Bucket::with(keys.clone());
-    let listing = bucket.store().list("t", false).await.expect("the listing succeeds");
+    let listing = bucket.store().list("t", ListedVersions::Current).await.expect("the listing succeeds");
     let mut got: Vec<String> = listing.iter().map(|o| o.listed.path).collect();
     got.sort();
     let mut want: Vec<String> = keys.into_iter().filter(|k| k.starts_with("t/")).collect();
@@ -29,7 +29,7 @@ async fn tree_is_listed_by_folders_without_missing_or_repeated_objects() {
 #[tokio::test]
 async fn flat_folder_is_listed_page_by_page() {
     let bucket = Bucket::with((0..2_500).map(|i| format!("t/{i:05}")));
-    let listing = bucket.store().list("/t/", false).await.expect("the listing succeeds");
+    let listing = bucket.store().list("/t/", ListedVersions::Current).await.expect("the listing succeeds");
     assert_eq!((listing.len(), listing.bytes()), (2_500, 7_500));
     assert_eq!(bucket.world(|w| w.lists.len()), 3);
 }
@@ -37,6 +37,6 @@ async fn flat_folder_is_listed_page_by_page() {
 #[tokio::test]
 async fn listing_omits_the_marker_of_its_own_folder_only() {
     let bucket = Bucket::with(["t/", "t/a", "t/b/"].map(str::to_owned));
-    let listing = bucket.store().list("t", false).await.expect("the listing succeeds");
+    let listing = bucket.store().list("t", ListedVersions::Current).await.expect("the listing succeeds");
     assert_eq!(listing.iter().map(|o| o.listed.path).collect::<Vec<_>>(), ["t/a", "t/b/"]);
 }

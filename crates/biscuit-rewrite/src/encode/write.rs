@@ -36,19 +36,18 @@ pub(crate) async fn write(
         );
         return Err(Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, message));
     }
-    let splice = choice == RewriteChoice::Splice;
     let target = Arc::new(UnitTarget::new(unit, shared, choice).await?);
     let mut out = FileOutput::new(target.clone(), number);
     if target.unit.sort_by.is_empty() {
-        groups(&target, splice, &mut out).await?;
+        groups(&target, choice, &mut out).await?;
     } else {
         sorted(&target, &mut out).await?;
     }
     Ok(Some(out))
 }
 
-async fn groups(target: &Arc<UnitTarget>, splice: bool, out: &mut FileOutput) -> Result<()> {
-    let plans = plan(&target.unit, splice);
+async fn groups(target: &Arc<UnitTarget>, choice: RewriteChoice, out: &mut FileOutput) -> Result<()> {
+    let plans = plan(&target.unit, choice);
     // Row groups reserve memory before they are prepared. With a limit, all of them form one stream and reserve in
     // output order: otherwise a row group could wait for memory that is held by one that must be written after it,
     // which is a deadlock. Without a limit, copied row groups form a stream of their own, so that encoding starts

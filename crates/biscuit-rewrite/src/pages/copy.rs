@@ -14,7 +14,7 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
 use crate::encode::group_bytes::GroupBytes;
-use crate::pages::headers;
+use crate::pages::headers::{ValuesPerRow, offset_index};
 
 /// Number of bytes to fetch for a bloom filter whose length the footer does not contain: 128 MiB, more than any
 /// writer makes, and its header.
@@ -84,7 +84,8 @@ impl CarriedMetadata {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let content: Bytes = bytes.get_bytes(start, length).map_err(|e| parquet_error(file.path(), e))?;
         let repeated = chunk.column_descr().max_rep_level() > 0;
-        let Some(offsets) = headers::offset_index(&content, start, group.num_rows(), repeated) else {
+        let per_row = if repeated { ValuesPerRow::Any } else { ValuesPerRow::One };
+        let Some(offsets) = offset_index(&content, start, group.num_rows(), per_row) else {
             return Ok(None);
         };
         let one_page = offsets.page_locations().len() == 1;

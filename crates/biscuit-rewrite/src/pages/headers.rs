@@ -2,12 +2,20 @@
 
 use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
 
+/// Number of values that a row has in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValuesPerRow {
+    One,
+    /// Any number of values, in a repeated column.
+    Any,
+}
+
 /// Finds the pages of a column chunk by their headers, and returns the offset index of a chunk whose file has none.
 ///
 /// Page headers are structs in Thrift's compact protocol, as defined in parquet.thrift. `bytes` is the chunk, `start`
 /// its offset in the file, `rows` the number of rows of the row group. Returns `None` if the pages do not contain
 /// their number of rows, which is possible in repeated columns.
-pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) -> Option<OffsetIndexMetaData> {
+pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, per_row: ValuesPerRow) -> Option<OffsetIndexMetaData> {
     let (mut at, mut first_row_index) = (0, 0_i64);
     let mut page_locations = Vec::new();
     while at < bytes.len() {
@@ -23,12 +31,12 @@ pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) 
                 compressed_page_size: i32::try_from(end - at).ok()?,
                 first_row_index,
             });
-            first_row_index += match (header.rows, repeated) {
+            first_row_index += match (header.rows, per_row) {
                 (Some(rows), _) => i64::from(rows),
-                (None, false) => i64::from(values),
+                (None, ValuesPerRow::One) => i64::from(values),
                 // A single page has all rows of the row group.
-                (None, true) if end == bytes.len() && page_locations.len() == 1 => rows,
-                (None, true) => return None,
+                (None, ValuesPerRow::Any) if end == bytes.len() && page_locations.len() == 1 => rows,
+                (None, ValuesPerRow::Any) => return None,
             };
         }
         at = end;
@@ -177,7 +185,7 @@ mod tests {
     #[test]
     fn pages_are_found_after_the_dictionary() {
         let chunk = [DICTIONARY, DATA, DATA].concat();
-        let index = offset_index(&chunk, 1000, 6, false).expect("an index");
+        let index = offset_index(&chunk, 1000, 6, ValuesPerRow::One).expect("an index");
         let found: Vec<_> =
             index.page_locations().iter().map(|p| (p.offset, p.compressed_page_size, p.first_row_index)).collect();
         let (first, len) = (1000 + DICTIONARY.len() as i64, DATA.len() as i32);
@@ -187,11 +195,11 @@ mod tests {
     #[test]
     fn ambiguous_pages_have_no_offset_index() {
         let chunk = [DATA, DATA].concat();
-        assert!(offset_index(&chunk, 0, 7, false).is_none(), "rows that do not add up");
-        assert!(offset_index(&chunk, 0, 6, true).is_none(), "repeated values in two pages");
-        assert!(offset_index(DATA, 0, 2, true).is_some(), "repeated values in one page");
+        assert!(offset_index(&chunk, 0, 7, ValuesPerRow::One).is_none(), "rows that do not add up");
+        assert!(offset_index(&chunk, 0, 6, ValuesPerRow::Any).is_none(), "repeated values in two pages");
+        assert!(offset_index(DATA, 0, 2, ValuesPerRow::Any).is_some(), "repeated values in one page");
         for cut in 1..DATA.len() {
-            assert!(offset_index(&DATA[..cut], 0, 3, false).is_none(), "cut at {cut}");
+            assert!(offset_index(&DATA[..cut], 0, 3, ValuesPerRow::One).is_none(), "cut at {cut}");
         }
     }
 }

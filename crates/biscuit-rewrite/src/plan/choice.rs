@@ -83,7 +83,7 @@ pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if let Some(reason) = obstacle(unit) {
         return RewriteChoice::Rewrite(reason);
     }
-    let copies = plan(unit, true).iter().any(|p| p.copy);
+    let copies = plan(unit, RewriteChoice::Splice).iter().any(|p| p.copy);
     if copies { RewriteChoice::Splice } else { RewriteChoice::Rewrite(NoSpliceReason::EveryGroup) }
 }
 
@@ -147,7 +147,7 @@ fn rows_of(insert: &InsertedRows) -> u64 {
 ///
 /// Encoded row groups are joined while they fit into one, together with small neighbours, so that deletes and inserts
 /// do not leave many small row groups. See `push` for the exact rule.
-pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
+pub(crate) fn plan(unit: &RewriteUnit, choice: RewriteChoice) -> Vec<GroupPlan> {
     let full = unit.parquet.row_group_rows.map_or_else(|| default_rows(&unit.sources), |rows| rows as u64);
     let inserts = |group: usize| {
         let own = move |i: &usize| unit.inserts[*i].group == Some(group);
@@ -157,7 +157,7 @@ pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
     for (g, group) in SourceRowGroup::of(unit).into_iter().enumerate() {
         let parts = std::iter::once(RowGroupPart::Group(g)).chain(inserts(g)).collect();
         let joins = unit.small_groups == SmallGroups::Join && group.rows < full / 2;
-        let copy = splice && !group.touched && !joins;
+        let copy = choice == RewriteChoice::Splice && !group.touched && !joins;
         push(&mut plans, GroupPlan { parts, copy, rows: group.rows }, full);
     }
     for (i, insert) in unit.inserts.iter().enumerate().filter(|(_, i)| i.group.is_none()) {

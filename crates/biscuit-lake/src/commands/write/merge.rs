@@ -94,6 +94,19 @@ pub(crate) fn check_table(args: &MergeArgs, others: u64) -> Result<()> {
     }
 }
 
+/// Returns the files at the places that the command names.
+pub(crate) fn listed_files(
+    places: &[String],
+    format: ChangeFormat,
+    args: &MergeArgs,
+    context: &CommandContext,
+) -> ChangeFiles {
+    let files = ChangeFiles::new(places, format)
+        .with_opener(context.stores.clone())
+        .with_other_formats(context.stores.other_formats());
+    if args.allow_empty { files.with_allow_empty() } else { files }
+}
+
 /// Merges the files, or those that a bookmark has chosen.
 ///
 /// Returns the report if there was something to merge, and the numbers of ignored records and of records of other
@@ -107,10 +120,7 @@ async fn one_table(
     let args = &command.merge;
     let files = match chosen {
         Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
-        None => ChangeFiles::new(command.changes.clone(), table.format.clone())
-            .with_opener(context.stores.clone())
-            .with_allow_empty(args.allow_empty)
-            .with_other_formats(context.stores.other_formats()),
+        None => listed_files(&command.changes, table.format.clone(), args, context),
     };
     // If key and order are known before the first record is read, records can be spilled to disk while reading.
     // Debezium envelopes name their key themselves, and rows without a record need all records at once: these are
@@ -204,10 +214,7 @@ async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<
     let reader = reader.with_max_decompressed(max_decompressed(args));
     // The reader of tables decides the format; this one is not used.
     let read_as = ChangeFormat::Rows(RowsOptions::default());
-    let files = ChangeFiles::new(command.changes.clone(), read_as)
-        .with_opener(context.stores.clone())
-        .with_allow_empty(args.allow_empty)
-        .with_other_formats(context.stores.other_formats());
+    let files = listed_files(&command.changes, read_as, args, context);
     let (mut json, mut text, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
     let tables = files.by_table(reader).await?;
     let targets = targets(args, tables.iter().map(|(name, _)| name));
@@ -403,12 +410,12 @@ async fn target(args: &MergeArgs, hard_links: bool, context: &CommandContext) ->
     };
     let writers = if args.single_writer { WriterPolicy::One } else { WriterPolicy::Many };
     let diverged = if args.adopt { DivergedPolicy::Adopt } else { DivergedPolicy::Fail };
-    let options = JournalOptions::default()
+    let mut options = JournalOptions::default()
         .with_external_files(external)
         .with_writers(writers)
         .with_diverged(diverged)
-        .with_retention(args.retention)
-        .with_hard_links(hard_links);
+        .with_retention(args.retention);
+    options.hard_links = hard_links;
     context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::args::bookmark::{BookmarkArgs, ChosenInputs};
 use crate::args::merge::MergeArgs;
-use crate::commands::write::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, mode};
+use crate::commands::write::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, listed_files, mode};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
 use crate::render::remarks::{counts, remarks};
@@ -168,11 +168,7 @@ async fn read(
     match chosen {
         Some(chosen) => ChangeFiles::found(chosen.files()?, format).changes().await,
         None if command.changes.is_empty() => Ok(ChangeRecords::default()),
-        None => {
-            let files = ChangeFiles::new(command.changes.clone(), format).with_opener(context.stores.clone());
-            let files = files.with_allow_empty(command.merge.allow_empty);
-            files.with_other_formats(context.stores.other_formats()).changes().await
-        }
+        None => listed_files(&command.changes, format, &command.merge, context).changes().await,
     }
 }
 
