@@ -333,7 +333,7 @@ async fn lifecycle_rules_are_merged_with_existing_rules_and_written_once() {
     let s = ruled("biscuit-test-rules").await;
     assert_eq!(s.store.lifecycle().await.expect("none"), []);
     let (root, state) = ("lake/t", "lake/.biscuit/t");
-    let table = ProtectedTable { root: root.to_owned(), state: state.to_owned(), ..ProtectedTable::default() };
+    let table = ProtectedTable::new(root, state);
     let wanted = lifecycle_rules(root, state, LifecycleDays::default());
     let theirs = plan_lifecycle(&[], &lifecycle_rules("other/t", "other/.biscuit/t", LifecycleDays::default()), &table);
     s.store.put_lifecycle(&[], &theirs).await.expect("rules");
@@ -362,7 +362,7 @@ async fn lifecycle_rules_delete_staged_files_and_never_the_journal_or_the_table(
     s.put("lake/.biscuit/t/staging/0-a/x", "x").await;
     let mut days = LifecycleDays::default();
     (days.staging, days.noncurrent, days.uploads) = (1, 1, 1);
-    let table = ProtectedTable { root: root.clone(), state: state.clone(), ..ProtectedTable::default() };
+    let table = ProtectedTable::new(&root, &state);
     let plan = plan_lifecycle(&[], &lifecycle_rules(&root, &state, days), &table);
     s.store.put_lifecycle(&[], &plan).await.expect("rules");
     for _ in 0..120 {

@@ -5,6 +5,7 @@ use biscuit_schema::Contract;
 
 /// Key and order columns from one place. A list is empty if the place does not name any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a key and an order are all that a merge needs")]
 pub struct KeyAndOrderColumns {
     /// Columns that identify an entity.
     pub key: Vec<String>,

@@ -54,6 +54,7 @@ pub struct Merge {
 
 /// Input of a run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum MergeInput {
     /// Change records in memory.
     Records(ChangeRecords),

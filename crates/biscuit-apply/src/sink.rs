@@ -105,7 +105,7 @@ impl Sink<ChangeRecords> for MergeSink {
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         if changes.is_empty() && changes.refused.is_empty() {
             let place = self.dataset.location().to_string();
-            return Ok(WriteReceipt { commit: commit.clone(), outcome: Outcome::Unchanged, rows: 0, place });
+            return Ok(WriteReceipt::new(commit.clone(), Outcome::Unchanged, 0, place));
         }
         let spec = match &self.spec {
             Some(spec) => spec.clone(),
@@ -114,7 +114,7 @@ impl Sink<ChangeRecords> for MergeSink {
         let merge = Merge::new(self.dataset.clone(), spec, self.options.clone())?;
         let report = merge.input(changes).with_commit_id(commit.clone()).run(RunMode::Commit).await?;
         let place = format!("{} version {}", self.dataset.location(), report.version);
-        let receipt = WriteReceipt { commit: commit.clone(), outcome: report.outcome, rows: report.records, place };
+        let receipt = WriteReceipt::new(commit.clone(), report.outcome, report.records, place);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         Ok(receipt)
     }

@@ -3,6 +3,7 @@ use twox_hash::XxHash64;
 
 /// An object of a source, as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct SourceObject {
     /// The object. Its path is its URL; on a local disk its absolute path.
     pub listed: ObjectRef,

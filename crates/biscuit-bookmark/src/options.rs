@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Criterion by which a listed object is the same as a remembered one with the same URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ObjectIdentity {
     /// Size and ETag are the same; if the store has no ETags, size and time of modification.
     #[default]
@@ -19,6 +20,7 @@ pub enum ObjectIdentity {
 /// Handling of an object that was overwritten after it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OverwrittenPolicy {
     /// The object is read again, as a whole.
     #[default]
@@ -32,6 +34,7 @@ pub enum OverwrittenPolicy {
 /// Handling of an object that appears with a time of modification before the allowed lateness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LatePolicy {
     /// The object is reported and not read.
     #[default]
@@ -60,11 +63,27 @@ impl From<bool> for MissingObjects {
 
 /// Maximum input of one run. The next runs read the objects beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+#[must_use]
 pub struct RunLimit {
     /// Maximum number of objects. Default: none.
     pub files: Option<usize>,
     /// Maximum number of bytes. A run reads at least one object, whatever its size. Default: none.
     pub bytes: Option<u64>,
+}
+
+impl RunLimit {
+    /// Sets the maximum number of objects. Default: none.
+    pub fn with_files(mut self, files: usize) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Sets the maximum number of bytes. A run reads at least one object, whatever its size. Default: none.
+    pub fn with_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
 }
 
 /// Options of a bookmark; each has a default.
@@ -82,7 +101,7 @@ pub struct RunLimit {
 ///     storage.store.put(&Path::from(key), "{}".into()).await.unwrap();
 /// }
 /// let journal = Journal::new(storage.clone(), Path::from("lake/orders"), JournalOptions::default());
-/// let limit = RunLimit { files: Some(2), bytes: None };
+/// let limit = RunLimit::default().with_files(2);
 /// let bookmark = Bookmark::new("orders")?.with_options(BookmarkOptions::default().with_limit(limit));
 ///
 /// let state = bookmark.load(&journal, &journal.head().await?).await?;

@@ -16,6 +16,7 @@ use crate::codes;
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct TableName {
     /// Name of the database.
     pub database: String,

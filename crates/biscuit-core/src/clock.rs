@@ -37,6 +37,7 @@ const _: fn(&dyn Clock) = |_| {};
 
 /// Clock of the host. It is never compared with the clock of a store: the two may differ by any amount.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a value without fields")]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

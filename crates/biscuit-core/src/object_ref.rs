@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(ObjectRef::new("part-0.parquet", 1, None).folder(), "");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ObjectRef {
     /// Path of the object, not encoded, or its URL.
     pub path: String,

@@ -4,6 +4,7 @@ use crate::{CommitId, Outcome, Result, Run};
 
 /// Result of a successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WriteReceipt {
     /// Commit id of the write.
     pub commit: CommitId,
@@ -14,6 +15,13 @@ pub struct WriteReceipt {
     pub rows: u64,
     /// Location of the written rows in terms of the sink, such as a version of a table or a URL.
     pub place: String,
+}
+
+impl WriteReceipt {
+    /// Creates the receipt of a write of `rows` rows. `place` is the location of the rows in terms of the sink.
+    pub fn new(commit: CommitId, outcome: SinkOutcome, rows: u64, place: impl Into<String>) -> Self {
+        Self { commit, outcome, rows, place: place.into() }
+    }
 }
 
 /// Output of a job.

@@ -68,7 +68,7 @@ impl Sink<DataFrame> for TableSink {
         let version = self.dataset.observe().await?;
         let receipt = |version, outcome, rows| {
             let place = format!("{} version {version}", self.dataset.location());
-            WriteReceipt { commit: commit.clone(), outcome, rows, place }
+            WriteReceipt::new(commit.clone(), outcome, rows, place)
         };
         if let Some(version) = version.observed.head.committed(commit) {
             // The receipt of a retry names the rows of the first write, which had the same value.

@@ -14,6 +14,7 @@ use crate::rows::partition_folders;
 
 /// Number or size of the files of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileSizing {
     /// Number of files in every partition, filled evenly. There are fewer files if there are fewer rows.
     Files(usize),

@@ -38,6 +38,7 @@ const _: fn(&dyn JobEnvironment) = |_| {};
 
 /// Opens paths and URLs with [`Location::parse`], and key files and token stores on this machine.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a value without fields")]
 pub struct LocalEnvironment;
 
 #[async_trait]

@@ -211,6 +211,7 @@ impl TryFrom<RulesText> for RulesSpec {
 /// A contract, or the path of its file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum ContractSpec {
     /// Path of a TOML or JSON file.
     File(String),
@@ -286,6 +287,7 @@ impl TryFrom<CsvFields> for CsvSpec {
 
 /// How text files are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TextSpec {
     /// Dialect of CSV.
     pub csv: CsvSpec,
@@ -457,6 +459,7 @@ pub enum OutputMode {
 /// A column that is derived from another column.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DerivedColumn {
     /// Source column: a date, a timestamp, or text with a date or time.
     pub from: String,
@@ -485,6 +488,7 @@ pub enum DatePart {
 /// Columns about the run that are added to every row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct AuditSpec {
     /// Column for the instant at which the run started.
     pub processing_datetime: Option<String>,

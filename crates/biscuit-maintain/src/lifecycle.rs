@@ -102,7 +102,7 @@ impl TableLifecycle {
             }
             (false, RunMode::DryRun) => Outcome::Planned,
         };
-        let LifecyclePlan { rules, added, changed, dangers } = self.plan.clone();
+        let LifecyclePlan { rules, added, changed, dangers, .. } = self.plan.clone();
         let rules = rules.iter().map(LifecycleRuleSummary::of).collect();
         Ok(LifecycleReport { outcome, added, changed, rules, dangers })
     }
@@ -112,7 +112,8 @@ impl TableLifecycle {
 fn plan_of(current: &[LifecycleRule], journal: &Journal, days: LifecycleDays) -> LifecyclePlan {
     let (root, state) = (journal.table().as_ref(), journal.state_root().as_ref());
     let pointer = default_state_root(journal.table()).to_string();
-    let table = ProtectedTable { root: root.to_owned(), state: state.to_owned(), pointer, ..ProtectedTable::default() };
+    let mut table = ProtectedTable::new(root, state);
+    table.pointer = pointer;
     plan_lifecycle(current, &lifecycle_rules(root, state, days), &table)
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(IgnoreNull::named(&[]), IgnoreNull::None);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum IgnoreNull {
     /// No column: nulls are stored.
     #[default]
@@ -46,6 +47,7 @@ impl IgnoreNull {
 
 /// How long tombstones are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum TombstonePolicy {
     /// For ever: an older record never restores the row.
     #[default]
@@ -56,6 +58,7 @@ pub enum TombstonePolicy {
 
 /// Handling of a record that has the order of stored content and different values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum TiePolicy {
     /// The record replaces the stored content. Its verdict is *corrected*.
     #[default]
@@ -66,6 +69,7 @@ pub enum TiePolicy {
 
 /// Whether the records of a run yield to newer stored content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum OrderAuthority {
     /// They do: the greater order wins.
     #[default]

@@ -87,7 +87,7 @@ impl Sink<ChangeRecords> for PeriodSink {
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         let report = self.table.run(changes, self.as_of, RunMode::Commit).await?;
         let place = format!("{} version {}", self.table.dataset.location(), report.version);
-        let receipt = WriteReceipt { commit: commit.clone(), outcome: report.outcome, rows: report.records, place };
+        let receipt = WriteReceipt::new(commit.clone(), report.outcome, report.records, place);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         Ok(receipt)
     }

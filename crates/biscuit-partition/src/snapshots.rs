@@ -88,7 +88,8 @@ struct PlannedCommit {
 impl PlannedCommit {
     fn of(mut step: CommitStep, of_records: u64) -> Self {
         let changes = ChangeRecords::of(std::mem::take(&mut step.changes));
-        let whole = PeriodRunContext { of_records, ..PeriodRunContext::default() };
+        let mut whole = PeriodRunContext::default();
+        whole.of_records = of_records;
         Self { step, changes, extras: CommitExtras::default(), whole }
     }
 }

@@ -17,6 +17,7 @@ use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason, PurgeStore}
 
 /// Outcome of a plan by object.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct PurgeReport {
     /// Objects that were deleted.
     pub deleted: Vec<Path>,
@@ -93,6 +94,7 @@ impl DeleteOptions {
 
 /// Outcome of a plan in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeleteCounts {
     /// Number of objects that were deleted.
     pub deleted: u64,
@@ -144,6 +146,7 @@ impl DeleteCounts {
 
 /// The subject of an outcome.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum DeleteItem<'a> {
     /// An object or a version.
     Object(&'a ListedObject),

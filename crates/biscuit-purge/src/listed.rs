@@ -6,6 +6,7 @@ use object_store::path::Path;
 
 /// Kind of an entry in a listing: the object itself, or one of its versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum VersionKind {
     /// The current object.
     #[default]
@@ -18,6 +19,7 @@ pub enum VersionKind {
 
 /// Entries that a listing of a folder contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::exhaustive_enums, reason = "stores match it: a listing has the current objects or all versions")]
 pub enum ListedVersions {
     /// Only the current objects.
     #[default]
@@ -87,6 +89,7 @@ impl fmt::Display for ListedObject {
 /// A multipart upload that was neither completed nor aborted. It is not in listings of objects, but its storage is
 /// billed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `PurgeStore` write it as a literal")]
 pub struct MultipartUpload {
     /// Key of the object that the upload would create.
     pub key: String,

@@ -57,6 +57,7 @@ impl KeepReason {
 
 /// Decision of a plan about one listed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PurgeDecision {
     /// The object is deleted.
     Delete,
@@ -89,6 +90,7 @@ pub struct PurgePlan {
 
 /// Counts of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlanSummary {
     /// Number of objects and versions to delete.
     pub objects: u64,

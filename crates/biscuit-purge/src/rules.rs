@@ -50,6 +50,7 @@ pub struct AllowedDeletes {
 /// Read the table *after* the listing. A file that is published between the two is then among the files of the table.
 /// In the opposite order it would be listed, but not protected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProtectedTable {
     /// Folder of the table.
     pub root: String,
@@ -62,6 +63,11 @@ pub struct ProtectedTable {
 }
 
 impl ProtectedTable {
+    /// Creates a table without files, and without a pointer to a moved state root.
+    pub fn new(root: impl Into<String>, state: impl Into<String>) -> Self {
+        Self { root: root.into(), state: state.into(), pointer: String::new(), files: HashSet::new() }
+    }
+
     /// Whether a key belongs to the state of the table or to the folder of its pointer.
     pub fn has_state(&self, key: &str) -> bool {
         [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))

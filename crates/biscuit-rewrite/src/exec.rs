@@ -196,18 +196,15 @@ fn batch_of(written: &[WrittenUnit]) -> EngineResult<RecordBatch> {
 fn written_of(batch: &RecordBatch) -> Vec<WrittenUnit> {
     let text = |column: usize, row| batch.column(column).as_string::<i32>().value(row).to_owned();
     let number = |column: usize, row| batch.column(column).as_primitive::<UInt64Type>().value(row);
-    let one = |row| WrittenUnit {
-        unit: batch.column(0).as_primitive::<UInt32Type>().value(row) as usize,
-        file: PublishedFile {
-            path: text(1, row),
-            staged: text(2, row),
-            size: number(3, row),
-            checksum: text(4, row),
-            rows: Some(number(5, row)),
-            content: None,
-        },
-        copied: number(6, row),
-        encoded: number(7, row),
+    let one = |row| {
+        let mut file = PublishedFile::new(text(1, row), text(2, row), number(3, row), text(4, row));
+        file.rows = Some(number(5, row));
+        WrittenUnit {
+            unit: batch.column(0).as_primitive::<UInt32Type>().value(row) as usize,
+            file,
+            copied: number(6, row),
+            encoded: number(7, row),
+        }
     };
     (0..batch.num_rows()).map(one).collect()
 }

@@ -1,5 +1,6 @@
 /// Selects whether a run changes the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a run changes something or nothing")]
 pub enum RunMode {
     /// Commit the result.
     #[default]

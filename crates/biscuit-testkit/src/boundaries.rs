@@ -2,6 +2,7 @@
 
 /// A text in a column of a declared type, and its stored value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BoundaryValue {
     /// Name of the type, as in contracts.
     pub column_type: &'static str,

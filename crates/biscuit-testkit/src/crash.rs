@@ -7,6 +7,7 @@ use crate::doubles::fault_store::{FaultStore, InjectedFault};
 
 /// Numbers of a crash test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CrashCount {
     /// Number of storage calls of the job without a fault.
     pub calls: u64,

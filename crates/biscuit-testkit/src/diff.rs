@@ -9,6 +9,7 @@ use crate::snapshot::cells;
 
 /// Significance of the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RowOrdering {
     /// Rows are a multiset: each must occur equally often on both sides.
     AnyOrder,

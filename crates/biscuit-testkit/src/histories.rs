@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 /// Operation of a generated record. Values are small numbers, so that equal values occur.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum RecordKind {
     /// Sets all three columns. A value may be null.
     Full([Option<i64>; 3]),
@@ -21,6 +22,7 @@ pub enum RecordKind {
 
 /// A record of a history. Order numbers are unique, so that no two records of a key tie.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TrueRecord {
     /// Key of the row; ignored for a truncate.
     pub key: i64,
@@ -32,6 +34,7 @@ pub struct TrueRecord {
 
 /// A history of changes, and its delivery.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct History {
     /// Records in the order in which they happened.
     pub records: Vec<TrueRecord>,
@@ -41,6 +44,7 @@ pub struct History {
 
 /// Kinds of records that a history may contain.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct HistoryOptions {
     /// Sparse updates instead of full ones.
     pub sparse: bool,

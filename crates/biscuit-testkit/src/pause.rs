@@ -9,6 +9,7 @@ use crate::doubles::fault_store::{FaultStore, InjectedFault};
 
 /// Numbers of a pause test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PauseCount {
     /// Number of storage calls of the job without a pause.
     pub calls: u64,

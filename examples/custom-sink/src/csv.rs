@@ -67,7 +67,7 @@ impl Sink<Day> for CsvSink {
         let rows = day.sales.len() as u64;
         let receipt = |version, outcome| {
             let place = format!("{} version {version}", self.0.table());
-            WriteReceipt { commit: commit.clone(), outcome, rows, place }
+            WriteReceipt::new(commit.clone(), outcome, rows, place)
         };
         // An attempt that committed before has the same commit id: nothing is staged again.
         if let Some(version) = observed.head.committed(commit) {

@@ -67,6 +67,6 @@ impl Sink<Day> for SqliteSink {
         let inserted = tokio::task::spawn_blocking(move || sink.insert(&id, &day)).await;
         let (rows, outcome) =
             inserted.map_err(|e| Error::internal("the task that writes was cancelled").with_source(e))??;
-        Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: self.0.display().to_string() })
+        Ok(WriteReceipt::new(commit.clone(), outcome, rows, self.0.display().to_string()))
     }
 }

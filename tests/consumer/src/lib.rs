@@ -19,7 +19,7 @@ impl Sink<Vec<i64>> for Ledger {
             entries.push((commit.clone(), value));
         }
         let outcome = if known { Outcome::Unchanged } else { Outcome::Committed };
-        Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: "ledger".to_owned() })
+        Ok(WriteReceipt::new(commit.clone(), outcome, rows, "ledger"))
     }
 }
 

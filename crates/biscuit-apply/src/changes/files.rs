@@ -27,6 +27,7 @@ use crate::codes;
 
 /// A change file that the caller has found.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct FoundFile {
     /// The file as it was listed. Its path is the name of the file in messages, such as its URL. A file with another
     /// ETag stops the run.
@@ -35,6 +36,13 @@ pub struct FoundFile {
     pub store: Arc<dyn ObjectStore>,
     /// Path of the file in the store.
     pub object: Path,
+}
+
+impl FoundFile {
+    /// Creates a file: as it was listed, its store, and its path in the store.
+    pub fn new(listed: ObjectRef, store: Arc<dyn ObjectStore>, object: Path) -> Self {
+        Self { listed, store, object }
+    }
 }
 
 /// Change files in a store, named by file, folder or glob.

@@ -24,6 +24,7 @@ const EPOCH: i64 = 1_000_000_000_000;
 /// How log positions compare whose server is not known, or has continued its log after another server took over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NewServerPolicy {
     /// The run fails with `NewServer`.
     #[default]

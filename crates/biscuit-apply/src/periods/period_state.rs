@@ -9,6 +9,7 @@ use crate::periods::retraction::RetractionSet;
 
 /// The content of a period before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum PeriodBase {
     /// The files in the folder of the period.
     Own,
@@ -25,6 +26,7 @@ pub enum PeriodBase {
 /// A period of a table of periodic snapshots, which has a folder of its own. A record takes effect in its period and
 /// in all later ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct PeriodState {
     /// Number of the period. Key metadata is stored under this number, so it must never change. Later periods have
     /// greater numbers.
@@ -39,6 +41,7 @@ pub struct PeriodState {
 
 /// The periods of a table that a run may change, in ascending order. The last one is the newest period of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct PeriodStates {
     /// Partition column with the name of the period. Records must not have this column.
     pub column: String,
@@ -66,6 +69,7 @@ impl PeriodStates {
 
 /// What one commit of a run into periods has to know of the whole run, which may have several commits.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PeriodRunContext {
     /// Stored records that never took effect at their stated time.
     pub retractions: RetractionSet,

@@ -17,6 +17,7 @@ use crate::changes::key_coverage::KeyCoverage;
 
 /// A stored record that, according to a later record, never took effect at its stated time.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct RetractedRecord {
     /// The encoded key, as in [`key_and_order`].
     pub key: Vec<u8>,
@@ -32,6 +33,7 @@ pub struct RetractedRecord {
 
 /// The retractions of a run, and how effective times are read from rows.
 #[derive(Clone, Default)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct RetractionSet {
     /// The column with the effective time.
     pub column: String,

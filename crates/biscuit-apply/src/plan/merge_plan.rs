@@ -222,7 +222,7 @@ impl MergePlan {
     /// Returns the new files that were not staged yet. Takes their rows out of the plan.
     pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<RewriteUnit> {
         let unit = |(folder, rows): (String, Vec<BufferedRows>)| {
-            let inserts = rows.into_iter().map(|rows| InsertedRows { group: None, rows }).collect();
+            let inserts = rows.into_iter().map(|rows| InsertedRows::new(None, rows)).collect();
             new_file(folder, schema, options).with_inserts(inserts)
         };
         let all = std::mem::take(&mut self.added).into_iter();
@@ -405,7 +405,7 @@ impl PlanInput<'_> {
                 match place {
                     Some((file, group)) => {
                         let rows = plan.rows(rows)?;
-                        plan.inserts.entry(file).or_default().push(InsertedRows { group, rows });
+                        plan.inserts.entry(file).or_default().push(InsertedRows::new(group, rows));
                     }
                     None => plan.added.entry(folder.to_owned()).or_default().push(rows.into()),
                 }

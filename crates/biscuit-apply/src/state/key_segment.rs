@@ -607,6 +607,7 @@ impl KeySegments {
 
 /// Key metadata, for inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredKeyMetadata {
     /// Values of the key columns as text.
     pub key: Vec<String>,

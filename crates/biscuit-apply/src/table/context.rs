@@ -114,10 +114,7 @@ fn check_encryption(setup: &MergeSetup, parquet: &ParquetOptions, partition_by: 
     encryption.check_clear("a key column", &setup.spec.key)?;
     encryption.check_clear("an order column", &setup.spec.order)?;
     encryption.check_clear("a partition column", partition_by)?;
-    match setup.options.bad_rows {
-        BadRows::Quarantine => check_sealed(&setup.options),
-        BadRows::Fail => Ok(()),
-    }
+    if setup.options.bad_rows == BadRows::Fail { Ok(()) } else { check_sealed(&setup.options) }
 }
 
 /// Refuses to quarantine records of a table with encrypted columns in plain text.

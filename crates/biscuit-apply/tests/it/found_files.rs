@@ -16,7 +16,7 @@ async fn files_that_changed_after_they_were_found_are_refused() {
     store.put(&path, "{\"id\":1,\"op\":\"c\"}\n".into()).await.unwrap();
     let meta = store.head(&path).await.unwrap();
     let listed = ObjectRef::new("mem://raw/a.jsonl", meta.size, meta.e_tag);
-    let found = FoundFile { listed, store: store.clone(), object: path };
+    let found = FoundFile::new(listed, store.clone(), path);
     let files = || ChangeFiles::found(vec![found.clone()], ChangeFormat::Rows(RowsOptions::default().with_op("op")));
     assert_eq!(files().changes().await.unwrap().len(), 1);
     assert_eq!(

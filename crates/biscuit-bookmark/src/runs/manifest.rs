@@ -34,6 +34,7 @@ pub enum RunKind {
 
 /// Output of a run, as far as its manifest remembers it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunOutput {
     /// Files of the output that contain only rows of objects of this run, relative to the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

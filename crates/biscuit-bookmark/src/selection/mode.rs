@@ -9,6 +9,7 @@ use crate::codes;
 
 /// Reference to a run of a bookmark, by its number or by its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RunRef {
     /// Number that the bookmark gave the run, from 1; 0 stands for the time before the first run.
     Number(u64),

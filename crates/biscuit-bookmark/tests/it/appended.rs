@@ -127,11 +127,9 @@ async fn partitions_are_known_by_object_or_by_run() {
     lab.put("b", "10:00", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
     let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
-    let output = RunOutput {
-        partitions: vec!["day=1".into(), "day=2".into()],
-        reached: vec![("mem://raw/a".into(), vec![1])],
-        files: vec![],
-    };
+    let mut output = RunOutput::default();
+    output.partitions = vec!["day=1".into(), "day=2".into()];
+    output.reached = vec![("mem://raw/a".into(), vec![1])];
     let mut replace = lab.journal.replace(&observed);
     replace.with_extras(state.advance(&selection, &run("first"), output).unwrap().unwrap()).await.unwrap();
     replace.commit().await.unwrap();

@@ -201,7 +201,7 @@ async fn b16_runs_with_a_limit_read_by_time_and_name_and_miss_nothing() {
     for n in 0..250 {
         lab.put(&format!("{:03}", (n * 7) % 250), &format!("10:{:02}", n % 7), "v1");
     }
-    let options = BookmarkOptions::default().with_limit(RunLimit { files: Some(100), bytes: None });
+    let options = BookmarkOptions::default().with_limit(RunLimit::default().with_files(100));
     let (mut all, mut sizes) = (Vec::new(), Vec::new());
     for id in ["a", "b", "c", "d"] {
         let read = lab.run_with(id, &options).await;

@@ -75,7 +75,7 @@ async fn limit_of_bytes_reads_one_object_whatever_its_size() {
     for (name, size) in [("a", 60), ("b", 30), ("c", 500), ("d", 5)] {
         lab.put_sized(name, "10:00", "v1", size);
     }
-    let options = BookmarkOptions::default().with_limit(RunLimit { files: None, bytes: Some(100) });
+    let options = BookmarkOptions::default().with_limit(RunLimit::default().with_bytes(100));
     for want in [vec!["a", "b"], vec!["c"], vec!["d"], vec![]] {
         assert_eq!(lab.run_with("r", &options).await, want);
     }

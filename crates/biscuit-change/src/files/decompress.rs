@@ -21,6 +21,7 @@ const RATIO_FROM: u64 = 64 << 20;
 
 /// Compression of a text file, detected by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FileCompression {
     /// Not compressed.
     None,

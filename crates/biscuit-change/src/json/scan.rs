@@ -9,6 +9,7 @@ use crate::codes;
 
 /// Layout of the values in a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum JsonLayout {
     /// Each value is a line. A damaged line does not affect the other lines.
     Lines,

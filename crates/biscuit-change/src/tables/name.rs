@@ -21,6 +21,7 @@ use crate::codes;
 /// assert_eq!(SourceTable::new(Some("a.b"), "c").to_string(), "\"a.b\".c");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct SourceTable {
     /// Database of the schema, if the records contain both. It distinguishes tables, but `Display` does not show it.
     pub database: Option<String>,

@@ -24,6 +24,7 @@ use crate::values::text::{is_beside_values, text_of};
 
 /// Format and options for the records of one table.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum TableRecordFormat {
     /// Debezium envelopes, whole or flattened.
     Debezium(DebeziumOptions),

@@ -126,8 +126,9 @@ pub(crate) fn in_column(
     let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
     made.dropped.iter().for_each(|name| lost.drop(name));
     if made.rounded > 0 || made.defaulted > 0 {
-        let counted = ColumnLosses { rounded: made.rounded, defaulted: made.defaulted, ..ColumnLosses::default() };
-        lost.of(&column.name).add(&counted);
+        let counted = lost.of(&column.name);
+        counted.rounded += made.rounded;
+        counted.defaulted += made.defaulted;
     }
     // Sorted, so that a row can be found by binary search.
     let placeholders = match column.reading.on_error {

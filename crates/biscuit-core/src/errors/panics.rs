@@ -9,6 +9,7 @@ thread_local! {
 
 /// A caught panic. It has no message, because the panic message of a decoder may quote the data that it decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CaughtPanic;
 
 impl fmt::Display for CaughtPanic {

@@ -34,6 +34,7 @@ const _: fn(&dyn FileKeys) = |_| {};
 
 /// Part of a file that a key encrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the two kinds of keys in Parquet's modular encryption")]
 pub enum FilePart {
     /// The footer. A footer that is not encrypted is signed with the key.
     Footer,
@@ -43,6 +44,7 @@ pub enum FilePart {
 
 /// A data key and its key metadata.
 #[derive(Clone)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `FileKeys` write it as a literal")]
 pub struct FileKey {
     /// Data key of 16 or 32 bytes. The Parquet library accepts no other length.
     pub key: Zeroizing<Vec<u8>>,

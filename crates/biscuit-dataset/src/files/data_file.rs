@@ -33,6 +33,7 @@ use biscuit_schema::internal::conform;
 
 /// A Parquet file of a table.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DataFile {
     /// The file as it was listed. Its path is relative to the table; for a file outside of tables it is the name of the
     /// file in messages.

@@ -150,6 +150,7 @@ const _: fn(&dyn OpenLocation) = |_| {};
 
 /// Opens locations with [`Location::parse`].
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a value without fields")]
 pub struct OpenByUrl;
 
 #[async_trait::async_trait]

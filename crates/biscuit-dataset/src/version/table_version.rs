@@ -33,6 +33,7 @@ pub(crate) const COLUMNS: &str = "columns";
 
 /// Effect of a write on the existing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WriteMode {
     /// They remain.
     Append,
@@ -256,7 +257,7 @@ impl TableVersion {
         (commit, empty): (Option<&CommitId>, EmptyWrite),
     ) -> Result<(CommitSummary, u64)> {
         if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
-            return Ok((unchanged(version), 0));
+            return Ok((CommitSummary::unchanged(version), 0));
         }
         self.check_partitioning(&options.partition_by, mode)?;
         if mode != WriteMode::Append {
@@ -283,7 +284,7 @@ impl TableVersion {
         };
         if count == 0 && empty == EmptyWrite::Nothing {
             replace.abandon().await?;
-            return Ok((unchanged(self.observed.head.version), 0));
+            return Ok((CommitSummary::unchanged(self.observed.head.version), 0));
         }
         match mode {
             WriteMode::Append => {}
@@ -382,11 +383,6 @@ impl TableVersion {
         let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
         Err(Error::new(codes::PARTITIONING_DIFFERS, message))
     }
-}
-
-/// Summary of a write that made no version.
-fn unchanged(version: u64) -> CommitSummary {
-    CommitSummary { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, orphan_files: 0 }
 }
 
 /// Name of the journal property with the declared layer of a table, such as `raw`.

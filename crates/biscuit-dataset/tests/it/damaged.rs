@@ -41,11 +41,8 @@ async fn stored(bytes: &[u8]) -> Arc<dyn ObjectStore> {
 }
 
 async fn open(bytes: &[u8]) -> Result<OpenFile> {
-    let file = DataFile {
-        listed: ObjectRef::new("a.parquet", bytes.len() as u64, None),
-        object: Path::from("lake/t/a.parquet"),
-        partition: vec![],
-    };
+    let listed = ObjectRef::new("a.parquet", bytes.len() as u64, None);
+    let file = DataFile::outside_tables(listed, Path::from("lake/t/a.parquet"));
     OpenFile::open(stored(bytes).await, file).await
 }
 

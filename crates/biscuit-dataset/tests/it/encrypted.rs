@@ -281,11 +281,8 @@ async fn wrong_keys_and_damage_are_errors_with_the_file_name() {
     bytes[(start + length) as usize - 20] ^= 1;
     let other = Path::from("elsewhere/damaged.parquet");
     storage.store.put(&other, bytes.into()).await.unwrap();
-    let damaged = biscuit_dataset::DataFile {
-        object: other,
-        listed: file.file.listed.clone().with_path("damaged.parquet"),
-        ..file.file.clone()
-    };
+    let mut damaged = file.file.clone();
+    (damaged.object, damaged.listed) = (other, damaged.listed.with_path("damaged.parquet"));
     let damaged = OpenFile::open_with(storage.store.clone(), damaged, Some(&keys.encrypting(HIDDEN))).await.unwrap();
     let e = damaged.stream(None).unwrap().try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(e.code(), "UnreadableParquet");

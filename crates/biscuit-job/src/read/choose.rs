@@ -89,13 +89,14 @@ fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
         OutputMode::Append | OutputMode::ReplacePartitions => BookmarkOptions::default().with_keep_runs(u64::MAX),
         _ => BookmarkOptions::default(),
     };
+    options.limit.files = spec.limit_files;
+    options.limit.bytes = spec.limit_bytes;
     options.allow_empty = spec.allow_empty == EmptyLocation::Allow;
     Ok(options
         .with_identity(spec.identity)
         .with_allowed_lateness(spec.allowed_lateness()?)
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
-        .with_limit(RunLimit { files: spec.limit_files, bytes: spec.limit_bytes })
         .with_reading(json!({"format": spec.format})))
 }
 

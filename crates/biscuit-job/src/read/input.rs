@@ -41,7 +41,7 @@ pub(crate) struct InputFile {
 impl InputFile {
     pub(crate) fn new(listed: ObjectRef, store: Arc<dyn ObjectStore>, object: Path) -> Self {
         let store = as_listed(store, [(object.clone(), listed.etag.clone())]);
-        Self { found: FoundFile { listed, store, object }, path_columns: vec![] }
+        Self { found: FoundFile::new(listed, store, object), path_columns: vec![] }
     }
 
     /// URL of the object, for messages.

@@ -90,7 +90,7 @@ impl RowFinisher {
             // Coerce with row numbers from 0 and look up file and row afterwards: consecutive rows of a query come
             // from different places.
             let coerced = coercion.coerce(&batch, &file, 0);
-            let CoercedRows { batch: coerced, kept, refused, report } = coerced.map_err(|e| match e.row() {
+            let CoercedRows { batch: coerced, kept, refused, report, .. } = coerced.map_err(|e| match e.row() {
                 Some(row) => {
                     let (file, number) = (origin.place)(row as usize);
                     e.relocated(file, number)
@@ -122,8 +122,7 @@ impl RowFinisher {
     fn without_folder(&self, batch: &RecordBatch, refused: &mut Vec<RefusedRow>) {
         for (row, e) in rows_without_folder(batch, &self.folders) {
             if refused.iter().all(|other| other.row != row) {
-                let column = e.column().unwrap_or_default().to_owned();
-                refused.push(RefusedRow { row, column, code: e.error_code(), message: e.message().into() });
+                refused.push(RefusedRow::of(row, &e));
             }
         }
     }
@@ -146,7 +145,7 @@ impl RowFinisher {
             if written == *field.data_type() {
                 continue;
             }
-            let reading = ReadingRules { rounding: DecimalRounding::HalfUp, ..ReadingRules::default() };
+            let reading = ReadingRules::default().with_rounding(DecimalRounding::HalfUp);
             let column = ContractColumn::new(field.name(), ColumnType::of_arrow(written.clone())).with_reading(reading);
             let made = coerce_column(&column, values)?;
             if made.rounded > 0 {

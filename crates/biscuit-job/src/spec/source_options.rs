@@ -9,6 +9,7 @@ use super::{ContractSpec, CsvSpec, RulesSpec, SourceBookmark, SourceFormat, Sour
 /// Whether CSV files begin with a line of column names. In a job file, `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "bool")]
+#[non_exhaustive]
 pub enum CsvHeader {
     /// The first line has the names of the columns.
     #[default]
@@ -26,6 +27,7 @@ impl From<bool> for CsvHeader {
 /// Meaning of folders with Hive names, such as `dt=2024-02-28`, in the input. In a job file, `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "bool")]
+#[non_exhaustive]
 pub enum HivePartitioning {
     /// They are columns of the rows below them.
     #[default]
@@ -44,6 +46,7 @@ impl From<bool> for HivePartitioning {
 /// file, `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "bool")]
+#[non_exhaustive]
 pub enum EmptyLocation {
     /// The run stops.
     #[default]

@@ -236,7 +236,8 @@ impl OutputWork<'_> {
             OutputMode::Append => written.staged.iter().map(|f| f.path().to_owned()).collect(),
             _ => vec![],
         };
-        let output = RunOutput { files, partitions, reached };
+        let mut output = RunOutput::default();
+        (output.files, output.partitions, output.reached) = (files, partitions, reached);
         for ((chosen, replaced), objects) in self.chosen.iter().zip(&plan.replaced).zip(&plan.objects) {
             if chosen.bookmark.is_none() {
                 continue;

@@ -9,6 +9,7 @@ use crate::log::head::TableHead;
 
 /// Result of a recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// Version that a dead run had committed and that this recovery finished.
     pub rolled_forward: Option<u64>,

@@ -30,6 +30,7 @@ const TRIALS_IN_FLIGHT: usize = 8;
 
 /// Result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CommitSummary {
     /// Version that this commit made; for an unchanged table the base, or the version that has the same commit id.
     pub version: u64,
@@ -41,6 +42,13 @@ pub struct CommitSummary {
     pub adopted: u64,
     /// Number of orphan files that this version removed.
     pub orphan_files: u64,
+}
+
+impl CommitSummary {
+    /// Creates the summary of a commit that had nothing to change in this version.
+    pub fn unchanged(version: u64) -> Self {
+        Self { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, orphan_files: 0 }
+    }
 }
 
 /// One change of a table: staged files, removals and state, which [`commit`](Self::commit) makes visible as one step.

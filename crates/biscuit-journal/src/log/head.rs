@@ -24,6 +24,7 @@ const MAX_UNLISTED: u64 = 1000;
 
 /// A live file: a file that is part of the newest version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LiveFile {
     /// Size in bytes.
     pub size: u64,
@@ -45,6 +46,7 @@ pub struct LiveFile {
 
 /// A retained file: a later version replaced it, and it remains in the folder for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetainedEntry {
     /// Size in bytes.
     pub size: u64,

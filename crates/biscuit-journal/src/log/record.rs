@@ -16,6 +16,7 @@ pub(crate) const FORMAT: u32 = 3;
 
 /// A new file that a record makes part of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PublishedFile {
     /// Final path, relative to the table.
     pub path: String,
@@ -42,6 +43,7 @@ pub(crate) fn external_content(file: &ObjectRef) -> String {
 
 /// A file that a record replaces and retains for a time, so that readers of older versions can finish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetainedFile {
     /// The file, as observed. Its path is relative to the table.
     #[serde(flatten)]
@@ -52,6 +54,7 @@ pub struct RetainedFile {
 
 /// A state file that belongs to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StateFile {
     /// Path, relative to the state root.
     pub path: String,
@@ -64,6 +67,7 @@ pub struct StateFile {
 /// One version of the table as one immutable object. The record contains everything that a process needs to finish
 /// the version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CommitRecord {
     /// Format of the record.
     pub format: u32,
@@ -120,6 +124,7 @@ pub struct PastVersion {
 
 /// Something that a finished version could not do, and why. The rows are right; the run ends *with exceptions*.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CommitException {
     /// Path of the file, relative to the table.
     pub path: String,
@@ -321,7 +326,7 @@ mod tests {
 
     #[test]
     fn record_with_a_path_outside_of_the_table_is_damaged() {
-        let file = |path: &str| ObjectRef { path: path.to_owned(), size: 1, etag: None };
+        let file = |path: &str| ObjectRef::new(path, 1, None);
         for path in ["../x", "a/../b", "/x", "a//b", "a/", "", "."] {
             let bytes = to_bytes(&CommitRecord { remove: vec![file(path)], ..record() }).unwrap();
             assert_eq!(code::<CommitRecord>(&bytes), "UnreadableRecord", "{path}");

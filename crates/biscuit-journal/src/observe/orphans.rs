@@ -20,6 +20,7 @@ use crate::store_error;
 
 /// Objects of dead runs, which no run needs now or later.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct OrphanedObjects {
     /// Newest version, which proves that the objects are dead.
     pub version: u64,
@@ -31,6 +32,7 @@ pub struct OrphanedObjects {
 
 /// Retained files of a table, with their times.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RetainedFiles {
     /// Table in which the files were found.
     pub observed: ObservedTable,

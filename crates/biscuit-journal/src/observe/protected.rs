@@ -29,7 +29,9 @@ impl Journal {
         let root = self.table.to_string();
         let files = observed.files.iter().chain(&observed.retained).map(|f| format!("{root}/{}", f.path)).collect();
         let pointer = default_state_root(&self.table).to_string();
-        Ok(Some(ProtectedTable { root, state: self.state.to_string(), pointer, files }))
+        let mut table = ProtectedTable::new(root, self.state.as_ref());
+        (table.pointer, table.files) = (pointer, files);
+        Ok(Some(table))
     }
 
     /// Refuses a head whose version is not finished.
@@ -78,7 +80,7 @@ pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> R
     let mut tables = tables(storage, candidates).await?;
     let known: BTreeSet<String> = tables.iter().map(|t| t.state.clone()).collect();
     let others = roots.into_iter().filter(|root| !known.contains(root));
-    tables.extend(others.map(|state| ProtectedTable { state, ..ProtectedTable::default() }));
+    tables.extend(others.map(|state| ProtectedTable::new("", state)));
     Ok(tables)
 }
 

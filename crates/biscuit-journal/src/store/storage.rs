@@ -59,6 +59,7 @@ const _: fn(&dyn WriteDurability) = |_| {};
 
 /// Durability of stores such as S3, where a successful write is durable, and of stores in memory.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a value without fields")]
 pub struct StoreIsDurable;
 
 #[async_trait::async_trait]
@@ -239,6 +240,7 @@ fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
 
 /// A store together with the durability of its writes.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TableStorage {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
@@ -247,6 +249,11 @@ pub struct TableStorage {
 }
 
 impl TableStorage {
+    /// Creates the storage of a store whose writes have this durability.
+    pub fn new(store: Arc<dyn ObjectStore>, durability: Arc<dyn WriteDurability>) -> Self {
+        Self { store, durability }
+    }
+
     /// Creates the storage of a store where a successful write is durable, such as S3.
     pub fn durable(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, durability: Arc::new(StoreIsDurable) }

@@ -159,6 +159,9 @@ impl BookmarkArgs {
     }
 
     fn options(&self, reading: Value) -> BookmarkOptions {
+        let mut limit = RunLimit::default();
+        limit.files = self.limit_files;
+        limit.bytes = self.limit_bytes.map(|b| b as u64);
         BookmarkOptions::default()
             .with_identity(match self.identity {
                 IdentityName::Content => ObjectIdentity::Content,
@@ -171,7 +174,7 @@ impl BookmarkArgs {
             })
             .with_allowed_lateness(self.allowed_lateness.0)
             .with_late(if self.backfill { LatePolicy::Read } else { LatePolicy::Report })
-            .with_limit(RunLimit { files: self.limit_files, bytes: self.limit_bytes.map(|b| b as u64) })
+            .with_limit(limit)
             .with_reading(reading)
     }
 
@@ -221,7 +224,7 @@ impl ChosenInputs {
     pub(crate) fn files(&self) -> Result<Vec<FoundFile>> {
         let found = self.input.selection.objects.iter().map(|object| {
             let (store, path) = self.input.listed.find(object)?;
-            Ok(FoundFile { listed: object.listed.clone(), store, object: path })
+            Ok(FoundFile::new(object.listed.clone(), store, path))
         });
         found.collect()
     }

@@ -29,6 +29,7 @@ const TIME: u8 = 0x62;
 
 /// Purpose of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum TuplePurpose {
     /// Identifies an entity: text is compared as text.
     Key,
@@ -58,6 +59,7 @@ enum EncodedColumn {
 
 /// The reason why a value cannot be part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The column with this index is null.
     Null(usize),
@@ -68,6 +70,7 @@ pub enum EncodeError {
 /// The values of a tuple with a single column, in types whose values can be compared for equality without encoding
 /// them.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum SingleColumnKeys<'a> {
     /// Whole numbers.
     Integers(&'a Int64Array),
@@ -221,6 +224,7 @@ pub fn encode_integer(integer: i64, out: &mut Vec<u8>) {
 
 /// Type of a value that is encoded as its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum RawType {
     /// UTF-8 text.
     Text,

@@ -14,6 +14,7 @@ use crate::records::refused::{RawRows, RawSource, RefusedRecord};
 
 /// Meaning of a table column that a batch does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a missing column is null or unchanged")]
 pub enum AbsentColumns {
     /// Records are full images: an absent column is null.
     Full,
@@ -23,6 +24,7 @@ pub enum AbsentColumns {
 
 /// Half of a key change: a key change is a delete of the old key and a create of the new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyChangeKind {
     /// Delete of the old key; [`KeyChange::key`] is the new key.
     To,
@@ -32,6 +34,7 @@ pub enum KeyChangeKind {
 
 /// Link from one half of a key change to the key of the other half.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "readers write it as a literal, and must not forget a field")]
 pub struct KeyChange {
     /// Index of the row in [`ChangeBatch::rows`].
     pub row: usize,
@@ -43,6 +46,7 @@ pub struct KeyChange {
 
 /// Database server that wrote the log in which records have their positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "readers write it as a literal, and must not forget a field")]
 pub struct LogServer {
     /// `server_id` of the server; `None` for snapshot rows, which do not have one.
     pub server_id: Option<String>,
@@ -59,6 +63,7 @@ pub struct LogServer {
 ///
 /// `ops`, `codes`, `places` and `raw` are parallel to the rows, and `present` is parallel to the columns of `rows`.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "readers write it as a literal, and must not forget a field")]
 pub struct ChangeBatch {
     /// Columns to store, including the key and the order columns.
     pub rows: RecordBatch,

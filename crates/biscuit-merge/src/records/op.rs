@@ -8,6 +8,7 @@ use crate::codes;
 
 /// Operation of a change record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a new operation does not compile until each match decides what it does")]
 pub enum ChangeOp {
     /// Inserts the row, or replaces its present columns.
     Upsert,
@@ -19,6 +20,7 @@ pub enum ChangeOp {
 
 /// Meaning of an operation code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ParsedOp {
     /// A change of the table.
     Change(ChangeOp),

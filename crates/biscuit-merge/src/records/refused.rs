@@ -9,6 +9,7 @@ use biscuit_core::{Error, Result};
 
 /// Handling of records that cannot be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BadRows {
     /// The first such record stops the run with its error.
     #[default]
@@ -19,6 +20,7 @@ pub enum BadRows {
 
 /// Quarantined record: its origin, the reason and the record itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the quarantine stores each field, and must not forget one")]
 pub struct RefusedRecord {
     /// Name of the file in messages.
     pub file: String,
@@ -49,10 +51,12 @@ pub type RowEncoder = fn(&RecordBatch) -> Result<Vec<u8>>;
 
 /// Raw records of a batch as they were in their file. Readers keep them only if records may be quarantined.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "it only hides its content")]
 pub struct RawRows(pub RawSource);
 
 /// Form in which the raw records of a batch are kept.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum RawSource {
     /// Spans of a text, and the header that each record needs to be a file of its own.
     Text {

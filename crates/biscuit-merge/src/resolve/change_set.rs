@@ -20,6 +20,7 @@ use crate::spec::MergeSpec;
 
 /// A change record with its encoded key and order.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ChangeRecord {
     /// Number of the key in the key table.
     pub key: u32,

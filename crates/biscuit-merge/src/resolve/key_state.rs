@@ -8,6 +8,7 @@ use crate::spec::MergeSpec;
 
 /// A register: a column whose order or value differs from the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct ColumnState {
     /// Index of the column in the table.
     pub column: usize,
@@ -20,6 +21,7 @@ pub struct ColumnState {
 /// A key change, seen from the old key: the row moved to another key, and records of the new key may ask for its
 /// values.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct KeyChangeState {
     /// The new key, encoded.
     pub to: std::sync::Arc<[u8]>,
@@ -38,6 +40,7 @@ pub struct KeyChangeState {
 /// of the row. All other columns have the order `base` and the value from the row `source`, also columns that the
 /// table gets later. Without a row, `base` is the order of the delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct KeyState {
     /// Order of the newest upsert; `None` if the key has no row.
     pub live: Option<RecordOrder>,

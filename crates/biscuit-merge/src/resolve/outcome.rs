@@ -4,6 +4,7 @@ use crate::resolve::target_rows::RowRef;
 
 /// The outcome of one key.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct KeyOutcome {
     /// Number of the key in the key table.
     pub key: u32,
@@ -31,6 +32,7 @@ impl KeyOutcome {
 
 /// Change of the row of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum RowChange {
     /// The row remains as it is, or the key has no row.
     Keep,

@@ -18,6 +18,7 @@ use crate::spec::{MergeSpec, OrderAuthority, TiePolicy};
 
 /// The state of a key before the run.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct PriorKeyState {
     /// State by key metadata and row.
     pub state: KeyState,
@@ -29,6 +30,7 @@ pub struct PriorKeyState {
 
 /// The outcomes of keys and the verdicts of their records, independent of files.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct ResolvedKeys {
     /// Outcome of each key that the records change.
     pub outcomes: Vec<KeyOutcome>,
@@ -66,6 +68,7 @@ pub struct KeyInProgress {
 
 /// Applies the records of a run to the prior states of their keys.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct KeyResolver<'a> {
     /// Records and keys of the run.
     pub set: &'a ChangeSet,

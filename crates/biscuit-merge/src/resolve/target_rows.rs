@@ -14,6 +14,7 @@ use crate::spec::IgnoreNull;
 
 /// A reference to a row in one of the tables of [`TargetRows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct RowRef {
     /// Number of the table.
     pub table: u32,
@@ -111,6 +112,7 @@ impl TargetRows {
 
 /// Where the values of a row are.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "internal: outside of semantic versioning")]
 pub enum CellLocation {
     /// All values are in one row.
     Row(RowRef),

@@ -20,6 +20,7 @@ use crate::codes;
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Granularity {
     /// Sixty minutes.
     Hour,
@@ -39,6 +40,7 @@ pub enum Granularity {
 
 /// First day of weeks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FirstDay {
     /// Monday. Weeks have ISO 8601 numbers: `2024-W09`.
     Iso,

@@ -14,6 +14,7 @@ pub(crate) const PERIODS: &str = "periods";
 
 /// Which period a record belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a record counts when it arrives or when it takes effect")]
 pub enum PeriodBasis {
     /// The current period, whatever the record contains.
     Ingestion,
@@ -23,6 +24,7 @@ pub enum PeriodBasis {
 
 /// Handling of records that take effect before the first period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum BeforeFirstPeriod {
     /// They are an error, `BeforeFirstPeriod`.
     #[default]

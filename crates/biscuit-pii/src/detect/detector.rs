@@ -9,6 +9,7 @@ use crate::detect::hit::PiiHit;
 
 /// Texts of a column, as a detector receives them.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "callers of detectors write it as a literal")]
 pub struct ColumnTexts<'a> {
     /// Name of the column, which is context for all texts; empty if there is none.
     pub name: &'a str,

@@ -19,6 +19,7 @@ pub enum Likelihood {
 
 /// Part of a text that is personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct PiiHit {
     /// Kind of personal data.
     pub entity: EntityType,

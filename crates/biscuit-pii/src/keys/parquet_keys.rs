@@ -29,6 +29,7 @@ pub struct ParquetKeys {
 
 /// Part of a file that a data key encrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the two kinds of keys in Parquet's modular encryption")]
 pub enum ParquetPart {
     /// The footer.
     Footer,
@@ -38,6 +39,7 @@ pub enum ParquetPart {
 
 /// Data key of a part of a file, with its metadata.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ParquetKey {
     /// The key; new keys have 32 bytes.
     pub secret: KeyBytes,

@@ -14,6 +14,7 @@ pub type KeyContext = BTreeMap<String, String>;
 /// Sealed data key that can be stored beside the data it encrypted: the encrypted data key of an AWS Encryption SDK
 /// message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `KeyProvider` write it as a literal")]
 pub struct SealedKey {
     /// Provider that can unseal the key: `aws-kms`, or the namespace of local keys.
     pub provider: String,
@@ -60,6 +61,7 @@ impl SealedKey {
 
 /// Data key of 32 bytes, in clear and sealed.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `KeyProvider` write it as a literal")]
 pub struct DataKey {
     /// Key in clear.
     pub secret: KeyBytes,

@@ -5,6 +5,7 @@ use biscuit_core::Result;
 
 /// Record of a store. Neither key nor value contains clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `TokenStore` write it as a literal")]
 pub struct TokenRecord {
     /// Key: a kind, a version and a keyed hash. At most 1,024 bytes.
     pub key: String,

@@ -34,6 +34,7 @@ impl Default for LifecycleDays {
 
 /// Planned change of the lifecycle rules of a bucket.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LifecyclePlan {
     /// All rules that the bucket is to have.
     pub rules: Vec<LifecycleRule>,

@@ -30,6 +30,7 @@ impl KeptReason {
 
 /// Outcome of the delete of one object.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DeleteOutcome {
     /// The object was deleted. In a bucket with versions, an object without a given version gets a delete marker.
     Deleted,
@@ -43,6 +44,7 @@ pub enum DeleteOutcome {
 
 /// Failure to delete an object.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `PurgeStore` write it as a literal")]
 pub struct DeleteFailure {
     /// Code of the store if it gave one, such as `AccessDenied` or `SlowDown`; otherwise the code of the error.
     pub code: String,
@@ -76,6 +78,7 @@ impl DeleteCondition {
 
 /// Result of probing a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "implementations of `PurgeStore` write it as a literal")]
 pub struct StoreProbe {
     /// Time of the store, read from a marker object that was written and deleted again.
     pub now: Instant,

@@ -37,12 +37,9 @@ fn deleted(plan: &PurgePlan) -> Vec<String> {
 /// A table with two live files, which are old.
 fn table() -> ProtectedTable {
     let files = HashSet::from(["lake/t/1".to_owned(), "lake/t/2".to_owned()]);
-    ProtectedTable {
-        root: "lake/t".to_owned(),
-        state: "lake/.biscuit/t".to_owned(),
-        files,
-        ..ProtectedTable::default()
-    }
+    let mut table = ProtectedTable::new("lake/t", "lake/.biscuit/t");
+    table.files = files;
+    table
 }
 
 #[test]

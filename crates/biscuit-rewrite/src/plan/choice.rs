@@ -12,6 +12,7 @@ use crate::{InsertedRows, RowGroupEdits};
 
 /// Rewrite choice for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RewriteChoice {
     /// The file remains, with the same name and ETag.
     Keep,
@@ -24,6 +25,7 @@ pub enum RewriteChoice {
 
 /// Reason why a file cannot be spliced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NoSpliceReason {
     /// The caller asked for a rewrite.
     Forced,

@@ -15,6 +15,7 @@ use crate::spill::buffered_rows::BufferedRows;
 
 /// New rows for a file.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct InsertedRows {
     /// Row group after whose rows the new rows are put, counted through all sources. `None` puts them after the last
     /// row group.
@@ -32,6 +33,7 @@ impl InsertedRows {
 
 /// Forces a rewrite, for tests and comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ForcedRewrite {
     /// [`choose`](crate::choose) decides.
     #[default]
@@ -42,6 +44,7 @@ pub enum ForcedRewrite {
 
 /// Treatment of unchanged row groups with less than half of the usual rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SmallGroups {
     /// They remain, unless a neighbour is encoded.
     #[default]
@@ -52,6 +55,7 @@ pub enum SmallGroups {
 
 /// Treatment of the bloom filters of row groups that change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BloomFilters {
     /// The filters are carried over and new values are added. For removed values they still answer "perhaps".
     #[default]
@@ -62,11 +66,24 @@ pub enum BloomFilters {
 
 /// A sort column.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SortBy {
     /// Name of the column.
     pub column: String,
     /// Whether the greatest value comes first. Nulls come last in both orders.
     pub descending: bool,
+}
+
+impl SortBy {
+    /// Sorts by a column with the least value first.
+    pub fn ascending(column: impl Into<String>) -> Self {
+        Self { column: column.into(), descending: false }
+    }
+
+    /// Sorts by a column with the greatest value first.
+    pub fn descending(column: impl Into<String>) -> Self {
+        Self { column: column.into(), descending: true }
+    }
 }
 
 /// Unit of work: one or several source files that become one, the edits of their rows, and the rows that are added. A

@@ -82,7 +82,7 @@ async fn compaction_copies_full_row_groups() {
 }
 
 fn by(column: &str, descending: bool) -> SortBy {
-    SortBy { column: column.to_owned(), descending }
+    if descending { SortBy::descending(column) } else { SortBy::ascending(column) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,7 +54,7 @@ async fn lake(keys: &MemoryKeys) -> (TableStorage, Dataset) {
 
 #[tokio::test]
 async fn compaction_encrypts_columns_of_older_plain_files() {
-    for sort_by in [vec![], vec![SortBy { column: "id".to_owned(), descending: true }]] {
+    for sort_by in [vec![], vec![SortBy::descending("id")]] {
         let keys = MemoryKeys::new();
         let (storage, d) = lake(&keys).await;
         let before = rows(&d).await;

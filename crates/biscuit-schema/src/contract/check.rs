@@ -10,6 +10,7 @@ use crate::codes;
 /// Consequence of a broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum CheckSeverity {
     /// The rows are counted and reported.
     Warn,
@@ -23,6 +24,7 @@ pub enum CheckSeverity {
 /// Value in a check: a number, a boolean, or text, which is converted to the type of the column.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum CheckValue {
     /// Boolean.
     Bool(bool),
@@ -130,6 +132,7 @@ pub enum CheckRule {
 /// Rule, and the consequence if it is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
+#[non_exhaustive]
 pub struct ContractCheck {
     /// The rule.
     #[serde(flatten)]

@@ -61,6 +61,7 @@ pub struct ContractCompliance {
 
 /// Result of a check that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CheckFinding {
     /// Rule in words.
     pub rule: String,

@@ -49,6 +49,7 @@ pub struct SchemaInference {
 
 /// Result of an inference.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct InferredSchema {
     /// Contract with the columns in the order of their first occurrence. All columns are nullable.
     pub contract: Contract,
@@ -60,6 +61,7 @@ pub struct InferredSchema {
 
 /// Column that has values of two types without a common type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct TypeConflict {
     /// The column; fields of structs follow after points, as in `s.a`.
     pub column: String,

@@ -21,6 +21,7 @@ use crate::{ColumnType, Contract, codes};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use]
+#[non_exhaustive]
 pub struct NamingRule {
     /// Pattern of column names. `*` stands for any number of characters, as in `*_datetime`. Letter case does not
     /// matter.

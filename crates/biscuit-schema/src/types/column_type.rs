@@ -12,6 +12,7 @@ use crate::types::limits::{ParseDepth, short};
 /// Precision of a type name beyond its Arrow type: how a change stream with the types of the database encodes the
 /// values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WireType {
     /// The Arrow type is sufficient.
     Plain,

@@ -66,6 +66,7 @@ pub enum HiveType {
 
 /// Field of a struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HiveField {
     /// Name of the field, as written.
     pub name: String,

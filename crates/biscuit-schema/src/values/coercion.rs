@@ -53,6 +53,7 @@ pub struct Coercion {
 
 /// Rows with the columns of a contract.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CoercedRows {
     /// Rows that were not refused.
     pub batch: RecordBatch,
@@ -66,6 +67,7 @@ pub struct CoercedRows {
 
 /// Refused row and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RefusedRow {
     /// Index of the row in the batch, from 0.
     pub row: usize,
@@ -83,6 +85,12 @@ impl RefusedRow {
         Self { row, column: column.name.clone(), code: fault.code(), message }
     }
 
+    /// Creates a row that is refused because of an error in one of its columns.
+    pub fn of(row: usize, error: &Error) -> Self {
+        let column = error.column().unwrap_or_default().to_owned();
+        Self { row, column, code: error.error_code(), message: error.message().into() }
+    }
+
     /// Returns the error with which the run would have stopped at this row.
     pub fn error(&self) -> Error {
         Error::new(self.code, self.message.as_ref()).with_column(&self.column)
@@ -91,6 +99,7 @@ impl RefusedRow {
 
 /// Losses and defaults of one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ColumnLosses {
     /// Number of values that became null, by code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -122,6 +131,7 @@ fn is_zero(n: &u64) -> bool {
 
 /// Report of a coercion: losses, defaults, and dropped columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CoercionReport {
     /// Number of input rows.
     pub rows: u64,
@@ -153,6 +163,7 @@ impl CoercionReport {
 
 /// Values after their conversion to one column.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CoercedColumn {
     /// Values in the type of the column. A value that could not be converted is null.
     pub array: ArrayRef,

@@ -113,7 +113,7 @@ pub fn hex_text(bytes: &[u8]) -> String {
 /// use biscuit_schema::{ColumnType, ContractColumn, ReadingRules, coerce_column};
 /// use biscuit_schema::internal::iso_date;
 ///
-/// let reading = ReadingRules { formats: vec!["%d/%m/%Y".to_owned()], ..ReadingRules::default() };
+/// let reading = ReadingRules::default().with_formats(["%d/%m/%Y"]);
 /// let column = ContractColumn::new("day", ColumnType::parse("date")?).with_reading(reading);
 /// let texts: ArrayRef = Arc::new(StringArray::from(vec!["29/02/2024"]));
 /// let days = coerce_column(&column, &texts)?.array;
@@ -122,6 +122,8 @@ pub fn hex_text(bytes: &[u8]) -> String {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
+#[must_use]
 pub struct ReadingRules {
     /// Treatment of a value that cannot be converted. Default: the `on_error` of the contract.
     pub on_error: Option<OnError>,
@@ -139,4 +141,42 @@ pub struct ReadingRules {
     /// Encoding of text in a binary column. Default: the UTF-8 bytes of the text.
     #[serde(skip)]
     pub bytes_in_text: BytesInText,
+}
+
+impl ReadingRules {
+    /// Sets the treatment of a value that cannot be converted. Default: the `on_error` of the contract.
+    pub fn with_on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = Some(on_error);
+        self
+    }
+
+    /// Sets the value, as text, that is used if the column is missing or null. Default: null.
+    pub fn with_default(mut self, default: impl Into<String>) -> Self {
+        self.default = Some(default.into());
+        self
+    }
+
+    /// Sets other names of the column in the input. Default: none.
+    pub fn with_renamed_from<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.renamed_from = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets formats of dates and times in addition to ISO 8601, in the syntax of `strftime`. Default: none.
+    pub fn with_formats<S: Into<String>>(mut self, formats: impl IntoIterator<Item = S>) -> Self {
+        self.formats = formats.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the unit of whole numbers that represent times. Default: determined by size.
+    pub fn with_epoch(mut self, epoch: EpochUnit) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// Sets the treatment of digits that the type cannot hold. Default: an error.
+    pub fn with_rounding(mut self, rounding: DecimalRounding) -> Self {
+        self.rounding = rounding;
+        self
+    }
 }

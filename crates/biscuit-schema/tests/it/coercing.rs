@@ -27,8 +27,8 @@ fn contract(t: &str, reading: ReadingRules) -> Contract {
 
 /// Returns the value as text, or the code of the fault.
 fn value(array: ArrayRef, t: &str, reading: ReadingRules) -> String {
-    let coercion = Coercion::new(&contract(t, ReadingRules { on_error: Some(OnError::Quarantine), ..reading }))
-        .expect("the contract has no defaults");
+    let coercion =
+        Coercion::new(&contract(t, reading.with_on_error(OnError::Quarantine))).expect("the contract has no defaults");
     match coercion.coerce(&one("v", array), "a.jsonl", 1) {
         Err(e) => e.code().to_owned(),
         Ok(CoercedRows { batch, refused, .. }) => match refused.first() {
@@ -105,11 +105,11 @@ fn values_are_coerced_exactly_or_refused() {
     for (array, t, want) in table {
         assert_eq!(value(array.clone(), t, ReadingRules::default()), want, "{array:?} as {t}");
     }
-    let round = ReadingRules { rounding: DecimalRounding::HalfUp, ..ReadingRules::default() };
+    let round = ReadingRules::default().with_rounding(DecimalRounding::HalfUp);
     assert_eq!(value(text("123.456"), "decimal(5,2)", round.clone()), "123.46");
     assert_eq!(value(text("2.5"), "int", round.clone()), "3");
     assert_eq!(value(double(12.345), "decimal(15,2)", round), "12.35");
-    let form = ReadingRules { formats: vec!["%d/%m/%Y".into()], ..ReadingRules::default() };
+    let form = ReadingRules::default().with_formats(["%d/%m/%Y"]);
     assert_eq!(value(text("04/02/2022"), "date", form), "2022-02-04");
 }
 
@@ -144,13 +144,12 @@ fn nested_fields_are_matched_by_name() {
 
     let lists =
         ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), Some(vec![Some(300)])]);
-    let null = contract("array<tinyint>", ReadingRules { on_error: Some(OnError::Null), ..ReadingRules::default() });
+    let null = contract("array<tinyint>", ReadingRules::default().with_on_error(OnError::Null));
     let coerced = Coercion::new(&null).unwrap().coerce(&one("v", Arc::new(lists.clone())), "f", 1).unwrap();
     let text = ArrayFormatter::try_new(coerced.batch.column(0), &FormatOptions::default()).unwrap();
     assert_eq!((text.value(0).to_string().as_str(), text.value(1).to_string().as_str()), ("[1, 2]", "[]"));
     assert_eq!(coerced.report.columns["v"].nulled["Overflow"], 1);
-    let refused =
-        contract("array<tinyint>", ReadingRules { on_error: Some(OnError::Quarantine), ..ReadingRules::default() });
+    let refused = contract("array<tinyint>", ReadingRules::default().with_on_error(OnError::Quarantine));
     let coerced = Coercion::new(&refused).unwrap().coerce(&one("v", Arc::new(lists)), "f", 1).unwrap();
     assert_eq!((coerced.batch.num_rows(), coerced.refused[0].row), (1, 1));
 }
@@ -158,9 +157,7 @@ fn nested_fields_are_matched_by_name() {
 #[test]
 fn each_on_error_setting_has_its_effect_and_the_message_names_the_place() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), Some("x"), None, Some("3")]));
-    let with = |on_error| {
-        Coercion::new(&contract("int", ReadingRules { on_error: Some(on_error), ..ReadingRules::default() })).unwrap()
-    };
+    let with = |on_error| Coercion::new(&contract("int", ReadingRules::default().with_on_error(on_error))).unwrap();
     let batch = one("v", values);
     let e = with(OnError::Fail).coerce(&batch, "raw/a.csv", 10).unwrap_err();
     assert_eq!(e.to_string(), "Unparseable: a value of column `v` (int) is not of that type (raw/a.csv, row 11)");
@@ -176,7 +173,7 @@ fn each_on_error_setting_has_its_effect_and_the_message_names_the_place() {
 fn required_column_has_no_nulls() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
     let required = |on_error| {
-        let reading = ReadingRules { on_error: Some(on_error), ..ReadingRules::default() };
+        let reading = ReadingRules::default().with_on_error(on_error);
         Coercion::new(
             &Contract::new([ContractColumn::of_hive("v", hive("int")).required().with_reading(reading)]).unwrap(),
         )
@@ -194,7 +191,7 @@ fn required_column_has_no_nulls() {
 
 #[test]
 fn defaults_replace_missing_values_but_not_lost_values() {
-    let reading = ReadingRules { default: Some("9".into()), on_error: Some(OnError::Null), ..ReadingRules::default() };
+    let reading = ReadingRules::default().with_default("9").with_on_error(OnError::Null);
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
     let coerced = coercion.coerce(&one("v", values), "f", 1).unwrap();
@@ -202,7 +199,7 @@ fn defaults_replace_missing_values_but_not_lost_values() {
     assert_eq!((coerced.report.columns["v"].defaulted, coerced.report.columns["v"].nulled["Unparseable"]), (1, 1));
     let absent = coercion.coerce(&one("w", text("x")), "f", 1).unwrap();
     assert_eq!(absent.batch.column(0).as_ref(), &Int32Array::from(vec![9]) as &dyn Array);
-    let wrong = contract("int", ReadingRules { default: Some("x".into()), ..ReadingRules::default() });
+    let wrong = contract("int", ReadingRules::default().with_default("x"));
     assert_eq!(Coercion::new(&wrong).unwrap_err().code(), "InvalidContract");
 }
 
@@ -225,7 +222,7 @@ fn extra_columns_are_dropped_kept_or_refused() {
 
 #[test]
 fn columns_are_found_by_their_former_names() {
-    let reading = ReadingRules { renamed_from: vec!["value".into(), "val".into()], ..ReadingRules::default() };
+    let reading = ReadingRules::default().with_renamed_from(["value", "val"]);
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let coerced = coercion.coerce(&one("val", text("1")), "f", 1).unwrap();
     assert_eq!(coerced.report.renamed["val"], "v");

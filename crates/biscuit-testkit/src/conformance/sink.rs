@@ -15,6 +15,7 @@ use crate::pause::pause_at_every_call;
 
 /// Values with which a sink is checked.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "tests of sinks write it as a literal")]
 pub struct SinkCase<T> {
     /// A value with rows.
     pub first: T,

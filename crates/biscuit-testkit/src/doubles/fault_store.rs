@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 /// Fault at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InjectedFault {
     /// The call fails without effect. Later calls work.
     Fail,

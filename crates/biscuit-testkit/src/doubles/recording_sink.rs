@@ -5,6 +5,7 @@ use biscuit_core::{CommitId, Outcome, Result, Run, Sink, WriteReceipt, async_tra
 
 /// A value that a sink received.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RecordedWrite<T> {
     /// Commit id of the write.
     pub commit: CommitId,
@@ -55,8 +56,7 @@ impl<T: Clone + Send + Sync> Sink<T> for RecordingSink<T> {
     async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<WriteReceipt> {
         let rows = (self.rows)(&value);
         let mut by_commit = self.by_commit.lock().expect("no holder of this lock panics");
-        let receipt =
-            |outcome, rows| WriteReceipt { commit: commit.clone(), outcome, rows, place: "memory".to_owned() };
+        let receipt = |outcome, rows| WriteReceipt::new(commit.clone(), outcome, rows, "memory");
         if let Some(rows) = by_commit.get(commit) {
             return Ok(receipt(Outcome::Unchanged, *rows));
         }

@@ -75,7 +75,7 @@ impl RecordingStore {
     pub fn storage(storage: &TableStorage) -> (Self, TableStorage) {
         let recorder = Self::new(storage.store.clone());
         let durability = Arc::new(RecordedDurability { inner: storage.durability.clone(), recorder: recorder.clone() });
-        let recorded = TableStorage { store: Arc::new(recorder.clone()), durability };
+        let recorded = TableStorage::new(Arc::new(recorder.clone()), durability);
         (recorder, recorded)
     }
 

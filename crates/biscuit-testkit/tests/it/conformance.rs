@@ -46,12 +46,8 @@ impl Sink<Rows> for Memory {
         if rows.contains(&13) {
             return Err(Error::new(UNLUCKY, "a row is 13"));
         }
-        let receipt = WriteReceipt {
-            commit: commit.clone(),
-            outcome: if known { Outcome::Unchanged } else { Outcome::Committed },
-            rows: rows.len() as u64,
-            place: "memory".to_owned(),
-        };
+        let outcome = if known { Outcome::Unchanged } else { Outcome::Committed };
+        let receipt = WriteReceipt::new(commit.clone(), outcome, rows.len() as u64, "memory");
         if !known {
             written.push((commit.clone(), rows));
         }

@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &CompactArgs, context: &CommandContext) -> Result<
 /// Parses a column of `--sort-by`.
 fn sort_by(column: &str) -> SortBy {
     match column.strip_prefix('-') {
-        Some(column) => SortBy { column: column.to_owned(), descending: true },
-        None => SortBy { column: column.to_owned(), descending: false },
+        Some(column) => SortBy::descending(column),
+        None => SortBy::ascending(column),
     }
 }
