@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, adopt, verify};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, adopt, verify};
 use biscuit_change::{RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};

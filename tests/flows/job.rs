@@ -7,10 +7,9 @@ use biscuit_flows::{
     checkpoints, comparable, contract, dms_contract, dms_files, flat_lines, lines, rows_of, truth, without_columns,
     without_schema,
 };
-use biscuit_job::{
-    ContractSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
-    SourceSpec,
-};
+use biscuit_job::report::JobReport;
+use biscuit_job::settings::{ContractSpec, DatePart, DerivedColumn};
+use biscuit_job::{DeclarativeJob, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
 use biscuit_journal::JournalOptions;
 use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;

@@ -5,7 +5,8 @@ use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_journal::TableStorage;
-use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_partition::report::PeriodTableReport;
+use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
 use biscuit_testkit::{InjectedFault, RecordingStore, assert_rows_eq, crash_at_every_call, table};
 use datafusion::prelude::SessionContext;
 

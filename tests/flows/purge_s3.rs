@@ -12,10 +12,10 @@ use aws_sdk_s3::types::{
     VersioningConfiguration,
 };
 use biscuit_aws::{AwsEnvironment, AwsOptions};
+use biscuit_purge::lifecycle::{LifecycleDays, lifecycle_rules, plan_lifecycle};
 use biscuit_purge::{
-    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, KeepReason, LifecycleDays, ListedVersions,
-    ObjectListing, ProtectedTable, PurgePlan, PurgeRules, PurgeStore, S3Store, VersionKind, carry_out, lifecycle_rules,
-    manifest_line, plan_lifecycle,
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, KeepReason, ListedVersions, ObjectListing,
+    ProtectedTable, PurgePlan, PurgeRules, PurgeStore, S3Store, VersionKind, carry_out, manifest_line,
 };
 use futures::{StreamExt, stream};
 

@@ -1,6 +1,7 @@
 //! The merge that runs in the processes that are killed by tests.
 
-use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::Result;

@@ -7,5 +7,6 @@ pub use crate::periods::period_state::{PeriodBase, PeriodRunContext, PeriodState
 pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};
 pub use crate::sink::check_repeatable;
 pub use crate::state::erasing::{ErasedState, erased_state};
+pub use crate::state::forgotten_keys::ErasedKeys;
 pub use crate::state::key_segment::{StoredKeyMetadata, held_keys};
 pub use crate::table::stored_spec::stored_spec;

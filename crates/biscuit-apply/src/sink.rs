@@ -6,7 +6,8 @@ use biscuit_change::ChangeRecords;
 use biscuit_core::{CommitId, Error, Outcome, Result, Run, Sink, WriteReceipt, async_trait};
 use biscuit_dataset::Dataset;
 
-use crate::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
+use crate::merge_report::MergeReport;
+use crate::{Merge, MergeOptions, MergeSpec, RunMode};
 
 /// Sink that merges change records into a table, which has the current state.
 ///

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, OpenLocation};
+use biscuit_dataset::OpenLocation;
+use biscuit_dataset::encryption::FileEncryption;
 use biscuit_job::TableKeys;
 use biscuit_journal::store_error;
-use biscuit_pii::{KeyFile, KeyProvider, KeyWrapping, PiiContext, Policy};
+use biscuit_pii::keys::{KeyFile, KeyProvider, KeyWrapping};
+use biscuit_pii::{PiiContext, Policy};
 use biscuit_pii_aws::{DynamoStore, KmsKeyProvider};
 use object_store::ObjectStoreExt;
 

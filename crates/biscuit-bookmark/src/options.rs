@@ -91,7 +91,7 @@ impl RunLimit {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use biscuit_bookmark::{Bookmark, BookmarkOptions, ReadMode, RunLimit, SourcePlace, list};
+/// use biscuit_bookmark::{Bookmark, BookmarkOptions, OverwrittenPolicy, ReadMode, RunLimit, SourcePlace, list};
 /// use biscuit_journal::{Journal, JournalOptions, TableStorage};
 /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 ///
@@ -102,7 +102,8 @@ impl RunLimit {
 /// }
 /// let journal = Journal::new(storage.clone(), Path::from("lake/orders"), JournalOptions::default());
 /// let limit = RunLimit::default().with_files(2);
-/// let bookmark = Bookmark::new("orders")?.with_options(BookmarkOptions::default().with_limit(limit));
+/// let options = BookmarkOptions::default().with_limit(limit).with_overwritten(OverwrittenPolicy::Fail);
+/// let bookmark = Bookmark::new("orders")?.with_options(options);
 ///
 /// let state = bookmark.load(&journal, &journal.head().await?).await?;
 /// let input = list(&[SourcePlace::new(&storage, "memory://lake/", "raw")?]).await?;

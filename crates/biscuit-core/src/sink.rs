@@ -19,7 +19,7 @@ pub struct WriteReceipt {
 
 impl WriteReceipt {
     /// Creates the receipt of a write of `rows` rows. `place` is the location of the rows in terms of the sink.
-    pub fn new(commit: CommitId, outcome: SinkOutcome, rows: u64, place: impl Into<String>) -> Self {
+    pub fn new(commit: CommitId, outcome: Outcome, rows: u64, place: impl Into<String>) -> Self {
         Self { commit, outcome, rows, place: place.into() }
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod codes;
 mod dataset;
-mod encryption;
+pub mod encryption;
 mod engine_error;
 mod files;
 pub mod internal;
@@ -13,12 +13,10 @@ mod table_writer;
 mod version;
 
 pub use dataset::Dataset;
-pub use encryption::file_encryption::{FileEncryption, FileKey, FileKeys, FilePart};
 pub use files::data_file::{DataFile, OpenFile};
 pub use files::single::write_single;
 pub use files::writer::{FileWriter, ParquetOptions};
-pub use paths::input_place::check_input;
-pub use paths::location::{Location, OpenByUrl, OpenLocation};
+pub use paths::location::{Location, OpenLocation};
 pub use paths::template::PathTemplate;
 pub use sink::TableSink;
 pub use table_writer::{FileSizing, PartitionedWriter, TableWriter, WriteOptions};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_bookmark::SourcePlace;
 use biscuit_core::Result;
-use biscuit_dataset::{Location, OpenByUrl, OpenLocation};
+use biscuit_dataset::internal::OpenByUrl;
+use biscuit_dataset::{Location, OpenLocation};
 use biscuit_pii::{PiiContext, Policy};
 
 /// Opens everything that a job file names: tables, input, keys and token stores.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_bookmark::MissingObjects;
 use biscuit_core::{Error, Job, Outcome, Result, Run};
-use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions, check_input};
+use biscuit_dataset::internal::check_input;
+use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions};
 use biscuit_journal::{JournalOptions, RunInterrupt};
-use biscuit_pii::{MemoryStore, PiiContext, Policy};
+use biscuit_pii::tokens::MemoryStore;
+use biscuit_pii::{PiiContext, Policy};
 
 use crate::environment::{JobEnvironment, LocalEnvironment, OpenerEnvironment};
 use crate::read::choose::choose;
@@ -22,7 +24,8 @@ use crate::work::OutputWork;
 ///
 /// ```
 /// use biscuit_core::{Instant, Job, Outcome, Run, RunId};
-/// use biscuit_job::{DeclarativeJob, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+/// use biscuit_job::report::{JobReport};
+/// use biscuit_job::{DeclarativeJob, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = std::env::temp_dir().join(format!("biscuit-declarative-job-{}", std::process::id()));

@@ -5,8 +5,9 @@ mod environment;
 pub mod internal;
 mod job;
 mod read;
-mod report;
+pub mod report;
 mod run_options;
+pub mod settings;
 mod shape;
 mod spec;
 mod work;
@@ -16,13 +17,8 @@ pub use biscuit_bookmark::MissingObjects;
 pub use environment::{JobEnvironment, LocalEnvironment};
 pub use job::DeclarativeJob;
 pub use read::learn::sample;
-pub use read::source::ReadReport;
-pub use report::counts::{JobReport, OutputReport, SourceReport};
 pub use report::impact::impact;
 pub use run_options::{DryRun, RunOptions};
 pub use shape::treatment::TableKeys;
-pub use spec::{
-    AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning, JobSpec,
-    JobSpecBuilder, OutputMode, OutputSpec, RulesSpec, SourceFormat, SourceSpec, TextSpec,
-};
+pub use spec::{JobSpec, JobSpecBuilder, OutputMode, OutputSpec, SourceFormat, SourceSpec};
 pub use write::quarantine::{SubjectQuarantine, unsealed};

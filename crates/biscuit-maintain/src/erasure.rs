@@ -17,8 +17,10 @@ use biscuit_apply::readmit;
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::internal::put_aside_of;
-use biscuit_partition::{ErasureSubjects, ForgetReport, NotCovered, forget};
-use biscuit_pii::{PiiContext, Protector, SubjectKeys};
+use biscuit_partition::report::{ForgetReport, NotCovered};
+use biscuit_partition::{ErasureSubjects, forget};
+use biscuit_pii::encrypt::SubjectKeys;
+use biscuit_pii::{PiiContext, Protector};
 use biscuit_rewrite::{RunMode, SubjectRows};
 use serde::{Serialize, Serializer};
 

@@ -4,7 +4,8 @@ use aws_sdk_s3::types::LifecycleRule;
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_journal::{Journal, default_state_root};
 use biscuit_purge::internal::lifecycle_prefix;
-use biscuit_purge::{LifecycleDays, LifecyclePlan, ProtectedTable, S3Store, lifecycle_rules, plan_lifecycle};
+use biscuit_purge::lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_rules, plan_lifecycle};
+use biscuit_purge::{ProtectedTable, S3Store};
 use biscuit_rewrite::RunMode;
 use serde::Serialize;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use biscuit_apply::QuarantinedRecord;
 use biscuit_core::Result;
 use biscuit_job::unsealed;
-use biscuit_pii::{AccessRequest, PiiContext};
+use biscuit_pii::PiiContext;
+use biscuit_pii::tokens::AccessRequest;
 use serde::Serialize;
 
 /// Quarantined records of one file with the same reason.

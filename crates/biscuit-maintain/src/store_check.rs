@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result};
-use biscuit_journal::{Journal, ProbeResult, StoreCapability, probe_store};
+use biscuit_journal::Journal;
+use biscuit_journal::internal::{ProbeResult, StoreCapability, probe_store};
 use biscuit_purge::{DeleteCondition, ListedVersions, VersionKind};
 use serde::Serialize;
 

@@ -1,6 +1,7 @@
 //! Verification of a table, with its verdict.
 
-use biscuit_apply::{VerifyReport, verify};
+use biscuit_apply::report::VerifyReport;
+use biscuit_apply::verify;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use serde::Serialize;

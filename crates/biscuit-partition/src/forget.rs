@@ -1,7 +1,7 @@
 //! Erasure of subjects from a table and its state, as one commit. It works for tables with and without periods.
 
-use biscuit_apply::internal::{ErasedState, erased_state};
-use biscuit_apply::{ErasedKeys, MergeSpec, RunMode};
+use biscuit_apply::internal::{ErasedKeys, ErasedState, erased_state};
+use biscuit_apply::{MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;

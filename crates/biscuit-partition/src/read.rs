@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use biscuit_apply::MergeOptions;
 use biscuit_apply::internal::stored_spec;
-use biscuit_apply::{MergeOptions, PeriodReport};
+use biscuit_apply::report::PeriodReport;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::internal::engine_error;
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_journal::PastVersion;
+use biscuit_journal::record::PastVersion;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};

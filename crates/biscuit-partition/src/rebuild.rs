@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::internal::{PeriodBase, PeriodStates};
-use biscuit_apply::{ErasedKeys, Merge, RunMode};
+use biscuit_apply::internal::{ErasedKeys, PeriodBase, PeriodStates};
+use biscuit_apply::{Merge, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
@@ -21,8 +21,8 @@ use serde::Serialize;
 
 use crate::period::calendar::Period;
 use crate::period::plan::{PeriodBasis, existing, period_state};
+use crate::period::table_report::PeriodTableReport;
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
-use crate::report::PeriodTableReport;
 use crate::retracted::RetractedKeys;
 use crate::snapshots::PeriodTable;
 

@@ -11,7 +11,7 @@ use crate::pending::PendingIndex;
 use crate::period::calendar::Period;
 use crate::period::effective::EffectiveColumn;
 use crate::period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
-use crate::report::PeriodTableReport;
+use crate::period::table_report::PeriodTableReport;
 
 /// Records of a run, by the period in which they first count.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use biscuit_apply::internal::check_repeatable;
 use biscuit_change::ChangeRecords;
 use biscuit_core::{CommitId, Instant, Result, Run, Sink, WriteReceipt, async_trait};
 
-use crate::report::PeriodTableReport;
+use crate::period::table_report::PeriodTableReport;
 use crate::snapshots::PeriodTable;
 
 /// Sink that takes a periodic snapshot: it merges change records into their periods, and opens periods up to the

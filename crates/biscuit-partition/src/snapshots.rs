@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use biscuit_apply::internal::ErasedKeys;
 use biscuit_apply::internal::{PeriodBase, PeriodRunContext, PeriodStates};
-use biscuit_apply::{ErasedKeys, Merge, MergeOptions, MergeSpec, RunMode};
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
@@ -14,8 +15,8 @@ use crate::codes;
 use crate::pending;
 use crate::period::calendar::Period;
 use crate::period::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
+use crate::period::table_report::PeriodTableReport;
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
-use crate::report::PeriodTableReport;
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
 /// A table that holds one full copy of its rows for each period.

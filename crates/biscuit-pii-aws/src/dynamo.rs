@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::types::{
     TableStatus,
 };
 use biscuit_core::{Error, Result};
-use biscuit_pii::{TokenRecord, TokenStore};
+use biscuit_pii::tokens::{TokenRecord, TokenStore};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::codes;

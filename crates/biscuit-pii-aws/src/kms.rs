@@ -8,7 +8,7 @@ use aws_sdk_kms::error::ProvideErrorMetadata;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use biscuit_core::{Error, Result};
-use biscuit_pii::{DataKey, KeyBytes, KeyContext, KeyProvider, SealedKey};
+use biscuit_pii::keys::{DataKey, KeyBytes, KeyContext, KeyProvider, SealedKey};
 use zeroize::Zeroizing;
 
 use crate::codes;

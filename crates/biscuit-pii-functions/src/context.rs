@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_core::{Error, Result};
-use biscuit_pii::{AccessRequest, HashKey, PiiContext, Redactor, RootKeys, TokenAlphabet, Tokenizer, ValueEncryptor};
+use biscuit_pii::encrypt::ValueEncryptor;
+use biscuit_pii::keys::RootKeys;
+use biscuit_pii::tokens::{AccessRequest, TokenAlphabet, Tokenizer};
+use biscuit_pii::{HashKey, PiiContext, Redactor};
 
 /// Context of all calls of the functions of a session.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_pii::{AccessRequest, PiiContext, Redactor};
+use biscuit_pii::tokens::AccessRequest;
+use biscuit_pii::{PiiContext, Redactor};
 use datafusion::logical_expr::async_udf::AsyncScalarUDF;
 use datafusion::prelude::SessionContext;
 

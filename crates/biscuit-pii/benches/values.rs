@@ -12,10 +12,9 @@ use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::Result;
-use biscuit_pii::{
-    EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, MemoryStore, RootKeys, TokenRecord, TokenStore,
-    Tokenizer, ValueEncryptor, WrappingKeys,
-};
+use biscuit_pii::encrypt::{EnvelopeEncryptor, ValueEncryptor};
+use biscuit_pii::keys::{KeyBytes, KeyCache, KeyContext, KeyLimits, RootKeys, WrappingKeys};
+use biscuit_pii::tokens::{MemoryStore, TokenRecord, TokenStore, Tokenizer};
 
 const CELLS: usize = 10_000_000;
 const BATCH: usize = 8192;

@@ -20,7 +20,8 @@ use crate::tokens::normalize::ValueNormalization;
 /// Treatment of the columns of a table that hold personal data: the `[pii]` section of a job file.
 ///
 /// ```
-/// use biscuit_pii::{ColumnTreatment, Policy};
+/// use biscuit_pii::Policy;
+/// use biscuit_pii::treatment::ColumnTreatment;
 ///
 /// let policy = Policy::parse(r#"
 ///     keys = "pii-keys.toml"
@@ -247,7 +248,8 @@ impl Policy {
     /// that the policy names and the columns of a contract, given as pairs of column and class in `classes`.
     ///
     /// ```
-    /// use biscuit_pii::{ColumnTreatment, Policy};
+    /// use biscuit_pii::Policy;
+    /// use biscuit_pii::treatment::ColumnTreatment;
     ///
     /// let policy = Policy::parse("classes.email = \"mask\"")?;
     /// let treatments = policy.treatments([("contact", "email")])?;

@@ -5,6 +5,8 @@ mod execute;
 pub mod internal;
 mod keys;
 mod leavings;
+#[cfg(feature = "s3")]
+pub mod lifecycle;
 mod listed;
 mod listing;
 mod plan;
@@ -21,7 +23,7 @@ pub use listing::{Iter, ObjectListing};
 pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};
 pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules};
 #[cfg(feature = "s3")]
-pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_rules, plan_lifecycle};
+pub use s3::S3Store;
 pub use stores::any_store::AnyStore;
 pub use stores::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe};
 pub use table_format::ForeignTableFormat;

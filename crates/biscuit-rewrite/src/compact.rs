@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::plan::choice::{default_rows, has_sound_statistics, largest_group, same_codec};
+use crate::plan::unit::{SmallGroups, WrittenUnit};
 use crate::replacing::FileReplacement;
-use crate::{RewriteUnit, RunMode, SmallGroups, SortBy, WrittenUnit};
+use crate::{RewriteUnit, RunMode, SortBy};
 
 /// Options of a compaction.
 #[derive(Debug, Clone)]

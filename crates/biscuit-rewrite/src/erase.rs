@@ -14,8 +14,9 @@ use object_store::path::Path;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::plan::unit::{BloomFilters, WrittenUnit};
 use crate::replacing::FileReplacement;
-use crate::{BloomFilters, ErasureSubjects, RewriteUnit, RunMode, WrittenUnit};
+use crate::{ErasureSubjects, RewriteUnit, RunMode};
 
 /// Result of an erasure, or of its dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

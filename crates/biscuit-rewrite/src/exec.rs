@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use biscuit_core::Result;
 use biscuit_dataset::internal::engine_error;
-use biscuit_journal::{FileStager, PublishedFile};
+use biscuit_journal::FileStager;
+use biscuit_journal::record::PublishedFile;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;

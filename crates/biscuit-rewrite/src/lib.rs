@@ -13,14 +13,14 @@ mod sort;
 mod spill;
 mod subjects;
 mod transcode;
+pub mod unit;
 
 pub use compact::{CompactOptions, CompactReport, compact};
 pub use erase::{EraseReport, SubjectRows, erase};
 pub use exec::{RewriteUnitsExec, rewrite_units};
 pub use mode::RunMode;
 pub use plan::choice::{NoSpliceReason, RewriteChoice, choose};
-pub use plan::edits::RowGroupEdits;
-pub use plan::unit::{BloomFilters, ForcedRewrite, InsertedRows, RewriteUnit, SmallGroups, SortBy, WrittenUnit};
+pub use plan::unit::{RewriteUnit, SortBy};
 pub use spill::buffered_rows::{BufferedRows, SpillFolder};
 pub use spill::rows_writer::RowsWriter;
 pub use subjects::ErasureSubjects;

@@ -7,7 +7,8 @@ use biscuit_journal::CommitExtras;
 use serde_json::Value;
 
 use crate::encode::session::session;
-use crate::{RewriteUnit, WrittenUnit, rewrite_units};
+use crate::plan::unit::WrittenUnit;
+use crate::{RewriteUnit, rewrite_units};
 
 /// Result of a commit that replaced files.
 #[derive(Debug)]

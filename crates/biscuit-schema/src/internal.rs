@@ -11,7 +11,7 @@ pub use crate::parquet_files::pages::{check_parquet_pages, parquet_rows_at_a_tim
 pub use crate::parquet_files::thrift::check_thrift;
 pub use crate::types::column_type::WireType;
 pub use crate::types::common::{plain_type, stored_type, written_type};
-pub use crate::types::limits::{MAX_DEPTH, MAX_FIELDS, check_size, check_type_size, is_too_deep, too_deep};
+pub use crate::types::limits::{MAX_DEPTH, MAX_FIELDS, check_size, is_too_deep, too_deep};
 pub use crate::types::text::text_type;
 pub use crate::types::union::{check_names, column_index};
 #[cfg(feature = "parquet")]
@@ -21,4 +21,4 @@ pub use crate::values::calendar::{differs_by_calendar, has_legacy_calendar, lega
 pub use crate::values::coercion::default_values;
 pub use crate::values::conform::{align, cast_exactly, conform};
 pub use crate::values::iso::{iso_date, iso_date_time, iso_time};
-pub use crate::values::reading_rules::{hex_bytes, hex_text};
+pub use crate::values::reading_rules::{BytesInText, hex_bytes, hex_text};

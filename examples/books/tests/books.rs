@@ -2,7 +2,8 @@
 
 use biscuit_core::{Instant, Job, Outcome, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_job::{DeclarativeJob, JobReport};
+use biscuit_job::DeclarativeJob;
+use biscuit_job::report::JobReport;
 use biscuit_journal::JournalOptions;
 use biscuit_testkit::dataset_text;
 

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use biscuit_core::{Clock, Error, ErrorCode, ErrorKind, Job, Result, Run, RunId, SystemClock};
-use biscuit_job::{DeclarativeJob, JobReport, JobSpec};
-use biscuit_pii::KeyFile;
+use biscuit_job::report::JobReport;
+use biscuit_job::{DeclarativeJob, JobSpec};
+use biscuit_pii::keys::KeyFile;
 
 const JOB: &str = include_str!("../customer.job.toml");
 const EVENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
@@ -63,7 +64,9 @@ mod tests {
     use biscuit_core::{Instant, Outcome};
     use biscuit_dataset::{Dataset, Location};
     use biscuit_journal::JournalOptions;
-    use biscuit_pii::{FileStore, PiiContext, Policy, SubjectKeys, ValueEncryptor};
+    use biscuit_pii::encrypt::{SubjectKeys, ValueEncryptor};
+    use biscuit_pii::tokens::FileStore;
+    use biscuit_pii::{PiiContext, Policy};
     use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
     use datafusion::arrow::compute::{cast, concat_batches};
     use datafusion::arrow::datatypes::DataType;

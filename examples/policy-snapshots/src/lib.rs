@@ -5,7 +5,8 @@ use biscuit_apply::{ChangeFiles, ChangeFormat, MergeOptions, MergeSpec, RunMode}
 use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::{Instant, Result};
 use biscuit_dataset::Dataset;
-use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_partition::report::PeriodTableReport;
+use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::{SessionContext, col, lit};
 

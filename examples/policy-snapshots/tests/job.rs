@@ -21,7 +21,7 @@ fn dataset() -> Dataset {
     )
 }
 
-async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::PeriodTableReport {
+async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::report::PeriodTableReport {
     let changes =
         delivery(&format!("{}/data/{day}.jsonl", env!("CARGO_MANIFEST_DIR"))).await.expect("the delivery can be read");
     policies.deliver(changes, at(day)).await.expect("the run succeeds")

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use biscuit_core::{Clock, Job, Result, Run, RunId, SystemClock};
-use biscuit_job::{
-    AuditSpec, DatePart, DeclarativeJob, DerivedColumn, JobReport, JobSpec, OutputMode, OutputSpec, SourceFormat,
-    SourceSpec,
-};
+use biscuit_job::report::JobReport;
+use biscuit_job::settings::{AuditSpec, DatePart, DerivedColumn};
+use biscuit_job::{DeclarativeJob, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
 use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
 const SAMPLE: &str = r#"{"id":1,"order_datetime":"2024-02-29T12:00:00Z","zip":"02134","amount":10.5}

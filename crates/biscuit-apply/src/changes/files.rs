@@ -9,8 +9,9 @@ use biscuit_change::{
     TableChanges, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, ObjectRef, Result, Run, Source, async_trait};
+use biscuit_dataset::internal::OpenByUrl;
 use biscuit_dataset::internal::{as_listed, split_glob};
-use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation};
+use biscuit_dataset::{DataFile, Location, OpenFile, OpenLocation};
 use biscuit_journal::internal::{is_hidden, table_format_around};
 use biscuit_journal::{ForeignTableFormat, OtherTableFormats, store_error};
 use biscuit_schema::internal::UuidColumns;
@@ -94,6 +95,24 @@ impl ChangeFiles {
     }
 
     /// Creates a reader of files that the caller has found, in their order.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use biscuit_apply::{ChangeFiles, ChangeFormat, FoundFile};
+    /// use biscuit_change::RowsOptions;
+    /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (store, path) = (Arc::new(InMemory::new()), Path::from("raw/a.jsonl"));
+    /// store.put(&path, r#"{"id": 1, "op": "c"}"#.into()).await?;
+    /// let meta = store.head(&path).await?;
+    /// let file = FoundFile::new("raw/a.jsonl", store, path, meta.size).with_etag(meta.e_tag);
+    ///
+    /// let files = ChangeFiles::found(vec![file], ChangeFormat::Rows(RowsOptions::default().with_op("op")));
+    /// assert_eq!(files.changes().await?.len(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn found(files: Vec<FoundFile>, format: ChangeFormat) -> Self {
         Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
     }

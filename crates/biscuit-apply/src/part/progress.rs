@@ -13,11 +13,11 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::{HashMap, HashSet};
 
 use crate::changes::key_coverage::KeyCoverage;
+use crate::merge_report::MergeReport;
 use crate::part::encoded::EncodedPart;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::periods::retraction::{PartRetractions, RetractionSet};
-use crate::report::MergeReport;
 use crate::state::key_segment::{KeyMetadata, KeySegments, KeyTimeline};
 use crate::table::context::TableContext;
 use crate::table::scan::FileScan;

@@ -10,8 +10,8 @@ use biscuit_dataset::OpenFile;
 use biscuit_merge::internal::RecordOrder;
 use biscuit_rewrite::RewriteUnit;
 
+use crate::merge_report::PeriodReport;
 use crate::periods::period_state::PeriodBase;
-use crate::report::PeriodReport;
 use crate::table::context::TableContext;
 use crate::table::open_files::{OpenFiles, folder_of};
 use crate::table::truncate_marks::RunTruncates;

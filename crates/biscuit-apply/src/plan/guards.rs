@@ -5,10 +5,11 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::CommitExtras;
 
 use crate::codes;
+use crate::merge_report::MergeReport;
+use crate::merge_report::MergeReport;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::merge_plan::MergePlan;
-use crate::report::MergeReport;
 use crate::state::quarantine::{QuarantineChange, QuarantineFile};
 use crate::table::context::{TableContext, check_sealed};
 use crate::table::truncate_marks::RunTruncates;

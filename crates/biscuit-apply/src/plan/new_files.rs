@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_journal::FileStager;
-use biscuit_rewrite::{RowsWriter, WrittenUnit};
+use biscuit_rewrite::RowsWriter;
+use biscuit_rewrite::unit::WrittenUnit;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use biscuit_merge::RowCounts;
 use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose};
 
+use crate::merge_report::{FileCounts, MergeReport, TouchedPartitions};
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::fingerprints::DuplicateFiles;
 use crate::plan::merge_plan::MergePlan;
-use crate::report::{FileCounts, MergeReport, TouchedPartitions};
 use crate::table::context::TableContext;
 use crate::table::open_files::{OpenFiles, folder_of};
 

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::{CommitExtras, TableCommit};
 use biscuit_merge::internal::RecordOrder;
-use biscuit_rewrite::{RewriteUnit, WrittenUnit, rewrite_units};
+use biscuit_rewrite::unit::WrittenUnit;
+use biscuit_rewrite::{RewriteUnit, rewrite_units};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::changes::log_epochs::LOG_SERVERS;
+use crate::merge_report::MergeReport;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::fingerprints::DuplicateFiles;
-use crate::report::MergeReport;
 use crate::state::key_segment::SegmentEntry;
 use crate::table::context::TableContext;
 use crate::table::open_files::OpenFiles;

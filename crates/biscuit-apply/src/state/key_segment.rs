@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use biscuit_core::catch_panic;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, catch_panic};
+use biscuit_dataset::Dataset;
+use biscuit_dataset::Dataset;
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::internal::reading;
-use biscuit_dataset::{Dataset, FileEncryption};
 use biscuit_journal::{CommitExtras, Journal, ObservedTable, TableHead};
 use biscuit_merge::internal::{
     ColumnState, KeyChangeState, KeyState, KeyTable, RecordOrder, RowRef, TargetRows, decode,

@@ -191,7 +191,7 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
 /// Returns the quarantined records of a table, in the order in which they were quarantined.
 ///
 /// ```
-/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, quarantined};
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, discard, quarantined};
 /// use biscuit_change::{BadRows, RowsOptions, RowsReader};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
@@ -211,6 +211,9 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
 ///
 /// let records = quarantined(&dataset).await?;
 /// assert_eq!((records[0].refused.code.as_str(), records[0].refused.row), ("NullKey", 2));
+///
+/// discard(&dataset, &[records[0].refused.clone()]).await?;
+/// assert!(quarantined(&dataset).await?.is_empty());
 /// # Ok(()) }
 /// ```
 ///

@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::changes::intake::InputSummary;
 use crate::changes::log_epochs::LOG_SERVERS;
+use crate::merge_report::MergeReport;
 use crate::options::MergeOptions;
 use crate::periods::period_state::PeriodStates;
-use crate::report::MergeReport;
 use crate::setup::MergeSetup;
 use crate::state::forgotten_keys::ErasedKeys;
 use crate::state::key_segment::KeySegments;

@@ -44,7 +44,7 @@ async fn is_refused(storage: &TableStorage) {
     assert_eq!(lake::objects(&storage.store).await, before, "a refusal changes nothing");
 }
 
-async fn adopted(storage: &TableStorage) -> biscuit_apply::AdoptReport {
+async fn adopted(storage: &TableStorage) -> biscuit_apply::report::AdoptReport {
     let dataset = lake::dataset(storage.clone());
     let planned = adopt(&dataset, RunMode::DryRun).await.expect("a plan");
     assert_eq!(planned.outcome, Outcome::Planned);

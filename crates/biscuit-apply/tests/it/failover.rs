@@ -1,6 +1,7 @@
 //! Logs of several MySQL servers, whose positions cannot be compared.
 
-use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, NewServerPolicy, RunMode};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, NewServerPolicy, RunMode};
 use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;

@@ -1,6 +1,7 @@
 //! Which files and row groups a merge changes, and where new rows are placed.
 
-use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, verify};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeSpec, RunMode, verify};
 use biscuit_change::{BadRows, RowsOptions};
 use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, ParquetOptions};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};

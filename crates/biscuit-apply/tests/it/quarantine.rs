@@ -2,15 +2,15 @@
 
 use std::sync::Mutex;
 
-use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
 use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::{Outcome, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::TableStorage;
 use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
 
-use crate::lake;
-use crate::zoo;
+use crate::{lake, zoo};
 
 const MIXED: &str = r#"{"id":1,"seq":1,"v":"good","op":"c"}
 {"id":2,"seq":"soon","v":"bad order","op":"c"}

@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
 use biscuit_merge::RefusedRecord;
 use biscuit_merge::internal::RawSource;
-use biscuit_schema::internal::{MAX_FIELDS, check_names};
-use biscuit_schema::{BytesInText, ContractColumn, SchemaInference};
+use biscuit_schema::internal::{BytesInText, MAX_FIELDS, check_names};
+use biscuit_schema::{ContractColumn, SchemaInference};
 
 use crate::codes;
 use crate::csv::dialect::{CsvDialect, check_quotes};

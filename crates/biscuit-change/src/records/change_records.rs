@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use biscuit_merge::{ChangeBatch, RefusedRecord};
-use biscuit_schema::{ColumnLosses, TypeConflict};
+use biscuit_schema::TypeConflict;
+use biscuit_schema::coercion::ColumnLosses;
 
 use crate::values::declared::{LossCounter, push_once};
 

@@ -9,8 +9,9 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::UnchangedPlaceholder;
+use biscuit_schema::coercion::ColumnLosses;
 use biscuit_schema::internal::{default_values, plain_type, text_type, written_type};
-use biscuit_schema::{ColumnLosses, ColumnType, Contract, ContractColumn, ExtraColumns, OnError, coerce_column};
+use biscuit_schema::{ColumnType, Contract, ContractColumn, ExtraColumns, OnError, coerce_column};
 
 /// Returns the declared column for a column of the input. If there is a contract, only its columns are declared, and
 /// `expected` is ignored.

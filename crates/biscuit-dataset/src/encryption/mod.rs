@@ -3,3 +3,5 @@
 pub(crate) mod file_encryption;
 pub(crate) mod keyring;
 pub(crate) mod table;
+
+pub use file_encryption::{FileEncryption, FileKey, FileKeys, FilePart};

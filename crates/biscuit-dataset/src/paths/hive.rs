@@ -6,7 +6,7 @@ use biscuit_journal::internal::MAX_NAME;
 use crate::codes;
 
 /// Folder value that stands for null.
-pub const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(crate) const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Characters that Hive escapes as `%XX` in names of partition folders, in addition to control characters.
 const ESCAPED: &str = "\"#%'*/:=?\\{[]^\u{7f}";

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_dataset::{
-    Dataset, FileEncryption, FileKeys, FilePart, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions,
-    write_single,
-};
+use biscuit_dataset::encryption::{FileEncryption, FileKeys, FilePart};
+use biscuit_dataset::{Dataset, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions, write_single};
 use biscuit_journal::{TableStorage, WriterPolicy};
 use biscuit_testkit::{MemoryKeys, RecordingStore, assert_rows_eq, table};
 use bytes::Bytes;

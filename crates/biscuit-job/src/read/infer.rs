@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::FileEncryption;
+use biscuit_dataset::encryption::FileEncryption;
 use biscuit_schema::internal::UuidColumns;
 use biscuit_schema::{Contract, SchemaInference, TypeConflict, apply_rules, default_rules};
 use futures::StreamExt;

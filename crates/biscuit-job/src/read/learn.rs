@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use biscuit_bookmark::{SourcePlace, list};
 use biscuit_core::{Error, ErrorCode, ErrorKind, Instant, Result};
-use biscuit_dataset::FileEncryption;
+use biscuit_dataset::encryption::FileEncryption;
 use biscuit_schema::{Contract, TypeConflict};
 use tokio::runtime::Handle;
 

@@ -12,12 +12,13 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use biscuit_change::{RefusedRecord, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{FileEncryption, OpenFile};
+use biscuit_dataset::OpenFile;
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_schema::checks::CheckFinding;
+use biscuit_schema::coercion::{CoercedRows, CoercionReport, RefusedRow};
+use biscuit_schema::internal::BytesInText;
 use biscuit_schema::internal::UuidColumns;
-use biscuit_schema::{
-    BytesInText, CheckFinding, CoercedRows, Coercion, CoercionReport, Contract, ContractCompliance, ExtraColumns,
-    OnError, RefusedRow,
-};
+use biscuit_schema::{Coercion, Contract, ContractCompliance, ExtraColumns, OnError};
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use biscuit_bookmark::InputSelection;
 use biscuit_core::Outcome;
 use biscuit_pii::TreatmentStats;
-use biscuit_schema::{CheckFinding, CoercionReport, TypeConflict};
+use biscuit_schema::TypeConflict;
+use biscuit_schema::checks::CheckFinding;
+use biscuit_schema::coercion::CoercionReport;
 use serde::Serialize;
 use serde_json::Value;
 

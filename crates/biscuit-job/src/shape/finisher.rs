@@ -10,10 +10,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::rows_without_folder;
+use biscuit_schema::checks::CheckFinding;
+use biscuit_schema::coercion::{CoercedRows, CoercionReport, RefusedRow};
 use biscuit_schema::internal::{stored_type, written_type};
 use biscuit_schema::{
-    CheckFinding, CoercedRows, Coercion, CoercionReport, ColumnType, ContractColumn, ContractCompliance,
-    DecimalRounding, ReadingRules, RefusedRow, coerce_column,
+    Coercion, ColumnType, ContractColumn, ContractCompliance, DecimalRounding, ReadingRules, coerce_column,
 };
 
 use crate::shape::columns::AddedColumns;

@@ -9,11 +9,10 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, FileKey, FileKeys, FilePart};
-use biscuit_pii::{
-    HashKey, KeyProvider, ParquetKey, ParquetKeys, ParquetPart, PiiContext, Policy, Protector, TreatmentStats,
-    ValueEncryptor,
-};
+use biscuit_dataset::encryption::{FileEncryption, FileKey, FileKeys, FilePart};
+use biscuit_pii::encrypt::ValueEncryptor;
+use biscuit_pii::keys::{KeyProvider, ParquetKey, ParquetKeys, ParquetPart};
+use biscuit_pii::{HashKey, PiiContext, Policy, Protector, TreatmentStats};
 use biscuit_schema::Contract;
 use zeroize::Zeroizing;
 

@@ -9,7 +9,8 @@ use super::{JobParts, JobSpec, OutputSpec, SourceSpec, TransformSpec, invalid};
 /// that [`JobSpec::from_toml`] makes.
 ///
 /// ```
-/// use biscuit_job::{DatePart, DerivedColumn, JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+/// use biscuit_job::{JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+/// use biscuit_job::settings::{DatePart, DerivedColumn};
 ///
 /// # fn main() -> biscuit_core::Result<()> {
 /// let orders = OutputSpec::new("lake/orders", OutputMode::Append)

@@ -4,15 +4,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_apply::internal::partition_columns;
+use biscuit_apply::report::{MergeRemarks, MergeReport, RecordVerdicts};
 use biscuit_apply::{
-    ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRemarks, MergeReport,
-    MergeSpec, RecordVerdicts, RunMode, merged_by, quarantine_records,
+    ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec, RunMode,
+    merged_by, quarantine_records,
 };
 use biscuit_bookmark::{RunOutput, SourceObject};
 use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_journal::CommitExtras;
-use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_partition::report::PeriodTableReport;
+use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::RecordBatch;
 use serde_json::{Value, json};

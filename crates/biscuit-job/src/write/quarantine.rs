@@ -4,7 +4,8 @@ use biscuit_apply::quarantined;
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
-use biscuit_pii::{PiiContext, ValueEncryptor};
+use biscuit_pii::PiiContext;
+use biscuit_pii::encrypt::ValueEncryptor;
 use serde_json::Value;
 
 use crate::shape::treatment::{QUARANTINE, SEALED};

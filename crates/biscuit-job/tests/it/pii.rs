@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use biscuit_core::{Outcome, Result};
-use biscuit_job::{DeclarativeJob, JobReport};
-use biscuit_pii::{KeyBytes, MemoryStore, PiiContext, Policy, RootKeys, ValueEncryptor};
+use biscuit_job::DeclarativeJob;
+use biscuit_job::report::JobReport;
+use biscuit_pii::encrypt::ValueEncryptor;
+use biscuit_pii::keys::{KeyBytes, RootKeys};
+use biscuit_pii::tokens::MemoryStore;
+use biscuit_pii::{PiiContext, Policy};
 use datafusion::prelude::SessionContext;
 
 use crate::lab::{Lab, run};

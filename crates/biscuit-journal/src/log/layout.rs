@@ -35,7 +35,7 @@ pub(crate) fn trial_base(path: &str) -> Option<u64> {
 pub const MAX_NAME: usize = 255;
 
 /// Maximum length of a key on S3, in bytes.
-pub const MAX_KEY: usize = 1024;
+pub(crate) const MAX_KEY: usize = 1024;
 
 /// Returns the writer id in the name of a data file that Biscuit wrote; none for any other file.
 ///

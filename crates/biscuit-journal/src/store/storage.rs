@@ -59,8 +59,7 @@ const _: fn(&dyn WriteDurability) = |_| {};
 
 /// Durability of stores such as S3, where a successful write is durable, and of stores in memory.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::exhaustive_structs, reason = "a value without fields")]
-pub struct StoreIsDurable;
+pub(crate) struct StoreIsDurable;
 
 #[async_trait::async_trait]
 impl WriteDurability for StoreIsDurable {
@@ -79,11 +78,11 @@ impl WriteDurability for StoreIsDurable {
 
 /// Durability of a local file system: syncs files and folders with fsync, which object_store 0.13 does not do.
 #[derive(Debug, Clone)]
-pub struct LocalDisk(Arc<LocalFileSystem>);
+pub(crate) struct LocalDisk(Arc<LocalFileSystem>);
 
 impl LocalDisk {
     /// Creates the durability of the files that `store` writes.
-    pub fn new(store: Arc<LocalFileSystem>) -> Self {
+    pub(crate) fn new(store: Arc<LocalFileSystem>) -> Self {
         Self(store)
     }
 

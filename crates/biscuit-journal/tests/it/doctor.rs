@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_journal::{ProbeResult, StoreCapability, TableStorage, probe_store};
+use biscuit_journal::TableStorage;
+use biscuit_journal::internal::{ProbeResult, StoreCapability, probe_store};
 use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;

@@ -1,6 +1,6 @@
 use biscuit_change::{CsvDialect, TextEncoding};
 use biscuit_core::Result;
-use biscuit_job::TextSpec;
+use biscuit_job::settings::TextSpec;
 use clap::Args;
 
 /// Options that describe the syntax of CSV input.

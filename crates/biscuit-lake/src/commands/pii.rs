@@ -7,14 +7,13 @@ use std::sync::Arc;
 use biscuit_core::{Clock, Error, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion};
 use biscuit_job::internal::format_at;
-use biscuit_job::{
-    ContractSpec, DeclarativeJob, JobEnvironment, JobSpec, OutputMode, OutputSpec, SourceSpec, TableKeys, sample,
-};
+use biscuit_job::settings::ContractSpec;
+use biscuit_job::{DeclarativeJob, JobEnvironment, JobSpec, OutputMode, OutputSpec, SourceSpec, TableKeys, sample};
 use biscuit_journal::JournalOptions;
-use biscuit_pii::{
-    AccessRequest, AuditFile, Detector, KeyFile, KeyWrapping, Likelihood, PiiContext, Policy, Protector, classify,
-    default_detectors,
-};
+use biscuit_pii::detectors::default_detectors;
+use biscuit_pii::keys::{KeyFile, KeyWrapping};
+use biscuit_pii::tokens::{AccessRequest, AuditFile};
+use biscuit_pii::{Detector, Likelihood, PiiContext, Policy, Protector, classify};
 use biscuit_pii_aws::ComprehendDetector;
 use biscuit_schema::ColumnType;
 use biscuit_schema::internal::align;

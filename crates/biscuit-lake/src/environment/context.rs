@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use biscuit_aws::AwsEnvironment;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_dataset::{Dataset, FileEncryption, OpenLocation};
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_dataset::{Dataset, OpenLocation};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 

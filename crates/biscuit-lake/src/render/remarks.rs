@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_apply::MergeRemarks;
-use biscuit_schema::ColumnLosses;
+use biscuit_apply::report::MergeRemarks;
+use biscuit_schema::coercion::ColumnLosses;
 
 /// Renders the last lines of the text report of a merge or a snapshot: skipped input, changed columns, lost values,
 /// quarantine and exceptions.

@@ -11,10 +11,10 @@ use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_maintain::report::SubjectErasureReport;
 use biscuit_maintain::{ErasureTable, SubjectErasure, group_quarantined, reveal_quarantined};
-use biscuit_pii::{
-    AccessAudit, AccessRequest, AuditEntry, MemoryStore, PiiContext, Policy, Protector, RootKeys, SubjectKeys,
-    TokenRecord, TokenStore,
-};
+use biscuit_pii::encrypt::SubjectKeys;
+use biscuit_pii::keys::RootKeys;
+use biscuit_pii::tokens::{AccessAudit, AccessRequest, AuditEntry, MemoryStore, TokenRecord, TokenStore};
+use biscuit_pii::{PiiContext, Policy, Protector};
 use biscuit_rewrite::RunMode;
 use biscuit_testkit::{InjectedFault, crash_at_every_call, table};
 

@@ -4,3 +4,4 @@ pub(crate) mod calendar;
 pub(crate) mod effective;
 pub(crate) mod granularity;
 pub(crate) mod plan;
+pub(crate) mod table_report;

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use biscuit_apply::internal::held_keys;
-use biscuit_apply::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined, readmit};
+use biscuit_apply::report::MergeReport;
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, quarantined, readmit};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_partition::{ErasureSubjects, ForgetReport, forget};
+use biscuit_partition::report::ForgetReport;
+use biscuit_partition::{ErasureSubjects, forget};
 use biscuit_testkit::{InjectedFault, crash_at_every_call};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -216,7 +218,9 @@ async fn pending_and_retracted_records_are_erased_and_do_not_come_back() {
     assert_eq!(all["2024-06"], ["k2"]);
     let built = t.rebuild(&t.periods().await.unwrap(), changes(later).unwrap(), RunMode::Commit).await.unwrap();
     assert_eq!(built.verdicts.forgotten, 3);
-    assert!(t.verify(&changes(later).unwrap()).await.unwrap().iter().all(biscuit_partition::PeriodAudit::is_sound));
+    assert!(
+        t.verify(&changes(later).unwrap()).await.unwrap().iter().all(biscuit_partition::report::PeriodAudit::is_sound)
+    );
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
 }
 

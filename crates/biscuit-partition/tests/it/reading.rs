@@ -119,7 +119,12 @@ async fn audit_finds_differences_and_rebuild_repairs_exactly_these() {
     let (storage, table) = four_months().await;
     let events = || changes(EVENTS).expect("the records are valid");
     assert!(
-        table.verify(&events()).await.expect("the audit succeeds").iter().all(biscuit_partition::PeriodAudit::is_sound)
+        table
+            .verify(&events())
+            .await
+            .expect("the audit succeeds")
+            .iter()
+            .all(biscuit_partition::report::PeriodAudit::is_sound)
     );
     // Another program writes a file to February, with an extra row and a duplicate row.
     let rows = self::table("id:string | eff:string | v:string\n k9 | 2024-02-01 | theirs\n k1 | 2024-01-10 | a");
@@ -135,7 +140,7 @@ async fn audit_finds_differences_and_rebuild_repairs_exactly_these() {
         (february.rows, february.expected, february.surplus, february.missing, february.different),
         (4, 2, 2, 0, 0)
     );
-    assert!(audits.iter().filter(|a| a.period != "2024-02").all(biscuit_partition::PeriodAudit::is_sound));
+    assert!(audits.iter().filter(|a| a.period != "2024-02").all(biscuit_partition::report::PeriodAudit::is_sound));
 
     let calendar = effective().calendar;
     let february = [calendar.parse("2024-02").expect("the period is valid")];
@@ -147,7 +152,12 @@ async fn audit_finds_differences_and_rebuild_repairs_exactly_these() {
     assert_eq!(states(&storage, &["2024-01", "2024-02"]).await, ["k1=a", "k1=a,k2=c"]);
     assert_eq!([files_of(&storage, "2024-01").await, files_of(&storage, "2024-03").await], others);
     assert!(
-        table.verify(&events()).await.expect("the audit succeeds").iter().all(biscuit_partition::PeriodAudit::is_sound)
+        table
+            .verify(&events())
+            .await
+            .expect("the audit succeeds")
+            .iter()
+            .all(biscuit_partition::report::PeriodAudit::is_sound)
     );
     let may = [calendar.parse("2024-05").expect("the period is valid")];
     assert_eq!(table.rebuild(&may, events(), RunMode::Commit).await.expect_err("no May").code(), "NoSuchPeriod");
@@ -226,7 +236,7 @@ async fn periods_can_be_partitioned_further() {
             .await
             .expect("the audit succeeds")
             .iter()
-            .all(biscuit_partition::PeriodAudit::is_sound)
+            .all(biscuit_partition::report::PeriodAudit::is_sound)
     );
 }
 

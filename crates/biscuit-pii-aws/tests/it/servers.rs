@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use biscuit_pii::{
-    ColumnTexts, Detector, EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyFile, KeyLimits, KeyWrapping,
-    RootKeys, TokenStore, Tokenizer, store_conformance,
-};
+use biscuit_pii::encrypt::EnvelopeEncryptor;
+use biscuit_pii::keys::{KeyBytes, KeyCache, KeyContext, KeyFile, KeyLimits, KeyWrapping, RootKeys};
+use biscuit_pii::tokens::{TokenStore, Tokenizer, store_conformance};
+use biscuit_pii::{ColumnTexts, Detector};
 use biscuit_pii_aws::{ComprehendDetector, DynamoStore, KmsKeyProvider};
 
 macro_rules! client {

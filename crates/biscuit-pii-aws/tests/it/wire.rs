@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::ErrorKind;
-use biscuit_pii::{KeyBytes, KeyContext, KeyProvider, RootKeys, SealedKey, TokenRecord, TokenStore, Tokenizer};
+use biscuit_pii::keys::{KeyBytes, KeyContext, KeyProvider, RootKeys, SealedKey};
+use biscuit_pii::tokens::{TokenRecord, TokenStore, Tokenizer};
 use biscuit_pii_aws::{DynamoStore, KmsKeyProvider};
 use serde_json::{Value, json};
 

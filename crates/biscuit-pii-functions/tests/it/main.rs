@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use biscuit_core::Result;
-use biscuit_pii::{AccessAudit, AccessRequest, AuditEntry, MemoryStore, PiiContext, RootKeys};
+use biscuit_pii::PiiContext;
+use biscuit_pii::keys::RootKeys;
+use biscuit_pii::tokens::{AccessAudit, AccessRequest, AuditEntry, MemoryStore};
 use biscuit_pii_functions::PiiFunctions;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;

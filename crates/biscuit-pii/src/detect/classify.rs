@@ -37,7 +37,8 @@ pub struct ColumnClass {
 /// use std::sync::Arc;
 ///
 /// use arrow::array::{ArrayRef, RecordBatch, StringArray};
-/// use biscuit_pii::{Detector, EmailDetector, EntityType, Likelihood, classify};
+/// use biscuit_pii::{Detector, EntityType, Likelihood, classify};
+/// use biscuit_pii::detectors::EmailDetector;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let contact: ArrayRef = Arc::new(StringArray::from(vec!["ann@example.com", "or bob@example.com", "none"]));

@@ -38,7 +38,8 @@ use zeroize::Zeroizing;
 ///
 /// use arrow::array::{ArrayRef, AsArray, StringArray};
 /// use arrow::datatypes::DataType;
-/// use biscuit_pii::{RootKeys, ValueEncryptor};
+/// use biscuit_pii::encrypt::ValueEncryptor;
+/// use biscuit_pii::keys::RootKeys;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
 /// let encryptor = ValueEncryptor::new(RootKeys::in_memory()?, "customer");

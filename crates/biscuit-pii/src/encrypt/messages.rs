@@ -16,8 +16,8 @@ use crate::keys::provider::KeyContext;
 /// do not commit to their key are refused.
 ///
 /// The message of a value of 100 bytes has 358 bytes with a local key and 547 bytes with KMS. Use messages for
-/// readers without Biscuit. The cells of [`ValueEncryptor`](crate::ValueEncryptor) are smaller and twenty times as
-/// fast.
+/// readers without Biscuit. The cells of [`ValueEncryptor`](crate::encrypt::ValueEncryptor) are smaller and twenty
+/// times as fast.
 #[derive(Debug)]
 pub struct EnvelopeEncryptor {
     keys: KeyCache,
@@ -104,7 +104,7 @@ impl EnvelopeEncryptor {
     /// null; an empty text remains empty.
     ///
     /// # Errors
-    /// Those of [`ValueEncryptor::encrypt`](crate::ValueEncryptor::encrypt) and of the key provider.
+    /// Those of [`ValueEncryptor::encrypt`](crate::encrypt::ValueEncryptor::encrypt) and of the key provider.
     pub async fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let context = self.context_of(column);
         let bytes = as_bytes(column, values)?;

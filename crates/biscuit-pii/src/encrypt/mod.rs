@@ -8,3 +8,8 @@ pub(crate) mod form;
 pub(crate) mod message;
 pub(crate) mod messages;
 pub(crate) mod subjects;
+
+pub use cells::{DecryptedColumn, EncryptedColumn, ValueEncryptor};
+pub use form::EncryptedForm;
+pub use messages::EnvelopeEncryptor;
+pub use subjects::SubjectKeys;

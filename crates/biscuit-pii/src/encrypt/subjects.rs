@@ -24,7 +24,9 @@ use crate::tokens::store::{TokenRecord, TokenStore};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use biscuit_pii::{MemoryStore, RootKeys, SubjectKeys};
+/// use biscuit_pii::encrypt::SubjectKeys;
+/// use biscuit_pii::keys::RootKeys;
+/// use biscuit_pii::tokens::MemoryStore;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
 /// let subjects = SubjectKeys::new(Arc::new(MemoryStore::new()), RootKeys::in_memory()?);

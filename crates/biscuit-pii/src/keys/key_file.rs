@@ -114,7 +114,7 @@ impl KeyFile {
     /// before remain readable.
     ///
     /// ```
-    /// use biscuit_pii::{KeyFile, KeyWrapping};
+    /// use biscuit_pii::keys::{KeyFile, KeyWrapping};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
     /// let file = KeyFile::local().await?;

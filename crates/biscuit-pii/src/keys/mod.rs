@@ -7,3 +7,11 @@ pub(crate) mod provider;
 pub(crate) mod roots;
 pub(crate) mod secret;
 pub(crate) mod wrapping;
+
+pub use cache::{KeyCache, KeyLimits};
+pub use key_file::{KeyFile, KeyWrapping};
+pub use parquet_keys::{ParquetKey, ParquetKeys, ParquetPart};
+pub use provider::{DataKey, KeyContext, KeyProvider, SealedKey};
+pub use roots::RootKeys;
+pub use secret::KeyBytes;
+pub use wrapping::WrappingKeys;

@@ -69,7 +69,7 @@ pub struct DataKey {
     pub sealed: SealedKey,
 }
 
-/// Creates data keys and unseals them, such as AWS KMS or [`WrappingKeys`](crate::WrappingKeys).
+/// Creates data keys and unseals them, such as AWS KMS or [`WrappingKeys`](crate::keys::WrappingKeys).
 #[async_trait]
 pub trait KeyProvider: fmt::Debug + Send + Sync {
     /// Creates a new data key for a context.

@@ -205,7 +205,7 @@ impl Protector {
     }
 
     /// Returns the paths whose values remain in clear for a writer that encrypts them with
-    /// [`ParquetKeys`](crate::ParquetKeys).
+    /// [`ParquetKeys`](crate::keys::ParquetKeys).
     pub fn in_files(&self) -> impl Iterator<Item = &str> {
         self.columns
             .iter()
@@ -384,7 +384,8 @@ impl Protector {
     /// Deletes the stored values of tokens of a column and returns their number. The tokens remain and still join.
     ///
     /// # Errors
-    /// `NoWayBack` for a column that is not tokenized; the errors of [`Tokenizer::forget`](crate::Tokenizer::forget).
+    /// `NoWayBack` for a column that is not tokenized; the errors of
+    /// [`Tokenizer::forget`](crate::tokens::Tokenizer::forget).
     pub async fn forget_tokens(&self, path: &str, tokens: &[&str]) -> Result<u64> {
         match self.columns.iter().find(|(of, _)| of == path) {
             Some((_, CompiledTreatment::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,

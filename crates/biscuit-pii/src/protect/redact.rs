@@ -21,7 +21,8 @@ use crate::protect::texts::{distinct_texts, with_texts};
 /// use std::sync::Arc;
 ///
 /// use arrow::array::{ArrayRef, AsArray, StringArray};
-/// use biscuit_pii::{EmailDetector, EntityType, HitAction, Redactor};
+/// use biscuit_pii::{EntityType, HitAction, Redactor};
+/// use biscuit_pii::detectors::EmailDetector;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
 /// let notes: ArrayRef = Arc::new(StringArray::from(vec!["write to ann@example.com", "call later"]));
@@ -123,7 +124,7 @@ impl Redactor {
     /// column `ssn` are likely a social security number.
     ///
     /// # Errors
-    /// Those of [`hits`](Self::hits) and of [`Tokenizer::tokens`](crate::Tokenizer::tokens).
+    /// Those of [`hits`](Self::hits) and of [`Tokenizer::tokens`](crate::tokens::Tokenizer::tokens).
     pub async fn redact(&self, name: &str, column: &ArrayRef) -> Result<RedactedColumn> {
         let distinct = distinct_texts(column);
         let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();

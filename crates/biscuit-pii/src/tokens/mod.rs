@@ -10,3 +10,12 @@ pub(crate) mod siv;
 pub(crate) mod store;
 pub(crate) mod tokenizer;
 pub(crate) mod vault;
+
+pub use audit::{AccessAudit, AccessRequest, AuditEntry, AuditFile};
+pub use conformance::store_conformance;
+pub use digits::TokenAlphabet;
+pub use embedded::FileStore;
+pub use memory::MemoryStore;
+pub use normalize::ValueNormalization;
+pub use store::{TokenRecord, TokenStore};
+pub use tokenizer::{DetokenizedColumn, Tokenizer};

@@ -17,7 +17,7 @@ pub struct TokenRecord {
 
 /// Store for small records, in which the first record with a key wins.
 ///
-/// [`store_conformance`](crate::store_conformance) tests an implementation.
+/// [`store_conformance`](crate::tokens::store_conformance) tests an implementation.
 #[async_trait]
 pub trait TokenStore: fmt::Debug + Send + Sync {
     /// Returns the records with these keys, in the order of the keys. The read is consistent: it sees all records

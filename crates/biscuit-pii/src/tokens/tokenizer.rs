@@ -28,7 +28,8 @@ use crate::tokens::vault::{StoredToken, TokenVault, ValueMacs};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use biscuit_pii::{MemoryStore, RootKeys, Tokenizer, ValueNormalization};
+/// use biscuit_pii::keys::RootKeys;
+/// use biscuit_pii::tokens::{MemoryStore, Tokenizer, ValueNormalization};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
 /// let tokenizer = Tokenizer::random(RootKeys::in_memory()?, "email", Arc::new(MemoryStore::new()))?

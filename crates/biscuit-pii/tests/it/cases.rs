@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use biscuit_pii::{
-    ColumnTexts, CreditCardDetector, DateDetector, Detector, EmailDetector, IbanDetector, IpDetector, MacDetector,
-    PhoneDetector, PiiHit, UkDrivingLicenceDetector, UrlDetector, UsDriverLicenseDetector, UsItinDetector,
-    UsPassportDetector, UsSsnDetector,
+use biscuit_pii::detectors::{
+    CreditCardDetector, DateDetector, EmailDetector, IbanDetector, IpDetector, MacDetector, PhoneDetector,
+    UkDrivingLicenceDetector, UrlDetector, UsDriverLicenseDetector, UsItinDetector, UsPassportDetector, UsSsnDetector,
 };
+use biscuit_pii::{ColumnTexts, Detector, PiiHit};
 use serde_json::Value;
 
 fn detector(entity: &str) -> Option<Box<dyn Detector>> {

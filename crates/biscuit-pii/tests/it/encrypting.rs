@@ -10,10 +10,9 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Int32Type};
-use biscuit_pii::{
-    EncryptedForm, EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, MemoryStore, RootKeys, SubjectKeys,
-    ValueEncryptor,
-};
+use biscuit_pii::encrypt::{EncryptedForm, EnvelopeEncryptor, SubjectKeys, ValueEncryptor};
+use biscuit_pii::keys::{KeyBytes, KeyCache, KeyContext, KeyLimits, RootKeys};
+use biscuit_pii::tokens::MemoryStore;
 use proptest::prelude::*;
 
 use crate::keys::{Counted, SetClock};

@@ -1,10 +1,10 @@
 //! Detectors: which texts are hits, and with which likelihood.
 
-use biscuit_pii::{
-    AwsKeyDetector, ColumnTexts, CreditCardDetector, DateDetector, Detector, EmailDetector, EntityType, IbanDetector,
-    IpDetector, Likelihood, NameDetector, PhoneDetector, Redactor, UrlDetector, UsDriverLicenseDetector,
-    UsItinDetector, UsPassportDetector, UsSsnDetector,
+use biscuit_pii::detectors::{
+    AwsKeyDetector, CreditCardDetector, DateDetector, EmailDetector, IbanDetector, IpDetector, NameDetector,
+    PhoneDetector, UrlDetector, UsDriverLicenseDetector, UsItinDetector, UsPassportDetector, UsSsnDetector,
 };
+use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, Redactor};
 use proptest::prelude::*;
 
 async fn found(detector: &dyn Detector, column: &str, text: &str) -> Vec<(String, Likelihood)> {

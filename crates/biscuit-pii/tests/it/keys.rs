@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use biscuit_core::{Clock, Instant, Result};
-use biscuit_pii::{
+use biscuit_pii::keys::{
     DataKey, KeyBytes, KeyCache, KeyContext, KeyFile, KeyLimits, KeyProvider, KeyWrapping, RootKeys, SealedKey,
-    Tokenizer, WrappingKeys,
+    WrappingKeys,
 };
+use biscuit_pii::tokens::Tokenizer;
 
 /// Clock that tests set.
 #[derive(Debug, Default)]
@@ -196,7 +197,7 @@ fn errors_of_damaged_and_huge_key_files_contain_their_name() {
     ];
     for content in contents {
         std::fs::write(&path, &content).unwrap();
-        let e = biscuit_pii::KeyFile::open(&path).unwrap_err();
+        let e = biscuit_pii::keys::KeyFile::open(&path).unwrap_err();
         let said = format!("{e}");
         assert!(e.code() == "InvalidKeyFile" && said.contains("keys.toml"), "{said}");
     }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use biscuit_pii::{
-    AccessRequest, AuditFile, KeyBytes, KeyContext, KeyProvider, ParquetKeys, ParquetPart, PiiContext, Policy,
-    Protector, WrappingKeys,
-};
+use biscuit_pii::keys::{KeyBytes, KeyContext, KeyProvider, ParquetKeys, ParquetPart, WrappingKeys};
+use biscuit_pii::tokens::{AccessRequest, AuditFile};
+use biscuit_pii::{PiiContext, Policy, Protector};
 use serde_json::{Value, json};
 
 use crate::keys::Counted;

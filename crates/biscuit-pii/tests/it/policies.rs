@@ -6,9 +6,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
-use biscuit_pii::{
-    ColumnTreatment, EntityType, KeyBytes, MemoryStore, PiiContext, Policy, Protector, RootKeys, WrappingKeys,
-};
+use biscuit_pii::keys::{KeyBytes, RootKeys, WrappingKeys};
+use biscuit_pii::tokens::MemoryStore;
+use biscuit_pii::treatment::ColumnTreatment;
+use biscuit_pii::{EntityType, PiiContext, Policy, Protector};
 
 use crate::tokens::access;
 

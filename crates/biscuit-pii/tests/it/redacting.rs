@@ -9,10 +9,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type, UnionFields};
 use async_trait::async_trait;
 use biscuit_core::Result;
+use biscuit_pii::detectors::default_detectors;
 use biscuit_pii::internal::without_overlaps;
-use biscuit_pii::{
-    ColumnTexts, Detector, EntityType, HashKey, HitAction, Likelihood, PiiHit, Redactor, classify, default_detectors,
-};
+use biscuit_pii::{ColumnTexts, Detector, EntityType, HashKey, HitAction, Likelihood, PiiHit, Redactor, classify};
 
 fn column(texts: &[Option<&str>]) -> ArrayRef {
     Arc::new(StringArray::from(texts.to_vec()))

@@ -10,9 +10,10 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
-use biscuit_pii::{
-    AccessAudit, AccessRequest, AuditEntry, AuditFile, FileStore, KeyBytes, MemoryStore, RootKeys, TokenAlphabet,
-    TokenRecord, TokenStore, Tokenizer, ValueNormalization, store_conformance,
+use biscuit_pii::keys::{KeyBytes, RootKeys};
+use biscuit_pii::tokens::{
+    AccessAudit, AccessRequest, AuditEntry, AuditFile, FileStore, MemoryStore, TokenAlphabet, TokenRecord, TokenStore,
+    Tokenizer, ValueNormalization, store_conformance,
 };
 use proptest::prelude::*;
 
@@ -440,7 +441,7 @@ async fn error_of_a_damaged_store_contains_its_name() {
         std::fs::write(&path, bytes).unwrap();
         let opened = FileStore::open(&path, std::time::Duration::ZERO).await;
         let found = match opened {
-            Ok(store) => biscuit_pii::TokenStore::get(&store, &["a".to_owned()]).await.map(drop),
+            Ok(store) => biscuit_pii::tokens::TokenStore::get(&store, &["a".to_owned()]).await.map(drop),
             Err(e) => Err(e),
         };
         if let Err(e) = found {

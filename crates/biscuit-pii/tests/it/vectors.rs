@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use biscuit_pii::{EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, WrappingKeys};
+use biscuit_pii::encrypt::EnvelopeEncryptor;
+use biscuit_pii::keys::{KeyBytes, KeyCache, KeyContext, KeyLimits, WrappingKeys};
 use serde_json::Value;
 use zip::ZipArchive;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::FileEncryption;
+use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::internal::{check_staged, parquet_error};
 use biscuit_journal::StagedFile;
 use biscuit_schema::internal::conform;

@@ -7,8 +7,8 @@ use parquet::basic::Type;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescriptor;
 
-use crate::plan::unit::{ForcedRewrite, RewriteUnit, SmallGroups, SourceGroup};
-use crate::{InsertedRows, RowGroupEdits};
+use crate::plan::edits::RowGroupEdits;
+use crate::plan::unit::{ForcedRewrite, InsertedRows, RewriteUnit, SmallGroups, SourceGroup};
 
 /// Rewrite choice for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

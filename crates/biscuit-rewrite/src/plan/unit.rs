@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, OpenFile, ParquetOptions};
-use biscuit_journal::PublishedFile;
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_dataset::{OpenFile, ParquetOptions};
+use biscuit_journal::record::PublishedFile;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 

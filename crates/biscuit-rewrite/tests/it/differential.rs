@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_dataset::{FileEncryption, ParquetOptions};
-use biscuit_rewrite::{ForcedRewrite, InsertedRows, NoSpliceReason, RewriteChoice, RewriteUnit, SpillFolder, choose};
+use biscuit_dataset::ParquetOptions;
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_rewrite::unit::{ForcedRewrite, InsertedRows};
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, SpillFolder, choose};
 use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};

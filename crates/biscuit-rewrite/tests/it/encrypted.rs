@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::Outcome;
-use biscuit_dataset::{Dataset, FileEncryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
+use biscuit_dataset::encryption::FileEncryption;
+use biscuit_dataset::{Dataset, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{
     CompactOptions, ErasureSubjects, NoSpliceReason, RewriteChoice, RewriteUnit, RunMode, SortBy, choose, compact,

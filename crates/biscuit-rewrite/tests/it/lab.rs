@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_dataset::{Dataset, FileKeys, Location, OpenFile};
+use biscuit_dataset::encryption::FileKeys;
+use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_rewrite::{RewriteUnit, RowsWriter, WrittenUnit, rewrite_units};
+use biscuit_rewrite::unit::WrittenUnit;
+use biscuit_rewrite::{RewriteUnit, RowsWriter, rewrite_units};
 use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{

@@ -1,6 +1,6 @@
 //! The memory budget: fewer row groups at a time, or an error.
 
-use biscuit_rewrite::ForcedRewrite;
+use biscuit_rewrite::unit::ForcedRewrite;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::lab::{Lab, file, flat, footer, plain, read};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::{InsertedRows, NoSpliceReason, RewriteChoice, RewriteUnit, choose};
+use biscuit_rewrite::unit::InsertedRows;
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose};
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;

@@ -17,10 +17,13 @@ use crate::types::limits::{ParseDepth, short};
 /// `long`, `short` and `byte` are from Spark.
 ///
 /// ```
-/// use biscuit_schema::HiveType;
+/// use biscuit_schema::{HiveField, HiveType};
 ///
 /// let t: HiveType = "STRUCT< userName : varchar(20), tags: array<map<string,decimal(10, 2)>> >".parse().unwrap();
 /// assert_eq!(t.to_string(), "struct<userName:varchar(20),tags:array<map<string,decimal(10,2)>>>");
+///
+/// let t: HiveType = "struct<a:int>".parse().unwrap();
+/// assert_eq!(t, HiveType::Struct(vec![HiveField::new("a", HiveType::Int)]));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,6 +77,13 @@ pub struct HiveField {
     pub field_type: HiveType,
     /// Comment of the field in the DDL of a table.
     pub comment: Option<String>,
+}
+
+impl HiveField {
+    /// Creates a field without a comment.
+    pub fn new(name: impl Into<String>, field_type: HiveType) -> Self {
+        Self { name: name.into(), field_type, comment: None }
+    }
 }
 
 impl HiveType {

@@ -109,7 +109,7 @@ pub fn check_size(schema: &Schema, what: &str) -> Result<()> {
 ///
 /// # Errors
 /// See [`check_size`].
-pub fn check_type_size(t: &DataType, what: &str) -> Result<()> {
+pub(crate) fn check_type_size(t: &DataType, what: &str) -> Result<()> {
     check_all(children(t).map(|f| (1, f)), what)
 }
 

@@ -5,8 +5,7 @@ use crate::codes;
 
 /// Reason for which a value cannot be converted to the type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[non_exhaustive]
-pub enum ValueFault {
+pub(crate) enum ValueFault {
     /// The text does not represent a value of the type.
     Unparseable,
     /// The value is outside of the range of the type.
@@ -31,7 +30,7 @@ pub enum ValueFault {
 
 impl ValueFault {
     /// Returns the code of the error.
-    pub fn code(self) -> ErrorCode {
+    pub(crate) fn code(self) -> ErrorCode {
         match self {
             Self::Unparseable => codes::UNPARSEABLE,
             Self::Overflow => codes::OVERFLOW,
@@ -47,7 +46,7 @@ impl ValueFault {
     }
 
     /// Returns the reason as a predicate for messages: "a value of column `id` (int)", then the reason.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Unparseable => "is not of that type",
             Self::Overflow => "is outside of the range of that type",

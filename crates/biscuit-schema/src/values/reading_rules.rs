@@ -110,7 +110,7 @@ pub fn hex_text(bytes: &[u8]) -> String {
 ///
 /// use arrow::array::{ArrayRef, AsArray, StringArray};
 /// use arrow::datatypes::Date32Type;
-/// use biscuit_schema::{ColumnType, ContractColumn, ReadingRules, coerce_column};
+/// use biscuit_schema::{ColumnType, ContractColumn, DecimalRounding, ReadingRules, coerce_column};
 /// use biscuit_schema::internal::iso_date;
 ///
 /// let reading = ReadingRules::default().with_formats(["%d/%m/%Y"]);
@@ -118,6 +118,12 @@ pub fn hex_text(bytes: &[u8]) -> String {
 /// let texts: ArrayRef = Arc::new(StringArray::from(vec!["29/02/2024"]));
 /// let days = coerce_column(&column, &texts)?.array;
 /// assert_eq!(Some(days.as_primitive::<Date32Type>().value(0)), iso_date("2024-02-29"));
+///
+/// // Digits that the type does not hold are an error, unless they are rounded.
+/// let rounding = ReadingRules::default().with_rounding(DecimalRounding::HalfUp);
+/// let column = ContractColumn::new("amount", ColumnType::parse("decimal(5,2)")?).with_reading(rounding);
+/// let texts: ArrayRef = Arc::new(StringArray::from(vec!["1.005"]));
+/// assert_eq!(coerce_column(&column, &texts)?.rounded, 1);
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use biscuit_schema::{
-    CoercedRows, Coercion, Contract, ContractColumn, DecimalRounding, HiveType, OnError, ReadingRules,
-};
+use biscuit_schema::coercion::CoercedRows;
+use biscuit_schema::{Coercion, Contract, ContractColumn, DecimalRounding, HiveType, OnError, ReadingRules};
 
 fn hive(t: &str) -> HiveType {
     t.parse().expect("the type is valid")

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
 use biscuit_core::Instant;
-use biscuit_schema::{CheckSeverity, Contract, ContractCompliance};
+use biscuit_schema::checks::CheckSeverity;
+use biscuit_schema::{Contract, ContractCompliance};
 
 fn contract(checks: &str) -> Contract {
     let columns = "

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileEncryption, FileKey, FileKeys, FilePart};
+use biscuit_dataset::encryption::{FileEncryption, FileKey, FileKeys, FilePart};
 use zeroize::Zeroizing;
 
 /// Keys for encrypted Parquet files, in memory. A file can be read with the instance that it was written with, or

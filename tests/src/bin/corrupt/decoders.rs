@@ -6,7 +6,8 @@ use biscuit_change::{
 use biscuit_core::Result;
 use biscuit_flows::dms_contract;
 use biscuit_job::JobSpec;
-use biscuit_pii::{KeyFile, Policy};
+use biscuit_pii::Policy;
+use biscuit_pii::keys::KeyFile;
 use biscuit_schema::{ColumnType, Contract};
 
 use crate::build::envelopes_as_parquet;

@@ -1,7 +1,7 @@
 //! `biscuit history`: the versions of a table.
 
 use biscuit_core::Result;
-use biscuit_journal::{CommitRecord, PastVersion};
+use biscuit_journal::record::{CommitRecord, PastVersion};
 use serde_json::{Value, json};
 
 use crate::args::table::TableArgs;

@@ -2,8 +2,9 @@
 
 use biscuit_core::{Clock, Error, Instant, ObjectRef, Result, SystemClock};
 use biscuit_dataset::{DataFile, OpenFile, OpenLocation, TableVersion};
+use biscuit_job::SourceFormat;
 use biscuit_job::internal::learn;
-use biscuit_job::{RulesSpec, SourceFormat};
+use biscuit_job::settings::RulesSpec;
 use biscuit_journal::store_error;
 use biscuit_schema::{Compatibility, Contract, ContractCompliance, PartitionProjection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
@@ -337,16 +338,16 @@ async fn check(args: &CheckArgs, context: &CommandContext) -> Result<CommandOutp
 async fn rows_comply(contract: &Contract, table: &TableArgs, context: &CommandContext) -> Result<Vec<String>> {
     let mut contract = contract.clone();
     let required = contract.columns.iter().filter(|c| !c.nullable).map(|c| c.name.clone());
-    let rules =
-        required.map(|column| biscuit_schema::ContractCheck::new(biscuit_schema::CheckRule::NotNull { column }));
+    let rules = required
+        .map(|column| biscuit_schema::ContractCheck::new(biscuit_schema::checks::CheckRule::NotNull { column }));
     contract.checks.extend(rules.collect::<Vec<_>>());
     // As warnings all violations are counted, and none stops the check.
-    contract.checks.iter_mut().for_each(|c| c.severity = biscuit_schema::CheckSeverity::Warn);
+    contract.checks.iter_mut().for_each(|c| c.severity = biscuit_schema::checks::CheckSeverity::Warn);
     let unique = [std::mem::take(&mut contract.grain), std::mem::take(&mut contract.key)];
     let unique = unique.into_iter().filter(|columns| !columns.is_empty());
     let unique =
-        unique.map(|columns| biscuit_schema::ContractCheck::new(biscuit_schema::CheckRule::Unique { columns }));
-    contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::CheckSeverity::Warn)));
+        unique.map(|columns| biscuit_schema::ContractCheck::new(biscuit_schema::checks::CheckRule::Unique { columns }));
+    contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::checks::CheckSeverity::Warn)));
     contract.checks.dedup();
     let dataset = context.open_table(table).await?;
     dataset.read(|snapshot| findings(&contract, snapshot)).await
@@ -370,7 +371,7 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
             compliance.check(&batch, &|row| (file.path().to_owned(), first + row as u64))?;
         }
     }
-    let text_of = |f: biscuit_schema::CheckFinding| {
+    let text_of = |f: biscuit_schema::checks::CheckFinding| {
         let place = f.first.map(|(file, row)| format!(", first {file}, row {row}")).unwrap_or_default();
         format!("{} {} rows: {}{place}", f.code, f.rows, f.rule)
     };

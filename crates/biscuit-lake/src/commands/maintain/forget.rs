@@ -6,7 +6,7 @@ use biscuit_core::{Error, Outcome, Result};
 use biscuit_journal::JournalOptions;
 use biscuit_maintain::report::{DiscardedRecords, SubjectErasureReport};
 use biscuit_maintain::{ErasureTable, SubjectErasure};
-use biscuit_partition::ForgetReport;
+use biscuit_partition::report::ForgetReport;
 use biscuit_rewrite::RunMode;
 use clap::Args;
 use serde_json::json;

@@ -6,7 +6,7 @@ use biscuit_core::Result;
 use biscuit_journal::JournalOptions;
 use biscuit_maintain::TableLifecycle;
 use biscuit_maintain::report::LifecycleRuleSummary;
-use biscuit_purge::LifecycleDays;
+use biscuit_purge::lifecycle::LifecycleDays;
 use biscuit_rewrite::RunMode;
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -6,7 +6,7 @@ use biscuit_apply::{QuarantinedRecord, quarantined};
 use biscuit_core::Result;
 use biscuit_maintain::report::QuarantineGroup;
 use biscuit_maintain::{group_quarantined, reveal_quarantined};
-use biscuit_pii::{AccessRequest, AuditFile};
+use biscuit_pii::tokens::{AccessRequest, AuditFile};
 use serde_json::{Value, json};
 
 use crate::args::quarantine::{QuarantineCommand, QuarantineShowArgs};

@@ -9,11 +9,12 @@ use std::fmt::Write;
 use biscuit_apply::internal::partition_columns;
 use biscuit_apply::{
     ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeInput, MergeOptions,
-    MergeReport, MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
+    MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
 };
 use biscuit_change::{BadRows, ChangeRecords, FormatSettings, OpMap, RowsOptions, SourceTable, TablesReader};
 use biscuit_core::{Error, ErrorKind, Outcome, Result};
-use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion, check_input};
+use biscuit_dataset::internal::check_input;
+use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion};
 use biscuit_journal::internal::fold_name;
 use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
 use biscuit_schema::Contract;

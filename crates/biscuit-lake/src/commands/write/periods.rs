@@ -5,7 +5,8 @@ use std::path::Path;
 
 use biscuit_core::Result;
 use biscuit_journal::JournalOptions;
-use biscuit_partition::{PeriodBasis, PeriodStatus, PeriodTable};
+use biscuit_partition::report::PeriodStatus;
+use biscuit_partition::{PeriodBasis, PeriodTable};
 use clap::Args;
 use serde_json::json;
 

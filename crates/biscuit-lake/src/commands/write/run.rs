@@ -5,7 +5,8 @@ use std::path::Path;
 use biscuit_bookmark::{ReadMode, ReplayRange, RunRef};
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::TableVersion;
-use biscuit_job::{DeclarativeJob, DryRun, JobReport, JobSpec, OutputReport, RunOptions, impact};
+use biscuit_job::report::{JobReport, OutputReport};
+use biscuit_job::{DeclarativeJob, DryRun, JobSpec, RunOptions, impact};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 

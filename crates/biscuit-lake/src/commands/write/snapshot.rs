@@ -4,10 +4,12 @@
 
 use std::fmt::Write;
 
-use biscuit_apply::{ChangeFiles, PeriodReport};
+use biscuit_apply::ChangeFiles;
+use biscuit_apply::report::PeriodReport;
 use biscuit_change::ChangeRecords;
 use biscuit_core::{Clock, Error, Instant, Outcome, Result, SystemClock};
-use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_partition::report::PeriodTableReport;
+use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
