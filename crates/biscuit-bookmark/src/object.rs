@@ -23,7 +23,7 @@ impl SourceObject {
     }
 
     pub(crate) fn fingerprint(&self) -> ObjectFingerprint {
-        let ObjectRef { path, size, etag } = &self.listed;
+        let ObjectRef { path, size, etag, .. } = &self.listed;
         ObjectFingerprint::of(path.as_bytes(), *size, etag.as_deref().map(str::as_bytes), self.modified)
     }
 }

@@ -35,6 +35,13 @@ pub struct PublishedFile {
     pub content: Option<String>,
 }
 
+impl PublishedFile {
+    /// Creates a file with content of its own: its final path, its staged path, its size in bytes and its checksum.
+    pub fn new(path: String, staged: String, size: u64, checksum: String) -> Self {
+        Self { path, staged, size, checksum, rows: None, content: None }
+    }
+}
+
 /// Returns the name of the content of an external file: its path and its ETag, because the other program may write a
 /// different file with the same path later.
 pub(crate) fn external_content(file: &ObjectRef) -> String {
