@@ -14,7 +14,6 @@ use crate::changes::files::{ChangeFiles, records_again};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::missing_rows::deletes_of_missing;
 use crate::merge_report::MergeReport;
-use crate::merge_report::MergeReport;
 use crate::options::MergeOptions;
 use crate::periods::period_state::{PeriodRunContext, PeriodStates};
 use crate::run::{RunSettings, run_merge};

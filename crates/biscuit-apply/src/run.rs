@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use crate::changes::intake::{ChangeIntake, InputSummary};
 use crate::changes::spilled_ranges::InputParts;
+use crate::merge_report::MergeRemarks;
 use crate::merge_report::MergeReport;
-use crate::merge_report::{MergeRemarks, MergeReport};
 use crate::part::encoded::EncodedPart;
 use crate::part::lookup::{fetch_rows, scan_files};
 use crate::part::progress::{PartInProgress, PeriodStep};

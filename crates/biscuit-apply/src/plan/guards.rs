@@ -6,7 +6,6 @@ use biscuit_journal::CommitExtras;
 
 use crate::codes;
 use crate::merge_report::MergeReport;
-use crate::merge_report::MergeReport;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::merge_plan::MergePlan;

@@ -9,8 +9,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result, catch_panic};
 use biscuit_dataset::Dataset;
-use biscuit_dataset::Dataset;
-use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::internal::reading;
 use biscuit_journal::{CommitExtras, Journal, ObservedTable, TableHead};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Error, Outcome, Result};
+use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::{CommitSummary, ObservedTable, TableHead};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};

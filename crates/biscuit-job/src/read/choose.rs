@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SelectedInput,
-    SourceObject,
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, SelectedInput, SourceObject,
 };
 use biscuit_core::Result;
 use biscuit_dataset::TableVersion;

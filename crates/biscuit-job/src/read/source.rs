@@ -363,7 +363,7 @@ impl SourceReader {
         let rows =
             with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, (file.name(), piece.first));
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, file.name(), piece.first));
-        let CoercedRows { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
+        let CoercedRows { batch, kept, refused, report, .. } = coerced.map_err(|e| match e.row() {
             // The coercion counts rows of the part; add the lines before the part.
             Some(row) => e.relocated(file.name(), row + numbers.before()),
             None => e,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use biscuit_apply::internal::partition_columns;
+use biscuit_apply::report::MergeReport;
 use biscuit_apply::{
     ChangeFiles, ChangeFormat, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeInput, MergeOptions,
     MergeRun, MergeSpec, NewServerPolicy, OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
