@@ -10,7 +10,8 @@ use biscuit_merge::MergeSpec;
 use biscuit_rewrite::RunMode;
 use biscuit_rewrite::internal::session;
 
-use crate::changes::files::{ChangeFiles, records_again};
+use crate::changes::change_reader::records_again;
+use crate::changes::files::ChangeFiles;
 use crate::changes::intake::ChangeIntake;
 use crate::changes::missing_rows::deletes_of_missing;
 use crate::merge_report::MergeReport;

@@ -5,15 +5,29 @@ use std::sync::Arc;
 
 use aws_config::{Region, SdkConfig};
 use biscuit_core::{Clock, Error, Result, SystemClock, mask_secrets};
-#[cfg(feature = "lake")]
-use biscuit_journal::OtherTableFormats;
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use tokio::sync::{Mutex, OnceCell};
+#[cfg(feature = "lake")]
+use {
+    biscuit_dataset::encryption::FileEncryption,
+    biscuit_job::TableKeys,
+    biscuit_journal::OtherTableFormats,
+    biscuit_pii::keys::{KeyFile, KeyProvider, KeyWrapping},
+    biscuit_pii_aws::{DynamoStore, KmsKeyProvider},
+    std::path::Path,
+};
 
+#[cfg(feature = "catalog")]
+use crate::catalog::catalog;
 use crate::codes;
+#[cfg(feature = "lake")]
+use crate::key_file::key_file;
+#[cfg(feature = "purge")]
+use crate::purge::purge_store;
 use crate::requests::counts::{RequestCounters, RequestCounts};
 use crate::requests::metered_store::MeteredStore;
+use crate::sdk::bucket_settings::BucketSettings;
 use crate::sdk::options::AwsOptions;
 use crate::sdk::region::{bucket_region, s3_endpoint};
 use crate::sdk::settings::SdkSettings;
@@ -34,9 +48,9 @@ pub struct AwsEnvironment {
     clock: Arc<dyn Clock>,
     sdk: Arc<OnceCell<SdkSettings>>,
     buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
-    pub(crate) counters: Arc<RequestCounters>,
+    counters: Arc<RequestCounters>,
     #[cfg(feature = "lake")]
-    pub(crate) other_formats: OtherTableFormats,
+    other_formats: OtherTableFormats,
 }
 
 impl AwsEnvironment {
@@ -189,21 +203,92 @@ impl AwsEnvironment {
     async fn sdk(&self) -> &SdkSettings {
         self.sdk.get_or_init(|| SdkSettings::load(&self.options, self.clock.clone())).await
     }
+
+    /// Returns a bucket with the whole S3 API: versions, unfinished uploads, conditional deletes and lifecycle rules. Its
+    /// requests are counted. Needs the feature `purge`.
+    ///
+    /// # Errors
+    /// `NoRegion` if the region of the bucket cannot be determined.
+    #[cfg(feature = "purge")]
+    pub async fn purge_store(&self, bucket: &str) -> Result<biscuit_purge::S3Store> {
+        let settings = self.bucket(bucket).await?;
+        Ok(purge_store(bucket, &settings, self.counters.clone()))
+    }
+
+    /// Returns the Glue Data Catalog in the region of a bucket. Its requests are counted. Needs the feature `catalog`.
+    ///
+    /// # Errors
+    /// `NoRegion` if the region of the bucket cannot be determined.
+    #[cfg(feature = "catalog")]
+    pub async fn catalog(&self, bucket: &str) -> Result<biscuit_catalog::Catalog> {
+        let region = self.bucket(bucket).await?.config.region().cloned();
+        Ok(catalog(self.sdk_config().await, region, self.counters.clone()))
+    }
 }
 
-/// Settings of an S3 client of the AWS SDK for one bucket.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct BucketSettings {
-    /// Credentials, region and endpoint.
-    pub config: SdkConfig,
-    /// Whether the bucket is part of the path of URLs, as opposed to the host name.
-    pub path_style: bool,
-    /// Whether the bucket is at an endpoint other than that of AWS. S3-compatible stores may reject checksums that
-    /// they do not know, so a client should not send them there.
-    pub elsewhere: bool,
-    /// Whether the caller pays for requests and transfer.
-    pub request_payer: bool,
+/// Tables, input and personal data. These methods need the feature `lake`. Requests to KMS, DynamoDB and Comprehend are not
+/// counted.
+#[cfg(feature = "lake")]
+impl AwsEnvironment {
+    /// Sets the handling of input in folders of Delta Lake, Iceberg, Hudi and Paimon. Default: such input is refused,
+    /// because files that their logs have removed would be read. Needs the feature `lake`.
+    #[must_use]
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
+        self.other_formats = other_formats;
+        self
+    }
+
+    /// Returns the handling of input in folders of other table formats. Needs the feature `lake`.
+    pub fn other_formats(&self) -> OtherTableFormats {
+        self.other_formats
+    }
+
+    /// Reads a key file from a path relative to `folder`, or from a URL.
+    ///
+    /// # Errors
+    /// `InvalidKeyFile` for a file that is not a key file or has more than 1 MiB, and errors of the store.
+    pub async fn key_file(&self, url: &str, folder: &Path) -> Result<KeyFile> {
+        key_file(self, url, folder).await
+    }
+
+    /// Returns the provider that seals and opens the root keys of a key file: a KMS key, or the keys in the file.
+    ///
+    /// # Errors
+    /// `InvalidKeyFile` if the file is sealed by a method that this version does not support.
+    pub async fn key_provider(&self, file: &KeyFile) -> Result<Arc<dyn KeyProvider>> {
+        match file.wrapping() {
+            KeyWrapping::Kms(key) => Ok(Arc::new(self.kms(key).await)),
+            KeyWrapping::Local(keys) => Ok(Arc::new(keys.clone())),
+            _ => Err(Error::new(
+                biscuit_pii::codes::INVALID_KEY_FILE,
+                "the key file is sealed by a method that this version of `biscuit` does not support",
+            )),
+        }
+    }
+
+    /// Returns the keys for encrypted Parquet files from a key file: a path, or a URL.
+    ///
+    /// # Errors
+    /// As [`key_file`](Self::key_file) and [`key_provider`](Self::key_provider).
+    pub async fn file_encryption(&self, url: &str) -> Result<FileEncryption> {
+        let file = self.key_file(url, Path::new("")).await?;
+        Ok(TableKeys::encryption(self.key_provider(&file).await?))
+    }
+
+    /// Returns a provider for a KMS key, by its id, ARN or alias.
+    pub async fn kms(&self, key: &str) -> KmsKeyProvider {
+        KmsKeyProvider::new(aws_sdk_kms::Client::new(self.sdk_config().await), key)
+    }
+
+    /// Returns the token store in a DynamoDB table.
+    pub async fn dynamodb(&self, table: &str) -> DynamoStore {
+        DynamoStore::new(aws_sdk_dynamodb::Client::new(self.sdk_config().await), table)
+    }
+
+    /// Returns a client of Amazon Comprehend, for a `ComprehendDetector` of biscuit-pii-aws.
+    pub async fn comprehend(&self) -> aws_sdk_comprehend::Client {
+        aws_sdk_comprehend::Client::new(self.sdk_config().await)
+    }
 }
 
 #[cfg(test)]

@@ -10,26 +10,11 @@ use biscuit_core::internal::hide_password_of;
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_job::JobEnvironment;
 use biscuit_job::internal::source_place;
-use biscuit_journal::{OtherTableFormats, TableStorage};
+use biscuit_journal::TableStorage;
 use biscuit_pii::{PiiContext, Policy};
 
 use crate::environment::AwsEnvironment;
 use crate::s3_url::split_s3_url;
-
-impl AwsEnvironment {
-    /// Sets the handling of input in folders of Delta Lake, Iceberg, Hudi and Paimon. Default: such input is refused,
-    /// because files that their logs have removed would be read. Needs the feature `lake`.
-    #[must_use]
-    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
-        self.other_formats = other_formats;
-        self
-    }
-
-    /// Returns the handling of input in folders of other table formats. Needs the feature `lake`.
-    pub fn other_formats(&self) -> OtherTableFormats {
-        self.other_formats
-    }
-}
 
 /// Opens S3 URLs with the credential chain, and everything else with [`Location::parse`]. Requests to all of these stores
 /// are counted.
@@ -53,7 +38,7 @@ impl OpenLocation for AwsEnvironment {
 #[async_trait]
 impl JobEnvironment for AwsEnvironment {
     async fn open_source(&self, url: &str) -> Result<SourcePlace> {
-        let place = source_place(self, url).await?.with_other_formats(self.other_formats);
+        let place = source_place(self, url).await?.with_other_formats(self.other_formats());
         match split_s3_url(url) {
             Some((bucket, _)) => Ok(place.with_lister(Arc::new(self.purge_store(bucket).await?))),
             None => Ok(place),
@@ -61,6 +46,23 @@ impl JobEnvironment for AwsEnvironment {
     }
 
     async fn open_pii(&self, policy: &Policy, folder: &Path) -> Result<PiiContext> {
-        self.pii_context(policy, folder).await
+        pii_context(self, policy, folder).await
     }
+}
+
+/// Opens a policy whose key file, KMS key and token store may be on AWS. Paths are relative to `folder`.
+async fn pii_context(environment: &AwsEnvironment, policy: &Policy, folder: &Path) -> Result<PiiContext> {
+    let mut context = PiiContext::new();
+    if let Some(keys) = &policy.keys {
+        let file = environment.key_file(keys, folder).await?;
+        let provider = environment.key_provider(&file).await?;
+        context = context.with_roots(file.roots(&*provider).await?).with_provider(provider);
+    }
+    if let Some(table) = policy.dynamodb() {
+        return Ok(context.with_store(Arc::new(environment.dynamodb(table).await)));
+    }
+    Ok(match policy.file_store(folder).await? {
+        Some(store) => context.with_store(Arc::new(store)),
+        None => context,
+    })
 }

@@ -41,11 +41,11 @@ pub(crate) fn due(runs: &[u64]) -> usize {
 /// manifests are sorted by URL and run, so a k-way merge with a heap keeps only one entry of each in memory.
 pub(crate) fn merge(
     manifests: &[RunManifest],
-    added: (RunRecord, Vec<ManifestEntry>),
+    record: RunRecord,
+    entries: Vec<ManifestEntry>,
     compact_up_to: u64,
     is_rewound: &dyn Fn(u64) -> bool,
 ) -> Result<Bytes> {
-    let (record, entries) = added;
     let runs = manifests.iter().flat_map(|m| m.runs.iter().cloned()).chain([record]);
     let mut writer = ManifestWriter::new(runs.filter(|r| r.number > compact_up_to).collect())?;
     let mut old: BTreeMap<u64, CompactedEntry> = BTreeMap::new();

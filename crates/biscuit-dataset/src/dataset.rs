@@ -6,8 +6,10 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 
+use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
-use crate::{Location, TableVersion, codes};
+use crate::paths::location::Location;
+use crate::version::table_version::TableVersion;
 
 /// Maximum number of attempts to read a version whose files are replaced during the read.
 const READS: usize = 8;
@@ -41,6 +43,12 @@ impl Dataset {
     pub fn new(location: Location, options: JournalOptions) -> Self {
         let journal = Journal::new(location.storage().clone(), location.path().clone(), options);
         Self { location, journal, encryption: None }
+    }
+
+    /// Returns the dataset that a version was observed in, with the encryption of the version.
+    pub fn of_version(version: &TableVersion) -> Self {
+        let (location, journal) = (version.location().clone(), version.journal().clone());
+        Self { location, journal, encryption: version.dataset_encryption().cloned() }
     }
 
     /// Sets the state root to another folder of the same store.
@@ -166,6 +174,6 @@ impl Dataset {
     }
 
     fn snapshot(&self, observed: ObservedTable) -> Result<TableVersion> {
-        TableVersion::new(self.clone(), observed)
+        TableVersion::new(self.location.clone(), self.journal.clone(), self.encryption.clone(), observed)
     }
 }

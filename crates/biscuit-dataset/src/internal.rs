@@ -11,5 +11,5 @@ pub use crate::paths::input_place::{check_input, split_glob};
 pub use crate::paths::location::OpenByUrl;
 pub use crate::paths::spelling::FolderSpelling;
 pub use crate::rows::{partition_folders, rows_without_folder};
+pub use crate::version::properties::{LAYER, refuse_raw};
 pub use crate::version::store::as_listed;
-pub use crate::version::table_version::{LAYER, refuse_raw};

@@ -76,7 +76,7 @@ impl Sink<DataFrame> for TableSink {
             return Ok(receipt(version, Outcome::Unchanged, count as u64));
         }
         let (summary, count) =
-            version.write_rows(rows, self.mode, &self.options, (Some(commit), EmptyWrite::Nothing)).await?;
+            version.write_rows(rows, self.mode, &self.options, Some(commit), EmptyWrite::Nothing).await?;
         Ok(receipt(summary.version, summary.outcome, count))
     }
 }

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use biscuit_bookmark::MissingObjects;
 use biscuit_core::{Error, Job, Outcome, Result, Run};
 use biscuit_dataset::internal::check_input;
-use biscuit_dataset::{Dataset, OpenLocation, ParquetOptions};
+use biscuit_dataset::{Dataset, OpenLocation};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use biscuit_pii::tokens::MemoryStore;
 use biscuit_pii::{PiiContext, Policy};
 
 use crate::environment::{JobEnvironment, LocalEnvironment, OpenerEnvironment};
+use crate::output_run::OutputRun;
 use crate::read::choose::choose;
 use crate::report::counts::{JobReport, OutputReport};
 use crate::run_options::RunOptions;
@@ -133,7 +134,7 @@ impl DeclarativeJob {
             None => None,
         };
         for (name, spec) in wanted {
-            let output = Box::pin(self.output(name, spec, run, (options, means.as_ref()))).await?;
+            let output = Box::pin(self.output(name, spec, run, options, means.as_ref())).await?;
             if output.outcome != Outcome::Unchanged {
                 report.outcome = output.outcome;
             }
@@ -158,12 +159,13 @@ impl DeclarativeJob {
         name: &str,
         spec: &OutputSpec,
         run: &Run,
-        (options, means): (&RunOptions, Option<&PiiContext>),
+        options: &RunOptions,
+        means: Option<&PiiContext>,
     ) -> Result<OutputReport> {
         // With `allow_missing`, an object that is deleted between the listing and the read starts the output again
         // with a new listing.
         for _ in 0..MISSING {
-            let work = self.begin(name, spec, run, (options, means)).await?;
+            let work = self.begin(name, spec, run, options, means).await?;
             let allowed =
                 work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing == MissingObjects::Allow);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
@@ -178,7 +180,7 @@ impl DeclarativeJob {
         }
         // The last attempt reports a missing object as an error, so that the loop ends even if objects are deleted
         // all the time.
-        self.begin(name, spec, run, (options, means)).await?.go(options).await
+        self.begin(name, spec, run, options, means).await?.go(options).await
     }
 
     async fn begin<'a>(
@@ -186,20 +188,21 @@ impl DeclarativeJob {
         name: &'a str,
         spec: &'a OutputSpec,
         run: &'a Run,
-        (options, means): (&RunOptions, Option<&PiiContext>),
+        options: &RunOptions,
+        means: Option<&PiiContext>,
     ) -> Result<OutputWork<'a>> {
         let mut dataset = self.dataset(spec).await?;
         if let Some(provider) = means.and_then(|means| means.provider.clone()) {
             dataset = dataset.with_encryption(TableKeys::encryption(provider));
         }
-        let sources = spec.sources(&self.spec);
+        let sources = spec.sources(&self.spec.sources);
         // A table that is its own input would read the files that it has just written.
         for place in sources.iter().flat_map(|source| self.spec.sources[source].places()) {
             check_input(&place, dataset.location(), &*self.environment).await?;
         }
         // `view` does not finish the work of runs that died, `observe` does: a dry run changes nothing.
         let snapshot = if options.is_dry() { dataset.view().await? } else { dataset.observe().await? };
-        let chosen = choose(&self.spec, &sources, &snapshot, &*self.environment, (spec.mode, &options.mode)).await?;
+        let chosen = choose(&self.spec, &sources, &snapshot, &*self.environment, spec.mode, &options.mode).await?;
         let report = OutputReport {
             name: name.to_owned(),
             url: spec.url.clone(),
@@ -208,8 +211,7 @@ impl DeclarativeJob {
             mode: Some(spec.mode),
             ..OutputReport::default()
         };
-        let (means, parquet) = (means.cloned(), ParquetOptions::default());
-        Ok(OutputWork {
+        let output = OutputRun {
             job: &self.spec,
             folder: &self.folder,
             parallelism: self.parallelism,
@@ -217,12 +219,9 @@ impl DeclarativeJob {
             spec,
             run,
             snapshot,
-            parquet,
-            chosen,
-            report,
-            means,
-            guards: vec![],
-        })
+            means: means.cloned(),
+        };
+        Ok(OutputWork { output, chosen, report })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod codes;
 mod environment;
 pub mod internal;
 mod job;
+mod output_run;
 mod read;
 pub mod report;
 mod run_options;

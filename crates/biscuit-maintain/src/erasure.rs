@@ -209,8 +209,8 @@ impl ErasureTable {
         // `observe` recovers the table first, which writes. A dry run has to use `view`.
         let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
         let none = PiiContext::new();
-        let sealed_by = self.policy.as_ref().map_or((&none, ""), |policy| (&policy.means, policy.table.as_str()));
-        let aside = put_aside_of(dataset, sealed_by, rows_of.column(), subjects).await?;
+        let (means, table) = self.policy.as_ref().map_or((&none, ""), |policy| (&policy.means, policy.table.as_str()));
+        let aside = put_aside_of(dataset, means, table, rows_of.column(), subjects).await?;
         let mut erased = forget(snapshot, rows_of, &aside.theirs, mode).await?;
         if aside.unknown > 0 {
             let message = format!(

@@ -5,57 +5,47 @@ use std::collections::{BTreeSet, HashSet};
 use biscuit_core::Result;
 use biscuit_journal::internal::is_hidden;
 use biscuit_purge::internal::is_below;
-use biscuit_purge::{ListedVersions, PurgePlan};
+use biscuit_purge::{ListedVersions, PurgePlan, PurgeStore};
 use biscuit_rewrite::RunMode;
 
-use crate::place::DeletePlace;
-
-impl DeletePlace {
-    /// Returns those of `folders` in which the plans delete something and no file remains that an engine reads.
-    ///
-    /// The folders are paths in the store, such as those of the partitions of a catalog. They may be outside of the
-    /// place, such as an outer folder. With [`RunMode::Commit`] the plans have been carried out, and the listing
-    /// decides; with [`RunMode::DryRun`] the planned deletes count as done. A folder that was empty before is not
-    /// returned: the purge has not emptied it.
-    ///
-    /// # Errors
-    /// The errors of the listing.
-    pub async fn emptied_folders(
-        &self,
-        plans: &[PurgePlan],
-        folders: impl IntoIterator<Item = &str> + Send,
-        mode: RunMode,
-    ) -> Result<BTreeSet<String>> {
-        let deletes = || plans.iter().flat_map(PurgePlan::deletes);
-        let touched = folders_of(deletes().map(|o| o.listed.path));
-        let gone: HashSet<String> =
-            if mode == RunMode::DryRun { deletes().map(|o| o.listed.path).collect() } else { HashSet::new() };
-        let asked: BTreeSet<String> =
-            folders.into_iter().filter(|folder| touched.contains(*folder)).map(str::to_owned).collect();
-        let here = self.occupied(self.prefix(), &gone).await?;
-        let mut emptied = BTreeSet::new();
-        for folder in asked {
-            let inside = self.prefix().is_empty() || folder == self.prefix() || is_below(&folder, self.prefix());
-            let left = match inside {
-                true => here.contains(&folder),
-                false => self.occupied(&folder, &gone).await?.contains(&folder),
-            };
-            if !left {
-                emptied.insert(folder);
-            }
+/// Returns those of `folders` in which the plans delete something and no file remains that an engine reads.
+/// `prefix` is the folder of the purge.
+pub(crate) async fn emptied_folders(
+    store: &dyn PurgeStore,
+    prefix: &str,
+    plans: &[PurgePlan],
+    folders: impl IntoIterator<Item = &str> + Send,
+    mode: RunMode,
+) -> Result<BTreeSet<String>> {
+    let deletes = || plans.iter().flat_map(PurgePlan::deletes);
+    let touched = folders_of(deletes().map(|o| o.listed.path));
+    let gone: HashSet<String> =
+        if mode == RunMode::DryRun { deletes().map(|o| o.listed.path).collect() } else { HashSet::new() };
+    let asked: BTreeSet<String> =
+        folders.into_iter().filter(|folder| touched.contains(*folder)).map(str::to_owned).collect();
+    let here = occupied(store, prefix, &gone).await?;
+    let mut emptied = BTreeSet::new();
+    for folder in asked {
+        let inside = prefix.is_empty() || folder == prefix || is_below(&folder, prefix);
+        let left = match inside {
+            true => here.contains(&folder),
+            false => occupied(store, &folder, &gone).await?.contains(&folder),
+        };
+        if !left {
+            emptied.insert(folder);
         }
-        Ok(emptied)
     }
+    Ok(emptied)
+}
 
-    /// Returns the folders below a prefix that contain a file, and the folders around them. The keys in `gone` do not
-    /// count.
-    async fn occupied(&self, prefix: &str, gone: &HashSet<String>) -> Result<HashSet<String>> {
-        let listing = self.store().list(prefix, ListedVersions::Current).await?;
-        let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
-        // Hidden files and markers of folders are not data: engines ignore them.
-        let is_file = |key: &String| !key.ends_with('/') && !hidden(key) && !gone.contains(key);
-        Ok(folders_of(listing.iter().map(|o| o.listed.path).filter(is_file)))
-    }
+/// Returns the folders below a prefix that contain a file, and the folders around them. The keys in `gone` do not
+/// count.
+async fn occupied(store: &dyn PurgeStore, prefix: &str, gone: &HashSet<String>) -> Result<HashSet<String>> {
+    let listing = store.list(prefix, ListedVersions::Current).await?;
+    let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
+    // Hidden files and markers of folders are not data: engines ignore them.
+    let is_file = |key: &String| !key.ends_with('/') && !hidden(key) && !gone.contains(key);
+    Ok(folders_of(listing.iter().map(|o| o.listed.path).filter(is_file)))
 }
 
 /// Returns all folders that contain these keys, including outer folders.

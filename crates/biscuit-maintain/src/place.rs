@@ -1,5 +1,6 @@
 //! The place of a purge: a folder or a whole bucket, with the store in which objects are listed and deleted.
 
+use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -7,8 +8,10 @@ use biscuit_core::{Error, Result};
 #[cfg(feature = "s3")]
 use biscuit_purge::S3Store;
 use biscuit_purge::{AllowedDeletes, PurgePlan, PurgeStore};
+use biscuit_rewrite::RunMode;
 
 use crate::codes;
+use crate::partitions::emptied_folders;
 
 /// A folder, or a whole store, in which a purge deletes objects.
 #[derive(Debug, Clone)]
@@ -117,6 +120,24 @@ impl DeletePlace {
             PurgePlan::exact("", [])?;
         }
         Ok(())
+    }
+
+    /// Returns those of `folders` in which the plans delete something and no file remains that an engine reads.
+    ///
+    /// The folders are paths in the store, such as those of the partitions of a catalog. They may be outside of the
+    /// place, such as an outer folder. With [`RunMode::Commit`] the plans have been carried out, and the listing
+    /// decides; with [`RunMode::DryRun`] the planned deletes count as done. A folder that was empty before is not
+    /// returned: the purge has not emptied it.
+    ///
+    /// # Errors
+    /// The errors of the listing.
+    pub async fn emptied_folders(
+        &self,
+        plans: &[PurgePlan],
+        folders: impl IntoIterator<Item = &str> + Send,
+        mode: RunMode,
+    ) -> Result<BTreeSet<String>> {
+        emptied_folders(&*self.store, &self.prefix, plans, folders, mode).await
     }
 }
 

@@ -9,7 +9,8 @@ mod report;
 mod resolve;
 mod spec;
 
-pub use records::change_batch::{AbsentColumns, ChangeBatch, KeyChange, KeyChangeKind, LogServer};
+pub use records::change_batch::{AbsentColumns, ChangeBatch, LogServer};
+pub use records::key_change::{KeyChange, KeyChangeKind};
 pub use records::op::{ChangeOp, OpMap, ParsedOp, parse_op};
 pub use records::placeholder::PLACEHOLDER;
 pub use records::refused::{BadRows, RawRows, RefusedRecord};

@@ -95,7 +95,7 @@ pub async fn forget(
     mode: RunMode,
 ) -> Result<ForgetReport> {
     let found = SubjectRows::of(&snapshot, subjects).await?;
-    let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+    let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
     let spec = biscuit_apply::internal::stored_spec(&head.properties)?;
     let pending = pending::load(journal, head).await?;
     // If the subject column is not the key, the erased rows and pending records tell which keys to forget.

@@ -18,5 +18,5 @@ pub use forget::forget;
 pub use period::calendar::{Period, PeriodCalendar};
 pub use period::granularity::{DaySpan, FirstDay, Granularity};
 pub use period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
+pub use period::table::PeriodTable;
 pub use sink::PeriodSink;
-pub use snapshots::PeriodTable;

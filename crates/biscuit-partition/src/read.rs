@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_apply::MergeOptions;
-use biscuit_apply::internal::stored_spec;
 use biscuit_apply::report::PeriodReport;
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::engine_error;
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_journal::record::PastVersion;
@@ -22,8 +20,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::period::calendar::Period;
-use crate::period::plan::{PeriodPlan, PeriodsProperty, existing};
-use crate::snapshots::PeriodTable;
+use crate::period::plan::{PeriodPlan, existing};
 
 /// Changes of a period by the last version that touched it. Version 0 if the history does not contain it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -63,218 +60,166 @@ pub struct PeriodStatus {
     pub last: LastTouch,
 }
 
-impl PeriodTable {
-    /// Opens a table of periods with the key, order and periods that its last run stored.
-    ///
-    /// # Errors
-    /// `NoPeriods` if no run with periods has committed to the table, and errors of the journal.
-    pub async fn open(dataset: Dataset) -> Result<Self> {
-        let snapshot = dataset.view().await?;
-        let none = || {
-            let message = format!("`{}` has no periods; create them with `biscuit snapshot`", dataset.location());
-            Error::new(codes::NO_PERIODS, message)
+/// Returns all periods of a version of the table, in ascending order.
+pub(crate) fn periods_of(snapshot: &TableVersion, plan: &PeriodPlan) -> Result<Vec<Period>> {
+    match existing(snapshot, plan)? {
+        Some((first, last)) => first.range(&last),
+        None => Ok(vec![]),
+    }
+}
+
+/// Returns the status of each period, in ascending order.
+pub(crate) async fn states(dataset: &Dataset, plan: &PeriodPlan) -> Result<Vec<PeriodStatus>> {
+    let snapshot = dataset.view().await?;
+    let mut touches = touches(dataset).await?;
+    let mut states = Vec::new();
+    let mut before: Vec<String> = vec![];
+    for period in periods_of(&snapshot, plan)? {
+        let head = &snapshot.observed.head;
+        let mut state = PeriodStatus {
+            period: period.to_string(),
+            start: period.start().to_string(),
+            end: period.end().to_string(),
+            rows: 0,
+            files: 0,
+            shared: 0,
+            bytes: 0,
+            own_bytes: 0,
+            last: touches.remove(&period.to_string()).unwrap_or_default(),
         };
-        let periods = PeriodsProperty::of(&snapshot)?.ok_or_else(none)?.periods()?;
-        let spec = stored_spec(&snapshot.observed.head.properties)?.ok_or_else(none)?;
-        Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
+        let mut contents = Vec::new();
+        for file in snapshot.files().iter().filter(|f| is_in(&f.partition, plan, &period)) {
+            let content = head.content(&file.listed);
+            let is_shared = before.contains(&content);
+            state.rows += head.live.get(file.path()).and_then(|live| live.rows).unwrap_or(0);
+            state.files += 1;
+            state.shared += u64::from(is_shared);
+            state.bytes += file.listed.size;
+            state.own_bytes += if is_shared { 0 } else { file.listed.size };
+            contents.push(content);
+        }
+        before = contents;
+        states.push(state);
     }
+    Ok(states)
+}
 
-    /// Returns how the table is divided into periods.
-    pub fn layout(&self) -> &PeriodPlan {
-        &self.periods
-    }
-
-    /// Returns all periods of the table, in ascending order.
-    ///
-    /// # Errors
-    /// Errors of the journal; `SpecDrift`.
-    pub async fn periods(&self) -> Result<Vec<Period>> {
-        self.all(&self.dataset.view().await?)
-    }
-
-    fn all(&self, snapshot: &TableVersion) -> Result<Vec<Period>> {
-        match existing(snapshot, &self.periods)? {
-            Some((first, last)) => first.range(&last),
-            None => Ok(vec![]),
+/// Returns the last changes of each period in the history of the journal.
+async fn touches(dataset: &Dataset) -> Result<BTreeMap<String, LastTouch>> {
+    let mut last = BTreeMap::new();
+    for PastVersion { record, .. } in dataset.journal().history().await? {
+        let reports = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
+        // A report in the format of another version of this crate is skipped; the numbers are only for display.
+        let reports = reports.filter_map(|report| PeriodReport::deserialize(report).ok());
+        for report in reports.filter(PeriodReport::is_touched) {
+            let changed = report.inserted + report.updated + report.deleted;
+            let (carried, copied) = (report.carried, report.files.copied);
+            last.insert(report.period, LastTouch { version: record.version, changed, carried, copied });
         }
     }
+    Ok(last)
+}
 
-    /// Returns the status of each period, in ascending order.
-    ///
-    /// # Errors
-    /// As [`periods`](Self::periods).
-    pub async fn states(&self) -> Result<Vec<PeriodStatus>> {
-        let snapshot = self.dataset.view().await?;
-        let mut touches = self.touches().await?;
-        let mut states = Vec::new();
-        let mut before: Vec<String> = vec![];
-        for period in self.all(&snapshot)? {
-            let head = &snapshot.observed.head;
-            let mut state = PeriodStatus {
-                period: period.to_string(),
-                start: period.start().to_string(),
-                end: period.end().to_string(),
-                rows: 0,
-                files: 0,
-                shared: 0,
-                bytes: 0,
-                own_bytes: 0,
-                last: touches.remove(&period.to_string()).unwrap_or_default(),
-            };
-            let mut contents = Vec::new();
-            for file in snapshot.files().iter().filter(|f| self.is_in(&f.partition, &period)) {
-                let content = head.content(&file.listed);
-                let is_shared = before.contains(&content);
-                state.rows += head.live.get(file.path()).and_then(|live| live.rows).unwrap_or(0);
-                state.files += 1;
-                state.shared += u64::from(is_shared);
-                state.bytes += file.listed.size;
-                state.own_bytes += if is_shared { 0 } else { file.listed.size };
-                contents.push(content);
-            }
-            before = contents;
-            states.push(state);
+fn is_in(partition: &[(String, Option<String>)], plan: &PeriodPlan, period: &Period) -> bool {
+    let value = partition.iter().find(|(column, _)| *column == plan.column);
+    value.is_some_and(|(_, value)| value.as_deref() == Some(period.to_string().as_str()))
+}
+
+/// Returns the rows of a period, without the period column.
+pub(crate) async fn rows_of(
+    dataset: &Dataset,
+    plan: &PeriodPlan,
+    ctx: &SessionContext,
+    period: &Period,
+) -> Result<DataFrame> {
+    let load = |snapshot: TableVersion| async move {
+        let all = periods_of(&snapshot, plan)?;
+        if !all.contains(period) {
+            return Err(no_such(dataset, period, &all));
         }
-        Ok(states)
-    }
+        snapshot.only(|f| is_in(&f.partition, plan, period)).load(ctx).await
+    };
+    let (frame, place) = (dataset.read(load).await?, dataset.location().to_string());
+    frame.drop_columns(&[&plan.column]).map_err(|e| engine_error(&place, e))
+}
 
-    /// Returns the last changes of each period in the history of the journal.
-    async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
-        let mut last = BTreeMap::new();
-        for PastVersion { record, .. } in self.dataset.journal().history().await? {
-            let reports = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
-            // A report in the format of another version of this crate is skipped; the numbers are only for display.
-            let reports = reports.filter_map(|report| PeriodReport::deserialize(report).ok());
-            for report in reports.filter(PeriodReport::is_touched) {
-                let changed = report.inserted + report.updated + report.deleted;
-                let (carried, copied) = (report.carried, report.files.copied);
-                last.insert(report.period, LastTouch { version: record.version, changed, carried, copied });
-            }
-        }
-        Ok(last)
-    }
+pub(crate) fn no_such(dataset: &Dataset, period: &Period, all: &[Period]) -> Error {
+    let has = match (all.first(), all.last()) {
+        (Some(first), Some(last)) => format!("it has the periods {first} to {last}"),
+        _ => "it has no periods yet".to_owned(),
+    };
+    Error::new(codes::NO_SUCH_PERIOD, format!("`{}` has no period {period}; {has}", dataset.location()))
+}
 
-    fn is_in(&self, partition: &[(String, Option<String>)], period: &Period) -> bool {
-        let value = partition.iter().find(|(column, _)| *column == self.periods.column);
-        value.is_some_and(|(_, value)| value.as_deref() == Some(period.to_string().as_str()))
-    }
-
-    /// Returns the periods after the last period up to the one that contains `until`. These are not built yet.
-    ///
-    /// # Errors
-    /// As [`periods`](Self::periods).
-    pub async fn missing(&self, until: Instant) -> Result<Vec<Period>> {
-        let until = self.periods.calendar.period(until)?;
-        match self.periods().await?.last() {
-            Some(last) => Ok(last.range(&until)?.into_iter().skip(1).collect()),
-            None => Ok(vec![until]),
+/// Returns the states of the keys that a filter selects, one row for each state, ordered by key and time.
+pub(crate) async fn history(
+    dataset: &Dataset,
+    key: &[String],
+    plan: &PeriodPlan,
+    ctx: &SessionContext,
+    filter: Expr,
+) -> Result<DataFrame> {
+    let place = dataset.location().to_string();
+    let failed = |e| engine_error(&place, e);
+    let frame = dataset.load(ctx).await?.filter(filter).map_err(failed)?;
+    let schema = Arc::clone(frame.schema().inner());
+    for name in ["period_from", "period_to"] {
+        if schema.index_of(name).is_ok() {
+            let message = format!("the table has a column `{name}`, a name that the history needs");
+            return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message));
         }
     }
-
-    /// Returns the rows of the period that contains an instant, without the period column. Files of other periods are
-    /// not opened.
-    ///
-    /// # Errors
-    /// `NoSuchPeriod` before the first and after the last period, and errors of [`TableVersion::load`].
-    pub async fn as_of(&self, ctx: &SessionContext, at: Instant) -> Result<DataFrame> {
-        self.of_period(ctx, &self.periods.calendar.period(at)?).await
+    let batches = frame.collect().await.map_err(failed)?;
+    let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
+    let rows = concat_batches(&schema, &batches).map_err(internal)?;
+    let (states, first, last) = changes_of(&rows, key, plan)?;
+    let kept: Vec<usize> = (0..schema.fields().len()).filter(|i| *schema.field(*i).name() != plan.column).collect();
+    let rows = take_record_batch(&rows, &UInt32Array::from(states)).and_then(|r| r.project(&kept)).map_err(internal)?;
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    let mut columns = rows.columns().to_vec();
+    for (name, periods) in [("period_from", first), ("period_to", last)] {
+        fields.push(Arc::new(Field::new(name, DataType::Utf8, false)));
+        columns.push(Arc::new(StringArray::from(periods)) as ArrayRef);
     }
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)?;
+    ctx.read_batch(rows).map_err(failed)
+}
 
-    /// Returns the rows of a period, without the period column.
-    ///
-    /// # Errors
-    /// As [`as_of`](Self::as_of).
-    pub async fn of_period(&self, ctx: &SessionContext, period: &Period) -> Result<DataFrame> {
-        let load = |snapshot: TableVersion| async move {
-            let all = self.all(&snapshot)?;
-            if !all.contains(period) {
-                return Err(self.no_such(period, &all));
-            }
-            snapshot.only(|f| self.is_in(&f.partition, period)).load(ctx).await
-        };
-        let (frame, place) = (self.dataset.read(load).await?, self.dataset.location().to_string());
-        frame.drop_columns(&[&self.periods.column]).map_err(|e| engine_error(&place, e))
+/// Returns the row at which each state begins, with the first and the last period of the state. Run-length
+/// encoding: consecutive periods with equal rows are one state.
+fn changes_of(rows: &RecordBatch, key: &[String], plan: &PeriodPlan) -> Result<(Vec<u32>, Vec<String>, Vec<String>)> {
+    let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
+    let schema = rows.schema();
+    let encoded = |wanted: &dyn Fn(&str) -> bool| {
+        let columns: Vec<usize> = (0..schema.fields().len()).filter(|i| wanted(schema.field(*i).name())).collect();
+        let fields = columns.iter().map(|i| SortField::new(schema.field(*i).data_type().clone())).collect();
+        let columns: Vec<ArrayRef> = columns.iter().map(|i| rows.column(*i).clone()).collect();
+        RowConverter::new(fields).and_then(|converter| converter.convert_columns(&columns)).map_err(internal)
+    };
+    let keys = encoded(&|name| key.iter().any(|k| k == name))?;
+    let all = encoded(&|name| name != plan.column)?;
+    let at = biscuit_schema::internal::column_index(&schema, &plan.column, "the table")?;
+    let names = datafusion::arrow::compute::cast(rows.column(at), &DataType::Utf8).map_err(internal)?;
+    let names = datafusion::arrow::array::AsArray::as_string::<i32>(&names).clone();
+    let mut by_key: BTreeMap<(&[u8], Period), u32> = BTreeMap::new();
+    for row in 0..rows.num_rows() {
+        let period = plan.calendar.parse(names.value(row))?;
+        by_key.insert((keys.row(row).data(), period), u32::try_from(row).unwrap_or(u32::MAX));
     }
-
-    pub(crate) fn no_such(&self, period: &Period, all: &[Period]) -> Error {
-        let has = match (all.first(), all.last()) {
-            (Some(first), Some(last)) => format!("it has the periods {first} to {last}"),
-            _ => "it has no periods yet".to_owned(),
-        };
-        Error::new(codes::NO_SUCH_PERIOD, format!("`{}` has no period {period}; {has}", self.dataset.location()))
-    }
-
-    /// Returns the states of the keys that a filter selects, such as `col("id").eq(lit(7))`. There is one row for
-    /// each state, ordered by key and time. The columns `period_from` and `period_to` contain the first and the last
-    /// period with this state.
-    ///
-    /// # Errors
-    /// Errors of [`Dataset::load`]; `ColumnClash` if the table has a column with one of these names.
-    pub async fn history(&self, ctx: &SessionContext, filter: Expr) -> Result<DataFrame> {
-        let place = self.dataset.location().to_string();
-        let failed = |e| engine_error(&place, e);
-        let frame = self.dataset.load(ctx).await?.filter(filter).map_err(failed)?;
-        let schema = Arc::clone(frame.schema().inner());
-        for name in ["period_from", "period_to"] {
-            if schema.index_of(name).is_ok() {
-                let message = format!("the table has a column `{name}`, a name that the history needs");
-                return Err(Error::new(biscuit_change::codes::COLUMN_CLASH, message));
-            }
+    let (mut states, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    let mut before: Option<(&[u8], Period, u32)> = None;
+    for ((key, period), row) in by_key {
+        let goes_on = before.is_some_and(|(of, until, at)| {
+            of == key && until.end() == period.start() && all.row(at as usize) == all.row(row as usize)
+        });
+        if goes_on {
+            last.pop();
+        } else {
+            states.push(row);
+            first.push(period.to_string());
         }
-        let batches = frame.collect().await.map_err(failed)?;
-        let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
-        let rows = concat_batches(&schema, &batches).map_err(internal)?;
-        let (states, first, last) = self.changes_of(&rows)?;
-        let kept: Vec<usize> =
-            (0..schema.fields().len()).filter(|i| *schema.field(*i).name() != self.periods.column).collect();
-        let rows =
-            take_record_batch(&rows, &UInt32Array::from(states)).and_then(|r| r.project(&kept)).map_err(internal)?;
-        let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
-        let mut columns = rows.columns().to_vec();
-        for (name, periods) in [("period_from", first), ("period_to", last)] {
-            fields.push(Arc::new(Field::new(name, DataType::Utf8, false)));
-            columns.push(Arc::new(StringArray::from(periods)) as ArrayRef);
-        }
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)?;
-        ctx.read_batch(rows).map_err(failed)
+        last.push(period.to_string());
+        before = Some((key, period, row));
     }
-
-    /// Returns the row at which each state begins, with the first and the last period of the state. Run-length
-    /// encoding: consecutive periods with equal rows are one state.
-    fn changes_of(&self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<String>, Vec<String>)> {
-        let internal = |e| Error::internal("cannot compare the states of a key").with_source(e);
-        let schema = rows.schema();
-        let encoded = |wanted: &dyn Fn(&str) -> bool| {
-            let columns: Vec<usize> = (0..schema.fields().len()).filter(|i| wanted(schema.field(*i).name())).collect();
-            let fields = columns.iter().map(|i| SortField::new(schema.field(*i).data_type().clone())).collect();
-            let columns: Vec<ArrayRef> = columns.iter().map(|i| rows.column(*i).clone()).collect();
-            RowConverter::new(fields).and_then(|converter| converter.convert_columns(&columns)).map_err(internal)
-        };
-        let key = encoded(&|name| self.spec.key.iter().any(|k| k == name))?;
-        let all = encoded(&|name| name != self.periods.column)?;
-        let at = biscuit_schema::internal::column_index(&schema, &self.periods.column, "the table")?;
-        let names = datafusion::arrow::compute::cast(rows.column(at), &DataType::Utf8).map_err(internal)?;
-        let names = datafusion::arrow::array::AsArray::as_string::<i32>(&names).clone();
-        let mut by_key: BTreeMap<(&[u8], Period), u32> = BTreeMap::new();
-        for row in 0..rows.num_rows() {
-            let period = self.periods.calendar.parse(names.value(row))?;
-            by_key.insert((key.row(row).data(), period), u32::try_from(row).unwrap_or(u32::MAX));
-        }
-        let (mut states, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
-        let mut before: Option<(&[u8], Period, u32)> = None;
-        for ((key, period), row) in by_key {
-            let goes_on = before.is_some_and(|(of, until, at)| {
-                of == key && until.end() == period.start() && all.row(at as usize) == all.row(row as usize)
-            });
-            if goes_on {
-                last.pop();
-            } else {
-                states.push(row);
-                first.push(period.to_string());
-            }
-            last.push(period.to_string());
-            before = Some((key, period, row));
-        }
-        Ok((states, first, last))
-    }
+    Ok((states, first, last))
 }

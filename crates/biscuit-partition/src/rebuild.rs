@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_apply::internal::{ErasedKeys, PeriodBase, PeriodStates};
-use biscuit_apply::{Merge, RunMode};
+use biscuit_apply::{Merge, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
@@ -22,9 +22,10 @@ use serde::Serialize;
 use crate::period::calendar::Period;
 use crate::period::plan::{PeriodBasis, existing, period_state};
 use crate::period::table_report::PeriodTableReport;
+use crate::read::{no_such, periods_of, rows_of};
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::retracted::RetractedKeys;
-use crate::snapshots::PeriodTable;
+use crate::snapshots::PeriodMerge;
 
 /// Differences between a period and the result of all events of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -51,150 +52,131 @@ impl PeriodAudit {
     }
 }
 
-impl PeriodTable {
-    /// Rebuilds periods from all events of the table, without reading their current rows. Exactly these periods are
-    /// replaced, in one commit. Events of other periods count where they are carried forward to these periods.
-    ///
-    /// # Errors
-    /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, which means that
-    /// events are missing; errors as for [`run`](Self::run); `InvalidArguments` for a table by ingestion, whose events do
-    /// not contain the period in which they arrived.
-    pub async fn rebuild(&self, periods: &[Period], events: ChangeRecords, mode: RunMode) -> Result<PeriodTableReport> {
-        let snapshot = self.dataset.observe().await?;
-        let all = existing(&snapshot, &self.periods)?;
-        let all = all.map_or(Ok(vec![]), |(first, last)| first.range(&last))?;
-        let mut wanted = periods.to_vec();
-        wanted.sort();
-        wanted.dedup();
-        if let Some(period) = wanted.iter().find(|p| !all.contains(p)) {
-            return Err(self.no_such(period, &all));
+/// Rebuilds periods from all events of the table, without reading their current rows.
+pub(crate) async fn rebuild(
+    to: &PeriodMerge,
+    periods: &[Period],
+    events: ChangeRecords,
+    mode: RunMode,
+) -> Result<PeriodTableReport> {
+    let snapshot = to.dataset.observe().await?;
+    let all = existing(&snapshot, &to.periods)?;
+    let all = all.map_or(Ok(vec![]), |(first, last)| first.range(&last))?;
+    let mut wanted = periods.to_vec();
+    wanted.sort();
+    wanted.dedup();
+    if let Some(period) = wanted.iter().find(|p| !all.contains(p)) {
+        return Err(no_such(&to.dataset, period, &all));
+    }
+    let Some((first, last)) = wanted.first().zip(all.last()) else {
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "no period to rebuild; name at least one"));
+    };
+    let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
+    let until = wanted.last().unwrap_or(last);
+    let records_by_period = events_until(to, &events, until, &all, &forgotten(&to.dataset).await?, &mut report)?;
+    let mut used = ChangeRecords::of(vec![]);
+    used.refused = events.refused.into_iter().chain(records_by_period.refused).collect();
+    // Events of periods between the rebuilt ones belong to the next rebuilt period, to which they are carried
+    // forward.
+    for (of_period, batches) in records_by_period.by_period {
+        let period =
+            u32::try_from(wanted.partition_point(|p| *p < of_period)).expect("there are fewer than 2^32 periods");
+        used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { period, ..batch }));
+    }
+    report.records =
+        report.verdicts.superseded + report.verdicts.forgotten + used.len() as u64 + used.refused.len() as u64;
+    let all = wanted.iter().map(|period| period_state(period, PeriodBase::Rebuilt, last)).collect();
+    let period_states = PeriodStates { column: to.periods.column.clone(), all };
+    let merge = to.merge()?.with_periods(period_states)?;
+    report.take(merge.input(used).on(snapshot).run(mode).await?);
+    Ok(report)
+}
+
+async fn forgotten(dataset: &Dataset) -> Result<ErasedKeys> {
+    let journal = dataset.journal();
+    ErasedKeys::load(journal, &journal.head().await?).await
+}
+
+/// Returns the events that take effect in the period `last` or earlier, by period, without retracted events and
+/// events of forgotten keys. `before_first` of the plan decides about events before the table's first period.
+fn events_until(
+    to: &PeriodMerge,
+    events: &ChangeRecords,
+    last: &Period,
+    all: &[Period],
+    forgotten: &ErasedKeys,
+    report: &mut PeriodTableReport,
+) -> Result<RecordsByPeriod> {
+    if to.periods.by == PeriodBasis::Ingestion {
+        let message = "events of a table by ingestion do not contain their period; only tables by effective time can be rebuilt and audited";
+        return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
+    }
+    let (events, theirs) = forgotten.without_all(events.batches.clone(), &to.spec)?;
+    report.verdicts.forgotten += theirs;
+    let mut retracted = RetractedKeys::default();
+    for batch in &events {
+        retracted.take(batch, &to.periods, &to.spec)?;
+    }
+    let (counting, taken_back) = retracted.without(events, &to.periods, &to.spec)?;
+    report.verdicts.superseded += taken_back;
+    let rules = DivisionRules { periods: &to.periods, bad_rows: to.options.bad_rows };
+    let mut records_by_period = RecordsByPeriod::default();
+    counting.iter().try_for_each(|batch| records_by_period.add(batch, last, rules))?;
+    records_by_period.first(all.first().copied().zip(all.last().copied()), last, rules)?;
+    Ok(records_by_period)
+}
+
+/// Compares a period with the result of all events of the table.
+pub(crate) async fn audit(to: &PeriodMerge, period: &Period, events: &ChangeRecords) -> Result<PeriodAudit> {
+    let all = periods_of(&to.dataset.view().await?, &to.periods)?;
+    let expected = reduced(to, period, events, &all).await?;
+    let rows = rows_of(&to.dataset, &to.periods, &SessionContext::new(), period).await?;
+    compare(&to.spec, period, rows, expected).await
+}
+
+/// Returns the rows that result from the events at the end of a period, by a merge into an empty table in memory.
+async fn reduced(to: &PeriodMerge, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
+    let location = Location::new(TableStorage::durable(Arc::new(InMemory::new())), "t", "the events")?;
+    let dataset = Dataset::new(location, JournalOptions::default());
+    let records_by_period =
+        events_until(to, events, period, all, &forgotten(&to.dataset).await?, &mut PeriodTableReport::default())?;
+    // Invalid events are not in the table either, so their share has no limit here.
+    let options = to.options.clone().with_bad_rows(to.options.bad_rows, 100.0);
+    let merge = Merge::new(dataset.clone(), to.spec.clone(), options)?;
+    merge
+        .run(ChangeRecords::of(records_by_period.by_period.into_values().flatten().collect()), RunMode::Commit)
+        .await?;
+    dataset.load(&SessionContext::new()).await
+}
+
+async fn compare(spec: &MergeSpec, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
+    let collected = |frame: DataFrame| async move {
+        let schema = frame.schema().inner().clone();
+        let batches = frame.collect().await.map_err(|e| biscuit_dataset::internal::engine_error("a period", e))?;
+        Ok::<_, Error>((schema, batches))
+    };
+    let ((has, rows), (should, expected)) = (collected(rows).await?, collected(expected).await?);
+    let schema = merge_schemas(&merge_schemas(&Schema::empty(), &has, "the period")?, &should, "the events")?;
+    let compare = ComparableRows::new(Arc::new(schema), &spec.key)?;
+    let mut audit = PeriodAudit { period: period.to_string(), ..PeriodAudit::default() };
+    let mut there: HashMap<OwnedRow, OwnedRow> = HashMap::new();
+    for batch in &rows {
+        for (key, row) in compare.rows(batch)? {
+            audit.rows += 1;
+            audit.surplus += u64::from(there.insert(key, row).is_some());
         }
-        let Some((first, last)) = wanted.first().zip(all.last()) else {
-            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "no period to rebuild; name at least one"));
-        };
-        let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
-        let until = wanted.last().unwrap_or(last);
-        let records_by_period = self.until(&events, until, &all, &self.forgotten().await?, &mut report)?;
-        let mut used = ChangeRecords::of(vec![]);
-        used.refused = events.refused.into_iter().chain(records_by_period.refused).collect();
-        // Events of periods between the rebuilt ones belong to the next rebuilt period, to which they are carried
-        // forward.
-        for (of_period, batches) in records_by_period.by_period {
-            let period =
-                u32::try_from(wanted.partition_point(|p| *p < of_period)).expect("there are fewer than 2^32 periods");
-            used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { period, ..batch }));
-        }
-        report.records =
-            report.verdicts.superseded + report.verdicts.forgotten + used.len() as u64 + used.refused.len() as u64;
-        let all = wanted.iter().map(|period| period_state(period, PeriodBase::Rebuilt, last)).collect();
-        let period_states = PeriodStates { column: self.periods.column.clone(), all };
-        let merge =
-            Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_periods(period_states)?;
-        report.take(merge.input(used).on(snapshot).run(mode).await?);
-        Ok(report)
     }
-
-    async fn forgotten(&self) -> Result<ErasedKeys> {
-        let journal = self.dataset.journal();
-        ErasedKeys::load(journal, &journal.head().await?).await
-    }
-
-    /// Returns the events that take effect in the period `last` or earlier, by period, without retracted events and
-    /// events of forgotten keys. `before_first` of the plan decides about events before the table's first period.
-    fn until(
-        &self,
-        events: &ChangeRecords,
-        last: &Period,
-        all: &[Period],
-        forgotten: &ErasedKeys,
-        report: &mut PeriodTableReport,
-    ) -> Result<RecordsByPeriod> {
-        if self.periods.by == PeriodBasis::Ingestion {
-            let message = "events of a table by ingestion do not contain their period; only tables by effective time can be rebuilt and audited";
-            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
-        }
-        let (events, theirs) = forgotten.without_all(events.batches.clone(), &self.spec)?;
-        report.verdicts.forgotten += theirs;
-        let mut retracted = RetractedKeys::default();
-        for batch in &events {
-            retracted.take(batch, &self.periods, &self.spec)?;
-        }
-        let (counting, taken_back) = retracted.without(events, &self.periods, &self.spec)?;
-        report.verdicts.superseded += taken_back;
-        let rules = DivisionRules { periods: &self.periods, bad_rows: self.options.bad_rows };
-        let mut records_by_period = RecordsByPeriod::default();
-        counting.iter().try_for_each(|batch| records_by_period.add(batch, last, rules))?;
-        records_by_period.first(all.first().copied().zip(all.last().copied()), last, rules)?;
-        Ok(records_by_period)
-    }
-
-    /// Compares a period with the result of all events of the table. Differences are not an error but a finding.
-    ///
-    /// # Errors
-    /// `NoSuchPeriod`, and errors of the events as for [`run`](Self::run).
-    pub async fn audit(&self, period: &Period, events: &ChangeRecords) -> Result<PeriodAudit> {
-        let all = self.periods().await?;
-        let expected = self.reduced(period, events, &all).await?;
-        let rows = self.of_period(&SessionContext::new(), period).await?;
-        self.compare(period, rows, expected).await
-    }
-
-    /// Compares every period with the result of all events of the table.
-    ///
-    /// # Errors
-    /// As [`audit`](Self::audit).
-    pub async fn verify(&self, events: &ChangeRecords) -> Result<Vec<PeriodAudit>> {
-        let mut audits = Vec::new();
-        for period in self.periods().await? {
-            audits.push(self.audit(&period, events).await?);
-        }
-        Ok(audits)
-    }
-
-    /// Returns the rows that result from the events at the end of a period, by a merge into an empty table in memory.
-    async fn reduced(&self, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
-        let location = Location::new(TableStorage::durable(Arc::new(InMemory::new())), "t", "the events")?;
-        let dataset = Dataset::new(location, JournalOptions::default());
-        let records_by_period =
-            self.until(events, period, all, &self.forgotten().await?, &mut PeriodTableReport::default())?;
-        // Invalid events are not in the table either, so their share has no limit here.
-        let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
-        let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;
-        merge
-            .run(ChangeRecords::of(records_by_period.by_period.into_values().flatten().collect()), RunMode::Commit)
-            .await?;
-        dataset.load(&SessionContext::new()).await
-    }
-
-    async fn compare(&self, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
-        let collected = |frame: DataFrame| async move {
-            let schema = frame.schema().inner().clone();
-            let batches = frame.collect().await.map_err(|e| biscuit_dataset::internal::engine_error("a period", e))?;
-            Ok::<_, Error>((schema, batches))
-        };
-        let ((has, rows), (should, expected)) = (collected(rows).await?, collected(expected).await?);
-        let schema = merge_schemas(&merge_schemas(&Schema::empty(), &has, "the period")?, &should, "the events")?;
-        let compare = ComparableRows::new(Arc::new(schema), &self.spec.key)?;
-        let mut audit = PeriodAudit { period: period.to_string(), ..PeriodAudit::default() };
-        let mut there: HashMap<OwnedRow, OwnedRow> = HashMap::new();
-        for batch in &rows {
-            for (key, row) in compare.rows(batch)? {
-                audit.rows += 1;
-                audit.surplus += u64::from(there.insert(key, row).is_some());
+    for batch in &expected {
+        for (key, row) in compare.rows(batch)? {
+            audit.expected += 1;
+            match there.remove(&key) {
+                None => audit.missing += 1,
+                Some(has) => audit.different += u64::from(has != row),
             }
         }
-        for batch in &expected {
-            for (key, row) in compare.rows(batch)? {
-                audit.expected += 1;
-                match there.remove(&key) {
-                    None => audit.missing += 1,
-                    Some(has) => audit.different += u64::from(has != row),
-                }
-            }
-        }
-        audit.surplus += there.len() as u64;
-        Ok(audit)
     }
+    audit.surplus += there.len() as u64;
+    Ok(audit)
 }
 
 /// Converts rows to a comparable form, whatever the order and the width of their columns.

@@ -7,8 +7,8 @@ use biscuit_apply::internal::check_repeatable;
 use biscuit_change::ChangeRecords;
 use biscuit_core::{CommitId, Instant, Result, Run, Sink, WriteReceipt, async_trait};
 
+use crate::period::table::PeriodTable;
 use crate::period::table_report::PeriodTableReport;
-use crate::snapshots::PeriodTable;
 
 /// Sink that takes a periodic snapshot: it merges change records into their periods, and opens periods up to the
 /// current one, also without records.
@@ -68,7 +68,7 @@ impl PeriodSink {
     /// `InvalidArguments` for a table whose specification makes a repeated write change rows:
     /// [`MergeSpec::is_repeatable`](biscuit_apply::MergeSpec::is_repeatable).
     pub fn new(table: PeriodTable, as_of: Instant) -> Result<Self> {
-        check_repeatable(&table.spec, "PeriodTable")?;
+        check_repeatable(&table.merge.spec, "PeriodTable")?;
         Ok(Self { table, as_of, last: Mutex::default() })
     }
 
@@ -86,7 +86,7 @@ impl Sink<ChangeRecords> for PeriodSink {
     /// As [`PeriodTable::run`].
     async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         let report = self.table.run(changes, self.as_of, RunMode::Commit).await?;
-        let place = format!("{} version {}", self.table.dataset.location(), report.version);
+        let place = format!("{} version {}", self.table.merge.dataset.location(), report.version);
         let receipt = WriteReceipt::new(commit.clone(), report.outcome, report.records, place);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         Ok(receipt)

@@ -19,43 +19,9 @@ use crate::period::table_report::PeriodTableReport;
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
-/// A table that holds one full copy of its rows for each period.
-///
-/// ```
-/// use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
-/// use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
-/// use biscuit_dataset::{Dataset, Location};
-/// use biscuit_journal::JournalOptions;
-/// use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
-/// use datafusion::prelude::*;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let dataset = Dataset::new(Location::parse("memory://period-table/lake/customer")?, JournalOptions::default());
-/// let days = PeriodPlan::new(PeriodCalendar::new("day".parse()?, "UTC")?, PeriodBasis::Ingestion);
-/// let customers = PeriodTable::new(dataset, MergeSpec::new(["id"], ["seq"])?, MergeOptions::default(), days)?;
-/// let records = |line: &'static str| -> biscuit_core::Result<ChangeRecords> {
-///     let mut reader = RowsReader::new(RowsOptions::default());
-///     reader.read("changes.jsonl", line.into())?;
-///     reader.finish()
-/// };
-/// let moved = [
-///     ("2024-02-28T08:00:00Z", r#"{"id": 1, "seq": 1, "city": "Lyon"}"#),
-///     ("2024-02-29T08:00:00Z", r#"{"id": 1, "seq": 2, "city": "Kyiv"}"#),
-/// ];
-/// for (as_of, line) in moved {
-///     customers.run(records(line)?, as_of.parse()?, RunMode::Commit).await?;
-/// }
-///
-/// // Each day has the state at its end.
-/// let ctx = SessionContext::new();
-/// for (at, city) in [("2024-02-28T12:00:00Z", "Lyon"), ("2024-02-29T12:00:00Z", "Kyiv")] {
-///     let rows = customers.as_of(&ctx, at.parse()?).await?;
-///     assert_eq!(rows.filter(col("city").eq(lit(city)))?.count().await?, 1);
-/// }
-/// # Ok(()) }
-/// ```
+/// A merge into the periods of a table: what each run of the table has in common.
 #[derive(Debug, Clone)]
-pub struct PeriodTable {
+pub(crate) struct PeriodMerge {
     pub(crate) dataset: Dataset,
     pub(crate) spec: MergeSpec,
     pub(crate) options: MergeOptions,
@@ -95,13 +61,12 @@ impl PlannedCommit {
     }
 }
 
-impl PeriodTable {
-    /// Creates a table of periods on a dataset. Partition columns in the options become subfolders of the period's
-    /// folder.
+impl PeriodMerge {
+    /// Creates a merge.
     ///
     /// # Errors
     /// `InvalidArguments` if the effective column is dropped, or if a table by ingestion has a column of retractions.
-    pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: PeriodPlan) -> Result<Self> {
+    pub(crate) fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: PeriodPlan) -> Result<Self> {
         if periods.retracts.is_some() && periods.by == PeriodBasis::Ingestion {
             let message =
                 "retractions name the effective time of other records; they require periods by effective time";
@@ -114,33 +79,19 @@ impl PeriodTable {
                 format!("the effective column `{column}` cannot be dropped: it distinguishes records of equal order");
             return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
-        Merge::new(dataset.clone(), spec.clone(), options.clone())?;
-        Ok(Self { dataset, spec, options, periods })
+        let merge = Self { dataset, spec, options, periods };
+        merge.merge()?;
+        Ok(merge)
     }
 
-    /// Merges change records into the periods they belong to, and opens periods up to the current one. The current
-    /// period contains `as_of`, the instant for which the run was scheduled. Every attempt of a run passes the same
-    /// instant, even after the period has ended.
-    ///
-    /// Existing periods are changed in one commit, together with the first new period. Each further new period has a
-    /// commit of its own, so an interrupted run continues where it stopped. Commits before an error remain. If there
-    /// is nothing to change, no version is written.
-    ///
-    /// # Errors
-    /// As for [`Merge::run`]; `NullEffective`, `EffectiveType` and `BeforeFirstPeriod` for records without a period,
-    /// with file and row; `TooManyPeriods`; `EncryptedColumn` for a table by effective time whose files encrypt
-    /// columns; `SpecDrift` if the periods differ from the periods of the table.
-    pub async fn run(&self, changes: ChangeRecords, as_of: Instant, mode: RunMode) -> Result<PeriodTableReport> {
-        self.run_on(self.dataset.observe().await?, changes, as_of, mode, CommitExtras::default()).await
+    /// Returns a merge into the dataset, without periods.
+    pub(crate) fn merge(&self) -> Result<Merge> {
+        Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())
     }
 
-    /// As [`run`](Self::run), based on the given table version. The last commit also stores `extras`, such as the
-    /// bookmarks of the input; every commit has the id of the run. After an interruption, the same input is read again, which changes nothing in the
-    /// periods that already contain it.
-    ///
-    /// # Errors
-    /// As for [`run`](Self::run).
-    pub async fn run_on(
+    /// Merges change records into the periods they belong to, based on the given table version. The last commit also
+    /// stores `extras`.
+    pub(crate) async fn run_on(
         &self,
         snapshot: TableVersion,
         mut changes: ChangeRecords,
@@ -192,8 +143,7 @@ impl PeriodTable {
             if PeriodsProperty::of(&on)?.as_ref() != Some(&property) {
                 extras.set_property(PERIODS, property.value()?);
             }
-            let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
-            let merge = merge.with_periods(step.period_states)?;
+            let merge = self.merge()?.with_periods(step.period_states)?;
             let merged = merge.input(changes).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
             tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
             report.take(merged);

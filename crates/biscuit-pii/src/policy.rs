@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use biscuit_core::{Error, Result, unquoted};
 use serde::de::value::MapAccessDeserializer;
@@ -14,8 +15,15 @@ use crate::codes;
 use crate::detect::entity::EntityType;
 use crate::detect::hit::Likelihood;
 use crate::encrypt::form::EncryptedForm;
+use crate::keys::key_file::KeyFile;
 use crate::tokens::digits::TokenAlphabet;
+use crate::tokens::embedded::FileStore;
 use crate::tokens::normalize::ValueNormalization;
+
+/// Prefix of a store that is a DynamoDB table.
+const DYNAMODB: &str = "dynamodb:";
+/// Maximum time to wait for a store that another process has open.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Treatment of the columns of a table that hold personal data: the `[pii]` section of a job file.
 ///
@@ -292,6 +300,35 @@ impl Policy {
             all.insert(column.to_owned(), (treatment, Some(class.to_owned())));
         }
         Ok(all)
+    }
+
+    /// Returns the name of the DynamoDB table if the store is one.
+    pub fn dynamodb(&self) -> Option<&str> {
+        self.store.as_deref()?.strip_prefix(DYNAMODB)
+    }
+
+    /// Opens the key file if the policy names one. A relative path is relative to `folder`.
+    ///
+    /// # Errors
+    /// Those of [`KeyFile::open`].
+    pub fn key_file(&self, folder: &Path) -> Result<Option<KeyFile>> {
+        self.keys.as_ref().map(|keys| KeyFile::open(&folder.join(keys))).transpose()
+    }
+
+    /// Opens the store if it is a file. A relative path is relative to `folder`. Waits up to 30 seconds while another
+    /// process has the file open.
+    ///
+    /// # Errors
+    /// `InvalidPolicy` for a URL; the errors of [`FileStore::open`].
+    pub async fn file_store(&self, folder: &Path) -> Result<Option<FileStore>> {
+        let Some(store) = self.store.as_ref().filter(|_| self.dynamodb().is_none()) else { return Ok(None) };
+        if store.contains("://") {
+            let message = format!(
+                "`{store}` is not a token store; use the path of a local file, or `dynamodb:` and a table name"
+            );
+            return Err(Error::new(codes::INVALID_POLICY, message));
+        }
+        FileStore::open(folder.join(store), PATIENCE).await.map(Some)
     }
 }
 

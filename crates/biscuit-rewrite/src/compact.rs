@@ -106,19 +106,14 @@ pub struct CompactReport {
 pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: RunMode) -> Result<CompactReport> {
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let head = snapshot.observed.head.clone();
-    let done = compact_snapshot(dataset, &snapshot, options, mode).await;
+    let done = compact_snapshot(&snapshot, options, mode).await;
     match done {
         Err(e) => Err(dataset.journal().explain(e, &head).await),
         done => done,
     }
 }
 
-async fn compact_snapshot(
-    dataset: &Dataset,
-    snapshot: &TableVersion,
-    options: &CompactOptions,
-    mode: RunMode,
-) -> Result<CompactReport> {
+async fn compact_snapshot(snapshot: &TableVersion, options: &CompactOptions, mode: RunMode) -> Result<CompactReport> {
     let files = snapshot.open_files().await?;
     let (snapshot, parquet) = snapshot.clone().for_writing(&options.parquet, &files).await?;
     let (snapshot, options) = (&snapshot, &CompactOptions { parquet, ..options.clone() });
@@ -156,7 +151,7 @@ async fn compact_snapshot(
     };
     let (released, extras) = (vec![], CommitExtras::default());
     let replacing = FileReplacement { snapshot, files: &files, gone, released, extras, units, rows, report: &counts };
-    let done = replacing.commit(dataset, options.parallelism, options.memory).await?;
+    let done = replacing.commit(options.parallelism, options.memory).await?;
     for w in &done.written {
         report.files_written += 1;
         report.bytes_written += w.file.size;

@@ -101,12 +101,12 @@ impl SubjectRows {
     pub async fn of(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
         if head.version == 0 && files.is_empty() {
-            let message = format!("there is no table at `{}`", snapshot.dataset().location());
+            let message = format!("there is no table at `{}`", snapshot.location());
             return Err(Error::new(biscuit_dataset::codes::NO_TABLE, message));
         }
         refuse_raw(head, "erased from")?;
         match Self::look(snapshot, subjects).await {
-            Err(e) => Err(snapshot.dataset().journal().explain(e, head).await),
+            Err(e) => Err(snapshot.journal().explain(e, head).await),
             found => found,
         }
     }
@@ -119,9 +119,9 @@ impl SubjectRows {
         for file in &found.files {
             found.numbers.push(numbers(file, subjects).await?);
         }
-        let (dataset, head) = (found.snapshot.dataset(), &found.snapshot.observed);
+        let (snapshot, head) = (&found.snapshot, &found.snapshot.observed);
         for listed in &head.retained {
-            let file = open_retained(dataset, listed).await?;
+            let file = open_retained(snapshot, listed).await?;
             let numbers = numbers(&file, subjects).await?;
             if !numbers.is_empty() {
                 found.retained.push((file, numbers));
@@ -174,7 +174,7 @@ impl SubjectRows {
     }
 
     async fn explained(&self, e: Error) -> Error {
-        self.snapshot.dataset().journal().explain(e, &self.snapshot.observed.head).await
+        self.snapshot.journal().explain(e, &self.snapshot.observed.head).await
     }
 
     /// Erases the rows, and changes state files and properties in the same commit.
@@ -183,7 +183,7 @@ impl SubjectRows {
     /// `Conflict` if another run committed first; the errors of the store. After an error the table is unchanged.
     pub async fn erase(self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
         let head = self.snapshot.observed.head.clone();
-        let journal = self.snapshot.dataset().journal().clone();
+        let journal = self.snapshot.journal().clone();
         match self.commit(extras, mode).await {
             Err(e) => Err(journal.explain(e, &head).await),
             done => done,
@@ -234,7 +234,7 @@ impl SubjectRows {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (files, gone) = (self.files.as_slice(), vec![]);
         let replacing = FileReplacement { snapshot, files, gone, released, extras, units, rows: left, report: &counts };
-        let done = replacing.commit(snapshot.dataset(), cores, None).await?;
+        let done = replacing.commit(cores, None).await?;
         report.groups_copied = done.written.iter().map(|w| w.copied).sum();
         report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();
         (report.outcome, report.version, report.exceptions) = (done.outcome, done.version, done.exceptions);
@@ -244,7 +244,7 @@ impl SubjectRows {
 
 /// Deletes the files that dead runs left, for an erasure without a commit. Returns the newest version.
 async fn sweep(snapshot: &TableVersion) -> Result<u64> {
-    let (journal, observed) = (snapshot.dataset().journal(), &snapshot.observed);
+    let (journal, observed) = (snapshot.journal(), &snapshot.observed);
     if !observed.orphan_files.is_empty() {
         return Ok(journal.release(observed, &observed.orphan_files).await?.version);
     }
@@ -266,10 +266,10 @@ async fn sweep(snapshot: &TableVersion) -> Result<u64> {
     Ok(observed.head.version)
 }
 
-async fn open_retained(dataset: &Dataset, listed: &ObjectRef) -> Result<OpenFile> {
-    let file = DataFile::in_table(dataset.location().path(), listed.clone())?;
-    let store = dataset.location().storage().store.clone();
-    OpenFile::open_with(store, file, dataset.encryption()).await
+async fn open_retained(snapshot: &TableVersion, listed: &ObjectRef) -> Result<OpenFile> {
+    let file = DataFile::in_table(snapshot.location().path(), listed.clone())?;
+    let store = snapshot.location().storage().store.clone();
+    OpenFile::open_with(store, file, snapshot.dataset_encryption()).await
 }
 
 /// Returns the columns of a file and of its path, restricted to `columns`.

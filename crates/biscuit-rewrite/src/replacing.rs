@@ -2,7 +2,7 @@
 //! commit.
 
 use biscuit_core::{Error, ObjectRef, Outcome, Result};
-use biscuit_dataset::{Dataset, OpenFile, TableVersion};
+use biscuit_dataset::{OpenFile, TableVersion};
 use biscuit_journal::CommitExtras;
 use serde_json::Value;
 
@@ -40,9 +40,9 @@ pub(crate) struct FileReplacement<'a> {
 
 impl FileReplacement<'_> {
     /// Rewrites the units and commits the result. After an error the table is unchanged.
-    pub(crate) async fn commit(self, dataset: &Dataset, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
+    pub(crate) async fn commit(self, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
         let Self { snapshot, files, gone, released, extras, units, rows, report } = self;
-        let mut replace = dataset.journal().replace(&snapshot.observed);
+        let mut replace = snapshot.journal().replace(&snapshot.observed);
         released.into_iter().for_each(|file| replace.release(file));
         for file in gone {
             replace.remove(&file.file.listed);

@@ -13,9 +13,11 @@ mod values;
 
 pub use catalogs::glue::{PartitionProjection, TablePlace};
 pub use contract::check::ContractCheck;
+pub use contract::column::ContractColumn;
 pub use contract::compatibility::{Compatibility, ContractDifference, check_evolution, differences};
 pub use contract::compliance::ContractCompliance;
-pub use contract::definition::{Contract, ContractColumn, DatasetLayer, DebeziumSettings};
+pub use contract::definition::Contract;
+pub use contract::settings::{DatasetLayer, DebeziumSettings};
 pub use infer::inference::{InferredSchema, SchemaInference, TypeConflict};
 pub use infer::naming_rules::{NamingRule, apply_rules, default_rules};
 pub use types::column_type::{ColumnType, type_name};

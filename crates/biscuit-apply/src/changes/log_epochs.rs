@@ -161,40 +161,9 @@ impl LogEpochs {
     fn epoch(&mut self, server: &LogServer, place: LogPosition) -> Result<u32> {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
-            // Snapshot rows do not name the server of their position. With a single log there is no doubt.
-            if let Some((epoch, _)) = self.snapshots.iter().find(|(_, known)| *known == place) {
-                return Ok(*epoch);
-            }
-            if newest.is_none() {
-                self.remember(0, place);
-            }
-            let goes_on = |known: &LogServerEpoch| Some(known.epoch) == newest && known.last <= place;
-            let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
-            return match (newest.unwrap_or(0), self.new) {
-                // The newest known server has written beyond this position, so the snapshot is of the server that was
-                // declared new.
-                (newest, NewServerPolicy::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
-                    let next = *self.next.get_or_insert(newest + 1);
-                    self.remember(next, place);
-                    Ok(next)
-                }
-                (0, _) => Ok(0),
-                (newest, NewServerPolicy::Newer | NewServerPolicy::Same) => Ok(newest),
-                (_, NewServerPolicy::Older) => Ok(0),
-                (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not name its server")),
-            };
+            return self.epoch_of_snapshot(newest, place);
         };
-        // If several entries match, those with the same source of the GTIDs are meant.
-        let exact = |known: &&LogServerEpoch| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
-        let has_exact = self.known.iter().any(|known| exact(&known));
-        let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.is(id, gtid) };
-        let (mut met, mut last) = (None, None);
-        for (at, known) in self.known.iter().enumerate().filter(|(_, known)| is(known)) {
-            if place <= known.last && met.is_none() {
-                met = Some(at);
-            }
-            last = Some(at);
-        }
+        let (met, last) = self.entries_of(id, gtid, place);
         // A server continues its log only while it is the newest server, or if the policy declares the records a rest
         // of its old log.
         let goes_on = last.filter(|at| Some(self.known[*at].epoch) == newest || self.new == NewServerPolicy::Older);
@@ -208,32 +177,81 @@ impl LogEpochs {
         }
         let own =
             LogServerEpoch { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
-        let epoch = match (newest, self.new) {
-            // Changes of the server of the snapshot come after the position of the snapshot.
-            (None, NewServerPolicy::Fail) if self.is_before_snapshot(place) => {
-                let what = format!("{}, before the position at which a snapshot of the table was read", name(&own));
-                return Err(self.refused(&what));
+        let epoch = self.epoch_of_new(&own, newest, last.is_some())?;
+        self.known.push(LogServerEpoch { epoch, ..own });
+        Ok(epoch)
+    }
+
+    /// Returns the epoch of snapshot rows, which do not name the server of their position. With a single log there is
+    /// no doubt.
+    fn epoch_of_snapshot(&mut self, newest: Option<u32>, place: LogPosition) -> Result<u32> {
+        if let Some((epoch, _)) = self.snapshots.iter().find(|(_, known)| *known == place) {
+            return Ok(*epoch);
+        }
+        if newest.is_none() {
+            self.remember(0, place);
+        }
+        let goes_on = |known: &LogServerEpoch| Some(known.epoch) == newest && known.last <= place;
+        let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
+        match (newest.unwrap_or(0), self.new) {
+            // The newest known server has written beyond this position, so the snapshot is of the server that was
+            // declared new.
+            (newest, NewServerPolicy::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
+                let next = *self.next.get_or_insert(newest + 1);
+                self.remember(next, place);
+                Ok(next)
             }
-            (None, NewServerPolicy::Newer) if self.is_before_snapshot(place) => *self.next.get_or_insert(1),
-            (None, _) => 0,
-            (Some(newest), NewServerPolicy::Same) => newest,
-            (Some(newest), NewServerPolicy::Newer) => *self.next.get_or_insert(newest + 1),
-            (Some(_), NewServerPolicy::Fail | NewServerPolicy::Older) if last.is_some() => {
+            (0, _) => Ok(0),
+            (newest, NewServerPolicy::Newer | NewServerPolicy::Same) => Ok(newest),
+            (_, NewServerPolicy::Older) => Ok(0),
+            (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not name its server")),
+        }
+    }
+
+    /// Returns the indices of two entries of a server: the first one whose last position is not before `place`, and
+    /// the last one.
+    fn entries_of(&self, id: &str, gtid: Option<&str>, place: LogPosition) -> (Option<usize>, Option<usize>) {
+        // If several entries match, those with the same source of the GTIDs are meant.
+        let exact = |known: &&LogServerEpoch| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
+        let has_exact = self.known.iter().any(|known| exact(&known));
+        let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.is(id, gtid) };
+        let (mut met, mut last) = (None, None);
+        for (at, known) in self.known.iter().enumerate().filter(|(_, known)| is(known)) {
+            if place <= known.last && met.is_none() {
+                met = Some(at);
+            }
+            last = Some(at);
+        }
+        (met, last)
+    }
+
+    /// Returns the epoch of a server that does not continue a known log. `is_known` tells whether the server wrote
+    /// earlier records.
+    fn epoch_of_new(&mut self, own: &LogServerEpoch, newest: Option<u32>, is_known: bool) -> Result<u32> {
+        match (newest, self.new) {
+            // Changes of the server of the snapshot come after the position of the snapshot.
+            (None, NewServerPolicy::Fail) if self.is_before_snapshot(own.last) => {
+                let what = format!("{}, before the position at which a snapshot of the table was read", name(own));
+                Err(self.refused(&what))
+            }
+            (None, NewServerPolicy::Newer) if self.is_before_snapshot(own.last) => Ok(*self.next.get_or_insert(1)),
+            (None, _) => Ok(0),
+            (Some(newest), NewServerPolicy::Same) => Ok(newest),
+            (Some(newest), NewServerPolicy::Newer) => Ok(*self.next.get_or_insert(newest + 1)),
+            (Some(_), NewServerPolicy::Fail | NewServerPolicy::Older) if is_known => {
                 let what = format!(
                     "{}, which another server had taken over from, after everything that it had written",
-                    name(&own)
+                    name(own)
                 );
-                return Err(self.refused(&what));
+                Err(self.refused(&what))
             }
             (Some(_), NewServerPolicy::Older) => {
                 let what =
-                    format!("{}, of which no record was merged, so that it cannot be an older server", name(&own));
-                return Err(self.refused(&what));
+                    format!("{}, of which no record was merged, so that it cannot be an older server", name(own));
+                Err(self.refused(&what))
             }
-            (Some(_), NewServerPolicy::Fail) => return Err(self.refused(&name(&own))),
-        };
-        self.known.push(LogServerEpoch { epoch, ..own });
-        Ok(epoch)
+            (Some(_), NewServerPolicy::Fail) => Err(self.refused(&name(own))),
+        }
     }
 
     /// Remembers the position of snapshot rows.

@@ -1,5 +1,6 @@
 //! Change records on their way into a merge: files, checks, and division into key ranges.
 
+pub(crate) mod change_reader;
 pub(crate) mod files;
 pub(crate) mod intake;
 pub(crate) mod key_coverage;

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use hashbrown::HashMap;
 
 use crate::part::progress::{PartInProgress, PeriodStep};
-use crate::state::key_segment::KeyMetadata;
+use crate::state::key_metadata::KeyMetadata;
 use crate::table::context::TableContext;
 use crate::table::fetch::fetch;
 use crate::table::open_files::OpenFiles;

@@ -8,7 +8,7 @@ use biscuit_merge::{OrderAuthority, TombstonePolicy};
 use hashbrown::HashMap;
 
 use crate::part::progress::{PartInProgress, PeriodStep};
-use crate::state::key_segment::KeyMetadata;
+use crate::state::key_metadata::KeyMetadata;
 use crate::table::context::TableContext;
 use crate::table::scan::{StoredKey, StoredRows};
 

@@ -72,7 +72,7 @@ pub(crate) async fn quarantine_update(
     if refused.is_empty() && matches!(quarantine_change, QuarantineChange::Add) {
         return Ok(CommitExtras::default());
     }
-    let known = QuarantineFile::load(context.snapshot.dataset().journal(), head).await?;
+    let known = QuarantineFile::load(context.snapshot.journal(), head).await?;
     match quarantine_change {
         QuarantineChange::Add => known.add(refused, head.version + 1),
         QuarantineChange::Take(tried) => known.take(tried, &refused, head.version + 1),

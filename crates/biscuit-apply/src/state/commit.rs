@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::{CommitExtras, TableCommit};
+use biscuit_journal::{CommitExtras, FileStager, StagedFile, TableCommit};
 use biscuit_merge::internal::RecordOrder;
 use biscuit_rewrite::unit::WrittenUnit;
 use biscuit_rewrite::{RewriteUnit, rewrite_units};
@@ -14,7 +14,7 @@ use crate::merge_report::MergeReport;
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::PeriodBase;
 use crate::plan::fingerprints::DuplicateFiles;
-use crate::state::key_segment::SegmentEntry;
+use crate::state::segment_file::SegmentEntry;
 use crate::table::context::TableContext;
 use crate::table::open_files::OpenFiles;
 use crate::table::stored_spec::{SPEC, spec_property};
@@ -100,22 +100,23 @@ async fn stage(
     }
     let copies = periods.copies(context, &units);
     let stager = replace.stager();
-    // A file that becomes equal to an earlier one is not written. What is written for the earlier one is copied.
-    let mut todo = UnitQueue::default();
-    for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
-        let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
-        if let Some(at) = todo.add(unit, first.flatten()) {
-            todo.by_file.insert(file, at);
-        }
+    let (done, copied) = stage_data(context, UnitQueue::of(units, added, &same), &copies, &stager).await?;
+    for file in written.into_iter().chain(done) {
+        replace.publish(stager.staged(file.file));
     }
-    for unit in added {
-        let first = same.added.get(&unit.folder).map(|first| todo.by_folder.get(first).copied());
-        let folder = unit.folder.clone();
-        if let Some(at) = todo.add(unit, first.flatten()) {
-            todo.by_folder.insert(folder, at);
-        }
-    }
-    let done = rewrite_units(todo.units, &stager, context.session.clone()).await?;
+    copied.into_iter().for_each(|file| replace.publish(file));
+    Ok(())
+}
+
+/// Writes the data files of the queue, and copies files within the store: new files to further folders, and live files
+/// to the folders of new periods. Returns the written and the copied files.
+async fn stage_data(
+    context: &TableContext,
+    todo: UnitQueue,
+    copies: &[(usize, String)],
+    stager: &FileStager,
+) -> Result<(Vec<WrittenUnit>, Vec<StagedFile>)> {
+    let done = rewrite_units(todo.units, stager, context.session.clone()).await?;
     let head = &context.snapshot.observed.head;
     let mut copying = Vec::new();
     for (first, folder) in &todo.again {
@@ -123,18 +124,14 @@ async fn stage(
             copying.push(stager.again(&file.file, folder).boxed());
         }
     }
-    for (listed, folder) in &copies {
+    for (listed, folder) in copies {
         let source = context.observed(*listed);
         let rows = head.live.get(&source.path).and_then(|live| live.rows);
-        let (content, stager) = (head.content(source), &stager);
+        let content = head.content(source);
         copying.push(async move { stager.copy(source, folder, rows, &content).await }.boxed());
     }
-    let copied: Vec<_> = stream::iter(copying).buffered(COPIES).try_collect().await?;
-    for file in written.into_iter().chain(done) {
-        replace.publish(stager.staged(file.file));
-    }
-    copied.into_iter().for_each(|file| replace.publish(file));
-    Ok(())
+    let copied = stream::iter(copying).buffered(COPIES).try_collect().await?;
+    Ok((done, copied))
 }
 
 /// Maximum number of concurrent copies in the store.
@@ -152,6 +149,26 @@ struct UnitQueue {
 }
 
 impl UnitQueue {
+    /// Queues the rewrites of files and the new files of folders. A file that becomes equal to an earlier one is not
+    /// written: what is written for the earlier one is copied.
+    fn of(units: BTreeMap<usize, Option<RewriteUnit>>, added: Vec<RewriteUnit>, same: &DuplicateFiles) -> Self {
+        let mut todo = Self::default();
+        for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
+            let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_file.insert(file, at);
+            }
+        }
+        for unit in added {
+            let first = same.added.get(&unit.folder).map(|first| todo.by_folder.get(first).copied());
+            let folder = unit.folder.clone();
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_folder.insert(folder, at);
+            }
+        }
+        todo
+    }
+
     /// Adds a rewrite and returns its index. With `first`, the index of an equal rewrite, only adds a further folder
     /// for the files of that one.
     fn add(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {

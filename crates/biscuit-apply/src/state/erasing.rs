@@ -48,7 +48,7 @@ pub async fn erased_state(
     rows: &[RecordBatch],
     quarantined: &[RefusedRecord],
 ) -> Result<ErasedState> {
-    let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+    let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
     let version = head.version + 1;
     let mut erased = ErasedState::default();
     if !quarantined.is_empty() {
@@ -56,7 +56,7 @@ pub async fn erased_state(
     }
     let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
     let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
-    let keys = parquet.encryption.as_ref().or(writable.dataset().encryption());
+    let keys = parquet.encryption.as_ref().or(writable.dataset_encryption());
     let segments = KeySegments::of_observed(journal, &snapshot.observed, keys).await?;
     let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
     let column = subjects.column();

@@ -2,3 +2,4 @@
 
 pub(crate) mod lineage;
 pub(crate) mod manifest;
+pub(crate) mod remembered;

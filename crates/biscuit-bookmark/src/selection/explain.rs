@@ -6,10 +6,10 @@ use biscuit_core::{Instant, Result};
 use serde::Serialize;
 
 use crate::input::ListedInput;
-use crate::options::{LatePolicy, OverwrittenPolicy};
+use crate::options::{BookmarkOptions, LatePolicy, OverwrittenPolicy};
+use crate::runs::remembered::RememberedRuns;
 use crate::selection::ignored::IgnoredReason;
-use crate::selection::select::{ObjectVerdict, verdict};
-use crate::state::BookmarkState;
+use crate::selection::select::{ObjectVerdict, horizon, verdict};
 
 /// Reason why the next run reads an object or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,61 +97,38 @@ impl fmt::Display for ObjectExplanation {
     }
 }
 
-impl BookmarkState {
-    /// Explains why the next run reads the object with this URL or does not.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    ///
-    /// use biscuit_bookmark::{Bookmark, IgnoredReason, ObjectExplanation, SourcePlace, list};
-    /// use biscuit_journal::{Journal, JournalOptions, TableStorage};
-    /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
-    /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
-    /// for key in ["raw/a.json", "raw/_SUCCESS"] {
-    ///     storage.store.put(&Path::from(key), "{}".into()).await.unwrap();
-    /// }
-    /// let journal = Journal::new(storage.clone(), Path::from("lake/orders"), JournalOptions::default());
-    /// let state = Bookmark::new("orders")?.load(&journal, &journal.head().await?).await?;
-    /// let input = list(&[SourcePlace::new(&storage, "memory://lake/", "raw")?]).await?;
-    ///
-    /// assert_eq!(state.explain(&input, "memory://lake/raw/a.json")?, ObjectExplanation::New);
-    /// let ignored = ObjectExplanation::Ignored { reason: IgnoredReason::Hidden };
-    /// assert_eq!(state.explain(&input, "memory://lake/raw/_SUCCESS")?, ignored);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `UnreadableBookmark` if the state is damaged.
-    pub fn explain(&self, input: &ListedInput, url: &str) -> Result<ObjectExplanation> {
-        let options = &self.options;
-        let readings = self.readings(url)?;
-        let Some((object, ignored)) = input.objects().find(|(o, _)| o.url() == url) else {
-            return Ok(readings
-                .last()
-                .map_or(ObjectExplanation::NotThere, |(run, _)| ObjectExplanation::Gone { run: *run }));
-        };
-        if let Some(reason) = ignored {
-            return Ok(ObjectExplanation::Ignored { reason });
-        }
-        let horizon = self.horizon(input);
-        Ok(match verdict(&self.known()?, &object, self.identity(), horizon) {
-            ObjectVerdict::Known(run) => {
-                let id = self.runs().find(|(r, _)| r.number == run).map(|(r, _)| r.id.clone());
-                ObjectExplanation::Known { run, id }
-            }
-            ObjectVerdict::Overwritten(run) => {
-                ObjectExplanation::Overwritten { run, read: options.overwritten == OverwrittenPolicy::Read }
-            }
-            ObjectVerdict::TooLate => {
-                let than = horizon.unwrap_or(object.modified());
-                ObjectExplanation::TooLate { modified: object.modified(), than, read: options.late == LatePolicy::Read }
-            }
-            ObjectVerdict::New => match readings.last() {
-                Some((run, _)) => ObjectExplanation::Rewound { run: *run },
-                None => ObjectExplanation::New,
-            },
-        })
+/// Explains why the next run reads the object with this URL or does not.
+pub(crate) fn explain(
+    runs: &RememberedRuns,
+    options: &BookmarkOptions,
+    input: &ListedInput,
+    url: &str,
+) -> Result<ObjectExplanation> {
+    let readings = runs.readings(url)?;
+    let Some((object, ignored)) = input.objects().find(|(o, _)| o.url() == url) else {
+        return Ok(readings
+            .last()
+            .map_or(ObjectExplanation::NotThere, |(run, _)| ObjectExplanation::Gone { run: *run }));
+    };
+    if let Some(reason) = ignored {
+        return Ok(ObjectExplanation::Ignored { reason });
     }
+    let horizon = horizon(runs, options, input);
+    Ok(match verdict(&runs.known()?, &object, options.identity, horizon) {
+        ObjectVerdict::Known(run) => {
+            let id = runs.runs().find(|(r, _)| r.number == run).map(|(r, _)| r.id.clone());
+            ObjectExplanation::Known { run, id }
+        }
+        ObjectVerdict::Overwritten(run) => {
+            ObjectExplanation::Overwritten { run, read: options.overwritten == OverwrittenPolicy::Read }
+        }
+        ObjectVerdict::TooLate => {
+            let than = horizon.unwrap_or(object.modified());
+            ObjectExplanation::TooLate { modified: object.modified(), than, read: options.late == LatePolicy::Read }
+        }
+        ObjectVerdict::New => match readings.last() {
+            Some((run, _)) => ObjectExplanation::Rewound { run: *run },
+            None => ObjectExplanation::New,
+        },
+    })
 }

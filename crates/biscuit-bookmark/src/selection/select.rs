@@ -7,29 +7,22 @@ use biscuit_core::{Error, Instant, Result};
 use crate::codes;
 use crate::input::ListedInput;
 use crate::object::SourceObject;
-use crate::options::{LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+use crate::options::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+use crate::runs::remembered::RememberedRuns;
 use crate::selection::known::ReadVersions;
 use crate::selection::mode::{ReadMode, ReplayRange};
 use crate::selection::selected::{InputSelection, name};
-use crate::state::BookmarkState;
 
-impl BookmarkState {
-    /// Selects the objects that a run in this mode reads. Take the listing after loading this state.
-    ///
-    /// # Errors
-    /// `Overwritten` for an overwritten object with [`OverwrittenPolicy::Fail`](crate::OverwrittenPolicy::Fail);
-    /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NoInput` if a place has no objects in the first
-    /// run; `UnreadableBookmark` if the state is damaged.
-    pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
-        select(self, input, mode)
-    }
-}
-
-fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
+/// Selects the objects that a run in this mode reads.
+pub(crate) fn select(
+    runs: &RememberedRuns,
+    options: &BookmarkOptions,
+    input: &ListedInput,
+    mode: &ReadMode,
+) -> Result<InputSelection> {
     let mut selection = InputSelection { mode: mode.clone(), places: input.places(), ..InputSelection::default() };
-    selection.warnings = state.warnings(&selection.places);
-    if state.last() == 0
-        && !state.options.allow_empty
+    if runs.last() == 0
+        && !options.allow_empty
         && let Some(place) = input.empty_place()
     {
         let message = format!(
@@ -38,23 +31,26 @@ fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result
         return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
     }
     match mode {
-        ReadMode::Advance => advance(state, input, state.options.limit, &mut selection)?,
-        ReadMode::ReadOnly => advance(state, input, state.options.limit, &mut selection)?,
+        ReadMode::Advance | ReadMode::ReadOnly => advance(runs, options, input, &mut selection)?,
         ReadMode::Full => each(input, &mut selection, &mut |selection, object| {
             selection.add(object);
             Ok(())
         })?,
-        ReadMode::Replay(replay) => self::replay(state, input, replay, &mut selection)?,
+        ReadMode::Replay(replay) => self::replay(runs, input, replay, &mut selection)?,
     }
     selection.objects.sort_by(|a, b| (a.modified, a.url()).cmp(&(b.modified, b.url())));
     Ok(selection)
 }
 
 /// Selects new and overwritten objects, up to the limit.
-fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selection: &mut InputSelection) -> Result<()> {
-    let options = &state.options;
-    let horizon = state.horizon(input);
-    let known = state.known()?;
+fn advance(
+    runs: &RememberedRuns,
+    options: &BookmarkOptions,
+    input: &ListedInput,
+    selection: &mut InputSelection,
+) -> Result<()> {
+    let horizon = horizon(runs, options, input);
+    let known = runs.known()?;
     each(input, selection, &mut |selection, object| {
         match verdict(&known, &object, options.identity, horizon) {
             ObjectVerdict::Known(_) => selection.counts.known += 1,
@@ -78,8 +74,15 @@ fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selectio
         }
         Ok(())
     })?;
-    limit_to(limit, selection);
+    limit_to(options.limit, selection);
     Ok(())
+}
+
+/// Returns the start of the allowed lateness: an unread object with an earlier time is too late. None without a
+/// limit, and before the first run.
+pub(crate) fn horizon(runs: &RememberedRuns, options: &BookmarkOptions, input: &ListedInput) -> Option<Instant> {
+    let allowed_lateness = options.allowed_lateness.filter(|_| input.has_store_times())?;
+    Some(runs.watermark()?.saturating_sub(allowed_lateness))
 }
 
 /// Comparison of a listed object with the state of the bookmark.
@@ -142,15 +145,15 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
 
 /// Selects the objects of a replay that still exist, and reports the others as gone.
 fn replay(
-    state: &BookmarkState,
+    runs: &RememberedRuns,
     input: &ListedInput,
     replay: &ReplayRange,
     selection: &mut InputSelection,
 ) -> Result<()> {
     let mut wanted: BTreeMap<String, bool> = match replay {
         ReplayRange::Runs { after, through } => {
-            let (after, through) = (state.number(after)?, state.number(through)?);
-            state.urls_of(&|run| run > after && run <= through)?.into_iter().map(|url| (url, false)).collect()
+            let (after, through) = (runs.number(after)?, runs.number(through)?);
+            runs.urls_of(&|run| run > after && run <= through)?.into_iter().map(|url| (url, false)).collect()
         }
         ReplayRange::Objects(urls) => urls.iter().map(|url| (url.clone(), false)).collect(),
         ReplayRange::Modified { after, through } => {

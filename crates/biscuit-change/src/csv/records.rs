@@ -16,7 +16,7 @@ use crate::codes;
 use crate::csv::dialect::{CsvDialect, check_quotes};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress};
-use crate::values::declared::{LossCounter, in_column, of_type};
+use crate::values::declared::{LossCounter, RowPlaces, RowTyping, in_column, of_type};
 
 /// Form of a CSV file.
 #[derive(Debug, Clone)]
@@ -194,7 +194,12 @@ fn part(
         let (array, faults) = match column.column_type.arrow() {
             // The column has no value in any file.
             DataType::Null => (new_null_array(&DataType::Null, cells.len()), vec![]),
-            _ => text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?,
+            _ => text_in_column(
+                column,
+                &(Arc::new(cells) as ArrayRef),
+                RowPlaces { file: &f.file, places: &places },
+                &mut lost,
+            )?,
         };
         for (row, e) in faults {
             bad.entry(row).or_insert(e);
@@ -217,7 +222,7 @@ fn part(
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("cannot build a batch of CSV rows").with_source(e))?;
     let raws = quarantine_rule.any().then_some(raws);
-    RowsInProgress { batch, places, raws, is_typed: true }.without(&is_bad)
+    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without(&is_bad)
 }
 
 /// Converts texts to a declared column. Bytes are written as hexadecimal digits or base64.
@@ -227,12 +232,12 @@ fn part(
 pub(crate) fn text_in_column(
     column: &ContractColumn,
     texts: &ArrayRef,
-    (file, places): (&Arc<str>, &[u64]),
+    at: RowPlaces<'_>,
     lost: &mut LossCounter,
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
     let mut column = column.clone();
     column.reading.bytes_in_text = BytesInText::HexOrBase64;
-    in_column(&column, texts, (file, places), lost)
+    in_column(&column, texts, at, lost)
 }
 
 /// Returns the first record of a text, if there is one.

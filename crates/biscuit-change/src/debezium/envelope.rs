@@ -94,35 +94,8 @@ pub(crate) struct EventHeaders<'a> {
 /// # Errors
 /// `InvalidJson`, `NotAnEnvelope`.
 pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<ChangeEvent<'a>>> {
-    if line.trim() == "null" {
-        return Ok(None);
-    }
-    let outer = object::object_line(line, file, place)?;
-    // A table may have a column `value`, so the line must not be an envelope itself.
-    let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
-    let (key, headers, value) = match is_wrapped {
-        true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
-        false => (None, None, None),
-    };
-    // From the outside to the inside: message (`key`, `value`, `headers`), converter (`schema`, `payload`), envelope.
-    let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| object::string(t.get()));
-    let (inner, raw) = match (is_wrapped, value) {
-        (true, None) => return Ok(None),
-        (true, Some(v)) => (nested(v, file, place)?, Some(v)),
-        (false, _) => (outer, None),
-    };
-    let (schema, envelope, row) = match (inner.get("payload"), inner.get("schema")) {
-        (Some(payload), Some(schema)) if payload.get() != "null" => {
-            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?, Some(payload))
-        }
-        (Some(_), Some(_)) => return Ok(None),
-        _ => (None, inner, raw),
-    };
-    let key = match key {
-        Some(k) => payload(k, file, place)?,
-        None => None,
-    };
-    let text = |o: &JsonObject<'a>, name: &str| o.some(name).and_then(|v| object::string(v.get()));
+    let Some(message) = unwrapped(line, file, place)? else { return Ok(None) };
+    let EventMessage { envelope, row, key, headers, topic, schema } = message;
     // A flattened row may have a column `op` of its own; unlike an envelope, it has no `source`.
     let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
         if is_flat(&envelope) {
@@ -168,6 +141,55 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         database,
         table,
     }))
+}
+
+/// The parts of a message. From the outside to the inside: message (`key`, `value`, `headers`), converter (`schema`,
+/// `payload`), envelope.
+struct EventMessage<'a> {
+    envelope: JsonObject<'a>,
+    /// Text of the envelope if something is around it.
+    row: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
+    headers: Option<EventHeaders<'a>>,
+    topic: Option<String>,
+    schema: Option<&'a RawValue>,
+}
+
+/// Removes the message and the converter around an envelope. Returns `None` for a Kafka tombstone.
+fn unwrapped<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<EventMessage<'a>>> {
+    if line.trim() == "null" {
+        return Ok(None);
+    }
+    let outer = object::object_line(line, file, place)?;
+    // A table may have a column `value`, so the line must not be an envelope itself.
+    let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
+    let (key, headers, value) = match is_wrapped {
+        true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
+        false => (None, None, None),
+    };
+    let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| object::string(t.get()));
+    let (inner, raw) = match (is_wrapped, value) {
+        (true, None) => return Ok(None),
+        (true, Some(v)) => (nested(v, file, place)?, Some(v)),
+        (false, _) => (outer, None),
+    };
+    let (schema, envelope, row) = match (inner.get("payload"), inner.get("schema")) {
+        (Some(payload), Some(schema)) if payload.get() != "null" => {
+            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?, Some(payload))
+        }
+        (Some(_), Some(_)) => return Ok(None),
+        _ => (None, inner, raw),
+    };
+    let key = match key {
+        Some(k) => payload(k, file, place)?,
+        None => None,
+    };
+    Ok(Some(EventMessage { envelope, row, key, headers, topic, schema }))
+}
+
+/// Returns a field that is a text.
+fn text(object: &JsonObject<'_>, name: &str) -> Option<String> {
+    object.some(name).and_then(|value| object::string(value.get()))
 }
 
 /// Returns whether this is a record of Debezium that is not a change: a transaction marker, a heartbeat, a schema

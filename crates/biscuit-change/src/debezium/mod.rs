@@ -1,6 +1,7 @@
 //! Reading change events of Debezium.
 
 pub(crate) mod connect_schema;
+pub(crate) mod contract_columns;
 pub(crate) mod documents;
 pub(crate) mod envelope;
 pub(crate) mod options;

@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::{KNOWN_CODES, RawSource, UnchangedPlaceholder, null_rows};
-use biscuit_merge::{ChangeBatch, ParsedOp, RawRows, RefusedRecord, parse_op};
+use biscuit_merge::{ParsedOp, RawRows, RefusedRecord, parse_op};
 use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
 use crate::codes;
 use crate::columnar::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, picked};
 use crate::debezium::connect_schema::ConnectSchema;
+use crate::debezium::contract_columns::under_contract;
 use crate::debezium::documents::{DocumentImages, IdKind, identity};
 use crate::debezium::envelope::{self, ChangeEvent, META};
 use crate::debezium::options::DebeziumOptions;
@@ -27,7 +26,7 @@ use crate::records::change_records::ChangeRecords;
 use crate::records::refused::QuarantineRule;
 use crate::tables::name::{SourceTable, check_one, is_one};
 use crate::values::codec::ValueCodec;
-use crate::values::declared::{LossCounter, as_written, as_written_in, comply, not_null_columns, with_defaults};
+use crate::values::declared::{LossCounter, RowPlaces, as_written, as_written_in, not_null_columns};
 use crate::values::text::is_beside_values;
 
 /// Reads files of Debezium envelopes or flattened records.
@@ -456,7 +455,8 @@ impl DebeziumReader {
                 }
             }
             None => {
-                let (rows, faults) = as_written_in(&batch.rows, None, (&batch.file, &batch.places))?;
+                let (rows, faults) =
+                    as_written_in(&batch.rows, None, RowPlaces { file: &batch.file, places: &batch.places })?;
                 batch.rows = rows;
                 bad.extend(faults);
             }
@@ -474,43 +474,4 @@ impl DebeziumReader {
         self.changes.batches.push(batch);
         Ok(())
     }
-}
-
-/// Converts a batch to the columns of the contract, and finds the records that do not comply. The last `order`
-/// columns, which are the stored fields of `source`, are unchanged.
-fn under_contract(
-    mut batch: ChangeBatch,
-    contract: &Contract,
-    order: usize,
-) -> Result<(ChangeBatch, BTreeMap<usize, Error>, LossCounter)> {
-    let schema = batch.rows.schema();
-    let data = schema.fields().len() - order;
-    let columns: Vec<usize> = (0..data).collect();
-    let part = batch.rows.project(&columns).expect("the indices are of this batch");
-    let at = (&batch.file, batch.places.as_slice());
-    let complying = comply((&part, false), contract, &|_| false, at)?;
-    let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
-    // The keys in key changes get the same types as the key columns of the rows.
-    for of in &mut batch.key_changes {
-        let place = [batch.places[of.row]];
-        let key = comply((&of.key, false), contract, &|_| false, (&batch.file, &place))?;
-        if let Some((_, e)) = key.bad.into_iter().next() {
-            bad.entry(of.row).or_insert(e);
-        }
-        of.key = key.rows;
-    }
-    // New sequence of columns: columns of the contract, added defaults, order columns. `present` follows it.
-    let tail = data..schema.fields().len();
-    let with_data = complying.kept.len();
-    let declared = with_defaults(&complying.rows, contract, &mut lost)?;
-    let added = declared.num_columns() - with_data;
-    let fields: Vec<_> =
-        declared.schema().fields().iter().cloned().chain(tail.clone().map(|i| schema.fields()[i].clone())).collect();
-    let arrays: Vec<_> =
-        declared.columns().iter().cloned().chain(tail.clone().map(|i| batch.rows.column(i).clone())).collect();
-    let data = complying.kept.iter().map(|&i| batch.present[i].clone()).chain(vec![None; added]);
-    batch.present = data.chain(tail.map(|i| batch.present[i].clone())).collect();
-    batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
-        .map_err(|e| Error::internal("cannot put records into the columns of the contract").with_source(e))?;
-    Ok((batch, bad, lost))
 }

@@ -15,7 +15,7 @@ use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::records::refused::RowsInProgress;
 use crate::rows::reader::RowsOptions;
-use crate::values::declared::{LossCounter, in_column, of_type, with_defaults};
+use crate::values::declared::{LossCounter, RowTyping, in_column, of_type, with_defaults};
 
 /// Builds change records from the rows of one file.
 pub(crate) struct DmsChangeBuilder<'a> {
@@ -151,10 +151,10 @@ impl DmsChangeBuilder<'_> {
         part: &RowsInProgress,
         lost: &mut LossCounter,
     ) -> Result<ArrayRef> {
-        if part.is_typed && values.data_type() == column.column_type.arrow() {
+        if part.typing == RowTyping::Coerced && values.data_type() == column.column_type.arrow() {
             return Ok(values.clone());
         }
-        let at = (self.file, part.places.as_slice());
+        let at = part.at(self.file);
         let (array, bad) = match plain_type(values.data_type()) {
             DataType::Utf8 => text_in_column(column, &as_text(values)?, at, lost)?,
             _ => in_column(column, values, at, lost)?,

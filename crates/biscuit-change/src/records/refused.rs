@@ -12,6 +12,8 @@ use biscuit_schema::{Contract, ContractColumn, OnError};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use crate::values::declared::{RowPlaces, RowTyping};
+
 /// Decides which invalid records are quarantined: all of them, or only records with an invalid value in certain
 /// columns (`on_error = "quarantine"` in the contract).
 #[derive(Debug, Clone, Default)]
@@ -85,8 +87,7 @@ pub(crate) struct RowsInProgress {
     pub(crate) batch: RecordBatch,
     pub(crate) places: Vec<u64>,
     pub(crate) raws: Option<RawSource>,
-    /// Whether the values already have the types of their declared columns.
-    pub(crate) is_typed: bool,
+    pub(crate) typing: RowTyping,
 }
 
 impl RowsInProgress {
@@ -94,7 +95,12 @@ impl RowsInProgress {
     pub(crate) fn of(batch: RecordBatch, first: u64, quarantine_rule: &QuarantineRule) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
         let raws = quarantine_rule.any().then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
-        Self { batch, places, raws, is_typed: false }
+        Self { batch, places, raws, typing: RowTyping::AsRead }
+    }
+
+    /// Returns where the rows come from.
+    pub(crate) fn at<'a>(&'a self, file: &'a Arc<str>) -> RowPlaces<'a> {
+        RowPlaces { file, places: &self.places }
     }
 
     /// Converts the rows to change records. Returns the records and the number of rows that are not changes.
@@ -115,7 +121,7 @@ impl RowsInProgress {
             .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?;
         let places = rows.iter().map(|&r| self.places[r as usize]).collect();
         let raws = self.raws.map(|r| r.pick(&rows)).transpose()?;
-        Ok(Self { batch, places, raws, is_typed: self.is_typed })
+        Ok(Self { batch, places, raws, typing: self.typing })
     }
 
     /// Returns `len` rows beginning with row `from`.
@@ -126,7 +132,7 @@ impl RowsInProgress {
             batch: self.batch.slice(from, len),
             places: self.places[from..from + len].to_vec(),
             raws: self.raws.as_ref().map(|r| r.pick(&rows)).transpose()?,
-            is_typed: self.is_typed,
+            typing: self.typing,
         })
     }
 }

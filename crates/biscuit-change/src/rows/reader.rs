@@ -24,7 +24,8 @@ use crate::records::refused::{QuarantineRule, RowsInProgress, lines, sift};
 use crate::setters::{reader_setters, text_setters};
 use crate::values::codec::{self, ValuePosition};
 use crate::values::declared::{
-    LossCounter, as_written, as_written_in, comply, declared, in_column, not_null_columns, of_type, with_defaults,
+    LossCounter, RowPlaces, RowTyping, as_written, as_written_in, comply, declared, in_column, not_null_columns,
+    of_type, with_defaults,
 };
 use crate::values::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::values::text_value::{TextValue, to_array};
@@ -224,7 +225,7 @@ impl RowsReader {
         // afterwards.
         let mut make = |part: &RowsInProgress| {
             let Some(contract) = &options.contract else {
-                let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), (file, &part.places))?;
+                let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), part.at(file))?;
                 return match bad.into_iter().next() {
                     Some((_, e)) => Err(e),
                     None => {
@@ -233,7 +234,7 @@ impl RowsReader {
                 };
             };
             let passed = |name: &str| options.is_input_only(name);
-            let mut complying = comply((&part.batch, part.is_typed), contract, &passed, (file, &part.places))?;
+            let mut complying = comply(&part.batch, part.typing, contract, &passed, part.at(file))?;
             if let Some((_, e)) = complying.bad.into_iter().next() {
                 return Err(e);
             }
@@ -295,7 +296,7 @@ impl RowsReader {
         let columns = columns.typed();
         for (file, text, found) in parsed {
             for chunk in chunks(&found) {
-                let part = json_part(&columns, chunk, (file, text), &self.quarantine_rule, &mut self.changes)?;
+                let part = json_part(&columns, chunk, file, text, &self.quarantine_rule, &mut self.changes)?;
                 self.add(part, file)?;
             }
         }
@@ -404,7 +405,8 @@ const BATCH_BYTES: usize = 256 << 20;
 fn json_part(
     columns: &[(String, ContractColumn)],
     found: &[JsonLine<'_>],
-    (file, text): (&Arc<str>, &Arc<str>),
+    file: &Arc<str>,
+    text: &Arc<str>,
     quarantine_rule: &QuarantineRule,
     changes: &mut ChangeRecords,
 ) -> Result<RowsInProgress> {
@@ -434,7 +436,7 @@ fn json_part(
         }
         let first = places.first().copied().unwrap_or_default();
         let values = to_array(&t, &cells).map_err(|reason| wrong_type(name, reason, file, first))?;
-        let (array, faults) = in_column(column, &values, (file, &places), &mut lost)?;
+        let (array, faults) = in_column(column, &values, RowPlaces { file, places: &places }, &mut lost)?;
         faults.into_iter().try_for_each(|(row, e)| bad.add(row, e))?;
         fields.push(Field::new(&column.name, array.data_type().clone(), true));
         arrays.push(array);
@@ -448,7 +450,7 @@ fn json_part(
         .map_err(|e| Error::internal("cannot build a batch of JSON rows").with_source(e))?;
     let spans = || found.iter().map(|l| l.span.clone()).collect();
     let raws = quarantine_rule.any().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
-    RowsInProgress { batch, places, raws, is_typed: true }.without(&bad)
+    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without(&bad)
 }
 
 /// Invalid lines, each quarantined once even if several of its values are invalid.

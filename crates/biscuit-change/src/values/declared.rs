@@ -113,6 +113,22 @@ pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
     }
 }
 
+/// Where rows come from, for messages: their file, and the number of each row in it.
+#[derive(Clone, Copy)]
+pub(crate) struct RowPlaces<'a> {
+    pub(crate) file: &'a Arc<str>,
+    pub(crate) places: &'a [u64],
+}
+
+/// Whether the columns of rows have been coerced to their declared types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowTyping {
+    /// Columns that have the type of the contract were coerced, and are not coerced again.
+    Coerced,
+    /// The columns are as the file has them.
+    AsRead,
+}
+
 /// Converts values to the type of a declared column. Returns the array and the rows that are refused because their
 /// values do not fit.
 ///
@@ -121,9 +137,10 @@ pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
 pub(crate) fn in_column(
     column: &ContractColumn,
     values: &ArrayRef,
-    (file, places): (&Arc<str>, &[u64]),
+    at: RowPlaces<'_>,
     lost: &mut LossCounter,
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
+    let RowPlaces { file, places } = at;
     let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
     made.dropped.iter().for_each(|name| lost.drop(name));
     if made.rounded > 0 || made.defaulted > 0 {
@@ -163,7 +180,7 @@ pub(crate) struct CompliantRows {
 pub(crate) fn as_written_in(
     rows: &RecordBatch,
     expected: Option<&SchemaRef>,
-    at: (&Arc<str>, &[u64]),
+    at: RowPlaces<'_>,
 ) -> Result<(RecordBatch, Vec<(usize, Error)>)> {
     let schema = rows.schema();
     let (mut fields, mut columns) = (schema.fields().to_vec(), rows.columns().to_vec());
@@ -207,15 +224,14 @@ fn has_maps(t: &DataType) -> bool {
 /// Converts rows to the columns and types of a contract. Columns that the contract does not have are dropped, kept or
 /// refused as its `extra` tells, and columns for which `passed` returns true are unchanged.
 ///
-/// With `is_typed`, columns that already have the type of the contract were coerced before and are not coerced again.
-///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`, `ExtraColumns`.
 pub(crate) fn comply(
-    (batch, is_typed): (&RecordBatch, bool),
+    batch: &RecordBatch,
+    typing: RowTyping,
     contract: &Contract,
     passed: &dyn Fn(&str) -> bool,
-    at: (&Arc<str>, &[u64]),
+    at: RowPlaces<'_>,
 ) -> Result<CompliantRows> {
     let (mut fields, mut columns, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut lost) = (BTreeMap::new(), LossCounter::default());
@@ -223,7 +239,7 @@ pub(crate) fn comply(
         let name = field.name();
         let column = match (contract.column_for(name), contract.extra) {
             _ if passed(name) => None,
-            (Some(column), _) if is_typed && values.data_type() == column.column_type.arrow() => {
+            (Some(column), _) if typing == RowTyping::Coerced && values.data_type() == column.column_type.arrow() => {
                 fields.push(Arc::new(Field::new(&column.name, values.data_type().clone(), true)));
                 columns.push(values.clone());
                 kept.push(i);
@@ -233,7 +249,9 @@ pub(crate) fn comply(
             (None, ExtraColumns::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
             (None, ExtraColumns::Refuse) => {
                 let message = format!("the contract does not have column `{name}`");
-                return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message).with_column(name).in_file(at.0));
+                return Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message)
+                    .with_column(name)
+                    .in_file(at.file));
             }
             (None, _) => {
                 lost.drop(name);

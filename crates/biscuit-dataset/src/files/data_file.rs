@@ -205,7 +205,7 @@ impl OpenFile {
         let mut rows = self.stream(Some(&[name]))?;
         let mut first = 1;
         while let Some(batch) = rows.try_next().await? {
-            value.check(batch.column(0), (self.path(), first))?;
+            value.check(batch.column(0), self.path(), first)?;
             first += batch.num_rows() as u64;
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! The table as one run sees it: files, schema, loading, and writes on the same base.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::{CommitSummary, ObservedTable, TableHead};
-use biscuit_schema::{ColumnType, merge_schemas, type_name};
+use biscuit_journal::{CommitSummary, Journal, ObservedTable};
+use biscuit_schema::{merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
@@ -16,20 +16,20 @@ use object_store::path::Path;
 use serde_json::Value;
 
 use crate::codes;
-use crate::dataset::Dataset;
-use crate::encryption::file_encryption::EncryptedParts;
+use crate::encryption::file_encryption::FileEncryption;
+use crate::encryption::table::{TableEncryption, look_at};
 use crate::engine_error::engine_error;
 use crate::files::data_file::{DataFile, OpenFile};
+use crate::files::writer::ParquetOptions;
 use crate::paths::hive::check_partition_names;
+use crate::paths::location::Location;
 use crate::paths::spelling::FolderSpelling;
 use crate::table_writer::{TableWriter, WriteOptions};
+use crate::version::properties::{
+    COLUMNS, PARTITION_TYPES, kept_columns, partition_columns, partition_types, refuse_raw,
+};
 use crate::version::provider::TableFiles;
 use crate::version::store::{PinnedFile, TableVersionStore};
-
-/// Names of journal properties: the types of partition columns, and all columns of the table for a table without
-/// files.
-const PARTITION_TYPES: &str = "partition_types";
-pub(crate) const COLUMNS: &str = "columns";
 
 /// Effect of a write on the existing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,32 +79,46 @@ pub(crate) enum EmptyWrite {
 /// ```
 #[derive(Debug, Clone)]
 pub struct TableVersion {
-    pub(crate) dataset: Dataset,
+    location: Location,
+    journal: Journal,
+    encryption: TableEncryption,
     /// State that the journal observed.
     pub observed: ObservedTable,
-    pub(crate) files: Vec<DataFile>,
+    files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
-    /// Encrypted parts of the files, as far as they are known.
-    pub(crate) hidden: EncryptedParts,
-    /// Columns that the options of a write encrypt, in addition to those of the dataset.
-    pub(crate) named: BTreeSet<String>,
 }
 
 impl TableVersion {
-    pub(crate) fn new(dataset: Dataset, observed: ObservedTable) -> Result<Self> {
+    pub(crate) fn new(
+        location: Location,
+        journal: Journal,
+        encryption: Option<FileEncryption>,
+        observed: ObservedTable,
+    ) -> Result<Self> {
         let mut files = Vec::with_capacity(observed.files.len());
-        let root = dataset.location().path();
+        let root = location.path();
         for f in &observed.files {
             files.push(DataFile::in_table(root, f.clone())?);
         }
         let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
-        let hidden = EncryptedParts::of_table(&observed.head)?;
-        Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
+        let encryption = TableEncryption::of_table(encryption, &observed.head)?;
+        Ok(Self { location, journal, encryption, observed, files, partition })
     }
 
-    /// Returns the dataset of this version.
-    pub fn dataset(&self) -> &Dataset {
-        &self.dataset
+    /// Returns the location of the table.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Returns the journal of the table.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Returns the [encryption](crate::Dataset::with_encryption) of the dataset of this version: the keys for encrypted
+    /// files, and the columns that are encrypted in new files.
+    pub fn dataset_encryption(&self) -> Option<&FileEncryption> {
+        self.encryption.own.as_ref()
     }
 
     /// Returns the live files, in the order of their paths.
@@ -132,11 +146,11 @@ impl TableVersion {
         let mut pinned = HashMap::with_capacity(self.files.len());
         for file in &self.files {
             let live = self.observed.head.live.get(file.path());
-            let state = self.dataset.journal().state_root();
+            let state = self.journal.state_root();
             let staged = live.and_then(|l| l.staged.as_ref()).and_then(|s| Path::parse(format!("{state}/{s}")).ok());
             pinned.insert(file.object.clone(), PinnedFile { etag: file.listed.etag.clone(), staged });
         }
-        Arc::new(TableVersionStore::new(self.dataset.location().storage().store.clone(), pinned))
+        Arc::new(TableVersionStore::new(self.location.storage().store.clone(), pinned))
     }
 
     /// Opens all files, in the order of their paths.
@@ -152,7 +166,7 @@ impl TableVersion {
     /// # Errors
     /// As [`open_files`](Self::open_files).
     pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
-        let (store, keys) = (self.store(), self.dataset.encryption());
+        let (store, keys) = (self.store(), self.dataset_encryption());
         self.each(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
     }
 
@@ -165,7 +179,7 @@ impl TableVersion {
         let jobs: Vec<_> = jobs.collect();
         match stream::iter(jobs).buffered(8).try_collect().await {
             Ok(done) => Ok(done),
-            Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
+            Err(e) => Err(self.journal.explain(e, &self.observed.head).await),
         }
     }
 
@@ -221,7 +235,7 @@ impl TableVersion {
     pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
         let files = self.open_files().await?;
         let table = TableFiles::new(self.schema(&files)?, files, self.store(), self.partition.len());
-        ctx.read_table(Arc::new(table)).map_err(|e| engine_error(&self.dataset.location().to_string(), e))
+        ctx.read_table(Arc::new(table)).map_err(|e| engine_error(&self.location.to_string(), e))
     }
 
     /// Writes rows on this version, and commits them in one step.
@@ -244,7 +258,7 @@ impl TableVersion {
         options: &WriteOptions,
         commit: Option<&CommitId>,
     ) -> Result<CommitSummary> {
-        Ok(self.write_rows(rows, mode, options, (commit, EmptyWrite::ByMode)).await?.0)
+        Ok(self.write_rows(rows, mode, options, commit, EmptyWrite::ByMode).await?.0)
     }
 
     /// Writes rows like [`write_as`](Self::write_as), and returns their number as well. The number is 0 if the commit
@@ -254,7 +268,8 @@ impl TableVersion {
         rows: DataFrame,
         mode: WriteMode,
         options: &WriteOptions,
-        (commit, empty): (Option<&CommitId>, EmptyWrite),
+        commit: Option<&CommitId>,
+        empty: EmptyWrite,
     ) -> Result<(CommitSummary, u64)> {
         if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
             return Ok((CommitSummary::unchanged(version), 0));
@@ -268,7 +283,7 @@ impl TableVersion {
         let schema = Arc::clone(rows.schema().inner());
         let known = kept_columns(self.observed.head.properties.get(COLUMNS))?;
         this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
-        let journal = self.dataset.journal();
+        let journal = &self.journal;
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
         for (name, value) in this.properties(&schema, &options.partition_by)? {
@@ -345,7 +360,7 @@ impl TableVersion {
     ) -> Result<(u64, BTreeSet<String>)> {
         let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
         let spelling = self.folder_spelling()?;
-        let mut writer = TableWriter::new(self.dataset.journal(), replace, options).with_spelling(spelling);
+        let mut writer = TableWriter::new(&self.journal, replace, options).with_spelling(spelling);
         let mut folders = BTreeSet::new();
         while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
             if batch.num_rows() > 0 {
@@ -383,86 +398,72 @@ impl TableVersion {
         let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
         Err(Error::new(codes::PARTITIONING_DIFFERS, message))
     }
-}
 
-/// Name of the journal property with the declared layer of a table, such as `raw`.
-pub const LAYER: &str = "layer";
-
-/// Refuses a change of a table that may only be appended to. `what` completes the message: "must not be `merged
-/// into`".
-///
-/// # Errors
-/// `RawLayer` if the table was declared raw.
-pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
-    if head.properties.get(LAYER).and_then(Value::as_str) != Some("raw") {
-        return Ok(());
+    /// Sets the [encryption](crate::Dataset::with_encryption) of the dataset of this version.
+    #[must_use]
+    pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
+        self.encryption.own = Some(encryption);
+        self
     }
-    let message = format!("the table is declared raw: it can only be appended to, and must not be {what}");
-    Err(Error::new(codes::RAW_LAYER, message))
-}
 
-/// Returns the value of the property with the types of partition columns.
-pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Result<Value> {
-    let mut types = serde_json::Map::new();
-    for name in partition_by {
-        let at = biscuit_schema::internal::column_index(schema, name, "the rows to write")?;
-        let t = biscuit_schema::internal::plain_type(schema.field(at).data_type());
-        let text = type_name(&t).ok_or_else(|| {
-            Error::new(codes::PARTITION_TYPE, format!("partition column `{name}` has the unsupported type {t}"))
-        })?;
-        types.insert(name.clone(), Value::String(text));
+    /// Prepares this version for writing. Returns it with the options of its new files, in which everything is
+    /// encrypted that `options`, the dataset or files of the table encrypt. `open` are files that are already open;
+    /// other files that no commit has described are opened.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if files of the table are encrypted and there are no keys: the new files would not be encrypted.
+    /// The errors of [`OpenFile::open_with`].
+    pub async fn for_writing(self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
+        let mut this = self.looked_at(open).await?;
+        let options = this.encryption.for_writing(options, &this.location)?;
+        Ok((this, options))
     }
-    Ok(if types.is_empty() { Value::Null } else { Value::Object(types) })
-}
 
-/// Reads the columns from their property.
-fn kept_columns(kept: Option<&Value>) -> Result<SchemaRef> {
-    let mut fields = Vec::new();
-    for column in kept.and_then(Value::as_array).into_iter().flatten() {
-        let part = |i: usize| column.get(i).and_then(Value::as_str);
-        if let (Some(name), Some(t)) = (part(0), part(1)) {
-            fields.push(Field::new(name, ColumnType::parse(t)?.arrow().clone(), true));
-        }
+    /// Finds the encrypted parts of all files. `open` are files that are already open; other files that no commit has
+    /// described are opened, which needs keys only for encrypted footers. A file that is not readable as Parquet has
+    /// no encrypted parts.
+    ///
+    /// # Errors
+    /// `NoFileKeys` for an encrypted footer; the errors of the keys and of the store.
+    pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
+        open.iter().for_each(|file| self.encryption.add(&file.hidden()));
+        let known: HashSet<&str> = open.iter().map(OpenFile::path).collect();
+        let unknown = |file: &&DataFile| !known.contains(file.path());
+        let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
+        let (store, keys) = (self.store(), self.dataset_encryption());
+        let hidden = self.each(unknown.into_iter().map(|file| look_at(store.clone(), file, keys).boxed())).await?;
+        hidden.iter().for_each(|hidden| self.encryption.add(hidden));
+        Ok(self)
     }
-    Ok(Arc::new(Schema::new(fields)))
-}
 
-fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(String, DataType)>> {
-    let Some(first) = files.first() else {
-        let kept = kept.and_then(Value::as_object).into_iter().flatten();
-        return kept
-            .filter_map(|(name, t)| Some((name, t.as_str()?)))
-            .map(|(name, t)| Ok((name.clone(), ColumnType::parse(t)?.arrow().clone())))
-            .collect();
-    };
-    let names = |f: &DataFile| f.partition.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-    let columns = names(first);
-    if let Some(other) = files.iter().find(|f| names(f) != columns) {
-        let message = format!("`{}` and `{}` are partitioned by different columns", first.path(), other.path());
-        return Err(Error::new(codes::MIXED_PARTITIONING, message));
+    /// Returns the files that no commit has described: external files, or all files of a table without columns in its
+    /// journal.
+    fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
+        let described = self.observed.head.properties.contains_key(COLUMNS) && !self.observed.diverged;
+        let external: HashSet<&str> = self.observed.external.iter().map(|external| external.path.as_str()).collect();
+        self.files.iter().filter(move |file| !described || external.contains(file.path()))
     }
-    let column = |(i, name): (usize, String)| {
-        let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);
-        let t = match declared {
-            Some(text) => ColumnType::parse(text)?.arrow().clone(),
-            None => infer(&files.iter().filter_map(|f| f.partition[i].1.as_deref()).collect::<Vec<_>>()),
-        };
-        Ok((name, t))
-    };
-    columns.into_iter().enumerate().map(column).collect()
-}
 
-/// Infers the type of a partition column: bigint or date if every value has the form in which that type is written,
-/// else text.
-fn infer(values: &[&str]) -> DataType {
-    let date = |v: &&str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
-    if values.is_empty() {
-        DataType::Utf8
-    } else if values.iter().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v)) {
-        DataType::Int64
-    } else if values.iter().all(date) {
-        DataType::Date32
-    } else {
-        DataType::Utf8
+    /// Returns the encryption of new files, as far as commits describe it: the parts that the dataset names, and the
+    /// parts that were encrypted before. `None` without keys.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if something was encrypted before and the dataset has no keys.
+    pub fn encryption(&self) -> Result<Option<FileEncryption>> {
+        self.encryption.of_new_files(&self.location)
+    }
+
+    /// Checks that all columns to encrypt exist.
+    ///
+    /// # Errors
+    /// `UnknownColumn`: a misspelt name would leave the column without encryption.
+    pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
+        self.encryption.check_names(is_there)
+    }
+
+    /// Returns the journal property with the encrypted parts, by name. It is one of the
+    /// [`properties`](Self::properties), for commits that set none of the others.
+    pub fn encrypted_property(&self) -> (&'static str, Value) {
+        self.encryption.property()
     }
 }

@@ -48,7 +48,8 @@ pub(crate) async fn choose(
     sources: &[String],
     snapshot: &TableVersion,
     environment: &dyn JobEnvironment,
-    (output, mode): (OutputMode, &ReadMode),
+    output: OutputMode,
+    mode: &ReadMode,
 ) -> Result<Vec<ChosenInput>> {
     let mut chosen = Vec::new();
     for name in sources {
@@ -61,7 +62,7 @@ pub(crate) async fn choose(
         let bookmark = Bookmark::new(own.unwrap_or(name))?.with_options(options(spec, output)?);
         // Without a bookmark nothing is remembered, so every mode reads everything.
         let mode = if own.is_some() { mode } else { &ReadMode::Full };
-        let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+        let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
         let SelectedInput { state, listed, selection } =
             bookmark.select(journal, head, &places, mode, spec.allow_missing).await?;
         selection.warnings.iter().filter(|_| own.is_some()).for_each(|w| tracing::warn!("{w}"));

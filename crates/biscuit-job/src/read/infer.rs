@@ -33,14 +33,15 @@ pub(crate) async fn infer(
     format: SourceFormat,
     text: &TextSpec,
     rules: Option<&RulesSpec>,
-    (known, keys): (Option<&SchemaRef>, Option<&FileEncryption>),
+    known: Option<&SchemaRef>,
+    keys: Option<&FileEncryption>,
     look: InferScope,
 ) -> Result<(Contract, Vec<TypeConflict>)> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let learn = |file: Arc<InputFile>| {
         let (text, handle, keys) = (text.clone(), Handle::current(), keys.cloned());
         async move {
-            let learn = move || learn_file(&file, (format, &text), keys.as_ref(), &handle, look);
+            let learn = move || learn_file(&file, format, &text, keys.as_ref(), &handle, look);
             let learned = tokio::task::spawn_blocking(learn);
             learned.await.map_err(|e| Error::internal("a thread that infers types was cancelled").with_source(e))?
         }
@@ -99,13 +100,14 @@ type LearnedFile = (SchemaInference, Vec<String>, Vec<(String, Option<String>)>)
 /// Inspects one file. It runs on a blocking thread.
 fn learn_file(
     file: &Arc<InputFile>,
-    format: (SourceFormat, &TextSpec),
+    format: SourceFormat,
+    text: &TextSpec,
     keys: Option<&FileEncryption>,
     handle: &Handle,
     look: InferScope,
 ) -> Result<LearnedFile> {
     let mut inference = SchemaInference::default();
-    let names = look_at(&mut inference, file, format, keys, handle, look)?;
+    let names = look_at(&mut inference, file, format, text, keys, handle, look)?;
     // Values in rows decide the type of a column. Its value in the path is used only if the rows have none.
     let has_type = |name: &str| {
         let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
@@ -124,7 +126,8 @@ fn as_is(schema: &SchemaRef) -> Schema {
 fn look_at(
     inference: &mut SchemaInference,
     file: &Arc<InputFile>,
-    (format, spec): (SourceFormat, &TextSpec),
+    format: SourceFormat,
+    spec: &TextSpec,
     keys: Option<&FileEncryption>,
     handle: &Handle,
     look: InferScope,

@@ -28,7 +28,7 @@ pub async fn learn(
     keys: Option<&FileEncryption>,
 ) -> Result<(Contract, Vec<TypeConflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, text, rules, (None, keys), InferScope::All).await
+    infer(&files, format, text, rules, None, keys, InferScope::All).await
 }
 
 /// Reads the first `rows_of_each` rows of each object at a location, with all columns, typed as by [`learn`] but
@@ -46,8 +46,7 @@ pub async fn sample(
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
     let (contract, _) =
-        infer(&files, format, text, Some(&RulesSpec::None), (None, keys), InferScope::Rows(rows_of_each as u64))
-            .await?;
+        infer(&files, format, text, Some(&RulesSpec::None), None, keys, InferScope::Rows(rows_of_each as u64)).await?;
     let reading = Arc::new(SourceReader::new(format, text.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {

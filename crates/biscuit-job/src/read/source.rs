@@ -316,7 +316,7 @@ impl SourceReader {
                     Ok(())
                 };
                 match &mut json {
-                    Some(json) => read_json(json, &task, (handle, self.text.encoding), &mut piece, &mut refuse),
+                    Some(json) => read_json(json, &task, handle, self.text.encoding, &mut piece, &mut refuse),
                     None if self.format == SourceFormat::Csv => self.read_csv(&file, handle, &mut piece, &mut refuse),
                     None => self.read_parquet(&file, handle, &mut piece),
                 }?;
@@ -361,7 +361,7 @@ impl SourceReader {
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let rows =
-            with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, (file.name(), piece.first));
+            with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, file.name(), piece.first);
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, file.name(), piece.first));
         let CoercedRows { batch, kept, refused, report, .. } = coerced.map_err(|e| match e.row() {
             // The coercion counts rows of the part; add the lines before the part.
@@ -452,7 +452,8 @@ fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> Refu
 fn read_json(
     json: &mut JsonLines,
     task: &ReadTask,
-    (handle, encoding): (&Handle, Option<TextEncoding>),
+    handle: &Handle,
+    encoding: Option<TextEncoding>,
     piece: &mut dyn FnMut(RowBatch) -> Result<()>,
     refuse: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use biscuit_bookmark::InputSelection;
-use biscuit_core::Outcome;
+use biscuit_change::RefusedRecord;
+use biscuit_core::{Outcome, Result};
 use biscuit_pii::TreatmentStats;
 use biscuit_schema::TypeConflict;
 use biscuit_schema::checks::CheckFinding;
@@ -9,7 +11,8 @@ use biscuit_schema::coercion::CoercionReport;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::read::source::ReadReport;
+use crate::read::choose::ChosenInput;
+use crate::read::source::{ReadReport, SourceReader};
 use crate::spec::OutputMode;
 
 /// Report of a run.
@@ -72,6 +75,32 @@ pub struct OutputReport {
     /// Actions that failed after the commit, such as deleting a file that someone else changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<String>,
+}
+
+impl OutputReport {
+    /// Adds the sources with the reports of their readers. Returns the refused records.
+    ///
+    /// # Errors
+    /// `NotUnique` and other rules of a source's contract that stop the run.
+    pub(crate) fn add_sources(
+        &mut self,
+        chosen: &[ChosenInput],
+        readings: &[Arc<SourceReader>],
+    ) -> Result<Vec<RefusedRecord>> {
+        let mut refused = Vec::new();
+        for (at, chosen) in chosen.iter().enumerate() {
+            let source = self.sources.entry(chosen.source.clone()).or_default();
+            source.bookmark.clone_from(&chosen.bookmark);
+            source.selection = chosen.selection.clone();
+            if let Some(reading) = readings.get(at) {
+                let found = reading.found()?;
+                source.read = Some(found.report);
+                self.findings.extend(found.findings);
+                refused.extend(found.refused);
+            }
+        }
+        Ok(refused)
+    }
 }
 
 /// Report of a source of an output.

@@ -35,7 +35,7 @@ pub async fn impact(
     let mut numbered = 0;
     let mut unknown = None;
     for name in names {
-        let state = Bookmark::new(&name)?.load(snapshot.dataset().journal(), head).await?;
+        let state = Bookmark::new(&name)?.load(snapshot.journal(), head).await?;
         let mut numbers = BTreeSet::new();
         for run in runs {
             match state.number(run) {

@@ -47,7 +47,8 @@ impl TreatedSource {
     pub(crate) fn new(
         policy: &Policy,
         means: &PiiContext,
-        (output, mode): (&str, OutputMode),
+        output: &str,
+        mode: OutputMode,
         contract: Option<&Contract>,
     ) -> Result<Self> {
         let columns = contract.map(|c| c.columns.as_slice()).unwrap_or_default();
@@ -276,6 +277,24 @@ fn not_equal(what: &str, column: &str) -> Error {
         "column `{column}` is a {what} column; use a treatment that keeps equal values equal (tokenize or hash), or `keep`"
     );
     Error::new(codes::TREATED_COLUMN, message).with_column(column)
+}
+
+/// Seals the refused records, and adds the treated values of all sources to `pii`.
+///
+/// # Errors
+/// `NoKeys` if records must be sealed and there is no key.
+pub(crate) fn sealed(
+    guards: &[Arc<TreatedSource>],
+    refused: Vec<RefusedRecord>,
+    pii: &mut BTreeMap<String, TreatmentStats>,
+) -> Result<Vec<RefusedRecord>> {
+    for (path, treated) in guards.iter().flat_map(|guard| guard.done()) {
+        pii.entry(path).or_default().add(&treated);
+    }
+    match guards.first() {
+        Some(guard) => guard.refused(refused),
+        None => Ok(refused),
+    }
 }
 
 /// Checks that every name of the policy exists in some source. `others` are the contracts of sources that only other

@@ -41,7 +41,8 @@ pub struct SubjectQuarantine {
 /// Errors of the journal.
 pub async fn put_aside_of(
     dataset: &Dataset,
-    (means, table): (&PiiContext, &str),
+    means: &PiiContext,
+    table: &str,
     column: &str,
     subjects: &[String],
 ) -> Result<SubjectQuarantine> {

@@ -54,8 +54,16 @@ pub(crate) struct WriteTarget {
     /// Folders to write; rows of other folders are dropped. `None` for all folders.
     pub(crate) only: Option<BTreeSet<String>>,
     pub(crate) spelling: FolderSpelling,
-    /// Whether rows are counted and not written.
-    pub(crate) discard: bool,
+    pub(crate) staged: StagedRows,
+}
+
+/// Handling of rows that reach the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StagedRows {
+    /// They are written to staged files.
+    Written,
+    /// They are counted and not written.
+    Counted,
 }
 
 /// A writer that starts new files when the columns of the rows change.
@@ -74,7 +82,7 @@ impl OutputWriter {
         if batch.num_rows() == 0 {
             return Ok(vec![]);
         }
-        if self.target.discard {
+        if self.target.staged == StagedRows::Counted {
             return self.count(batch);
         }
         if self.open.as_ref().is_some_and(|(schema, _)| *schema != batch.schema()) {

@@ -1,8 +1,8 @@
 //! Limits of the lengths of names and paths, checked before a commit.
 
 use biscuit_core::{Error, Result};
+use object_store::path::Path;
 
-use crate::journal::Journal;
 use crate::log::layout::{MAX_KEY, MAX_NAME};
 use crate::log::record::CommitRecord;
 
@@ -11,7 +11,7 @@ use crate::log::record::CommitRecord;
 ///
 /// # Errors
 /// `NameTooLong`.
-pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<()> {
+pub(crate) fn check_lengths(table: &Path, state: &Path, record: &CommitRecord) -> Result<()> {
     let too_long = |what: &str, key: &str, limit: usize, has: usize| {
         let message = format!(
             "{what} of `{}` would have {has} bytes, and the maximum is {limit}; nothing was committed; partition by a shorter value or use a shorter path for the table",
@@ -23,7 +23,7 @@ pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<
         if let Some(name) = file.path.split('/').find(|name| name.len() > MAX_NAME) {
             return Err(too_long("a name in the path", &file.path, MAX_NAME, name.len()));
         }
-        for (root, path) in [(&journal.table, &file.path), (&journal.state, &file.staged)] {
+        for (root, path) in [(table, &file.path), (state, &file.staged)] {
             let length = root.as_ref().len() + 1 + path.len();
             if length > MAX_KEY {
                 return Err(too_long("the path", path, MAX_KEY, length));

@@ -12,12 +12,13 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::codes;
-use crate::journal::{DivergedPolicy, Journal};
 use crate::log::head::{TableHead, list_entries};
+use crate::log::journal_store::JournalStore;
 use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
 use crate::log::record::{
     self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, LOST, NOT_REMOVED, PublishedFile,
 };
+use crate::options::DivergedPolicy;
 use crate::store::state_objects::{delete_all, delete_below};
 use crate::store_error;
 
@@ -55,7 +56,7 @@ impl From<Error> for PublishError {
 /// The check and the effect are two calls, so a process can still fall asleep between them. That is harmless: a late
 /// copy is an orphan file, a late delete is conditional on size and ETag, and a late done mark is created if absent.
 struct VersionFence<'a> {
-    journal: &'a Journal,
+    journal: &'a JournalStore,
     version: u64,
     /// ETag of the record when it was first read. A record with another ETag under the same number was put after the
     /// first one had been dropped: it is void and not to be carried out.
@@ -63,7 +64,7 @@ struct VersionFence<'a> {
 }
 
 impl<'a> VersionFence<'a> {
-    async fn new(journal: &'a Journal, record: &CommitRecord) -> Result<Self, PublishError> {
+    async fn new(journal: &'a JournalStore, record: &CommitRecord) -> Result<Self, PublishError> {
         let path = JournalObjectKind::Record(record.version).path(&journal.state);
         let found = match journal.storage.store.get(&path).await {
             Ok(found) => found,
@@ -100,7 +101,7 @@ impl<'a> VersionFence<'a> {
 /// Finishes a version: publishes and removes the files of its record, folder by folder, and puts the done mark.
 ///
 /// Safe to repeat, and safe while other processes finish the same version.
-pub(crate) async fn complete(journal: &Journal, record: &CommitRecord) -> Result<PublishOutcome> {
+pub(crate) async fn complete(journal: &JournalStore, record: &CommitRecord) -> Result<PublishOutcome> {
     match carry_out(journal, record).await {
         Ok(done) => Ok(PublishOutcome::Finished(done)),
         Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
@@ -120,7 +121,7 @@ pub(crate) async fn complete(journal: &Journal, record: &CommitRecord) -> Result
 /// Files to publish and files to delete, by folder.
 type FolderChanges<'a> = BTreeMap<&'a str, (Vec<&'a PublishedFile>, Vec<&'a ObjectRef>)>;
 
-async fn carry_out(journal: &Journal, record: &CommitRecord) -> Result<DoneMark, PublishError> {
+async fn carry_out(journal: &JournalStore, record: &CommitRecord) -> Result<DoneMark, PublishError> {
     let guard = VersionFence::new(journal, record).await?;
     let mut done = DoneMark { format: FORMAT, writer_id: record.writer_id.clone(), ..DoneMark::default() };
     let mut folders: FolderChanges<'_> = BTreeMap::new();
@@ -262,7 +263,7 @@ async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option
 
 /// Cleans like [`clean`], for a run whose own work is complete. A failure is logged and not returned: a later run
 /// deletes what remains.
-pub(crate) async fn clean_if_possible(journal: &Journal, head: &TableHead) -> u64 {
+pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) -> u64 {
     match clean(journal, head).await {
         Ok(cleaned) => cleaned,
         Err(e) => {
@@ -275,12 +276,12 @@ pub(crate) async fn clean_if_possible(journal: &Journal, head: &TableHead) -> u6
 /// Deletes the objects that a finished head proves dead: staged files of earlier bases, state files that no record in
 /// force names, and records far below a checkpoint. Writes the checkpoint first if it is due. Returns the number of
 /// deleted objects, without records and marks.
-pub(crate) async fn clean(journal: &Journal, head: &TableHead) -> Result<u64> {
+pub(crate) async fn clean(journal: &JournalStore, head: &TableHead) -> Result<u64> {
     if head.version == 0 || !head.is_finished() {
         return Ok(0);
     }
     checkpoint(journal, head).await?;
-    let dead = OrphanedState::new(journal, head);
+    let dead = OrphanedState::new(&journal.state, head);
     let mut cleaned = 0;
     for root in &dead.roots {
         cleaned += delete_below(&journal.storage, &journal.state, root, |path| dead.has(root, path)).await?;
@@ -301,8 +302,7 @@ pub(crate) struct OrphanedState {
 }
 
 impl OrphanedState {
-    pub(crate) fn new(journal: &Journal, head: &TableHead) -> Self {
-        let state = &journal.state;
+    pub(crate) fn new(state: &Path, head: &TableHead) -> Self {
         Self {
             version: head.version,
             roots: ["staging", "state"].map(|kind| state.clone().join(kind)),
@@ -328,7 +328,7 @@ impl OrphanedState {
 
 /// Deletes the objects of runs that died while they probed the store. Only a recovery does this: two runs may begin a
 /// table at the same time, and the probes of the slower one must not be deleted under it.
-pub(crate) async fn clean_probes(journal: &Journal, head: &TableHead) -> Result<u64> {
+pub(crate) async fn clean_probes(journal: &JournalStore, head: &TableHead) -> Result<u64> {
     if head.version == 0 {
         return Ok(0);
     }
@@ -339,7 +339,7 @@ pub(crate) async fn clean_probes(journal: &Journal, head: &TableHead) -> Result<
 }
 
 /// Writes the checkpoint of a head if it is due, and deletes the records that are old enough.
-async fn checkpoint(journal: &Journal, head: &TableHead) -> Result<()> {
+async fn checkpoint(journal: &JournalStore, head: &TableHead) -> Result<()> {
     if !head.version.is_multiple_of(journal.options.checkpoint_every) {
         return Ok(());
     }

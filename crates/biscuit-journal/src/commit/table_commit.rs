@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
@@ -11,17 +12,19 @@ use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
 use crate::commit::extras::CommitExtras;
+use crate::commit::interrupt::RunInterrupt;
 use crate::commit::path_lengths::check_lengths;
 use crate::commit::publish::{self, PublishOutcome};
 use crate::commit::staged::StagedWriter;
 use crate::commit::staged::staged_error;
 use crate::commit::stager::FileStager;
-use crate::journal::{Journal, conflict, pause, unavailable};
 use crate::log::head::{list_entries, read};
+use crate::log::journal_store::{JournalStore, conflict};
 use crate::log::layout::{self, JournalObjectKind, below, folder_of, run_folder};
 use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
 };
+use crate::observe::ownership::{check_around, check_inside, list_folder};
 use crate::store::state_objects::delete_run;
 use crate::{ObservedTable, StagedFile, TableStorage, log::pointer, store::put_if_absent, store_error};
 
@@ -81,7 +84,8 @@ impl CommitSummary {
 /// ```
 #[derive(Debug)]
 pub struct TableCommit<'a> {
-    journal: &'a Journal,
+    journal: &'a JournalStore,
+    interrupt: &'a RunInterrupt,
     observed: &'a ObservedTable,
     files: Arc<AtomicU32>,
     record: CommitRecord,
@@ -89,14 +93,13 @@ pub struct TableCommit<'a> {
     adopts: bool,
 }
 
-impl Journal {
-    /// Begins a change on the observed version. Its commit fails with `Conflict` if another run commits on that
-    /// version first.
-    pub fn replace<'a>(&'a self, observed: &'a ObservedTable) -> TableCommit<'a> {
+impl<'a> TableCommit<'a> {
+    /// Begins a change on the observed version, under a new writer id.
+    pub(crate) fn new(journal: &'a JournalStore, interrupt: &'a RunInterrupt, observed: &'a ObservedTable) -> Self {
         let record = CommitRecord {
             format: FORMAT,
             version: observed.head.version + 1,
-            writer_id: self.writer_id(),
+            writer_id: journal.writer_id(),
             commit_id: None,
             run: None,
             publish: vec![],
@@ -109,12 +112,10 @@ impl Journal {
             properties: BTreeMap::new(),
             report: Value::Null,
         };
-        self.interrupt.begin(&self.storage, &self.state, observed.head.version, &record.writer_id);
-        TableCommit { journal: self, observed, files: Arc::default(), record, adopts: false }
+        interrupt.begin(&journal.storage, &journal.state, observed.head.version, &record.writer_id);
+        Self { journal, interrupt, observed, files: Arc::default(), record, adopts: false }
     }
-}
 
-impl TableCommit<'_> {
     /// Returns a writer for a new file in `folder` (relative to the table, empty for the folder of the table itself),
     /// whose name ends in `.ending`. Pass the finished file to [`publish`](Self::publish).
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
@@ -363,7 +364,7 @@ impl TableCommit<'_> {
             return Err(e);
         }
         // The point of no return: an interrupt either comes before this call, or too late.
-        if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.writer_id) {
+        if let Err(e) = self.interrupt.commit(self.record.version, &self.record.writer_id) {
             self.delete_staged().await?;
             return Err(e);
         }
@@ -400,10 +401,11 @@ impl TableCommit<'_> {
 
     /// Establishes everything that has to hold before the record may exist.
     async fn prepare(&self) -> Result<()> {
-        check_lengths(self.journal, &self.record)?;
+        check_lengths(&self.journal.table, &self.journal.state, &self.record)?;
         // Before the first version only: a table with a version has its pointer, and its store has been probed.
         if self.base() == 0 {
-            put_if_absent::probe(self.journal, &self.record.writer_id).await?;
+            let JournalStore { storage, state, options, .. } = self.journal;
+            put_if_absent::probe(&storage.store, state, options.writers, &self.record.writer_id).await?;
             self.claim().await?;
         }
         // The files were synced when they were written; their names and the folders above them are synced once, here.
@@ -426,8 +428,8 @@ impl TableCommit<'_> {
     async fn claim(&self) -> Result<()> {
         let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
-            self.journal.check_inside(&self.journal.list_folder().await?)?;
-            self.journal.check_around().await
+            check_inside(&self.journal.table, &list_folder(self.journal).await?)?;
+            check_around(self.journal).await
         };
         match looked.await {
             Err(e) if claimed => {
@@ -549,6 +551,15 @@ impl TableCommit<'_> {
 
 impl Drop for TableCommit<'_> {
     fn drop(&mut self) {
-        self.journal.interrupt.end(&self.record.writer_id);
+        self.interrupt.end(&self.record.writer_id);
     }
+}
+
+fn unavailable(message: String, e: object_store::Error) -> Error {
+    Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message).with_plain_source(e)
+}
+
+/// Waits before the next attempt: exponential backoff from 50 milliseconds.
+async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
 }

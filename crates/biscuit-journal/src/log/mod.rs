@@ -16,6 +16,8 @@
 //! 3. Old records are deleted before their done marks, and both only below a checkpoint.
 
 pub(crate) mod head;
+pub(crate) mod journal_store;
 pub(crate) mod layout;
 pub(crate) mod pointer;
 pub(crate) mod record;
+pub(crate) mod writer_ids;

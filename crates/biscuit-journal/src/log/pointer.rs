@@ -9,7 +9,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::staged::staged_error;
-use crate::journal::Journal;
+use crate::log::journal_store::JournalStore;
 use crate::log::layout::POINTER;
 use crate::log::record::{self, FORMAT, JournalObject, is_relative};
 use crate::{codes, default_state_root, store_error};
@@ -35,12 +35,12 @@ impl JournalObject for StateRootPointer {
     }
 }
 
-fn place(journal: &Journal) -> Path {
+fn place(journal: &JournalStore) -> Path {
     default_state_root(&journal.table).join(POINTER)
 }
 
 /// Returns the state root that the pointer of the table names; none for a table without a commit.
-async fn named(journal: &Journal) -> Result<Option<Path>> {
+async fn named(journal: &JournalStore) -> Result<Option<Path>> {
     let path = place(journal);
     let bytes = match journal.storage.store.get(&path).await {
         Ok(found) => found.bytes().await.map_err(|e| store_error("read", &path, e))?,
@@ -64,7 +64,7 @@ async fn named(journal: &Journal) -> Result<Option<Path>> {
 }
 
 /// Refuses a run that names a different state root than the pointer of the table.
-pub(crate) async fn check(journal: &Journal) -> Result<()> {
+pub(crate) async fn check(journal: &JournalStore) -> Result<()> {
     match named(journal).await? {
         Some(has) if has != journal.state => {
             let message = format!("the state root of `{}` is `{has}`, not `{}`", journal.table, journal.state);
@@ -76,7 +76,7 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
 
 /// Claims the table for the state root of this journal: of two runs that name different ones, one wins. Returns true
 /// if this call created the pointer, and false if the pointer existed with the same state root.
-pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
+pub(crate) async fn claim(journal: &JournalStore, writer_id: &str) -> Result<bool> {
     let path = place(journal);
     let pointer = record::to_bytes(&StateRootPointer {
         format: FORMAT,
@@ -101,7 +101,7 @@ pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
 }
 
 /// Deletes the pointer of a claim that was refused, unless a version was committed under it.
-pub(crate) async fn withdraw(journal: &Journal) -> Result<()> {
+pub(crate) async fn withdraw(journal: &JournalStore) -> Result<()> {
     let path = place(journal);
     if journal.head().await?.version > 0 {
         return Ok(());
@@ -112,15 +112,7 @@ pub(crate) async fn withdraw(journal: &Journal) -> Result<()> {
     }
 }
 
-impl Journal {
-    /// Sets the state root to the one that the pointer of the table names, if there is a pointer.
-    ///
-    /// # Errors
-    /// `StateRootMismatch` if the pointer belongs to another table, `UnreadableRecord`, and errors of the store.
-    pub async fn follow_pointer(self) -> Result<Self> {
-        match named(&self).await? {
-            None => Ok(self),
-            Some(root) => Ok(self.with_state_root(root)),
-        }
-    }
+/// Returns the state root that the pointer of the table names, or the present one if there is no pointer.
+pub(crate) async fn followed(journal: &JournalStore) -> Result<Path> {
+    Ok(named(journal).await?.unwrap_or_else(|| journal.state.clone()))
 }

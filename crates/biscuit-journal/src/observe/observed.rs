@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
 
-use crate::journal::{DivergedPolicy, ExternalFiles, Journal};
+use crate::codes;
+use crate::commit::publish;
+use crate::commit::recovery::finished_head;
 use crate::log::head::{LiveFile, RetainedEntry, TableHead};
+use crate::log::journal_store::JournalStore;
 use crate::log::layout::{trial_base, writer_id_of};
-use crate::{codes, commit::publish, log::pointer};
+use crate::log::pointer;
+use crate::observe::ownership::{check_around, check_inside, list_folder};
+use crate::options::{DivergedPolicy, ExternalFiles, JournalOptions};
 
 /// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
 /// read.
 #[derive(Debug, Clone)]
 pub struct ObservedTable {
-    /// The newest version. It is finished if the value comes from [`Journal::observe`].
+    /// The newest version. It is finished if the value comes from [`Journal::observe`](crate::Journal::observe).
     pub head: TableHead,
     /// Files of the table, sorted by path, with their ETags: live files, and external files unless these are ignored.
     pub files: Vec<ObjectRef>,
@@ -45,149 +50,131 @@ impl ObservedTable {
     }
 }
 
-impl Journal {
-    /// Observes the table for a run that writes: reads the head, finishes its version if it is unfinished, lists the
-    /// folder, and compares both. Also deletes objects of dead runs from the state root.
-    ///
-    /// # Errors
-    /// `Diverged` if a live file is missing or changed, or if the folder contains Biscuit files and there is no
-    /// journal; `ExternalFiles` if there are external files and [`ExternalFiles::Fail`] is set; `StateRootMismatch`
-    /// if the pointer names another state root; `OverlapsTable` if another table is inside the folder or, before the
-    /// first version, around it; `LinkInTable`; `OtherTableFormat`; `Conflict` if other runs keep committing; those
-    /// of [`Journal::finished_head`].
-    pub async fn observe(&self) -> Result<ObservedTable> {
-        pointer::check(self).await?;
-        // The head is read before the folder is listed. If another version is committed in between, its new files
-        // look like orphan files, which is harmless (this run ends with `Conflict` and its record never counts), and
-        // files that it deleted look missing, which is repeated below. In the opposite order, a new live file would
-        // be missing in the listing, and the head would give no hint why.
-        for _ in 0..8 {
-            let head = self.finished_head().await?;
-            let listing = self.list_folder().await?;
-            self.check_inside(&listing)?;
-            if head.version == 0 {
-                self.check_around().await?;
-            }
-            match self.classify(&head, listing.files) {
-                Ok(observed) => {
-                    publish::clean_if_possible(self, &head).await;
-                    return Ok(observed);
-                }
-                // A divergence is real only if no newer version was committed between the head and the listing.
-                Err(e) if self.head().await?.version == head.version => return Err(e),
-                Err(_) => {}
-            }
+/// Observes the table for a run that writes.
+pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
+    pointer::check(journal).await?;
+    // The head is read before the folder is listed. If another version is committed in between, its new files
+    // look like orphan files, which is harmless (this run ends with `Conflict` and its record never counts), and
+    // files that it deleted look missing, which is repeated below. In the opposite order, a new live file would
+    // be missing in the listing, and the head would give no hint why.
+    for _ in 0..8 {
+        let head = finished_head(journal).await?;
+        let listing = list_folder(journal).await?;
+        check_inside(&journal.table, &listing)?;
+        if head.version == 0 {
+            check_around(journal).await?;
         }
-        Err(Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table)))
+        match classify(&journal.options, &head, listing.files) {
+            Ok(observed) => {
+                publish::clean_if_possible(journal, &head).await;
+                return Ok(observed);
+            }
+            // A divergence is real only if no newer version was committed between the head and the listing.
+            Err(e) if journal.head().await?.version == head.version => return Err(e),
+            Err(_) => {}
+        }
     }
+    Err(journal.busy())
+}
 
-    /// Observes the table for a reader: like [`observe`](Self::observe), but writes nothing and deletes nothing.
-    ///
-    /// If the newest version is not finished, its files are included although some do not have their final names yet;
-    /// [`LiveFile::staged`](crate::record::LiveFile::staged) is the path of such a file. Files of another table inside
-    /// the folder are not included.
-    ///
-    /// # Errors
-    /// Those of [`observe`](Self::observe); `OverlapsTable` only before the first version.
-    pub async fn view(&self) -> Result<ObservedTable> {
-        pointer::check(self).await?;
-        for _ in 0..8 {
-            let head = self.head().await?;
-            let listing = self.list_folder().await?;
-            if head.version == 0 {
-                self.check_inside(&listing)?;
-            }
-            match self.classify(&head, listing.files) {
-                Ok(observed) => return Ok(observed),
-                Err(e) if self.head().await? == head => return Err(e),
-                Err(_) => {}
-            }
+/// Observes the table for a reader: writes nothing and deletes nothing.
+pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
+    pointer::check(journal).await?;
+    for _ in 0..8 {
+        let head = journal.head().await?;
+        let listing = list_folder(journal).await?;
+        if head.version == 0 {
+            check_inside(&journal.table, &listing)?;
         }
-        Err(Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table)))
+        match classify(&journal.options, &head, listing.files) {
+            Ok(observed) => return Ok(observed),
+            Err(e) if journal.head().await? == head => return Err(e),
+            Err(_) => {}
+        }
     }
+    Err(journal.busy())
+}
 
-    /// Classifies each listed file by the head, and finds live files that are not listed.
-    ///
-    /// The order of the cases matters. A live path wins over everything else. A trial copy is recognised before other
-    /// Biscuit files, and a retained file before an orphan file, because both have names that Biscuit gives.
-    /// Everything else that Biscuit did not name is external.
-    pub(crate) fn classify(&self, head: &TableHead, listing: Vec<ObjectRef>) -> Result<ObservedTable> {
-        let mut observed = ObservedTable {
-            head: head.clone(),
-            files: vec![],
-            external: vec![],
-            orphan_files: vec![],
-            retained: vec![],
-            trials: vec![],
-            missing: vec![],
-            diverged: head.lost,
-        };
-        let mut missing: BTreeMap<_, _> = head.live.iter().collect();
-        let mut changed = Vec::new();
-        // Files that an unfinished version removes may still exist. They are not live and not orphan files either.
-        let retiring: BTreeSet<&str> =
-            head.unfinished.iter().flat_map(|r| &r.remove).map(|f| f.path.as_str()).collect();
-        for file in listing.into_iter().filter(|f| !retiring.contains(f.path.as_str())) {
-            match missing.remove(&file.path) {
-                Some(live) if is_same(live, &file) => observed.files.push(file),
-                Some(_) => changed.push(file),
-                None if trial_base(&file.path).is_some_and(|base| base < head.version) => {
-                    observed.orphan_files.push(file);
-                }
-                None if trial_base(&file.path).is_some() => observed.trials.push(file),
-                None if is_retained(head, &file) => observed.retained.push(file),
-                None if writer_id_of(&file.path).is_some() => observed.orphan_files.push(file),
-                None => observed.external.push(file),
+/// Classifies each listed file by the head, and finds live files that are not listed.
+///
+/// The order of the cases matters. A live path wins over everything else. A trial copy is recognised before other
+/// Biscuit files, and a retained file before an orphan file, because both have names that Biscuit gives.
+/// Everything else that Biscuit did not name is external.
+pub(crate) fn classify(options: &JournalOptions, head: &TableHead, listing: Vec<ObjectRef>) -> Result<ObservedTable> {
+    let mut observed = ObservedTable {
+        head: head.clone(),
+        files: vec![],
+        external: vec![],
+        orphan_files: vec![],
+        retained: vec![],
+        trials: vec![],
+        missing: vec![],
+        diverged: head.lost,
+    };
+    let mut missing: BTreeMap<_, _> = head.live.iter().collect();
+    let mut changed = Vec::new();
+    // Files that an unfinished version removes may still exist. They are not live and not orphan files either.
+    let retiring: BTreeSet<&str> = head.unfinished.iter().flat_map(|r| &r.remove).map(|f| f.path.as_str()).collect();
+    for file in listing.into_iter().filter(|f| !retiring.contains(f.path.as_str())) {
+        match missing.remove(&file.path) {
+            Some(live) if is_same(live, &file) => observed.files.push(file),
+            Some(_) => changed.push(file),
+            None if trial_base(&file.path).is_some_and(|base| base < head.version) => {
+                observed.orphan_files.push(file);
             }
+            None if trial_base(&file.path).is_some() => observed.trials.push(file),
+            None if is_retained(head, &file) => observed.retained.push(file),
+            None if writer_id_of(&file.path).is_some() => observed.orphan_files.push(file),
+            None => observed.external.push(file),
         }
-        for (path, live) in missing {
-            // A file of an unfinished version may still be at its staged path only.
-            match live.staged {
-                Some(_) => observed.files.push(ObjectRef::new(path, live.size, None)),
-                None => observed.missing.push(path.clone()),
-            }
-        }
-        self.judge_external(&mut observed)?;
-        self.judge_divergence(&mut observed, changed)?;
-        observed.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(observed)
     }
+    for (path, live) in missing {
+        // A file of an unfinished version may still be at its staged path only.
+        match live.staged {
+            Some(_) => observed.files.push(ObjectRef::new(path, live.size, None)),
+            None => observed.missing.push(path.clone()),
+        }
+    }
+    judge_external(options.external, &mut observed)?;
+    judge_divergence(options.diverged, &mut observed, changed)?;
+    observed.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(observed)
+}
 
-    /// Applies [`ExternalFiles`] to the external files that were found.
-    fn judge_external(&self, observed: &mut ObservedTable) -> Result<()> {
-        match (self.options.external, observed.external.first()) {
-            (ExternalFiles::Adopt, _) => observed.files.extend(observed.external.iter().cloned()),
-            (ExternalFiles::Ignore, _) => observed.external.clear(),
-            (ExternalFiles::Fail, None) => {}
-            (ExternalFiles::Fail, Some(file)) => {
-                let n = observed.external.len();
-                let message = format!("the table contains {n} external file(s), the first is `{}`", file.path);
-                return Err(Error::new(codes::EXTERNAL_FILES, message));
-            }
+/// Applies [`ExternalFiles`] to the external files that were found.
+fn judge_external(policy: ExternalFiles, observed: &mut ObservedTable) -> Result<()> {
+    match (policy, observed.external.first()) {
+        (ExternalFiles::Adopt, _) => observed.files.extend(observed.external.iter().cloned()),
+        (ExternalFiles::Ignore, _) => observed.external.clear(),
+        (ExternalFiles::Fail, None) => {}
+        (ExternalFiles::Fail, Some(file)) => {
+            let n = observed.external.len();
+            let message = format!("the table contains {n} external file(s), the first is `{}`", file.path);
+            return Err(Error::new(codes::EXTERNAL_FILES, message));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Applies [`DivergedPolicy`] to live files that are missing or changed, and to Biscuit files without a journal:
-    /// they are an error, or all files that exist become files of the table.
-    fn judge_divergence(&self, observed: &mut ObservedTable, changed: Vec<ObjectRef>) -> Result<()> {
-        let orphan = observed.orphan_files.first().filter(|_| observed.head.version == 0);
-        let what = match (changed.first(), observed.missing.first(), orphan) {
-            (Some(file), ..) => format!("the live file `{}` was changed by another program", file.path),
-            (_, Some(path), _) => format!("the live file `{path}` is missing"),
-            (.., Some(file)) => format!("`{}` was written by Biscuit, but has no journal", file.path),
-            _ => return Ok(()),
-        };
-        if self.options.diverged == DivergedPolicy::Fail {
-            return Err(diverged(&what));
-        }
-        tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
-        observed.diverged = true;
-        let found: Vec<ObjectRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
-        observed.files.extend(found.iter().cloned());
-        observed.external.extend(found);
-        Ok(())
+/// Applies [`DivergedPolicy`] to live files that are missing or changed, and to Biscuit files without a journal:
+/// they are an error, or all files that exist become files of the table.
+fn judge_divergence(policy: DivergedPolicy, observed: &mut ObservedTable, changed: Vec<ObjectRef>) -> Result<()> {
+    let orphan = observed.orphan_files.first().filter(|_| observed.head.version == 0);
+    let what = match (changed.first(), observed.missing.first(), orphan) {
+        (Some(file), ..) => format!("the live file `{}` was changed by another program", file.path),
+        (_, Some(path), _) => format!("the live file `{path}` is missing"),
+        (.., Some(file)) => format!("`{}` was written by Biscuit, but has no journal", file.path),
+        _ => return Ok(()),
+    };
+    if policy == DivergedPolicy::Fail {
+        return Err(diverged(&what));
     }
+    tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
+    observed.diverged = true;
+    let found: Vec<ObjectRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
+    observed.files.extend(found.iter().cloned());
+    observed.external.extend(found);
+    Ok(())
 }
 
 /// Whether a listed file is the live one. ETags are compared only if both are known: a copy of a table to another

@@ -11,11 +11,11 @@ use object_store::path::Path;
 
 use crate::codes;
 use crate::commit::publish::OrphanedState;
-use crate::commit::table_commit::CommitSummary;
-use crate::journal::Journal;
 use crate::log::head::TableHead;
+use crate::log::journal_store::JournalStore;
 use crate::log::layout::{JournalObjectKind, below, journal_folder};
-use crate::observe::observed::ObservedTable;
+use crate::observe::observed::{ObservedTable, classify};
+use crate::observe::ownership::list_folder;
 use crate::store_error;
 
 /// Objects of dead runs, which no run needs now or later.
@@ -44,7 +44,7 @@ pub struct RetainedFiles {
 impl RetainedFiles {
     /// Plans to delete the files whose retention ended at least `grace` before `now`, on the clock of the store.
     /// Returns the plan, in which the other files are kept as retained, and the files to pass to
-    /// [`Journal::release`].
+    /// [`Journal::release`](crate::Journal::release).
     ///
     /// # Errors
     /// Those of [`PurgePlan::keeping`].
@@ -66,101 +66,74 @@ impl RetainedFiles {
     }
 }
 
-impl Journal {
-    /// Returns the objects that dead runs left. Changes nothing.
-    ///
-    /// # Errors
-    /// `Unfinished` if the newest version is not finished, because its staged files are still needed; those of
-    /// [`view`](Self::view).
-    pub async fn orphaned_objects(&self) -> Result<OrphanedObjects> {
-        for _ in 0..8 {
-            let head = self.quiet_head().await?;
-            let observed = self.classify(&head, self.list_folder().await?.files);
-            let (mut objects, dead) = (Vec::new(), OrphanedState::new(self, &head));
-            for root in &dead.roots {
-                let listed = self.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
-                let listed = listed.map_err(|e| store_error("list", root, e))?;
-                objects.extend(listed.into_iter().filter(|object| dead.has(root, &object.location)));
-            }
-            // A file that is not live in this version may belong to the next one, which publishes only after its
-            // record exists. So the result is proven if the head is still the same after all listings.
-            if self.head().await? == head {
-                return Ok(OrphanedObjects {
-                    version: head.version,
-                    dead: objects,
-                    orphan_files: observed?.orphan_files,
-                });
-            }
+/// Returns the objects that dead runs left.
+pub(crate) async fn orphaned_objects(journal: &JournalStore) -> Result<OrphanedObjects> {
+    for _ in 0..8 {
+        let head = quiet_head(journal).await?;
+        let observed = classify(&journal.options, &head, list_folder(journal).await?.files);
+        let (mut objects, dead) = (Vec::new(), OrphanedState::new(&journal.state, &head));
+        for root in &dead.roots {
+            let listed = journal.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
+            let listed = listed.map_err(|e| store_error("list", root, e))?;
+            objects.extend(listed.into_iter().filter(|object| dead.has(root, &object.location)));
         }
-        Err(self.busy())
-    }
-
-    /// Returns the retained files with the times from which [`RetainedFiles::due`] decides. Changes nothing.
-    ///
-    /// # Errors
-    /// Those of [`orphaned_objects`](Self::orphaned_objects).
-    pub async fn retained_files(&self) -> Result<RetainedFiles> {
-        for _ in 0..8 {
-            let head = self.quiet_head().await?;
-            let observed = self.classify(&head, self.list_folder().await?.files);
-            let committed = self.commit_times().await?;
-            if self.head().await? != head {
-                continue;
-            }
-            let observed = observed?;
-            let mut files = Vec::new();
-            for (path, retained) in &head.retained {
-                // If the record of that version was dropped, the next record or checkpoint that exists gives a later
-                // time. Later is safe: the file is retained for longer.
-                let (_, at) = committed.range(retained.since..).next().ok_or_else(|| {
-                    Error::new(codes::DIVERGED, format!("the journal has no record from version {} on", retained.since))
-                })?;
-                // The file as it is listed now, with its present ETag; if it does not exist, as the record has it.
-                let file = observed.retained.iter().find(|f| f.path == *path).cloned();
-                let file = file.unwrap_or_else(|| ObjectRef::new(path, retained.size, retained.etag.clone()));
-                files.push((file, *at, Duration::from_secs(retained.seconds)));
-            }
-            return Ok(RetainedFiles { observed, files });
+        // A file that is not live in this version may belong to the next one, which publishes only after its
+        // record exists. So the result is proven if the head is still the same after all listings.
+        if journal.head().await? == head {
+            return Ok(OrphanedObjects { version: head.version, dead: objects, orphan_files: observed?.orphan_files });
         }
-        Err(self.busy())
     }
+    Err(journal.busy())
+}
 
-    /// Commits a version that deletes these retained files and changes nothing else.
-    ///
-    /// # Errors
-    /// Those of [`TableCommit::commit`](crate::TableCommit::commit), such as `Conflict` if another run has committed.
-    pub async fn release(&self, observed: &ObservedTable, files: &[ObjectRef]) -> Result<CommitSummary> {
-        let mut replace = self.replace(observed);
-        files.iter().for_each(|file| replace.release(file));
-        replace.commit_alone().await
-    }
-
-    /// Reads the head without changes, and refuses one that is not finished.
-    async fn quiet_head(&self) -> Result<TableHead> {
-        crate::log::pointer::check(self).await?;
-        let head = self.head().await?;
-        self.check_finished(&head)?;
-        Ok(head)
-    }
-
-    /// Times at which the existing records were written, by version, on the clock of the store. A version whose
-    /// record was dropped has the time of its checkpoint, if there is one.
-    async fn commit_times(&self) -> Result<BTreeMap<u64, Instant>> {
-        let folder = journal_folder(&self.state);
-        let mut objects = self.storage.store.list(Some(&folder));
-        let mut times = BTreeMap::new();
-        while let Some(object) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
-            let at = Instant::from_micros(object.last_modified.timestamp_micros());
-            match JournalObjectKind::parse(&object.location) {
-                Some(JournalObjectKind::Record(v)) => drop(times.insert(v, at)),
-                Some(JournalObjectKind::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
-                _ => {}
-            }
+/// Returns the retained files with the times from which [`RetainedFiles::due`] decides.
+pub(crate) async fn retained_files(journal: &JournalStore) -> Result<RetainedFiles> {
+    for _ in 0..8 {
+        let head = quiet_head(journal).await?;
+        let observed = classify(&journal.options, &head, list_folder(journal).await?.files);
+        let committed = commit_times(journal).await?;
+        if journal.head().await? != head {
+            continue;
         }
-        Ok(times)
+        let observed = observed?;
+        let mut files = Vec::new();
+        for (path, retained) in &head.retained {
+            // If the record of that version was dropped, the next record or checkpoint that exists gives a later
+            // time. Later is safe: the file is retained for longer.
+            let (_, at) = committed.range(retained.since..).next().ok_or_else(|| {
+                Error::new(codes::DIVERGED, format!("the journal has no record from version {} on", retained.since))
+            })?;
+            // The file as it is listed now, with its present ETag; if it does not exist, as the record has it.
+            let file = observed.retained.iter().find(|f| f.path == *path).cloned();
+            let file = file.unwrap_or_else(|| ObjectRef::new(path, retained.size, retained.etag.clone()));
+            files.push((file, *at, Duration::from_secs(retained.seconds)));
+        }
+        return Ok(RetainedFiles { observed, files });
     }
+    Err(journal.busy())
+}
 
-    fn busy(&self) -> Error {
-        Error::new(biscuit_core::codes::CONFLICT, format!("other runs keep changing `{}`; run again", self.table))
+/// Reads the head without changes, and refuses one that is not finished.
+async fn quiet_head(journal: &JournalStore) -> Result<TableHead> {
+    crate::log::pointer::check(journal).await?;
+    let head = journal.head().await?;
+    journal.check_finished(&head)?;
+    Ok(head)
+}
+
+/// Times at which the existing records were written, by version, on the clock of the store. A version whose
+/// record was dropped has the time of its checkpoint, if there is one.
+async fn commit_times(journal: &JournalStore) -> Result<BTreeMap<u64, Instant>> {
+    let folder = journal_folder(&journal.state);
+    let mut objects = journal.storage.store.list(Some(&folder));
+    let mut times = BTreeMap::new();
+    while let Some(object) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+        let at = Instant::from_micros(object.last_modified.timestamp_micros());
+        match JournalObjectKind::parse(&object.location) {
+            Some(JournalObjectKind::Record(v)) => drop(times.insert(v, at)),
+            Some(JournalObjectKind::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
+            _ => {}
+        }
     }
+    Ok(times)
 }

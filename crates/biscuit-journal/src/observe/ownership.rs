@@ -12,8 +12,9 @@ use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::journal::{Journal, OtherTableFormats};
+use crate::log::journal_store::JournalStore;
 use crate::log::layout::{JournalObjectKind, POINTER, STATE, is_hidden, trial_base};
+use crate::options::OtherTableFormats;
 use crate::store::storage::TableStorage;
 use crate::{codes, default_state_root, store_error};
 
@@ -56,115 +57,113 @@ impl FolderListing {
     }
 }
 
-impl Journal {
-    /// Lists the folder of the table. Symbolic links are refused: a link may lead to another table, or to the same
-    /// files under a second path.
-    ///
-    /// # Errors
-    /// `LinkInTable`, `OtherTableFormat`, and errors of the store.
-    pub(crate) async fn list_folder(&self) -> Result<FolderListing> {
-        let root = &self.table;
-        if let Some(link) = self.storage.durability.link_below(root).await? {
-            let message = format!(
-                "`{link}` in the folder of the table `{root}` is a symbolic link and may lead to files of another table; replace the link by the files themselves"
-            );
-            return Err(Error::new(codes::LINK_IN_TABLE, message));
-        }
-        let objects: Vec<ObjectMeta> =
-            self.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
-        let listing = FolderListing::of(root, objects);
-        match listing.formats.first_key_value() {
-            Some((folder, format)) if self.options.other_formats == OtherTableFormats::Refuse => {
-                Err(format.refused(&join(root.as_ref(), folder)))
-            }
-            _ => Ok(listing),
-        }
+/// Lists the folder of the table. Symbolic links are refused: a link may lead to another table, or to the same
+/// files under a second path.
+///
+/// # Errors
+/// `LinkInTable`, `OtherTableFormat`, and errors of the store.
+pub(crate) async fn list_folder(journal: &JournalStore) -> Result<FolderListing> {
+    let root = &journal.table;
+    if let Some(link) = journal.storage.durability.link_below(root).await? {
+        let message = format!(
+            "`{link}` in the folder of the table `{root}` is a symbolic link and may lead to files of another table; replace the link by the files themselves"
+        );
+        return Err(Error::new(codes::LINK_IN_TABLE, message));
     }
-
-    /// Refuses a folder that contains another table or a state root.
-    ///
-    /// # Errors
-    /// `OverlapsTable`.
-    pub(crate) fn check_inside(&self, listing: &FolderListing) -> Result<()> {
-        if let Some(table) = listing.tables.first() {
-            let inner = join(self.table.as_ref(), table);
-            let message = format!(
-                "the table `{inner}` is inside the folder of the table `{}`; move one of them so that neither is inside the other, or delete `{}` if the inner table no longer exists",
-                self.table,
-                default_state_root(&Path::from(inner.as_str()))
-            );
-            return Err(overlaps(message));
+    let objects: Vec<ObjectMeta> =
+        journal.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
+    let listing = FolderListing::of(root, objects);
+    match listing.formats.first_key_value() {
+        Some((folder, format)) if journal.options.other_formats == OtherTableFormats::Refuse => {
+            Err(format.refused(&join(root.as_ref(), folder)))
         }
-        if let Some(state) = listing.state_roots.first() {
-            let message = format!(
-                "`{}` is the state root of a table; move it, or choose a folder other than `{}` for this table",
-                join(self.table.as_ref(), state),
-                self.table
-            );
-            return Err(overlaps(message));
-        }
-        Ok(())
+        _ => Ok(listing),
     }
+}
 
-    /// Refuses a folder for a new table if the folder or its state root is inside another table or state root.
-    ///
-    /// # Errors
-    /// `OverlapsTable`, `LooksAlike`, `OtherTableFormat`, and errors of the store.
-    pub(crate) async fn check_around(&self) -> Result<()> {
-        if self.table.parts().any(|part| part.as_ref() == STATE) {
-            let message = format!(
-                "`{}` is in a folder `{STATE}`, which is reserved for the state of tables; choose another folder",
-                self.table
-            );
-            return Err(overlaps(message));
-        }
-        let own = default_state_root(&self.table);
-        let mut folders = ancestors(&self.table);
-        if self.state != own {
-            folders.extend(ancestors(&self.state));
-            folders.insert(self.state.clone());
-        }
-        let storage = &self.storage;
-        let look = |folder: Path| async move {
-            match table_or_state(storage, &folder).await? {
-                Some(what) => Ok(Some((what, folder))),
-                None => Ok(None),
-            }
-        };
-        let found = try_join_all(folders.into_iter().map(look)).await?;
-        if let Some((what, folder)) = found.into_iter().flatten().next() {
-            let message =
-                format!("`{folder}` is {what}; the table `{}` and its state root cannot be inside it", self.table);
-            return Err(overlaps(message));
-        }
-        self.check_spelling().await?;
-        if self.options.other_formats == OtherTableFormats::Allow {
-            return Ok(());
-        }
-        match table_format_around(&storage.store, self.table.as_ref()).await? {
-            Some((format, folder)) => Err(format.refused(&folder)),
-            None => Ok(()),
-        }
+/// Refuses a folder that contains another table or a state root.
+///
+/// # Errors
+/// `OverlapsTable`.
+pub(crate) fn check_inside(root: &Path, listing: &FolderListing) -> Result<()> {
+    if let Some(table) = listing.tables.first() {
+        let inner = join(root.as_ref(), table);
+        let message = format!(
+            "the table `{inner}` is inside the folder of the table `{}`; move one of them so that neither is inside the other, or delete `{}` if the inner table no longer exists",
+            root,
+            default_state_root(&Path::from(inner.as_str()))
+        );
+        return Err(overlaps(message));
     }
+    if let Some(state) = listing.state_roots.first() {
+        let message = format!(
+            "`{}` is the state root of a table; move it, or choose a folder other than `{}` for this table",
+            join(root.as_ref(), state),
+            root
+        );
+        return Err(overlaps(message));
+    }
+    Ok(())
+}
 
-    /// Refuses a new table if its name differs from the name of a table beside it only by letter case or Unicode
-    /// form: some file systems and catalogs do not distinguish such names.
-    async fn check_spelling(&self) -> Result<()> {
-        let own = default_state_root(&self.table);
-        let (beside, name) = (parent(&own), own.filename().unwrap_or_default().to_owned());
-        let listed = self.storage.store.list_with_delimiter(Some(&beside)).await;
-        let Some(listed) = unless_denied(listed.map_err(|e| store_error("list", &beside, e)))? else { return Ok(()) };
-        let folded = fold_name(&name);
-        let names = listed.common_prefixes.iter().filter_map(Path::filename);
-        match names.into_iter().find(|other| *other != name && fold_name(other) == folded) {
-            None => Ok(()),
-            Some(other) => {
-                let message = format!(
-                    "the names of the table `{}` and of the table `{other}` beside it differ only by letter case or Unicode form, which catalogs and some file systems do not distinguish; choose another name",
-                    self.table
-                );
-                Err(Error::new(biscuit_purge::codes::LOOKS_ALIKE, message))
-            }
+/// Refuses a folder for a new table if the folder or its state root is inside another table or state root.
+///
+/// # Errors
+/// `OverlapsTable`, `LooksAlike`, `OtherTableFormat`, and errors of the store.
+pub(crate) async fn check_around(journal: &JournalStore) -> Result<()> {
+    if journal.table.parts().any(|part| part.as_ref() == STATE) {
+        let message = format!(
+            "`{}` is in a folder `{STATE}`, which is reserved for the state of tables; choose another folder",
+            journal.table
+        );
+        return Err(overlaps(message));
+    }
+    let own = default_state_root(&journal.table);
+    let mut folders = ancestors(&journal.table);
+    if journal.state != own {
+        folders.extend(ancestors(&journal.state));
+        folders.insert(journal.state.clone());
+    }
+    let storage = &journal.storage;
+    let look = |folder: Path| async move {
+        match table_or_state(storage, &folder).await? {
+            Some(what) => Ok(Some((what, folder))),
+            None => Ok(None),
+        }
+    };
+    let found = try_join_all(folders.into_iter().map(look)).await?;
+    if let Some((what, folder)) = found.into_iter().flatten().next() {
+        let message =
+            format!("`{folder}` is {what}; the table `{}` and its state root cannot be inside it", journal.table);
+        return Err(overlaps(message));
+    }
+    check_spelling(journal).await?;
+    if journal.options.other_formats == OtherTableFormats::Allow {
+        return Ok(());
+    }
+    match table_format_around(&storage.store, journal.table.as_ref()).await? {
+        Some((format, folder)) => Err(format.refused(&folder)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a new table if its name differs from the name of a table beside it only by letter case or Unicode
+/// form: some file systems and catalogs do not distinguish such names.
+async fn check_spelling(journal: &JournalStore) -> Result<()> {
+    let own = default_state_root(&journal.table);
+    let (beside, name) = (parent(&own), own.filename().unwrap_or_default().to_owned());
+    let listed = journal.storage.store.list_with_delimiter(Some(&beside)).await;
+    let Some(listed) = unless_denied(listed.map_err(|e| store_error("list", &beside, e)))? else { return Ok(()) };
+    let folded = fold_name(&name);
+    let names = listed.common_prefixes.iter().filter_map(Path::filename);
+    match names.into_iter().find(|other| *other != name && fold_name(other) == folded) {
+        None => Ok(()),
+        Some(other) => {
+            let message = format!(
+                "the names of the table `{}` and of the table `{other}` beside it differ only by letter case or Unicode form, which catalogs and some file systems do not distinguish; choose another name",
+                journal.table
+            );
+            Err(Error::new(biscuit_purge::codes::LOOKS_ALIKE, message))
         }
     }
 }

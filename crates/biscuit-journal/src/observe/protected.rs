@@ -2,49 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 use biscuit_purge::{ObjectListing, ProtectedTable};
 use object_store::path::Path;
 
-use crate::codes;
 use crate::default_state_root;
-use crate::journal::{Journal, JournalOptions, OtherTableFormats};
-use crate::log::head::TableHead;
+use crate::log::journal_store::JournalStore;
+use crate::log::pointer;
+use crate::observe::observed::view;
 use crate::observe::ownership::{state_root_of, table_of_state};
+use crate::options::{JournalOptions, OtherTableFormats};
 use crate::store::storage::TableStorage;
 
-impl Journal {
-    /// Returns the table in the form that a purge plan needs; none before the first version. The protected files are
-    /// the live files, the external files that the table would adopt, and the retained files. Changes nothing.
-    ///
-    /// # Errors
-    /// `Unfinished` if the newest version is not finished, because the files that it removes are no longer live and
-    /// not deleted either. Those of [`view`](Self::view).
-    pub async fn protected(&self) -> Result<Option<ProtectedTable>> {
-        if self.head().await?.version == 0 {
-            return Ok(None);
-        }
-        let observed = self.view().await?;
-        self.check_finished(&observed.head)?;
-        let root = self.table.to_string();
-        let files = observed.files.iter().chain(&observed.retained).map(|f| format!("{root}/{}", f.path)).collect();
-        let pointer = default_state_root(&self.table).to_string();
-        let mut table = ProtectedTable::new(root, self.state.as_ref());
-        (table.pointer, table.files) = (pointer, files);
-        Ok(Some(table))
+/// Returns the table in the form that a purge plan needs; none before the first version.
+pub(crate) async fn protected(journal: &JournalStore) -> Result<Option<ProtectedTable>> {
+    if journal.head().await?.version == 0 {
+        return Ok(None);
     }
-
-    /// Refuses a head whose version is not finished.
-    pub(crate) fn check_finished(&self, head: &TableHead) -> Result<()> {
-        if head.is_finished() {
-            return Ok(());
-        }
-        let message = format!(
-            "version {} of `{}` is committed but not finished; if its run is dead, `biscuit recover` finishes it",
-            head.version, self.table
-        );
-        Err(Error::new(codes::UNFINISHED, message))
-    }
+    let observed = view(journal).await?;
+    journal.check_finished(&observed.head)?;
+    let root = journal.table.to_string();
+    let files = observed.files.iter().chain(&observed.retained).map(|f| format!("{root}/{}", f.path)).collect();
+    let pointer = default_state_root(&journal.table).to_string();
+    let mut table = ProtectedTable::new(root, journal.state.as_ref());
+    (table.pointer, table.files) = (pointer, files);
+    Ok(Some(table))
 }
 
 /// Returns the tables that a folder belongs to: the table of the folder itself, tables that it is inside of, and the
@@ -52,7 +34,7 @@ impl Journal {
 /// version is missed.
 ///
 /// # Errors
-/// Those of [`Journal::protected`].
+/// Those of [`Journal::protected`](crate::Journal::protected).
 pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<ProtectedTable>> {
     let mut candidates: BTreeSet<String> = BTreeSet::new();
     let mut at = folder;
@@ -68,7 +50,7 @@ pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<P
 /// whose table is elsewhere.
 ///
 /// # Errors
-/// Those of [`Journal::protected`].
+/// Those of [`Journal::protected`](crate::Journal::protected).
 pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> Result<Vec<ProtectedTable>> {
     let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for object in listing {
@@ -90,8 +72,9 @@ async fn tables(storage: &TableStorage, candidates: BTreeSet<String>) -> Result<
     let mut tables = Vec::new();
     for path in candidates {
         let Ok(path) = Path::parse(&path) else { continue };
-        let journal = Journal::new(storage.clone(), path, options.clone()).follow_pointer().await?;
-        tables.extend(journal.protected().await?);
+        let mut journal = JournalStore::new(storage.clone(), path, options.clone());
+        journal.state = pointer::followed(&journal).await?;
+        tables.extend(protected(&journal).await?);
     }
     Ok(tables)
 }

@@ -1,10 +1,12 @@
+//! Proof that put-if-absent has exactly one winner in a store.
+
 use biscuit_core::{Error, Result};
 use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::codes;
-use crate::journal::{Journal, WriterPolicy};
+use crate::options::WriterPolicy;
 use crate::store_error;
 
 /// Number of races of a probe. One race may have one winner by chance.
@@ -14,13 +16,12 @@ pub(crate) const PUTS: usize = 16;
 
 /// Proves that put-if-absent has exactly one winner in this store. The safety of commits rests on it, and there are
 /// stores that accept the condition and ignore it.
-pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
-    if journal.options.writers == WriterPolicy::One {
+pub(crate) async fn probe(store: &dyn ObjectStore, state: &Path, writers: WriterPolicy, writer_id: &str) -> Result<()> {
+    if writers == WriterPolicy::One {
         return Ok(());
     }
-    let store = &journal.storage.store;
     for round in 0..ROUNDS {
-        let path = journal.state.clone().join("probe").join(format!("{writer_id}-{round}"));
+        let path = state.clone().join("probe").join(format!("{writer_id}-{round}"));
         let winners = race(store, &path).await;
         match store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}

@@ -179,18 +179,16 @@ impl BookmarkArgs {
     }
 
     /// Returns the input files of this run among those at `places`, or `None` without a bookmark.
-    ///
-    /// `reading` describes how the files are read; it is recorded in the bookmark.
     pub(crate) async fn choose(
         &self,
         places: &[String],
-        (reading, allow_empty): (Value, bool),
+        reading: InputReading,
         dataset: &Dataset,
         context: &CommandContext,
     ) -> Result<Option<ChosenInputs>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
-        let mut options = self.options(reading);
-        options.allow_empty = allow_empty;
+        let mut options = self.options(reading.format);
+        options.allow_empty = reading.allow_empty;
         let bookmark = Bookmark::new(name)?.with_options(options);
         let mut mode = self.mode()?;
         // `mode` has no access to stores, so that the named files are turned into URLs here.
@@ -208,6 +206,15 @@ impl BookmarkArgs {
         let run = run_named("biscuit", self.run_id.as_deref(), self.attempt);
         Ok(Some(ChosenInputs { snapshot, input, run, missing: self.allow_missing.into() }))
     }
+}
+
+/// How a command reads its input.
+#[derive(Debug)]
+pub(crate) struct InputReading {
+    /// Description of the format, which is recorded in the bookmark.
+    pub(crate) format: Value,
+    /// Whether the input may be empty in the first run.
+    pub(crate) allow_empty: bool,
 }
 
 /// Input files of a run, chosen by a bookmark, with the table version on which they were chosen.

@@ -7,6 +7,7 @@ pub(crate) mod command;
 pub(crate) mod csv;
 pub(crate) mod duration;
 pub(crate) mod merge;
+pub(crate) mod merge_options;
 pub(crate) mod parquet;
 pub(crate) mod quarantine;
 pub(crate) mod table;

@@ -2,6 +2,7 @@
 
 pub(crate) mod error_codes;
 pub(crate) mod json_lines;
+pub(crate) mod merge;
 pub(crate) mod output;
 pub(crate) mod own_files;
 pub(crate) mod progress;

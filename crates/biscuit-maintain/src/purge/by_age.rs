@@ -5,8 +5,8 @@ use std::time::Duration;
 use biscuit_core::{Instant, Result};
 use biscuit_purge::{ListedVersions, PurgeRules};
 
-use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge};
+use crate::purge::target::TargetFolder;
 
 /// Limit of a purge by age, on the clock of the store.
 #[derive(Debug, Clone)]
@@ -67,31 +67,24 @@ impl AgeLimit {
     }
 }
 
-impl FolderPurge {
-    /// Plans to delete the objects of the folder that are older than the limit and are not part of a table.
-    ///
-    /// # Errors
-    /// `NothingThere` and `EmptyPrefix` of [`DeletePlace::check`](crate::DeletePlace::check); `OtherTableFormat`;
-    /// `RawLayer` for a table that is declared raw; `Unfinished` if the newest version of a table is not finished; the
-    /// guards of [`PurgeRules::plan`]; the errors of the store.
-    pub async fn plan_by_age(&self, limit: &AgeLimit) -> Result<PlannedPurge> {
-        let place = self.place();
-        place.check(&self.allow)?;
-        let own = self.own_table().await?;
-        let look = place.store().look(&self.scratch(own.as_ref())).await?;
-        let listing = place.store().list(place.prefix(), limit.versions).await?;
-        // The tables have to be read after the listing: see the documentation of the module.
-        let tables = self.tables(own.as_ref(), &[&listing]).await?;
-        self.refuse_raw_tables(&tables).await?;
-        let mut rules = PurgeRules::older_than(place.prefix(), limit.cutoff(look.now), look.now)
-            .allowing(self.allow)
-            .with_grace(limit.grace);
-        for class in &limit.excluded {
-            rules = rules.excluding_storage_class(class);
-        }
-        for table in tables {
-            rules = rules.protecting(table);
-        }
-        Ok(PlannedPurge::new(vec![rules.plan(listing)?], look.condition, PlanSource::Age))
+/// Plans to delete the objects of the folder that are older than the limit and are not part of a table.
+pub(crate) async fn plan_by_age(folder: &TargetFolder, limit: &AgeLimit) -> Result<PlannedPurge> {
+    let place = &folder.place;
+    place.check(&folder.allow)?;
+    let own = folder.own_table().await?;
+    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    let listing = place.store().list(place.prefix(), limit.versions).await?;
+    // The tables have to be read after the listing: see the documentation of the module.
+    let tables = folder.tables(own.as_ref(), &[&listing]).await?;
+    folder.refuse_raw_tables(&tables).await?;
+    let mut rules = PurgeRules::older_than(place.prefix(), limit.cutoff(look.now), look.now)
+        .allowing(folder.allow)
+        .with_grace(limit.grace);
+    for class in &limit.excluded {
+        rules = rules.excluding_storage_class(class);
     }
+    for table in tables {
+        rules = rules.protecting(table);
+    }
+    Ok(PlannedPurge::new(vec![rules.plan(listing)?], look.condition, PlanSource::Age))
 }

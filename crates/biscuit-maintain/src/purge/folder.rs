@@ -1,15 +1,19 @@
-//! The folder of a purge with its tables: which table it is, which tables are around and within it, and what stops a
-//! purge.
+//! The purge of a folder: its options, its plans, and how a plan is carried out.
 
-use biscuit_core::{Error, Result};
-use biscuit_dataset::internal::refuse_raw;
-use biscuit_journal::internal::table_format_around;
-use biscuit_journal::{Journal, JournalOptions, OtherTableFormats, TableStorage, tables_around, tables_within};
-use biscuit_purge::internal::refuse_other_formats;
-use biscuit_purge::{AllowedDeletes, ObjectListing, ProtectedTable};
-use object_store::path::Path as StorePath;
+use std::time::Duration;
+
+use biscuit_core::Result;
+use biscuit_journal::{Journal, TableStorage};
+use biscuit_purge::AllowedDeletes;
+use biscuit_rewrite::RunMode;
 
 use crate::place::DeletePlace;
+use crate::purge::by_age::{self, AgeLimit};
+use crate::purge::event::PurgeEvent;
+use crate::purge::orphans::{self, OrphanLimit};
+use crate::purge::planned::{PlannedPurge, PurgeOutcome};
+use crate::purge::target::TargetFolder;
+use crate::purge::{retained, stored};
 
 /// A purge of one folder. The `plan_…` methods change no object except a marker for the probe; plans of orphans and of
 /// retained files also finish an unfinished version of the table, unless they are dry runs.
@@ -47,110 +51,88 @@ use crate::place::DeletePlace;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct FolderPurge {
-    pub(crate) place: DeletePlace,
-    pub(crate) storage: TableStorage,
-    journal: Option<Journal>,
-    pub(crate) allow: AllowedDeletes,
+    folder: TargetFolder,
 }
 
 impl FolderPurge {
     /// Creates a purge. `storage` is the store of the place, through which the journals of tables are read.
     pub fn new(place: DeletePlace, storage: TableStorage) -> Self {
-        Self { place, storage, journal: None, allow: AllowedDeletes::default() }
+        Self { folder: TargetFolder::new(place, storage) }
     }
 
     /// Sets the journal of the table whose folder is purged, such as one with another state root or with an
     /// interrupt. Default: the journal that the pointer of the folder names.
     pub fn with_journal(mut self, journal: Journal) -> Self {
-        self.journal = Some(journal);
+        self.folder.journal = Some(journal);
         self
     }
 
     /// Sets the guards that are switched off. Default: none.
     pub fn allowing(mut self, allow: AllowedDeletes) -> Self {
-        self.allow = allow;
+        self.folder.allow = allow;
         self
     }
 
     /// Place of the purge.
     pub fn place(&self) -> &DeletePlace {
-        &self.place
+        &self.folder.place
     }
 
-    /// Returns the journal of the table, if the folder is one.
-    pub(crate) async fn own_table(&self) -> Result<Option<Journal>> {
-        let prefix = self.place.prefix();
-        if prefix.is_empty() {
-            return Ok(None);
-        }
-        let journal = match &self.journal {
-            Some(journal) => journal.clone(),
-            None => {
-                let path = StorePath::parse(prefix).map_err(|e| {
-                    let message = format!("`{}` is not a valid path of this store", self.place.name());
-                    Error::new(biscuit_core::codes::INVALID_PATH, message).with_plain_source(e)
-                })?;
-                let formats = match self.allow.other_formats {
-                    true => OtherTableFormats::Allow,
-                    false => OtherTableFormats::Refuse,
-                };
-                let options = JournalOptions::default().with_other_formats(formats);
-                Journal::new(self.storage.clone(), path, options).follow_pointer().await?
-            }
-        };
-        Ok((journal.head().await?.version > 0).then_some(journal))
-    }
-
-    /// Returns the folder for the temporary objects of the probe.
-    ///
-    /// It is in the state root of the table. On a local disk without a table it is the parent folder, so that no new
-    /// folder remains.
-    pub(crate) fn scratch(&self, own: Option<&Journal>) -> String {
-        let prefix = self.place.prefix();
-        match (own, prefix.rsplit_once('/'), self.place.bucket()) {
-            (Some(own), ..) => format!("{}/probe", own.state_root()),
-            (None, Some((parent, name)), Some(_)) => format!("{parent}/.biscuit/{name}/probe"),
-            (None, None, Some(_)) => format!(".biscuit/{prefix}/probe"),
-            (None, Some((parent, _)), None) => parent.to_owned(),
-            (None, None, None) => String::new(),
-        }
-    }
-
-    /// Returns the tables around the folder and within the listings. It has to be called after listing.
+    /// Plans to delete the objects of the folder that are older than the limit and are not part of a table.
     ///
     /// # Errors
-    /// `OtherTableFormat`, unless that is allowed.
-    pub(crate) async fn tables(
-        &self,
-        own: Option<&Journal>,
-        listings: &[&ObjectListing],
-    ) -> Result<Vec<ProtectedTable>> {
-        let (storage, prefix) = (&self.storage, self.place.prefix());
-        if !self.allow.other_formats {
-            if let Some((format, folder)) = table_format_around(&storage.store, prefix).await? {
-                return Err(format.refused(&folder));
-            }
-            listings.iter().try_for_each(|listing| refuse_other_formats(listing))?;
-        }
-        let mut tables = tables_around(storage, prefix).await?;
-        if let Some(own) = own {
-            // The caller may name another state root than the one that was found.
-            tables.retain(|t| t.root != prefix);
-            tables.extend(own.protected().await?);
-        }
-        for listing in listings {
-            tables.extend(tables_within(storage, listing).await?);
-        }
-        Ok(tables)
+    /// `NothingThere` and `EmptyPrefix` of [`DeletePlace::check`]; `OtherTableFormat`;
+    /// `RawLayer` for a table that is declared raw; `Unfinished` if the newest version of a table is not finished; the
+    /// guards of [`PurgeRules::plan`](biscuit_purge::PurgeRules::plan); the errors of the store.
+    pub async fn plan_by_age(&self, limit: &AgeLimit) -> Result<PlannedPurge> {
+        by_age::plan_by_age(&self.folder, limit).await
     }
 
-    /// Refuses to purge a folder that contains, or belongs to, a table that is declared `raw`.
-    pub(crate) async fn refuse_raw_tables(&self, tables: &[ProtectedTable]) -> Result<()> {
-        for table in tables.iter().filter(|t| !t.root.is_empty() && !t.state.is_empty()) {
-            let (root, state) = (StorePath::from(table.root.as_str()), StorePath::from(table.state.as_str()));
-            let journal = Journal::new(self.storage.clone(), root, JournalOptions::default());
-            refuse_raw(&journal.with_state_root(state).head().await?, "purged")?;
-        }
-        Ok(())
+    /// Plans to delete leftovers. The journal decides about leftovers of Biscuit; name and age decide about leftovers
+    /// of other programs. Unless it is a dry run, an unfinished version of the table is finished first.
+    ///
+    /// # Errors
+    /// Those of [`plan_by_age`](Self::plan_by_age) except the guards of rules; `Unfinished` in a dry run;
+    /// `EmptyPrefix` for a whole store.
+    pub async fn plan_orphans(&self, limit: &OrphanLimit, mode: RunMode) -> Result<PlannedPurge> {
+        orphans::plan_orphans(&self.folder, limit, mode).await
+    }
+
+    /// Plans to delete retained files whose retention ended at least `grace` ago, by the clock of the store. Unless it
+    /// is a dry run, an unfinished version of the table is finished first.
+    ///
+    /// # Errors
+    /// `NothingThere`, `EmptyPrefix`; `NoJournal` for a folder that is not a table; `Unfinished` in a dry run; the
+    /// errors of [`Journal::retained_files`](biscuit_journal::Journal::retained_files) and of the store.
+    pub async fn plan_retained(&self, grace: Duration, mode: RunMode) -> Result<PlannedPurge> {
+        retained::plan_retained(&self.folder, grace, mode).await
+    }
+
+    /// Reads a plan from JSON lines ([`PurgePlan::json_lines`](biscuit_purge::PurgePlan::json_lines)) and compares it with the tables as they are now. The
+    /// stored plan decides which objects are deleted: objects that aged since then are not added. `name` is the name
+    /// of the plan in messages.
+    ///
+    /// # Errors
+    /// `UnreadablePlan`; `OutsidePrefix` for an object that is not in the folder; `LiveFiles` if an object of the plan
+    /// has become part of a table, or belongs to a state root; those of [`plan_by_age`](Self::plan_by_age) except the
+    /// guards of rules.
+    pub async fn plan_stored(&self, name: &str, content: &[u8]) -> Result<PlannedPurge> {
+        stored::plan_stored(&self.folder, name, content).await
+    }
+
+    /// Carries the plans out, and passes each outcome to `each`. One failure does not stop the other deletes.
+    ///
+    /// After a purge of orphans the journal deletes empty folders and partial files of dead runs on a local disk,
+    /// which listings do not show.
+    ///
+    /// # Errors
+    /// Errors of the release of retained files, which is one commit: `Conflict` if another run has committed since the
+    /// plan. Failures of other deletes are outcomes.
+    pub async fn carry_out(
+        &self,
+        planned: &PlannedPurge,
+        each: &mut (dyn FnMut(PurgeEvent<'_>) + Send),
+    ) -> Result<PurgeOutcome> {
+        planned.carry_out(&self.folder, each).await
     }
 }

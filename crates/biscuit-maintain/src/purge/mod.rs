@@ -21,3 +21,4 @@ pub(crate) mod planned;
 pub(crate) mod release;
 pub(crate) mod retained;
 pub(crate) mod stored;
+pub(crate) mod target;

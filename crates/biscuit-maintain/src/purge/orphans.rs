@@ -9,8 +9,8 @@ use biscuit_purge::{
 };
 use biscuit_rewrite::RunMode;
 
-use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge};
+use crate::purge::target::TargetFolder;
 
 /// Limit of a purge of orphan files.
 #[derive(Debug, Clone)]
@@ -42,54 +42,47 @@ impl OrphanLimit {
     }
 }
 
-impl FolderPurge {
-    /// Plans to delete leftovers. The journal decides about leftovers of Biscuit; name and age decide about leftovers
-    /// of other programs. Unless it is a dry run, an unfinished version of the table is finished first.
-    ///
-    /// # Errors
-    /// Those of [`plan_by_age`](Self::plan_by_age) except the guards of rules; `Unfinished` in a dry run;
-    /// `EmptyPrefix` for a whole store.
-    pub async fn plan_orphans(&self, limit: &OrphanLimit, mode: RunMode) -> Result<PlannedPurge> {
-        let place = self.place();
-        place.check(&self.allow)?;
-        let own = self.own_table().await?;
-        let look = place.store().look(&self.scratch(own.as_ref())).await?;
-        let cutoff = look.now.saturating_sub(limit.age);
-        let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
-        let listing = place.store().list(place.prefix(), ListedVersions::Current).await?;
-        // After the listing: a table that was created in between may be in a folder with the name of a leftover.
-        let tables = self.tables(own.as_ref(), &[&listing]).await?;
-        let mut files: Vec<ListedObject> =
-            listing.iter().filter(|o| is_left(o, place.prefix(), &tables, &limit.markers)).collect();
-        let young: BTreeSet<String> = files.iter().filter(|o| !old(o.modified)).map(|o| o.key().to_owned()).collect();
-        let mut of_state = Vec::new();
-        if let Some(journal) = &own {
-            if mode == RunMode::Commit {
-                journal.finished_head().await?;
-            }
-            // The journal lists the folder again, and proves each orphan by a head that is the same before and after.
-            let found = journal.orphaned_objects().await?;
-            let orphan = |path: &str| format!("{}/{path}", journal.table());
-            files.extend(found.orphan_files.into_iter().map(|file| {
-                let key = orphan(&file.path);
-                ListedObject::from(file.with_path(key))
-            }));
-            of_state.extend(found.dead.into_iter().map(ListedObject::from));
+/// Plans to delete leftovers, after it has finished an unfinished version of the table unless this is a dry run.
+pub(crate) async fn plan_orphans(folder: &TargetFolder, limit: &OrphanLimit, mode: RunMode) -> Result<PlannedPurge> {
+    let place = &folder.place;
+    place.check(&folder.allow)?;
+    let own = folder.own_table().await?;
+    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    let cutoff = look.now.saturating_sub(limit.age);
+    let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
+    let listing = place.store().list(place.prefix(), ListedVersions::Current).await?;
+    // After the listing: a table that was created in between may be in a folder with the name of a leftover.
+    let tables = folder.tables(own.as_ref(), &[&listing]).await?;
+    let mut files: Vec<ListedObject> =
+        listing.iter().filter(|o| is_left(o, place.prefix(), &tables, &limit.markers)).collect();
+    let young: BTreeSet<String> = files.iter().filter(|o| !old(o.modified)).map(|o| o.key().to_owned()).collect();
+    let mut of_state = Vec::new();
+    if let Some(journal) = &own {
+        if mode == RunMode::Commit {
+            journal.finished_head().await?;
         }
-        let listing = files.into_iter().collect();
-        let keep = |o: &ListedObject| young.contains(o.key()).then_some(KeepReason::Newer);
-        let plan = PurgePlan::keeping(place.prefix(), listing, keep)?;
-        let uploads = async |prefix: &str| -> Result<Vec<MultipartUpload>> {
-            let found = place.store().uploads(prefix).await?.unwrap_or_default();
-            Ok(found.into_iter().filter(|u| old(u.begun)).collect())
-        };
-        let mut plans = vec![plan.with_uploads(uploads(place.prefix()).await?)?];
-        if let Some(journal) = &own {
-            let state = journal.state_root();
-            plans.push(PurgePlan::exact(state, of_state)?.with_uploads(uploads(state.as_ref()).await?)?);
-        }
-        Ok(PlannedPurge::new(plans, look.condition, PlanSource::Orphans))
+        // The journal lists the folder again, and proves each orphan by a head that is the same before and after.
+        let found = journal.orphaned_objects().await?;
+        let orphan = |path: &str| format!("{}/{path}", journal.table());
+        files.extend(found.orphan_files.into_iter().map(|file| {
+            let key = orphan(&file.path);
+            ListedObject::from(file.with_path(key))
+        }));
+        of_state.extend(found.dead.into_iter().map(ListedObject::from));
     }
+    let listing = files.into_iter().collect();
+    let keep = |o: &ListedObject| young.contains(o.key()).then_some(KeepReason::Newer);
+    let plan = PurgePlan::keeping(place.prefix(), listing, keep)?;
+    let uploads = async |prefix: &str| -> Result<Vec<MultipartUpload>> {
+        let found = place.store().uploads(prefix).await?.unwrap_or_default();
+        Ok(found.into_iter().filter(|u| old(u.begun)).collect())
+    };
+    let mut plans = vec![plan.with_uploads(uploads(place.prefix()).await?)?];
+    if let Some(journal) = &own {
+        let state = journal.state_root();
+        plans.push(PurgePlan::exact(state, of_state)?.with_uploads(uploads(state.as_ref()).await?)?);
+    }
+    Ok(PlannedPurge::new(plans, look.condition, PlanSource::Orphans))
 }
 
 /// Returns whether a listed object is a leftover of another program's job.

@@ -7,12 +7,12 @@ use biscuit_purge::{DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, De
 use serde::Serialize;
 
 use crate::purge::event::PurgeEvent;
-use crate::purge::folder::FolderPurge;
 use crate::purge::release::RetainedRelease;
+use crate::purge::target::TargetFolder;
 
 /// Plans of a purge, and the condition under which the store deletes.
 ///
-/// Only [`FolderPurge`] makes one, so that each plan comes from the order of probe, listing and journals.
+/// Only [`FolderPurge`](crate::FolderPurge) makes one, so that each plan comes from the order of probe, listing and journals.
 #[derive(Debug, Clone)]
 pub struct PlannedPurge {
     plans: Vec<PurgePlan>,
@@ -65,6 +65,36 @@ impl PlannedPurge {
         totals
     }
 
+    /// Carries the plans out in the folder from which they were made, and passes each outcome to `each`.
+    pub(crate) async fn carry_out(
+        &self,
+        folder: &TargetFolder,
+        each: &mut (dyn FnMut(PurgeEvent<'_>) + Send),
+    ) -> Result<PurgeOutcome> {
+        let mut counts = DeleteCounts::default();
+        for plan in &self.plans {
+            if let PlanSource::Retained(release) = &self.source {
+                counts.add(release.carry_out(plan, each).await?);
+                continue;
+            }
+            let mut done =
+                |item: DeleteItem<'_>, outcome: DeleteOutcome| each(PurgeEvent::Done { item, outcome: &outcome });
+            counts.add(carry_out(folder.place.store(), plan, &DeleteOptions::default(), &mut done).await);
+            each(PurgeEvent::PlanDone(plan));
+        }
+        let cleanup_error = match self.source {
+            PlanSource::Orphans => clean_up(folder).await.err(),
+            _ => None,
+        };
+        let outcome = match (self.is_empty(), counts.is_complete()) {
+            (true, _) => Outcome::Unchanged,
+            (false, true) => Outcome::Purged,
+            (false, false) => Outcome::PurgedWithExceptions,
+        };
+        let emptied_folders = self.emptied_folders(&counts);
+        Ok(PurgeOutcome { outcome, counts, emptied_folders, cleanup_error })
+    }
+
     /// Returns the folders that are empty after the purge. A plan lists every object of the folder only if it is by
     /// age. Only then, and if every delete succeeded, it is known which folders are empty.
     fn emptied_folders(&self, counts: &DeleteCounts) -> BTreeSet<String> {
@@ -103,49 +133,10 @@ pub struct PurgeOutcome {
     pub cleanup_error: Option<Error>,
 }
 
-impl FolderPurge {
-    /// Carries the plans out, and passes each outcome to `each`. One failure does not stop the other deletes.
-    ///
-    /// After a purge of orphans the journal deletes empty folders and partial files of dead runs on a local disk,
-    /// which listings do not show.
-    ///
-    /// # Errors
-    /// Errors of the release of retained files, which is one commit: `Conflict` if another run has committed since the
-    /// plan. Failures of other deletes are outcomes.
-    pub async fn carry_out(
-        &self,
-        planned: &PlannedPurge,
-        each: &mut (dyn FnMut(PurgeEvent<'_>) + Send),
-    ) -> Result<PurgeOutcome> {
-        let mut counts = DeleteCounts::default();
-        for plan in &planned.plans {
-            if let PlanSource::Retained(release) = &planned.source {
-                counts.add(release.carry_out(plan, each).await?);
-                continue;
-            }
-            let mut done =
-                |item: DeleteItem<'_>, outcome: DeleteOutcome| each(PurgeEvent::Done { item, outcome: &outcome });
-            counts.add(carry_out(self.place.store(), plan, &DeleteOptions::default(), &mut done).await);
-            each(PurgeEvent::PlanDone(plan));
-        }
-        let cleanup_error = match planned.source {
-            PlanSource::Orphans => self.clean_up().await.err(),
-            _ => None,
-        };
-        let outcome = match (planned.is_empty(), counts.is_complete()) {
-            (true, _) => Outcome::Unchanged,
-            (false, true) => Outcome::Purged,
-            (false, false) => Outcome::PurgedWithExceptions,
-        };
-        let emptied_folders = planned.emptied_folders(&counts);
-        Ok(PurgeOutcome { outcome, counts, emptied_folders, cleanup_error })
-    }
-
-    /// Deletes what dead runs left and a listing does not show.
-    async fn clean_up(&self) -> Result<()> {
-        match self.own_table().await? {
-            Some(journal) => journal.recover().await.map(drop),
-            None => Ok(()),
-        }
+/// Deletes what dead runs left and a listing does not show.
+async fn clean_up(folder: &TargetFolder) -> Result<()> {
+    match folder.own_table().await? {
+        Some(journal) => journal.recover().await.map(drop),
+        None => Ok(()),
     }
 }

@@ -3,38 +3,29 @@
 use biscuit_core::{Error, Result};
 use biscuit_purge::{ListedVersions, ProtectedTable, PurgePlan};
 
-use crate::purge::folder::FolderPurge;
 use crate::purge::planned::{PlanSource, PlannedPurge};
+use crate::purge::target::TargetFolder;
 
-impl FolderPurge {
-    /// Reads a plan from JSON lines ([`PurgePlan::json_lines`]) and compares it with the tables as they are now. The
-    /// stored plan decides which objects are deleted: objects that aged since then are not added. `name` is the name
-    /// of the plan in messages.
-    ///
-    /// # Errors
-    /// `UnreadablePlan`; `OutsidePrefix` for an object that is not in the folder; `LiveFiles` if an object of the plan
-    /// has become part of a table, or belongs to a state root; those of [`plan_by_age`](Self::plan_by_age) except the
-    /// guards of rules.
-    pub async fn plan_stored(&self, name: &str, content: &[u8]) -> Result<PlannedPurge> {
-        let place = self.place();
-        place.check(&self.allow)?;
-        let text = std::str::from_utf8(content).map_err(|e| {
-            let message = format!("`{name}` is not UTF-8 text; use a manifest of `purge --dry-run`");
-            Error::new(biscuit_purge::codes::UNREADABLE_PLAN, message).with_source(e)
-        })?;
-        let plan = PurgePlan::from_json_lines(place.prefix(), name, text)?;
-        let own = self.own_table().await?;
-        let look = place.store().look(&self.scratch(own.as_ref())).await?;
-        // Tables are looked for both ways: the plan does not show tables that were created since, and the listing
-        // does not show objects that only the plan names. As for a plan by age, the journals are read after the
-        // listing.
-        let (listing, planned) =
-            (place.store().list(place.prefix(), ListedVersions::Current).await?, plan.deletes().collect());
-        let tables = self.tables(own.as_ref(), &[&listing, &planned]).await?;
-        self.refuse_raw_tables(&tables).await?;
-        refuse_files_of_tables(&plan, &tables)?;
-        Ok(PlannedPurge::new(vec![plan], look.condition, PlanSource::Stored))
-    }
+/// Reads a plan from JSON lines and compares it with the tables as they are now.
+pub(crate) async fn plan_stored(folder: &TargetFolder, name: &str, content: &[u8]) -> Result<PlannedPurge> {
+    let place = &folder.place;
+    place.check(&folder.allow)?;
+    let text = std::str::from_utf8(content).map_err(|e| {
+        let message = format!("`{name}` is not UTF-8 text; use a manifest of `purge --dry-run`");
+        Error::new(biscuit_purge::codes::UNREADABLE_PLAN, message).with_source(e)
+    })?;
+    let plan = PurgePlan::from_json_lines(place.prefix(), name, text)?;
+    let own = folder.own_table().await?;
+    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    // Tables are looked for both ways: the plan does not show tables that were created since, and the listing
+    // does not show objects that only the plan names. As for a plan by age, the journals are read after the
+    // listing.
+    let (listing, planned) =
+        (place.store().list(place.prefix(), ListedVersions::Current).await?, plan.deletes().collect());
+    let tables = folder.tables(own.as_ref(), &[&listing, &planned]).await?;
+    folder.refuse_raw_tables(&tables).await?;
+    refuse_files_of_tables(&plan, &tables)?;
+    Ok(PlannedPurge::new(vec![plan], look.condition, PlanSource::Stored))
 }
 
 /// Refuses a plan that deletes a file or the state of a table.

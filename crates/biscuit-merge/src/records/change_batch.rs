@@ -9,8 +9,10 @@ use arrow::compute::take_record_batch;
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::records::key_change::KeyChange;
 use crate::records::op::ChangeOp;
-use crate::records::refused::{RawRows, RawSource, RefusedRecord};
+use crate::records::packed::{PackedReader, PackedWriter};
+use crate::records::refused::{RawRows, RawSource, RefusedRecord, RowEncoder};
 
 /// Meaning of a table column that a batch does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,28 +22,6 @@ pub enum AbsentColumns {
     Full,
     /// Records contain changed columns only: an absent column keeps its value.
     Sparse,
-}
-
-/// Half of a key change: a key change is a delete of the old key and a create of the new key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KeyChangeKind {
-    /// Delete of the old key; [`KeyChange::key`] is the new key.
-    To,
-    /// Create of the new key; [`KeyChange::key`] is the old key.
-    From,
-}
-
-/// Link from one half of a key change to the key of the other half.
-#[derive(Debug, Clone)]
-#[expect(clippy::exhaustive_structs, reason = "readers write it as a literal, and must not forget a field")]
-pub struct KeyChange {
-    /// Index of the row in [`ChangeBatch::rows`].
-    pub row: usize,
-    /// Half of the key change that the row is.
-    pub kind: KeyChangeKind,
-    /// Key of the other half: one row with the key columns.
-    pub key: RecordBatch,
 }
 
 /// Database server that wrote the log in which records have their positions.
@@ -210,5 +190,56 @@ impl ChangeBatch {
             Some(raw) => Ok(RefusedRecord::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
             None => Err(e),
         }
+    }
+
+    /// Packs the batch into one Arrow batch: first the columns to store, then the columns about the records
+    /// (`op`, `place`, `code` and so on). Values that all records share are in the schema metadata.
+    ///
+    /// Tables with periods store pending records in this form, so [`unpack`](Self::unpack) of later versions must
+    /// read it.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn pack(&self) -> Result<RecordBatch> {
+        let mut packed = PackedWriter::new(&self.rows, &self.file);
+        packed.numbers(self.rank, self.period);
+        if self.completeness == AbsentColumns::Sparse {
+            packed.sparse();
+        }
+        if let Some(server) = &self.server {
+            packed.server(server)?;
+        }
+        packed.ops(&self.ops);
+        packed.places(&self.places);
+        packed.codes(&self.codes);
+        packed.present(&self.present);
+        if let Some(raw) = &self.raw {
+            packed.raw(&raw.0)?;
+        }
+        packed.key_changes(&self.key_changes, self.ops.len())?;
+        packed.finish(self.ops.len())
+    }
+
+    /// Unpacks a batch that [`pack`](Self::pack) made. `encode` writes raw rows as files again.
+    ///
+    /// # Errors
+    /// `Internal` for any other batch.
+    pub fn unpack(packed: &RecordBatch, encode: RowEncoder) -> Result<Self> {
+        let packed = PackedReader::new(packed)?;
+        let ops = packed.ops()?;
+        Ok(Self {
+            rows: packed.rows(ops.len())?,
+            codes: packed.codes(),
+            present: packed.present(),
+            completeness: if packed.is_sparse() { AbsentColumns::Sparse } else { AbsentColumns::Full },
+            rank: packed.rank()?,
+            period: packed.period()?,
+            server: packed.server()?,
+            key_changes: packed.key_changes(ops.len())?,
+            file: packed.file()?,
+            places: packed.places()?,
+            raw: packed.raw(encode)?.map(RawRows),
+            ops,
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! used.
 
 pub(crate) mod change_batch;
+pub(crate) mod key_change;
 pub(crate) mod op;
 pub(crate) mod packed;
 pub(crate) mod placeholder;

@@ -8,15 +8,18 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
     UInt8Array, UInt64Array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, UInt8Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use biscuit_core::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::records::change_batch::{AbsentColumns, ChangeBatch, KeyChange, KeyChangeKind};
+use crate::records::key_change::{KeyChange, KeyChangeKind};
 use crate::records::op::ChangeOp;
-use crate::records::refused::{RawRows, RawSource, RowEncoder};
+use crate::records::refused::{RawSource, RowEncoder};
 
 /// Names of the columns after the table columns. They are stored, so they must not change.
 const OP: &str = "op";
@@ -45,133 +48,209 @@ fn damaged() -> Error {
     Error::internal("the batch does not contain packed change records")
 }
 
-impl ChangeBatch {
-    /// Packs the batch into one Arrow batch: first the columns to store, then the columns about the records
-    /// (`op`, `place`, `code` and so on). Values that all records share are in the schema metadata.
-    ///
-    /// Tables with periods store pending records in this form, so [`unpack`](Self::unpack) of later versions must
-    /// read it.
-    ///
-    /// # Errors
-    /// `Internal`.
-    pub fn pack(&self) -> Result<RecordBatch> {
-        let mut metadata: HashMap<String, String> = HashMap::from([
-            (FILE.to_owned(), self.file.to_string()),
-            (RANK.to_owned(), self.rank.to_string()),
-            (PERIOD.to_owned(), self.period.to_string()),
-            (COLUMNS.to_owned(), self.rows.num_columns().to_string()),
-        ]);
-        if self.completeness == AbsentColumns::Sparse {
-            metadata.insert(SPARSE.to_owned(), String::new());
+/// Packs the parts of change records. Each part is stored at most once; [`PackedReader`] reads them back.
+pub(crate) struct PackedWriter {
+    metadata: HashMap<String, String>,
+    fields: Vec<Field>,
+    columns: Vec<ArrayRef>,
+}
+
+impl PackedWriter {
+    /// Begins with the columns to store. `file` is the name of their file.
+    pub(crate) fn new(rows: &RecordBatch, file: &str) -> Self {
+        let width = (COLUMNS.to_owned(), rows.num_columns().to_string());
+        Self {
+            metadata: HashMap::from([(FILE.to_owned(), file.to_owned()), width]),
+            fields: rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect(),
+            columns: rows.columns().to_vec(),
         }
-        if let Some(server) = &self.server {
-            let server = serde_json::to_string(server)
-                .map_err(|e| Error::internal("cannot pack the log server").with_source(e))?;
-            metadata.insert(SERVER.to_owned(), server);
+    }
+
+    pub(crate) fn numbers(&mut self, rank: u8, period: u32) {
+        self.metadata.insert(RANK.to_owned(), rank.to_string());
+        self.metadata.insert(PERIOD.to_owned(), period.to_string());
+    }
+
+    pub(crate) fn sparse(&mut self) {
+        self.metadata.insert(SPARSE.to_owned(), String::new());
+    }
+
+    pub(crate) fn server(&mut self, server: &impl Serialize) -> Result<()> {
+        let server =
+            serde_json::to_string(server).map_err(|e| Error::internal("cannot pack the log server").with_source(e))?;
+        self.metadata.insert(SERVER.to_owned(), server);
+        Ok(())
+    }
+
+    pub(crate) fn ops(&mut self, ops: &[ChangeOp]) {
+        self.add(OP, Arc::new(ops.iter().map(|op| Some(*op as u8)).collect::<UInt8Array>()));
+    }
+
+    pub(crate) fn places(&mut self, places: &[u64]) {
+        self.add(PLACE, Arc::new(UInt64Array::from(places.to_vec())));
+    }
+
+    /// Adds the operation codes, unless no record has one.
+    pub(crate) fn codes(&mut self, codes: &[Arc<str>]) {
+        if codes.iter().any(|c| !c.is_empty()) {
+            self.add(CODE, Arc::new(StringArray::from_iter_values(codes.iter())));
         }
-        let mut fields: Vec<Field> = self.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
-        let mut columns = self.rows.columns().to_vec();
-        let mut add = |name: String, column: ArrayRef| {
-            fields.push(Field::new(name, column.data_type().clone(), true));
-            columns.push(column);
-        };
-        add(OP.to_owned(), Arc::new(self.ops.iter().map(|op| Some(*op as u8)).collect::<UInt8Array>()));
-        add(PLACE.to_owned(), Arc::new(UInt64Array::from(self.places.clone())));
-        if self.codes.iter().any(|c| !c.is_empty()) {
-            add(CODE.to_owned(), Arc::new(StringArray::from_iter_values(self.codes.iter())));
-        }
-        for (i, present) in self.present.iter().enumerate() {
+    }
+
+    /// Adds the records in which each column is present.
+    pub(crate) fn present(&mut self, present: &[Option<BooleanBuffer>]) {
+        for (i, present) in present.iter().enumerate() {
             if let Some(present) = present {
-                add(format!("{PRESENT}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
+                self.add(format!("{PRESENT}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
             }
         }
-        match self.raw.as_ref().map(|r| &r.0) {
-            None => {}
-            Some(RawSource::Text { text, header, spans }) => {
-                header.as_ref().map(|h| metadata.insert(HEADER.to_owned(), h.to_string()));
+    }
+
+    pub(crate) fn raw(&mut self, raw: &RawSource) -> Result<()> {
+        match raw {
+            RawSource::Text { text, header, spans } => {
+                header.as_ref().map(|h| self.metadata.insert(HEADER.to_owned(), h.to_string()));
                 let records = spans.iter().map(|s: &Range<usize>| &text[s.clone()]);
-                add(RAW.to_owned(), Arc::new(StringArray::from_iter_values(records)));
+                self.add(RAW, Arc::new(StringArray::from_iter_values(records)));
             }
-            Some(RawSource::Each(all)) => add(RAW.to_owned(), Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
-            Some(RawSource::Rows { rows, .. }) => {
+            RawSource::Each(all) => self.add(RAW, Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
+            RawSource::Rows { rows, .. } => {
                 let own = rows.schema().metadata().clone();
-                metadata.extend(own.into_iter().map(|(k, v)| (format!("{OF_RAW}{k}"), v)));
+                self.metadata.extend(own.into_iter().map(|(k, v)| (format!("{OF_RAW}{k}"), v)));
                 let rows = StructArray::try_new_with_length(
                     rows.schema().fields().clone(),
                     rows.columns().to_vec(),
                     None,
                     rows.num_rows(),
                 );
-                add(RAW.to_owned(), Arc::new(rows.map_err(failed)?));
+                self.add(RAW, Arc::new(rows.map_err(failed)?));
             }
         }
-        if !self.key_changes.is_empty() {
-            let (mut kinds, mut keys) = (vec![None; self.ops.len()], vec![None; self.ops.len()]);
-            for m in &self.key_changes {
-                kinds[m.row] = Some(u8::from(m.kind == KeyChangeKind::From));
-                keys[m.row] = Some(to_bytes(&m.key)?);
-            }
-            add(KEY_CHANGE.to_owned(), Arc::new(UInt8Array::from(kinds)));
-            add(KEY_CHANGE_KEY.to_owned(), Arc::new(keys.iter().map(Option::as_deref).collect::<BinaryArray>()));
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(self.ops.len()));
-        let schema = Schema::new(fields).with_metadata(metadata);
-        RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).map_err(failed)
+        Ok(())
     }
 
-    /// Unpacks a batch that [`pack`](Self::pack) made. `encode` writes raw rows as files again.
-    ///
-    /// # Errors
-    /// `Internal` for any other batch.
-    pub fn unpack(packed: &RecordBatch, encode: RowEncoder) -> Result<Self> {
-        let schema = packed.schema();
-        let metadata = |name: &str| schema.metadata().get(name);
-        let number = |name: &str| metadata(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
-        // A table column may be called `op` or `place`: names are only looked up after the first `width` columns.
-        let width = number(COLUMNS)?;
-        let rest = |name: &str| {
-            let at = (width..schema.fields().len()).find(|&i| schema.field(i).name() == name)?;
-            Some(packed.column(at))
-        };
-        let ops = rest(OP).and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(damaged)?;
-        let ops = ops.values().iter().map(|op| op_of(*op)).collect::<Result<Vec<_>>>()?;
-        let places = rest(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged)?;
-        let codes: Vec<Arc<str>> = match rest(CODE).and_then(|c| c.as_string_opt::<i32>()) {
+    /// Adds the key changes among `records` records, unless there is none.
+    pub(crate) fn key_changes(&mut self, key_changes: &[KeyChange], records: usize) -> Result<()> {
+        if key_changes.is_empty() {
+            return Ok(());
+        }
+        let (mut kinds, mut keys) = (vec![None; records], vec![None; records]);
+        for m in key_changes {
+            kinds[m.row] = Some(u8::from(m.kind == KeyChangeKind::From));
+            keys[m.row] = Some(to_bytes(&m.key)?);
+        }
+        self.add(KEY_CHANGE, Arc::new(UInt8Array::from(kinds)));
+        self.add(KEY_CHANGE_KEY, Arc::new(keys.iter().map(Option::as_deref).collect::<BinaryArray>()));
+        Ok(())
+    }
+
+    fn add(&mut self, name: impl Into<String>, column: ArrayRef) {
+        self.fields.push(Field::new(name, column.data_type().clone(), true));
+        self.columns.push(column);
+    }
+
+    pub(crate) fn finish(self, records: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(records));
+        let schema = Schema::new(self.fields).with_metadata(self.metadata);
+        RecordBatch::try_new_with_options(Arc::new(schema), self.columns, &options).map_err(failed)
+    }
+}
+
+/// Reads the parts of packed change records.
+pub(crate) struct PackedReader<'a> {
+    packed: &'a RecordBatch,
+    /// Number of columns to store. A table column may be called `op` or `place`: names are only looked up after these
+    /// columns.
+    width: usize,
+}
+
+impl<'a> PackedReader<'a> {
+    pub(crate) fn new(packed: &'a RecordBatch) -> Result<Self> {
+        Ok(Self { packed, width: number(packed, COLUMNS)? })
+    }
+
+    fn metadata(&self, name: &str) -> Option<&str> {
+        metadata(self.packed, name)
+    }
+
+    fn column(&self, name: &str) -> Option<&'a ArrayRef> {
+        let schema = self.packed.schema();
+        let at = (self.width..schema.fields().len()).find(|&i| schema.field(i).name() == name)?;
+        Some(self.packed.column(at))
+    }
+
+    pub(crate) fn rows(&self, records: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(records));
+        let fields: Fields = self.packed.schema().fields().iter().take(self.width).cloned().collect();
+        let columns = self.packed.columns().iter().take(self.width).cloned().collect();
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(failed)
+    }
+
+    pub(crate) fn ops(&self) -> Result<Vec<ChangeOp>> {
+        let ops = self.column(OP).and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(damaged)?;
+        ops.values().iter().map(|op| op_of(*op)).collect()
+    }
+
+    pub(crate) fn places(&self) -> Result<Vec<u64>> {
+        let places = self.column(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged)?;
+        Ok(places.values().to_vec())
+    }
+
+    pub(crate) fn codes(&self) -> Vec<Arc<str>> {
+        match self.column(CODE).and_then(|c| c.as_string_opt::<i32>()) {
             Some(codes) => codes.iter().map(|c| c.unwrap_or_default().into()).collect(),
             None => vec![],
-        };
-        let present = |i: usize| rest(&format!("{PRESENT}{i}")).map(|g| g.as_boolean().values().clone());
-        let raw = match rest(RAW) {
-            None => None,
-            Some(column) => Some(RawRows(raws(column, &schema, encode)?)),
-        };
+        }
+    }
+
+    pub(crate) fn present(&self) -> Vec<Option<BooleanBuffer>> {
+        let present = |i: usize| self.column(&format!("{PRESENT}{i}")).map(|g| g.as_boolean().values().clone());
+        (0..self.width).map(present).collect()
+    }
+
+    pub(crate) fn raw(&self, encode: RowEncoder) -> Result<Option<RawSource>> {
+        self.column(RAW).map(|column| raws(column, &self.packed.schema(), encode)).transpose()
+    }
+
+    pub(crate) fn key_changes(&self, records: usize) -> Result<Vec<KeyChange>> {
         let mut key_changes = Vec::new();
-        if let (Some(kinds), Some(keys)) = (rest(KEY_CHANGE), rest(KEY_CHANGE_KEY)) {
+        if let (Some(kinds), Some(keys)) = (self.column(KEY_CHANGE), self.column(KEY_CHANGE_KEY)) {
             let kinds = kinds.as_primitive::<UInt8Type>();
-            for row in (0..ops.len()).filter(|r| kinds.is_valid(*r)) {
+            for row in (0..records).filter(|r| kinds.is_valid(*r)) {
                 let kind = if kinds.value(row) == 0 { KeyChangeKind::To } else { KeyChangeKind::From };
                 key_changes.push(KeyChange { row, kind, key: from_bytes(keys.as_binary::<i32>().value(row))? });
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(ops.len()));
-        let fields: Fields = schema.fields().iter().take(width).cloned().collect();
-        let columns = packed.columns().iter().take(width).cloned().collect();
-        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
-        Ok(Self {
-            rows: rows.map_err(failed)?,
-            codes,
-            present: (0..width).map(present).collect(),
-            completeness: if metadata(SPARSE).is_some() { AbsentColumns::Sparse } else { AbsentColumns::Full },
-            rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
-            period: u32::try_from(number(PERIOD)?).map_err(|_| damaged())?,
-            server: metadata(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
-            key_changes,
-            file: metadata(FILE).ok_or_else(damaged)?.as_str().into(),
-            places: places.values().to_vec(),
-            raw,
-            ops,
-        })
+        Ok(key_changes)
     }
+
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.metadata(SPARSE).is_some()
+    }
+
+    pub(crate) fn rank(&self) -> Result<u8> {
+        u8::try_from(number(self.packed, RANK)?).map_err(|_| damaged())
+    }
+
+    pub(crate) fn period(&self) -> Result<u32> {
+        u32::try_from(number(self.packed, PERIOD)?).map_err(|_| damaged())
+    }
+
+    pub(crate) fn server<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        self.metadata(SERVER).map(serde_json::from_str).transpose().map_err(|_| damaged())
+    }
+
+    pub(crate) fn file(&self) -> Result<Arc<str>> {
+        Ok(self.metadata(FILE).ok_or_else(damaged)?.into())
+    }
+}
+
+fn metadata<'a>(packed: &'a RecordBatch, name: &str) -> Option<&'a str> {
+    packed.schema_ref().metadata().get(name).map(String::as_str)
+}
+
+fn number(packed: &RecordBatch, name: &str) -> Result<usize> {
+    metadata(packed, name).and_then(|n| n.parse().ok()).ok_or_else(damaged)
 }
 
 /// Inverse of `ChangeOp as u8`.
@@ -222,10 +301,10 @@ fn from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
 #[cfg(test)]
 mod tests {
     use arrow::array::Int64Array;
-    use arrow::buffer::BooleanBuffer;
 
     use super::*;
-    use crate::records::change_batch::LogServer;
+    use crate::records::change_batch::{AbsentColumns, ChangeBatch, LogServer};
+    use crate::records::refused::RawRows;
 
     fn rows(ids: &[i64]) -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));

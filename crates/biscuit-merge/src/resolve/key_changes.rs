@@ -11,12 +11,15 @@
 
 use std::sync::Arc;
 
-use crate::records::change_batch::KeyChangeKind;
+use arrow::datatypes::SchemaRef;
+use biscuit_core::Error;
 
-use crate::resolve::change_set::ChangeRecord;
+use crate::codes;
+use crate::records::key_change::KeyChangeKind;
+use crate::resolve::change_set::{ChangeRecord, ChangeSet};
+use crate::resolve::key_in_progress::{KeyInProgress, ResolveError};
 use crate::resolve::key_state::{ColumnState, KeyChangeState, KeyState};
-use crate::resolve::resolver::{KeyInProgress, KeyResolver, ResolveError};
-use crate::resolve::target_rows::RowRef;
+use crate::resolve::target_rows::{RowRef, TargetRows};
 
 /// Origin of a value for a row that has moved to another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +30,19 @@ enum ValueSource {
     ByMove,
 }
 
-/// Applying both halves of key changes, and late records of rows that have moved.
-impl KeyResolver<'_> {
+/// Both halves of key changes, and late records of rows that have moved.
+pub(crate) struct KeyMoves<'a> {
+    /// Records and keys of the run.
+    pub(crate) set: &'a ChangeSet,
+    /// Columns of the table.
+    pub(crate) schema: &'a SchemaRef,
+    /// Rows to which records and states refer.
+    pub(crate) tables: &'a TargetRows,
+}
+
+impl KeyMoves<'_> {
     /// Applies the delete half: stores an image of the row, unless the create half was applied already.
-    pub fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
+    pub(crate) fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
         let Some((KeyChangeKind::To, to)) = record.link else { return };
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(to).into();
         let order = &record.order;
@@ -59,7 +71,7 @@ impl KeyResolver<'_> {
 
     /// Applies the create half: returns the values of columns that the record does not contain, taken from the row of
     /// the old key.
-    pub fn resolve_key_change(
+    pub(crate) fn resolve_key_change(
         &self,
         record: &ChangeRecord,
         works: &mut [KeyInProgress],
@@ -120,7 +132,7 @@ impl KeyResolver<'_> {
     /// is newer and remains.
     /// A row may have moved several times, so the new values go through a work list from key to key. It ends because
     /// each step follows a key change of a greater order, also if the row returns to an earlier key.
-    pub fn late_for_moves(
+    pub(crate) fn late_for_moves(
         &self,
         record: &ChangeRecord,
         values: Vec<(usize, Option<RowRef>)>,
@@ -171,10 +183,21 @@ impl KeyResolver<'_> {
     }
 
     /// Returns the columns that a record gives, with their values.
-    pub fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
+    pub(crate) fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
         let (present_columns, row) = self.set.present_columns_of(record);
         let present = (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c));
         present.map(|c| (c, Some(record.at))).collect()
+    }
+
+    /// Returns the error of a record whose unchanged value is not known.
+    pub(crate) fn unavailable(&self, record: &ChangeRecord, column: usize) -> ResolveError {
+        let (file, row) = self.set.place(record.at);
+        let name = self.schema.field(column).name();
+        let message = format!(
+            "column `{name}` has an unchanged value that was not sent, and no earlier value is known; merge the earlier records first, or quarantine this record and retry it later"
+        );
+        let error = Error::new(codes::UNAVAILABLE_WITHOUT_PRIOR, message).with_column(name).at(file, row);
+        ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
     }
 }
 

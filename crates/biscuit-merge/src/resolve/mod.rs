@@ -3,6 +3,7 @@
 pub(crate) mod change_set;
 pub(crate) mod key_changes;
 pub(crate) mod key_groups;
+pub(crate) mod key_in_progress;
 pub(crate) mod key_state;
 pub(crate) mod outcome;
 pub(crate) mod resolver;

@@ -11,6 +11,8 @@ use biscuit_core::{Error, Result};
 use crate::keys::record_order::RecordOrder;
 use crate::report::RecordVerdicts;
 use crate::resolve::change_set::{ChangeRecord, ChangeSet};
+use crate::resolve::key_changes::KeyMoves;
+use crate::resolve::key_in_progress::{KeyInProgress, ResolveError};
 use crate::resolve::key_state::KeyState;
 use crate::resolve::outcome::{KeyOutcome, RowChange};
 use crate::resolve::target_rows::{RowRef, TargetRows};
@@ -38,32 +40,6 @@ pub struct ResolvedKeys {
     pub verdicts: RecordVerdicts,
     /// Records that are quarantined, with their errors.
     pub refused: Vec<(RowRef, Error)>,
-}
-
-/// An error, and the record that causes it, if it is a single record.
-#[derive(Debug)]
-pub struct ResolveError {
-    at: Option<RowRef>,
-    error: Error,
-}
-
-impl From<Error> for ResolveError {
-    fn from(error: Error) -> Self {
-        Self { at: None, error }
-    }
-}
-
-/// A key while its records are applied.
-#[derive(Debug)]
-pub struct KeyInProgress {
-    pub key: u32,
-    before: KeyState,
-    stored: bool,
-    pub now: KeyState,
-    /// Whether a value or the order of the row has changed.
-    pub touched: bool,
-    /// Whether the prior state differs from the key metadata and the row.
-    is_new: bool,
 }
 
 /// Applies the records of a run to the prior states of their keys.
@@ -99,6 +75,11 @@ enum RecordEffect {
 }
 
 impl KeyResolver<'_> {
+    /// Returns the part that moves values from key to key.
+    fn moves(&self) -> KeyMoves<'_> {
+        KeyMoves { set: self.set, schema: self.schema, tables: self.tables }
+    }
+
     /// Resolves a group of keys that key changes connect; most groups are one key. If a record is invalid and invalid
     /// records are quarantined, the group is resolved again without it, from the prior states: effects of a failed
     /// attempt are dropped.
@@ -270,7 +251,7 @@ impl KeyResolver<'_> {
         works: &mut [KeyInProgress],
         at: usize,
     ) -> Result<RecordEffect, ResolveError> {
-        self.keep_image(record, works, at);
+        self.moves().keep_image(record, works, at);
         let order = &record.order;
         let work = &mut works[at];
         // Images of later key changes are rows as well, which this delete clears.
@@ -309,9 +290,9 @@ impl KeyResolver<'_> {
         works: &mut [KeyInProgress],
         at: usize,
     ) -> Result<RecordEffect, ResolveError> {
-        let resolved = self.resolve_key_change(record, works, at)?;
-        let values = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
-        self.late_for_moves(record, values, works, at);
+        let resolved = self.moves().resolve_key_change(record, works, at)?;
+        let values = self.moves().given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
+        self.moves().late_for_moves(record, values, works, at);
         let order = &record.order;
         let work = &mut works[at];
         // Older than the tombstone: the row is not restored.
@@ -403,7 +384,7 @@ impl KeyResolver<'_> {
         for c in present_columns.unavailable_columns(row) {
             let (order, value) = work.now.column(c);
             if value.is_none() && *order < record.order {
-                return Err(self.unavailable(record, c));
+                return Err(self.moves().unavailable(record, c));
             }
         }
         Ok(())
@@ -419,17 +400,7 @@ impl KeyResolver<'_> {
             let (order, value) = work.now.column(c);
             *order == record.order && value.is_none() && !self.spec.ignore_null.covers(self.schema.field(c).name())
         });
-        cleared.map_or(Ok(()), |c| Err(self.unavailable(record, c)))
-    }
-
-    pub(crate) fn unavailable(&self, record: &ChangeRecord, column: usize) -> ResolveError {
-        let (file, row) = self.set.place(record.at);
-        let name = self.schema.field(column).name();
-        let message = format!(
-            "column `{name}` has an unchanged value that was not sent, and no earlier value is known; merge the earlier records first, or quarantine this record and retry it later"
-        );
-        let error = Error::new(codes::UNAVAILABLE_WITHOUT_PRIOR, message).with_column(name).at(file, row);
-        ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
+        cleared.map_or(Ok(()), |c| Err(self.moves().unavailable(record, c)))
     }
 
     /// Returns the verdict of a record by the final state of its key.

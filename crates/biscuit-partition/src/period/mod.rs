@@ -4,4 +4,5 @@ pub(crate) mod calendar;
 pub(crate) mod effective;
 pub(crate) mod granularity;
 pub(crate) mod plan;
+pub(crate) mod table;
 pub(crate) mod table_report;

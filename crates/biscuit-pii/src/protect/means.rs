@@ -2,17 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use biscuit_core::{Error, Result};
 
 use crate::codes;
 use crate::detect::detector::Detector;
-use crate::keys::key_file::{KeyFile, KeyWrapping};
+use crate::keys::key_file::KeyWrapping;
 use crate::keys::provider::KeyProvider;
 use crate::keys::roots::RootKeys;
 use crate::policy::Policy;
-use crate::tokens::embedded::FileStore;
 use crate::tokens::store::TokenStore;
 
 /// Keys, store and detectors that a policy works with. Each part is optional;
@@ -76,9 +74,7 @@ impl PiiContext {
             Error::new(codes::NO_STORE, message).with_column(path)
         })
     }
-}
 
-impl PiiContext {
     /// Opens the key file and the file store that a policy names. Relative paths are relative to `folder`.
     ///
     /// # Errors
@@ -104,40 +100,4 @@ impl PiiContext {
 
 fn needs_aws(what: &str) -> Error {
     Error::new(codes::NEEDS_AWS, format!("{what}; open it with biscuit-pii-aws"))
-}
-
-/// Prefix of a store that is a DynamoDB table.
-const DYNAMODB: &str = "dynamodb:";
-/// Maximum time to wait for a store that another process has open.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-impl Policy {
-    /// Returns the name of the DynamoDB table if the store is one.
-    pub fn dynamodb(&self) -> Option<&str> {
-        self.store.as_deref()?.strip_prefix(DYNAMODB)
-    }
-
-    /// Opens the key file if the policy names one. A relative path is relative to `folder`.
-    ///
-    /// # Errors
-    /// Those of [`KeyFile::open`].
-    pub fn key_file(&self, folder: &Path) -> Result<Option<KeyFile>> {
-        self.keys.as_ref().map(|keys| KeyFile::open(&folder.join(keys))).transpose()
-    }
-
-    /// Opens the store if it is a file. A relative path is relative to `folder`. Waits up to 30 seconds while another
-    /// process has the file open.
-    ///
-    /// # Errors
-    /// `InvalidPolicy` for a URL; the errors of [`FileStore::open`].
-    pub async fn file_store(&self, folder: &Path) -> Result<Option<FileStore>> {
-        let Some(store) = self.store.as_ref().filter(|_| self.dynamodb().is_none()) else { return Ok(None) };
-        if store.contains("://") {
-            let message = format!(
-                "`{store}` is not a token store; use the path of a local file, or `dynamodb:` and a table name"
-            );
-            return Err(Error::new(codes::INVALID_POLICY, message));
-        }
-        FileStore::open(folder.join(store), PATIENCE).await.map(Some)
-    }
 }

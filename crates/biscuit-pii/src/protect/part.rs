@@ -81,7 +81,7 @@ pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: Nu
     let steps: Vec<&str> = path.split('.').collect();
     let schema = rows.schema_ref();
     let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing(path, schema.fields()))?;
-    let (field, column) = replaced(field, rows.column(at), &steps[1..], (new, nulls))?;
+    let (field, column) = replaced(field, rows.column(at), &steps[1..], new, nulls)?;
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
     let mut columns = rows.columns().to_vec();
     (fields[at], columns[at]) = (field, column);
@@ -100,7 +100,8 @@ fn replaced(
     field: &FieldRef,
     array: &ArrayRef,
     steps: &[&str],
-    (new, nulls): (ArrayRef, NullRule),
+    new: ArrayRef,
+    nulls: NullRule,
 ) -> Result<(FieldRef, ArrayRef)> {
     let Some(step) = steps.first() else {
         let nullable = field.is_nullable() || nulls == NullRule::Allowed;
@@ -112,7 +113,7 @@ fn replaced(
         DataType::Struct(fields) => {
             let of = array.as_struct();
             let (at, inner) = fields.find(step).ok_or_else(internal)?;
-            let (inner, column) = replaced(inner, of.column(at), &steps[1..], (new, nulls))?;
+            let (inner, column) = replaced(inner, of.column(at), &steps[1..], new, nulls)?;
             let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
             let mut columns = of.columns().to_vec();
             (fields[at], columns[at]) = (inner, column);
@@ -121,7 +122,7 @@ fn replaced(
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             let data = array.to_data();
-            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, (new, nulls))?;
+            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, new, nulls)?;
             let kind = match array.data_type() {
                 DataType::List(_) => DataType::List(item),
                 DataType::LargeList(_) => DataType::LargeList(item),
@@ -134,7 +135,7 @@ fn replaced(
         DataType::Map(entries, sorted) => {
             let map = array.as_map();
             let DataType::Struct(fields) = entries.data_type() else { return Err(internal()) };
-            let (value, values) = replaced(&fields[1], map.values(), steps, (new, nulls))?;
+            let (value, values) = replaced(&fields[1], map.values(), steps, new, nulls)?;
             let fields = Fields::from(vec![fields[0].clone(), value]);
             let entries = of_type(entries, DataType::Struct(fields.clone()));
             let structs = StructArray::try_new(fields, vec![map.keys().clone(), values], None).map_err(failed)?;

@@ -112,7 +112,7 @@ impl Protector {
         let several = means.roots.as_ref().is_some_and(|roots| roots.versions().count() > 1);
         for (path, (treatment, class)) in policy.treatments(classes)? {
             let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
-            let ready = ready(&treatment, (&table, &path, name), policy, means)?;
+            let ready = ready(&treatment, &table, &path, name, policy, means)?;
             let of_a_version = match (&treatment, &ready) {
                 (ColumnTreatment::Hash(how), _) => how.version.is_none(),
                 (ColumnTreatment::Tokenize(how), CompiledTreatment::Tokenize(tokenizer)) => {
@@ -265,7 +265,7 @@ impl Protector {
                 // the subject.
                 CompiledTreatment::Remove => gone.push(path.as_str()),
                 _ => {
-                    let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
+                    let new = self.treat(path, ready, &values, rows, digests.as_ref(), &mut treated).await?;
                     // The result is nullable even if no subject was forgotten yet, so that all batches have the same
                     // schema.
                     let nulls = if matches!(ready, CompiledTreatment::OfSubject(_)) {
@@ -286,7 +286,8 @@ impl Protector {
         path: &str,
         ready: &CompiledTreatment,
         values: &ArrayRef,
-        (rows, digests): (&RecordBatch, Option<&RowDigests>),
+        rows: &RecordBatch,
+        digests: Option<&RowDigests>,
         treated: &mut TreatmentStats,
     ) -> Result<ArrayRef> {
         match ready {

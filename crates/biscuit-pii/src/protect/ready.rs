@@ -43,11 +43,12 @@ pub(crate) enum CompiledTreatment {
     Tokenize(Tokenizer),
 }
 
-/// Compiles the treatment of a column. The tuple contains the table name, the path of the column, and the namespace
-/// that is used if the treatment has none.
+/// Compiles the treatment of the column `path` of a table. `name` is the namespace of the treatment if it names none.
 pub(crate) fn ready(
     treatment: &ColumnTreatment,
-    (table, path, name): (&str, &str, &str),
+    table: &str,
+    path: &str,
+    name: &str,
     policy: &Policy,
     means: &PiiContext,
 ) -> Result<CompiledTreatment> {

@@ -27,6 +27,7 @@ use crate::encode::row_group::{EncodeGroup, EncodePart, EncodedRowGroup, RowGrou
 use crate::encode::threads::{ReservedMemory, UnitResources};
 use crate::pages::copy::{CarriedMetadata, blooms};
 use crate::pages::page_store::{PageBuffer, PageKeeper, PageSink};
+use crate::pages::paged_group::PagedRowGroup;
 use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, RowGroupPart};
 use crate::plan::edits::RowGroupEdits;
 use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, following, sorting};
@@ -236,11 +237,11 @@ impl UnitTarget {
         }
         let mut own = vec![];
         let job = Arc::new(job);
-        if let Some(paged) = job.paged().map(Arc::new) {
+        if let Some(paged) = PagedRowGroup::of(&job).map(Arc::new) {
             own.resize_with(paged.leaves, || None);
             let columns = paged.columns.iter().map(|&(column, leaf)| {
                 let (job, paged) = (job.clone(), paged.clone());
-                self.shared.cores.on_one(move || Ok((leaf, job.own_chunk(&paged, column, leaf)?)))
+                self.shared.cores.on_one(move || Ok((leaf, paged.own_chunk(&job, column, leaf)?)))
             });
             for (leaf, chunk) in try_join_all(columns).await? {
                 own[leaf] = chunk;

@@ -21,11 +21,11 @@ pub(crate) struct PagedRowGroup {
     pub(crate) leaves: usize,
 }
 
-impl RowGroupEncoder {
+impl PagedRowGroup {
     /// Returns what can be made from the pages of the only source row group. Returns `None` if rows are sorted,
     /// columns differ, or the rows may make more than one row group.
-    pub(crate) fn paged(&self) -> Option<PagedRowGroup> {
-        let (EncodePart::Group(group), rest) = self.parts.split_first()? else { return None };
+    pub(crate) fn of(encoder: &RowGroupEncoder) -> Option<Self> {
+        let (EncodePart::Group(group), rest) = encoder.parts.split_first()? else { return None };
         let metadata = group.source.metadata();
         let source = metadata.metadata().row_group(group.group);
         let mut batches = group.rows.clone();
@@ -35,18 +35,18 @@ impl RowGroupEncoder {
                 EncodePart::Group(_) => return None,
             }
         }
-        let same = metadata.schema().fields() == self.schema.fields();
+        let same = metadata.schema().fields() == encoder.schema.fields();
         let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
-        if !self.sorting.is_empty() || !same || bytes > self.max_bytes / 2 {
+        if !encoder.sorting.is_empty() || !same || bytes > encoder.max_bytes / 2 {
             return None;
         }
         let rows = usize::try_from(source.num_rows()).unwrap_or(0);
         let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
-        if runs.iter().map(RowRun::rows).sum::<usize>() > self.max_rows {
+        if runs.iter().map(RowRun::rows).sum::<usize>() > encoder.max_rows {
             return None;
         }
         let (mut columns, mut leaf) = (Vec::new(), 0);
-        for (i, field) in self.schema.fields().iter().enumerate() {
+        for (i, field) in encoder.schema.fields().iter().enumerate() {
             let leaves = leaves(field.data_type());
             if leaves == 1 && !field.data_type().is_nested() {
                 columns.push((i, leaf));
@@ -55,17 +55,17 @@ impl RowGroupEncoder {
         }
         // The largest columns first, so that no core is left with one of them at the end.
         columns.sort_by_key(|&(_, leaf)| Reverse(source.column(leaf).uncompressed_size()));
-        Some(PagedRowGroup { rows, runs, batches, columns, leaves: leaf })
+        Some(Self { rows, runs, batches, columns, leaves: leaf })
     }
 
     /// Makes a column of the row group from the pages of its source. Returns `None` if the column cannot be
     /// transcoded.
-    pub(crate) fn own_chunk(&self, paged: &PagedRowGroup, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
-        let Some(EncodePart::Group(group)) = self.parts.first() else { return Ok(None) };
+    pub(crate) fn own_chunk(&self, encoder: &RowGroupEncoder, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
+        let Some(EncodePart::Group(group)) = encoder.parts.first() else { return Ok(None) };
         let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
-        let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
-        let codec = self.properties.compression(chunk.column_path());
-        let made = || transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
+        let new: Vec<_> = self.batches.iter().map(|b| b.column(column).clone()).collect();
+        let codec = encoder.properties.compression(chunk.column_path());
+        let made = || transcode(&group.bytes, chunk, codec, self.rows, &self.runs, &new);
         decode_parquet(group.source.path(), made)
     }
 }

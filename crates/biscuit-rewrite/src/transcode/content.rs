@@ -22,100 +22,98 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Maximum size of a dictionary in bytes. For a larger one the encoder decides whether to give it up.
 const DICTIONARY_BYTES: usize = 1 << 20;
 
-impl SourceValues {
-    /// Applies the edits to dictionary indices: returns one index for each new row, and a dictionary with the new
-    /// values. Plain values are returned unchanged; `write` applies their edits. Returns `None` if the dictionary
-    /// would be too large.
-    pub(super) fn edited(self, runs: &[RowRun], new: &NewValues) -> Option<Self> {
-        let Self::Indices(indices, mut dictionary) = self else { return Some(self) };
-        let mut numbers: HashMap<Bytes, u32> = HashMap::new();
-        let mut out = Vec::with_capacity(indices.len());
-        for run in runs {
-            match run {
-                RowRun::Kept(rows) => out.extend_from_slice(&indices[rows.clone()]),
-                RowRun::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
-                RowRun::New(batch, row) => {
-                    if numbers.is_empty() {
-                        // The map from value to index is built only when the first new value needs it.
-                        numbers.extend(dictionary.iter().cloned().zip(0..));
-                    }
-                    let mut own = [0; 8];
-                    let value = new.value(*batch, *row, &mut own);
-                    let number = match numbers.get(value) {
-                        Some(number) => *number,
-                        None => {
-                            let value = Bytes::copy_from_slice(value);
-                            let number = u32::try_from(dictionary.len()).ok()?;
-                            dictionary.push(value.clone());
-                            numbers.insert(value, number);
-                            number
-                        }
-                    };
-                    out.push(number);
+/// Applies the edits to dictionary indices: returns one index for each new row, and a dictionary with the new
+/// values. Plain values are returned unchanged; `write` applies their edits. Returns `None` if the dictionary
+/// would be too large.
+pub(super) fn edited(values: SourceValues, runs: &[RowRun], new: &NewValues) -> Option<SourceValues> {
+    let SourceValues::Indices(indices, mut dictionary) = values else { return Some(values) };
+    let mut numbers: HashMap<Bytes, u32> = HashMap::new();
+    let mut out = Vec::with_capacity(indices.len());
+    for run in runs {
+        match run {
+            RowRun::Kept(rows) => out.extend_from_slice(&indices[rows.clone()]),
+            RowRun::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
+            RowRun::New(batch, row) => {
+                if numbers.is_empty() {
+                    // The map from value to index is built only when the first new value needs it.
+                    numbers.extend(dictionary.iter().cloned().zip(0..));
                 }
+                let mut own = [0; 8];
+                let value = new.value(*batch, *row, &mut own);
+                let number = match numbers.get(value) {
+                    Some(number) => *number,
+                    None => {
+                        let value = Bytes::copy_from_slice(value);
+                        let number = u32::try_from(dictionary.len()).ok()?;
+                        dictionary.push(value.clone());
+                        numbers.insert(value, number);
+                        number
+                    }
+                };
+                out.push(number);
             }
         }
-        let dictionary = without_unused(&mut out, dictionary);
-        let bytes: usize = dictionary.iter().map(|v| v.len() + 4).sum();
-        (bytes <= DICTIONARY_BYTES).then_some(Self::Indices(out, dictionary))
     }
+    let dictionary = without_unused(&mut out, dictionary);
+    let bytes: usize = dictionary.iter().map(|v| v.len() + 4).sum();
+    (bytes <= DICTIONARY_BYTES).then_some(SourceValues::Indices(out, dictionary))
+}
 
-    pub(super) fn has_null(&self, runs: &[RowRun], new: &NewValues) -> bool {
-        match self {
-            Self::Indices(indices, _) => indices.contains(&NULL),
-            Self::Plain { .. } => runs.iter().any(|r| matches!(r, RowRun::New(b, row) if new.is_null(*b, *row))),
+pub(super) fn has_null(values: &SourceValues, runs: &[RowRun], new: &NewValues) -> bool {
+    match values {
+        SourceValues::Indices(indices, _) => indices.contains(&NULL),
+        SourceValues::Plain { .. } => runs.iter().any(|r| matches!(r, RowRun::New(b, row) if new.is_null(*b, *row))),
+    }
+}
+
+/// Writes the rows as pages. Plain values are copied run by run.
+pub(super) fn write(values: &SourceValues, runs: &[RowRun], new: &NewValues, writer: &mut ChunkWriter) -> Result<()> {
+    match values {
+        SourceValues::Indices(indices, dictionary) => {
+            writer.dictionary(dictionary)?;
+            let width = hybrid::width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
+            // The number of the page in which each dictionary value was last seen. A value widens the bounds once
+            // for each page.
+            let mut seen = vec![0; dictionary.len()];
+            for (page, rows) in (1_u32..).zip(indices.chunks(PAGE_ROWS)) {
+                let mut bounds = ValueBounds::default();
+                for &index in rows.iter().filter(|i| **i != NULL) {
+                    if std::mem::replace(&mut seen[index as usize], page) != page {
+                        bounds.widen(&dictionary[index as usize], writer.kind);
+                    }
+                }
+                let nulls = rows.iter().filter(|i| **i == NULL).count();
+                let mut values = vec![width as u8];
+                if nulls == 0 {
+                    hybrid::encode(rows, width, &mut values);
+                    writer.page(rows.len(), None, &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                } else {
+                    let valid: Vec<u32> = rows.iter().copied().filter(|i| *i != NULL).collect();
+                    hybrid::encode(&valid, width, &mut values);
+                    let levels: Vec<u32> = rows.iter().map(|i| u32::from(*i != NULL)).collect();
+                    writer.page(rows.len(), Some(&levels), &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                }
+            }
+            Ok(())
         }
-    }
-
-    /// Writes the rows as pages. Plain values are copied run by run.
-    pub(super) fn write(&self, runs: &[RowRun], new: &NewValues, writer: &mut ChunkWriter) -> Result<()> {
-        match self {
-            Self::Indices(indices, dictionary) => {
-                writer.dictionary(dictionary)?;
-                let width = hybrid::width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
-                // The number of the page in which each dictionary value was last seen. A value widens the bounds once
-                // for each page.
-                let mut seen = vec![0; dictionary.len()];
-                for (page, rows) in (1_u32..).zip(indices.chunks(PAGE_ROWS)) {
-                    let mut bounds = ValueBounds::default();
-                    for &index in rows.iter().filter(|i| **i != NULL) {
-                        if std::mem::replace(&mut seen[index as usize], page) != page {
-                            bounds.widen(&dictionary[index as usize], writer.kind);
-                        }
-                    }
-                    let nulls = rows.iter().filter(|i| **i == NULL).count();
-                    let mut values = vec![width as u8];
-                    if nulls == 0 {
-                        hybrid::encode(rows, width, &mut values);
-                        writer.page(rows.len(), None, &values, &bounds, Encoding::RLE_DICTIONARY)?;
-                    } else {
-                        let valid: Vec<u32> = rows.iter().copied().filter(|i| *i != NULL).collect();
-                        hybrid::encode(&valid, width, &mut values);
-                        let levels: Vec<u32> = rows.iter().map(|i| u32::from(*i != NULL)).collect();
-                        writer.page(rows.len(), Some(&levels), &values, &bounds, Encoding::RLE_DICTIONARY)?;
-                    }
-                }
-                Ok(())
-            }
-            Self::Plain { bytes, ends } => {
-                let source = PlainRows { bytes, ends, kind: writer.kind };
-                let mut page = PlainPage::default();
-                for run in runs {
-                    match run {
-                        RowRun::New(batch, row) => page.add_new(new, *batch, *row, writer)?,
-                        RowRun::Kept(rows) => {
-                            let mut at = rows.start;
-                            while at < rows.end {
-                                let end = source.fitting(at, rows.end, &page);
-                                page.add_kept(&source, at..end);
-                                at = end;
-                                page.end_if_full(writer)?;
-                            }
+        SourceValues::Plain { bytes, ends } => {
+            let source = PlainRows { bytes, ends, kind: writer.kind };
+            let mut page = PlainPage::default();
+            for run in runs {
+                match run {
+                    RowRun::New(batch, row) => page.add_new(new, *batch, *row, writer)?,
+                    RowRun::Kept(rows) => {
+                        let mut at = rows.start;
+                        while at < rows.end {
+                            let end = source.fitting(at, rows.end, &page);
+                            page.add_kept(&source, at..end);
+                            at = end;
+                            page.end_if_full(writer)?;
                         }
                     }
                 }
-                page.end(writer)
             }
+            page.end(writer)
         }
     }
 }

@@ -90,12 +90,12 @@ pub(crate) fn transcode(
     let Some(kind) = ValueKind::of(chunk) else { return Ok(None) };
     let Some(new) = NewValues::of(kind, new) else { return Ok(None) };
     let Some(values) = SourceValues::read(source, chunk, rows, kind)? else { return Ok(None) };
-    let Some(values) = values.edited(runs, &new) else { return Ok(None) };
-    if descriptor.max_def_level() == 0 && values.has_null(runs, &new) {
+    let Some(values) = content::edited(values, runs, &new) else { return Ok(None) };
+    if descriptor.max_def_level() == 0 && content::has_null(&values, runs, &new) {
         return Ok(None);
     }
     let mut writer = ChunkWriter::new(chunk, kind, codec)?;
-    values.write(runs, &new, &mut writer)?;
+    content::write(&values, runs, &new, &mut writer)?;
     writer.finish().map(Some)
 }
 

@@ -1,4 +1,4 @@
-//! Contracts from Avro schemas.
+//! Columns of a contract from an Avro schema.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,59 +7,62 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::Value;
 
+use crate::codes;
+use crate::contract::column::ContractColumn;
+use crate::types::column_type::ColumnType;
 use crate::types::limits::check_type_size;
 use crate::types::limits::too_deep;
-use crate::{ColumnType, Contract, ContractColumn, codes};
 
 /// Arrow type of an Avro type, and whether it is nullable.
 type AvroType = (DataType, bool);
 
-impl Contract {
-    /// Reads a contract from an Avro schema, which must be a record. `doc` becomes the comment of a column, `default`
-    /// its default, and `aliases` its former names.
-    ///
-    /// Source: Avro specification 1.12, "Schema Declaration" and "Logical Types".
-    ///
-    /// # Errors
-    /// `InvalidAvro` for JSON that is not the schema of a record, for a name that is not declared, and for a union of
-    /// several types other than null; `SchemaTooLarge`.
-    pub fn from_avro(text: &str) -> Result<Self> {
-        let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
-            reason if reason.starts_with("recursion limit") => {
-                Error::new(codes::SCHEMA_TOO_LARGE, too_deep("the Avro schema").message())
-            }
-            reason => invalid(&unquoted(&reason)).with_source(e),
-        })?;
-        if schema["type"] != "record" {
-            return Err(invalid("it is not a record"));
+/// A record as its Avro schema declares it.
+pub(crate) struct AvroRecord {
+    pub(crate) columns: Vec<ContractColumn>,
+    pub(crate) comment: Option<String>,
+    /// Name of the record, with its namespace.
+    pub(crate) table: String,
+}
+
+/// Reads a record from its schema.
+///
+/// # Errors
+/// `InvalidAvro`, `SchemaTooLarge`.
+pub(crate) fn read_record(text: &str) -> Result<AvroRecord> {
+    let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
+        reason if reason.starts_with("recursion limit") => {
+            Error::new(codes::SCHEMA_TOO_LARGE, too_deep("the Avro schema").message())
         }
-        let mut names = AvroNames { known: HashMap::new() };
-        let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
-        let mut columns = Vec::new();
-        for field in fields_of(&schema)? {
-            let name = name_of(field)?;
-            let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.error_code() {
-                codes::INVALID_AVRO => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
-                code => Error::new(code, e.message()).with_column(name),
-            })?;
-            let mut column = ContractColumn { nullable, ..ContractColumn::new(name, ColumnType::of_arrow(t)) };
-            column.comment = field["doc"].as_str().map(str::to_owned);
-            column.reading.default = match &field["default"] {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(n) => Some(n.to_string()),
-                Value::Bool(b) => Some(b.to_string()),
-                _ => None,
-            };
-            let aliases = field["aliases"].as_array().map(Vec::as_slice).unwrap_or_default();
-            column.reading.renamed_from = aliases.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            columns.push(column);
-        }
-        let mut contract = Self::new(columns)?;
-        contract.comment = schema["doc"].as_str().map(str::to_owned);
-        let name = name_of(&schema)?;
-        contract.table = Some(if namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") });
-        Ok(contract)
+        reason => invalid(&unquoted(&reason)).with_source(e),
+    })?;
+    if schema["type"] != "record" {
+        return Err(invalid("it is not a record"));
     }
+    let mut names = AvroNames { known: HashMap::new() };
+    let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
+    let mut columns = Vec::new();
+    for field in fields_of(&schema)? {
+        let name = name_of(field)?;
+        let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.error_code() {
+            codes::INVALID_AVRO => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
+            code => Error::new(code, e.message()).with_column(name),
+        })?;
+        let mut column = ContractColumn { nullable, ..ContractColumn::new(name, ColumnType::of_arrow(t)) };
+        column.comment = field["doc"].as_str().map(str::to_owned);
+        column.reading.default = match &field["default"] {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(n) => Some(n.to_string()),
+            Value::Bool(b) => Some(b.to_string()),
+            _ => None,
+        };
+        let aliases = field["aliases"].as_array().map(Vec::as_slice).unwrap_or_default();
+        column.reading.renamed_from = aliases.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        columns.push(column);
+    }
+    let comment = schema["doc"].as_str().map(str::to_owned);
+    let name = name_of(&schema)?;
+    let table = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") };
+    Ok(AvroRecord { columns, comment, table })
 }
 
 fn fields_of(record: &Value) -> Result<&Vec<Value>> {

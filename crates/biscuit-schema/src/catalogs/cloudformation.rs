@@ -4,7 +4,8 @@ use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Value, json};
 use serde_yaml_ng::Value as Yaml;
 
-use crate::{Contract, TablePlace, codes};
+use crate::catalogs::glue::{GlueTable, TablePlace};
+use crate::codes;
 
 /// Table that a template declares. `name` is absent if an intrinsic function computes it.
 struct DeclaredTable {
@@ -13,56 +14,44 @@ struct DeclaredTable {
     input: Value,
 }
 
-impl Contract {
-    /// Reads the contract of a table from a CloudFormation or SAM template in YAML or JSON. The table is identified
-    /// by its `Name`, or else by the logical id of its resource.
-    ///
-    /// # Errors
-    /// `InvalidTemplate` for text that is not a template. `UnknownTable`, which names the existing tables; a table
-    /// whose name is computed by an intrinsic function is named by its logical id, because the name is known only
-    /// after the stack is created. `UnknownType` with the column.
-    pub fn from_cloudformation(template: &str, table: &str) -> Result<Self> {
-        let declared = tables(template)?;
-        let of_name = declared.iter().find(|d| d.name.as_deref() == Some(table));
-        let Some(found) = of_name.or_else(|| declared.iter().find(|d| d.logical == table)) else {
-            let existing: Vec<String> = declared
-                .iter()
-                .map(|d| match &d.name {
-                    Some(name) => format!("`{name}`"),
-                    None => format!("a table with a computed name and the logical id `{}`", d.logical),
-                })
-                .collect();
-            let there = if existing.is_empty() { "no Glue table".to_owned() } else { existing.join(", ") };
-            return Err(Error::new(
-                codes::UNKNOWN_TABLE,
-                format!("the template has no table `{table}`; it has {there}"),
-            ));
-        };
-        Self::from_glue(&found.input)
-    }
+/// Returns the `TableInput` of a table in a template.
+///
+/// # Errors
+/// `InvalidTemplate`, `UnknownTable`.
+pub(crate) fn table_input(template: &str, table: &str) -> Result<Value> {
+    let mut declared = tables(template)?;
+    let of_name = declared.iter().position(|d| d.name.as_deref() == Some(table));
+    let Some(found) = of_name.or_else(|| declared.iter().position(|d| d.logical == table)) else {
+        let existing: Vec<String> = declared
+            .iter()
+            .map(|d| match &d.name {
+                Some(name) => format!("`{name}`"),
+                None => format!("a table with a computed name and the logical id `{}`", d.logical),
+            })
+            .collect();
+        let there = if existing.is_empty() { "no Glue table".to_owned() } else { existing.join(", ") };
+        return Err(Error::new(codes::UNKNOWN_TABLE, format!("the template has no table `{table}`; it has {there}")));
+    };
+    Ok(declared.swap_remove(found).input)
+}
 
-    /// Returns a template as JSON, with the table as a resource with this logical id. The database is that of
-    /// `place`.
-    ///
-    /// # Errors
-    /// `NoHiveType`, `InvalidProjection`; `InvalidTemplate` if `place` has no database.
-    pub fn to_cloudformation(&self, logical: &str, place: &TablePlace) -> Result<Value> {
-        let Some(database) = &place.database else {
-            return Err(Error::new(
-                codes::INVALID_TEMPLATE,
-                "a table in a template needs a database, and none is given",
-            ));
-        };
-        let table = json!({
-            "Type": "AWS::Glue::Table",
-            "Properties": {
-                "CatalogId": {"Ref": "AWS::AccountId"},
-                "DatabaseName": database,
-                "TableInput": self.to_glue_json(place)?,
-            },
-        });
-        Ok(json!({"AWSTemplateFormatVersion": "2010-09-09", "Resources": {logical: table}}))
-    }
+/// Returns a template with a table as a resource with this logical id.
+///
+/// # Errors
+/// `InvalidTemplate` if `place` has no database; the errors of [`GlueTable::table_input`].
+pub(crate) fn template(logical: &str, contract: &GlueTable, place: &TablePlace) -> Result<Value> {
+    let Some(database) = &place.database else {
+        return Err(Error::new(codes::INVALID_TEMPLATE, "a table in a template needs a database, and none is given"));
+    };
+    let table = json!({
+        "Type": "AWS::Glue::Table",
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseName": database,
+            "TableInput": contract.table_input(place)?,
+        },
+    });
+    Ok(json!({"AWSTemplateFormatVersion": "2010-09-09", "Resources": {logical: table}}))
 }
 
 fn tables(template: &str) -> Result<Vec<DeclaredTable>> {

@@ -5,7 +5,9 @@
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Map, Value, json};
 
-use crate::{Contract, ContractColumn, HiveType, codes};
+use crate::codes;
+use crate::contract::column::ContractColumn;
+use crate::types::hive::HiveType;
 
 /// Place of a table in a catalog and in storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,14 +46,14 @@ impl TablePlace {
     /// Returns the parameters of the table: its format, and the projection of each partition column.
     ///
     /// Source: "Set up partition projection" in the user guide of Athena.
-    fn parameters(&self, contract: &Contract) -> Result<Vec<(String, String)>> {
+    fn parameters(&self, partition_by: &[String]) -> Result<Vec<(String, String)>> {
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         let mut all = vec![pair("EXTERNAL", "TRUE"), pair("classification", "parquet")];
         if self.projection.is_empty() {
             return Ok(all);
         }
         all.push(pair("projection.enabled", "true"));
-        for name in &contract.partition_by {
+        for name in partition_by {
             let Some(projection) = self.projection.iter().find(|p| p.column == *name) else {
                 let message = format!(
                     "the partition column `{name}` has no projection; Athena needs a projection for each partition column"
@@ -60,11 +62,11 @@ impl TablePlace {
             };
             projection.values.iter().for_each(|(k, v)| all.push((format!("projection.{name}.{k}"), v.clone())));
         }
-        if let Some(p) = self.projection.iter().find(|p| !contract.partition_by.contains(&p.column)) {
+        if let Some(p) = self.projection.iter().find(|p| !partition_by.contains(&p.column)) {
             let message = format!("`{}` has a projection but is not a partition column", p.column);
             return Err(Error::new(codes::INVALID_PROJECTION, message).with_column(&p.column));
         }
-        let folders: Vec<String> = contract.partition_by.iter().map(|c| format!("{c}=${{{c}}}")).collect();
+        let folders: Vec<String> = partition_by.iter().map(|c| format!("{c}=${{{c}}}")).collect();
         let template = format!("{}/{}/", self.location.trim_end_matches('/'), folders.join("/"));
         all.push(pair("storage.location.template", &template));
         Ok(all)
@@ -115,45 +117,59 @@ impl PartitionProjection {
     }
 }
 
-impl Contract {
-    /// Reads the contract of a Glue table from JSON: the reply of `get-table`, its `Table`, or a `TableInput`.
-    /// Partition keys become the last columns.
+/// The parts of a contract that a Glue table has.
+pub(crate) struct GlueTable {
+    /// Name of the table, with its database.
+    pub(crate) table: Option<String>,
+    pub(crate) comment: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) columns: Vec<ContractColumn>,
+    pub(crate) key: Vec<String>,
+    pub(crate) order: Vec<String>,
+    pub(crate) grain: Vec<String>,
+    pub(crate) partition_by: Vec<String>,
+}
+
+impl GlueTable {
+    /// Reads the parts from JSON: the reply of `get-table`, its `Table`, or a `TableInput`.
     ///
     /// # Errors
-    /// `InvalidGlueTable` for other JSON; `UnknownType` with the column.
-    pub fn from_glue_json(text: &str) -> Result<Self> {
+    /// As [`read`](Self::read).
+    pub(crate) fn read_json(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
         let table = ["Table", "TableInput"].iter().find_map(|k| value.get(*k)).unwrap_or(&value);
-        Self::from_glue(table)
+        Self::read(table)
     }
 
-    pub(crate) fn from_glue(table: &Value) -> Result<Self> {
-        let columns = table["StorageDescriptor"]["Columns"].as_array();
-        let columns = columns.ok_or_else(|| invalid("it has no StorageDescriptor with Columns"))?;
-        let keys = table["PartitionKeys"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let all = columns.iter().chain(keys).map(column).collect::<Result<Vec<_>>>()?;
-        let mut contract = Self::new(all)?;
-        // The partition keys were appended after the columns.
-        contract.partition_by = contract.columns[columns.len()..].iter().map(|c| c.name.clone()).collect();
-        contract.comment = table["Description"].as_str().map(str::to_owned);
-        contract.table = table["Name"].as_str().map(|name| match table["DatabaseName"].as_str() {
-            Some(database) => format!("{database}.{name}"),
-            None => name.to_owned(),
-        });
-        let parameter = |name: &str| table["Parameters"][name].as_str().map(str::to_owned);
-        contract.version = parameter("biscuit.version");
-        let list = |name: &str| parameter(name).map(|l| l.split(',').map(str::to_owned).collect()).unwrap_or_default();
-        (contract.key, contract.order, contract.grain) =
-            (list("biscuit.key"), list("biscuit.order"), list("biscuit.grain"));
-        contract.check()?;
-        Ok(contract)
-    }
-
-    /// Returns the `TableInput` for `create-table` and `update-table` of Glue: an external table of Parquet files.
+    /// Reads the parts from a `Table` or `TableInput`. Partition keys become the last columns.
     ///
     /// # Errors
-    /// `NoHiveType`, `InvalidProjection`.
-    pub fn to_glue_json(&self, place: &TablePlace) -> Result<Value> {
+    /// `InvalidGlueTable`, `UnknownType`.
+    pub(crate) fn read(table: &Value) -> Result<Self> {
+        let declared = table["StorageDescriptor"]["Columns"].as_array();
+        let declared = declared.ok_or_else(|| invalid("it has no StorageDescriptor with Columns"))?;
+        let keys = table["PartitionKeys"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let columns = declared.iter().chain(keys).map(column).collect::<Result<Vec<_>>>()?;
+        let parameter = |name: &str| table["Parameters"][name].as_str().map(str::to_owned);
+        let list = |name: &str| parameter(name).map(|l| l.split(',').map(str::to_owned).collect()).unwrap_or_default();
+        Ok(Self {
+            // The partition keys were appended after the columns.
+            partition_by: columns[declared.len()..].iter().map(|c| c.name.clone()).collect(),
+            columns,
+            comment: table["Description"].as_str().map(str::to_owned),
+            table: table["Name"].as_str().map(|name| match table["DatabaseName"].as_str() {
+                Some(database) => format!("{database}.{name}"),
+                None => name.to_owned(),
+            }),
+            version: parameter("biscuit.version"),
+            key: list("biscuit.key"),
+            order: list("biscuit.order"),
+            grain: list("biscuit.grain"),
+        })
+    }
+
+    /// Returns the `TableInput` of an external table of Parquet files.
+    pub(crate) fn table_input(&self, place: &TablePlace) -> Result<Value> {
         let column = |c: &ContractColumn| {
             let mut column = json!({"Name": c.name, "Type": c.hive_type()?.to_string()});
             if let Some(comment) = &c.comment {
@@ -165,7 +181,7 @@ impl Contract {
         let columns = columns.into_iter().map(column).collect::<Result<Vec<_>>>()?;
         let keys = keys.into_iter().map(column).collect::<Result<Vec<_>>>()?;
         let mut parameters: Map<String, Value> =
-            place.parameters(self)?.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
+            place.parameters(&self.partition_by)?.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
         let lists = [("biscuit.key", &self.key), ("biscuit.order", &self.order), ("biscuit.grain", &self.grain)];
         for (name, columns) in lists.iter().filter(|(_, columns)| !columns.is_empty()) {
             parameters.insert((*name).to_owned(), Value::String(columns.join(",")));
@@ -196,10 +212,7 @@ impl Contract {
     }
 
     /// Returns the statement that creates the table in Hive, Athena and Spark.
-    ///
-    /// # Errors
-    /// `NoHiveType`, `InvalidProjection`.
-    pub fn to_ddl(&self, place: &TablePlace) -> Result<String> {
+    pub(crate) fn ddl(&self, place: &TablePlace) -> Result<String> {
         let text = |s: &str| format!("'{}'", s.replace('\\', "\\\\").replace('\'', "\\'"));
         let name = |s: &str| format!("`{}`", s.replace('`', "``"));
         let lines = |columns: Vec<&ContractColumn>| {
@@ -222,7 +235,7 @@ impl Contract {
             "STORED AS PARQUET\nLOCATION {}\n",
             text(&format!("{}/", place.location.trim_end_matches('/')))
         ));
-        let parameters = place.parameters(self)?.into_iter().filter(|(k, _)| k != "EXTERNAL");
+        let parameters = place.parameters(&self.partition_by)?.into_iter().filter(|(k, _)| k != "EXTERNAL");
         let parameters: Vec<String> = parameters.map(|(k, v)| format!("  {} = {}", text(&k), text(&v))).collect();
         ddl.push_str(&format!("TBLPROPERTIES (\n{}\n);\n", parameters.join(",\n")));
         Ok(ddl)
@@ -231,7 +244,7 @@ impl Contract {
     /// Returns the partition columns in the order of `partition_by`, and the other columns. Catalogs declare them
     /// separately.
     fn divided(&self) -> (Vec<&ContractColumn>, Vec<&ContractColumn>) {
-        let keys = self.partition_by.iter().filter_map(|name| self.column(name)).collect();
+        let keys = self.partition_by.iter().filter_map(|name| self.columns.iter().find(|c| c.name == *name)).collect();
         (keys, self.columns.iter().filter(|c| !self.partition_by.contains(&c.name)).collect())
     }
 }

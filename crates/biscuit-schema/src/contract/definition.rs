@@ -1,161 +1,18 @@
-//! Contracts and their columns, and the checks that their parts are consistent.
+//! Contracts, the checks that their parts are consistent, and their conversion from and to other forms.
 
 use arrow::datatypes::{Field, Schema};
-use biscuit_core::{Error, Result};
-use serde::{Deserialize, Serialize};
+use biscuit_core::{Error, Result, unquoted};
+use serde_json::Value;
 
+use crate::catalogs::glue::{GlueTable, TablePlace};
+use crate::catalogs::{avro, cloudformation};
+use crate::codes;
 use crate::contract::check::ContractCheck;
-use crate::values::reading_rules::{ExtraColumns, OnError, ReadingRules};
-use crate::{ColumnType, HiveType, codes};
-
-/// Column of a contract.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-#[must_use]
-pub struct ContractColumn {
-    /// Name of the column.
-    pub name: String,
-    /// Type of the column.
-    pub column_type: ColumnType,
-    /// Whether the column may be null. Default: true.
-    pub nullable: bool,
-    /// Meaning of the column.
-    pub comment: Option<String>,
-    /// Class of the personal data in the column, in words of the owner, such as `email` or `ssn`.
-    pub pii: Option<String>,
-    /// Rules for the conversion of values of other types.
-    pub reading: ReadingRules,
-    /// Hive type, if it is more precise than the Arrow type, such as `varchar(20)`.
-    pub(crate) hive: Option<HiveType>,
-}
-
-impl ContractColumn {
-    /// Creates a nullable column with this name and type.
-    pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
-        let (comment, pii, reading, hive) = (None, None, ReadingRules::default(), None);
-        Self { name: name.into(), column_type, nullable: true, comment, pii, reading, hive }
-    }
-
-    /// Creates a nullable column with a Hive type.
-    pub fn of_hive(name: impl Into<String>, hive: HiveType) -> Self {
-        let column_type = ColumnType::of_arrow(hive.arrow());
-        Self { hive: Some(hive), ..Self::new(name, column_type) }
-    }
-
-    /// Makes the column not nullable.
-    pub fn required(mut self) -> Self {
-        self.nullable = false;
-        self
-    }
-
-    /// Sets the comment. Default: none.
-    pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
-        self.comment = Some(comment.into());
-        self
-    }
-
-    /// Sets the class of the personal data in the column, such as `email`. Default: none.
-    pub fn with_pii(mut self, class: impl Into<String>) -> Self {
-        self.pii = Some(class.into());
-        self
-    }
-
-    /// Sets the rules for the conversion of values. The default rules refuse each loss.
-    pub fn with_reading(mut self, reading: ReadingRules) -> Self {
-        self.reading = reading;
-        self
-    }
-
-    /// Returns the declared Hive type (`varchar(20)`), or else the Hive type that corresponds to the Arrow type.
-    ///
-    /// # Errors
-    /// `NoHiveType` for types that Hive does not have.
-    pub fn hive_type(&self) -> Result<HiveType> {
-        let derived = || HiveType::of_arrow(self.column_type.arrow());
-        self.hive.clone().or_else(derived).ok_or_else(|| {
-            let message =
-                format!("column `{}` has the type {}, which Hive does not have", self.name, self.column_type.arrow());
-            Error::new(codes::NO_HIVE_TYPE, message).with_column(&self.name)
-        })
-    }
-}
-
-/// Settings of a Debezium connector, with the names and values of the connector. The connector has the same
-/// defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct DebeziumSettings {
-    /// `decimal.handling.mode`: `precise`, `double` or `string`.
-    #[serde(rename = "decimal.handling.mode", default = "precise")]
-    pub decimal: String,
-    /// `time.precision.mode`: `adaptive`, `adaptive_time_microseconds`, `connect`, `isostring`, `microseconds` or
-    /// `nanoseconds`.
-    #[serde(rename = "time.precision.mode", default = "adaptive")]
-    pub time: String,
-    /// `binary.handling.mode`: `bytes`, `base64`, `base64-url-safe` or `hex`.
-    #[serde(rename = "binary.handling.mode", default = "bytes")]
-    pub binary: String,
-    /// `interval.handling.mode`: `numeric` or `string`.
-    #[serde(rename = "interval.handling.mode", default = "numeric")]
-    pub interval: String,
-}
-
-fn precise() -> String {
-    "precise".into()
-}
-
-fn adaptive() -> String {
-    "adaptive".into()
-}
-
-fn bytes() -> String {
-    "bytes".into()
-}
-
-fn numeric() -> String {
-    "numeric".into()
-}
-
-impl Default for DebeziumSettings {
-    fn default() -> Self {
-        Self { decimal: precise(), time: adaptive(), binary: bytes(), interval: numeric() }
-    }
-}
-
-impl DebeziumSettings {
-    pub(crate) fn check(&self) -> Result<()> {
-        let known: [(&str, &str, &[&str]); 4] = [
-            ("decimal.handling.mode", &self.decimal, &["precise", "double", "string"]),
-            (
-                "time.precision.mode",
-                &self.time,
-                &["adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds"],
-            ),
-            ("binary.handling.mode", &self.binary, &["bytes", "base64", "base64-url-safe", "hex"]),
-            ("interval.handling.mode", &self.interval, &["numeric", "string"]),
-        ];
-        match known.iter().find(|(_, v, all)| !all.contains(v)) {
-            Some((name, v, all)) => {
-                Err(bad(format!("`{name}` is `{v}`; the values of Debezium are {}", all.join(", "))))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Layer of a dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum DatasetLayer {
-    /// Data as it arrived. Rows are added; the data is never replaced, merged into or purged.
-    Raw,
-    /// Typed and cleaned data.
-    Clean,
-    /// Data for a specific purpose.
-    Curated,
-}
+use crate::contract::column::ContractColumn;
+use crate::contract::file::{ColumnFile, ContractFile};
+use crate::contract::settings::{DatasetLayer, DebeziumSettings, bad};
+use crate::types::column_type::ColumnType;
+use crate::values::reading_rules::{ExtraColumns, OnError};
 
 /// Declared schema of a table. The front page of the crate describes the file format.
 ///
@@ -240,6 +97,57 @@ impl Contract {
         Self::new(columns.collect::<Result<Vec<_>>>()?)
     }
 
+    /// Reads a contract from TOML.
+    ///
+    /// # Errors
+    /// `InvalidContract` with the position of the mistake; `UnknownType` with the column.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Self::from_file(toml::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
+    }
+
+    /// Reads a contract from JSON with the same structure.
+    ///
+    /// # Errors
+    /// See [`from_toml`](Self::from_toml).
+    pub fn from_json(text: &str) -> Result<Self> {
+        Self::from_file(serde_json::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
+    }
+
+    /// Reads a contract from an Avro schema, which must be a record. `doc` becomes the comment of a column, `default`
+    /// its default, and `aliases` its former names.
+    ///
+    /// Source: Avro specification 1.12, "Schema Declaration" and "Logical Types".
+    ///
+    /// # Errors
+    /// `InvalidAvro` for JSON that is not the schema of a record, for a name that is not declared, and for a union of
+    /// several types other than null; `SchemaTooLarge`.
+    pub fn from_avro(text: &str) -> Result<Self> {
+        let avro::AvroRecord { columns, comment, table } = avro::read_record(text)?;
+        let mut contract = Self::new(columns)?;
+        (contract.comment, contract.table) = (comment, Some(table));
+        Ok(contract)
+    }
+
+    /// Reads the contract of a Glue table from JSON: the reply of `get-table`, its `Table`, or a `TableInput`.
+    /// Partition keys become the last columns.
+    ///
+    /// # Errors
+    /// `InvalidGlueTable` for other JSON; `UnknownType` with the column.
+    pub fn from_glue_json(text: &str) -> Result<Self> {
+        Self::of_glue(GlueTable::read_json(text)?)
+    }
+
+    /// Reads the contract of a table from a CloudFormation or SAM template in YAML or JSON. The table is identified
+    /// by its `Name`, or else by the logical id of its resource.
+    ///
+    /// # Errors
+    /// `InvalidTemplate` for text that is not a template. `UnknownTable`, which names the existing tables; a table
+    /// whose name is computed by an intrinsic function is named by its logical id, because the name is known only
+    /// after the stack is created. `UnknownType` with the column.
+    pub fn from_cloudformation(template: &str, table: &str) -> Result<Self> {
+        Self::of_glue(GlueTable::read(&cloudformation::table_input(template, table)?)?)
+    }
+
     /// Checks the consistency of the contract: column names are unique, and the columns of key, grain, partitioning
     /// and checks exist.
     ///
@@ -295,8 +203,110 @@ impl Contract {
         let field = |c: &ContractColumn| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())
     }
-}
 
-pub(crate) fn bad(message: String) -> Error {
-    Error::new(codes::INVALID_CONTRACT, message)
+    /// Returns the contract as TOML, which [`from_toml`](Self::from_toml) reads back.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(&self.to_file())
+            .map_err(|e| Error::internal("cannot write the contract as TOML").with_source(e))
+    }
+
+    /// Returns the contract as JSON, which [`from_json`](Self::from_json) reads back.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(&self.to_file())
+            .map_err(|e| Error::internal("cannot write the contract as JSON").with_source(e))
+    }
+
+    /// Returns the `TableInput` for `create-table` and `update-table` of Glue: an external table of Parquet files.
+    ///
+    /// # Errors
+    /// `NoHiveType`, `InvalidProjection`.
+    pub fn to_glue_json(&self, place: &TablePlace) -> Result<Value> {
+        self.as_glue().table_input(place)
+    }
+
+    /// Returns the statement that creates the table in Hive, Athena and Spark.
+    ///
+    /// # Errors
+    /// `NoHiveType`, `InvalidProjection`.
+    pub fn to_ddl(&self, place: &TablePlace) -> Result<String> {
+        self.as_glue().ddl(place)
+    }
+
+    /// Returns a template as JSON, with the table as a resource with this logical id. The database is that of
+    /// `place`.
+    ///
+    /// # Errors
+    /// `NoHiveType`, `InvalidProjection`; `InvalidTemplate` if `place` has no database.
+    pub fn to_cloudformation(&self, logical: &str, place: &TablePlace) -> Result<Value> {
+        cloudformation::template(logical, &self.as_glue(), place)
+    }
+
+    fn to_file(&self) -> ContractFile {
+        ContractFile {
+            table: self.table.clone(),
+            comment: self.comment.clone(),
+            version: self.version.clone(),
+            layer: self.layer,
+            key: self.key.clone(),
+            order: self.order.clone(),
+            grain: self.grain.clone(),
+            partition_by: self.partition_by.clone(),
+            extra: self.extra,
+            on_error: self.on_error,
+            debezium: self.debezium.clone(),
+            columns: self.columns.iter().map(ColumnFile::of).collect(),
+            checks: self.checks.clone(),
+        }
+    }
+
+    fn from_file(file: ContractFile) -> Result<Self> {
+        file.debezium.check()?;
+        let columns = file.columns.into_iter().map(|column| column.column(&file.debezium));
+        let columns = columns.collect::<Result<_>>()?;
+        let contract = Self {
+            table: file.table,
+            comment: file.comment,
+            version: file.version,
+            layer: file.layer,
+            columns,
+            key: file.key,
+            order: file.order,
+            grain: file.grain,
+            partition_by: file.partition_by,
+            extra: file.extra,
+            on_error: file.on_error,
+            checks: file.checks,
+            debezium: file.debezium,
+        };
+        contract.check()?;
+        Ok(contract)
+    }
+
+    /// Creates the contract of a Glue table.
+    fn of_glue(table: GlueTable) -> Result<Self> {
+        let GlueTable { table, comment, version, columns, key, order, grain, partition_by } = table;
+        let contract = Self { table, comment, version, columns, key, order, grain, partition_by, ..Self::default() };
+        contract.check()?;
+        Ok(contract)
+    }
+
+    /// Returns the parts that a Glue table has.
+    fn as_glue(&self) -> GlueTable {
+        GlueTable {
+            table: self.table.clone(),
+            comment: self.comment.clone(),
+            version: self.version.clone(),
+            columns: self.columns.clone(),
+            key: self.key.clone(),
+            order: self.order.clone(),
+            grain: self.grain.clone(),
+            partition_by: self.partition_by.clone(),
+        }
+    }
 }

@@ -1,69 +1,71 @@
-//! The file format of contracts, TOML or JSON: `ContractFile` is the schema of the file, and `Contract` the checked
-//! value.
+//! The file format of contracts, TOML or JSON: `ContractFile` is the schema of the file, and
+//! [`Contract`](crate::Contract) the checked value.
 
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
 use crate::contract::check::ContractCheck;
-use crate::contract::definition::{Contract, ContractColumn, DatasetLayer, DebeziumSettings, bad};
-use crate::types::column_type::WireType;
+use crate::contract::column::ContractColumn;
+use crate::contract::settings::{DatasetLayer, DebeziumSettings};
+use crate::types::column_type::{ColumnType, WireType};
+use crate::types::hive::HiveType;
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ExtraColumns, OnError, ReadingRules};
-use crate::{ColumnType, HiveType, codes};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ContractFile {
+pub(crate) struct ContractFile {
     #[serde(skip_serializing_if = "Option::is_none")]
-    table: Option<String>,
+    pub(crate) table: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    comment: Option<String>,
+    pub(crate) comment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    pub(crate) version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    layer: Option<DatasetLayer>,
+    pub(crate) layer: Option<DatasetLayer>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    key: Vec<String>,
+    pub(crate) key: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    order: Vec<String>,
+    pub(crate) order: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    grain: Vec<String>,
+    pub(crate) grain: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    partition_by: Vec<String>,
+    pub(crate) partition_by: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
-    extra: ExtraColumns,
+    pub(crate) extra: ExtraColumns,
     #[serde(default, skip_serializing_if = "is_default")]
-    on_error: OnError,
+    pub(crate) on_error: OnError,
     #[serde(default, skip_serializing_if = "is_default")]
-    debezium: DebeziumSettings,
-    columns: Vec<ColumnFile>,
+    pub(crate) debezium: DebeziumSettings,
+    pub(crate) columns: Vec<ColumnFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    checks: Vec<ContractCheck>,
+    pub(crate) checks: Vec<ContractCheck>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ColumnFile {
-    name: String,
+pub(crate) struct ColumnFile {
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    column_type: String,
+    pub(crate) column_type: String,
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
-    nullable: bool,
+    pub(crate) nullable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    comment: Option<String>,
+    pub(crate) comment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pii: Option<String>,
+    pub(crate) pii: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    on_error: Option<OnError>,
+    pub(crate) on_error: Option<OnError>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    default: Option<String>,
+    pub(crate) default: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    renamed_from: Vec<String>,
+    pub(crate) renamed_from: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    formats: Vec<String>,
+    pub(crate) formats: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
-    epoch: EpochUnit,
+    pub(crate) epoch: EpochUnit,
     #[serde(default, skip_serializing_if = "is_default")]
-    rounding: DecimalRounding,
+    pub(crate) rounding: DecimalRounding,
 }
 
 fn yes() -> bool {
@@ -78,148 +80,77 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-impl ContractColumn {
-    /// Returns the type name for a contract file.
-    fn type_text(&self) -> String {
-        // `timestamptz` is preferred to Hive's name for an instant, because other readers of types know it.
-        let named = self.hive.as_ref().filter(|h| **h != HiveType::TimestampLocalTz).map(ToString::to_string);
-        named.or_else(|| self.column_type.name()).unwrap_or_else(|| self.column_type.arrow().to_string())
-    }
-}
-
-impl Contract {
-    /// Reads a contract from TOML.
-    ///
-    /// # Errors
-    /// `InvalidContract` with the position of the mistake; `UnknownType` with the column.
-    pub fn from_toml(text: &str) -> Result<Self> {
-        Self::from_file(toml::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
-    }
-
-    /// Reads a contract from JSON with the same structure.
-    ///
-    /// # Errors
-    /// See [`from_toml`](Self::from_toml).
-    pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_file(serde_json::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
-    }
-
-    /// Returns the contract as TOML, which [`from_toml`](Self::from_toml) reads back.
-    ///
-    /// # Errors
-    /// `Internal` only.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(&self.to_file())
-            .map_err(|e| Error::internal("cannot write the contract as TOML").with_source(e))
-    }
-
-    /// Returns the contract as JSON, which [`from_json`](Self::from_json) reads back.
-    ///
-    /// # Errors
-    /// `Internal` only.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(&self.to_file())
-            .map_err(|e| Error::internal("cannot write the contract as JSON").with_source(e))
-    }
-
-    fn to_file(&self) -> ContractFile {
-        let column = |c: &ContractColumn| {
-            let ReadingRules { on_error, default, renamed_from, formats, epoch, rounding, .. } = c.reading.clone();
-            ColumnFile {
-                name: c.name.clone(),
-                column_type: c.type_text(),
-                nullable: c.nullable,
-                comment: c.comment.clone(),
-                pii: c.pii.clone(),
-                on_error,
-                default,
-                renamed_from,
-                formats,
-                epoch,
-                rounding,
-            }
-        };
-        ContractFile {
-            table: self.table.clone(),
-            comment: self.comment.clone(),
-            version: self.version.clone(),
-            layer: self.layer,
-            key: self.key.clone(),
-            order: self.order.clone(),
-            grain: self.grain.clone(),
-            partition_by: self.partition_by.clone(),
-            extra: self.extra,
-            on_error: self.on_error,
-            debezium: self.debezium.clone(),
-            columns: self.columns.iter().map(column).collect(),
-            checks: self.checks.clone(),
+impl ColumnFile {
+    /// Returns a column as it is written in a contract file.
+    pub(crate) fn of(c: &ContractColumn) -> Self {
+        let ReadingRules { on_error, default, renamed_from, formats, epoch, rounding, .. } = c.reading.clone();
+        Self {
+            name: c.name.clone(),
+            column_type: type_text(c),
+            nullable: c.nullable,
+            comment: c.comment.clone(),
+            pii: c.pii.clone(),
+            on_error,
+            default,
+            renamed_from,
+            formats,
+            epoch,
+            rounding,
         }
     }
 
-    fn from_file(file: ContractFile) -> Result<Self> {
-        file.debezium.check()?;
-        let columns = file.columns.into_iter().map(|c| {
-            // A type is parsed by both grammars. Only that of `ColumnType` knows PostgreSQL, and only that of Hive
-            // keeps `varchar(20)`.
-            let hive = c.column_type.parse::<HiveType>();
-            let column_type = match (ColumnType::parse(&c.column_type), &hive) {
-                (Ok(t), _) => t,
-                // Only the Hive grammar accepts some characters in the names of struct fields.
-                (Err(_), Ok(hive)) => ColumnType::of_arrow(hive.arrow()),
-                (Err(e), Err(_)) => {
-                    let message = format!("column `{}`: {}", c.name, e.message());
-                    return Err(Error::new(codes::UNKNOWN_TYPE, message).with_column(&c.name));
-                }
-            };
-            // A connector that writes intervals as text provides only that text.
-            let is_text = column_type.wire() == WireType::Interval && file.debezium.interval == "string";
-            let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
-            // The Hive type is stored only if it is more precise than the Arrow type, such as `varchar(20)`.
-            let hive = hive.ok().filter(|h| {
-                let plain = HiveType::of_arrow(column_type.arrow());
-                h.arrow() == *column_type.arrow() && plain.as_ref() != Some(h) && *h != HiveType::TimestampLocalTz
-            });
-            Ok(ContractColumn {
-                name: c.name,
-                column_type,
-                nullable: c.nullable,
-                comment: c.comment,
-                pii: c.pii,
-                reading: ReadingRules {
-                    on_error: c.on_error,
-                    default: c.default,
-                    renamed_from: c.renamed_from,
-                    formats: c.formats,
-                    epoch: c.epoch,
-                    rounding: c.rounding,
-                    bytes_in_text: BytesInText::Own,
-                },
-                hive,
-            })
-        });
-        let contract = Self {
-            table: file.table,
-            comment: file.comment,
-            version: file.version,
-            layer: file.layer,
-            columns: columns.collect::<Result<_>>()?,
-            key: file.key,
-            order: file.order,
-            grain: file.grain,
-            partition_by: file.partition_by,
-            extra: file.extra,
-            on_error: file.on_error,
-            checks: file.checks,
-            debezium: file.debezium,
+    /// Returns the column of a contract with these settings of Debezium.
+    pub(crate) fn column(self, debezium: &DebeziumSettings) -> Result<ContractColumn> {
+        // A type is parsed by both grammars. Only that of `ColumnType` knows PostgreSQL, and only that of Hive
+        // keeps `varchar(20)`.
+        let hive = self.column_type.parse::<HiveType>();
+        let column_type = match (ColumnType::parse(&self.column_type), &hive) {
+            (Ok(t), _) => t,
+            // Only the Hive grammar accepts some characters in the names of struct fields.
+            (Err(_), Ok(hive)) => ColumnType::of_arrow(hive.arrow()),
+            (Err(e), Err(_)) => {
+                let message = format!("column `{}`: {}", self.name, e.message());
+                return Err(Error::new(codes::UNKNOWN_TYPE, message).with_column(&self.name));
+            }
         };
-        contract.check()?;
-        Ok(contract)
+        // A connector that writes intervals as text provides only that text.
+        let is_text = column_type.wire() == WireType::Interval && debezium.interval == "string";
+        let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
+        // The Hive type is stored only if it is more precise than the Arrow type, such as `varchar(20)`.
+        let hive = hive.ok().filter(|h| {
+            let plain = HiveType::of_arrow(column_type.arrow());
+            h.arrow() == *column_type.arrow() && plain.as_ref() != Some(h) && *h != HiveType::TimestampLocalTz
+        });
+        Ok(ContractColumn {
+            name: self.name,
+            column_type,
+            nullable: self.nullable,
+            comment: self.comment,
+            pii: self.pii,
+            reading: ReadingRules {
+                on_error: self.on_error,
+                default: self.default,
+                renamed_from: self.renamed_from,
+                formats: self.formats,
+                epoch: self.epoch,
+                rounding: self.rounding,
+                bytes_in_text: BytesInText::Own,
+            },
+            hive,
+        })
     }
+}
+
+/// Returns the type name of a column for a contract file.
+fn type_text(column: &ContractColumn) -> String {
+    // `timestamptz` is preferred to Hive's name for an instant, because other readers of types know it.
+    let named = column.hive.as_ref().filter(|h| **h != HiveType::TimestampLocalTz).map(ToString::to_string);
+    named.or_else(|| column.column_type.name()).unwrap_or_else(|| column.column_type.arrow().to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::Contract;
 
     #[test]
     fn toml_and_json_are_equivalent() {

@@ -3,7 +3,7 @@
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::definition::ContractColumn;
+use crate::contract::column::ContractColumn;
 use crate::values::reading_rules::ReadingRules;
 use crate::{ColumnType, Contract, codes};
 

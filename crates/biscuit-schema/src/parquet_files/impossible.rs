@@ -2,7 +2,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type};
 
-use crate::values::convert::nanos_of;
+use crate::values::builders::nanos_of;
 use crate::values::scalar::DAY_NANOS;
 
 /// Finds values that a file can contain although its type excludes them, so that readers refuse them or read other

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use biscuit_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
-use crate::contract::definition::ContractColumn;
+use crate::contract::column::ContractColumn;
 use crate::types::common::plain_type;
 use crate::types::common::written_type;
 use crate::types::union::check_names;

@@ -5,18 +5,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryBuilder, BooleanArray, PrimitiveArray,
-    StringArray, StringBuilder, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, PrimitiveArray, StringArray, StringBuilder,
+    new_null_array,
 };
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use biscuit_core::Result;
 
-use crate::values::converted::{ConvertedColumn, no_coercion, valid};
+use crate::values::builders::{booleans, day_times, decimals, each, fitting, nanos_of, narrow, texts, timestamps};
+use crate::values::converted::{ConvertedColumn, no_coercion};
 use crate::values::fault::ValueFault;
 use crate::values::nested;
 use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ReadingRules};
@@ -106,148 +106,6 @@ pub(crate) fn convert(
     }
 }
 
-/// Converts each value by itself. A value that fails becomes null.
-fn each<T: ArrowPrimitiveType>(
-    len: usize,
-    nulls: Option<&NullBuffer>,
-    value: impl Fn(usize) -> Result<(T::Native, bool), ValueFault>,
-) -> ConvertedColumn {
-    // Null and failed rows get a placeholder, and the null buffer of the result covers it.
-    let (mut values, mut faults, mut rounded) = (Vec::with_capacity(len), Vec::new(), 0);
-    for i in 0..len {
-        if nulls.is_some_and(|n| n.is_null(i)) {
-            values.push(T::Native::default());
-            continue;
-        }
-        match value(i) {
-            Ok((v, was_rounded)) => {
-                values.push(v);
-                rounded += u64::from(was_rounded);
-            }
-            Err(fault) => {
-                values.push(T::Native::default());
-                faults.push((i, fault));
-            }
-        }
-    }
-    let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
-    ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
-}
-
-/// Converts a whole number to a narrower type; never rounded, hence the `false`.
-fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
-    N::try_from(v).map(|v| (v, false)).map_err(|_| ValueFault::Overflow)
-}
-
-/// Converts nanoseconds to a unit. They are treated as a decimal number whose scale is that of the unit.
-fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
-    let scale = match unit {
-        TimeUnit::Second => 9,
-        TimeUnit::Millisecond => 6,
-        TimeUnit::Microsecond => 3,
-        TimeUnit::Nanosecond => 0,
-    };
-    let (value, rounded) = DecimalDigits { value: nanos, scale }.at_scale(0, rounding)?;
-    narrow(value).map(|(value, _)| (value, rounded))
-}
-
-/// Returns the number of nanoseconds in one unit.
-pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
-    match unit {
-        TimeUnit::Second => 1_000_000_000,
-        TimeUnit::Millisecond => 1_000_000,
-        TimeUnit::Microsecond => 1000,
-        TimeUnit::Nanosecond => 1,
-    }
-}
-
-/// Builds timestamps of any unit and time zone from nanoseconds since 1970.
-fn timestamps(
-    len: usize,
-    nulls: Option<&NullBuffer>,
-    (unit, zone): (TimeUnit, Option<&Arc<str>>),
-    rounding: DecimalRounding,
-    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
-) -> ConvertedColumn {
-    let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
-    macro_rules! of {
-        ($t:ty) => {{
-            // The values are the same for all time zones, because Arrow stores instants in UTC.
-            let made = each::<$t>(len, nulls, value);
-            let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
-            ConvertedColumn { array: Arc::new(array), ..made }
-        }};
-    }
-    match unit {
-        TimeUnit::Second => of!(TimestampSecondType),
-        TimeUnit::Millisecond => of!(TimestampMillisecondType),
-        TimeUnit::Microsecond => of!(TimestampMicrosecondType),
-        TimeUnit::Nanosecond => of!(TimestampNanosecondType),
-    }
-}
-
-/// Builds times of day from nanoseconds since midnight. A value before midnight, or from the next midnight on, is an
-/// overflow. Arrow has times of day as 64 bits only in microseconds and nanoseconds.
-fn day_times(
-    len: usize,
-    nulls: Option<&NullBuffer>,
-    unit: TimeUnit,
-    rounding: DecimalRounding,
-    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
-) -> Option<ConvertedColumn> {
-    let value = |i: usize| {
-        let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
-        let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
-        // The range is checked after rounding, which can reach the next midnight.
-        if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(ValueFault::Overflow) }
-    };
-    match unit {
-        TimeUnit::Microsecond => Some(each::<Time64MicrosecondType>(len, nulls, value)),
-        TimeUnit::Nanosecond => Some(each::<Time64NanosecondType>(len, nulls, value)),
-        TimeUnit::Second | TimeUnit::Millisecond => None,
-    }
-}
-
-fn decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<ConvertedColumn> {
-    let array = made.array.as_primitive::<Decimal128Type>().clone().with_precision_and_scale(precision, scale).ok()?;
-    Some(ConvertedColumn { array: Arc::new(array), ..made })
-}
-
-/// Checks that a value has at most `precision` digits.
-fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
-    // 10^38 is within 128 bits, and no decimal has a higher precision.
-    let maximum = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
-    if value.0.unsigned_abs() < maximum.unsigned_abs() { Ok(value) } else { Err(ValueFault::Overflow) }
-}
-
-fn booleans(
-    len: usize,
-    nulls: Option<&NullBuffer>,
-    value: impl Fn(usize) -> Result<bool, ValueFault>,
-) -> ConvertedColumn {
-    let (mut values, mut faults) = (Vec::with_capacity(len), Vec::new());
-    for i in 0..len {
-        let v = if nulls.is_some_and(|n| n.is_null(i)) { Ok(false) } else { value(i) };
-        values.push(v.unwrap_or_else(|fault| {
-            faults.push((i, fault));
-            false
-        }));
-    }
-    let array = BooleanArray::new(values.into(), valid(len, nulls, &faults));
-    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(array)) }
-}
-
-fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> ConvertedColumn {
-    let mut texts = StringBuilder::with_capacity(len, len * 8);
-    for i in 0..len {
-        match nulls.is_some_and(|n| n.is_null(i)) {
-            true => texts.append_null(),
-            false => texts.append_value(value(i)),
-        }
-    }
-    ConvertedColumn::whole(Arc::new(texts.finish()))
-}
-
 /// Expands `$make!` for the Arrow integer type of `$to`, and `$otherwise` for other types.
 macro_rules! integer {
     ($to:expr, $make:ident, $otherwise:expr) => {
@@ -291,7 +149,7 @@ fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<Con
         D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
         D::Timestamp(unit, zone) => {
             let nanos = |i: usize| scalar::timestamp(from.value(i), reading);
-            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
         D::Time64(unit) => day_times(len, nulls, *unit, reading.rounding, |i| scalar::time_of_day(from.value(i))),
         D::Binary => Some(bytes_of_text(from, reading.bytes_in_text)),
@@ -366,7 +224,7 @@ fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedCol
     match to {
         DataType::Timestamp(unit, zone) => {
             let nanos = |i: usize| Ok(i128::from(from.value(i)) * DAY_NANOS);
-            Some(timestamps(len, nulls, (*unit, zone.as_ref()), DecimalRounding::Fail, nanos))
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), DecimalRounding::Fail, nanos))
         }
         DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
         _ => None,
@@ -381,7 +239,7 @@ fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules
     let nanos = |i: usize| Ok(i128::from(ticks.value(i)) * per);
     match to {
         DataType::Timestamp(unit, zone) => {
-            Some(timestamps(array.len(), array.nulls(), (*unit, zone.as_ref()), reading.rounding, nanos))
+            Some(timestamps(array.len(), array.nulls(), *unit, zone.as_ref(), reading.rounding, nanos))
         }
         DataType::Date32 => Some(each::<Date32Type>(array.len(), array.nulls(), |i| {
             let nanos: i128 = nanos(i)?;
@@ -462,7 +320,7 @@ fn numbers(
         })),
         D::Timestamp(unit, zone) => {
             let nanos = |i: usize| scalar::epoch(value(i), reading.epoch);
-            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
         D::Date32 if reading.epoch == EpochUnit::Days => {
             Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, DecimalRounding::Fail)?.0)))
@@ -530,7 +388,7 @@ fn floats(
         }
         D::Timestamp(unit, zone) => {
             let nanos = |i: usize| scalar::epoch(digits(i)?, reading.epoch);
-            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
         D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
             0.0 => Ok(false),

@@ -13,9 +13,11 @@ use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPl
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::args::bookmark::{BookmarkArgs, ChosenInputs};
+use crate::args::bookmark::{BookmarkArgs, ChosenInputs, InputReading};
 use crate::args::merge::MergeArgs;
-use crate::commands::write::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, listed_files, mode};
+use crate::args::merge_options::mode;
+use crate::commands::write::merge::check_table;
+use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
 use crate::render::remarks::{counts, remarks};
@@ -121,9 +123,8 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
         Some(text) => periods.calendar.read(text)?,
         None => SystemClock.now(),
     };
-    let reading = json!({"format": args.format.name()});
-    let mut chosen =
-        command.bookmark.choose(&command.changes, (reading, args.allow_empty), &table.dataset, context).await?;
+    let reading = InputReading { format: json!({"format": args.format.name()}), allow_empty: args.allow_empty };
+    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
     // With `--allow-missing` the input is read again without a file that was deleted meanwhile.
     let changes = loop {
         let read = read(command, &table, chosen.as_ref(), context).await;

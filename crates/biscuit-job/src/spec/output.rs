@@ -1,38 +1,112 @@
-//! Options of an output, for programs that build a job. Each option has the name of its key in a job file.
+//! An output of a job: its table, how its rows are made, and what happens to the existing rows.
 
 use std::collections::BTreeMap;
 
 use biscuit_apply::NewServerPolicy;
+use serde::{Deserialize, Serialize};
 
-use super::{AuditSpec, ContractSpec, DatePart, DerivedColumn, OutputMode, OutputSpec, tenth};
+use crate::spec::added_columns::{AuditSpec, DerivedColumn};
+use crate::spec::contract::ContractSpec;
+use crate::spec::source::SourceSpec;
 
-impl DerivedColumn {
-    /// Creates a column with a part of the time in the column `from`: a date, a timestamp, or text with a date or
-    /// time.
-    #[must_use]
-    pub fn new(from: impl Into<String>, part: DatePart) -> Self {
-        Self { from: from.into(), part }
-    }
+/// Handling of the existing rows of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OutputMode {
+    /// They remain. The rows of each object are in the output once, even if the object is read again.
+    Append,
+    /// The partitions with new rows are replaced by the rows of all input that reaches them.
+    ReplacePartitions,
+    /// They are replaced by the rows of all input.
+    Replace,
+    /// The new rows are change records; the output has the current state.
+    Merge,
+    /// As [`Merge`](Self::Merge), with one full copy of the state for each period.
+    Snapshot,
 }
 
-impl AuditSpec {
-    /// Adds a column with the instant at which the run started. Default: none.
-    #[must_use]
-    pub fn with_processing_datetime(mut self, column: impl Into<String>) -> Self {
-        self.processing_datetime = Some(column.into());
-        self
-    }
-
-    /// Adds a column with the id of the run. Default: none.
-    #[must_use]
-    pub fn with_run_id(mut self, column: impl Into<String>) -> Self {
-        self.run_id = Some(column.into());
-        self
-    }
+/// An output of a job.
+///
+/// ```
+/// use biscuit_job::{JobSpec, OutputMode, OutputSpec, SourceFormat, SourceSpec};
+///
+/// let all = OutputSpec::new("lake/orders", OutputMode::ReplacePartitions).with_partition_by(["day"]);
+/// let large = OutputSpec::new("lake/large_orders", OutputMode::Append)
+///     .with_sql("SELECT id, amount FROM orders WHERE amount > 1000");
+/// let job = JobSpec::builder("orders")
+///     .with_source("orders", SourceSpec::new(["raw/orders"], SourceFormat::Json))
+///     .with_output("all", all)
+///     .with_output("large", large)
+///     .build()?;
+/// assert_eq!(job.outputs["all"].partition_by, ["day"]);
+/// assert_eq!(job.outputs["large"].max_quarantined, 0.1); // percent
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OutputSpec {
+    /// Path or URL of the table.
+    pub url: String,
+    /// State root of the table. Default: `_biscuit` in the table.
+    pub state: Option<String>,
+    /// Handling of existing rows.
+    pub mode: OutputMode,
+    /// Query over the sources, by their names.
+    pub sql: Option<String>,
+    /// Names of the sources that the output reads. Default: all sources.
+    pub sources: Option<Vec<String>>,
+    /// Contract of the rows: types, grain, checks, partition columns, layer.
+    pub contract: Option<ContractSpec>,
+    /// Partition columns.
+    #[serde(default)]
+    pub partition_by: Vec<String>,
+    /// Columns to derive from other columns, by name.
+    #[serde(default)]
+    pub derive: BTreeMap<String, DerivedColumn>,
+    /// Columns about the run.
+    #[serde(default)]
+    pub audit: AuditSpec,
+    /// For `merge` and `snapshot`: columns that identify an entity.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// For `merge` and `snapshot`: columns that decide which of two records is newer.
+    #[serde(default)]
+    pub order: Vec<String>,
+    /// For `merge` and `snapshot`: operation column of transformed rows.
+    pub op: Option<String>,
+    /// For `merge` and `snapshot`: operation codes from low to high rank. Among records of equal order, the highest
+    /// rank wins.
+    #[serde(default)]
+    pub op_rank: Vec<String>,
+    /// For `merge` and `snapshot`: columns in which null means an unchanged value; `*` for all columns.
+    #[serde(default)]
+    pub ignore_null: Vec<String>,
+    /// For `merge` and `snapshot`: columns that the merge uses but does not store.
+    #[serde(default)]
+    pub drop_columns: Vec<String>,
+    /// For `merge` and `snapshot`: maximum deleted rows, in percent of the rows of the table. Applies to tables of
+    /// more than 1,000 rows. Default: 30.
+    pub max_deleted: Option<f64>,
+    /// For `merge` and `snapshot`: how log positions of a database server are ordered if no earlier record came from
+    /// that server.
+    pub new_server: Option<NewServerPolicy>,
+    /// For `snapshot`: length of periods.
+    pub granularity: Option<String>,
+    /// For `snapshot`: time zone in which periods begin. Default: UTC.
+    pub zone: Option<String>,
+    /// For `snapshot`: column with the effective time of a record. Default: records count from the period of the run.
+    pub effective_column: Option<String>,
+    /// Maximum quarantined rows, in percent of all rows. Beyond it, the run stops. Default: 0.1.
+    #[serde(default = "tenth")]
+    pub max_quarantined: f64,
+    /// Target size of files in bytes, such as `target_size = 268435456`.
+    pub target_size: Option<u64>,
 }
 
-fn texts<S: Into<String>>(all: impl IntoIterator<Item = S>) -> Vec<String> {
-    all.into_iter().map(Into::into).collect()
+fn tenth() -> f64 {
+    0.1
 }
 
 impl OutputSpec {
@@ -63,6 +137,11 @@ impl OutputSpec {
             max_quarantined: tenth(),
             target_size: None,
         }
+    }
+
+    /// Returns the names of the sources that the output reads. `all` are the sources of the job.
+    pub fn sources(&self, all: &BTreeMap<String, SourceSpec>) -> Vec<String> {
+        self.sources.clone().unwrap_or_else(|| all.keys().cloned().collect())
     }
 
     /// Sets the path or URL of the state root. Default: the default place for the table.
@@ -212,4 +291,8 @@ impl OutputSpec {
         self.target_size = Some(bytes);
         self
     }
+}
+
+fn texts<S: Into<String>>(all: impl IntoIterator<Item = S>) -> Vec<String> {
+    all.into_iter().map(Into::into).collect()
 }

@@ -1,9 +1,181 @@
-//! The builder of a job, for programs without a job file.
+//! A job, as it is read from TOML or built by a program.
 
-use biscuit_core::Result;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use biscuit_core::{Error, Result, unquoted};
 use biscuit_pii::Policy;
+use serde::Deserialize;
+use toml::Value;
 
-use super::{JobParts, JobSpec, OutputSpec, SourceSpec, TransformSpec, invalid};
+use crate::spec::contract::contract;
+use crate::spec::error::invalid;
+use crate::spec::output::OutputSpec;
+use crate::spec::source::SourceSpec;
+use crate::spec::validation::{check_output, check_source};
+
+/// A job, read from its file by [`from_toml`](Self::from_toml) or built by [`builder`](Self::builder). The
+/// [crate documentation](crate) lists all settings.
+///
+/// ```
+/// use biscuit_job::{JobSpec, OutputMode};
+///
+/// let text = r#"
+///     name = "orders"
+///     sources.raw = { url = "raw/orders", format = "json" }
+///     target = { url = "lake/orders", mode = "append" }
+/// "#;
+/// // Any value can be replaced from outside, for example in a test.
+/// let job = JobSpec::from_toml(text, &[("target.url".into(), "/tmp/orders".into())])?;
+/// assert_eq!((job.outputs["orders"].url.as_str(), job.outputs["orders"].mode), ("/tmp/orders", OutputMode::Append));
+///
+/// // A key that does not exist is refused.
+/// assert!(JobSpec::from_toml(&text.replace("mode", "modus"), &[]).is_err());
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "JobParts")]
+#[non_exhaustive]
+pub struct JobSpec {
+    /// Name of the job.
+    pub name: String,
+    /// Sources of rows, by name.
+    pub sources: BTreeMap<String, SourceSpec>,
+    /// Outputs, by name. A job with `[target]` has one output with the name of the job.
+    pub outputs: BTreeMap<String, OutputSpec>,
+    /// Policy for personal data.
+    pub pii: Option<Policy>,
+}
+
+impl JobSpec {
+    /// Reads a job from TOML. `set` replaces single values by their paths:
+    /// `("sources.orders.url", "s3://other/orders")`.
+    ///
+    /// # Errors
+    /// `InvalidJob`, with the position in the file.
+    pub fn from_toml(text: &str, set: &[(String, String)]) -> Result<Self> {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
+        let mut value = Value::Table(table);
+        for (path, new) in set {
+            put(&mut value, path, new)?;
+        }
+        let parts: JobParts = value.try_into().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
+        Self::try_from(parts)
+    }
+
+    /// Starts the specification of a job with this name, for a program that has no job file.
+    pub fn builder(name: impl Into<String>) -> JobSpecBuilder {
+        JobSpecBuilder::new(name.into())
+    }
+
+    /// Returns the columns that contracts give a class, with the class: columns of sources and of outputs. Paths of
+    /// contract files are relative to `folder`.
+    ///
+    /// # Errors
+    /// `InvalidContract`.
+    pub fn classes(&self, folder: &Path) -> Result<Vec<(String, String)>> {
+        let read = |path: &str| {
+            std::fs::read_to_string(folder.join(path)).map_err(|e| {
+                Error::new(biscuit_schema::codes::INVALID_CONTRACT, format!("cannot read the contract `{path}`: {e}"))
+                    .with_source(e)
+            })
+        };
+        let sources = self.sources.values().filter_map(|source| source.contract.as_ref());
+        let outputs = self.outputs.values().filter_map(|output| output.contract.as_ref());
+        let mut classes = vec![];
+        for spec in sources.chain(outputs) {
+            for column in contract(spec, read)?.columns {
+                if let Some(class) = column.pii
+                    && !classes.iter().any(|(known, _)| *known == column.name)
+                {
+                    classes.push((column.name, class));
+                }
+            }
+        }
+        Ok(classes)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.sources.is_empty() {
+            return Err(invalid("the job has no sources; add [sources.NAME]"));
+        }
+        if self.outputs.is_empty() {
+            return Err(invalid("the job has no output; add [target] or [outputs.NAME]"));
+        }
+        self.sources.iter().try_for_each(|(name, source)| check_source(name, source))?;
+        self.outputs.iter().try_for_each(|(name, output)| check_output(name, output, &self.sources))
+    }
+}
+
+/// The parts of a job as a job file or a builder declares them, before they are put together and checked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobParts {
+    name: String,
+    sources: BTreeMap<String, SourceSpec>,
+    #[serde(default)]
+    outputs: BTreeMap<String, OutputSpec>,
+    /// The only output. It gets the name of the job.
+    target: Option<OutputSpec>,
+    pii: Option<Policy>,
+    /// Query of the only output.
+    transform: Option<TransformSpec>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransformSpec {
+    sql: String,
+}
+
+/// The only way to a [`JobSpec`]: a job file and a builder are put together and checked by the same code.
+impl TryFrom<JobParts> for JobSpec {
+    type Error = Error;
+
+    fn try_from(parts: JobParts) -> Result<Self> {
+        let JobParts { name, sources, mut outputs, target, pii, transform } = parts;
+        match (target, transform) {
+            (Some(mut target), transform) => {
+                if transform.is_some() && target.sql.is_some() {
+                    return Err(invalid("the query is in both [target] and [transform]; remove one"));
+                }
+                target.sql = transform.map(|t| t.sql).or(target.sql);
+                if outputs.insert(name.clone(), target).is_some() {
+                    return Err(invalid(format!(
+                        "both [target] and [outputs.{name}] are outputs with the name of the job; rename the second"
+                    )));
+                }
+            }
+            (None, Some(_)) => return Err(invalid("[transform] requires [target]; outputs have their own `sql`")),
+            (None, None) => {}
+        }
+        let job = Self { name, sources, outputs, pii };
+        job.check()?;
+        Ok(job)
+    }
+}
+
+/// Sets a value by its path. A text that is a TOML number, boolean or list has that type; any other text is a string.
+fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
+    let parsed = format!("v = {new}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let new = parsed.unwrap_or_else(|| Value::String(new.to_owned()));
+    let mut at = value;
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let Value::Table(table) = at else {
+            return Err(invalid(format!("cannot set `{path}`: a prefix of it is a value, not a table")));
+        };
+        if part.is_empty() {
+            return Err(invalid(format!("`{path}` is not the path of a setting; separate names by single dots")));
+        }
+        if parts.peek().is_none() {
+            table.insert(part.to_owned(), new);
+            return Ok(());
+        }
+        at = table.entry(part).or_insert_with(|| Value::Table(toml::Table::new()));
+    }
+    Ok(())
+}
 
 /// Builds a [`JobSpec`]. Options have the names of the keys of a job file, and [`build`](Self::build) makes the checks
 /// that [`JobSpec::from_toml`] makes.
@@ -48,7 +220,7 @@ pub struct JobSpecBuilder {
 }
 
 impl JobSpecBuilder {
-    pub(super) fn new(name: String) -> Self {
+    fn new(name: String) -> Self {
         Self { parts: JobParts { name, ..JobParts::default() }, repeated: None }
     }
 
@@ -106,15 +278,59 @@ impl JobSpecBuilder {
 #[cfg(test)]
 mod tests {
     use biscuit_apply::NewServerPolicy;
-    use biscuit_bookmark::{LatePolicy, ObjectIdentity, OverwrittenPolicy};
+    use biscuit_bookmark::{LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy};
     use biscuit_change::{CsvDialect, TextEncoding};
     use biscuit_schema::{Contract, NamingRule};
 
-    use super::super::{
-        AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning,
-        MissingObjects, OutputMode, RulesSpec, SourceFormat, contract,
-    };
     use super::*;
+    use crate::spec::{
+        AuditSpec, ContractSpec, CsvHeader, CsvSpec, DatePart, DerivedColumn, EmptyLocation, HivePartitioning,
+        OutputMode, RulesSpec, SourceFormat,
+    };
+
+    const JOB: &str = "
+        name = 'orders'
+        [sources.orders]
+        url = 'raw/orders'
+        format = 'json'
+        [target]
+        url = 'lake/orders'
+        mode = 'append'
+    ";
+
+    fn set(path: &str, value: &str) -> Result<JobSpec> {
+        JobSpec::from_toml(JOB, &[(path.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn values_are_set_by_their_path() {
+        let job = set("sources.orders.url", "s3://b/orders").unwrap();
+        assert_eq!(job.sources["orders"].places(), ["s3://b/orders"]);
+        assert_eq!(set("sources.orders.limit_files", "7").unwrap().sources["orders"].limit_files, Some(7));
+        assert_eq!(set("target.partition_by", "['a', 'b']").unwrap().outputs["orders"].partition_by, ["a", "b"]);
+        assert_eq!(set("name.x", "1").unwrap_err().code(), "InvalidJob");
+        assert_eq!(job.sources["orders"].bookmark("orders"), Some("orders"));
+        assert_eq!(set("sources.orders.bookmark", "false").unwrap().sources["orders"].bookmark("orders"), None);
+    }
+
+    #[test]
+    fn contradicting_settings_are_errors() {
+        for (path, value, message) in [
+            ("target.mode", "appendix", "unknown variant `appendix`"),
+            ("target.colour", "red", "unknown field `colour`"),
+            ("target.granularity", "month", "has `granularity`, which its mode does not support"),
+            ("target.mode", "snapshot", "without `granularity`"),
+            ("sources.orders.format", "debezium", "reads change records"),
+            ("sources.orders.table", "public.orders", "has `table`, which its format does not support"),
+            ("target.sources", "['none']", "reads `none`, which is not a source"),
+            ("sources.orders.url", "[]", "has no `url`"),
+            ("sources.orders.allowed_lateness", "5x", "is not a duration"),
+            ("sources.orders.rules", "usal", "unknown rules `usal`"),
+        ] {
+            let e = set(path, value).unwrap_err();
+            assert!(e.message().contains(message), "{path}: {e}");
+        }
+    }
 
     fn source(format: SourceFormat) -> SourceSpec {
         SourceSpec::new(["raw"], format)

@@ -1,88 +1,87 @@
-//! Options of a source, for programs that build a job. Each option has the name of its key in a job file.
+//! A source of a job: where its objects are, how they are read, and which of them a run reads.
 
-use biscuit_bookmark::{LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy};
-use biscuit_change::{CsvDialect, TextEncoding};
+use std::collections::BTreeMap;
+
+use biscuit_bookmark::{BookmarkOptions, LatePolicy, MissingObjects, ObjectIdentity, OverwrittenPolicy};
+use biscuit_change::{OpMap, TextEncoding};
+use biscuit_core::{Result, parse_duration};
 use serde::Deserialize;
 
-use super::{ContractSpec, CsvSpec, RulesSpec, SourceBookmark, SourceFormat, SourceSpec};
+use crate::spec::contract::{ContractSpec, RulesSpec};
+use crate::spec::source_values::{EmptyLocation, HivePartitioning, SourceBookmark, SourceFormat, one_or_many};
+use crate::spec::text::{CsvSpec, TextSpec, encoding};
 
-/// Whether CSV files begin with a line of column names. In a job file, `true` or `false`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(from = "bool")]
+/// A source of rows.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub enum CsvHeader {
-    /// The first line has the names of the columns.
-    #[default]
-    Present,
-    /// The files have only rows. The columns are those of the contract, in its order.
-    Absent,
-}
-
-impl From<bool> for CsvHeader {
-    fn from(header: bool) -> Self {
-        if header { Self::Present } else { Self::Absent }
-    }
-}
-
-/// Meaning of folders with Hive names, such as `dt=2024-02-28`, in the input. In a job file, `true` or `false`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(from = "bool")]
-#[non_exhaustive]
-pub enum HivePartitioning {
-    /// They are columns of the rows below them.
-    #[default]
-    Columns,
-    /// They are ordinary folders.
-    Ignored,
-}
-
-impl From<bool> for HivePartitioning {
-    fn from(columns: bool) -> Self {
-        if columns { Self::Columns } else { Self::Ignored }
-    }
-}
-
-/// Handling of a location without objects when a source is read for the first time, or without a bookmark. In a job
-/// file, `true` or `false`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(from = "bool")]
-#[non_exhaustive]
-pub enum EmptyLocation {
-    /// The run stops.
-    #[default]
-    Refuse,
-    /// The source has no rows.
-    Allow,
-}
-
-impl From<bool> for EmptyLocation {
-    fn from(allow: bool) -> Self {
-        if allow { Self::Allow } else { Self::Refuse }
-    }
-}
-
-impl CsvSpec {
-    /// Sets delimiter, quote, escape and comment characters. In a job file, these are four keys of `csv`. Default:
-    /// commas, or tabs in `.tsv` files; quotes `"`, which are doubled inside of quotes; no comments.
-    #[must_use]
-    pub fn with_dialect(mut self, dialect: CsvDialect) -> Self {
-        self.dialect = dialect;
-        self
-    }
-
-    /// Sets whether the first line has the names of the columns. Default: [`CsvHeader::Present`].
-    #[must_use]
-    pub fn with_header(mut self, header: CsvHeader) -> Self {
-        self.header = header;
-        self
-    }
-
-    /// Sets the cell that stands for null, in addition to the empty cell. Default: none.
-    #[must_use]
-    pub fn with_null(mut self, cell: impl Into<String>) -> Self {
-        self.null = cell.into();
-        self
-    }
+pub struct SourceSpec {
+    /// Paths or URLs of files, folders or globs.
+    #[serde(deserialize_with = "one_or_many")]
+    url: Vec<String>,
+    /// Format of the objects.
+    pub format: SourceFormat,
+    /// Name of the bookmark, or `false` for none. Default: the name of the source.
+    #[serde(default)]
+    bookmark: SourceBookmark,
+    /// Contract of the rows.
+    pub contract: Option<ContractSpec>,
+    /// How columns get their types without a contract.
+    pub rules: Option<RulesSpec>,
+    /// Dialect of CSV files.
+    #[serde(default)]
+    pub csv: CsvSpec,
+    /// Encoding of CSV and JSON without a byte order mark, by a name such as `latin1`. Default: UTF-8.
+    #[serde(default, deserialize_with = "encoding")]
+    pub encoding: Option<TextEncoding>,
+    /// Column that gets the URL of the object of each row.
+    pub source_file: Option<String>,
+    /// Whether folders with Hive names, such as `dt=2024-02-28`, become columns of the rows below them. Change
+    /// records never have such columns. Default: they become columns.
+    #[serde(default)]
+    pub hive_partitioning: HivePartitioning,
+    /// How an overwritten object is recognized. Default: by its content.
+    #[serde(default)]
+    pub identity: ObjectIdentity,
+    /// How far below the newest read object the modification time of an unread object may be, such as `24h`, or
+    /// `none` for no limit. Default: 24 hours.
+    pub allowed_lateness: Option<String>,
+    /// Handling of objects beyond the allowed lateness. Default: they are reported and not read.
+    #[serde(default)]
+    pub late: LatePolicy,
+    /// Handling of objects that were overwritten after they were read. Default: they are read again.
+    #[serde(default)]
+    pub overwritten: OverwrittenPolicy,
+    /// Maximum number of objects in a run; the next run reads the rest. Default: no limit.
+    pub limit_files: Option<usize>,
+    /// Maximum bytes in a run; the next run reads the rest. At least one object is read. Default: no limit.
+    pub limit_bytes: Option<u64>,
+    /// Whether a run continues without objects that are deleted while it reads. Default: it stops.
+    #[serde(default)]
+    pub allow_missing: MissingObjects,
+    /// Whether a location may have no objects when the source is read for the first time, or without a bookmark.
+    /// Default: it must have objects.
+    #[serde(default)]
+    pub allow_empty: EmptyLocation,
+    /// For `debezium` and `dms`: the table, as `schema.table`.
+    pub table: Option<String>,
+    /// For change records: the operation column.
+    pub op: Option<String>,
+    /// For change records: operation codes beyond those of common tools, with their meaning: `upsert`, `delete`,
+    /// `truncate` or `ignore`.
+    #[serde(default)]
+    pub op_map: BTreeMap<String, String>,
+    /// For `dms`: `TimestampColumnName` of the task.
+    pub timestamp_column: Option<String>,
+    /// For `dms`: `CsvNullValue` of the task.
+    pub csv_null: Option<String>,
+    /// For `dms`: prefix of the columns that contain the key before an update.
+    pub before_image: Option<String>,
+    /// For `debezium` and `rows`: text that stands for an unchanged value.
+    pub placeholder: Option<String>,
+    /// For change records: maximum bytes of one file after decompression and decoding; see
+    /// [`RowsOptions::max_decompressed`](biscuit_change::RowsOptions::max_decompressed).
+    pub max_decompressed: Option<u64>,
 }
 
 impl SourceSpec {
@@ -115,6 +114,37 @@ impl SourceSpec {
             before_image: None,
             placeholder: None,
             max_decompressed: None,
+        }
+    }
+
+    /// Returns how the text files of the source are written.
+    pub fn text(&self) -> TextSpec {
+        TextSpec { csv: self.csv.clone(), encoding: self.encoding }
+    }
+
+    /// Returns the locations of the objects.
+    pub fn places(&self) -> Vec<String> {
+        self.url.clone()
+    }
+
+    /// Returns the name of the bookmark of the source `source`. `None` if every run reads all objects.
+    pub fn bookmark<'a>(&'a self, source: &'a str) -> Option<&'a str> {
+        match &self.bookmark {
+            SourceBookmark::OfSource => Some(source),
+            SourceBookmark::Named(name) => Some(name),
+            SourceBookmark::None => None,
+        }
+    }
+
+    pub(crate) fn op_map(&self) -> Result<OpMap> {
+        OpMap::parse(self.op_map.iter().map(|(code, meaning)| format!("{code}={meaning}")))
+    }
+
+    pub(crate) fn allowed_lateness(&self) -> Result<Option<std::time::Duration>> {
+        match self.allowed_lateness.as_deref() {
+            None => Ok(BookmarkOptions::default().allowed_lateness),
+            Some("none") => Ok(None),
+            Some(text) => parse_duration(text).map(Some),
         }
     }
 

@@ -1,0 +1,151 @@
+//! The target of a merge: the table, and where its key and order come from.
+//!
+//! Key and order come from the first of: options, contract, records, and the table itself. [`MergeTarget`] does this
+//! for `merge`, `snapshot` and `quarantine retry`.
+
+use biscuit_apply::{
+    ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec, merged_by,
+};
+use biscuit_change::ChangeRecords;
+use biscuit_core::{Error, Result};
+use biscuit_dataset::internal::check_input;
+use biscuit_dataset::{Dataset, OpenLocation, TableVersion};
+use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
+use biscuit_schema::Contract;
+use datafusion::arrow::datatypes::SchemaRef;
+
+use crate::args::merge::{ExternalFilesName, FormatName, MergeArgs};
+use crate::args::merge_options::{contract, format_with, options, spec};
+use crate::args::table::TableArgs;
+use crate::environment::context::CommandContext;
+
+/// Target of a merge: the table with its contract, its recorded key and order, and the format of the changes.
+pub(crate) struct MergeTarget {
+    contract: Option<Contract>,
+    pub(crate) dataset: Dataset,
+    /// Key and order of the earlier merges of this table.
+    made: Option<(Vec<String>, Vec<String>)>,
+    pub(crate) format: ChangeFormat,
+}
+
+impl MergeTarget {
+    /// Opens the target.
+    pub(crate) async fn open(args: &MergeArgs, context: &CommandContext) -> Result<Self> {
+        Self::open_with(args, false, context).await
+    }
+
+    /// Opens the target. With `hard_links`, equal files may be stored once under several names.
+    pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
+        let contract = contract(args)?;
+        let dataset = target(args, hard_links, context).await?;
+        let made = merged_by(&dataset).await?;
+        let format = format(args, contract.as_ref(), &dataset).await?;
+        Ok(Self { contract, dataset, made, format })
+    }
+
+    /// Returns the merge, or `None` if there are no records and the table has no recorded key and order.
+    pub(crate) fn merge(&self, args: &MergeArgs, declared: DeclaredMerge<'_>) -> Result<Option<Merge>> {
+        let made = self.spec(args, declared)?;
+        made.map(|(spec, options)| Merge::new(self.dataset.clone(), spec, options)).transpose()
+    }
+
+    /// Returns specification and options of the merge, or `None` if there are no records and nothing is recorded.
+    ///
+    /// # Errors
+    /// `InvalidArguments` if there are records, but no key or no order.
+    pub(crate) fn spec(
+        &self,
+        args: &MergeArgs,
+        declared: DeclaredMerge<'_>,
+    ) -> Result<Option<(MergeSpec, MergeOptions)>> {
+        let mut sources = KeyAndOrderSources::default()
+            .with_contract(self.contract.as_ref())
+            .with_records(&self.format, declared.key, declared.order)
+            .with_table(self.made.clone());
+        sources.options = KeyAndOrderColumns { key: args.key.clone(), order: args.order.clone() };
+        let columns = sources.resolve();
+        if let Some(what) = columns.missing() {
+            if declared.is_empty {
+                return Ok(None);
+            }
+            let message = format!("the {what} is unknown; name its columns with --{what} or in a contract");
+            return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
+        }
+        let KeyAndOrderColumns { key, order } = columns;
+        Ok(Some((spec(args, key, order)?, options(args, self.contract.as_ref()))))
+    }
+}
+
+/// Key and order that the reader of the records named.
+#[derive(Clone, Copy)]
+pub(crate) struct DeclaredMerge<'a> {
+    pub(crate) key: &'a [String],
+    pub(crate) order: &'a [String],
+    /// Whether there are no records, or none has been read yet.
+    pub(crate) is_empty: bool,
+}
+
+impl<'a> DeclaredMerge<'a> {
+    /// Returns what these records declare.
+    pub(crate) fn of(changes: &'a ChangeRecords) -> Self {
+        let is_empty = changes.is_empty() && changes.refused.is_empty();
+        Self { key: &changes.key, order: &changes.order, is_empty }
+    }
+}
+
+/// Refuses input that contains files of the table.
+///
+/// # Errors
+/// `InputOverlapsTable`.
+pub(crate) async fn check_inputs(places: &[String], target: &str, context: &CommandContext) -> Result<()> {
+    let target = context.stores.open(target).await?;
+    for place in places {
+        check_input(place, &target, &*context.stores).await?;
+    }
+    Ok(())
+}
+
+/// Returns the files at the places that the command names.
+pub(crate) fn listed_files(
+    places: &[String],
+    format: ChangeFormat,
+    args: &MergeArgs,
+    context: &CommandContext,
+) -> ChangeFiles {
+    let files = ChangeFiles::new(places, format)
+        .with_opener(context.stores.clone())
+        .with_other_formats(context.stores.other_formats());
+    if args.allow_empty { files.with_allow_empty() } else { files }
+}
+
+/// Opens the table with the policies of the options.
+async fn target(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Dataset> {
+    let external = match args.external_files {
+        ExternalFilesName::Adopt => ExternalFiles::Adopt,
+        ExternalFilesName::Fail => ExternalFiles::Fail,
+        ExternalFilesName::Ignore => ExternalFiles::Ignore,
+    };
+    let writers = if args.single_writer { WriterPolicy::One } else { WriterPolicy::Many };
+    let diverged = if args.adopt { DivergedPolicy::Adopt } else { DivergedPolicy::Fail };
+    let mut options = JournalOptions::default()
+        .with_external_files(external)
+        .with_writers(writers)
+        .with_diverged(diverged)
+        .with_retention(args.retention);
+    options.hard_links = hard_links;
+    context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
+}
+
+/// Returns the format of the changes. Rows and DMS files are read with the types that the table already has.
+async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<ChangeFormat> {
+    let expected = match args.format {
+        FormatName::Rows | FormatName::Dms => Some(schema_of(dataset).await?),
+        FormatName::Debezium => None,
+    };
+    format_with(args, contract, expected)
+}
+
+/// Returns the columns of the existing table.
+async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
+    dataset.read(|snapshot: TableVersion| async move { snapshot.current_schema().await }).await
+}

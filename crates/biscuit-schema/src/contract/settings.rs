@@ -1,0 +1,87 @@
+//! Settings of a contract for the whole table, and the error of an inconsistent contract.
+
+use biscuit_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::codes;
+
+/// Settings of a Debezium connector, with the names and values of the connector. The connector has the same
+/// defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DebeziumSettings {
+    /// `decimal.handling.mode`: `precise`, `double` or `string`.
+    #[serde(rename = "decimal.handling.mode", default = "precise")]
+    pub decimal: String,
+    /// `time.precision.mode`: `adaptive`, `adaptive_time_microseconds`, `connect`, `isostring`, `microseconds` or
+    /// `nanoseconds`.
+    #[serde(rename = "time.precision.mode", default = "adaptive")]
+    pub time: String,
+    /// `binary.handling.mode`: `bytes`, `base64`, `base64-url-safe` or `hex`.
+    #[serde(rename = "binary.handling.mode", default = "bytes")]
+    pub binary: String,
+    /// `interval.handling.mode`: `numeric` or `string`.
+    #[serde(rename = "interval.handling.mode", default = "numeric")]
+    pub interval: String,
+}
+
+fn precise() -> String {
+    "precise".into()
+}
+
+fn adaptive() -> String {
+    "adaptive".into()
+}
+
+fn bytes() -> String {
+    "bytes".into()
+}
+
+fn numeric() -> String {
+    "numeric".into()
+}
+
+impl Default for DebeziumSettings {
+    fn default() -> Self {
+        Self { decimal: precise(), time: adaptive(), binary: bytes(), interval: numeric() }
+    }
+}
+
+impl DebeziumSettings {
+    pub(crate) fn check(&self) -> Result<()> {
+        let known: [(&str, &str, &[&str]); 4] = [
+            ("decimal.handling.mode", &self.decimal, &["precise", "double", "string"]),
+            (
+                "time.precision.mode",
+                &self.time,
+                &["adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds"],
+            ),
+            ("binary.handling.mode", &self.binary, &["bytes", "base64", "base64-url-safe", "hex"]),
+            ("interval.handling.mode", &self.interval, &["numeric", "string"]),
+        ];
+        match known.iter().find(|(_, v, all)| !all.contains(v)) {
+            Some((name, v, all)) => {
+                Err(bad(format!("`{name}` is `{v}`; the values of Debezium are {}", all.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Layer of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DatasetLayer {
+    /// Data as it arrived. Rows are added; the data is never replaced, merged into or purged.
+    Raw,
+    /// Typed and cleaned data.
+    Clean,
+    /// Data for a specific purpose.
+    Curated,
+}
+
+pub(crate) fn bad(message: String) -> Error {
+    Error::new(codes::INVALID_CONTRACT, message)
+}
