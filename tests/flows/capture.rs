@@ -22,7 +22,7 @@ enum Types {
 
 fn dataset() -> Dataset {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
-    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("the place is valid"), JournalOptions::default())
 }
 
 fn read(table: &str, files: &[&[String]], types: Types) -> Result<ChangeRecords> {
@@ -50,14 +50,20 @@ async fn merge(dataset: &Dataset, changes: ChangeRecords) -> Result<()> {
 
 async fn check(dataset: &Dataset, table: &str, checkpoint: &str) {
     let want = truth(checkpoint, table);
-    let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    let frame = dataset
+        .view()
+        .await
+        .expect("the table is readable")
+        .load(&SessionContext::new())
+        .await
+        .expect("the frame is valid");
     let schema = frame.schema().inner().clone();
-    let batches = frame.collect().await.expect("rows");
+    let batches = frame.collect().await.expect("the rows are readable");
     if want.num_rows() == 0 {
         assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 0, "{table} at {checkpoint}");
         return;
     }
-    let got = concat_batches(&schema, &batches).expect("one schema");
+    let got = concat_batches(&schema, &batches).expect("the batches have one schema");
     let (got, want) = comparable(table, checkpoint, &got, &want);
     assert_eq!(diff_rows(&[got], &[want]), None, "{table} at {checkpoint}");
 }
@@ -87,7 +93,9 @@ async fn in_one_run(types: Types) {
         for (checkpoint, end) in &marks {
             let dataset = dataset();
             let file: Vec<String> = of_table(&all[..*end], table).into_iter().map(|(_, l)| l.clone()).collect();
-            merge(&dataset, read(table, &[&file], types).expect("records")).await.expect("a merge");
+            merge(&dataset, read(table, &[&file], types).expect("the records are readable"))
+                .await
+                .expect("the merge succeeds");
             check(&dataset, table, checkpoint).await;
         }
     }
@@ -102,7 +110,9 @@ async fn in_many_runs(types: Types, chunk: usize) {
             let part = of_table(&all[..*end], table);
             let part: Vec<String> = part.into_iter().filter(|(i, _)| *i >= from).map(|(_, l)| l.clone()).collect();
             for file in part.chunks(chunk) {
-                merge(&dataset, read(table, &[file], types).expect("records")).await.expect("a merge");
+                merge(&dataset, read(table, &[file], types).expect("the records are readable"))
+                    .await
+                    .expect("the merge succeeds");
             }
             from = *end;
             check(&dataset, table, checkpoint).await;
@@ -127,7 +137,7 @@ async fn twice_and_out_of_order(types: Types, chunk: usize) {
         let mut waiting: Vec<&[String]> = Vec::new();
         for (i, file) in order.iter().enumerate() {
             waiting.push(files[*file]);
-            match merge(&dataset, read(table, &waiting, types).expect("records")).await {
+            match merge(&dataset, read(table, &waiting, types).expect("the records are readable")).await {
                 Ok(()) => waiting.clear(),
                 Err(e) => assert!(e.code() == "UnavailableWithoutPrior" && i + 1 < order.len(), "{table}: {e}"),
             }
@@ -177,7 +187,7 @@ async fn table_without_a_key_is_refused() {
 async fn several_tables_need_a_table_name_and_records_without_types_need_a_contract() {
     let (all, _) = lines_for(Types::Embedded);
     let mut reader = DebeziumReader::new(DebeziumOptions::default());
-    reader.read("all.jsonl", &all[..1000].join("\n").into_bytes().into()).expect("lines");
+    reader.read("all.jsonl", &all[..1000].join("\n").into_bytes().into()).expect("the lines are readable");
     let e = reader.finish().unwrap_err();
     assert_eq!(e.code(), "SeveralTables");
     assert!(e.message().contains("public.customer, public.orders"), "{e}");
@@ -196,7 +206,7 @@ async fn all_tables_are_read_in_one_pass() {
         Ok(if TABLES.contains(&table) { options.with_contract(contract(table)) } else { options })
     });
     for (i, file) in all[..marks[3].1].chunks(700).enumerate() {
-        reader.read(&format!("{i}.jsonl"), &file.join("\n").into_bytes().into()).expect("lines");
+        reader.read(&format!("{i}.jsonl"), &file.join("\n").into_bytes().into()).expect("the lines are readable");
     }
     assert!(reader.ignored() > 0);
     let tables = reader.finish();
@@ -209,7 +219,7 @@ async fn all_tables_are_read_in_one_pass() {
             continue;
         }
         let dataset = dataset();
-        merge(&dataset, changes.expect("records")).await.expect("a merge");
+        merge(&dataset, changes.expect("the records are valid")).await.expect("the merge succeeds");
         check(&dataset, &table, "3").await;
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn command(program: &str) -> std::path::PathBuf {
 }
 
 fn run(program: &str, words: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let out =
         Command::new(program).args(words.split(' ')).arg("--work").arg(folder.path()).output().expect("it starts");
     let stdout = String::from_utf8_lossy(&out.stdout);

@@ -20,16 +20,20 @@ fn read(setting: &str, table: &str, options: DmsOptions) -> Result<ChangeRecords
 }
 
 async fn merge(dataset: &Dataset, changes: ChangeRecords, ignore: IgnoreNull) {
-    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec").with_ignore_null(ignore);
-    let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("a merge");
-    let report = merge.run(changes, RunMode::Commit).await.expect("a merge");
+    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())
+        .expect("the specification is valid")
+        .with_ignore_null(ignore);
+    let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("the merge succeeds");
+    let report = merge.run(changes, RunMode::Commit).await.expect("the merge succeeds");
     assert_eq!(report.verdicts.total(), report.records);
 }
 
 fn key_texts(rows: &RecordBatch, key: &[String]) -> Vec<String> {
-    let columns: Vec<&ArrayRef> = key.iter().map(|k| rows.column_by_name(k).expect("a key column")).collect();
+    let columns: Vec<&ArrayRef> = key.iter().map(|k| rows.column_by_name(k).expect("the key column exists")).collect();
     let text = |row: usize| {
-        let cell = |c: &&ArrayRef| datafusion::arrow::util::display::array_value_to_string(c, row).expect("a value");
+        let cell = |c: &&ArrayRef| {
+            datafusion::arrow::util::display::array_value_to_string(c, row).expect("the value is printable")
+        };
         columns.iter().map(cell).collect::<Vec<_>>().join("|")
     };
     (0..rows.num_rows()).map(text).collect()
@@ -42,7 +46,7 @@ async fn left_over(dataset: &Dataset, table: &str, lossy: &[&str]) -> usize {
     let key = dms_contract(table).key;
     let known: std::collections::BTreeSet<String> = key_texts(&want, &key).into_iter().collect();
     let is_known: BooleanArray = key_texts(&got, &key).iter().map(|k| Some(known.contains(k))).collect();
-    let kept = filter_record_batch(&got, &is_known).expect("a mask");
+    let kept = filter_record_batch(&got, &is_known).expect("the mask is valid");
     let left = got.num_rows() - kept.num_rows();
     let (kept, want) = comparable(table, "3", &kept, &want);
     assert_eq!(diff_rows(&[kept], &[want]), None, "{table}");
@@ -55,7 +59,12 @@ const TEXTS: [&str; 4] = ["tags", "nums", "span", "ratio"];
 #[tokio::test]
 async fn csv_without_before_images_keeps_the_rows_of_old_keys() {
     let dataset = memory_dataset();
-    merge(&dataset, read("csv-default", "customer", DmsOptions::default()).expect("records"), IgnoreNull::None).await;
+    merge(
+        &dataset,
+        read("csv-default", "customer", DmsOptions::default()).expect("the records are readable"),
+        IgnoreNull::None,
+    )
+    .await;
     assert_eq!(left_over(&dataset, "customer", &TEXTS).await, 62);
 }
 
@@ -63,7 +72,7 @@ async fn csv_without_before_images_keeps_the_rows_of_old_keys() {
 async fn csv_with_a_header_follows_changes_of_columns() {
     let options = || DmsOptions::default().with_timestamp_column("dms_ts").with_null("");
     let dataset = memory_dataset();
-    merge(&dataset, read("csv-header", "orders", options()).expect("records"), IgnoreNull::None).await;
+    merge(&dataset, read("csv-header", "orders", options()).expect("the records are readable"), IgnoreNull::None).await;
     assert_eq!(left_over(&dataset, "orders", &[]).await, 21);
 }
 
@@ -71,11 +80,12 @@ async fn csv_with_a_header_follows_changes_of_columns() {
 async fn parquet_in_date_folders_is_read_in_its_own_types() {
     let options = DmsOptions::default().with_timestamp_column("dms_ts");
     let dataset = memory_dataset();
-    merge(&dataset, read("parquet", "orders", options.clone()).expect("records"), IgnoreNull::None).await;
+    merge(&dataset, read("parquet", "orders", options.clone()).expect("the records are readable"), IgnoreNull::None)
+        .await;
     assert_eq!(left_over(&dataset, "orders", &[]).await, 21);
     let mut reader = DmsReader::new(options.with_table("edge").with_key(["id"]));
     for (name, bytes) in dms_files("parquet") {
-        reader.read(&name, bytes.into()).expect("a file");
+        reader.read(&name, bytes.into()).expect("the file is read");
     }
     let changes = reader.finish().expect("types are in the files");
     assert_eq!((changes.len(), changes.other_tables > 0), (15, true));
@@ -89,7 +99,12 @@ async fn before_images_move_rows_to_their_new_keys() {
         let dataset = memory_dataset();
         // In this setting, a large object that did not change is null, and so is one that became null.
         let ignore = IgnoreNull::Columns(vec!["bio".to_owned()]);
-        merge(&dataset, read("parquet-before-image-lobnull", table, options()).expect("records"), ignore).await;
+        merge(
+            &dataset,
+            read("parquet-before-image-lobnull", table, options()).expect("the records are readable"),
+            ignore,
+        )
+        .await;
         let but_bio: Vec<&str> = lossy.iter().copied().chain(["bio"]).collect();
         assert_eq!(left_over(&dataset, table, &but_bio).await, 0, "{table}");
         if table == "customer" {
@@ -116,9 +131,9 @@ async fn transaction_files_hold_all_tables() {
     // The files of the full load are in another folder than the transactions.
     let load = dms_files("csv-default").into_iter().filter(|(n, _)| n.contains("/LOAD"));
     for (name, bytes) in load.chain(dms_files("transactions")) {
-        reader.read(&name, bytes.into()).expect("a file");
+        reader.read(&name, bytes.into()).expect("the file is read");
     }
-    let changes = reader.finish().expect("records");
+    let changes = reader.finish().expect("the records are readable");
     assert!(changes.other_tables > 1000, "{}", changes.other_tables);
     merge(&dataset, changes, IgnoreNull::None).await;
     assert_eq!(left_over(&dataset, "customer", &TEXTS).await, 62);
@@ -127,7 +142,7 @@ async fn transaction_files_hold_all_tables() {
 #[tokio::test]
 async fn full_load_is_older_than_changes_whatever_its_timestamps_are() {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"}]}"#;
-    let contract = biscuit_schema::Contract::from_json(contract).expect("a contract");
+    let contract = biscuit_schema::Contract::from_json(contract).expect("the contract is valid");
     let options = || {
         let options = DmsOptions::default().with_contract(contract.clone()).with_timestamp_column("ts");
         options.with_order(["ts"])
@@ -143,8 +158,8 @@ async fn full_load_is_older_than_changes_whatever_its_timestamps_are() {
         let dataset = memory_dataset();
         for i in order {
             let mut reader = DmsReader::new(options());
-            reader.read(files[i].0, files[i].1.as_bytes().to_vec().into()).expect("a file");
-            merge(&dataset, reader.finish().expect("records"), IgnoreNull::None).await;
+            reader.read(files[i].0, files[i].1.as_bytes().to_vec().into()).expect("the file is read");
+            merge(&dataset, reader.finish().expect("the records are readable"), IgnoreNull::None).await;
         }
         let want = biscuit_testkit::table("id:bigint | v:string\n1 | changed\n3 | loaded");
         let got = without_columns(&rows_of(&dataset).await, &["ts"]);
@@ -165,8 +180,8 @@ async fn change_sequences_of_35_digits_are_exact() {
         for name in names {
             let mut reader = DmsReader::new(DmsOptions::default().with_key(["id"]).with_order(["seq"]));
             let text = if name.starts_with("LOAD") { load } else { changes };
-            reader.read(name, text.as_bytes().to_vec().into()).expect("a file");
-            merge(&dataset, reader.finish().expect("records"), IgnoreNull::None).await;
+            reader.read(name, text.as_bytes().to_vec().into()).expect("the file is read");
+            merge(&dataset, reader.finish().expect("the records are readable"), IgnoreNull::None).await;
         }
         let got = rows_of(&dataset).await;
         let order = got.schema().field_with_name("seq").expect("it is stored").data_type().clone();
@@ -178,17 +193,17 @@ async fn change_sequences_of_35_digits_are_exact() {
 
 #[tokio::test]
 async fn date_folders_are_read_by_the_source() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     for (name, bytes) in dms_files("parquet").into_iter().filter(|(n, _)| n.contains("/orders/")) {
         let path = folder.path().join(&name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        std::fs::write(path, bytes).expect("a file");
+        std::fs::create_dir_all(path.parent().expect("the path has a folder")).expect("the folder is created");
+        std::fs::write(path, bytes).expect("the file is written");
     }
     let options = DmsOptions::default().with_table("public.orders").with_contract(dms_contract("orders"));
     let place = folder.path().join("parquet").to_string_lossy().into_owned();
-    Location::parse(&place).expect("a place");
+    Location::parse(&place).expect("the place is valid");
     let source = ChangeFiles::new([place], ChangeFormat::Dms(options.with_timestamp_column("dms_ts")));
     let dataset = memory_dataset();
-    merge(&dataset, source.changes().await.expect("records"), IgnoreNull::None).await;
+    merge(&dataset, source.changes().await.expect("the records are valid"), IgnoreNull::None).await;
     assert_eq!(left_over(&dataset, "orders", &[]).await, 21);
 }

@@ -48,21 +48,21 @@ fn type_of(table: &str, column: &str) -> String {
 fn read(table: &str, lines: &[String], flat: bool) -> ChangeRecords {
     let options = DebeziumOptions::default().with_table(format!("public.{table}"));
     let mut reader = DebeziumReader::new(options.with_contract(contract_of(table, flat)));
-    reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("lines");
-    reader.finish().expect("records")
+    reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("the lines are readable");
+    reader.finish().expect("the records are readable")
 }
 
 async fn merge(dataset: &Dataset, changes: ChangeRecords) {
     if changes.is_empty() {
         return;
     }
-    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec");
+    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("the specification is valid");
     let options = MergeOptions::default().with_max_deleted(100.0);
     let report = Merge::new(dataset.clone(), spec, options)
-        .expect("a merge")
+        .expect("the merge succeeds")
         .run(changes, RunMode::Commit)
         .await
-        .expect("a merge");
+        .expect("the merge succeeds");
     assert_eq!(report.verdicts.total(), report.records);
 }
 

@@ -18,18 +18,18 @@ struct Lake(tempfile::TempDir);
 
 impl Lake {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        Self(tempfile::tempdir().expect("the folder is created"))
     }
 
     fn put(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.0.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        std::fs::write(path, content).expect("a file");
+        std::fs::create_dir_all(path.parent().expect("the path has a folder")).expect("the folder is created");
+        std::fs::write(path, content).expect("the file is written");
     }
 
     fn dataset(&self) -> Dataset {
         let url = self.0.path().join("lake/t").display().to_string();
-        Dataset::new(Location::parse(&url).expect("a place"), JournalOptions::default())
+        Dataset::new(Location::parse(&url).expect("the place is valid"), JournalOptions::default())
     }
 
     /// Returns the files of this lake as a source.
@@ -45,17 +45,18 @@ impl Lake {
     async fn run(&self, source: &SourceSpec) -> JobReport {
         let source = source.clone().with_contract(ContractSpec::File("c.toml".to_owned()));
         let target = self.target(OutputMode::Merge).with_max_deleted(100.0);
-        let spec = JobSpec::builder("j").with_source("s", source).with_target(target).build().expect("a job");
+        let spec =
+            JobSpec::builder("j").with_source("s", source).with_target(target).build().expect("the job is valid");
         let job = DeclarativeJob::new(spec).in_folder(self.0.path());
         let run = Run::new("j", RunId::new("r"), Instant::from_micros(0));
-        job.run(&run).await.expect("a run")
+        job.run(&run).await.expect("the run succeeds")
     }
 }
 
 /// Returns a contract as the text of a file. Reading it back gives the same contract.
 fn as_file(contract: &Contract) -> String {
-    let text = contract.to_toml().expect("TOML");
-    assert_eq!(&Contract::from_toml(&text).expect("a contract"), contract);
+    let text = contract.to_toml().expect("the TOML is serialized");
+    assert_eq!(&Contract::from_toml(&text).expect("the contract is valid"), contract);
     text
 }
 
@@ -107,7 +108,7 @@ async fn dms_files_give_the_rows_that_they_can_represent_as_they_arrive() {
 async fn flattened_stream_is_appended_as_plain_json() {
     // The flattened events of one table as rows, appended once, partitioned by the day of their commit.
     let of_table = |line: &String| {
-        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let line: serde_json::Value = serde_json::from_str(line).expect("the JSON is valid");
         let own = line["topic"] == "cdc.public.customer" && line["value"].is_object();
         own.then(|| line["value"].to_string())
     };
@@ -121,10 +122,10 @@ async fn flattened_stream_is_appended_as_plain_json() {
         .with_derive("day", DerivedColumn::new("at", DatePart::Date))
         .with_sql("SELECT id, name, __op, __deleted, to_timestamp_millis(CAST(__source_ts_ms AS BIGINT)) AS at FROM s");
     let job = JobSpec::builder("j").with_source("s", lake.source(SourceFormat::Json)).with_target(target);
-    let job = job.build().expect("a job");
+    let job = job.build().expect("the job is valid");
     let run = async || {
         let job = DeclarativeJob::new(job.clone());
-        job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0))).await.expect("a run")
+        job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0))).await.expect("the run succeeds")
     };
     assert_eq!(run().await.outputs[0].rows as usize, half);
     lake.put("raw/2.json", values[half..].join("\n"));

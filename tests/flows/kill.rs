@@ -77,9 +77,9 @@ pub(crate) fn want() -> RecordBatch {
 /// Writes the change files into a folder: the first rows, and the changes of the two processes.
 pub(crate) fn write_changes(folder: &Path) {
     for (n, lines) in BOTH.iter().enumerate() {
-        std::fs::write(folder.join(format!("changes-{n}.jsonl")), lines).expect("a file");
+        std::fs::write(folder.join(format!("changes-{n}.jsonl")), lines).expect("the file is written");
     }
-    std::fs::write(folder.join("first.jsonl"), FIRST).expect("a file");
+    std::fs::write(folder.join("first.jsonl"), FIRST).expect("the file is written");
 }
 
 /// Returns the call at which a process is killed in a round. Over all rounds it moves through all calls and a little
@@ -91,9 +91,9 @@ pub(crate) fn call_of(calls: u64, round: u64, rounds: u64) -> u64 {
 /// Creates a table with the first rows, and the change files beside it.
 async fn populated(folder: &Path) -> Dataset {
     write_changes(folder);
-    let location = Location::parse(&folder.join("lake/t").to_string_lossy()).expect("a place");
+    let location = Location::parse(&folder.join("lake/t").to_string_lossy()).expect("the place is valid");
     let dataset = Dataset::new(location, process::options());
-    process::merge(&dataset, &folder.join("first.jsonl").to_string_lossy()).await.expect("a merge");
+    process::merge(&dataset, &folder.join("first.jsonl").to_string_lossy()).await.expect("the merge succeeds");
     dataset
 }
 
@@ -101,7 +101,7 @@ async fn populated(folder: &Path) -> Dataset {
 fn files(folder: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.expect("an entry").path();
+        let path = entry.expect("the entry is readable").path();
         if path.is_dir() { all.extend(files(&path)) } else { all.push(path.to_string_lossy().into_owned()) }
     }
     all
@@ -112,13 +112,19 @@ async fn check(folder: &Path, dataset: &Dataset, round: u64) {
     for n in [0, 1] {
         assert!(end(start_in(folder, n, 0, "before")).is_some(), "round {round}");
     }
-    dataset.journal().recover_with_fence().await.expect("a recovery");
-    let rows = dataset.load(&SessionContext::new()).await.expect("a frame").collect().await.expect("rows");
+    dataset.journal().recover_with_fence().await.expect("the recovery succeeds");
+    let rows = dataset
+        .load(&SessionContext::new())
+        .await
+        .expect("the frame is valid")
+        .collect()
+        .await
+        .expect("the rows are readable");
     assert_rows_eq!(rows, want());
-    let found = verify(dataset, &[]).await.expect("a look");
+    let found = verify(dataset, &[]).await.expect("the verification succeeds");
     assert!(found.is_sound() && found.orphan_files.is_empty() && found.external.is_empty(), "round {round}: {found:?}");
     // Everything on the disk is live: nothing is half-written, and nothing is staged.
-    let live = dataset.observe().await.expect("a table").files().len();
+    let live = dataset.observe().await.expect("the table is observed").files().len();
     assert_eq!(files(&folder.join("lake/t")).len(), live, "round {round}");
     let state = files(&folder.join("lake/.biscuit"));
     let left = |f: &&String| f.contains("/staging/") || f.contains("/probe/") || f.contains('#');
@@ -127,16 +133,18 @@ async fn check(folder: &Path, dataset: &Dataset, round: u64) {
 
 #[tokio::test]
 async fn two_processes_killed_at_any_store_call_leave_the_right_rows_and_no_orphan_files() {
-    let rehearsal = tempfile::tempdir().expect("a folder");
+    let rehearsal = tempfile::tempdir().expect("the folder is created");
     populated(rehearsal.path()).await;
     let calls: Vec<u64> = (0..2)
         .map(|n| {
-            end(start_in(rehearsal.path(), n, 0, "before")).and_then(|a| a.parse().ok()).expect("a number of calls")
+            end(start_in(rehearsal.path(), n, 0, "before"))
+                .and_then(|a| a.parse().ok())
+                .expect("the number of calls is known")
         })
         .collect();
     let (mut killed, mut finished, mut conflicts) = (0, 0, 0);
     for round in 0..ROUNDS {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("the folder is created");
         let dataset = populated(folder.path()).await;
         // From round to round, the first is killed later and the second earlier.
         let at = |of: u64, round: u64| call_of(of, round, ROUNDS);

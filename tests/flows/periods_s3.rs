@@ -42,15 +42,15 @@ async fn run(storage: TableStorage, lines: &str, as_of: &str) -> Result<PeriodTa
 
 async fn with_history() -> TableStorage {
     let storage = server("periods").await;
-    run(storage.clone(), HISTORY, "2024-02-28").await.expect("the history");
+    run(storage.clone(), HISTORY, "2024-02-28").await.expect("the history is readable");
     storage
 }
 
 async fn check(storage: TableStorage, at: u64) {
-    dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
-    let found = dataset(storage.clone()).view().await.expect("a view");
+    dataset(storage.clone()).journal().recover_with_fence().await.expect("the recovery succeeds");
+    let found = dataset(storage.clone()).view().await.expect("the table is readable");
     assert!(found.observed.orphan_files.is_empty() && found.observed.external.is_empty(), "call {at}");
-    let frame = dataset(storage).load(&SessionContext::new()).await.expect("a frame");
+    let frame = dataset(storage).load(&SessionContext::new()).await.expect("the frame is valid");
     let want = table(
         "id:bigint | since:string | v:string | period:string
          1 | 2024-01-10 | a    | 2024-01
@@ -58,7 +58,7 @@ async fn check(storage: TableStorage, at: u64) {
          1 | 2024-01-10 | a    | 2024-02
          3 | 2024-01-15 | late | 2024-02",
     );
-    assert_rows_eq!(frame.collect().await.expect("rows"), want);
+    assert_rows_eq!(frame.collect().await.expect("the rows are readable"), want);
 }
 
 #[tokio::test]
@@ -74,7 +74,8 @@ async fn late_records_on_s3_survive_a_crash_at_every_call() {
 async fn new_period_on_s3_is_copied_by_the_server() {
     let storage = with_history().await;
     let recorder = std::sync::Arc::new(RecordingStore::new(storage.store.clone()));
-    let report = run(storage.with_store(recorder.clone()), "", "2024-04-05").await.expect("two new months");
+    let report =
+        run(storage.with_store(recorder.clone()), "", "2024-04-05").await.expect("the run of two new months succeeds");
     assert_eq!(report.periods.iter().map(|p| p.files.copied).sum::<u64>(), 2);
     let calls = recorder.calls();
     assert!(calls.with("get lake/t/").is_empty(), "no file of the table is read: {:?}", calls.with("get lake/t/"));

@@ -32,7 +32,7 @@ struct Server {
 
 async fn client() -> Client {
     let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint()));
-    let settings = aws.bucket(BUCKET).await.expect("settings");
+    let settings = aws.bucket(BUCKET).await.expect("the settings are valid");
     let config = aws_sdk_s3::config::Builder::from(&settings.config)
         .force_path_style(true)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
@@ -49,7 +49,7 @@ impl Server {
         let client = client().await;
         let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let store = S3Store::new(client.clone(), bucket);
-        store.look(&format!("{prefix}-probe")).await.expect("a look");
+        store.probe(&format!("{prefix}-probe")).await.expect("the probe succeeds");
         Self { client, store, prefix }
     }
 
@@ -59,11 +59,11 @@ impl Server {
 
     async fn put(&self, name: &str, text: &str) {
         let put = self.client.put_object().bucket(self.store.bucket()).key(self.key(name));
-        put.body(text.to_owned().into_bytes().into()).send().await.expect("a put");
+        put.body(text.to_owned().into_bytes().into()).send().await.expect("the put succeeds");
     }
 
     async fn list(&self) -> ObjectListing {
-        self.store.list(&self.prefix, ListedVersions::Current).await.expect("a listing")
+        self.store.list(&self.prefix, ListedVersions::Current).await.expect("the listing succeeds")
     }
 
     /// Returns the existing keys, without the prefix.
@@ -84,7 +84,7 @@ impl Server {
 
 fn existed_before(server: &Server, before: ObjectListing, outputs: &[&str]) -> PurgePlan {
     let outputs: Vec<String> = outputs.iter().map(|name| server.key(name)).collect();
-    PurgeRules::existed_before(&server.prefix).with_outputs(outputs).plan(before).expect("a plan")
+    PurgeRules::existed_before(&server.prefix).with_outputs(outputs).plan(before).expect("the plan is made")
 }
 
 // The clock of the store, and no clock at all.
@@ -102,11 +102,11 @@ async fn old_and_new_files_of_one_second_are_told_apart_by_the_listing() {
             break;
         }
     }
-    let now = s.store.look(&format!("{}-probe", s.prefix)).await.expect("a look").now;
-    let newest = s.list().await.iter().filter_map(|o| o.modified).max().expect("times");
+    let now = s.store.probe(&format!("{}-probe", s.prefix)).await.expect("the probe succeeds").now;
+    let newest = s.list().await.iter().filter_map(|o| o.modified).max().expect("there are times");
     assert!(newest <= now, "the marker is read on the clock that stamps objects");
     // By time, nothing of this second is deleted, neither the old file nor the new one.
-    let plan = PurgeRules::older_than(&s.prefix, newest, newest).plan(s.list().await).expect("a plan");
+    let plan = PurgeRules::older_than(&s.prefix, newest, newest).plan(s.list().await).expect("the plan is made");
     assert!(plan.is_empty());
     let (done, _) = s.go(&existed_before(&s, before, &["new"])).await;
     assert_eq!((done.deleted, s.left().await), (1, vec!["new".to_owned()]));
@@ -118,18 +118,22 @@ async fn objects_and_uploads_that_appear_after_the_listing_are_kept() {
     let s = Server::new("upload").await;
     s.put("old", "x").await;
     let key = s.key("late-upload");
-    let begun = s.client.create_multipart_upload().bucket(BUCKET).key(&key).send().await.expect("an upload");
-    let id = begun.upload_id().expect("an id");
+    let begun = s.client.create_multipart_upload().bucket(BUCKET).key(&key).send().await.expect("the upload succeeds");
+    let id = begun.upload_id().expect("the upload has an id");
     let part = s.client.upload_part().bucket(BUCKET).key(&key).upload_id(id).part_number(1);
-    let part = part.body(b"another program".to_vec().into()).send().await.expect("a part");
-    let uploads = s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell");
+    let part = part.body(b"another program".to_vec().into()).send().await.expect("the part is uploaded");
+    let uploads = s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell");
     assert_eq!((uploads.len(), uploads[0].key.as_str(), uploads[0].begun.is_some()), (1, key.as_str(), true));
     let before = s.list().await;
     s.put("foreign", "x").await;
     s.put("own", "x").await;
     let part = CompletedPart::builder().part_number(1).set_e_tag(part.e_tag().map(str::to_owned)).build();
     let complete = s.client.complete_multipart_upload().bucket(BUCKET).key(&key).upload_id(id);
-    complete.multipart_upload(CompletedMultipartUpload::builder().parts(part).build()).send().await.expect("an end");
+    complete
+        .multipart_upload(CompletedMultipartUpload::builder().parts(part).build())
+        .send()
+        .await
+        .expect("the upload ends");
     let (done, _) = s.go(&existed_before(&s, before, &["own"])).await;
     assert_eq!(done.deleted, 1);
     assert_eq!(s.left().await, ["foreign", "late-upload", "own"]);
@@ -139,11 +143,14 @@ async fn objects_and_uploads_that_appear_after_the_listing_are_kept() {
 #[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn unfinished_uploads_are_aborted_and_missing_ones_are_absent() {
     let s = Server::new("abort").await;
-    s.client.create_multipart_upload().bucket(BUCKET).key(s.key("big")).send().await.expect("an upload");
-    let uploads = s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell");
-    let plan = PurgePlan::exact(&s.prefix, []).expect("a plan").with_uploads(uploads).expect("below the prefix");
+    s.client.create_multipart_upload().bucket(BUCKET).key(s.key("big")).send().await.expect("the upload succeeds");
+    let uploads = s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell");
+    let plan = PurgePlan::exact(&s.prefix, [])
+        .expect("the plan is made")
+        .with_uploads(uploads)
+        .expect("the uploads are below the prefix");
     assert_eq!(s.go(&plan).await.0.aborted, 1);
-    assert!(s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell").is_empty());
+    assert!(s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell").is_empty());
     let (again, _) = s.go(&plan).await;
     assert!(again.is_complete() && again.aborted + again.absent == 1, "{again:?}");
 }
@@ -187,11 +194,18 @@ async fn unusual_keys_are_deleted_literally_and_a_sibling_is_untouched() {
         s.put(name, "x").await;
     }
     let sibling = format!("{}_backup/a", s.prefix);
-    s.client.put_object().bucket(BUCKET).key(&sibling).body(b"x".to_vec().into()).send().await.expect("a put");
+    s.client
+        .put_object()
+        .bucket(BUCKET)
+        .key(&sibling)
+        .body(b"x".to_vec().into())
+        .send()
+        .await
+        .expect("the put succeeds");
     let listing = s.list().await;
     assert_eq!(listing.len(), odd.len());
     let missing = biscuit_purge::ListedObject::new(s.key("missing"), 1, None);
-    let plan = PurgePlan::exact(&s.prefix, listing.iter().chain([missing])).expect("a plan");
+    let plan = PurgePlan::exact(&s.prefix, listing.iter().chain([missing])).expect("the plan is made");
     let (done, _) = s.go(&plan).await;
     assert!(done.is_complete(), "{done:?}");
     assert_eq!(done.deleted + done.absent, odd.len() as u64 + 1);
@@ -210,7 +224,13 @@ async fn versioned(test: &str) -> Server {
         panic!("{e:?}");
     }
     let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    client.put_bucket_versioning().bucket(bucket).versioning_configuration(enabled).send().await.expect("versions");
+    client
+        .put_bucket_versioning()
+        .bucket(bucket)
+        .versioning_configuration(enabled)
+        .send()
+        .await
+        .expect("the versions are listed");
     Server::of(test, bucket).await
 }
 
@@ -223,10 +243,10 @@ async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
     }
     s.put("b", "1").await;
     // Without `versions`, a delete adds a delete marker.
-    let plan = PurgePlan::exact(&s.prefix, &s.list().await).expect("a plan");
+    let plan = PurgePlan::exact(&s.prefix, &s.list().await).expect("the plan is made");
     assert_eq!(s.go(&plan).await.0.deleted, 2);
     assert!(s.left().await.is_empty());
-    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
+    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("the versions are listed");
     let of = |form: VersionKind| all.iter().filter(|o| o.form == form).count();
     assert_eq!(
         (of(VersionKind::DeleteMarker), of(VersionKind::Noncurrent), of(VersionKind::Current)),
@@ -235,10 +255,10 @@ async fn versions_are_deleted_only_on_request_and_only_if_they_were_listed() {
     );
     // Exactly the listed versions are deleted. A version that was written since remains.
     s.put("a", "3").await;
-    let plan = PurgePlan::exact(&s.prefix, &all).expect("a plan");
+    let plan = PurgePlan::exact(&s.prefix, &all).expect("the plan is made");
     let (done, _) = s.go(&plan).await;
     assert_eq!((done.deleted, done.is_complete()), (5, true), "{done:?}");
-    let left = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
+    let left = s.store.list(&s.prefix, ListedVersions::All).await.expect("the versions are listed");
     assert_eq!(left.iter().map(|o| (o.listed.path, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
 }
 
@@ -257,12 +277,12 @@ async fn object_under_legal_hold_is_reported_and_kept() {
     }
     let hold = ObjectLockLegalHold::builder().status(ObjectLockLegalHoldStatus::On).build();
     let held = s.client.put_object_legal_hold().bucket(bucket).key(s.key("held")).legal_hold(hold);
-    held.send().await.expect("a hold");
-    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("versions");
-    let (done, lines) = s.go(&PurgePlan::exact(&s.prefix, &all).expect("a plan")).await;
+    held.send().await.expect("the object is held");
+    let all = s.store.list(&s.prefix, ListedVersions::All).await.expect("the versions are listed");
+    let (done, lines) = s.go(&PurgePlan::exact(&s.prefix, &all).expect("the plan is made")).await;
     assert_eq!((done.deleted, done.failed.values().sum::<u64>()), (1, 1), "{done:?}");
     assert_eq!(done.batches, 1, "it is not tried again");
-    let line = lines.iter().find(|l| l.contains("\"outcome\":\"failed\"")).expect("a failure");
+    let line = lines.iter().find(|l| l.contains("\"outcome\":\"failed\"")).expect("there is a failure");
     assert!(line.contains(&s.key("held")) && line.contains("\"code\""), "{line}");
     assert_eq!(s.left().await, ["held"]);
 }
@@ -273,10 +293,10 @@ async fn object_under_legal_hold_is_reported_and_kept() {
 async fn listing_has_storage_classes_and_an_excluded_class_is_kept() {
     let s = Server::new("class").await;
     s.put("a", "x").await;
-    let now = s.list().await.iter().filter_map(|o| o.modified).max().expect("a time");
+    let now = s.list().await.iter().filter_map(|o| o.modified).max().expect("there is a time");
     let later = now.saturating_add(Duration::from_secs(60));
     let rules = PurgeRules::older_than(&s.prefix, later, later).excluding_storage_class("STANDARD");
-    let plan = rules.plan(s.list().await).expect("a plan");
+    let plan = rules.plan(s.list().await).expect("the plan is made");
     assert_eq!(
         plan.objects().map(|(_, d)| d).collect::<Vec<_>>(),
         [biscuit_purge::PurgeDecision::Keep(KeepReason::StorageClass)]
@@ -290,7 +310,7 @@ async fn objects_of_any_age_are_distinguished_by_the_times_of_the_server() {
     let disk = std::env::var_os("BISCUIT_TEST_S3_DISK").expect("BISCUIT_TEST_S3_DISK is the folder of the server");
     let s = Server::new("aged").await;
     let day = Duration::from_secs(24 * 3600);
-    let now = s.store.look(&format!("{}-probe", s.prefix)).await.expect("a look").now;
+    let now = s.store.probe(&format!("{}-probe", s.prefix)).await.expect("the probe succeeds").now;
     let ages = [("day=1/old", 400), ("day=1/at", 30), ("day=2/young", 29), ("day=2/new", 0)];
     for (name, days) in ages {
         s.put(name, name).await;
@@ -298,12 +318,12 @@ async fn objects_of_any_age_are_distinguished_by_the_times_of_the_server() {
         let file = std::fs::File::options().write(true).open(path).expect("the object is a file");
         // A time in whole seconds counts as the last instant of that second.
         let at = now.saturating_sub(day * days + Duration::from_secs(2)).as_micros();
-        let since = Duration::from_micros(u64::try_from(at).expect("a time of this century"));
-        file.set_modified(std::time::UNIX_EPOCH + since).expect("a time");
+        let since = Duration::from_micros(u64::try_from(at).expect("the time is in this century"));
+        file.set_modified(std::time::UNIX_EPOCH + since).expect("the time of the file is set");
     }
     let plan = async |keep: u32, grace: Duration| {
         let rules = PurgeRules::older_than(&s.prefix, now.saturating_sub(day * keep), now).with_grace(grace);
-        rules.plan(s.list().await).expect("a plan")
+        rules.plan(s.list().await).expect("the plan is made")
     };
     let keys = |plan: &PurgePlan| plan.deletes().map(|o| o.key()[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
     let month = plan(30, Duration::ZERO).await;
@@ -323,7 +343,7 @@ async fn ruled(bucket: &str) -> Server {
     if let Err(e) = &made {
         assert!(matches!(e.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")), "{e:?}");
     }
-    client.delete_bucket_lifecycle().bucket(bucket).send().await.expect("no rules");
+    client.delete_bucket_lifecycle().bucket(bucket).send().await.expect("the rules are deleted");
     Server::of("rules", bucket).await
 }
 
@@ -331,17 +351,17 @@ async fn ruled(bucket: &str) -> Server {
 #[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn lifecycle_rules_are_merged_with_existing_rules_and_written_once() {
     let s = ruled("biscuit-test-rules").await;
-    assert_eq!(s.store.lifecycle().await.expect("none"), []);
+    assert_eq!(s.store.lifecycle().await.expect("the rules are readable"), []);
     let (root, state) = ("lake/t", "lake/.biscuit/t");
     let table = ProtectedTable::new(root, state);
     let wanted = lifecycle_rules(root, state, LifecycleDays::default());
     let theirs = plan_lifecycle(&[], &lifecycle_rules("other/t", "other/.biscuit/t", LifecycleDays::default()), &table);
-    s.store.put_lifecycle(&[], &theirs).await.expect("rules");
-    let before = s.store.lifecycle().await.expect("rules");
+    s.store.put_lifecycle(&[], &theirs).await.expect("the rules are stored");
+    let before = s.store.lifecycle().await.expect("the rules are read");
     let plan = plan_lifecycle(&before, &wanted, &table);
     assert_eq!((plan.added.len(), plan.changed.len(), plan.dangers.len()), (3, 0, 0));
-    s.store.put_lifecycle(&before, &plan).await.expect("rules");
-    let now = s.store.lifecycle().await.expect("rules");
+    s.store.put_lifecycle(&before, &plan).await.expect("the rules are stored");
+    let now = s.store.lifecycle().await.expect("the rules are read");
     assert_eq!(now.len(), 6, "objects of others remain");
     assert!(plan_lifecycle(&now, &wanted, &table).is_empty(), "a second time nothing changes: {now:?}");
     let e = s.store.put_lifecycle(&before, &plan).await.unwrap_err();
@@ -364,7 +384,7 @@ async fn lifecycle_rules_delete_staged_files_and_never_the_journal_or_the_table(
     (days.staging, days.noncurrent, days.uploads) = (1, 1, 1);
     let table = ProtectedTable::new(&root, &state);
     let plan = plan_lifecycle(&[], &lifecycle_rules(&root, &state, days), &table);
-    s.store.put_lifecycle(&[], &plan).await.expect("rules");
+    s.store.put_lifecycle(&[], &plan).await.expect("the rules are stored");
     for _ in 0..120 {
         if s.left().await.len() == stay.len() {
             break;

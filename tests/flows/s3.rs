@@ -28,7 +28,7 @@ pub(crate) fn endpoint() -> String {
 pub(crate) async fn server(test: &str) -> TableStorage {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint()));
-    let store = aws.store("biscuit-test").await.expect("a client");
+    let store = aws.store("biscuit-test").await.expect("the client is created");
     let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
     TableStorage::durable(Arc::new(PrefixStore::new(store, prefix)))
 }
@@ -36,7 +36,7 @@ pub(crate) async fn server(test: &str) -> TableStorage {
 /// Opens the table as a single writer, so that put-if-absent is not probed in every round. One test below probes it.
 pub(crate) fn dataset(storage: TableStorage) -> Dataset {
     let options = JournalOptions::default().with_writers(WriterPolicy::One);
-    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), options)
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("the place is valid"), options)
 }
 
 const CHANGES: &str = r#"
@@ -57,23 +57,24 @@ async fn populated(test: &str) -> TableStorage {
     for (day, rows) in [("a", "1 | 1 | x"), ("b", "2 | 1 | y")] {
         let rows = table(&format!("id:bigint | seq:bigint | v:string\n{rows}"));
         let mut bytes = Vec::new();
-        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
-        writer.write(&rows).expect("rows");
-        writer.close().expect("a file");
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("the writer is created");
+        writer.write(&rows).expect("the rows are written");
+        writer.close().expect("the file is closed");
         let path = Path::from(format!("lake/t/day={day}/part-0.parquet"));
-        storage.store.put(&path, bytes.into()).await.expect("a put");
+        storage.store.put(&path, bytes.into()).await.expect("the put succeeds");
     }
     storage
 }
 
 async fn check(storage: TableStorage, at: u64) {
     let dataset = dataset(storage);
-    dataset.journal().recover_with_fence().await.expect("a recovery");
-    let snapshot = dataset.view().await.expect("a view");
+    dataset.journal().recover_with_fence().await.expect("the recovery succeeds");
+    let snapshot = dataset.view().await.expect("the table is readable");
     assert!(snapshot.observed.orphan_files.is_empty() && snapshot.observed.external.is_empty(), "call {at}");
-    let frame = snapshot.load(&SessionContext::new()).await.expect("a frame");
+    let frame = snapshot.load(&SessionContext::new()).await.expect("the frame is valid");
     let want = table("id:bigint | seq:bigint | day:string | v:string\n1 | 2 | b | moved\n4 | 2 | c | new");
-    assert_rows_eq!(frame.collect().await.expect("rows"), want);
+    assert_rows_eq!(frame.collect().await.expect("the rows are readable"), want);
 }
 
 #[tokio::test]
@@ -104,11 +105,12 @@ async fn merge_on_s3_may_sleep_at_every_call() {
 async fn unfinished() -> TableStorage {
     let storage = populated("recover").await;
     let (recorder, rehearsal) = RecordingStore::storage(&populated("rehearsal").await);
-    merge(rehearsal, CHANGES).await.expect("a merge");
+    merge(rehearsal, CHANGES).await.expect("the merge succeeds");
     let calls = recorder.calls();
-    let record = calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("1.json")).expect("a record");
+    let record =
+        calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("1.json")).expect("the record is found");
     let dying = FaultStore::new(storage.store.clone(), InjectedFault::CrashAfter, record as u64 + 1);
-    merge(storage.with_store(Arc::new(dying)), CHANGES).await.expect_err("it died");
+    merge(storage.with_store(Arc::new(dying)), CHANGES).await.expect_err("the merge fails");
     storage
 }
 
@@ -127,11 +129,11 @@ async fn recovery_on_s3_survives_crashes_and_may_sleep() {
 async fn orphaned() -> TableStorage {
     use futures::TryStreamExt;
     let storage = populated("adopt").await;
-    merge(storage.clone(), CHANGES).await.expect("a merge");
+    merge(storage.clone(), CHANGES).await.expect("the merge succeeds");
     let state = Path::from("lake/.biscuit");
-    let listed: Vec<_> = storage.store.list(Some(&state)).try_collect().await.expect("a listing");
+    let listed: Vec<_> = storage.store.list(Some(&state)).try_collect().await.expect("the listing succeeds");
     for object in listed {
-        storage.store.delete(&object.location).await.expect("a delete");
+        storage.store.delete(&object.location).await.expect("the delete succeeds");
     }
     storage
 }
@@ -152,10 +154,15 @@ async fn adoption_on_s3_survives_crashes_and_may_sleep() {
 #[ignore = "needs an S3 server: BISCUIT_TEST_S3"]
 async fn the_probe_of_put_if_absent_passes_on_s3() {
     let storage = server("probe").await;
-    let careful = Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default());
+    let careful = Dataset::new(
+        Location::new(storage, "lake/t", "lake/t").expect("the place is valid"),
+        JournalOptions::default(),
+    );
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
-    reader.read("c.jsonl", CHANGES.to_owned().into_bytes().into()).expect("lines");
-    let report = process::merge_changes(&careful, reader.finish().expect("records")).await.expect("a merge");
+    reader.read("c.jsonl", CHANGES.to_owned().into_bytes().into()).expect("the lines are readable");
+    let report = process::merge_changes(&careful, reader.finish().expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     assert_eq!((report.outcome, report.rows.after), (Outcome::Committed, 2));
 }
 
@@ -164,12 +171,12 @@ async fn the_probe_of_put_if_absent_passes_on_s3() {
 async fn a_bucket_that_does_not_exist_and_wrong_credentials_are_named_in_the_error() {
     let endpoint = endpoint();
     let aws = AwsEnvironment::new(AwsOptions::default().with_endpoint_url(endpoint));
-    let store = aws.store("no-such-bucket").await.expect("a client");
+    let store = aws.store("no-such-bucket").await.expect("the client is created");
     let location = Location::new(TableStorage::durable(store), "lake/t", "s3://no-such-bucket/lake/t");
-    let dataset = Dataset::new(location.expect("a place"), JournalOptions::default());
+    let dataset = Dataset::new(location.expect("the place is valid"), JournalOptions::default());
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default());
-    reader.read("c.jsonl", b"{\"id\":1,\"seq\":1}".to_vec().into()).expect("a line");
-    let e = process::merge_changes(&dataset, reader.finish().expect("records")).await.unwrap_err();
+    reader.read("c.jsonl", b"{\"id\":1,\"seq\":1}".to_vec().into()).expect("the line is read");
+    let e = process::merge_changes(&dataset, reader.finish().expect("the records are readable")).await.unwrap_err();
     assert_eq!(e.code(), "NoSuchBucket", "{e}");
 }
 
@@ -185,7 +192,7 @@ async fn the_server_is_a_store_that_the_journal_can_use() {
 async fn a_bucket_says_its_region() {
     let endpoint = endpoint();
     let region = |bucket: &'static str| bucket_region(bucket, Some(&endpoint));
-    assert_eq!(region("biscuit-test-eu").await.expect("a region"), "eu-west-1");
-    assert_eq!(region("biscuit-test").await.expect("a region"), "us-east-1");
+    assert_eq!(region("biscuit-test-eu").await.expect("the region is known"), "eu-west-1");
+    assert_eq!(region("biscuit-test").await.expect("the region is known"), "us-east-1");
     assert_eq!(bucket_region("x", Some("http://127.0.0.1:9")).await.unwrap_err().code(), "NoRegion");
 }

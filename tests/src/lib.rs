@@ -60,7 +60,7 @@ pub fn lines() -> Vec<String> {
 /// Returns a line without its embedded schemas. The text of every value remains.
 pub fn without_schema(line: &str) -> String {
     type Fields = BTreeMap<String, Box<RawValue>>;
-    let mut line: Fields = serde_json::from_str(line).expect("JSON");
+    let mut line: Fields = serde_json::from_str(line).expect("the JSON is valid");
     for part in ["key", "value"] {
         let payload = serde_json::from_str::<Fields>(line[part].get()).ok().and_then(|mut f| f.remove("payload"));
         payload.map(|p| line.insert(part.to_owned(), p));
@@ -71,8 +71,10 @@ pub fn without_schema(line: &str) -> String {
 /// Returns the number of lines up to each checkpoint. `seed` ends where the stream begins, the others end with their
 /// marker.
 pub fn checkpoints(lines: &[String]) -> Vec<(&'static str, usize)> {
-    let envelopes: Vec<Value> =
-        lines.iter().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["value"]["payload"].take()).collect();
+    let envelopes: Vec<Value> = lines
+        .iter()
+        .map(|l| serde_json::from_str::<Value>(l).expect("the JSON is valid")["value"]["payload"].take())
+        .collect();
     let stream = envelopes.iter().position(|v| v["op"] != "r").expect("the stream begins");
     let marker = |id: i64| {
         let is = |v: &Value| v["source"]["table"] == "checkpoint" && v["after"]["id"] == id;
@@ -84,7 +86,7 @@ pub fn checkpoints(lines: &[String]) -> Vec<(&'static str, usize)> {
 fn table_schema(checkpoint: &str, table: &str) -> Value {
     let text =
         std::fs::read_to_string(data(checkpoint).join("schema.json")).expect("the types are part of the project");
-    serde_json::from_str::<Value>(&text).expect("JSON")[table].take()
+    serde_json::from_str::<Value>(&text).expect("the JSON is valid")[table].take()
 }
 
 /// Returns the columns of a table with their PostgreSQL types. `orders` has all columns that it had at any time.
@@ -92,7 +94,10 @@ fn columns_and_types(table: &str) -> Vec<(String, String)> {
     let mut columns: Vec<(String, String)> = Vec::new();
     for k in ["3", "seed"] {
         for column in table_schema(k, table)["columns"].as_array().into_iter().flatten() {
-            let (name, t) = (column[0].as_str().expect("a name"), column[1].as_str().expect("a type"));
+            let (name, t) = (
+                column[0].as_str().expect("the value is a name"),
+                column[1].as_str().expect("the value is the name of a type"),
+            );
             // The type of an enum is named after the enum.
             let t = if t == "mood" { "string" } else { t };
             if !columns.iter().any(|(n, _)| n == name) {
@@ -120,10 +125,12 @@ pub fn contract(table: &str) -> Contract {
 pub fn truth(checkpoint: &str, table: &str) -> RecordBatch {
     let file = std::fs::File::open(data(checkpoint).join(format!("{table}.parquet")))
         .expect("the state is part of the project");
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+        .expect("the file is valid Parquet");
     let schema = reader.schema().clone();
-    let batches: Vec<RecordBatch> = reader.build().expect("a reader").map(|b| b.expect("rows")).collect();
-    concat_batches(&schema, &batches).expect("one schema")
+    let batches: Vec<RecordBatch> =
+        reader.build().expect("the reader is created").map(|b| b.expect("the rows are valid")).collect();
+    concat_batches(&schema, &batches).expect("the batches have one schema")
 }
 
 /// Whether the stream does not represent a column in full. Intervals are microseconds in the stream, and edge cases
@@ -152,7 +159,7 @@ pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &Recor
         }
         if (table, name.as_str()) == ("orders", "qty") && *column.data_type() == DataType::Int64 {
             // The column was widened during the stream, and the contract has the wider type from the beginning.
-            truth = datafusion::arrow::compute::cast(&truth, &DataType::Int64).expect("a wider integer");
+            truth = datafusion::arrow::compute::cast(&truth, &DataType::Int64).expect("the integer is wider");
         }
         let truth = list_names(&truth);
         let column = list_names(&column);
@@ -162,7 +169,7 @@ pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &Recor
         right.push(truth);
     }
     let schema = Arc::new(Schema::new(fields));
-    let batch = |columns| RecordBatch::try_new(schema.clone(), columns).expect("columns of one length");
+    let batch = |columns| RecordBatch::try_new(schema.clone(), columns).expect("the columns have one length");
     (batch(left), batch(right))
 }
 
@@ -170,15 +177,15 @@ pub fn comparable(table: &str, checkpoint: &str, got: &RecordBatch, want: &Recor
 /// default.
 fn after_ddl(name: &str, column: ArrayRef, got: &RecordBatch) -> ArrayRef {
     let other: ArrayRef = match name {
-        "remark" => got.column_by_name("note").expect("the old name").clone(),
+        "remark" => got.column_by_name("note").expect("the column has its old name").clone(),
         "discount" => {
             let zeros = vec![0i128; got.num_rows()];
             let zeros = datafusion::arrow::array::Decimal128Array::from(zeros).with_precision_and_scale(5, 2);
-            Arc::new(zeros.expect("a decimal(5,2)"))
+            Arc::new(zeros.expect("the column is a decimal(5,2)"))
         }
         _ => return column,
     };
-    zip(&is_null(&column).expect("a mask"), &other, &column).expect("columns of one type")
+    zip(&is_null(&column).expect("the mask is valid"), &other, &column).expect("the columns have one type")
 }
 
 /// Returns numbers of any size as text without trailing zeros. NaN of PostgreSQL is null.
@@ -204,7 +211,7 @@ fn list_names(array: &ArrayRef) -> ArrayRef {
         DataType::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type().clone(), true))),
         other => other,
     };
-    datafusion::arrow::compute::cast(array, &named).expect("a cast to the same type")
+    datafusion::arrow::compute::cast(array, &named).expect("the cast is to the same type")
 }
 
 /// Returns the contract of a table for DMS, where arrays and intervals are texts.
@@ -230,12 +237,15 @@ pub fn dms_contract(table: &str) -> Contract {
 /// Returns the files of one setting of DMS, by path.
 pub fn dms_files(setting: &str) -> Vec<(String, Vec<u8>)> {
     fn walk(at: &std::path::Path, root: &std::path::Path, all: &mut Vec<(String, Vec<u8>)>) {
-        for entry in std::fs::read_dir(at).expect("it is part of the project").map(|e| e.expect("an entry").path()) {
+        for entry in
+            std::fs::read_dir(at).expect("it is part of the project").map(|e| e.expect("the entry is readable").path())
+        {
             if entry.is_dir() {
                 walk(&entry, root, all);
             } else {
-                let name = entry.strip_prefix(root).expect("it is below").to_string_lossy().into_owned();
-                all.push((name, std::fs::read(&entry).expect("a file")));
+                let name =
+                    entry.strip_prefix(root).expect("the path is below the folder").to_string_lossy().into_owned();
+                all.push((name, std::fs::read(&entry).expect("the file is read")));
             }
         }
     }
@@ -256,14 +266,21 @@ pub fn flat_lines() -> Vec<String> {
 /// Returns an empty table in memory.
 pub fn memory_dataset() -> Dataset {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
-    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("the place is valid"), JournalOptions::default())
 }
 
 /// Returns all rows of a table in one batch.
 pub async fn rows_of(dataset: &Dataset) -> RecordBatch {
-    let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    let frame = dataset
+        .view()
+        .await
+        .expect("the table is readable")
+        .load(&SessionContext::new())
+        .await
+        .expect("the frame is valid");
     let schema = frame.schema().inner().clone();
-    concat_batches(&schema, &frame.collect().await.expect("rows")).expect("one schema")
+    concat_batches(&schema, &frame.collect().await.expect("the rows are readable"))
+        .expect("the batches have one schema")
 }
 
 /// Returns the rows without some columns.
@@ -271,5 +288,5 @@ pub fn without_columns(rows: &RecordBatch, names: &[&str]) -> RecordBatch {
     let schema = rows.schema();
     let kept: Vec<usize> =
         (0..rows.num_columns()).filter(|&i| !names.contains(&schema.field(i).name().as_str())).collect();
-    rows.project(&kept).expect("indices of this batch")
+    rows.project(&kept).expect("the indices are of this batch")
 }

@@ -3,9 +3,9 @@
 
 use crate::Result;
 use crate::lines::PublicItem;
-use crate::manifest::{Dependency, Group, dependencies};
+use crate::manifest::{Dependency, DependencyGroup, parse_dependencies};
 use crate::public_items::public_items;
-use crate::rustdoc::document;
+use crate::rustdoc::document_crates;
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,8 +32,8 @@ const EXPORTED_BY: [(&str, &[&str]); 14] = [
 /// Prints the packages of each crate, each with an item that names it.
 pub(crate) fn print() -> Result<()> {
     let workspace = Workspace::load()?;
-    for (library, items) in workspace.libraries.iter().zip(public_items(&document(&workspace)?)) {
-        let comparison = compare(&read_manifest(&library.manifest())?, &items);
+    for (library, items) in workspace.libraries.iter().zip(public_items(&document_crates(&workspace)?)) {
+        let comparison = compare_dependencies(&read_manifest(&library.manifest())?, &items);
         println!("{}", library.package);
         for (package, item) in &comparison.packages {
             println!("    {package}: {item}");
@@ -52,8 +52,8 @@ pub(crate) fn print() -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     let workspace = Workspace::load()?;
     let mut message = String::new();
-    for (library, items) in workspace.libraries.iter().zip(public_items(&document(&workspace)?)) {
-        let comparison = compare(&read_manifest(&library.manifest())?, &items);
+    for (library, items) in workspace.libraries.iter().zip(public_items(&document_crates(&workspace)?)) {
+        let comparison = compare_dependencies(&read_manifest(&library.manifest())?, &items);
         for problem in comparison.problems {
             let _ = writeln!(message, "{}: {problem}", library.package);
         }
@@ -69,7 +69,7 @@ pub(crate) fn check() -> Result<()> {
 
 fn read_manifest(file: &std::path::Path) -> Result<Vec<Dependency>> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
-    dependencies(&text).map_err(|e| format!("{}: {e}", file.display()))
+    parse_dependencies(&text).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 /// Packages in the signatures of a crate, and what is wrong in its manifest.
@@ -80,7 +80,7 @@ struct Comparison {
     problems: Vec<String>,
 }
 
-fn compare(dependencies: &[Dependency], items: &[PublicItem]) -> Comparison {
+fn compare_dependencies(dependencies: &[Dependency], items: &[PublicItem]) -> Comparison {
     let mut comparison = Comparison::default();
     for (library, item) in first_items(items) {
         match package_of(library, dependencies) {
@@ -94,13 +94,13 @@ fn compare(dependencies: &[Dependency], items: &[PublicItem]) -> Comparison {
     for dependency in dependencies {
         let package = &dependency.package;
         match (&dependency.group, comparison.packages.get(package)) {
-            (Group::Private, Some(item)) => {
+            (DependencyGroup::Private, Some(item)) => {
                 comparison.problems.push(format!("`{package}` is private in the manifest and public in: {item}"));
             }
-            (Group::Public, None) => comparison
+            (DependencyGroup::Public, None) => comparison
                 .problems
                 .push(format!("`{package}` is public in the manifest, and no public signature names its items")),
-            (Group::PublicFor(reason), Some(item)) => comparison.problems.push(format!(
+            (DependencyGroup::PublicFor(reason), Some(item)) => comparison.problems.push(format!(
                 "`{package}` is public by its signatures; remove the comment `# public: {reason}` in the manifest: {item}"
             )),
             _ => {}
@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn problems(manifest: &str, items: &[PublicItem]) -> Vec<String> {
-        compare(&dependencies(manifest).unwrap(), items).problems
+        compare_dependencies(&parse_dependencies(manifest).unwrap(), items).problems
     }
 
     #[test]

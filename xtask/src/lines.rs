@@ -1,6 +1,6 @@
 //! One line of text for each public item of a crate.
 
-use crate::public_paths::Names;
+use crate::public_paths::PathNames;
 use crate::rustdoc::{Item, elements, ids, variant};
 use crate::signature::Signature;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub(crate) enum Rank {
 
 /// Lines that are found so far.
 pub(crate) struct Lines<'a> {
-    pub(crate) names: Names<'a>,
+    pub(crate) names: PathNames<'a>,
     pub(crate) lines: Vec<PublicItem>,
 }
 

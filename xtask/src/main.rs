@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         return rustdoc::run_unstable(&rustdoc);
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let done = match command(&args) {
+    let done = match parse_command(&args) {
         Some(Command::PrintApi) => public_api::print(),
         Some(Command::CheckApi) => public_api::check(),
         Some(Command::WriteApi) => public_api::write(),
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(args: &[String]) -> Option<Command> {
+fn parse_command(args: &[String]) -> Option<Command> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
         ["public-api"] => Some(Command::PrintApi),
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_unknown_option_is_refused() {
-        let parse = |line: &str| command(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let parse = |line: &str| parse_command(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(parse("public-api --check"), Some(Command::CheckApi));
         assert_eq!(parse("foreign-types"), Some(Command::PrintForeign));
         assert_eq!(parse("foreign-types --write"), None);

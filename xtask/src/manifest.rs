@@ -7,12 +7,12 @@ use crate::Result;
 pub(crate) struct Dependency {
     /// Name of the package.
     pub(crate) package: String,
-    pub(crate) group: Group,
+    pub(crate) group: DependencyGroup,
 }
 
 /// The comment above a dependency.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Group {
+pub(crate) enum DependencyGroup {
     /// Below `# Public`: a new major version of the dependency is a breaking change of the crate.
     Public,
     /// Below `# Public`, with the reason why the dependency is public although no signature names it. The reason is a
@@ -24,16 +24,16 @@ pub(crate) enum Group {
 
 /// The dependencies of a manifest, in the order of the text. Dependencies of tests and of build scripts are not among
 /// them.
-pub(crate) fn dependencies(manifest: &str) -> Result<Vec<Dependency>> {
+pub(crate) fn parse_dependencies(manifest: &str) -> Result<Vec<Dependency>> {
     let mut found = Vec::new();
     let mut group = None;
     // Lines below an open bracket continue the dependency before them.
     let mut depth = 0i32;
-    for line in section(manifest) {
+    for line in dependency_lines(manifest) {
         let line = line.trim();
         match line {
-            "# Public" => group = Some(Group::Public),
-            "# Private" => group = Some(Group::Private),
+            "# Public" => group = Some(DependencyGroup::Public),
+            "# Private" => group = Some(DependencyGroup::Private),
             _ if line.is_empty() || line.starts_with('#') => {}
             _ => {
                 let (entry, comment) = line.split_once('#').unwrap_or((line, ""));
@@ -52,14 +52,14 @@ pub(crate) fn dependencies(manifest: &str) -> Result<Vec<Dependency>> {
 }
 
 /// Lines of `[dependencies]`.
-fn section(manifest: &str) -> impl Iterator<Item = &str> {
+fn dependency_lines(manifest: &str) -> impl Iterator<Item = &str> {
     let lines = manifest.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
     lines.take_while(|line| !line.starts_with('['))
 }
 
-fn with_reason(group: Group, comment: &str) -> Group {
+fn with_reason(group: DependencyGroup, comment: &str) -> DependencyGroup {
     match (group, comment.trim().strip_prefix("public: ")) {
-        (Group::Public, Some(reason)) => Group::PublicFor(reason.to_owned()),
+        (DependencyGroup::Public, Some(reason)) => DependencyGroup::PublicFor(reason.to_owned()),
         (group, _) => group,
     }
 }
@@ -88,20 +88,20 @@ bytes = "1"
 [dev-dependencies]
 tokio.workspace = true
 "#;
-        let found = dependencies(manifest).unwrap();
+        let found = parse_dependencies(manifest).unwrap();
         let found: Vec<_> = found.iter().map(|it| (it.package.as_str(), it.group.clone())).collect();
         let expected = [
-            ("biscuit-core", Group::Public),
-            ("datafusion", Group::Public),
-            ("insta", Group::PublicFor("macros expand to it".to_owned())),
-            ("bytes", Group::Private),
+            ("biscuit-core", DependencyGroup::Public),
+            ("datafusion", DependencyGroup::Public),
+            ("insta", DependencyGroup::PublicFor("macros expand to it".to_owned())),
+            ("bytes", DependencyGroup::Private),
         ];
         assert_eq!(found, expected);
     }
 
     #[test]
     fn a_dependency_without_a_group_is_refused() {
-        let error = dependencies("[dependencies]\nbytes = \"1\"\n").unwrap_err();
+        let error = parse_dependencies("[dependencies]\nbytes = \"1\"\n").unwrap_err();
         assert!(error.contains("`bytes`") && error.contains("# Public"), "{error}");
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::Result;
 use crate::public_items::public_items;
-use crate::rustdoc::document;
+use crate::rustdoc::document_crates;
 use crate::workspace::{LibraryCrate, Workspace};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Prints the public items of all crates.
 pub(crate) fn print() -> Result<()> {
-    for (_, text) in texts(&Workspace::load()?)? {
+    for (_, text) in api_texts(&Workspace::load()?)? {
         print!("{text}");
     }
     Ok(())
@@ -18,7 +18,7 @@ pub(crate) fn print() -> Result<()> {
 /// Writes the files.
 pub(crate) fn write() -> Result<()> {
     let workspace = Workspace::load()?;
-    for (library, text) in texts(&workspace)? {
+    for (library, text) in api_texts(&workspace)? {
         let file = library.api_file();
         std::fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
     }
@@ -32,14 +32,14 @@ pub(crate) fn write() -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     let workspace = Workspace::load()?;
     let mut message = String::new();
-    for (library, text) in texts(&workspace)? {
+    for (library, text) in api_texts(&workspace)? {
         let file = library.api_file();
         let stored = match std::fs::read_to_string(&file) {
             Ok(stored) => stored,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
         };
-        let differences = differences(&stored, &text);
+        let differences = differing_lines(&stored, &text);
         if !differences.is_empty() {
             let file = file.strip_prefix(&workspace.root).unwrap_or(&file);
             let _ = write!(message, "{}:\n{differences}\n", file.display());
@@ -54,8 +54,8 @@ pub(crate) fn check() -> Result<()> {
     ))
 }
 
-fn texts(workspace: &Workspace) -> Result<Vec<(&LibraryCrate, String)>> {
-    let docs = document(workspace)?;
+fn api_texts(workspace: &Workspace) -> Result<Vec<(&LibraryCrate, String)>> {
+    let docs = document_crates(workspace)?;
     let texts = public_items(&docs).into_iter().map(|items| {
         items.into_iter().fold(String::new(), |mut text, item| {
             text.push_str(&item.text);
@@ -68,7 +68,7 @@ fn texts(workspace: &Workspace) -> Result<Vec<(&LibraryCrate, String)>> {
 
 /// Lines of only one of the texts, with `-` for `stored` and `+` for `current`. The lines of a list are all different, so
 /// a comparison of sets is enough.
-fn differences(stored: &str, current: &str) -> String {
+fn differing_lines(stored: &str, current: &str) -> String {
     if stored == current {
         return String::new();
     }
@@ -91,13 +91,13 @@ mod tests {
     fn removed_and_added_lines_are_shown() {
         let stored = "pub fn a::f()\npub fn a::g()\n";
         let current = "pub fn a::f()\npub fn a::g(n: u64)\npub fn a::h()\n";
-        assert_eq!(differences(stored, current), "- pub fn a::g()\n+ pub fn a::g(n: u64)\n+ pub fn a::h()\n");
-        assert_eq!(differences(stored, stored), "");
+        assert_eq!(differing_lines(stored, current), "- pub fn a::g()\n+ pub fn a::g(n: u64)\n+ pub fn a::h()\n");
+        assert_eq!(differing_lines(stored, stored), "");
     }
 
     #[test]
     fn another_order_and_a_missing_file_are_differences() {
-        assert_eq!(differences("b\na\n", "a\nb\n"), "the lines are in another order\n");
-        assert_eq!(differences("", "a\n"), "+ a\n");
+        assert_eq!(differing_lines("b\na\n", "a\nb\n"), "the lines are in another order\n");
+        assert_eq!(differing_lines("", "a\n"), "+ a\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::impls;
 use crate::lines::{Lines, PublicItem};
-use crate::public_paths::{Names, PublicPaths, SiblingPaths};
+use crate::public_paths::{PathNames, PublicPaths, SiblingPaths};
 use crate::rustdoc::CrateDocs;
 
 /// All public items of each crate, in the order of their paths.
@@ -13,7 +13,7 @@ pub(crate) fn public_items(crates: &[CrateDocs]) -> Vec<Vec<PublicItem>> {
 
 fn items_of(docs: &CrateDocs, siblings: &SiblingPaths) -> Vec<PublicItem> {
     let paths = PublicPaths::of(docs);
-    let mut list = Lines { names: Names { docs, paths: &paths, siblings }, lines: Vec::new() };
+    let mut list = Lines { names: PathNames { docs, paths: &paths, siblings }, lines: Vec::new() };
     for (id, path) in paths.iter() {
         if let Some(item) = docs.item(id) {
             list.item(item, path);

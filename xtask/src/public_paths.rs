@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// All that a signature needs to write the paths of items.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Names<'a> {
+pub(crate) struct PathNames<'a> {
     pub(crate) docs: &'a CrateDocs,
     pub(crate) paths: &'a PublicPaths,
     pub(crate) siblings: &'a SiblingPaths,

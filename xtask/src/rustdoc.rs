@@ -31,7 +31,7 @@ pub(crate) fn run_unstable(rustdoc: &OsString) -> ExitCode {
 
 /// Makes the JSON of all library crates with one call of cargo, and reads it. The result is in the order of
 /// `workspace.libraries`.
-pub(crate) fn document(workspace: &Workspace) -> Result<Vec<CrateDocs>> {
+pub(crate) fn document_crates(workspace: &Workspace) -> Result<Vec<CrateDocs>> {
     let own_program = std::env::current_exe().map_err(|e| format!("cannot find the program xtask: {e}"))?;
     let status = Command::new(cargo())
         .args(["doc", "--workspace", "--lib", "--no-deps", "--locked", "--quiet"])

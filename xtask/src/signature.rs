@@ -3,7 +3,7 @@
 //! A [`Signature`] also collects which other crates are named in the text. Names of the standard library's prelude have
 //! no path, since the text would be hard to read with `core::option::Option`.
 
-use crate::public_paths::Names;
+use crate::public_paths::PathNames;
 use crate::rustdoc::{CrateDocs, elements, variant};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -49,13 +49,13 @@ const SHORT_NAMES: [&str; 34] = [
 /// Text of one signature, and the other crates that it names.
 #[derive(Debug)]
 pub(crate) struct Signature<'a> {
-    names: Names<'a>,
+    names: PathNames<'a>,
     /// Crates other than the documented one and the standard library, such as `arrow_schema`.
     pub(crate) foreign_crates: BTreeSet<String>,
 }
 
 impl<'a> Signature<'a> {
-    pub(crate) fn new(names: Names<'a>) -> Self {
+    pub(crate) fn new(names: PathNames<'a>) -> Self {
         Self { names, foreign_crates: BTreeSet::new() }
     }
 
@@ -279,7 +279,7 @@ mod tests {
         });
         let docs = CrateDocs::parse(&docs.to_string()).unwrap();
         let (paths, siblings) = (PublicPaths::default(), SiblingPaths::default());
-        let mut signature = Signature::new(Names { docs: &docs, paths: &paths, siblings: &siblings });
+        let mut signature = Signature::new(PathNames { docs: &docs, paths: &paths, siblings: &siblings });
         let text = if kind == "type" { signature.type_text(json) } else { signature.function("a::f", json) };
         (text, signature.foreign_crates.into_iter().collect())
     }

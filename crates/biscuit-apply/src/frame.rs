@@ -20,14 +20,15 @@ pub async fn merge_frames(
 ) -> Result<(DataFrame, ReductionReport)> {
     // A specification that cannot work is refused before the frames are computed.
     spec.check()?;
-    let (current, changes) = (collect(current, "the current rows").await?, collect(changes, "the changes").await?);
+    let (current, changes) =
+        (collect_rows(current, "the current rows").await?, collect_rows(changes, "the changes").await?);
     let (merged, report) = merge_and_retain_last(&current, &changes, spec, columns)?;
     let frame = SessionContext::new().read_batches(merged);
     Ok((frame.map_err(|e| Error::internal("the rows could not be turned into a frame").with_source(e))?, report))
 }
 
 /// Returns the rows of a frame. The first batch is empty and has the schema of the frame, which may have no rows.
-async fn collect(frame: DataFrame, place: &str) -> Result<Vec<RecordBatch>> {
+async fn collect_rows(frame: DataFrame, place: &str) -> Result<Vec<RecordBatch>> {
     let schema = frame.schema().inner().clone();
     let failed =
         |e| Error::new(biscuit_dataset::codes::UNREADABLE_ROWS, format!("{place} cannot be computed")).with_source(e);

@@ -8,5 +8,5 @@ pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecor
 pub use crate::sink::check_repeatable;
 pub use crate::state::erasing::{ErasedState, erased_state};
 pub use crate::state::forgotten_keys::ErasedKeys;
-pub use crate::state::key_segment::{StoredKeyMetadata, held_keys};
+pub use crate::state::key_segment::{StoredKeyMetadata, stored_key_metadata};
 pub use crate::table::stored_spec::stored_spec;

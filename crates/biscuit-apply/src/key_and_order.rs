@@ -15,7 +15,7 @@ pub struct KeyAndOrderColumns {
 
 impl KeyAndOrderColumns {
     /// Returns the part that is missing, as the name of its option: `key` or `order`.
-    pub fn missing(&self) -> Option<&'static str> {
+    pub fn missing_option(&self) -> Option<&'static str> {
         match (self.key.is_empty(), self.order.is_empty()) {
             (true, _) => Some("key"),
             (false, true) => Some("order"),
@@ -87,17 +87,17 @@ impl KeyAndOrderSources {
     pub fn resolve(&self) -> KeyAndOrderColumns {
         let (options, contract, table) = (&self.options, &self.contract, &self.table);
         let of_records = self.records.clone().unwrap_or_default();
-        let key = first([&options.key, &contract.key, &of_records.key, &table.key]);
+        let key = first_non_empty([&options.key, &contract.key, &of_records.key, &table.key]);
         let order = match &self.records {
-            Some(records) => first([&records.order, &table.order]),
-            None => first([&options.order, &contract.order, &table.order]),
+            Some(records) => first_non_empty([&records.order, &table.order]),
+            None => first_non_empty([&options.order, &contract.order, &table.order]),
         };
         KeyAndOrderColumns { key, order }
     }
 }
 
 /// Returns the first list that is not empty.
-fn first<const N: usize>(choices: [&Vec<String>; N]) -> Vec<String> {
+fn first_non_empty<const N: usize>(choices: [&Vec<String>; N]) -> Vec<String> {
     choices.into_iter().find(|columns| !columns.is_empty()).cloned().unwrap_or_default()
 }
 
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(resolved("a", "b", None, "d"), columns("a", "a"));
         assert_eq!(resolved("", "b", None, "d"), columns("b", "b"));
         assert_eq!(resolved("", "", None, "d"), columns("d", "d"));
-        assert_eq!(resolved("", "", None, "").missing(), Some("key"));
+        assert_eq!(resolved("", "", None, "").missing_option(), Some("key"));
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(resolved("", "", Some("c"), "d"), columns("c", "c"));
         // A reader that had no records names nothing: the table knows the columns that it stored before.
         assert_eq!(resolved("a", "b", Some(""), "d"), columns("a", "d"));
-        assert_eq!(resolved("a", "", Some(""), "").missing(), Some("order"));
+        assert_eq!(resolved("a", "", Some(""), "").missing_option(), Some("order"));
     }
 }
 

@@ -29,7 +29,7 @@ pub use merge::{Merge, MergeInput, MergeRun};
 pub use options::MergeOptions;
 pub use sink::MergeSink;
 pub use state::forgotten_keys::readmit;
-pub use state::quarantine::{QuarantinedRecord, discard, quarantine_records, quarantined};
+pub use state::quarantine::{QuarantinedRecord, discard, quarantine_records, quarantined_records};
 pub use table::adopt::adopt;
 pub use table::stored_spec::merged_by;
 pub use table::verify::verify;

@@ -10,7 +10,7 @@ use biscuit_merge::MergeSpec;
 use biscuit_rewrite::RunMode;
 use biscuit_rewrite::internal::session;
 
-use crate::changes::change_reader::records_again;
+use crate::changes::change_reader::reread_records;
 use crate::changes::files::ChangeFiles;
 use crate::changes::intake::ChangeIntake;
 use crate::changes::missing_rows::deletes_of_missing;
@@ -19,7 +19,7 @@ use crate::options::MergeOptions;
 use crate::periods::period_state::{PeriodRunContext, PeriodStates};
 use crate::run::{RunSettings, run_merge};
 use crate::setup::MergeSetup;
-use crate::state::quarantine::{QuarantineChange, quarantined};
+use crate::state::quarantine::{QuarantineChange, quarantined_records};
 
 /// Merges change records into a table in one commit.
 ///
@@ -101,7 +101,7 @@ impl From<ChangeFiles> for MergeInput {
 ///
 /// let id = CommitId::new("customers-2024-02-29");
 /// merge.input(records).on(base).with_commit_id(id.clone()).run(RunMode::Commit).await?;
-/// assert_eq!(dataset.view().await?.observed.head.committed(&id), Some(1));
+/// assert_eq!(dataset.view().await?.observed.head.version_of_commit(&id), Some(1));
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -231,15 +231,15 @@ impl MergeRun<'_> {
         let mut setup = merge.setup.clone();
         let tried: Vec<RefusedRecord>;
         let mut quarantine_change = QuarantineChange::Add;
-        let mut intake = intake(&setup)?;
+        let mut intake = new_intake(&setup)?;
         let changes = match input {
             MergeInput::Records(changes) => changes,
             MergeInput::Files(files) => read(&files, &mut intake).await?,
             MergeInput::Quarantined(format) => {
                 setup.options = setup.options.with_bad_rows(BadRows::Quarantine, 100.0);
-                tried = quarantined(&setup.dataset).await?.into_iter().map(|q| q.refused).collect();
+                tried = quarantined_records(&setup.dataset).await?.into_iter().map(|q| q.refused).collect();
                 quarantine_change = QuarantineChange::Take(&tried);
-                records_again(&tried, &format)?
+                reread_records(&tried, &format)?
             }
         };
         let settings = RunSettings { mode, commit_id, quarantine_change, extras, period_run };
@@ -249,7 +249,7 @@ impl MergeRun<'_> {
 
 /// Creates the intake of a run, with a quarter of the memory budget for pending records: a part is decoded while the
 /// part before it is decided, and rewriting files needs the rest.
-fn intake(setup: &MergeSetup) -> Result<ChangeIntake> {
+fn new_intake(setup: &MergeSetup) -> Result<ChangeIntake> {
     let options = &setup.options;
     let session = session(options.parallelism, options.memory)?;
     let limit = options.change_memory.or(options.memory.map(|bytes| bytes / 4)).unwrap_or(usize::MAX);

@@ -94,7 +94,7 @@ impl PeriodReport {
     }
 
     /// Adds the changes of rows between two counts.
-    pub(crate) fn count(&mut self, before: &RowCounts, after: &RowCounts) {
+    pub(crate) fn count_changes(&mut self, before: &RowCounts, after: &RowCounts) {
         self.inserted += after.inserted - before.inserted;
         self.updated += after.updated - before.updated;
         self.deleted += after.deleted - before.deleted + after.duplicate_target_keys - before.duplicate_target_keys;

@@ -23,7 +23,7 @@ use crate::merge_report::MergeReport;
 use crate::part::encoded::EncodedPart;
 use crate::part::lookup::{fetch_rows, scan_files};
 use crate::part::progress::{PartInProgress, PeriodStep};
-use crate::part::resolve::{groups, groups_of_period, metadata_changes, resolve};
+use crate::part::resolve::{groups_of_period, metadata_changes, resolve_groups, sorted_groups};
 use crate::periods::by_period::PeriodsInRun;
 use crate::periods::period_state::{PeriodBase, PeriodRunContext};
 use crate::periods::retraction::RetractionSet;
@@ -32,7 +32,7 @@ use crate::plan::merge_plan::{MergePlan, PlanInput};
 use crate::plan::new_files::NewFiles;
 use crate::plan::summary::{describe_periods, touched_files};
 use crate::setup::MergeSetup;
-use crate::state::commit::{CommitWork, commit};
+use crate::state::commit::{CommitWork, commit_merge};
 use crate::state::key_metadata::KeyTimeline;
 use crate::state::quarantine::QuarantineChange;
 use crate::state::segment_file::SegmentEntry;
@@ -53,7 +53,7 @@ pub(crate) async fn run_merge(
     run: RunSettings<'_>,
 ) -> Result<MergeReport> {
     for batch in std::mem::take(&mut changes.batches) {
-        intake.add(batch).await?;
+        intake.add_batch(batch).await?;
     }
     let session = intake.session.clone();
     let (mut taken, parts) = intake.finish().await?;
@@ -78,13 +78,13 @@ pub(crate) async fn run_merge(
     report.version = snapshot.observed.head.version;
     let head = snapshot.observed.head.clone();
     let records = InputRecords { session, taken, parts, refused: changes.refused };
-    match merge(setup, snapshot, records, run, &mut report).await {
+    match merge_records(setup, snapshot, records, run, &mut report).await {
         Ok(()) => Ok(report),
-        Err(e) => Err(setup.dataset.journal().explain(e, &head).await),
+        Err(e) => Err(setup.dataset.journal().explain_error(e, &head).await),
     }
 }
 
-async fn merge(
+async fn merge_records(
     setup: &MergeSetup,
     snapshot: TableVersion,
     records: InputRecords,
@@ -106,7 +106,7 @@ async fn merge(
     let session = records.session.clone();
     let (context, files) = TableContext::prepare(setup, snapshot, session, &records.taken, report).await?;
     let mut table = TableInRun::begin(&context, files, report).await?;
-    let replace = (mode == RunMode::Commit).then(|| setup.dataset.journal().replace(&observed));
+    let replace = (mode == RunMode::Commit).then(|| setup.dataset.journal().begin_commit(&observed));
     // With records on the disk, new files are staged before the guards are checked. If nothing is committed,
     // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
     let stages_early = records.parts.on_disk().is_some();
@@ -121,7 +121,8 @@ async fn merge(
         }
         (_, nothing) => return nothing.map(drop),
     };
-    let committed = commit(&context, &table.files, &table.periods, replace, work, report, commit_id.as_ref()).await?;
+    let committed =
+        commit_merge(&context, &table.files, &table.periods, replace, work, report, commit_id.as_ref()).await?;
     report.outcome = committed.outcome;
     report.version = committed.version;
     report.files.adopted = committed.adopted;
@@ -145,7 +146,7 @@ async fn plan_commit(
     let mut new_files =
         stager.map(|stager| NewFiles::new(stager, context.session.clone(), schema.clone(), &context.options));
     let retractions = Arc::new(period_run.retractions);
-    let decided = match decide(context, table, records, retractions, new_files.as_mut(), report).await {
+    let decided = match decide_keys(context, table, records, retractions, new_files.as_mut(), report).await {
         Ok(decided) => decided,
         Err(e) => {
             if let Some(new_files) = new_files {
@@ -163,7 +164,7 @@ async fn plan_commit(
     check_deletes(context, periods, &plan)?;
     // Before `units`, which takes the edits out of the plan.
     let nothing = plan.is_empty() && periods.all.iter().all(|s| s.base == PeriodBase::Own);
-    let units = plan.units(&files.files, schema, &context.options);
+    let units = plan.rewrite_units(&files.files, schema, &context.options);
     (report.partitions, report.files) = touched_files(&plan, context, files, periods, &units);
     let marks = periods.marks_after(&context.marks, &truncates);
     if nothing && kept.is_empty() && marks == context.marks && extras.is_empty() {
@@ -172,7 +173,7 @@ async fn plan_commit(
     report.outcome = Outcome::Planned;
     // `units` takes the edits out of the plan, `new_files` the new rows. `same` compares new rows, so it comes
     // before `new_files`.
-    let same = plan.same(&files.contents, &units);
+    let same = plan.find_duplicates(&files.contents, &units);
     let added = plan.new_files(schema, &context.options);
     describe_periods(context, periods, &units, &added, &same, report);
     Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, marks, extras }))
@@ -180,7 +181,7 @@ async fn plan_commit(
 
 /// Decides all keys, one part of the records after the other and `KEYS` keys at a time. Only the plan and the key
 /// metadata of decided keys remain in memory.
-async fn decide(
+async fn decide_keys(
     context: &TableContext,
     table: &mut TableInRun,
     records: InputRecords,
@@ -196,7 +197,7 @@ async fn decide(
     if parts.on_disk().is_some() {
         // Key changes of earlier runs also connect keys of different ranges: these keys have to be in one part,
         // in which the union-find can join them.
-        parts.tie(context.segments.linked_keys()?);
+        parts.connect_keys(context.segments.linked_keys()?);
     }
     let mut next = next_part(context, parts);
     let parts = loop {
@@ -208,9 +209,9 @@ async fn decide(
         tracing::debug!(keys = part.keys(), "deciding");
         let retractions = retractions.clone();
         let mut part =
-            PartInProgress::enter(part, context, &table.periods, &mut decided.truncates, retractions, report)?;
+            PartInProgress::begin(part, context, &table.periods, &mut decided.truncates, retractions, report)?;
         decided.refused.append(&mut part.set.refused);
-        let groups = groups(&part)?;
+        let groups = sorted_groups(&part)?;
         // Periods in ascending order: a period inherits the overtaken records and the retracted states of the
         // period before it.
         for at in 0..table.periods.all.len() {
@@ -222,7 +223,7 @@ async fn decide(
         decided.kept.extend(part.changed_timelines(&table.periods));
         decided.plan.next_part();
         if let Some(new_files) = &mut new_files {
-            new_files.take(&mut decided.plan).await?;
+            new_files.write_rows(&mut decided.plan).await?;
         }
         decided.plan.spill_added()?;
     };
@@ -268,28 +269,32 @@ async fn decide_period(
     let fetched = fetch_rows(context, files, part, step, &stored, &groups).await?;
     // Chunks are resolved and planned one after the other. `reconcile` then orders the rows of all chunks by file
     // and row group at once.
-    let mut draft = planner(context, files, within, part, &stored).begin(&mut decided.plan);
-    for groups in chunks(&groups) {
-        let resolved = resolve(context, part, step, &stored, &fetched, groups)?;
+    let mut draft = new_planner(context, files, within, part, &stored).begin_part(&mut decided.plan);
+    for groups in split_groups(&groups) {
+        let resolved = resolve_groups(context, part, step, &stored, &fetched, groups)?;
         report.verdicts.add(&resolved.verdicts);
         let kept = metadata_changes(context, part, step, &resolved)?;
-        part.leave_keys(step, &resolved.outcomes, &kept, context.spec.authority == OrderAuthority::Reload);
+        part.exclude_keys(step, &resolved.outcomes, &kept, context.spec.authority == OrderAuthority::Reload);
         if !step.has_periods {
-            let entry = |(key, kept)| (part.set.keys.bytes(key).into(), KeyTimeline::of(kept));
+            let entry = |(key, kept)| (part.set.keys.bytes(key).into(), KeyTimeline::from_metadata(kept));
             decided.kept.extend(kept.into_iter().map(entry));
         }
         for (at, e) in resolved.refused {
-            decided.refused.push(part.set.batches[at.table as usize].refuse(at.row as usize, e)?);
-            part.leave_out(step, at);
+            decided.refused.push(part.set.batches[at.table as usize].refuse_row(at.row as usize, e)?);
+            part.exclude_record(step, at);
         }
-        planner(context, files, within, part, &stored).add(resolved.outcomes, &mut draft, &mut decided.plan);
+        new_planner(context, files, within, part, &stored).add_outcomes(
+            resolved.outcomes,
+            &mut draft,
+            &mut decided.plan,
+        );
     }
-    planner(context, files, within, part, &stored).reconcile(draft, &mut decided.plan)?;
-    table.periods.all[step.at].report.count(&counts, &decided.plan.counts);
+    new_planner(context, files, within, part, &stored).reconcile(draft, &mut decided.plan)?;
+    table.periods.all[step.at].report.count_changes(&counts, &decided.plan.counts);
     Ok(())
 }
 
-fn planner<'a>(
+fn new_planner<'a>(
     context: &'a TableContext,
     files: &'a OpenFiles,
     within: &'a str,
@@ -376,7 +381,7 @@ impl TableInRun {
     async fn begin(context: &TableContext, mut files: OpenFiles, report: &MergeReport) -> Result<Self> {
         let mut periods = PeriodsInRun::begin(context, &files)?;
         if let (true, Some(wider)) = (periods.has_periods(), report.remarks.widened_columns.first()) {
-            if periods.rebuilds() {
+            if periods.is_rebuild() {
                 let message = format!(
                     "the column `{wider}` would become wider in the rebuilt periods, and not in the others; a rebuild cannot make a column wider"
                 );
@@ -395,7 +400,7 @@ const KEYS: usize = 1024;
 
 /// Divides sorted groups into chunks of at least `KEYS` keys. A group is never divided, because its keys are resolved
 /// together.
-fn chunks(groups: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
+fn split_groups(groups: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
     let mut rest = groups;
     std::iter::from_fn(move || {
         let mut end = rest.len().min(KEYS);

@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::requests::counts::{RequestCounters, add};
+use crate::requests::counts::{RequestCounters, add_to};
 
 /// Interceptor that counts the requests of an AWS SDK client. Each attempt counts, including retries.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Intercept for CountRequests {
             name if name.starts_with("Copy") => &counts.copy,
             _ => &counts.put,
         };
-        add(counter, 1);
+        add_to(counter, 1);
         Ok(())
     }
 }

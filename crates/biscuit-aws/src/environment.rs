@@ -103,7 +103,7 @@ impl AwsEnvironment {
 
     /// Returns the settings for clients of the AWS SDK. Requests of such clients are not counted.
     pub async fn sdk_config(&self) -> &SdkConfig {
-        &self.sdk().await.config
+        &self.sdk_settings().await.config
     }
 
     /// Returns the store of a bucket. There is one store for each bucket, so that connections are reused. Its requests
@@ -130,14 +130,14 @@ impl AwsEnvironment {
     /// configured, and `InvalidS3Settings` if object_store rejects the settings.
     pub async fn amazon_s3(&self, bucket: &str) -> Result<AmazonS3> {
         let o = &self.options;
-        let (region, endpoint) = self.place(bucket).await?;
+        let (region, endpoint) = self.resolve_bucket(bucket).await?;
         tracing::debug!(
             bucket,
             region,
             endpoint = endpoint.as_deref().map(|e| mask_secrets(e).into_owned()),
             "opening a bucket"
         );
-        let credentials = self.sdk().await.credentials.clone().ok_or_else(|| {
+        let credentials = self.sdk_settings().await.credentials.clone().ok_or_else(|| {
             Error::new(
                 biscuit_core::codes::NO_CREDENTIALS,
                 "no source of AWS credentials is configured; set a profile, a role or the AWS_* environment variables",
@@ -173,7 +173,7 @@ impl AwsEnvironment {
     /// # Errors
     /// `NoRegion` if the region of the bucket cannot be determined.
     pub async fn bucket(&self, bucket: &str) -> Result<BucketSettings> {
-        let (region, endpoint) = self.place(bucket).await?;
+        let (region, endpoint) = self.resolve_bucket(bucket).await?;
         let mut config = self.sdk_config().await.to_builder().region(Region::new(region));
         config.set_endpoint_url(endpoint.clone());
         Ok(BucketSettings {
@@ -185,7 +185,7 @@ impl AwsEnvironment {
     }
 
     /// Returns the region and the endpoint of a bucket.
-    async fn place(&self, bucket: &str) -> Result<(String, Option<String>)> {
+    async fn resolve_bucket(&self, bucket: &str) -> Result<(String, Option<String>)> {
         let config = self.sdk_config().await;
         let endpoint = self.options.endpoint_url.clone();
         let endpoint = endpoint.or_else(s3_endpoint).or_else(|| config.endpoint_url().map(str::to_owned));
@@ -200,7 +200,7 @@ impl AwsEnvironment {
     }
 
     /// Returns the settings of the SDK, and loads them at the first call.
-    async fn sdk(&self) -> &SdkSettings {
+    async fn sdk_settings(&self) -> &SdkSettings {
         self.sdk.get_or_init(|| SdkSettings::load(&self.options, self.clock.clone())).await
     }
 

@@ -58,7 +58,7 @@ async fn pii_context(environment: &AwsEnvironment, policy: &Policy, folder: &Pat
         let provider = environment.key_provider(&file).await?;
         context = context.with_roots(file.roots(&*provider).await?).with_provider(provider);
     }
-    if let Some(table) = policy.dynamodb() {
+    if let Some(table) = policy.dynamodb_table() {
         return Ok(context.with_store(Arc::new(environment.dynamodb(table).await)));
     }
     Ok(match policy.file_store(folder).await? {

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::object::SourceObject;
-use crate::selection::ignored::{IgnoredReason, ignored};
+use crate::selection::ignored::{IgnoredReason, ignored_reason};
 
 /// A place of a source: one object, all objects below a folder, or the objects that match a glob.
 ///
@@ -31,7 +31,7 @@ use crate::selection::ignored::{IgnoredReason, ignored};
 /// let place = SourcePlace::new(&storage, "memory://lake/", "raw/*.json")?;
 /// assert_eq!(place.url(), "memory://lake/raw/*.json");
 ///
-/// let objects = list(&[place]).await?.everything();
+/// let objects = list(&[place]).await?.all_objects();
 /// assert_eq!(objects.len(), 1);
 /// assert_eq!(objects[0].url(), "memory://lake/raw/a.json");
 /// # Ok(()) }
@@ -174,11 +174,11 @@ impl ListedInput {
     /// Returns the objects, each with the reason why it is ignored, if it is. An object that is in two places comes
     /// twice.
     pub fn objects(&self) -> impl Iterator<Item = (SourceObject, Option<IgnoredReason>)> + '_ {
-        self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| look(place, listed)))
+        self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| match_listed(place, listed)))
     }
 
     /// Returns the objects that are not ignored, each once, sorted by URL.
-    pub fn everything(&self) -> Vec<SourceObject> {
+    pub fn all_objects(&self) -> Vec<SourceObject> {
         let mut all: Vec<SourceObject> =
             self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
         all.sort();
@@ -204,7 +204,7 @@ impl ListedInput {
 
     /// Returns the path of an object below the folder of its place; for a glob, below the last folder without
     /// wildcards. If several places contain the object, the longest path is returned.
-    pub fn below<'a>(&self, object: &'a SourceObject) -> &'a str {
+    pub fn path_below_place<'a>(&self, object: &'a SourceObject) -> &'a str {
         let below = |(place, _): &(SourcePlace, ObjectListing)| {
             let key = object.url().strip_prefix(place.base.as_str())?;
             let below = key.strip_prefix(place.prefix.as_str())?;
@@ -223,20 +223,20 @@ impl ListedInput {
     /// place is the right one.
     pub(crate) fn empty_place(&self) -> Option<String> {
         let is_empty = |(place, listing): &&(SourcePlace, ObjectListing)| {
-            listing.iter().all(|listed| look(place, listed).is_none())
+            listing.iter().all(|listed| match_listed(place, listed).is_none())
         };
         self.parts.iter().find(is_empty).map(|(place, _)| place.url())
     }
 }
 
 /// Converts a listed object; `None` if the glob of its place does not match it.
-fn look(place: &SourcePlace, object: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
+fn match_listed(place: &SourcePlace, object: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
     let below = object.key().strip_prefix(place.prefix.as_str()).unwrap_or(object.key()).trim_start_matches('/');
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
     if place.pattern.as_ref().is_some_and(|p| !p.matches_with(below, strict)) {
         return None;
     }
-    let reason = ignored(below, object.listed.size, object.storage_class.as_deref());
+    let reason = ignored_reason(below, object.listed.size, object.storage_class.as_deref());
     let mut url = String::with_capacity(place.base.len() + object.key().len());
     url.push_str(&place.base);
     url.push_str(object.key());

@@ -21,4 +21,4 @@ pub use selection::explain::ObjectExplanation;
 pub use selection::ignored::IgnoredReason;
 pub use selection::mode::{ReadMode, ReplayRange, RunRef};
 pub use selection::selected::{InputSelection, SelectionCounts};
-pub use state::{BookmarkState, bookmarks};
+pub use state::{BookmarkState, bookmark_names};

@@ -24,7 +24,7 @@ impl SourceObject {
 
     pub(crate) fn fingerprint(&self) -> ObjectFingerprint {
         let ObjectRef { path, size, etag, .. } = &self.listed;
-        ObjectFingerprint::of(path.as_bytes(), *size, etag.as_deref().map(str::as_bytes), self.modified)
+        ObjectFingerprint::new(path.as_bytes(), *size, etag.as_deref().map(str::as_bytes), self.modified)
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ObjectFingerprint {
 }
 
 impl ObjectFingerprint {
-    pub(crate) fn of(url: &[u8], size: u64, etag: Option<&[u8]>, modified: i64) -> Self {
+    pub(crate) fn new(url: &[u8], size: u64, etag: Option<&[u8]>, modified: i64) -> Self {
         // The content is recognised by size and ETag, or by size and time if the store has no ETags.
         let content = hash(size, etag.unwrap_or(&modified.to_le_bytes()));
         Self { url: hash(0, url), content, modified }

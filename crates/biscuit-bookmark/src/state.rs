@@ -15,7 +15,7 @@ use crate::runs::manifest::{ManifestEntry, RunKind, RunManifest, RunOutput, RunR
 use crate::runs::remembered::{BookmarkProperty, RememberedRuns, property_name, read, state_name};
 use crate::selection::explain::{ObjectExplanation, explain};
 use crate::selection::mode::{ReadMode, RunRef};
-use crate::selection::select::select;
+use crate::selection::select::select_objects;
 use crate::selection::selected::InputSelection;
 use crate::tiers;
 
@@ -30,7 +30,7 @@ pub struct BookmarkState {
 }
 
 /// Returns the names of the bookmarks of an output.
-pub fn bookmarks(head: &TableHead) -> Vec<String> {
+pub fn bookmark_names(head: &TableHead) -> Vec<String> {
     head.properties.keys().filter_map(|k| k.strip_prefix("bookmark.")).map(str::to_owned).collect()
 }
 
@@ -46,7 +46,7 @@ impl BookmarkState {
         // A new bookmark may be a renamed one, which deserves a warning. To see that, compare with the other
         // bookmarks.
         if runs.last() == 0 {
-            for other in bookmarks(head).into_iter().filter(|n| n != name) {
+            for other in bookmark_names(head).into_iter().filter(|n| n != name) {
                 let newest = read(&other, journal, head, 1).await?;
                 let places = newest.last().and_then(|(.., m)| m.runs.last()).map(|r| r.places.clone());
                 others.push((other, places.unwrap_or_default()));
@@ -61,7 +61,7 @@ impl BookmarkState {
     }
 
     /// Number of the last run; 0 if there was none.
-    pub fn last(&self) -> u64 {
+    pub fn last_run(&self) -> u64 {
         self.runs.last()
     }
 
@@ -72,7 +72,7 @@ impl BookmarkState {
     }
 
     /// Size of the compressed parts of all state files, in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn compressed_size(&self) -> u64 {
         self.runs.bytes()
     }
 
@@ -85,7 +85,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// `UnknownRun`, `RunCompacted`.
-    pub fn number(&self, run: &RunRef) -> Result<u64> {
+    pub fn run_number(&self, run: &RunRef) -> Result<u64> {
         self.runs.number(run)
     }
 
@@ -96,7 +96,7 @@ impl BookmarkState {
     /// `UnknownRun` and `RunCompacted` for the ends of a replay; `NoInput` if a place has no objects in the first
     /// run; `UnreadableBookmark` if the state is damaged.
     pub fn select(&self, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
-        let mut selection = select(&self.runs, &self.options, input, mode)?;
+        let mut selection = select_objects(&self.runs, &self.options, input, mode)?;
         selection.warnings = self.warnings(&selection.places);
         Ok(selection)
     }
@@ -169,7 +169,7 @@ impl BookmarkState {
     /// `CannotReplace` if such an object no longer exists or was overwritten after it was read, because its rows
     /// could not be written again; `RunCompacted` if there are compacted runs, whose partitions are unknown.
     pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &ListedInput) -> Result<Vec<SourceObject>> {
-        self.inputs_besides(partitions, input, &|_| false)
+        self.inputs_of_except(partitions, input, &|_| false)
     }
 
     /// Returns the objects of [`inputs_of`](Self::inputs_of) except those for whose URL `has` returns true. The
@@ -177,7 +177,7 @@ impl BookmarkState {
     ///
     /// # Errors
     /// Those of [`inputs_of`](Self::inputs_of).
-    pub fn inputs_besides(
+    pub fn inputs_of_except(
         &self,
         partitions: &BTreeSet<String>,
         input: &ListedInput,
@@ -194,7 +194,7 @@ impl BookmarkState {
     /// `CannotReplace` if an added object no longer exists, if an object was set as read without reading and was
     /// overwritten since, or if it was read by a run that replaced partitions as a whole. `RunCompacted` if the files
     /// of a run are no longer known.
-    pub fn replaced(&self, selection: &mut InputSelection, input: &ListedInput) -> Result<ReplacedOutput> {
+    pub fn replaced_output(&self, selection: &mut InputSelection, input: &ListedInput) -> Result<ReplacedOutput> {
         lineage::replaced(&self.runs, selection, input)
     }
 
@@ -207,11 +207,11 @@ impl BookmarkState {
         if selection.mode != ReadMode::Advance || selection.objects.is_empty() {
             return Ok(None);
         }
-        self.remember(RunKind::Advance, &selection.objects, &selection.places, run, vec![], output).map(Some)
+        self.add_run(RunKind::Advance, &selection.objects, &selection.places, run, vec![], output).map(Some)
     }
 
     /// Returns the update to commit together with an output that replaces the output of earlier runs, as
-    /// [`replaced`](Self::replaced) returned it. This also applies to a replay: its objects then belong to the new
+    /// [`replaced_output`](Self::replaced_output) returned it. This also applies to a replay: its objects then belong to the new
     /// run.
     ///
     /// # Errors
@@ -231,7 +231,7 @@ impl BookmarkState {
         if selection.objects.is_empty() {
             return Ok(None);
         }
-        self.remember(kind, &selection.objects, &selection.places, run, replaced.runs.clone(), output).map(Some)
+        self.add_run(kind, &selection.objects, &selection.places, run, replaced.runs.clone(), output).map(Some)
     }
 
     /// Returns the update that forgets all runs: the next run reads all objects. The output does not change.
@@ -251,7 +251,7 @@ impl BookmarkState {
     /// # Errors
     /// `UnknownRun`; `RunCompacted` for a compacted run.
     pub fn rewind(&self, to: &RunRef) -> Result<CommitExtras> {
-        let to = self.number(to)?;
+        let to = self.run_number(to)?;
         if to == 0 {
             return self.reset();
         }
@@ -274,7 +274,7 @@ impl BookmarkState {
     /// Those of [`advance`](Self::advance).
     pub fn set_to_now(&self, input: &ListedInput, run: &Run, partitions: BTreeSet<String>) -> Result<CommitExtras> {
         let output = RunOutput { partitions: partitions.into_iter().collect(), ..RunOutput::default() };
-        self.remember(RunKind::SetToNow, &input.everything(), &input.places(), run, vec![], output)
+        self.add_run(RunKind::SetToNow, &input.all_objects(), &input.places(), run, vec![], output)
     }
 
     /// Returns the update to commit together with an output that replaces some partitions, built again from objects
@@ -289,7 +289,7 @@ impl BookmarkState {
         run: &Run,
         output: RunOutput,
     ) -> Result<CommitExtras> {
-        self.remember(RunKind::Rebuild, objects, places, run, vec![], output)
+        self.add_run(RunKind::Rebuild, objects, places, run, vec![], output)
     }
 
     /// Warnings about a renamed bookmark, moved places and changed options.
@@ -310,7 +310,7 @@ impl BookmarkState {
                 places.join(", ")
             ));
         }
-        let reading = self.reading();
+        let reading = self.reading_options();
         if last.reading != reading {
             warnings.push(format!(
                 "the bookmark `{name}` was read with other options: {} before, {reading} now; objects that were read before are not read again",
@@ -320,7 +320,7 @@ impl BookmarkState {
         warnings
     }
 
-    fn reading(&self) -> Value {
+    fn reading_options(&self) -> Value {
         let mut reading = json!({"identity": self.options.identity});
         if !self.options.reading.is_null() {
             reading["options"] = self.options.reading.clone();
@@ -336,9 +336,9 @@ impl BookmarkState {
 
     /// Returns the update that adds one run with these objects.
     ///
-    /// The run becomes a manifest of its own, or is merged with the newest manifests, as [`tiers::due`] decides.
+    /// The run becomes a manifest of its own, or is merged with the newest manifests, as [`tiers::count_due`] decides.
     /// State files of merged manifests are removed in the same commit, so that every run is in exactly one manifest.
-    fn remember(
+    fn add_run(
         &self,
         kind: RunKind,
         objects: &[SourceObject],
@@ -358,7 +358,7 @@ impl BookmarkState {
             bytes: objects.iter().map(|o| o.listed.size).sum(),
             newest: objects.iter().map(|o| o.modified).max().unwrap_or_default(),
             places: places.to_vec(),
-            reading: self.reading(),
+            reading: self.reading_options(),
             replaced,
             output: RunOutput { reached: vec![], ..output.clone() },
         };
@@ -370,7 +370,7 @@ impl BookmarkState {
         let mut entries: Vec<ManifestEntry> = objects.iter().map(entry).collect();
         entries.sort_by(|a, b| a.object.url().cmp(b.object.url()));
         let widths: Vec<u64> = self.runs.manifests.iter().map(|(first, last, _)| last - first + 1).chain([1]).collect();
-        let merged = tiers::due(&widths) - 1;
+        let merged = tiers::count_due(&widths) - 1;
         let (_, old) = self.runs.manifests.split_at(self.runs.manifests.len() - merged);
         let mut property = BookmarkProperty { runs: number, ..self.runs.property.clone() };
         let forgettable = number.saturating_sub(self.options.keep_runs);
@@ -385,7 +385,8 @@ impl BookmarkState {
             property.compacted = property.compacted.max(compact_up_to);
         }
         let manifests: Vec<RunManifest> = old.iter().map(|(.., m)| m.clone()).collect();
-        let bytes = tiers::merge(&manifests, record, entries, compact_up_to, &|run| self.runs.is_rewound(run))?;
+        let bytes =
+            tiers::merge_manifests(&manifests, record, entries, compact_up_to, &|run| self.runs.is_rewound(run))?;
         let mut extras = self.with_property(&property);
         extras.put_state(state_name(&self.name, first, number), bytes);
         old.iter().for_each(|(first, last, _)| extras.remove_state(state_name(&self.name, *first, *last)));

@@ -21,7 +21,7 @@ const FAN: usize = 16;
 ///
 /// A manifest of `n` runs is in tier `log16(n)`. Example: with 15 manifests of 16 runs and 16 of one run, the 16
 /// newest are merged to one of tier 1, which makes 16 of tier 1, so all 31 are merged to one of tier 2 at once.
-pub(crate) fn due(runs: &[u64]) -> usize {
+pub(crate) fn count_due(runs: &[u64]) -> usize {
     let mut taken = 0;
     for tier in 0.. {
         let rest = runs[..runs.len() - taken].iter().rev();
@@ -39,7 +39,7 @@ pub(crate) fn due(runs: &[u64]) -> usize {
 ///
 /// Entries of runs up to `compact_up_to` are reduced to fingerprints, and dropped if their run was rewound. All
 /// manifests are sorted by URL and run, so a k-way merge with a heap keeps only one entry of each in memory.
-pub(crate) fn merge(
+pub(crate) fn merge_manifests(
     manifests: &[RunManifest],
     record: RunRecord,
     entries: Vec<ManifestEntry>,
@@ -58,7 +58,7 @@ pub(crate) fn merge(
     let mut readers = manifests.iter().map(RunManifest::reader).collect::<Result<Vec<_>>>()?;
     let mut added = entries.into_iter();
     let mut next = |from: usize| match readers.get_mut(from) {
-        Some(reader) => reader.entry(),
+        Some(reader) => reader.read_entry(),
         None => Ok(added.next()),
     };
     let mut heap = BinaryHeap::new();
@@ -68,20 +68,20 @@ pub(crate) fn merge(
     while let Some(Reverse(NextEntry { entry, from })) = heap.pop() {
         heap.extend(next(from)?.map(|entry| Reverse(NextEntry { entry, from })));
         if entry.run > compact_up_to {
-            writer.entry(&entry)?;
+            writer.write_entry(&entry)?;
         } else if !is_rewound(entry.run) {
             compact(CompactedEntry { fingerprint: entry.object.fingerprint(), run: entry.run });
         }
     }
     // The fingerprints of a manifest follow all its entries, so they can be read only now.
     for reader in &mut readers {
-        while let Some(entry) = reader.compacted()? {
+        while let Some(entry) = reader.read_compacted()? {
             if !is_rewound(entry.run) {
                 compact(entry);
             }
         }
     }
-    old.into_values().try_for_each(|entry| writer.compacted(entry))?;
+    old.into_values().try_for_each(|entry| writer.write_compacted(entry))?;
     writer.finish()
 }
 
@@ -92,14 +92,14 @@ struct NextEntry {
 }
 
 impl NextEntry {
-    fn rank(&self) -> (&str, u64) {
+    fn sort_key(&self) -> (&str, u64) {
         (self.entry.object.url(), self.entry.run)
     }
 }
 
 impl PartialEq for NextEntry {
     fn eq(&self, other: &Self) -> bool {
-        self.rank() == other.rank()
+        self.sort_key() == other.sort_key()
     }
 }
 
@@ -113,7 +113,7 @@ impl PartialOrd for NextEntry {
 
 impl Ord for NextEntry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.rank().cmp(&other.rank())
+        self.sort_key().cmp(&other.sort_key())
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
         let (mut runs, mut written) = (Vec::new(), 0);
         for _ in 0..5000 {
             runs.push(1);
-            let taken = due(&runs);
+            let taken = count_due(&runs);
             let merged: u64 = runs.drain(runs.len() - taken..).sum();
             runs.push(merged);
             written += merged;

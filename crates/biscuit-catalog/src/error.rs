@@ -12,7 +12,7 @@ use crate::table::TableName;
 /// Maps an error code of Glue to the code of Biscuit.
 ///
 /// The kinds `Usage` and `Denied` do not change if the request is sent again; `Unavailable` may.
-fn meaning(code: &str) -> ErrorCode {
+fn error_code_of(code: &str) -> ErrorCode {
     match code {
         "EntityNotFoundException" => NO_SUCH_TABLE,
         "AccessDeniedException"
@@ -40,7 +40,7 @@ where
     let service = e.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or_default().to_owned();
     let listed = match &e {
-        SdkError::ServiceError(_) if !code.is_empty() => meaning(&code),
+        SdkError::ServiceError(_) if !code.is_empty() => error_code_of(&code),
         SdkError::ConstructionFailure(_) => NO_CREDENTIALS,
         // The request did not reach Glue, or the response was lost or unreadable.
         _ => CATALOG_UNAVAILABLE,
@@ -62,7 +62,7 @@ pub(crate) fn partition_error(table: &TableName, values: &[String], detail: Opti
     if code == "EntityNotFoundException" {
         return None;
     }
-    let listed = meaning(code);
+    let listed = error_code_of(code);
     let message = detail.error_message().map(|m| format!(": {m}")).unwrap_or_default();
     let message = format!("cannot drop the partition {values:?} of `{table}`: {code}{message}");
     Some(Error::new(listed, message))

@@ -31,7 +31,7 @@ impl CatalogPartition {
         let (scheme, root) = store.split_once("://")?;
         // The slash after the root keeps `s3://bucket` from matching `s3://bucket-2/…`.
         let path = path.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/')?;
-        (plain(own) == plain(scheme)).then(|| path.trim_end_matches('/'))
+        (normalize_scheme(own) == normalize_scheme(scheme)).then(|| path.trim_end_matches('/'))
     }
 }
 
@@ -43,7 +43,7 @@ impl From<aws_sdk_glue::types::Partition> for CatalogPartition {
 }
 
 /// Normalizes the scheme of a URL.
-fn plain(scheme: &str) -> String {
+fn normalize_scheme(scheme: &str) -> String {
     match scheme.to_ascii_lowercase().as_str() {
         "s3a" | "s3n" => "s3".to_owned(),
         other => other.to_owned(),

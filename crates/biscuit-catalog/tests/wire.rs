@@ -30,7 +30,7 @@ impl HttpConnector for Glue {
         let operation = target.strip_prefix("AWSGlue.").unwrap_or(target).to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let (status, answer) = (self.answer)(&operation, &body);
-        self.asked.lock().expect("no test panics in here").push((operation, body));
+        self.asked.lock().expect("no other test panicked while it had the lock").push((operation, body));
         let status = status.try_into().expect("the status is valid");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, answer.to_string().into())))
     }
@@ -55,7 +55,7 @@ impl Glue {
     }
 
     fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().expect("no test panics in here").clone()
+        self.asked.lock().expect("no other test panicked while it had the lock").clone()
     }
 }
 

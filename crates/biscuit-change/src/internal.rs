@@ -1,9 +1,9 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
-pub use crate::columnar::rows::{FileRows, stored};
+pub use crate::columnar::rows::{FileRows, to_stored_types};
 pub use crate::csv::dialect::CheckedCsv;
-pub use crate::files::decompress::{DecodedRows, FileCompression, unpacking_failed};
+pub use crate::files::decompress::{DecodedRows, FileCompression, decompression_error};
 pub use crate::files::encoding::Utf8Text;
 pub use crate::json::scan::{JsonLayout, JsonValues};
 pub use crate::records::refused::parquet_row;

@@ -15,7 +15,7 @@ mod source;
 pub use clock::{Clock, SystemClock};
 pub use errors::code::ErrorCode;
 pub use errors::error::{Error, Result};
-pub use errors::foreign::{printable, unquoted};
+pub use errors::foreign::{printable, remove_quoted_text};
 pub use errors::kind::ErrorKind;
 pub use errors::panics::{CaughtPanic, catch_panic};
 pub use errors::secrets::{hide_secret, mask_secrets};

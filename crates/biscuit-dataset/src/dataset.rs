@@ -127,7 +127,7 @@ impl Dataset {
     /// # Errors
     /// The errors of [`Journal::observe`]; `NotHivePath`; `MixedPartitioning`.
     pub async fn observe(&self) -> Result<TableVersion> {
-        self.snapshot(self.journal.observe().await?)
+        self.table_version(self.journal.observe().await?)
     }
 
     /// Observes the newest version for a read. Writes nothing.
@@ -135,7 +135,7 @@ impl Dataset {
     /// # Errors
     /// As [`observe`](Self::observe).
     pub async fn view(&self) -> Result<TableVersion> {
-        self.snapshot(self.journal.view().await?)
+        self.table_version(self.journal.view().await?)
     }
 
     /// Runs `read` on the newest version. If another run replaces files of the version during the read, `read` is
@@ -153,7 +153,7 @@ impl Dataset {
             let head = snapshot.observed.head.clone();
             let e = match read(snapshot).await {
                 Ok(found) => return Ok(found),
-                Err(e) => self.journal.explain(e, &head).await,
+                Err(e) => self.journal.explain_error(e, &head).await,
             };
             if !e.is(biscuit_core::codes::CONFLICT) {
                 return Err(e);
@@ -173,7 +173,7 @@ impl Dataset {
         self.read(|snapshot| async move { snapshot.load(ctx).await }).await
     }
 
-    fn snapshot(&self, observed: ObservedTable) -> Result<TableVersion> {
+    fn table_version(&self, observed: ObservedTable) -> Result<TableVersion> {
         TableVersion::new(self.location.clone(), self.journal.clone(), self.encryption.clone(), observed)
     }
 }

@@ -24,14 +24,14 @@ pub fn parquet_error(place: &str, e: ParquetError) -> Error {
             Err(inner) => match inner.downcast::<Error>() {
                 Ok(e) if e.file().is_none() => e.in_file(place),
                 Ok(e) => *e,
-                Err(inner) => unreadable(place, ParquetError::External(inner)),
+                Err(inner) => unreadable_error(place, ParquetError::External(inner)),
             },
         },
-        e => unreadable(place, e),
+        e => unreadable_error(place, e),
     }
 }
 
-fn unreadable(place: &str, e: ParquetError) -> Error {
+fn unreadable_error(place: &str, e: ParquetError) -> Error {
     let what = match &e {
         ParquetError::EOF(_) | ParquetError::NeedMoreData(_) | ParquetError::NeedMoreDataRange(_) => {
             "it is truncated, or its lengths are wrong"
@@ -75,7 +75,7 @@ pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
         // The same error, seen by several partitions of a plan that waited for one result.
         D::Shared(inner) => match Arc::try_unwrap(inner) {
             Ok(e) => engine_error(place, e),
-            Err(shared) => match own(&shared) {
+            Err(shared) => match find_own_error(&shared) {
                 Some(e) => e.without_source(),
                 None => bad_rows(place, D::Shared(shared)),
             },
@@ -95,7 +95,7 @@ pub fn engine_error(place: &str, e: impl Into<DataFusionError>) -> Error {
 }
 
 /// Finds an error of Biscuit in the chain of causes.
-fn own(e: &DataFusionError) -> Option<&Error> {
+fn find_own_error(e: &DataFusionError) -> Option<&Error> {
     let mut at: Option<&(dyn StdError + 'static)> = Some(e);
     while let Some(e) = at {
         if let Some(own) = e.downcast_ref::<Error>() {
@@ -108,12 +108,12 @@ fn own(e: &DataFusionError) -> Option<&Error> {
 
 fn bad_rows(place: &str, e: DataFusionError) -> Error {
     let rows = if place.starts_with("the rows") { "" } else { "the rows of " };
-    let message = format!("cannot process {rows}{place}: {}", kind(&e));
+    let message = format!("cannot process {rows}{place}: {}", describe_kind(&e));
     Error::new(codes::UNREADABLE_ROWS, message).with_source(e)
 }
 
 /// Returns a description of the kind of an error, which quotes nothing.
-fn kind(e: &DataFusionError) -> &'static str {
+fn describe_kind(e: &DataFusionError) -> &'static str {
     use DataFusionError as D;
     match e {
         D::ArrowError(e, _) => match e.as_ref() {
@@ -129,7 +129,7 @@ fn kind(e: &DataFusionError) -> &'static str {
         },
         D::NotImplemented(_) => "a function or type is not supported",
         D::Plan(_) | D::SchemaError(..) => "columns do not have the expected types",
-        D::Shared(e) => kind(e),
+        D::Shared(e) => describe_kind(e),
         _ => "a function failed for a value",
     }
 }

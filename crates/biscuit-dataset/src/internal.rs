@@ -1,7 +1,7 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
-pub use crate::encryption::keyring::reading;
+pub use crate::encryption::keyring::reader_options;
 pub use crate::engine_error::{engine_error, parquet_error};
 pub use crate::files::guarded::decode_parquet;
 pub use crate::files::writer::check_staged;

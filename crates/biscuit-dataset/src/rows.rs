@@ -54,7 +54,7 @@ pub fn partition_folders(
         let at = match known.get(&values) {
             Some(&at) => at,
             None => {
-                folders.push((spelling.folder(partition_by, &values)?, Vec::new()));
+                folders.push((spelling.spell_folder(partition_by, &values)?, Vec::new()));
                 known.insert(values, folders.len() - 1);
                 folders.len() - 1
             }

@@ -70,7 +70,7 @@ impl Sink<DataFrame> for TableSink {
             let place = format!("{} version {version}", self.dataset.location());
             WriteReceipt::new(commit.clone(), outcome, rows, place)
         };
-        if let Some(version) = version.observed.head.committed(commit) {
+        if let Some(version) = version.observed.head.version_of_commit(commit) {
             // The receipt of a retry names the rows of the first write, which had the same value.
             let count = rows.count().await.map_err(|e| engine_error("the rows to write", e))?;
             return Ok(receipt(version, Outcome::Unchanged, count as u64));

@@ -157,7 +157,7 @@ impl PartitionedWriter {
             self.rows += rows.num_rows() as u64;
             folders.push(folder.clone());
             match self.options.sizing {
-                FileSizing::TargetSize(_) => self.append(folder, 0, &rows).await?,
+                FileSizing::TargetSize(_) => self.append_rows(folder, 0, &rows).await?,
                 FileSizing::Files(n) => {
                     let (n, total) = (n.max(1), rows.num_rows());
                     for i in 0..n {
@@ -166,7 +166,7 @@ impl PartitionedWriter {
                             // Each batch begins with another file, so that batches with few rows are spread over all
                             // files.
                             let slot = (i + self.turn) % n;
-                            self.append(folder.clone(), slot, &rows.slice(from, to - from)).await?;
+                            self.append_rows(folder.clone(), slot, &rows.slice(from, to - from)).await?;
                         }
                     }
                 }
@@ -176,12 +176,12 @@ impl PartitionedWriter {
         Ok(folders)
     }
 
-    async fn append(&mut self, folder: String, slot: usize, rows: &RecordBatch) -> Result<()> {
+    async fn append_rows(&mut self, folder: String, slot: usize, rows: &RecordBatch) -> Result<()> {
         let key = (folder, slot);
         if !self.open.contains_key(&key) {
             if self.open.len() >= self.options.open_files {
                 let largest = self.open.iter().max_by_key(|(_, w)| w.estimated_size()).map(|(k, _)| k.clone());
-                self.close(&largest.expect("the maximum number of open files is at least 1")).await?;
+                self.close_file(&largest.expect("the maximum number of open files is at least 1")).await?;
             }
             let folder = match (self.parent.as_str(), key.0.as_str()) {
                 ("", folder) | (folder, "") => folder.to_owned(),
@@ -198,25 +198,25 @@ impl PartitionedWriter {
         writer.write(rows).await?;
         let full = matches!(self.options.sizing, FileSizing::TargetSize(t) if writer.estimated_size() as u64 >= t);
         if full {
-            self.close(&key).await?;
+            self.close_file(&key).await?;
         }
         // The options limit the memory of all unfinished row groups together. Ending the largest one first gives the
         // fewest small row groups. The two breaks prevent an endless loop if a flush does not release memory.
-        while self.open.values().map(FileWriter::memory).sum::<usize>() > self.options.memory {
-            let largest = self.open.values_mut().max_by_key(|w| w.memory()).expect("one of them takes memory");
-            if largest.memory() == 0 {
+        while self.open.values().map(FileWriter::memory_size).sum::<usize>() > self.options.memory {
+            let largest = self.open.values_mut().max_by_key(|w| w.memory_size()).expect("one of them takes memory");
+            if largest.memory_size() == 0 {
                 break;
             }
-            let before = largest.memory();
+            let before = largest.memory_size();
             largest.flush().await?;
-            if largest.memory() >= before {
+            if largest.memory_size() >= before {
                 break;
             }
         }
         Ok(())
     }
 
-    async fn close(&mut self, key: &(String, usize)) -> Result<()> {
+    async fn close_file(&mut self, key: &(String, usize)) -> Result<()> {
         if let Some(writer) = self.open.remove(key) {
             self.staged.push(writer.finish(&self.store).await?);
         }
@@ -230,7 +230,7 @@ impl PartitionedWriter {
     pub async fn finish(mut self) -> Result<(u64, Vec<StagedFile>)> {
         let open: Vec<_> = self.open.keys().cloned().collect();
         for key in open {
-            self.close(&key).await?;
+            self.close_file(&key).await?;
         }
         Ok((self.rows, self.staged))
     }

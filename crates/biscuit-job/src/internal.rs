@@ -3,4 +3,4 @@
 
 pub use crate::environment::source_place;
 pub use crate::read::learn::{format_at, learn};
-pub use crate::write::quarantine::put_aside_of;
+pub use crate::write::quarantine::quarantined_of_subjects;

@@ -14,11 +14,11 @@ use biscuit_pii::{PiiContext, Policy};
 
 use crate::environment::{JobEnvironment, LocalEnvironment, OpenerEnvironment};
 use crate::output_run::OutputRun;
-use crate::read::choose::choose;
+use crate::read::choose::choose_input;
 use crate::report::counts::{JobReport, OutputReport};
 use crate::run_options::RunOptions;
 use crate::shape::treatment::TableKeys;
-use crate::spec::{JobSpec, OutputMode, OutputSpec, invalid};
+use crate::spec::{JobSpec, OutputMode, OutputSpec, invalid_spec};
 use crate::work::OutputWork;
 
 /// A job that can run: a [`JobSpec`] and the way in which stores and keys are opened.
@@ -118,7 +118,7 @@ impl DeclarativeJob {
             outputs: vec![],
         };
         if let Some(name) = options.output.as_ref().filter(|name| !self.spec.outputs.contains_key(*name)) {
-            return Err(invalid(format!("unknown output `{name}`; use the name of one of the job's outputs")));
+            return Err(invalid_spec(format!("unknown output `{name}`; use the name of one of the job's outputs")));
         }
         let wanted = |name: &String| options.output.as_ref().is_none_or(|only| only == name);
         let wanted: Vec<_> = self.spec.outputs.iter().filter(|(name, _)| wanted(name)).collect();
@@ -129,12 +129,12 @@ impl DeclarativeJob {
             ));
         }
         let means = match &self.spec.pii {
-            Some(policy) if options.is_dry() => Some(unstored(policy, &*self.environment, &self.folder).await?),
+            Some(policy) if options.is_dry() => Some(open_for_dry_run(policy, &*self.environment, &self.folder).await?),
             Some(policy) => Some(self.environment.open_pii(policy, &self.folder).await?),
             None => None,
         };
         for (name, spec) in wanted {
-            let output = Box::pin(self.output(name, spec, run, options, means.as_ref())).await?;
+            let output = Box::pin(self.run_output(name, spec, run, options, means.as_ref())).await?;
             if output.outcome != Outcome::Unchanged {
                 report.outcome = output.outcome;
             }
@@ -144,7 +144,7 @@ impl DeclarativeJob {
     }
 
     /// Opens the table of an output.
-    async fn dataset(&self, spec: &OutputSpec) -> Result<Dataset> {
+    async fn open_table(&self, spec: &OutputSpec) -> Result<Dataset> {
         let dataset = Dataset::new(self.environment.open(&spec.url).await?, JournalOptions::default());
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
         let dataset = dataset.with_journal(journal);
@@ -154,7 +154,7 @@ impl DeclarativeJob {
         }
     }
 
-    async fn output(
+    async fn run_output(
         &self,
         name: &str,
         spec: &OutputSpec,
@@ -165,12 +165,12 @@ impl DeclarativeJob {
         // With `allow_missing`, an object that is deleted between the listing and the read starts the output again
         // with a new listing.
         for _ in 0..MISSING {
-            let work = self.begin(name, spec, run, options, means).await?;
+            let work = self.begin_output(name, spec, run, options, means).await?;
             let allowed =
                 work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing == MissingObjects::Allow);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
-            let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url() == url);
-            match work.go(options).await {
+            let may_miss = |url: &str| allowed.iter().flat_map(|i| i.all_objects()).any(|o| o.url() == url);
+            match work.run(options).await {
                 // The next listing does not contain the object, so the bookmark does not record it as read.
                 Err(e) if e.is(biscuit_apply::codes::INPUT_GONE) && e.file().is_some_and(may_miss) => {
                     tracing::warn!("{e}; the run continues without the file");
@@ -180,10 +180,10 @@ impl DeclarativeJob {
         }
         // The last attempt reports a missing object as an error, so that the loop ends even if objects are deleted
         // all the time.
-        self.begin(name, spec, run, options, means).await?.go(options).await
+        self.begin_output(name, spec, run, options, means).await?.run(options).await
     }
 
-    async fn begin<'a>(
+    async fn begin_output<'a>(
         &'a self,
         name: &'a str,
         spec: &'a OutputSpec,
@@ -191,7 +191,7 @@ impl DeclarativeJob {
         options: &RunOptions,
         means: Option<&PiiContext>,
     ) -> Result<OutputWork<'a>> {
-        let mut dataset = self.dataset(spec).await?;
+        let mut dataset = self.open_table(spec).await?;
         if let Some(provider) = means.and_then(|means| means.provider.clone()) {
             dataset = dataset.with_encryption(TableKeys::encryption(provider));
         }
@@ -202,7 +202,8 @@ impl DeclarativeJob {
         }
         // `view` does not finish the work of runs that died, `observe` does: a dry run changes nothing.
         let snapshot = if options.is_dry() { dataset.view().await? } else { dataset.observe().await? };
-        let chosen = choose(&self.spec, &sources, &snapshot, &*self.environment, spec.mode, &options.mode).await?;
+        let chosen =
+            choose_input(&self.spec, &sources, &snapshot, &*self.environment, spec.mode, &options.mode).await?;
         let report = OutputReport {
             name: name.to_owned(),
             url: spec.url.clone(),
@@ -240,7 +241,7 @@ impl Job for DeclarativeJob {
 
 /// Opens what a policy needs for a dry run. A token store may be created by opening it, so a store in memory takes
 /// its place.
-async fn unstored(policy: &Policy, environment: &dyn JobEnvironment, folder: &Path) -> Result<PiiContext> {
+async fn open_for_dry_run(policy: &Policy, environment: &dyn JobEnvironment, folder: &Path) -> Result<PiiContext> {
     let mut without = policy.clone();
     let stored = without.store.take().is_some();
     let means = environment.open_pii(&without, folder).await?;

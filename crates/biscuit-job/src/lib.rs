@@ -22,4 +22,4 @@ pub use report::impact::impact;
 pub use run_options::{DryRun, RunOptions};
 pub use shape::treatment::TableKeys;
 pub use spec::{JobSpec, JobSpecBuilder, OutputMode, OutputSpec, SourceFormat, SourceSpec};
-pub use write::quarantine::{SubjectQuarantine, unsealed};
+pub use write::quarantine::{SubjectQuarantine, unseal_record};

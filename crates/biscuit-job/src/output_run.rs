@@ -14,8 +14,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::read::choose::ChosenInput;
 use crate::shape::columns::AddedColumns;
-use crate::shape::treatment::{TreatedSource, all_seen};
-use crate::spec::{ContractSpec, JobSpec, OutputSpec, SourceSpec, contract};
+use crate::shape::treatment::{TreatedSource, check_all_seen};
+use crate::spec::{ContractSpec, JobSpec, OutputSpec, SourceSpec, read_contract};
 
 /// One output in one run. Nothing in it changes during the run.
 pub(crate) struct OutputRun<'a> {
@@ -42,7 +42,7 @@ impl OutputRun<'_> {
                 Error::new(biscuit_schema::codes::INVALID_CONTRACT, message).with_source(e)
             })
         };
-        spec.map(|spec| contract(spec, read)).transpose()
+        spec.map(|spec| read_contract(spec, read)).transpose()
     }
 
     /// Returns the treatment of rows with this contract, if the job has a policy.
@@ -56,7 +56,7 @@ impl OutputRun<'_> {
     pub(crate) fn treated(&self, known: &SchemaRef) -> Result<BTreeSet<String>> {
         let Some(guard) = self.guard_for(None)? else { return Ok(BTreeSet::new()) };
         let names = known.fields().iter().map(|f| f.name().clone());
-        Ok(names.filter(|name| guard.changes(name)).collect())
+        Ok(names.filter(|name| guard.changes_column(name)).collect())
     }
 
     /// Checks that every name in the policy exists, in the sources of this output or in the contracts of the other
@@ -65,7 +65,7 @@ impl OutputRun<'_> {
         let own = |name: &String| chosen.iter().any(|chosen| chosen.source == *name);
         let others = self.job.sources.iter().filter(|(name, _)| !own(name));
         let others = others.filter_map(|(_, spec)| self.contract(spec.contract.as_ref()).transpose());
-        all_seen(guards, &others.collect::<Result<Vec<_>>>()?)
+        check_all_seen(guards, &others.collect::<Result<Vec<_>>>()?)
     }
 
     /// Returns the coercion to the output's contract. Columns that the job itself names remain even if the contract

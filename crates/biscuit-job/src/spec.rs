@@ -12,9 +12,9 @@ mod text;
 mod validation;
 
 pub use added_columns::{AuditSpec, DatePart, DerivedColumn};
-pub(crate) use contract::contract;
+pub(crate) use contract::read_contract;
 pub use contract::{ContractSpec, RulesSpec};
-pub(crate) use error::invalid;
+pub(crate) use error::invalid_spec;
 pub use job::{JobSpec, JobSpecBuilder};
 pub use output::{OutputMode, OutputSpec};
 pub use source::SourceSpec;

@@ -21,19 +21,19 @@ pub(crate) struct OutputWork<'a> {
 
 impl OutputWork<'_> {
     /// Runs the output in its mode.
-    pub(crate) async fn go(self, options: &RunOptions) -> Result<OutputReport> {
+    pub(crate) async fn run(self, options: &RunOptions) -> Result<OutputReport> {
         // Values of rows are in the details of an error, which are shown on request. Values of personal data must not
         // be, even then.
         let guard = self.output.guard_for(None)?;
         // The future is large, since a job may use everything. It is on the heap to keep the stack of the thread
         // small.
-        Box::pin(self.work(options)).await.map_err(|e| match &guard {
-            Some(guard) => guard.tagged(e),
+        Box::pin(self.run_in_mode(options)).await.map_err(|e| match &guard {
+            Some(guard) => guard.tag_values(e),
             None => e,
         })
     }
 
-    async fn work(self, options: &RunOptions) -> Result<OutputReport> {
+    async fn run_in_mode(self, options: &RunOptions) -> Result<OutputReport> {
         self.check_mode(options)?;
         let reads = self.chosen.iter().any(|c| c.bookmark.is_none() || !c.selection.objects.is_empty());
         let by_bookmark = self.chosen.iter().any(|c| c.bookmark.is_some());

@@ -41,7 +41,7 @@ use crate::store::storage::TableStorage;
 /// assert_eq!(journal.head().await?.version, 0); // before the first commit
 ///
 /// let observed = journal.observe().await?;
-/// let mut change = journal.replace(&observed);
+/// let mut change = journal.begin_commit(&observed);
 /// change.stage("day=2024-02-29", "csv", "id\n1\n".into()).await?;
 /// change.commit().await?;
 ///
@@ -158,13 +158,13 @@ impl Journal {
     /// # Errors
     /// `Unfinished` if the newest version is not finished, because the files that it removes are no longer live and
     /// not deleted either. Those of [`view`](Self::view).
-    pub async fn protected(&self) -> Result<Option<ProtectedTable>> {
+    pub async fn protected_table(&self) -> Result<Option<ProtectedTable>> {
         protected(&self.store).await
     }
 
     /// Begins a change on the observed version. Its commit fails with `Conflict` if another run commits on that
     /// version first.
-    pub fn replace<'a>(&'a self, observed: &'a ObservedTable) -> TableCommit<'a> {
+    pub fn begin_commit<'a>(&'a self, observed: &'a ObservedTable) -> TableCommit<'a> {
         TableCommit::new(&self.store, &self.interrupt, observed)
     }
 
@@ -172,8 +172,8 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`TableCommit::commit`](crate::TableCommit::commit), such as `Conflict` if another run has committed.
-    pub async fn release(&self, observed: &ObservedTable, files: &[ObjectRef]) -> Result<CommitSummary> {
-        let mut replace = self.replace(observed);
+    pub async fn release_files(&self, observed: &ObservedTable, files: &[ObjectRef]) -> Result<CommitSummary> {
+        let mut replace = self.begin_commit(observed);
         files.iter().for_each(|file| replace.release(file));
         replace.commit_alone().await
     }
@@ -211,7 +211,7 @@ impl Journal {
     pub async fn recover_with_fence(&self) -> Result<RecoveryReport> {
         let (_, rolled_forward) = recovery::roll_forward(&self.store).await?;
         let observed = self.observe().await?;
-        let (fence, cleaned) = self.replace(&observed).fence().await?;
+        let (fence, cleaned) = self.begin_commit(&observed).fence().await?;
         Ok(RecoveryReport { rolled_forward, fence: Some(fence), cleaned })
     }
 
@@ -224,7 +224,7 @@ impl Journal {
         orphans::orphaned_objects(&self.store).await
     }
 
-    /// Returns the retained files with the times from which [`RetainedFiles::due`] decides. Changes nothing.
+    /// Returns the retained files with the times from which [`RetainedFiles::plan_due`] decides. Changes nothing.
     ///
     /// # Errors
     /// Those of [`orphaned_objects`](Self::orphaned_objects).
@@ -243,7 +243,7 @@ impl Journal {
     /// Interprets an error that occurred while files of `head` were read. A missing file is a `Conflict` if there is
     /// a newer version, which has replaced the file; otherwise it is `Diverged`. Any other error is returned as it
     /// is.
-    pub async fn explain(&self, error: Error, head: &TableHead) -> Error {
+    pub async fn explain_error(&self, error: Error, head: &TableHead) -> Error {
         self.store.explain(error, head).await
     }
 

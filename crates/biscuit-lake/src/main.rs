@@ -25,17 +25,17 @@ use crate::args::command::{Cli, LogFormat};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    crate::process::panics::remember();
+    crate::process::panics::install_hook();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return crate::render::output::usage(&e),
+        Err(e) => return crate::render::output::print_usage(&e),
     };
-    log(cli.log_format, cli.show_values);
+    install_log(cli.log_format, cli.show_values);
     crate::process::thread::run(cli)
 }
 
 /// Installs the log output on standard error, and the layer that feeds the progress bar.
-fn log(format: LogFormat, show_values: bool) {
+fn install_log(format: LogFormat, show_values: bool) {
     // `aws_config` warns about each source of credentials that has none. If all fail, the error lists them.
     let default_filter = || EnvFilter::new("warn,biscuit=info,aws_config=error");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default_filter());
@@ -44,7 +44,7 @@ fn log(format: LogFormat, show_values: bool) {
     let ours = filter_fn(move |event| {
         show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
     });
-    let logs = tracing_subscriber::fmt::layer().with_writer(crate::render::progress::above_the_bar);
+    let logs = tracing_subscriber::fmt::layer().with_writer(crate::render::progress::log_writer);
     let logs = match format {
         LogFormat::Text => logs.with_target(false).boxed(),
         LogFormat::Json => logs.json().boxed(),

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use biscuit_apply::readmit;
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, TableVersion};
-use biscuit_job::internal::put_aside_of;
+use biscuit_job::internal::quarantined_of_subjects;
 use biscuit_partition::report::{ForgetReport, NotCovered};
 use biscuit_partition::{ErasureSubjects, forget};
 use biscuit_pii::encrypt::SubjectKeys;
@@ -155,14 +155,19 @@ impl ErasureTable {
 
     /// Returns the subjects as the column stores them.
     async fn stored_values(&self, subjects: &[String]) -> Result<Vec<String>> {
-        match self.policy.as_ref().map(|policy| &policy.protector).filter(|p| p.changes(&self.column)) {
+        match self.policy.as_ref().map(|policy| &policy.protector).filter(|p| p.changes_column(&self.column)) {
             Some(protector) => protector.tokens_for(&self.column, subjects).await,
             None => Ok(subjects.to_vec()),
         }
     }
 
     /// Carries out steps 1 to 3.
-    async fn erase(&self, subjects: &[String], mode: RunMode, report: &mut SubjectErasureReport) -> Result<()> {
+    async fn erase_subjects(
+        &self,
+        subjects: &[String],
+        mode: RunMode,
+        report: &mut SubjectErasureReport,
+    ) -> Result<()> {
         let values = self.stored_values(subjects).await?;
         let rows_of = ErasureSubjects::new(&self.column, &values);
         let protector = self.policy.as_ref().map(|policy| &policy.protector);
@@ -185,7 +190,8 @@ impl ErasureTable {
     /// of tokens.
     async fn forget_tokens_in_rows(&self, column: &str, rows_of: &ErasureSubjects, mode: RunMode) -> Result<u64> {
         let Some(policy) = &self.policy else { return Ok(0) };
-        let found = |snapshot: TableVersion| async move { SubjectRows::of(&snapshot, rows_of).await?.read(None).await };
+        let found =
+            |snapshot: TableVersion| async move { SubjectRows::find(&snapshot, rows_of).await?.read(None).await };
         let mut tokens = BTreeSet::new();
         for rows in self.dataset.read(found).await? {
             tokens.extend(policy.protector.tokens_of(&rows, column)?);
@@ -210,7 +216,7 @@ impl ErasureTable {
         let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
         let none = PiiContext::new();
         let (means, table) = self.policy.as_ref().map_or((&none, ""), |policy| (&policy.means, policy.table.as_str()));
-        let aside = put_aside_of(dataset, means, table, rows_of.column(), subjects).await?;
+        let aside = quarantined_of_subjects(dataset, means, table, rows_of.column(), subjects).await?;
         let mut erased = forget(snapshot, rows_of, &aside.theirs, mode).await?;
         if aside.unknown > 0 {
             let message = format!(
@@ -261,7 +267,7 @@ impl SubjectErasure {
         // A missing store of keys is an error before anything is changed, not after the rows are erased.
         let keys = self.subject_keys()?;
         if let Some(table) = &self.table {
-            table.erase(&self.subjects, mode, &mut report).await?;
+            table.erase_subjects(&self.subjects, mode, &mut report).await?;
         }
         if let Some(keys) = &keys {
             report.keys_deleted = Some(self.delete_keys(keys, mode).await?);

@@ -78,7 +78,7 @@ impl TableLifecycle {
     /// Returns the rules of the bucket as they are.
     #[must_use]
     pub fn current(&self) -> Vec<LifecycleRuleSummary> {
-        self.current.iter().map(LifecycleRuleSummary::of).collect()
+        self.current.iter().map(LifecycleRuleSummary::from_rule).collect()
     }
 
     /// Descriptions of other rules that would delete or archive objects that the table needs.
@@ -104,7 +104,7 @@ impl TableLifecycle {
             (false, RunMode::DryRun) => Outcome::Planned,
         };
         let LifecyclePlan { rules, added, changed, dangers, .. } = self.plan.clone();
-        let rules = rules.iter().map(LifecycleRuleSummary::of).collect();
+        let rules = rules.iter().map(LifecycleRuleSummary::from_rule).collect();
         Ok(LifecycleReport { outcome, added, changed, rules, dangers })
     }
 }
@@ -119,7 +119,7 @@ fn plan_of(current: &[LifecycleRule], journal: &Journal, days: LifecycleDays) ->
 }
 
 impl LifecycleRuleSummary {
-    fn of(rule: &LifecycleRule) -> Self {
+    fn from_rule(rule: &LifecycleRule) -> Self {
         let expiration = rule.expiration();
         let transitions = rule.transitions().iter().filter_map(|t| t.storage_class());
         Self {
@@ -164,7 +164,7 @@ mod tests {
         let plan = |prefix: &str| plan_of(&[rule(prefix)], &journal, LifecycleDays::default());
         assert_eq!(plan("lake/.biscuit/").dangers.len(), 1, "{:?}", plan("lake/.biscuit/").dangers);
         assert_eq!((plan("elsewhere/").dangers, plan("elsewhere/").added.len()), (vec![], 3));
-        let summary = LifecycleRuleSummary::of(&rule("x/"));
+        let summary = LifecycleRuleSummary::from_rule(&rule("x/"));
         assert_eq!((summary.prefix.as_str(), summary.expire_days, summary.status.as_str()), ("x/", Some(9), "Enabled"));
     }
 }

@@ -23,13 +23,13 @@ pub(crate) async fn emptied_folders(
         if mode == RunMode::DryRun { deletes().map(|o| o.listed.path).collect() } else { HashSet::new() };
     let asked: BTreeSet<String> =
         folders.into_iter().filter(|folder| touched.contains(*folder)).map(str::to_owned).collect();
-    let here = occupied(store, prefix, &gone).await?;
+    let here = occupied_folders(store, prefix, &gone).await?;
     let mut emptied = BTreeSet::new();
     for folder in asked {
         let inside = prefix.is_empty() || folder == prefix || is_below(&folder, prefix);
         let left = match inside {
             true => here.contains(&folder),
-            false => occupied(store, &folder, &gone).await?.contains(&folder),
+            false => occupied_folders(store, &folder, &gone).await?.contains(&folder),
         };
         if !left {
             emptied.insert(folder);
@@ -40,7 +40,7 @@ pub(crate) async fn emptied_folders(
 
 /// Returns the folders below a prefix that contain a file, and the folders around them. The keys in `gone` do not
 /// count.
-async fn occupied(store: &dyn PurgeStore, prefix: &str, gone: &HashSet<String>) -> Result<HashSet<String>> {
+async fn occupied_folders(store: &dyn PurgeStore, prefix: &str, gone: &HashSet<String>) -> Result<HashSet<String>> {
     let listing = store.list(prefix, ListedVersions::Current).await?;
     let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
     // Hidden files and markers of folders are not data: engines ignore them.

@@ -110,7 +110,7 @@ impl DeletePlace {
     ///
     /// # Errors
     /// `NothingThere` for a local folder that does not exist; `EmptyPrefix` for a whole store, unless that is allowed.
-    pub fn check(&self, allow: &AllowedDeletes) -> Result<()> {
+    pub fn check_allowed(&self, allow: &AllowedDeletes) -> Result<()> {
         if self.base == "/" && !FilePath::new("/").join(&self.prefix).exists() {
             let message = format!("nothing exists at `{}`; check the path", self.name());
             return Err(Error::new(codes::NOTHING_THERE, message));
@@ -172,15 +172,17 @@ mod tests {
     #[test]
     fn whole_store_is_refused_unless_it_is_allowed() {
         let mut allow = AllowedDeletes::default();
-        assert_eq!(place("s3://b/", "/").check(&allow).unwrap_err().code(), "EmptyPrefix");
+        assert_eq!(place("s3://b/", "/").check_allowed(&allow).unwrap_err().code(), "EmptyPrefix");
         allow.bucket_root = true;
-        assert!(place("s3://b/", "").check(&allow).is_ok() && place("s3://b/", "t").check(&allow).is_ok());
+        assert!(
+            place("s3://b/", "").check_allowed(&allow).is_ok() && place("s3://b/", "t").check_allowed(&allow).is_ok()
+        );
     }
 
     #[test]
     fn missing_local_folder_is_named_as_the_user_wrote_it() {
         let missing = place("/", "no/such/folder").with_name("lake/typo");
-        let e = missing.check(&AllowedDeletes::default()).unwrap_err();
+        let e = missing.check_allowed(&AllowedDeletes::default()).unwrap_err();
         assert_eq!((e.code(), e.message()), ("NothingThere", "nothing exists at `lake/typo`; check the path"));
     }
 }

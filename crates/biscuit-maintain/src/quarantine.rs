@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use biscuit_apply::QuarantinedRecord;
 use biscuit_core::Result;
-use biscuit_job::unsealed;
+use biscuit_job::unseal_record;
 use biscuit_pii::PiiContext;
 use biscuit_pii::tokens::AccessRequest;
 use serde::Serialize;
@@ -44,7 +44,7 @@ pub fn group_quarantined(records: &[QuarantinedRecord]) -> Vec<QuarantineGroup> 
 /// The access is recorded before anything is decrypted, so that no access is missing in the audit.
 ///
 /// # Errors
-/// The errors of the audit; `CannotDecrypt` and `NoKeys` of [`unsealed`].
+/// The errors of the audit; `CannotDecrypt` and `NoKeys` of [`unseal_record`].
 pub async fn reveal_quarantined(
     mut records: Vec<QuarantinedRecord>,
     means: &PiiContext,
@@ -53,7 +53,7 @@ pub async fn reveal_quarantined(
 ) -> Result<Vec<QuarantinedRecord>> {
     access.record(table, "quarantine", records.len() as u64, records.len() as u64)?;
     for record in &mut records {
-        record.refused.raw = unsealed(means, table, &record.refused.raw).await?;
+        record.refused.raw = unseal_record(means, table, &record.refused.raw).await?;
     }
     Ok(records)
 }

@@ -32,7 +32,7 @@ impl StoreCheck {
         Self { check: what.to_owned(), ok, details, needed_for }
     }
 
-    fn failed(what: &str, e: &Error, needed_for: &'static str) -> Self {
+    fn from_error(what: &str, e: &Error, needed_for: &'static str) -> Self {
         Self::new(what, false, Some(format!("{}: {}", e.code(), e.message())), needed_for)
     }
 }
@@ -114,13 +114,13 @@ pub async fn check_store(journal: &Journal, place: &DeletePlace, clock: &dyn Clo
     let (mut checks, mut errors) = (Vec::new(), Vec::new());
     let mut can = BTreeSet::new();
     for (ability, shown) in probe_store(journal.storage(), &folder).await? {
-        let (what, rests) = (ability.to_string(), ability.use_of_it());
+        let (what, rests) = (ability.to_string(), ability.purpose());
         checks.push(match shown {
             ProbeResult::Yes => StoreCheck::new(&what, true, None, rests),
             ProbeResult::No(how) => StoreCheck::new(&what, false, Some(how), rests),
             ProbeResult::Failed(e) => {
                 errors.push(e.kind());
-                StoreCheck::failed(&what, &e, rests)
+                StoreCheck::from_error(&what, &e, rests)
             }
             _ => StoreCheck::new(&what, false, None, rests),
         });
@@ -128,9 +128,9 @@ pub async fn check_store(journal: &Journal, place: &DeletePlace, clock: &dyn Clo
             can.insert(what);
         }
     }
-    let clock_difference_seconds = look(place, scratch.as_ref(), clock, &mut checks, &mut errors).await;
+    let clock_difference_seconds = check_deletes(place, scratch.as_ref(), clock, &mut checks, &mut errors).await;
     if place.bucket().is_some() {
-        checks.extend(lists(place, journal.state_root().as_ref()).await);
+        checks.extend(check_listings(place, journal.state_root().as_ref()).await);
     }
     let has = |ability: StoreCapability| can.contains(&ability.to_string());
     let verdict = match (NEEDED.into_iter().all(has), has(StoreCapability::PutIfAbsent)) {
@@ -142,18 +142,18 @@ pub async fn check_store(journal: &Journal, place: &DeletePlace, clock: &dyn Clo
 }
 
 /// Tests conditional deletes and the clock. Returns by how many seconds the store's clock is ahead of `clock`.
-async fn look(
+async fn check_deletes(
     place: &DeletePlace,
     scratch: &str,
     clock: &dyn Clock,
     checks: &mut Vec<StoreCheck>,
     errors: &mut Vec<ErrorKind>,
 ) -> Option<f64> {
-    let look = match place.store().look(scratch).await {
+    let look = match place.store().probe(scratch).await {
         Ok(look) => look,
         Err(e) => {
             errors.push(e.kind());
-            checks.push(StoreCheck::failed("conditional delete", &e, DELETES));
+            checks.push(StoreCheck::from_error("conditional delete", &e, DELETES));
             return None;
         }
     };
@@ -172,11 +172,11 @@ async fn look(
 }
 
 /// Tests the listings that only S3 has: unfinished uploads and versions.
-async fn lists(place: &DeletePlace, state: &str) -> [StoreCheck; 2] {
+async fn check_listings(place: &DeletePlace, state: &str) -> [StoreCheck; 2] {
     let what = "list unfinished uploads";
-    let uploads = match place.store().uploads(state).await {
+    let uploads = match place.store().list_uploads(state).await {
         Ok(_) => StoreCheck::new(what, true, None, UPLOADS),
-        Err(e) => StoreCheck::failed(what, &e, UPLOADS),
+        Err(e) => StoreCheck::from_error(what, &e, UPLOADS),
     };
     let what = "list versions";
     let versions = match place.store().list(state, ListedVersions::All).await {
@@ -185,7 +185,7 @@ async fn lists(place: &DeletePlace, state: &str) -> [StoreCheck; 2] {
             let how = format!("{old} noncurrent versions below the state root");
             StoreCheck::new(what, true, Some(how), VERSIONS)
         }
-        Err(e) => StoreCheck::failed(what, &e, VERSIONS),
+        Err(e) => StoreCheck::from_error(what, &e, VERSIONS),
     };
     [uploads, versions]
 }

@@ -20,7 +20,7 @@ use crate::resolve::key_groups::KeyUnionFind;
 use crate::resolve::key_state::KeyState;
 use crate::resolve::outcome::RowChange;
 use crate::resolve::resolver::{KeyResolver, PriorKeyState, ResolvedKeys};
-use crate::resolve::target_rows::{CellLocation, RowRef, TargetRows, known, without};
+use crate::resolve::target_rows::{CellLocation, RowRef, TargetRows, schema_without, schema_without_null_columns};
 use crate::spec::MergeSpec;
 
 /// Merges change records into rows. Returns the rows after the merge, and a report with the verdicts of the records.
@@ -84,15 +84,15 @@ pub fn merge_and_retain_last(
         schema = Arc::new(merge_schemas(&schema, &batch.schema(), "the current rows")?);
     }
     for batch in &records {
-        let stored = without(&batch.rows.schema(), &spec.drop_columns);
+        let stored = schema_without(&batch.rows.schema(), &spec.drop_columns);
         schema = Arc::new(merge_schemas(&schema, &stored, "the changes")?);
     }
-    let rows = merge(current, records, spec, &known(&schema), &mut report)?;
+    let rows = merge_batches(current, records, spec, &schema_without_null_columns(&schema), &mut report)?;
     Ok((rows, report))
 }
 
 /// Merges change records into rows in the columns of `schema`.
-fn merge(
+fn merge_batches(
     current: &[RecordBatch],
     changes: Vec<ChangeBatch>,
     spec: &MergeSpec,
@@ -120,17 +120,17 @@ fn merge(
     let mut resolved = ResolvedKeys::default();
     let columns = schema.fields().len();
     let mut inserts = Vec::new();
-    for group in KeyUnionFind::of(&set, &[], &set.keys.sorted()).chunk_by(|a, b| a.0 == b.0) {
-        let keys: Vec<(u32, PriorKeyState)> = group.iter().map(|&(_, k)| (k, prior(stored.get(&k)))).collect();
+    for group in KeyUnionFind::group_keys(&set, &[], &set.keys.sorted()).chunk_by(|a, b| a.0 == b.0) {
+        let keys: Vec<(u32, PriorKeyState)> = group.iter().map(|&(_, k)| (k, prior_state(stored.get(&k)))).collect();
         let records: Vec<&ChangeRecord> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
-        resolver.group(&keys, &records, &mut resolved)?;
+        resolver.resolve_group(&keys, &records, &mut resolved)?;
     }
     for outcome in &resolved.outcomes {
         let at = stored.get(&outcome.key).map(|s| s.0);
         match (outcome.row, at) {
-            (RowChange::Replace, Some(at)) => kept[at] = Some(outcome.state.row(columns)),
+            (RowChange::Replace, Some(at)) => kept[at] = Some(outcome.state.row_location(columns)),
             (RowChange::Remove, Some(at)) => kept[at] = None,
-            (RowChange::Insert, _) => inserts.push((outcome.key, outcome.state.row(columns))),
+            (RowChange::Insert, _) => inserts.push((outcome.key, outcome.state.row_location(columns))),
             _ => {}
         }
         report.rows.updated += u64::from(outcome.row == RowChange::Replace);
@@ -149,7 +149,7 @@ fn merge(
     if rows.is_empty() {
         return Ok(vec![RecordBatch::new_empty(schema.clone())]);
     }
-    rows.chunks(8192).map(|chunk| tables.gather(schema, schema, &chunk.iter().collect::<Vec<_>>())).collect()
+    rows.chunks(8192).map(|chunk| tables.gather_rows(schema, schema, &chunk.iter().collect::<Vec<_>>())).collect()
 }
 
 type CurrentRows = HashMap<u32, (usize, RecordOrder, RowRef)>;
@@ -171,9 +171,9 @@ fn stored_rows(
     let (mut key, mut number) = (Vec::new(), 0);
     for batch in current {
         let orders = RowOrders::new(batch, spec, place)?;
-        let table = tables.add(conform(batch, schema, place)?);
+        let table = tables.add_table(conform(batch, schema, place)?);
         for row in 0..batch.num_rows() {
-            orders.key(row, spec, place, number, &mut key)?;
+            orders.encode_key(row, spec, place, number, &mut key)?;
             let order = orders.order(row, spec, place, number)?;
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             number += 1;
@@ -204,7 +204,7 @@ fn stored_rows(
     Ok((kept, stored))
 }
 
-fn prior(stored: Option<&(usize, RecordOrder, RowRef)>) -> PriorKeyState {
+fn prior_state(stored: Option<&(usize, RecordOrder, RowRef)>) -> PriorKeyState {
     match stored {
         None => PriorKeyState { state: KeyState::unknown(), stored: false, is_new: false },
         Some((_, order, at)) => {

@@ -94,16 +94,16 @@ pub async fn forget(
     quarantined: &[RefusedRecord],
     mode: RunMode,
 ) -> Result<ForgetReport> {
-    let found = SubjectRows::of(&snapshot, subjects).await?;
+    let found = SubjectRows::find(&snapshot, subjects).await?;
     let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
     let spec = biscuit_apply::internal::stored_spec(&head.properties)?;
-    let pending = pending::load(journal, head).await?;
+    let pending = pending::load_pending(journal, head).await?;
     // If the subject column is not the key, the erased rows and pending records tell which keys to forget.
     let rows = match &spec {
         Some(spec) if !spec.key.iter().any(|key| key == subjects.column()) => {
             let key: Vec<&str> = spec.key.iter().map(String::as_str).collect();
             let mut rows = found.read(Some(&key)).await?;
-            rows.extend(pending.iter().map(|batch| theirs_in(batch, subjects)).collect::<Result<Vec<_>>>()?);
+            rows.extend(pending.iter().map(|batch| rows_of_subjects(batch, subjects)).collect::<Result<Vec<_>>>()?);
             rows
         }
         _ => vec![],
@@ -116,7 +116,7 @@ pub async fn forget(
     if let Some(spec) = &spec {
         report.pending = erase_pending(pending, subjects, &forgotten, spec, &mut extras)?;
         let mut retracted = RetractedKeys::load(journal, head).await?;
-        report.retracted = retracted.forget(&|key| forgotten.has(spec, key));
+        report.retracted = retracted.forget_keys(&|key| forgotten.contains(spec, key));
         if report.retracted > 0 {
             extras.put_state(RETRACTED.0, retracted.write());
         }
@@ -127,9 +127,9 @@ pub async fn forget(
 }
 
 /// Returns the rows of a batch that belong to the subjects.
-fn theirs_in(batch: &ChangeBatch, subjects: &ErasureSubjects) -> Result<RecordBatch> {
+fn rows_of_subjects(batch: &ChangeBatch, subjects: &ErasureSubjects) -> Result<RecordBatch> {
     let places = match batch.rows.column_by_name(subjects.column()) {
-        Some(column) => subjects.places(column)?,
+        Some(column) => subjects.find_rows(column)?,
         None => vec![],
     };
     let places = places.into_iter().map(|row| u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
@@ -148,10 +148,10 @@ fn erase_pending(
     let (mut rest, mut count, mut links) = (Vec::with_capacity(pending.len()), 0, 0);
     for batch in pending {
         let (before, of) = (batch.key_changes.len(), batch.ops.len());
-        let (batch, _) = forgotten.without(batch, spec)?;
+        let (batch, _) = forgotten.without_forgotten(batch, spec)?;
         let column = batch.rows.column_by_name(subjects.column());
-        let theirs = column.map(|column| subjects.places(column)).transpose()?.unwrap_or_default();
-        let batch = batch.without(&theirs)?;
+        let theirs = column.map(|column| subjects.find_rows(column)).transpose()?.unwrap_or_default();
+        let batch = batch.without_rows(&theirs)?;
         count += (of - batch.ops.len()) as u64;
         links += before - batch.key_changes.len();
         if !batch.ops.is_empty() {

@@ -17,8 +17,8 @@ use crate::state_file::StateFileKind;
 const PENDING: StateFileKind = StateFileKind("pending");
 
 /// Loads the pending records of the newest version.
-pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Vec<ChangeBatch>> {
-    read(&PENDING.load(journal, head).await?)
+pub(crate) async fn load_pending(journal: &Journal, head: &TableHead) -> Result<Vec<ChangeBatch>> {
+    read(&PENDING.load_parts(journal, head).await?)
 }
 
 /// Adds the state file with these records to a commit, or removes the file if there are none.
@@ -47,8 +47,12 @@ fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
 fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
     let mut batches = Vec::with_capacity(parts.len());
     for part in parts {
-        let mut reader = StreamReader::try_new(part.as_slice(), None).map_err(|e| PENDING.damaged().with_source(e))?;
-        let packed = reader.next().ok_or_else(|| PENDING.damaged())?.map_err(|e| PENDING.damaged().with_source(e))?;
+        let mut reader =
+            StreamReader::try_new(part.as_slice(), None).map_err(|e| PENDING.damaged_error().with_source(e))?;
+        let packed = reader
+            .next()
+            .ok_or_else(|| PENDING.damaged_error())?
+            .map_err(|e| PENDING.damaged_error().with_source(e))?;
         batches.push(ChangeBatch::unpack(&packed, parquet_row)?);
     }
     Ok(batches)
@@ -60,16 +64,16 @@ pub(crate) struct PendingIndex(HashSet<String>);
 
 impl PendingIndex {
     /// Creates an index of these records.
-    pub(crate) fn of(batches: &[ChangeBatch]) -> Result<Self> {
+    pub(crate) fn from_batches(batches: &[ChangeBatch]) -> Result<Self> {
         let mut known = Self::default();
         for batch in batches {
-            known.add(batch)?;
+            known.add_batch(batch)?;
         }
         Ok(known)
     }
 
     /// Adds the records of a batch. Returns the rows of those that were not in the index.
-    pub(crate) fn add(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
+    pub(crate) fn add_batch(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
         let options = FormatOptions::default().with_null("\u{0}");
         let failed = |e| Error::internal("cannot format a record").with_source(e);
         let schema = batch.rows.schema();
@@ -112,20 +116,22 @@ mod tests {
     fn batch(names: &[&str]) -> ChangeBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(1..=names.len() as i64));
         let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
-        let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch");
+        let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("the batch is valid");
         let places = (1..=rows.num_rows() as u64).collect();
-        row_changes(&rows, &"a".into(), places, &ChangeColumns::default()).expect("records").0
+        row_changes(&rows, &"a".into(), places, &ChangeColumns::default()).expect("the records are valid").0
     }
 
     #[test]
     fn pending_records_are_read_back_and_recognized() {
         let batches = [batch(&["a", "b"]), batch(&["a", "c", "d"])];
-        let again = read(&PENDING.read(&write(&batches).expect("bytes")).expect("parts")).expect("records");
+        let again =
+            read(&PENDING.read(&write(&batches).expect("the bytes are written")).expect("the parts are readable"))
+                .expect("the records are readable");
         assert_eq!(again.len(), 2);
         assert_eq!(again[1].rows, batches[1].rows);
-        let mut known = PendingIndex::of(&again[..1]).expect("records");
-        assert_eq!(known.add(&batches[1]).expect("records"), [1, 2]);
-        assert!(known.add(&batches[1]).expect("records").is_empty());
+        let mut known = PendingIndex::from_batches(&again[..1]).expect("the records are valid");
+        assert_eq!(known.add_batch(&batches[1]).expect("the records are valid"), [1, 2]);
+        assert!(known.add_batch(&batches[1]).expect("the records are valid").is_empty());
         assert_eq!(read(&[vec![]]).unwrap_err().code(), "Diverged");
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::period::calendar::Period;
-use crate::period::plan::{PeriodPlan, existing};
+use crate::period::plan::{PeriodPlan, existing_periods};
 
 /// Changes of a period by the last version that touched it. Version 0 if the history does not contain it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -62,7 +62,7 @@ pub struct PeriodStatus {
 
 /// Returns all periods of a version of the table, in ascending order.
 pub(crate) fn periods_of(snapshot: &TableVersion, plan: &PeriodPlan) -> Result<Vec<Period>> {
-    match existing(snapshot, plan)? {
+    match existing_periods(snapshot, plan)? {
         Some((first, last)) => first.range(&last),
         None => Ok(vec![]),
     }
@@ -71,7 +71,7 @@ pub(crate) fn periods_of(snapshot: &TableVersion, plan: &PeriodPlan) -> Result<V
 /// Returns the status of each period, in ascending order.
 pub(crate) async fn states(dataset: &Dataset, plan: &PeriodPlan) -> Result<Vec<PeriodStatus>> {
     let snapshot = dataset.view().await?;
-    let mut touches = touches(dataset).await?;
+    let mut touches = last_touches(dataset).await?;
     let mut states = Vec::new();
     let mut before: Vec<String> = vec![];
     for period in periods_of(&snapshot, plan)? {
@@ -89,7 +89,7 @@ pub(crate) async fn states(dataset: &Dataset, plan: &PeriodPlan) -> Result<Vec<P
         };
         let mut contents = Vec::new();
         for file in snapshot.files().iter().filter(|f| is_in(&f.partition, plan, &period)) {
-            let content = head.content(&file.listed);
+            let content = head.content_name(&file.listed);
             let is_shared = before.contains(&content);
             state.rows += head.live.get(file.path()).and_then(|live| live.rows).unwrap_or(0);
             state.files += 1;
@@ -105,7 +105,7 @@ pub(crate) async fn states(dataset: &Dataset, plan: &PeriodPlan) -> Result<Vec<P
 }
 
 /// Returns the last changes of each period in the history of the journal.
-async fn touches(dataset: &Dataset) -> Result<BTreeMap<String, LastTouch>> {
+async fn last_touches(dataset: &Dataset) -> Result<BTreeMap<String, LastTouch>> {
     let mut last = BTreeMap::new();
     for PastVersion { record, .. } in dataset.journal().history().await? {
         let reports = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
@@ -135,7 +135,7 @@ pub(crate) async fn rows_of(
     let load = |snapshot: TableVersion| async move {
         let all = periods_of(&snapshot, plan)?;
         if !all.contains(period) {
-            return Err(no_such(dataset, period, &all));
+            return Err(unknown_period(dataset, period, &all));
         }
         snapshot.only(|f| is_in(&f.partition, plan, period)).load(ctx).await
     };
@@ -143,7 +143,7 @@ pub(crate) async fn rows_of(
     frame.drop_columns(&[&plan.column]).map_err(|e| engine_error(&place, e))
 }
 
-pub(crate) fn no_such(dataset: &Dataset, period: &Period, all: &[Period]) -> Error {
+pub(crate) fn unknown_period(dataset: &Dataset, period: &Period, all: &[Period]) -> Error {
     let has = match (all.first(), all.last()) {
         (Some(first), Some(last)) => format!("it has the periods {first} to {last}"),
         _ => "it has no periods yet".to_owned(),

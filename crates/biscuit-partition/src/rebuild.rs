@@ -20,9 +20,9 @@ use object_store::memory::InMemory;
 use serde::Serialize;
 
 use crate::period::calendar::Period;
-use crate::period::plan::{PeriodBasis, existing, period_state};
+use crate::period::plan::{PeriodBasis, existing_periods, period_state};
 use crate::period::table_report::PeriodTableReport;
-use crate::read::{no_such, periods_of, rows_of};
+use crate::read::{periods_of, rows_of, unknown_period};
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
 use crate::retracted::RetractedKeys;
 use crate::snapshots::PeriodMerge;
@@ -60,21 +60,21 @@ pub(crate) async fn rebuild(
     mode: RunMode,
 ) -> Result<PeriodTableReport> {
     let snapshot = to.dataset.observe().await?;
-    let all = existing(&snapshot, &to.periods)?;
+    let all = existing_periods(&snapshot, &to.periods)?;
     let all = all.map_or(Ok(vec![]), |(first, last)| first.range(&last))?;
     let mut wanted = periods.to_vec();
     wanted.sort();
     wanted.dedup();
     if let Some(period) = wanted.iter().find(|p| !all.contains(p)) {
-        return Err(no_such(&to.dataset, period, &all));
+        return Err(unknown_period(&to.dataset, period, &all));
     }
     let Some((first, last)) = wanted.first().zip(all.last()) else {
         return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "no period to rebuild; name at least one"));
     };
     let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
     let until = wanted.last().unwrap_or(last);
-    let records_by_period = events_until(to, &events, until, &all, &forgotten(&to.dataset).await?, &mut report)?;
-    let mut used = ChangeRecords::of(vec![]);
+    let records_by_period = events_until(to, &events, until, &all, &load_forgotten(&to.dataset).await?, &mut report)?;
+    let mut used = ChangeRecords::from_batches(vec![]);
     used.refused = events.refused.into_iter().chain(records_by_period.refused).collect();
     // Events of periods between the rebuilt ones belong to the next rebuilt period, to which they are carried
     // forward.
@@ -88,11 +88,11 @@ pub(crate) async fn rebuild(
     let all = wanted.iter().map(|period| period_state(period, PeriodBase::Rebuilt, last)).collect();
     let period_states = PeriodStates { column: to.periods.column.clone(), all };
     let merge = to.merge()?.with_periods(period_states)?;
-    report.take(merge.input(used).on(snapshot).run(mode).await?);
+    report.add_merge(merge.input(used).on(snapshot).run(mode).await?);
     Ok(report)
 }
 
-async fn forgotten(dataset: &Dataset) -> Result<ErasedKeys> {
+async fn load_forgotten(dataset: &Dataset) -> Result<ErasedKeys> {
     let journal = dataset.journal();
     ErasedKeys::load(journal, &journal.head().await?).await
 }
@@ -115,41 +115,44 @@ fn events_until(
     report.verdicts.forgotten += theirs;
     let mut retracted = RetractedKeys::default();
     for batch in &events {
-        retracted.take(batch, &to.periods, &to.spec)?;
+        retracted.add_retractions(batch, &to.periods, &to.spec)?;
     }
-    let (counting, taken_back) = retracted.without(events, &to.periods, &to.spec)?;
+    let (counting, taken_back) = retracted.remove_retracted(events, &to.periods, &to.spec)?;
     report.verdicts.superseded += taken_back;
     let rules = DivisionRules { periods: &to.periods, bad_rows: to.options.bad_rows };
     let mut records_by_period = RecordsByPeriod::default();
-    counting.iter().try_for_each(|batch| records_by_period.add(batch, last, rules))?;
-    records_by_period.first(all.first().copied().zip(all.last().copied()), last, rules)?;
+    counting.iter().try_for_each(|batch| records_by_period.add_batch(batch, last, rules))?;
+    records_by_period.first_period(all.first().copied().zip(all.last().copied()), last, rules)?;
     Ok(records_by_period)
 }
 
 /// Compares a period with the result of all events of the table.
 pub(crate) async fn audit(to: &PeriodMerge, period: &Period, events: &ChangeRecords) -> Result<PeriodAudit> {
     let all = periods_of(&to.dataset.view().await?, &to.periods)?;
-    let expected = reduced(to, period, events, &all).await?;
+    let expected = reduce_events(to, period, events, &all).await?;
     let rows = rows_of(&to.dataset, &to.periods, &SessionContext::new(), period).await?;
-    compare(&to.spec, period, rows, expected).await
+    compare_rows(&to.spec, period, rows, expected).await
 }
 
 /// Returns the rows that result from the events at the end of a period, by a merge into an empty table in memory.
-async fn reduced(to: &PeriodMerge, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
+async fn reduce_events(to: &PeriodMerge, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
     let location = Location::new(TableStorage::durable(Arc::new(InMemory::new())), "t", "the events")?;
     let dataset = Dataset::new(location, JournalOptions::default());
     let records_by_period =
-        events_until(to, events, period, all, &forgotten(&to.dataset).await?, &mut PeriodTableReport::default())?;
+        events_until(to, events, period, all, &load_forgotten(&to.dataset).await?, &mut PeriodTableReport::default())?;
     // Invalid events are not in the table either, so their share has no limit here.
     let options = to.options.clone().with_bad_rows(to.options.bad_rows, 100.0);
     let merge = Merge::new(dataset.clone(), to.spec.clone(), options)?;
     merge
-        .run(ChangeRecords::of(records_by_period.by_period.into_values().flatten().collect()), RunMode::Commit)
+        .run(
+            ChangeRecords::from_batches(records_by_period.by_period.into_values().flatten().collect()),
+            RunMode::Commit,
+        )
         .await?;
     dataset.load(&SessionContext::new()).await
 }
 
-async fn compare(spec: &MergeSpec, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
+async fn compare_rows(spec: &MergeSpec, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
     let collected = |frame: DataFrame| async move {
         let schema = frame.schema().inner().clone();
         let batches = frame.collect().await.map_err(|e| biscuit_dataset::internal::engine_error("a period", e))?;
@@ -161,13 +164,13 @@ async fn compare(spec: &MergeSpec, period: &Period, rows: DataFrame, expected: D
     let mut audit = PeriodAudit { period: period.to_string(), ..PeriodAudit::default() };
     let mut there: HashMap<OwnedRow, OwnedRow> = HashMap::new();
     for batch in &rows {
-        for (key, row) in compare.rows(batch)? {
+        for (key, row) in compare.convert_rows(batch)? {
             audit.rows += 1;
             audit.surplus += u64::from(there.insert(key, row).is_some());
         }
     }
     for batch in &expected {
-        for (key, row) in compare.rows(batch)? {
+        for (key, row) in compare.convert_rows(batch)? {
             audit.expected += 1;
             match there.remove(&key) {
                 None => audit.missing += 1,
@@ -198,7 +201,7 @@ impl ComparableRows {
         Ok(Self { schema, key, keys, all })
     }
 
-    fn rows(&self, batch: &RecordBatch) -> Result<Vec<(OwnedRow, OwnedRow)>> {
+    fn convert_rows(&self, batch: &RecordBatch) -> Result<Vec<(OwnedRow, OwnedRow)>> {
         let internal = |e| Error::internal("cannot compare rows").with_source(e);
         let batch = conform(batch, &self.schema, "a period")?;
         let key: Vec<ArrayRef> = self.key.iter().map(|i| batch.column(*i).clone()).collect();

@@ -39,7 +39,7 @@ pub(crate) struct PendingRecords {
 
 impl RecordsByPeriod {
     /// Adds the records of a batch, each to its period.
-    pub(crate) fn add(&mut self, batch: &ChangeBatch, current: &Period, rules: DivisionRules<'_>) -> Result<()> {
+    pub(crate) fn add_batch(&mut self, batch: &ChangeBatch, current: &Period, rules: DivisionRules<'_>) -> Result<()> {
         let PeriodBasis::Effective(column) = &rules.periods.by else { return Ok(()) };
         let effective = EffectiveColumn::new(batch, column)?;
         let calendar = &rules.periods.calendar;
@@ -48,14 +48,14 @@ impl RecordsByPeriod {
         for row in 0..batch.ops.len() {
             let number = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
             // Neighbouring records often have the same period, so the last period is tried first.
-            let found = effective.at(row, column, calendar).and_then(|at| match known {
+            let found = effective.effective_time(row, column, calendar).and_then(|at| match known {
                 Some(period) if period.contains(at) => Ok(period),
                 _ => calendar.period(at),
             });
             let period = match found {
                 Ok(period) => period,
                 Err(e) => {
-                    self.refuse(batch, row, e.with_column(column), rules.bad_rows)?;
+                    self.refuse_record(batch, row, e.with_column(column), rules.bad_rows)?;
                     continue;
                 }
             };
@@ -67,27 +67,27 @@ impl RecordsByPeriod {
             }
         }
         for (period, rows) in rows {
-            self.by_period.entry(period).or_default().push(batch.pick(&rows)?);
+            self.by_period.entry(period).or_default().push(batch.select_rows(&rows)?);
         }
         if !later.is_empty() {
-            self.later.push(batch.pick(&later)?);
+            self.later.push(batch.select_rows(&later)?);
         }
         Ok(())
     }
 
     /// Quarantines a record, or stops the run, as the options demand.
-    fn refuse(&mut self, batch: &ChangeBatch, row: usize, e: Error, bad_rows: BadRows) -> Result<()> {
+    fn refuse_record(&mut self, batch: &ChangeBatch, row: usize, e: Error, bad_rows: BadRows) -> Result<()> {
         let e = e.at(&batch.file, batch.places[row]);
         if bad_rows == BadRows::Fail {
             return Err(e);
         }
-        self.refused.push(batch.refuse(row, e)?);
+        self.refused.push(batch.refuse_row(row, e)?);
         Ok(())
     }
 
     /// Moves pending records whose period is open now to `by_period`, and adds new records of later periods to the
     /// pending ones.
-    pub(crate) fn wait(
+    pub(crate) fn update_pending(
         &mut self,
         had: &[ChangeBatch],
         current: &Period,
@@ -98,7 +98,7 @@ impl RecordsByPeriod {
         let mut rest = Vec::new();
         for batch in had {
             let mut of_batch = RecordsByPeriod::default();
-            of_batch.add(batch, current, rules)?;
+            of_batch.add_batch(batch, current, rules)?;
             for (period, batches) in of_batch.by_period {
                 report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
                 self.by_period.entry(period).or_default().extend(batches);
@@ -106,14 +106,14 @@ impl RecordsByPeriod {
             rest.append(&mut of_batch.later);
         }
         let mut changed = report.opened > 0;
-        let mut known = PendingIndex::of(&rest)?;
+        let mut known = PendingIndex::from_batches(&rest)?;
         for batch in new {
-            let unknown = known.add(&batch)?;
+            let unknown = known.add_batch(&batch)?;
             report.verdicts.pending += unknown.len() as u64;
             report.verdicts.duplicate += (batch.ops.len() - unknown.len()) as u64;
             if !unknown.is_empty() {
                 changed = true;
-                rest.push(batch.pick(&unknown)?);
+                rest.push(batch.select_rows(&unknown)?);
             }
         }
         report.pending = rest.iter().map(|b| b.ops.len() as u64).sum();
@@ -122,7 +122,7 @@ impl RecordsByPeriod {
 
     /// Returns the first period after the run. Records before the existing first period are handled as `before_first`
     /// of the plan demands.
-    pub(crate) fn first(
+    pub(crate) fn first_period(
         &mut self,
         existing: Option<(Period, Period)>,
         current: &Period,
@@ -158,7 +158,7 @@ impl RecordsByPeriod {
                     let message = format!(
                         "a record takes effect in {period}, before the first period {begins}; choose how to handle such records with `before_first`"
                     );
-                    self.refuse(&batch, row, Error::new(codes::BEFORE_FIRST_PERIOD, message), rules.bad_rows)?;
+                    self.refuse_record(&batch, row, Error::new(codes::BEFORE_FIRST_PERIOD, message), rules.bad_rows)?;
                 }
             }
         }

@@ -38,7 +38,7 @@ pub(crate) struct NewRetraction {
 
 impl RetractedKeys {
     pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
-        Self::read(RETRACTED.load(journal, head).await?)
+        Self::read(RETRACTED.load_parts(journal, head).await?)
     }
 
     pub(crate) fn write(&self) -> Bytes {
@@ -52,15 +52,17 @@ impl RetractedKeys {
         let mut parts = parts.into_iter();
         let mut all = BTreeMap::new();
         while let Some(key) = parts.next() {
-            let (Some(effective), Some(order)) = (parts.next(), parts.next()) else { return Err(RETRACTED.damaged()) };
-            let effective = i64::from_le_bytes(effective.try_into().map_err(|_| RETRACTED.damaged())?);
+            let (Some(effective), Some(order)) = (parts.next(), parts.next()) else {
+                return Err(RETRACTED.damaged_error());
+            };
+            let effective = i64::from_le_bytes(effective.try_into().map_err(|_| RETRACTED.damaged_error())?);
             all.insert((key, effective), order);
         }
         Ok(Self(all))
     }
 
     /// Removes the retractions of the keys that `theirs` selects. Returns how many were removed.
-    pub(crate) fn forget(&mut self, theirs: &dyn Fn(&[u8]) -> bool) -> u64 {
+    pub(crate) fn forget_keys(&mut self, theirs: &dyn Fn(&[u8]) -> bool) -> u64 {
         let before = self.0.len();
         self.0.retain(|(key, _), _| !theirs(key));
         (before - self.0.len()) as u64
@@ -70,7 +72,7 @@ impl RetractedKeys {
     ///
     /// # Errors
     /// `EffectiveType` for a column that does not contain times, with file and row.
-    pub(crate) fn take(
+    pub(crate) fn add_retractions(
         &mut self,
         batch: &ChangeBatch,
         periods: &PeriodPlan,
@@ -82,17 +84,20 @@ impl RetractedKeys {
         // A file without retractions need not have the column.
         let Some(array) = batch.rows.column_by_name(column) else { return Ok(vec![]) };
         let place = format!("`{}`", batch.file);
-        let (back, own) = (EffectiveColumn::of(array, column, &place)?, EffectiveColumn::new(batch, effective)?);
+        let (back, own) =
+            (EffectiveColumn::from_array(array, column, &place)?, EffectiveColumn::new(batch, effective)?);
         let known = key_and_order(batch, spec)?;
         let mut new = Vec::new();
         for (row, known) in known.into_iter().enumerate() {
-            let at = match back.at(row, column, &periods.calendar) {
+            let at = match back.effective_time(row, column, &periods.calendar) {
                 Ok(at) => at.as_micros(),
                 Err(e) if e.is(codes::NULL_EFFECTIVE) => continue,
                 Err(e) => return Err(e.with_column(column).at(&batch.file, batch.places[row])),
             };
             // A record without key, order or effective time is refused elsewhere.
-            let (Some((key, order)), Ok(until)) = (known, own.at(row, effective, &periods.calendar)) else { continue };
+            let (Some((key, order)), Ok(until)) = (known, own.effective_time(row, effective, &periods.calendar)) else {
+                continue;
+            };
             // Last-writer-wins by order: an older retraction does not replace a newer one, so the order of arrival
             // does not matter.
             if self.0.get(&(key.clone(), at)).is_none_or(|known| *known < order) {
@@ -104,7 +109,7 @@ impl RetractedKeys {
     }
 
     /// Returns the records that are not retracted, and the number of retracted records.
-    pub(crate) fn without(
+    pub(crate) fn remove_retracted(
         &self,
         batches: Vec<ChangeBatch>,
         periods: &PeriodPlan,
@@ -119,7 +124,7 @@ impl RetractedKeys {
             let effective = EffectiveColumn::new(&batch, column)?;
             let mut rows = Vec::new();
             for (row, known) in (0..).zip(key_and_order(&batch, spec)?) {
-                let at = effective.at(row as usize, column, &periods.calendar);
+                let at = effective.effective_time(row as usize, column, &periods.calendar);
                 let by = known
                     .zip(at.ok())
                     .and_then(|((key, order), at)| Some((order, self.0.get(&(key, at.as_micros()))?)));
@@ -128,14 +133,14 @@ impl RetractedKeys {
                 }
             }
             taken_back += (batch.ops.len() - rows.len()) as u64;
-            others.push(if rows.len() == batch.ops.len() { batch } else { batch.pick(&rows)? });
+            others.push(if rows.len() == batch.ops.len() { batch } else { batch.select_rows(&rows)? });
         }
         Ok((others, taken_back))
     }
 }
 
 /// Converts new retractions to the form that the merge takes, with indices of periods in place of times.
-pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, commit_periods: &[Period]) -> RetractionSet {
+pub(crate) fn retraction_set(new: &[NewRetraction], periods: &PeriodPlan, commit_periods: &[Period]) -> RetractionSet {
     let PeriodBasis::Effective(column) = &periods.by else { return RetractionSet::default() };
     let place = |micros: i64| {
         let place = commit_periods.partition_point(|p| p.end().as_micros() <= micros);
@@ -152,8 +157,8 @@ pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, commit_pe
     let (name, calendar): (String, PeriodCalendar) = (column.clone(), periods.calendar);
     let effective = move |array: &ArrayRef, row: usize| {
         let one = array.slice(row, 1);
-        let column = EffectiveColumn::of(&one, &name, "the table").ok()?;
-        column.at(0, &name, &calendar).ok().map(biscuit_core::Instant::as_micros)
+        let column = EffectiveColumn::from_array(&one, &name, "the table").ok()?;
+        column.effective_time(0, &name, &calendar).ok().map(biscuit_core::Instant::as_micros)
     };
     RetractionSet { column: column.clone(), effective: Some(Arc::new(effective)), all }
 }
@@ -167,8 +172,8 @@ mod tests {
         let mut all = RetractedKeys::default();
         all.0.insert((b"k1".to_vec(), -7), vec![1, 2]);
         all.0.insert((vec![], 8), vec![]);
-        let again = RETRACTED.read(&all.write()).expect("parts");
-        assert_eq!(RetractedKeys::read(again).expect("entries"), all);
+        let again = RETRACTED.read(&all.write()).expect("the parts are readable");
+        assert_eq!(RetractedKeys::read(again).expect("the entries are read"), all);
         for parts in [vec![vec![], vec![0; 8]], vec![vec![], vec![0; 7], vec![]]] {
             assert_eq!(RetractedKeys::read(parts).unwrap_err().code(), "Diverged");
         }

@@ -17,7 +17,7 @@ use crate::period::calendar::Period;
 use crate::period::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
 use crate::period::table_report::PeriodTableReport;
 use crate::records_by_period::{DivisionRules, RecordsByPeriod};
-use crate::retracted::{RETRACTED, RetractedKeys, retractions};
+use crate::retracted::{RETRACTED, RetractedKeys, retraction_set};
 
 /// A merge into the periods of a table: what each run of the table has in common.
 #[derive(Debug, Clone)]
@@ -53,8 +53,8 @@ struct PlannedCommit {
 }
 
 impl PlannedCommit {
-    fn of(mut step: CommitStep, of_records: u64) -> Self {
-        let changes = ChangeRecords::of(std::mem::take(&mut step.changes));
+    fn new(mut step: CommitStep, of_records: u64) -> Self {
+        let changes = ChangeRecords::from_batches(std::mem::take(&mut step.changes));
         let mut whole = PeriodRunContext::default();
         whole.of_records = of_records;
         Self { step, changes, extras: CommitExtras::default(), whole }
@@ -105,7 +105,7 @@ impl PeriodMerge {
             let message = "the table encrypts columns in its files, but pending records of a table by effective time are stored in plain text; encrypt the values instead";
             return Err(Error::new(biscuit_dataset::codes::ENCRYPTED_COLUMN, message));
         }
-        let existing = plan::existing(&snapshot, &self.periods)?;
+        let existing = plan::existing_periods(&snapshot, &self.periods)?;
         // A late retry names an earlier period, but the newest period of the table remains the current one.
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
@@ -117,10 +117,10 @@ impl PeriodMerge {
         (changes.batches, report.verdicts.forgotten) = forgotten.without_all(changes.batches, &self.spec)?;
         let known = TableBeforeRun {
             existing,
-            pending: pending::load(self.dataset.journal(), head).await?,
+            pending: pending::load_pending(self.dataset.journal(), head).await?,
             retracted: RetractedKeys::load(self.dataset.journal(), head).await?,
         };
-        let mut commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
+        let mut commits = self.plan_commits(changes, known, &asked, &current, mode, &mut report)?;
         commits.iter_mut().for_each(|commit| commit.extras.run.clone_from(&extras.run));
         if let Some(last) = commits.last_mut() {
             last.extras.state.extend(extras.state);
@@ -140,19 +140,19 @@ impl PeriodMerge {
             }
             let PlannedCommit { step, changes, mut extras, whole } = commit;
             let property = PeriodsProperty::new(&self.periods, &step.first, &step.last);
-            if PeriodsProperty::of(&on)?.as_ref() != Some(&property) {
-                extras.set_property(PERIODS, property.value()?);
+            if PeriodsProperty::from_table(&on)?.as_ref() != Some(&property) {
+                extras.set_property(PERIODS, property.to_json()?);
             }
             let merge = self.merge()?.with_periods(step.period_states)?;
             let merged = merge.input(changes).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
             tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
-            report.take(merged);
+            report.add_merge(merged);
         }
         Ok(report)
     }
 
     /// Plans the commits of a run: a function of its records and of the state of the table.
-    fn commits(
+    fn plan_commits(
         &self,
         mut changes: ChangeRecords,
         known: TableBeforeRun,
@@ -168,27 +168,27 @@ impl PeriodMerge {
         match self.periods.by {
             PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, batches)),
             PeriodBasis::Effective(_) => {
-                batches.iter().try_for_each(|batch| records_by_period.add(batch, current, rules))?;
+                batches.iter().try_for_each(|batch| records_by_period.add_batch(batch, current, rules))?;
             }
         }
-        let first = records_by_period.first(existing, current, rules)?;
+        let first = records_by_period.first_period(existing, current, rules)?;
         // Retractions are collected after records were refused, since a refused record must not retract anything.
         let mut new = Vec::new();
         for batch in records_by_period.by_period.values().flatten().chain(&records_by_period.later) {
-            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
+            new.extend(retracted.add_retractions(batch, &self.periods, &self.spec)?);
         }
         for batches in records_by_period.by_period.values_mut().chain([&mut records_by_period.later]) {
-            let others = retracted.without(std::mem::take(batches), &self.periods, &self.spec)?;
+            let others = retracted.remove_retracted(std::mem::take(batches), &self.periods, &self.spec)?;
             report.verdicts.superseded += others.1;
             *batches = others.0;
         }
-        let (pending, forgotten) = retracted.without(pending, &self.periods, &self.spec)?;
-        let mut pending = records_by_period.wait(&pending, current, rules, report)?;
+        let (pending, forgotten) = retracted.remove_retracted(pending, &self.periods, &self.spec)?;
+        let mut pending = records_by_period.update_pending(&pending, current, rules, report)?;
         pending.changed |= forgotten > 0;
         changes.refused.append(&mut records_by_period.refused);
-        let steps = self.steps(existing, first, current, records_by_period.by_period, mode)?;
+        let steps = self.plan_steps(existing, first, current, records_by_period.by_period, mode)?;
         let mut commits: Vec<PlannedCommit> =
-            steps.into_iter().map(|step| PlannedCommit::of(step, report.records)).collect();
+            steps.into_iter().map(|step| PlannedCommit::new(step, report.records)).collect();
         let columns =
             |c: &PlannedCommit| c.changes.batches.iter().map(|b| (b.rows.schema(), b.file.clone())).collect::<Vec<_>>();
         let later = commits.iter().skip(1).flat_map(columns).collect();
@@ -200,7 +200,7 @@ impl PeriodMerge {
             // periods.
             if !new.is_empty() {
                 first.extras.put_state(RETRACTED.0, retracted.write());
-                first.whole.retractions = retractions(&new, &self.periods, &first.step.periods);
+                first.whole.retractions = retraction_set(&new, &self.periods, &first.step.periods);
             }
         }
         // Pending records remain in the state until the last commit that contains them, so that an interrupted run
@@ -212,7 +212,7 @@ impl PeriodMerge {
     }
 
     /// Returns the periods from `first` to `last`. `first` may already exist.
-    fn added(&self, first: &Period, last: &Period) -> Result<Vec<Period>> {
+    fn added_periods(&self, first: &Period, last: &Period) -> Result<Vec<Period>> {
         let mut all = vec![*first];
         while let Some(at) = all.last().filter(|at| *at < last) {
             if all.len() > self.periods.max_new_periods {
@@ -228,7 +228,7 @@ impl PeriodMerge {
     }
 
     /// Groups periods into commits. A dry run has a single group with all periods.
-    fn steps(
+    fn plan_steps(
         &self,
         existing: Option<(Period, Period)>,
         first: Period,
@@ -240,12 +240,12 @@ impl PeriodMerge {
         let mut new: Vec<Period> = Vec::new();
         match existing {
             Some((was, last)) => {
-                let earlier = self.added(&first, &was)?.into_iter().filter(|p| *p < was);
+                let earlier = self.added_periods(&first, &was)?.into_iter().filter(|p| *p < was);
                 there.extend(earlier.map(|p| (p, PeriodBase::Empty)));
                 there.extend(was.range(&last)?.into_iter().map(|p| (p, PeriodBase::Own)));
-                new.extend(self.added(&last, current)?.into_iter().skip(1));
+                new.extend(self.added_periods(&last, current)?.into_iter().skip(1));
             }
-            None => new.extend(self.added(&first, current)?),
+            None => new.extend(self.added_periods(&first, current)?),
         }
         let base = |nothing_before: bool| if nothing_before { PeriodBase::Empty } else { PeriodBase::Predecessor };
         let mut groups: Vec<Vec<(Period, PeriodBase)>> = Vec::new();

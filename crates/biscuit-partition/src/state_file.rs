@@ -10,16 +10,16 @@ use bytes::Bytes;
 pub(crate) struct StateFileKind(pub(crate) &'static str);
 
 impl StateFileKind {
-    fn line(self) -> String {
+    fn header_line(self) -> String {
         format!("biscuit {} 2\n", self.0)
     }
 
-    pub(crate) fn damaged(self) -> Error {
+    pub(crate) fn damaged_error(self) -> Error {
         Error::new(biscuit_journal::codes::DIVERGED, format!("cannot read the state file `{}`", self.0))
     }
 
     /// Loads the parts of the state file of the newest version. Empty if the file does not exist.
-    pub(crate) async fn load(self, journal: &Journal, head: &TableHead) -> Result<Vec<Vec<u8>>> {
+    pub(crate) async fn load_parts(self, journal: &Journal, head: &TableHead) -> Result<Vec<Vec<u8>>> {
         match head.state.get(self.0) {
             Some(file) => self.read(&journal.read_state(head, file).await?),
             None => Ok(vec![]),
@@ -27,7 +27,7 @@ impl StateFileKind {
     }
 
     pub(crate) fn write<P: AsRef<[u8]>>(self, parts: impl IntoIterator<Item = P>) -> Bytes {
-        let mut out = self.line().into_bytes();
+        let mut out = self.header_line().into_bytes();
         for part in parts {
             out.extend((part.as_ref().len() as u64).to_le_bytes());
             out.extend(part.as_ref());
@@ -36,12 +36,12 @@ impl StateFileKind {
     }
 
     pub(crate) fn read(self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let mut rest = bytes.strip_prefix(self.line().as_bytes()).ok_or_else(|| self.damaged())?;
+        let mut rest = bytes.strip_prefix(self.header_line().as_bytes()).ok_or_else(|| self.damaged_error())?;
         let mut parts = Vec::new();
         while !rest.is_empty() {
-            let (length, tail) = rest.split_first_chunk::<8>().ok_or_else(|| self.damaged())?;
-            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| self.damaged())?;
-            let (part, tail) = tail.split_at_checked(length).ok_or_else(|| self.damaged())?;
+            let (length, tail) = rest.split_first_chunk::<8>().ok_or_else(|| self.damaged_error())?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| self.damaged_error())?;
+            let (part, tail) = tail.split_at_checked(length).ok_or_else(|| self.damaged_error())?;
             parts.push(part.to_vec());
             rest = tail;
         }
@@ -57,7 +57,7 @@ mod tests {
     fn parts_are_read_back_and_damaged_files_are_refused() {
         let kind = StateFileKind("parts");
         let parts = vec![b"one".to_vec(), vec![], vec![0; 300]];
-        assert_eq!(kind.read(&kind.write(&parts)).expect("parts"), parts);
+        assert_eq!(kind.read(&kind.write(&parts)).expect("the parts are readable"), parts);
         for bytes in [&b"biscuit parts 1\n"[..], b"biscuit other 2\n", b"biscuit parts 2\n\x05", b""] {
             assert_eq!(kind.read(bytes).unwrap_err().code(), "Diverged");
         }

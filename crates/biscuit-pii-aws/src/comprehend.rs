@@ -51,9 +51,9 @@ impl ComprehendDetector {
         self
     }
 
-    async fn hits(&self, column: &str, text: &str) -> Result<Vec<PiiHit>> {
+    async fn detect_text(&self, column: &str, text: &str) -> Result<Vec<PiiHit>> {
         let mut hits = vec![];
-        for (begin, part) in parts(text) {
+        for (begin, part) in split_text(text) {
             let ask = self.client.detect_pii_entities().text(part).language_code(self.language.clone());
             let answer = ask.send().await.map_err(|e| {
                 let doing = format!("detect personal data of column `{column}` with Comprehend");
@@ -85,7 +85,7 @@ impl ComprehendDetector {
 
 /// Splits a text into parts of at most 100 KB, with the offset of each. Parts end after white space if possible, so
 /// that no word is split.
-fn parts(text: &str) -> Vec<(usize, &str)> {
+fn split_text(text: &str) -> Vec<(usize, &str)> {
     let (mut all, mut begin) = (vec![], 0);
     while text.len() - begin > MOST {
         let latest_end = text.floor_char_boundary(begin + MOST);
@@ -121,10 +121,9 @@ fn entity_of(kind: &str) -> EntityType {
 #[async_trait]
 impl Detector for ComprehendDetector {
     async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
-        let asked = column
-            .texts
-            .iter()
-            .map(|text| async { if text.trim().is_empty() { Ok(vec![]) } else { self.hits(column.name, text).await } });
+        let asked = column.texts.iter().map(|text| async {
+            if text.trim().is_empty() { Ok(vec![]) } else { self.detect_text(column.name, text).await }
+        });
         let asked: Vec<_> = asked.collect();
         stream::iter(asked).buffered(AT_ONCE).try_collect().await
     }

@@ -74,11 +74,12 @@ impl DynamoStore {
         if let Err(e) = ask.global_secondary_indexes(index).send().await
             && !e.as_service_error().is_some_and(|e| e.is_resource_in_use_exception())
         {
-            return Err(self.failed("create", |doing| failed!(aws_sdk_dynamodb, doing, e)));
+            return Err(self.request_error("create", |doing| failed!(aws_sdk_dynamodb, doing, e)));
         }
         for _ in 0..600 {
             let answer = self.client.describe_table().table_name(&self.table).send().await;
-            let answer = answer.map_err(|e| self.failed("describe", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
+            let answer =
+                answer.map_err(|e| self.request_error("describe", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
             if answer.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
                 return Ok(());
             }
@@ -88,21 +89,21 @@ impl DynamoStore {
         Err(Error::new(codes::SERVICE_UNAVAILABLE, message))
     }
 
-    fn failed(&self, doing: &str, e: impl FnOnce(&str) -> Error) -> Error {
+    fn request_error(&self, doing: &str, e: impl FnOnce(&str) -> Error) -> Error {
         e(&format!("{doing} the DynamoDB table `{}`", self.table))
     }
 
     /// Reads up to 100 records with different keys.
-    async fn batch(&self, keys: Vec<String>) -> Result<Vec<TokenRecord>> {
+    async fn fetch_batch(&self, keys: Vec<String>) -> Result<Vec<TokenRecord>> {
         let (mut found, mut wanted) = (vec![], keys.iter().map(|key| key_of(key)).collect::<Vec<_>>());
         for tried in 0..TRIES {
             let ask = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
             let ask = ask.map_err(|e| Error::internal("cannot build a request for keys").with_source(e))?;
             let answer = self.client.batch_get_item().request_items(&self.table, ask).send().await;
-            let answer = answer.map_err(|e| self.failed("read", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
+            let answer = answer.map_err(|e| self.request_error("read", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
             let items = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             for item in items {
-                found.push(self.record(&item)?);
+                found.push(self.parse_record(&item)?);
             }
             wanted = answer.unprocessed_keys.unwrap_or_default().remove(&self.table).map_or(vec![], |left| left.keys);
             if wanted.is_empty() {
@@ -113,7 +114,7 @@ impl DynamoStore {
                 unprocessed = wanted.len(),
                 "DynamoDB did not process all keys; requesting the others again"
             );
-            tokio::time::sleep(pause(tried)).await;
+            tokio::time::sleep(backoff(tried)).await;
         }
         let message = format!(
             "the DynamoDB table `{}` has not processed {} of {} keys after {TRIES} requests; increase its \
@@ -136,9 +137,9 @@ impl DynamoStore {
         };
         match e.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(lost)) => match lost.item() {
-                Some(item) => self.record(item),
+                Some(item) => self.parse_record(item),
                 // Some services do not return the existing item with the failed condition, so it is read.
-                None => self.batch(vec![record.key]).await?.pop().ok_or_else(|| {
+                None => self.fetch_batch(vec![record.key]).await?.pop().ok_or_else(|| {
                     let message = format!(
                         "a record of the DynamoDB table `{}` was deleted while it was read; run again",
                         self.table
@@ -146,7 +147,7 @@ impl DynamoStore {
                     Error::new(codes::RECORD_GONE, message)
                 }),
             },
-            _ => Err(self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e))),
+            _ => Err(self.request_error("write to", |doing| failed!(aws_sdk_dynamodb, doing, e))),
         }
     }
 
@@ -157,22 +158,26 @@ impl DynamoStore {
             let ask = ask.key_condition_expression("#t = :t").expression_attribute_names("#t", ALIAS);
             let answer = ask.expression_attribute_values(":t", AttributeValue::S(alias.to_owned())).send().await;
             let answer = answer.map_err(|e| {
-                self.failed("query the index `by-token` of", |doing| failed!(aws_sdk_dynamodb, doing, e))
+                self.request_error("query the index `by-token` of", |doing| failed!(aws_sdk_dynamodb, doing, e))
             })?;
             // A token may have a record for several versions of the root keys; the greatest key is taken.
-            let records =
-                answer.items.unwrap_or_default().iter().map(|item| self.record(item)).collect::<Result<Vec<_>>>()?;
+            let records = answer
+                .items
+                .unwrap_or_default()
+                .iter()
+                .map(|item| self.parse_record(item))
+                .collect::<Result<Vec<_>>>()?;
             if let Some(record) = records.into_iter().max_by(|a, b| a.key.cmp(&b.key)) {
                 return Ok(Some(record));
             }
             if look + 1 < LOOKS {
-                tokio::time::sleep(pause(look)).await;
+                tokio::time::sleep(backoff(look)).await;
             }
         }
         Ok(None)
     }
 
-    fn record(&self, item: &HashMap<String, AttributeValue>) -> Result<TokenRecord> {
+    fn parse_record(&self, item: &HashMap<String, AttributeValue>) -> Result<TokenRecord> {
         let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let value = item.get(VALUE).and_then(|value| value.as_b().ok());
         match (text(KEY), value) {
@@ -189,7 +194,7 @@ impl DynamoStore {
 }
 
 /// Returns the pause after a request: exponential backoff.
-fn pause(tried: u32) -> Duration {
+fn backoff(tried: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << tried.min(16)).min(LONGEST_PAUSE)
 }
 
@@ -212,7 +217,7 @@ impl TokenStore for DynamoStore {
         // DynamoDB refuses a request that contains a key twice.
         let distinct: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
         let batches: Vec<Vec<String>> = distinct.chunks(BATCH).map(<[String]>::to_vec).collect();
-        let found = stream::iter(batches.into_iter().map(|batch| self.batch(batch))).buffer_unordered(AT_ONCE);
+        let found = stream::iter(batches.into_iter().map(|batch| self.fetch_batch(batch))).buffer_unordered(AT_ONCE);
         let found: Vec<Vec<TokenRecord>> = found.try_collect().await?;
         let found: HashMap<String, TokenRecord> = found.into_iter().flatten().map(|r| (r.key.clone(), r)).collect();
         Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
@@ -229,6 +234,6 @@ impl TokenStore for DynamoStore {
 
     async fn replace(&self, record: TokenRecord) -> Result<()> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record))).send().await;
-        put.map(drop).map_err(|e| self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e)))
+        put.map(drop).map_err(|e| self.request_error("write to", |doing| failed!(aws_sdk_dynamodb, doing, e)))
     }
 }

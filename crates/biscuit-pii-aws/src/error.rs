@@ -10,7 +10,7 @@ use biscuit_core::{Error, ErrorCode};
 use crate::codes::{NO_SUCH_RESOURCE, SERVICE_UNAVAILABLE};
 
 /// Returns the code of the error for an error code of a service.
-fn meaning(code: &str) -> ErrorCode {
+fn error_code_of(code: &str) -> ErrorCode {
     match code {
         "ResourceNotFoundException" | "NotFoundException" => NO_SUCH_RESOURCE,
         "ThrottlingException"
@@ -47,7 +47,7 @@ where
 {
     let code = said.code.unwrap_or_default();
     let listed = match e {
-        SdkError::ServiceError(_) if !code.is_empty() => meaning(code),
+        SdkError::ServiceError(_) if !code.is_empty() => error_code_of(code),
         SdkError::ConstructionFailure(_) => NO_CREDENTIALS,
         // The request or its response was lost.
         _ => SERVICE_UNAVAILABLE,

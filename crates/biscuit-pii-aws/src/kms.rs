@@ -61,7 +61,7 @@ fn is_named(by: &str, asked: &str, answered: &str) -> bool {
 }
 
 /// Returns the error for an answer without a required field.
-fn no_answer(what: &str) -> Error {
+fn missing_field(what: &str) -> Error {
     Error::new(codes::SERVICE_UNAVAILABLE, format!("the answer of KMS has no {what}; run again"))
 }
 
@@ -75,10 +75,10 @@ impl KeyProvider for KmsKeyProvider {
             failed!(aws_sdk_kms, &doing, e)
         })?;
         let (Some(arn), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
-            return Err(no_answer("sealed key"));
+            return Err(missing_field("sealed key"));
         };
         let secret = secret_of(answer.plaintext).filter(|secret| secret.expose().len() == 32);
-        let secret = secret.ok_or_else(|| no_answer("key of 32 bytes"))?;
+        let secret = secret.ok_or_else(|| missing_field("key of 32 bytes"))?;
         let sealed = SealedKey { provider: PROVIDER.into(), info: arn.into_bytes(), bytes: sealed.into_inner() };
         Ok(DataKey { secret, sealed })
     }
@@ -100,7 +100,7 @@ impl KeyProvider for KmsKeyProvider {
                     if !is_named(arn, key, answer.key_id.as_deref().unwrap_or_default()) {
                         continue;
                     }
-                    let none = || no_answer("key of a valid length");
+                    let none = || missing_field("key of a valid length");
                     return secret_of(answer.plaintext).map(Some).ok_or_else(none);
                 }
                 Err(e) => e,

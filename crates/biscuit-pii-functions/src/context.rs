@@ -42,11 +42,11 @@ impl FunctionContext {
     }
 
     pub(crate) fn hash_key(&self, namespace: &str) -> Result<HashKey> {
-        HashKey::of(&self.roots()?, namespace)
+        HashKey::from_roots(&self.roots()?, namespace)
     }
 
     /// Returns the encryptor that all calls share, so that keys of a column are used for several batches.
-    pub(crate) fn cells(&self) -> Result<Arc<ValueEncryptor>> {
+    pub(crate) fn encryptor(&self) -> Result<Arc<ValueEncryptor>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         match &*cells {
             Some(cells) => Ok(cells.clone()),

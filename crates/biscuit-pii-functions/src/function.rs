@@ -63,12 +63,12 @@ impl Hash for PiiFunction {
     }
 }
 
-fn wrong(e: Error) -> DataFusionError {
+fn execution_error(e: Error) -> DataFusionError {
     DataFusionError::External(Box::new(e))
 }
 
 /// Returns a constant text argument. `what` describes the argument in the error.
-fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result<String> {
+fn constant_text(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result<String> {
     let text = match args.get(at) {
         Some(ColumnarValue::Scalar(
             ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text),
@@ -76,18 +76,21 @@ fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result
         _ => None,
     };
     text.ok_or_else(|| {
-        wrong(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, format!("{name} needs {what} as a constant text")))
+        execution_error(Error::new(
+            biscuit_core::codes::INVALID_ARGUMENTS,
+            format!("{name} needs {what} as a constant text"),
+        ))
     })
 }
 
 /// Returns a constant argument that is a number of at least 0.
-fn number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
+fn constant_number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
     let number = match args.get(at) {
         Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(n)))) => usize::try_from(*n).ok(),
         _ => None,
     };
     number.ok_or_else(|| {
-        wrong(Error::new(
+        execution_error(Error::new(
             biscuit_core::codes::INVALID_ARGUMENTS,
             format!("{name} needs constant numbers of at least 0"),
         ))
@@ -120,7 +123,7 @@ impl ScalarUDFImpl for PiiFunction {
         };
         if !(minimum..=maximum).contains(&args.len()) {
             let message = format!("{} needs {minimum} to {maximum} arguments, not {}", self.name(), args.len());
-            return Err(wrong(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)));
+            return Err(execution_error(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)));
         }
         Ok(match (&args[0], self.kind) {
             (_, FunctionKind::Encrypt) => DataType::Binary,
@@ -128,14 +131,14 @@ impl ScalarUDFImpl for PiiFunction {
             (text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View), _) => text.clone(),
             (kind, FunctionKind::Redact) => {
                 let message = format!("{} needs a text column, not {kind}", self.name());
-                return Err(wrong(Error::new(biscuit_core::codes::NOT_TEXT, message)));
+                return Err(execution_error(Error::new(biscuit_core::codes::NOT_TEXT, message)));
             }
             _ => DataType::Utf8,
         })
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Err(wrong(Error::internal("the function can only be called asynchronously")))
+        Err(execution_error(Error::internal("the function can only be called asynchronously")))
     }
 }
 
@@ -144,35 +147,40 @@ impl AsyncScalarUDFImpl for PiiFunction {
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (name, of, given) = (self.name(), &self.of, &args.args);
         let values: ArrayRef = given[0].to_array(args.number_rows)?;
-        let namespace = || constant(name, given, 1, "a namespace");
-        let kind = || if given.len() > 2 { constant(name, given, 2, "a token kind") } else { Ok("random".to_owned()) };
+        let namespace = || constant_text(name, given, 1, "a namespace");
+        let kind =
+            || if given.len() > 2 { constant_text(name, given, 2, "a token kind") } else { Ok("random".to_owned()) };
         let made = match self.kind {
             FunctionKind::Redact => of.redactor.redact("", &values).await.map(|redacted| redacted.column),
-            FunctionKind::Mask => mask_texts(name, &values, number(name, given, 1)?, number(name, given, 2)?),
+            FunctionKind::Mask => {
+                mask_texts(name, &values, constant_number(name, given, 1)?, constant_number(name, given, 2)?)
+            }
             FunctionKind::Hash => of.hash_key(&namespace()?).and_then(|key| hash_texts(name, &values, &key)),
             FunctionKind::Encrypt => {
-                let column = constant(name, given, 1, "a column name")?;
-                of.cells().and_then(|cells| cells.encrypt(&column, &values))
+                let column = constant_text(name, given, 1, "a column name")?;
+                of.encryptor().and_then(|cells| cells.encrypt(&column, &values))
             }
             FunctionKind::Decrypt => {
-                let column = constant(name, given, 1, "a column name")?;
-                let cells = of.cells().map_err(wrong)?;
+                let column = constant_text(name, given, 1, "a column name")?;
+                let cells = of.encryptor().map_err(execution_error)?;
                 let count = (values.len() - values.null_count()) as u64;
-                of.access().and_then(|access| access.record(&column, &column, count, count)).map_err(wrong)?;
+                of.access()
+                    .and_then(|access| access.record(&column, &column, count, count))
+                    .map_err(execution_error)?;
                 cells.decrypt(&column, &values, &DataType::Utf8).await.map(|decrypted| decrypted.column)
             }
             FunctionKind::Tokenize => {
                 let (namespace, kind) = (namespace()?, kind()?);
-                let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
+                let tokenizer = of.tokenizer(&namespace, &kind).map_err(execution_error)?;
                 tokenizer.tokenize(&namespace, &values).await
             }
             FunctionKind::Detokenize => {
                 let (namespace, kind) = (namespace()?, kind()?);
-                let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
-                let access = of.access().map_err(wrong)?;
+                let tokenizer = of.tokenizer(&namespace, &kind).map_err(execution_error)?;
+                let access = of.access().map_err(execution_error)?;
                 tokenizer.detokenize(&namespace, &values, access).await.map(|back| back.column)
             }
         };
-        made.map(ColumnarValue::Array).map_err(wrong)
+        made.map(ColumnarValue::Array).map_err(execution_error)
     }
 }

@@ -64,22 +64,22 @@ fn median(mut work: impl FnMut()) -> f64 {
 
 /// Encrypts values with the cipher alone and a counter as nonce: the baseline.
 fn cipher_alone() {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("32 bytes"));
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("the key has 32 bytes"));
     let mut cell = [7u8; 100];
     for counter in 0..CELLS as u64 {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&counter.to_be_bytes());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut cell).expect("sealed"));
+        let _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut cell).expect("the value is sealed"));
     }
 }
 
 fn roots() -> RootKeys {
-    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the key is valid")
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let line = |what: &str, seconds: f64, cells: usize, base: f64| {
         let rate = cells as f64 / seconds / 1e6;
         println!("| {what} | {rate:.2} M/s | {:.2} |", rate / (CELLS as f64 / base / 1e6));
@@ -94,24 +94,24 @@ fn main() {
     let batches = CELLS / BATCH;
     let encrypt = median(|| {
         for _ in 0..batches {
-            black_box(cells.encrypt("c", &batch).expect("encrypted"));
+            black_box(cells.encrypt("c", &batch).expect("the column is encrypted"));
         }
     });
     line("`ValueEncryptor::encrypt`", encrypt, batches * BATCH, base);
-    let sealed = cells.encrypt("c", &batch).expect("encrypted");
+    let sealed = cells.encrypt("c", &batch).expect("the column is encrypted");
     let decrypt = median(|| {
         for _ in 0..batches {
-            black_box(runtime.block_on(cells.decrypt("c", &sealed, &DataType::Utf8)).expect("decrypted"));
+            black_box(runtime.block_on(cells.decrypt("c", &sealed, &DataType::Utf8)).expect("the column is decrypted"));
         }
     });
     line("`ValueEncryptor::decrypt`", decrypt, batches * BATCH, base);
 
-    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("a key")), KeyLimits::default());
+    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("the key is valid")), KeyLimits::default());
     let messages = EnvelopeEncryptor::new(keys, KeyContext::from([("table".into(), "t".into())]));
     let few = 30;
     let seal = median(|| {
         for _ in 0..few {
-            black_box(runtime.block_on(messages.encrypt("c", &batch)).expect("encrypted"));
+            black_box(runtime.block_on(messages.encrypt("c", &batch)).expect("the column is encrypted"));
         }
     });
     line("`EnvelopeEncryptor::encrypt`, one cached data key", seal, few * BATCH, base);
@@ -119,14 +119,14 @@ fn main() {
     let thousand: ArrayRef =
         Arc::new((0..BATCH).map(|n| Some(format!("customer-{:04}@example.com", n % 1000))).collect::<StringArray>());
     let store = Arc::new(Requests::default());
-    let tokenizer = || Tokenizer::random(roots(), "email", store.clone()).expect("a tokenizer");
-    runtime.block_on(tokenizer().tokenize("c", &thousand)).expect("tokens");
+    let tokenizer = || Tokenizer::random(roots(), "email", store.clone()).expect("the tokenizer is valid");
+    runtime.block_on(tokenizer().tokenize("c", &thousand)).expect("the tokens are created");
     println!("\n1,000 new values: {} reads of 100, {} conditional puts", take(&store.gets), take(&store.puts));
     let mut reads = 0;
     let tokenize = median(|| {
         let tokenizer = tokenizer();
         for _ in 0..batches {
-            black_box(runtime.block_on(tokenizer.tokenize("c", &thousand)).expect("tokens"));
+            black_box(runtime.block_on(tokenizer.tokenize("c", &thousand)).expect("the tokens are created"));
         }
         reads = take(&store.gets);
     });

@@ -6,7 +6,7 @@ use biscuit_core::{Error, Result};
 use crate::codes;
 use crate::keys::roots::RootKeys;
 use crate::keys::secret::KeyBytes;
-use crate::mac::{hex, mac, mac_key};
+use crate::mac::{compute_mac, encode_hex, mac_key};
 
 /// Key of a keyed hash. It is wiped when it is dropped and does not appear in `Debug` output.
 ///
@@ -48,7 +48,7 @@ impl HashKey {
     ///
     /// # Errors
     /// `Internal` if the key cannot be derived.
-    pub fn of(roots: &RootKeys, namespace: impl Into<String>) -> Result<Self> {
+    pub fn from_roots(roots: &RootKeys, namespace: impl Into<String>) -> Result<Self> {
         Self::of_version(roots, roots.current(), namespace)
     }
 
@@ -58,7 +58,7 @@ impl HashKey {
     /// `UnknownKeyVersion` if there is no such version.
     pub fn of_version(roots: &RootKeys, version: u16, namespace: impl Into<String>) -> Result<Self> {
         let namespace = namespace.into();
-        let key = roots.derive(version, b"", &["biscuit hash", &namespace], 32)?;
+        let key = roots.derive_key(version, b"", &["biscuit hash", &namespace], 32)?;
         Self::new(key.expose(), namespace)
     }
 
@@ -66,7 +66,7 @@ impl HashKey {
     /// 180-4) over the length of the namespace, the namespace and the text.
     pub fn hash(&self, text: &str) -> String {
         let length = (self.namespace.len() as u64).to_be_bytes();
-        hex(&mac(&self.key, &[&length, self.namespace.as_bytes(), text.as_bytes()])[..16])
+        encode_hex(&compute_mac(&self.key, &[&length, self.namespace.as_bytes(), text.as_bytes()])[..16])
     }
 
     /// Returns a short replacement of a text for messages, such as `<email:3f2a>`: the namespace and four digits of

@@ -24,4 +24,4 @@ pub use crate::protect::action::HitAction;
 pub use crate::protect::means::PiiContext;
 pub use crate::protect::protector::{ProtectedRows, Protector, TreatmentStats};
 pub use crate::protect::redact::{RedactedColumn, Redactor};
-pub use crate::protect::remove::remove;
+pub use crate::protect::remove::remove_columns;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -223,7 +223,7 @@ impl Policy {
     /// `InvalidPolicy` if the text is not a policy; the message contains the reason and the place.
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| {
-            Error::new(codes::INVALID_POLICY, format!("invalid [pii] policy: {}", unquoted(&e.to_string())))
+            Error::new(codes::INVALID_POLICY, format!("invalid [pii] policy: {}", remove_quoted_text(&e.to_string())))
         })
     }
 
@@ -303,7 +303,7 @@ impl Policy {
     }
 
     /// Returns the name of the DynamoDB table if the store is one.
-    pub fn dynamodb(&self) -> Option<&str> {
+    pub fn dynamodb_table(&self) -> Option<&str> {
         self.store.as_deref()?.strip_prefix(DYNAMODB)
     }
 
@@ -321,7 +321,7 @@ impl Policy {
     /// # Errors
     /// `InvalidPolicy` for a URL; the errors of [`FileStore::open`].
     pub async fn file_store(&self, folder: &Path) -> Result<Option<FileStore>> {
-        let Some(store) = self.store.as_ref().filter(|_| self.dynamodb().is_none()) else { return Ok(None) };
+        let Some(store) = self.store.as_ref().filter(|_| self.dynamodb_table().is_none()) else { return Ok(None) };
         if store.contains("://") {
             let message = format!(
                 "`{store}` is not a token store; use the path of a local file, or `dynamodb:` and a table name"

@@ -131,7 +131,7 @@ impl DeleteCounts {
     }
 
     /// Counts the outcome of one object with a size of `bytes`.
-    pub fn count(&mut self, answer: &DeleteOutcome, bytes: u64) {
+    pub fn count_outcome(&mut self, answer: &DeleteOutcome, bytes: u64) {
         match answer {
             DeleteOutcome::Deleted => {
                 self.deleted += 1;
@@ -198,13 +198,13 @@ pub async fn carry_out(
         let mut deletes = plan.deletes().filter(|o| (o.form == VersionKind::DeleteMarker) == markers);
         let hides = there.clone();
         let batches = std::iter::from_fn(|| {
-            let batch: Vec<ListedObject> = deletes.by_ref().take(store.batch().max(1)).collect();
+            let batch: Vec<ListedObject> = deletes.by_ref().take(store.batch_size().max(1)).collect();
             (!batch.is_empty()).then_some(batch)
         });
         let work = batches.map(|mut batch| {
             let stay: Vec<ListedObject> = batch.extract_if(.., |o| hides.contains(o.key())).collect();
             async move {
-                let (mut done, batches) = delete(store, batch, pace).await;
+                let (mut done, batches) = delete_batch(store, batch, pace).await;
                 done.extend(stay.into_iter().map(|marker| (marker, DeleteOutcome::Kept(KeptReason::HidesOlder))));
                 (done, batches)
             }
@@ -214,7 +214,7 @@ pub async fn carry_out(
             done.batches += batches;
             for (object, answer) in batch {
                 tracing::debug!(key = %object.key(), "delete");
-                done.count(&answer, object.listed.size);
+                done.count_outcome(&answer, object.listed.size);
                 if object.version.is_some() && !matches!(answer, DeleteOutcome::Deleted | DeleteOutcome::Absent) {
                     there.insert(object.key().to_owned());
                 }
@@ -222,13 +222,13 @@ pub async fn carry_out(
             }
         }
     }
-    let one = |upload| async move { (upload, store.abort(upload).await) }.boxed();
+    let one = |upload| async move { (upload, store.abort_upload(upload).await) }.boxed();
     let work: Vec<_> = plan.uploads().iter().map(one).collect();
     let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
     while let Some((upload, answer)) = running.next().await {
         match answer {
             DeleteOutcome::Deleted => done.aborted += 1,
-            ref other => done.count(other, 0),
+            ref other => done.count_outcome(other, 0),
         }
         each(DeleteItem::Upload(upload), answer);
     }
@@ -237,7 +237,7 @@ pub async fn carry_out(
 
 /// Deletes a batch, and repeats the deletes that failed and may succeed later, without the others (exponential
 /// backoff). Returns an outcome for each object, and the number of batches that were sent.
-async fn delete(
+async fn delete_batch(
     store: &dyn PurgeStore,
     batch: Vec<ListedObject>,
     pace: &DeleteOptions,

@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use crate::codes;
 
 /// Normalises a prefix for comparison by whole segments: it ends with `/`, or is empty for the root of the bucket.
-pub(crate) fn whole(prefix: &str) -> String {
+pub(crate) fn folder_prefix(prefix: &str) -> String {
     let trimmed = prefix.trim_matches('/');
     if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") }
 }
@@ -21,7 +21,7 @@ pub(crate) fn whole(prefix: &str) -> String {
 /// assert!(!is_below("t_backup/a", "t") && !is_below("t", "t"));
 /// ```
 pub fn is_below(key: &str, prefix: &str) -> bool {
-    let prefix = whole(prefix);
+    let prefix = folder_prefix(prefix);
     key.len() > prefix.len() && key.starts_with(&prefix)
 }
 

@@ -12,14 +12,14 @@ pub enum JobMarker {
 /// Such files are in temporary folders, or are job markers of the given kinds.
 ///
 /// ```
-/// use biscuit_purge::{JobMarker, is_leaving};
+/// use biscuit_purge::{JobMarker, is_leftover};
 ///
-/// assert!(is_leaving("_temporary/0/part-0", &[]) && is_leaving("day=1/.spark-staging-5/part-0", &[]));
-/// assert!(is_leaving("day=1/_SUCCESS", &[JobMarker::Success]));
-/// assert!(!is_leaving("day=1/_SUCCESS", &[JobMarker::Folders]));
-/// assert!(!is_leaving("day=1/part-0.parquet", &[JobMarker::Success, JobMarker::Folders]));
+/// assert!(is_leftover("_temporary/0/part-0", &[]) && is_leftover("day=1/.spark-staging-5/part-0", &[]));
+/// assert!(is_leftover("day=1/_SUCCESS", &[JobMarker::Success]));
+/// assert!(!is_leftover("day=1/_SUCCESS", &[JobMarker::Folders]));
+/// assert!(!is_leftover("day=1/part-0.parquet", &[JobMarker::Success, JobMarker::Folders]));
 /// ```
-pub fn is_leaving(relative: &str, marks: &[JobMarker]) -> bool {
+pub fn is_leftover(relative: &str, marks: &[JobMarker]) -> bool {
     let temporary = |s: &str| s == "_temporary" || s.starts_with(".spark-staging") || s.starts_with(".hive-staging");
     let name = relative.rsplit('/').next().unwrap_or(relative);
     relative.split('/').any(temporary)

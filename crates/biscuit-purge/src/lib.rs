@@ -17,7 +17,7 @@ mod stores;
 mod table_format;
 
 pub use execute::{DeleteCounts, DeleteItem, DeleteOptions, PurgeReport, carry_out, execute, manifest_line};
-pub use leftovers::{JobMarker, is_leaving};
+pub use leftovers::{JobMarker, is_leftover};
 pub use listed::{ListedObject, ListedVersions, MultipartUpload, VersionKind};
 pub use listing::{Iter, ObjectListing};
 pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};

@@ -79,7 +79,7 @@ impl ObjectListing {
             self.parts.push(std::mem::take(&mut self.last).into_boxed_slice());
             (self.in_last, self.before) = (0, PreviousKey::default());
         }
-        let class = object.storage_class.as_deref().map(|class| self.class(class));
+        let class = object.storage_class.as_deref().map(|class| self.intern_class(class));
         write(object, class, &mut self.before, &mut self.last);
         self.in_last += 1;
         self.len += 1;
@@ -96,7 +96,7 @@ impl ObjectListing {
     }
 
     /// Returns the number of a storage class. A linear search is enough, because a store has few classes.
-    fn class(&mut self, name: &str) -> usize {
+    fn intern_class(&mut self, name: &str) -> usize {
         self.classes.iter().position(|c| **c == *name).unwrap_or_else(|| {
             self.classes.push(name.into());
             self.classes.len() - 1
@@ -184,7 +184,7 @@ const CLASS: u8 = 64;
 
 /// Appends an entry. [`read`] is its exact inverse.
 fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, out: &mut Vec<u8>) {
-    let etag = object.listed.etag.as_deref().map(|text| (md5(text), text));
+    let etag = object.listed.etag.as_deref().map(|text| (parse_md5(text), text));
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
         match etag {
@@ -203,17 +203,17 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
     // The shared prefix ends at a character boundary, so that the rest is valid UTF-8 too.
     let same = (0..=same).rev().find(|&at| key.is_char_boundary(at)).unwrap_or(0);
     push(same as u64, out);
-    push_text(&key[same..], out);
+    write_text(&key[same..], out);
     push(object.listed.size, out);
     match etag {
         Some((Some((digest, parts)), _)) => {
             out.extend_from_slice(&digest);
             parts.into_iter().for_each(|parts| push(parts, out));
         }
-        Some((None, text)) => push_text(text, out),
+        Some((None, text)) => write_text(text, out),
         None => {}
     }
-    object.version.iter().for_each(|version| push_text(version, out));
+    object.version.iter().for_each(|version| write_text(version, out));
     if let Some(modified) = object.modified {
         let change = modified.as_micros().wrapping_sub(before.modified);
         // Zigzag encoding: small changes of either sign become small numbers.
@@ -227,36 +227,36 @@ fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, 
 
 /// Reads one entry and removes it from `bytes`.
 fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> ListedObject {
-    let flags = take(bytes, 1)[0];
-    let same = pull(bytes) as usize;
+    let flags = take_bytes(bytes, 1)[0];
+    let same = read_varint(bytes) as usize;
     before.key.truncate(same);
-    before.key.push_str(pull_text(bytes));
-    let size = pull(bytes);
+    before.key.push_str(read_text(bytes));
+    let size = read_varint(bytes);
     let etag = match flags & ETAG {
         NO_ETAG => None,
-        TEXT => Some(pull_text(bytes).to_owned()),
+        TEXT => Some(read_text(bytes).to_owned()),
         kind => {
             let mut etag = String::with_capacity(34);
             etag.push('"');
-            for byte in take(bytes, 16) {
+            for byte in take_bytes(bytes, 16) {
                 etag.push(DIGITS[usize::from(byte >> 4)]);
                 etag.push(DIGITS[usize::from(byte & 15)]);
             }
             if kind == MD5_OF_PARTS {
                 etag.push('-');
-                etag.push_str(&pull(bytes).to_string());
+                etag.push_str(&read_varint(bytes).to_string());
             }
             etag.push('"');
             Some(etag)
         }
     };
-    let version = (flags & VERSION != 0).then(|| pull_text(bytes).to_owned());
+    let version = (flags & VERSION != 0).then(|| read_text(bytes).to_owned());
     let modified = (flags & MODIFIED != 0).then(|| {
-        let change = pull(bytes);
+        let change = read_varint(bytes);
         before.modified = before.modified.wrapping_add((change >> 1) as i64 ^ -((change & 1) as i64));
         Instant::from_micros(before.modified)
     });
-    let storage_class = (flags & CLASS != 0).then(|| classes[pull(bytes) as usize].to_string());
+    let storage_class = (flags & CLASS != 0).then(|| classes[read_varint(bytes) as usize].to_string());
     let form = match flags & (NONCURRENT | DELETE_MARKER) {
         NONCURRENT => VersionKind::Noncurrent,
         DELETE_MARKER => VersionKind::DeleteMarker,
@@ -267,7 +267,7 @@ fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> Li
 
 /// Parses an ETag of S3 as a digest and the number of parts of a multipart upload. Returns `None` for any text that
 /// would not be formatted to exactly the same ETag again, such as one with upper-case digits.
-fn md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
+fn parse_md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
     let inner = etag.strip_prefix('"')?.strip_suffix('"')?;
     let (hex, parts) = match inner.split_once('-') {
         // A number with leading zeros would lose them.
@@ -295,21 +295,21 @@ fn push(mut n: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a text with its length in bytes.
-fn push_text(text: &str, out: &mut Vec<u8>) {
+fn write_text(text: &str, out: &mut Vec<u8>) {
     push(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
 }
 
-fn take<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
+fn take_bytes<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (head, rest) = bytes.split_at(n);
     *bytes = rest;
     head
 }
 
-fn pull(bytes: &mut &[u8]) -> u64 {
+fn read_varint(bytes: &mut &[u8]) -> u64 {
     let (mut n, mut shift) = (0, 0);
     loop {
-        let byte = take(bytes, 1)[0];
+        let byte = take_bytes(bytes, 1)[0];
         n |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return n;
@@ -318,9 +318,9 @@ fn pull(bytes: &mut &[u8]) -> u64 {
     }
 }
 
-fn pull_text<'a>(bytes: &mut &'a [u8]) -> &'a str {
-    let n = pull(bytes) as usize;
-    std::str::from_utf8(take(bytes, n)).expect("only text is written")
+fn read_text<'a>(bytes: &mut &'a [u8]) -> &'a str {
+    let n = read_varint(bytes) as usize;
+    std::str::from_utf8(take_bytes(bytes, n)).expect("only text is written")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use crate::codes;
-use crate::keys::{is_below, whole};
+use crate::keys::{folder_prefix, is_below};
 use crate::listed::{ListedObject, MultipartUpload, VersionKind};
 use crate::listing::ObjectListing;
 
@@ -122,15 +122,15 @@ impl PurgePlan {
         keep: impl Fn(&ListedObject) -> Option<KeepReason>,
     ) -> Result<Self> {
         let prefix = prefix.as_ref();
-        if whole(prefix).is_empty() {
+        if folder_prefix(prefix).is_empty() {
             return Err(empty_prefix());
         }
-        Self::decided(prefix, listing, |object| keep(object).map_or(PurgeDecision::Delete, PurgeDecision::Keep))
+        Self::decide_all(prefix, listing, |object| keep(object).map_or(PurgeDecision::Delete, PurgeDecision::Keep))
     }
 
     /// Makes a plan with a decision for each object of a listing. Every other constructor ends here, so no plan can
     /// contain an object outside of its prefix.
-    pub(crate) fn decided(
+    pub(crate) fn decide_all(
         prefix: &str,
         listing: ObjectListing,
         decide: impl Fn(&ListedObject) -> PurgeDecision,
@@ -143,11 +143,11 @@ impl PurgePlan {
             }
             decisions.push(decide(&object));
         }
-        Ok(Self { prefix: whole(prefix), listing, decisions, uploads: vec![] })
+        Ok(Self { prefix: folder_prefix(prefix), listing, decisions, uploads: vec![] })
     }
 
     /// Replaces the decisions of the plan, each from the object and its decision so far.
-    pub(crate) fn redecided(mut self, decide: impl Fn(&ListedObject, PurgeDecision) -> PurgeDecision) -> Self {
+    pub(crate) fn revise_decisions(mut self, decide: impl Fn(&ListedObject, PurgeDecision) -> PurgeDecision) -> Self {
         for (object, decision) in self.listing.iter().zip(&mut self.decisions) {
             *decision = decide(&object, *decision);
         }
@@ -367,7 +367,7 @@ mod tests {
         let decide = |o: &ListedObject| {
             if o.key() == "t/kept" { PurgeDecision::Keep(KeepReason::Own) } else { PurgeDecision::Delete }
         };
-        let plan = PurgePlan::decided("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
+        let plan = PurgePlan::decide_all("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
         let plan = plan.unwrap().with_uploads([MultipartUpload { key: "t/u".into(), id: "7".into(), begun }]).unwrap();
         let lines: Vec<String> = plan.json_lines().collect();
         let again = PurgePlan::from_json_lines("t", "plan.jsonl", &lines.join("\n")).unwrap();
@@ -388,7 +388,7 @@ mod tests {
             if o.key() == "t/b/2" { PurgeDecision::Keep(KeepReason::Newer) } else { PurgeDecision::Delete }
         };
         let listing = ["t/a/1", "t/a/2", "t/b/1", "t/b/2"].map(file).into_iter().collect();
-        let plan = PurgePlan::decided("t", listing, decide).unwrap();
+        let plan = PurgePlan::decide_all("t", listing, decide).unwrap();
         assert_eq!(plan.emptied_folders(), BTreeSet::from(["t/a".to_owned()]));
     }
 }

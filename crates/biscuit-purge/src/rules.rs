@@ -6,7 +6,7 @@ use std::time::Duration;
 use biscuit_core::{Error, Instant, Result};
 
 use crate::codes;
-use crate::keys::{check_lookalikes, is_below, whole};
+use crate::keys::{check_lookalikes, folder_prefix, is_below};
 use crate::listed::{ListedObject, VersionKind};
 use crate::listing::ObjectListing;
 use crate::plan::{KeepReason, PurgeDecision, PurgePlan, empty_prefix};
@@ -179,7 +179,7 @@ impl PurgeRules {
     /// `NothingWritten` if rules by membership have no outputs. `OutsidePrefix` for an object that is not below the
     /// prefix.
     pub fn plan(&self, listing: ObjectListing) -> Result<PurgePlan> {
-        if whole(&self.prefix).is_empty() && !self.allow.bucket_root {
+        if folder_prefix(&self.prefix).is_empty() && !self.allow.bucket_root {
             return Err(empty_prefix());
         }
         self.check_overlap()?;
@@ -193,8 +193,8 @@ impl PurgeRules {
         if !self.allow.lookalikes {
             check_lookalikes(|| listing.iter().map(|o| o.listed.path))?;
         }
-        let versions = VersionDates::of(&listing);
-        let plan = PurgePlan::decided(&self.prefix, listing, |object| self.decide(object, &versions))?;
+        let versions = VersionDates::from_listing(&listing);
+        let plan = PurgePlan::decide_all(&self.prefix, listing, |object| self.decide(object, &versions))?;
         let plan = keep_marks(plan);
         self.check_live(&plan)?;
         self.check_emptying(&plan)?;
@@ -211,7 +211,7 @@ impl PurgeRules {
         if key.ends_with('/') {
             return PurgeDecision::Keep(KeepReason::Folder);
         }
-        if let Some(kept) = self.by_time(versions.replaced(object)) {
+        if let Some(kept) = self.by_time(versions.replaced_at(object)) {
             return PurgeDecision::Keep(kept);
         }
         let class = object.storage_class.as_deref().unwrap_or("STANDARD").to_uppercase();
@@ -244,9 +244,10 @@ impl PurgeRules {
     }
 
     fn check_overlap(&self) -> Result<()> {
-        let prefix = whole(&self.prefix);
+        let prefix = folder_prefix(&self.prefix);
         for table in &self.tables {
-            let [root, state, pointer] = [&table.root, &table.state, &table.pointer].map(|folder| whole(folder));
+            let [root, state, pointer] =
+                [&table.root, &table.state, &table.pointer].map(|folder| folder_prefix(folder));
             let touches =
                 |folder: &str| !folder.is_empty() && (folder.starts_with(&prefix) || prefix.starts_with(folder));
             // A plan for exactly the folder of a table is meant for that table.
@@ -321,7 +322,7 @@ pub fn refuse_other_formats(listing: &ObjectListing) -> Result<()> {
 struct VersionDates(HashMap<String, Vec<Instant>>);
 
 impl VersionDates {
-    fn of(listing: &ObjectListing) -> Self {
+    fn from_listing(listing: &ObjectListing) -> Self {
         let mut all = Self::default();
         for object in listing.iter().filter(|o| o.form == VersionKind::Noncurrent) {
             all.0.entry(object.listed.path).or_default();
@@ -337,7 +338,7 @@ impl VersionDates {
 
     /// Returns the time since which an entry is what it is: its own time, or for an older version the time of the
     /// next version.
-    fn replaced(&self, object: &ListedObject) -> Option<Instant> {
+    fn replaced_at(&self, object: &ListedObject) -> Option<Instant> {
         let own = object.modified?;
         let times = self.0.get(object.key()).filter(|_| object.form == VersionKind::Noncurrent);
         Some(times.and_then(|times| times.iter().copied().find(|t| *t > own)).unwrap_or(own))
@@ -353,7 +354,7 @@ fn keep_marks(plan: PurgePlan) -> PurgePlan {
     if kept.is_empty() {
         return plan;
     }
-    plan.redecided(|object, decision| match decision {
+    plan.revise_decisions(|object, decision| match decision {
         PurgeDecision::Delete if object.form == VersionKind::DeleteMarker && kept.contains(object.key()) => {
             PurgeDecision::Keep(KeepReason::HidesOlder)
         }

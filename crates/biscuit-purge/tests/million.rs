@@ -21,7 +21,7 @@ fn key(n: usize) -> String {
 impl HttpConnector for Many {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (_, token) = request.uri().split_once("continuation-token=").unwrap_or(("", "0"));
-        let from: usize = token.split('&').next().and_then(|n| n.parse().ok()).expect("a number");
+        let from: usize = token.split('&').next().and_then(|n| n.parse().ok()).expect("the value is a number");
         let to = (from + PAGE).min(OBJECTS);
         let mut body = "<ListBucketResult>".to_owned();
         for n in from..to {
@@ -34,7 +34,10 @@ impl HttpConnector for Many {
         body.push_str(&format!(
             "<IsTruncated>{more}</IsTruncated><NextContinuationToken>{to}</NextContinuationToken></ListBucketResult>"
         ));
-        HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().expect("a status"), SdkBody::from(body))))
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(
+            200.try_into().expect("the status is complete"),
+            SdkBody::from(body),
+        )))
     }
 }
 
@@ -50,7 +53,7 @@ fn etag(n: usize) -> String {
 }
 
 fn check(listing: ObjectListing, objects: usize) {
-    let cutoff: Instant = "2024-02-15".parse().expect("a day");
+    let cutoff: Instant = "2024-02-15".parse().expect("the day is valid");
     let (len, memory) = (listing.len(), listing.memory());
     let plan = PurgeRules::older_than("lake/events", cutoff, cutoff).plan(listing).expect("the plan is valid");
     let summary = plan.summary();

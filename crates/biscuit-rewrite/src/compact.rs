@@ -108,7 +108,7 @@ pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: RunMode)
     let head = snapshot.observed.head.clone();
     let done = compact_snapshot(&snapshot, options, mode).await;
     match done {
-        Err(e) => Err(dataset.journal().explain(e, &head).await),
+        Err(e) => Err(dataset.journal().explain_error(e, &head).await),
         done => done,
     }
 }
@@ -121,7 +121,7 @@ async fn compact_snapshot(snapshot: &TableVersion, options: &CompactOptions, mod
         let schema = snapshot.schema(&files)?;
         snapshot.check_encrypted(&|name| schema.index_of(name).is_ok())?;
     }
-    let units = units(snapshot, &files, options)?;
+    let units = plan_units(snapshot, &files, options)?;
     let sources = || units.iter().flat_map(|u| &u.sources);
     let mut report = CompactReport {
         outcome: Outcome::Unchanged,
@@ -163,7 +163,7 @@ async fn compact_snapshot(snapshot: &TableVersion, options: &CompactOptions, mod
 }
 
 /// Returns the units of work, folder by folder.
-fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) -> Result<Vec<RewriteUnit>> {
+fn plan_units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) -> Result<Vec<RewriteUnit>> {
     let table = snapshot.schema(files)?;
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
@@ -180,7 +180,7 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
     let mut units = Vec::new();
     for (folder, files) in folders {
         let sources = if options.sort_by.is_empty() {
-            bins(&files, options)
+            pack_bins(&files, options)
         } else if is_sorted(&files, options) {
             vec![]
         } else {
@@ -188,7 +188,7 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
         };
         for sources in sources {
             let sources = sources.into_iter().cloned().collect();
-            let unit = RewriteUnit::of(sources, schema.clone(), folder)
+            let unit = RewriteUnit::from_sources(sources, schema.clone(), folder)
                 .with_small_groups(SmallGroups::Join)
                 .with_sort_by(options.sort_by.clone())
                 .with_parquet(options.parquet.clone())
@@ -201,7 +201,7 @@ fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) 
 
 /// Bins of files that are rewritten to one file each: small files that are joined (next-fit bin packing in the order
 /// of the files), and single files that do not comply with the options.
-fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a OpenFile>> {
+fn pack_bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a OpenFile>> {
     let (mut bins, mut open): (Vec<Vec<&OpenFile>>, Vec<&OpenFile>) = (Vec::new(), Vec::new());
     let size = |files: &[&OpenFile]| files.iter().map(|f| f.size()).sum::<u64>();
     for file in files {
@@ -246,12 +246,12 @@ fn is_sorted(files: &[&OpenFile], options: &CompactOptions) -> bool {
         })
     };
     let sound = files.iter().all(|f| declares_sort(f) && has_sound_statistics(f) && is_as_wanted(f, &options.parquet));
-    sound && (files.len() == 1 || follow_one_another(files, &by.column).unwrap_or(false))
+    sound && (files.len() == 1 || are_in_sequence(files, &by.column).unwrap_or(false))
 }
 
 /// Returns whether the ranges of `column` in the files do not overlap, by the statistics of the footers. Returns
 /// `None` if statistics are missing.
-fn follow_one_another(files: &[&OpenFile], column: &str) -> Option<bool> {
+fn are_in_sequence(files: &[&OpenFile], column: &str) -> Option<bool> {
     use datafusion::arrow::array::{Array, make_comparator};
     use datafusion::arrow::compute::{SortOptions, concat};
     let (mut mins, mut maxes) = (Vec::new(), Vec::new());

@@ -73,7 +73,7 @@ pub struct EraseReport {
 /// After an error the table is unchanged.
 pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode) -> Result<EraseReport> {
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
-    SubjectRows::of(&snapshot, subjects).await?.erase(CommitExtras::default(), mode).await
+    SubjectRows::find(&snapshot, subjects).await?.erase(CommitExtras::default(), mode).await
 }
 
 /// The rows of subjects in the files of a table.
@@ -98,31 +98,31 @@ impl SubjectRows {
     /// # Errors
     /// `NoTable` if there is no table; `UnknownColumn`; `NotText`; `NoFileKeys`; `RawLayer`; the errors of the
     /// store.
-    pub async fn of(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
+    pub async fn find(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
         if head.version == 0 && files.is_empty() {
             let message = format!("there is no table at `{}`", snapshot.location());
             return Err(Error::new(biscuit_dataset::codes::NO_TABLE, message));
         }
         refuse_raw(head, "erased from")?;
-        match Self::look(snapshot, subjects).await {
-            Err(e) => Err(snapshot.journal().explain(e, head).await),
+        match Self::find_rows(snapshot, subjects).await {
+            Err(e) => Err(snapshot.journal().explain_error(e, head).await),
             found => found,
         }
     }
 
-    async fn look(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
+    async fn find_rows(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let files = snapshot.open_files().await?;
         let (snapshot, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &files).await?;
         let schema = schema_with(&snapshot, &files, subjects.column())?;
         let mut found = Self { snapshot, parquet, schema, files, numbers: vec![], retained: vec![] };
         for file in &found.files {
-            found.numbers.push(numbers(file, subjects).await?);
+            found.numbers.push(find_row_numbers(file, subjects).await?);
         }
         let (snapshot, head) = (&found.snapshot, &found.snapshot.observed);
         for listed in &head.retained {
             let file = open_retained(snapshot, listed).await?;
-            let numbers = numbers(&file, subjects).await?;
+            let numbers = find_row_numbers(&file, subjects).await?;
             if !numbers.is_empty() {
                 found.retained.push((file, numbers));
             }
@@ -163,7 +163,7 @@ impl SubjectRows {
             let read = file.stream_rows(columns, numbers)?.try_collect::<Vec<_>>().await;
             let read = match read {
                 Ok(read) => read,
-                Err(e) => return Err(self.explained(e).await),
+                Err(e) => return Err(self.explain_error(e).await),
             };
             let wanted = of_file(file, columns, self.snapshot.partition_columns());
             for batch in &read {
@@ -173,8 +173,8 @@ impl SubjectRows {
         Ok(all)
     }
 
-    async fn explained(&self, e: Error) -> Error {
-        self.snapshot.journal().explain(e, &self.snapshot.observed.head).await
+    async fn explain_error(&self, e: Error) -> Error {
+        self.snapshot.journal().explain_error(e, &self.snapshot.observed.head).await
     }
 
     /// Erases the rows, and changes state files and properties in the same commit.
@@ -184,13 +184,13 @@ impl SubjectRows {
     pub async fn erase(self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
         let head = self.snapshot.observed.head.clone();
         let journal = self.snapshot.journal().clone();
-        match self.commit(extras, mode).await {
-            Err(e) => Err(journal.explain(e, &head).await),
+        match self.commit_erasure(extras, mode).await {
+            Err(e) => Err(journal.explain_error(e, &head).await),
             done => done,
         }
     }
 
-    async fn commit(&self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
+    async fn commit_erasure(&self, extras: CommitExtras, mode: RunMode) -> Result<EraseReport> {
         let (snapshot, erased) = (&self.snapshot, self.rows());
         let theirs = || self.files.iter().zip(&self.numbers).filter(|(_, numbers)| !numbers.is_empty());
         let mut report = EraseReport {
@@ -209,7 +209,7 @@ impl SubjectRows {
             if !nothing {
                 report.outcome = Outcome::Planned;
             } else if mode == RunMode::Commit {
-                report.version = sweep(snapshot).await?;
+                report.version = delete_orphans(snapshot).await?;
             }
             return Ok(report);
         }
@@ -243,10 +243,10 @@ impl SubjectRows {
 }
 
 /// Deletes the files that dead runs left, for an erasure without a commit. Returns the newest version.
-async fn sweep(snapshot: &TableVersion) -> Result<u64> {
+async fn delete_orphans(snapshot: &TableVersion) -> Result<u64> {
     let (journal, observed) = (snapshot.journal(), &snapshot.observed);
     if !observed.orphan_files.is_empty() {
-        return Ok(journal.release(observed, &observed.orphan_files).await?.version);
+        return Ok(journal.release_files(observed, &observed.orphan_files).await?.version);
     }
     let live = |path: &Path| {
         let relative = path.prefix_match(journal.state_root()).map(|parts| Path::from_iter(parts).to_string());
@@ -300,11 +300,11 @@ fn schema_with(snapshot: &TableVersion, files: &[OpenFile], column: &str) -> Res
 
 /// Returns the row numbers of the subjects in a file, counted from 0. Reads only the column that identifies the
 /// subjects.
-async fn numbers(file: &OpenFile, subjects: &ErasureSubjects) -> Result<Vec<u64>> {
+async fn find_row_numbers(file: &OpenFile, subjects: &ErasureSubjects) -> Result<Vec<u64>> {
     let (mut theirs, mut at) = (vec![], 0);
     if let Some((_, value)) = file.file.partition.iter().find(|(name, _)| name == subjects.column()) {
         // All rows of a partition have the value in the path.
-        let is_theirs = value.as_ref().is_some_and(|value| subjects.has(value));
+        let is_theirs = value.as_ref().is_some_and(|value| subjects.contains(value));
         return Ok(if is_theirs { (0..file.rows()).collect() } else { theirs });
     }
     if file.schema().index_of(subjects.column()).is_err() {
@@ -313,7 +313,7 @@ async fn numbers(file: &OpenFile, subjects: &ErasureSubjects) -> Result<Vec<u64>
     }
     let mut rows = file.stream(Some(&[subjects.column()]))?;
     while let Some(batch) = rows.try_next().await? {
-        theirs.extend(subjects.places(batch.column(0))?.into_iter().map(|row| at + row as u64));
+        theirs.extend(subjects.find_rows(batch.column(0))?.into_iter().map(|row| at + row as u64));
         at += batch.num_rows() as u64;
     }
     Ok(theirs)

@@ -123,7 +123,7 @@ impl ExecutionPlan for RewriteUnitsExec {
         let input = self.input.execute(partition, context.clone())?;
         let shared = Arc::new(UnitResources { stager: self.stager.clone(), context, cores: self.cores.clone() });
         let (units, done) = (self.units.clone(), self.done.clone());
-        let numbers = input.map(|batch| batch.and_then(|b| numbers(&b)));
+        let numbers = input.map(|batch| batch.and_then(|b| unit_numbers(&b)));
         let numbers = numbers.map_ok(|n| stream::iter(n).map(EngineResult::Ok)).try_flatten();
         let all = units.len();
         let failed = |e| DataFusionError::External(Box::new(e));
@@ -152,7 +152,7 @@ impl ExecutionPlan for RewriteUnitsExec {
     }
 }
 
-fn numbers(batch: &RecordBatch) -> EngineResult<Vec<usize>> {
+fn unit_numbers(batch: &RecordBatch) -> EngineResult<Vec<usize>> {
     match batch.column(0).as_primitive_opt::<UInt32Type>() {
         Some(numbers) if numbers.null_count() == 0 => Ok(numbers.values().iter().map(|n| *n as usize).collect()),
         _ => internal_err!("the first input column of RewriteUnitsExec must be a UInt32 unit number without nulls"),
@@ -230,7 +230,7 @@ pub async fn rewrite_units(
             .expect("a column of numbers fits its schema")
     };
     let partitions: Vec<Vec<RecordBatch>> =
-        spread(&units, cores).into_iter().map(|numbers| numbers.into_iter().map(row).collect()).collect();
+        spread_units(&units, cores).into_iter().map(|numbers| numbers.into_iter().map(row).collect()).collect();
     let failed = |e| engine_error("the files to rewrite", e);
     let input = MemorySourceConfig::try_new_exec(&partitions, schema.clone(), None).map_err(failed)?;
     let plan = Arc::new(RewriteUnitsExec::new(input, units, stager.clone(), cores));
@@ -244,13 +244,13 @@ pub async fn rewrite_units(
 ///
 /// Greedy longest-processing-time-first scheduling: the units are taken in descending order of cost, each by the
 /// partition with the lowest total so far.
-fn spread(units: &[RewriteUnit], partitions: usize) -> Vec<Vec<u32>> {
+fn spread_units(units: &[RewriteUnit], partitions: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<usize> = (0..units.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(units[i].cost()), i));
+    order.sort_by_key(|&i| (std::cmp::Reverse(units[i].estimate_cost()), i));
     let mut out = vec![(0_u64, vec![]); partitions.clamp(1, units.len().max(1))];
     for i in order {
         let least_loaded = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
-        least_loaded.0 += units[i].cost().max(1);
+        least_loaded.0 += units[i].estimate_cost().max(1);
         least_loaded.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
     }
     out.into_iter().map(|(_, numbers)| numbers).collect()

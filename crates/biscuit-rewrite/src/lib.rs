@@ -19,7 +19,7 @@ pub use compact::{CompactOptions, CompactReport, compact};
 pub use erase::{EraseReport, SubjectRows, erase};
 pub use exec::{RewriteUnitsExec, rewrite_units};
 pub use mode::RunMode;
-pub use plan::choice::{NoSpliceReason, RewriteChoice, choose};
+pub use plan::choice::{NoSpliceReason, RewriteChoice, choose_rewrite};
 pub use plan::unit::{RewriteUnit, SortBy};
 pub use spill::buffered_rows::{BufferedRows, SpillFolder};
 pub use spill::rows_writer::RowsWriter;

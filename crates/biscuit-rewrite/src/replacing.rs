@@ -42,13 +42,14 @@ impl FileReplacement<'_> {
     /// Rewrites the units and commits the result. After an error the table is unchanged.
     pub(crate) async fn commit(self, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
         let Self { snapshot, files, gone, released, extras, units, rows, report } = self;
-        let mut replace = snapshot.journal().replace(&snapshot.observed);
+        let mut replace = snapshot.journal().begin_commit(&snapshot.observed);
         released.into_iter().for_each(|file| replace.release(file));
         for file in gone {
             replace.remove(&file.file.listed);
         }
         let stager = replace.stager();
-        let written = rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| complete(w, rows));
+        let written =
+            rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| check_complete(w, rows));
         // Any error up to here is handled by `abandon`, which deletes the staged files. Only then is the error
         // returned.
         let staged = match written {
@@ -64,7 +65,7 @@ impl FileReplacement<'_> {
         };
         written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
         let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-        for (name, value) in snapshot.properties(&snapshot.schema(files)?, &partition_by)? {
+        for (name, value) in snapshot.journal_properties(&snapshot.schema(files)?, &partition_by)? {
             replace.with_property(name, value);
         }
         replace.with_report(report(&written));
@@ -74,7 +75,7 @@ impl FileReplacement<'_> {
     }
 }
 
-fn complete(written: Vec<WrittenUnit>, wanted: u64) -> Result<Vec<WrittenUnit>> {
+fn check_complete(written: Vec<WrittenUnit>, wanted: u64) -> Result<Vec<WrittenUnit>> {
     let rows: u64 = written.iter().filter_map(|w| w.file.rows).sum();
     if rows != wanted {
         return Err(Error::internal(format!("{rows} rows were written, but the sources have {wanted}")));

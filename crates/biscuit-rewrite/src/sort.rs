@@ -74,10 +74,10 @@ pub(crate) fn sorted_groups(
         parts[i % width].push(file.clone());
     }
     let streams = parts.into_iter().map(|files| {
-        let files = SequentialFiles { files, schema: nullable(&unit.schema) };
+        let files = SequentialFiles { files, schema: nullable_schema(&unit.schema) };
         Arc::new(files) as Arc<dyn PartitionStream>
     });
-    let schema = nullable(&unit.schema);
+    let schema = nullable_schema(&unit.schema);
     let input = StreamingTableExec::try_new(schema, streams.collect(), None, vec![], false, None).map_err(failed)?;
     let sort = SortExec::new(by.clone(), Arc::new(input)).with_preserve_partitioning(true);
     let merged = SortPreservingMergeExec::new(by, Arc::new(sort));
@@ -87,7 +87,7 @@ pub(crate) fn sorted_groups(
     Ok(in_groups(batches, rows))
 }
 
-fn nullable(schema: &SchemaRef) -> SchemaRef {
+fn nullable_schema(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(datafusion::arrow::datatypes::Schema::new(fields))
 }

@@ -29,7 +29,7 @@ impl ErasureSubjects {
     }
 
     /// Returns whether `value`, as text, identifies a subject.
-    pub fn has(&self, value: &str) -> bool {
+    pub fn contains(&self, value: &str) -> bool {
         self.values.contains(value)
     }
 
@@ -37,7 +37,7 @@ impl ErasureSubjects {
     ///
     /// # Errors
     /// `NotText` for a type whose values cannot be converted to text, such as a nested type.
-    pub fn places(&self, array: &ArrayRef) -> Result<Vec<usize>> {
+    pub fn find_rows(&self, array: &ArrayRef) -> Result<Vec<usize>> {
         let strict = CastOptions { safe: false, ..CastOptions::default() };
         let kind = array.data_type();
         let text = Some(array).filter(|_| !kind.is_nested());

@@ -37,7 +37,7 @@ pub fn diff_rows(left: &[RecordBatch], right: &[RecordBatch]) -> Option<String> 
 /// assert_eq!(diff.as_deref(), Some("-0: 1\n+0: 2\n-1: 2\n+1: 1\n"));
 /// ```
 pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: RowOrdering) -> Option<String> {
-    let names = |rows: &[RecordBatch]| rows.first().map(|b| columns(&b.schema())).unwrap_or_default();
+    let names = |rows: &[RecordBatch]| rows.first().map(|b| column_types(&b.schema())).unwrap_or_default();
     let (lc, rc) = (names(left), names(right));
     // An empty side has no schema to compare.
     if !left.is_empty() && !right.is_empty() && lc != rc {
@@ -47,14 +47,14 @@ pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: Row
         };
         return Some(only(&lc, &rc, '-') + &only(&rc, &lc, '+'));
     }
-    let (l, r) = (texts(left), texts(right));
+    let (l, r) = (row_texts(left), row_texts(right));
     match matching {
         RowOrdering::SameOrder => in_order(&l, &r),
         RowOrdering::AnyOrder => as_bags(l, r),
     }
 }
 
-fn columns(schema: &Schema) -> BTreeMap<String, String> {
+fn column_types(schema: &Schema) -> BTreeMap<String, String> {
     let field = |f: &std::sync::Arc<datafusion::arrow::datatypes::Field>| {
         let t = biscuit_schema::type_name(f.data_type()).unwrap_or_else(|| f.data_type().to_string());
         (f.name().clone(), t)
@@ -63,7 +63,7 @@ fn columns(schema: &Schema) -> BTreeMap<String, String> {
 }
 
 /// Returns the rows as text, with their columns sorted by name.
-fn texts(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+fn row_texts(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for batch in batches {
         let mut order: Vec<usize> = (0..batch.num_columns()).collect();

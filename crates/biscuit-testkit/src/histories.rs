@@ -73,7 +73,7 @@ pub fn histories(options: HistoryOptions) -> impl Strategy<Value = History> {
             let numbered = records.into_iter().enumerate();
             let records: Vec<TrueRecord> =
                 numbered.map(|(i, (key, kind))| TrueRecord { key, order: 10 * (i as i64 + 1), kind }).collect();
-            possible(records)
+            make_possible(records)
         })
         .prop_flat_map(|records| {
             let n = records.len();
@@ -101,7 +101,7 @@ pub fn histories(options: HistoryOptions) -> impl Strategy<Value = History> {
 
 /// Replaces updates that are impossible: an unchanged value needs an existing row. Without a row the update sets the
 /// value.
-fn possible(mut records: Vec<TrueRecord>) -> Vec<TrueRecord> {
+fn make_possible(mut records: Vec<TrueRecord>) -> Vec<TrueRecord> {
     for i in 0..records.len() {
         let state = true_state(&records[..i]);
         if let RecordKind::Unavailable([a, b]) = records[i].kind

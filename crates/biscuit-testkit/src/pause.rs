@@ -90,7 +90,7 @@ where
         let others = async {
             // Both futures run in one task. `resume` after the job ends the wait below if the job needed fewer calls
             // this time.
-            let asleep = sleepy.paused().await;
+            let asleep = sleepy.wait_for_pause().await;
             for n in [1, 2] {
                 let done = other(healthy.clone(), n).await;
                 done.unwrap_or_else(|e| panic!("run {n} while the job slept at call {at} of {calls}: {e}"));

@@ -36,7 +36,7 @@ pub fn rows_text(batches: &[RecordBatch]) -> String {
         })
         .collect();
     let mut rows: Vec<Vec<String>> = batches.iter().flat_map(cells).collect();
-    rows.sort_by_key(|r| natural(r));
+    rows.sort_by_key(|r| natural_sort_key(r));
     let all = std::iter::once(&header).chain(&rows);
     let width = |i: usize| all.clone().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
@@ -48,17 +48,17 @@ pub fn rows_text(batches: &[RecordBatch]) -> String {
 }
 
 /// Sort key of a row: integers are compared as numbers.
-fn natural(row: &[String]) -> Vec<(Option<i128>, String)> {
+fn natural_sort_key(row: &[String]) -> Vec<(Option<i128>, String)> {
     row.iter().map(|c| (c.parse().ok(), c.clone())).collect()
 }
 
 /// Returns the cells of each row as text.
 pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
-    let columns: Vec<Vec<String>> = batch.columns().iter().map(column).collect();
+    let columns: Vec<Vec<String>> = batch.columns().iter().map(column_cells).collect();
     (0..batch.num_rows()).map(|r| columns.iter().map(|c| c[r].clone()).collect()).collect()
 }
 
-fn column(array: &ArrayRef) -> Vec<String> {
+fn column_cells(array: &ArrayRef) -> Vec<String> {
     let texts: Vec<String> = match array.data_type() {
         // Debug output of floats distinguishes -0.0 from 0.0 and is the shortest text that parses to the same value.
         DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().map(|f| format!("{f:?}")).collect(),
@@ -66,7 +66,7 @@ fn column(array: &ArrayRef) -> Vec<String> {
         _ => {
             let options = FormatOptions::default().with_null("null");
             let f = ArrayFormatter::try_new(array, &options).expect("all types of a table can be formatted");
-            (0..array.len()).map(|r| f.value(r).try_to_string().unwrap_or_else(|_| raw(array, r))).collect()
+            (0..array.len()).map(|r| f.value(r).try_to_string().unwrap_or_else(|_| raw_value(array, r))).collect()
         }
     };
     let text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -80,7 +80,7 @@ fn column(array: &ArrayRef) -> Vec<String> {
 }
 
 /// Shows a value without a calendar form, such as PostgreSQL's infinity, as its number.
-fn raw(array: &ArrayRef, row: usize) -> String {
+fn raw_value(array: &ArrayRef, row: usize) -> String {
     let number = datafusion::arrow::compute::cast(array, &DataType::Int64);
     number
         .map_or("?".to_owned(), |n| n.as_primitive::<datafusion::arrow::datatypes::Int64Type>().value(row).to_string())
@@ -91,10 +91,10 @@ fn raw(array: &ArrayRef, row: usize) -> String {
 /// # Errors
 /// `UnreadableRows` if the DataFrame cannot be computed.
 pub async fn frame_text(frame: DataFrame) -> Result<String> {
-    Ok(rows_text(&collect(frame).await?))
+    Ok(rows_text(&collect_frame(frame).await?))
 }
 
-async fn collect(frame: DataFrame) -> Result<Vec<RecordBatch>> {
+async fn collect_frame(frame: DataFrame) -> Result<Vec<RecordBatch>> {
     frame.collect().await.map_err(|e| engine_error("the rows", e))
 }
 

@@ -30,7 +30,7 @@ use datafusion::arrow::datatypes::{Field, Schema};
 pub fn table(text: &str) -> RecordBatch {
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let header = lines.next().expect("a table has a header");
-    let columns: Vec<(&str, ColumnType)> = header.split('|').map(str::trim).map(column).collect();
+    let columns: Vec<(&str, ColumnType)> = header.split('|').map(str::trim).map(parse_column).collect();
     let rows: Vec<Vec<&str>> = lines.map(|l| l.split('|').map(str::trim).collect()).collect();
     if let Some(row) = rows.iter().find(|r| r.len() != columns.len()) {
         panic!("the row `{}` has {} cells, but the header has {}", row.join(" | "), row.len(), columns.len());
@@ -50,7 +50,7 @@ pub fn table(text: &str) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("the columns have the same length")
 }
 
-fn column(text: &str) -> (&str, ColumnType) {
+fn parse_column(text: &str) -> (&str, ColumnType) {
     let (name, t) = text.split_once(':').unwrap_or_else(|| panic!("`{text}` is not `name:type`"));
     (name.trim(), ColumnType::parse(t.trim()).unwrap_or_else(|e| panic!("{e}")))
 }

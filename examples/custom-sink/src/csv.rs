@@ -32,7 +32,7 @@ impl CsvSink {
     }
 
     async fn replace(&self, observed: &ObservedTable, commit: &CommitId, day: &Day) -> Result<(u64, Outcome)> {
-        let mut replace = self.0.replace(observed);
+        let mut replace = self.0.begin_commit(observed);
         replace.with_commit_id(commit);
         match Self::stage(&replace, day).await {
             Ok(file) => replace.publish(file),
@@ -70,7 +70,7 @@ impl Sink<Day> for CsvSink {
             WriteReceipt::new(commit.clone(), outcome, rows, place)
         };
         // An attempt that committed before has the same commit id: nothing is staged again.
-        if let Some(version) = observed.head.committed(commit) {
+        if let Some(version) = observed.head.version_of_commit(commit) {
             return Ok(receipt(version, Outcome::Unchanged));
         }
         // A day without sales must not delete existing files: it may be the result of missing input.

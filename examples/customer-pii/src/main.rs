@@ -84,12 +84,14 @@ mod tests {
         let dataset = Dataset::new(location, JournalOptions::default());
         let frame = dataset.load(&SessionContext::new()).await.expect("the table can be loaded");
         let sort = datafusion::prelude::col("id").sort(true, true);
-        let batches = frame.sort(vec![sort]).expect("a column").collect().await.expect("rows");
+        let batches =
+            frame.sort(vec![sort]).expect("the column is sorted").collect().await.expect("the rows are readable");
         concat_batches(&batches[0].schema(), &batches).expect("all batches have one schema")
     }
 
     fn texts(rows: &RecordBatch, column: &str) -> Vec<Option<String>> {
-        let column = cast(rows.column_by_name(column).expect("a column"), &DataType::Utf8).expect("text");
+        let column = cast(rows.column_by_name(column).expect("the column is present"), &DataType::Utf8)
+            .expect("the column is converted to text");
         column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 

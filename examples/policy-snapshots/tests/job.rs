@@ -30,26 +30,35 @@ async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::report::P
 #[tokio::test]
 async fn each_delivery_changes_the_months_that_it_concerns() {
     let dataset = dataset();
-    let policies = Policies::new(dataset.clone()).expect("policies");
+    let policies = Policies::new(dataset.clone()).expect("the policies are valid");
     deliver(&policies, "2024-01-31").await;
     let report = deliver(&policies, "2024-02-29").await;
     assert_eq!(report.pending, 1, "one record takes effect in April");
-    insta::assert_snapshot!("on_time", dataset_text(&dataset).await.expect("rows"));
+    insta::assert_snapshot!("on_time", dataset_text(&dataset).await.expect("the rows are readable"));
     deliver(&policies, "2024-03-31").await;
-    insta::assert_snapshot!("late_and_back_dated", dataset_text(&dataset).await.expect("rows"));
+    insta::assert_snapshot!("late_and_back_dated", dataset_text(&dataset).await.expect("the rows are readable"));
     let april =
         policies.deliver(biscuit_change::ChangeRecords::default(), at("2024-04-10")).await.expect("April opens");
     assert_eq!((april.opened, april.pending), (1, 0));
     assert_rows_snapshot!(
         "april",
-        policies.as_of(at("2024-04-10")).await.expect("April").collect().await.expect("rows")
+        policies.as_of(at("2024-04-10")).await.expect("April exists").collect().await.expect("the rows are readable")
     );
-    assert_rows_snapshot!("okafor", policies.history("P-100").await.expect("states").collect().await.expect("rows"));
+    assert_rows_snapshot!(
+        "okafor",
+        policies
+            .history("P-100")
+            .await
+            .expect("the states are readable")
+            .collect()
+            .await
+            .expect("the rows are readable")
+    );
 }
 
 #[tokio::test]
 async fn delivering_the_same_files_again_changes_nothing() {
-    let policies = Policies::new(dataset()).expect("policies");
+    let policies = Policies::new(dataset()).expect("the policies are valid");
     for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
         deliver(&policies, day).await;
     }

@@ -55,26 +55,26 @@ mod tests {
 
     #[tokio::test]
     async fn data_frames_are_merged_without_a_table() {
-        let current = dataframe!("id" => [1, 2], "seq" => [1, 7], "v" => ["a", "b"]).expect("a frame");
+        let current = dataframe!("id" => [1, 2], "seq" => [1, 7], "v" => ["a", "b"]).expect("the frame is valid");
         let changes =
             dataframe!("id" => [1, 2, 3], "seq" => [2, 3, 1], "v" => ["x", "late", "new"], "op" => ["u", "u", "c"]);
-        let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+        let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid");
         let columns = ChangeColumns::default().with_op("op");
-        let merged = merge_frames(current, changes.expect("a frame"), &spec, &columns).await;
-        let (frame, report) = merged.expect("a merge");
+        let merged = merge_frames(current, changes.expect("the frame is valid"), &spec, &columns).await;
+        let (frame, report) = merged.expect("the merge succeeds");
         assert_eq!((report.verdicts.updated, report.verdicts.late, report.verdicts.inserted), (1, 1, 1));
-        assert_eq!(frame.count().await.expect("rows"), 3);
+        assert_eq!(frame.count().await.expect("the rows are readable"), 3);
     }
 
     #[tokio::test]
     async fn journal_commits_a_file_without_a_dataset() {
         let storage = TableStorage::durable(Arc::new(InMemory::new()));
         let journal = Journal::new(storage, Path::from("lake/notes"), JournalOptions::default());
-        let observed = journal.observe().await.expect("a base");
-        let mut replace = journal.replace(&observed);
-        replace.stage("", "txt", "hello".into()).await.expect("staged");
-        assert_eq!(replace.commit().await.expect("a commit").version, 1);
-        assert_eq!(journal.view().await.expect("a view").files.len(), 1);
+        let observed = journal.observe().await.expect("the base is observed");
+        let mut replace = journal.begin_commit(&observed);
+        replace.stage("", "txt", "hello".into()).await.expect("the file is staged");
+        assert_eq!(replace.commit().await.expect("the commit succeeds").version, 1);
+        assert_eq!(journal.view().await.expect("the table is readable").files.len(), 1);
     }
 
     struct Numbers;
@@ -91,8 +91,8 @@ mod tests {
         let ledger = Arc::new(Ledger::default());
         let job = Copy { from: Arc::new(Numbers), to: ledger.clone() };
         let run = Run::new("copy", RunId::new("monday"), SystemClock.now());
-        assert_eq!(job.run(&run).await.expect("a run"), 3);
-        assert_eq!(job.run(&run.with_attempt(2)).await.expect("a second attempt"), 3);
-        assert_eq!(ledger.0.lock().expect("no panic").len(), 1);
+        assert_eq!(job.run(&run).await.expect("the run succeeds"), 3);
+        assert_eq!(job.run(&run.with_attempt(2)).await.expect("the second attempt succeeds"), 3);
+        assert_eq!(ledger.0.lock().expect("no thread panicked while it had the lock").len(), 1);
     }
 }

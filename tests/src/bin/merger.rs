@@ -43,7 +43,7 @@ async fn run() -> Result<u64> {
     let store = FaultStore::new(location.storage().store.clone(), fault, at);
     let watched = store.clone();
     tokio::spawn(async move {
-        if watched.paused().await {
+        if watched.wait_for_pause().await {
             // This call does not return before the process ends or continues.
             let sent = Command::new("kill").arg(signal).arg(std::process::id().to_string()).status();
             sent.expect("the command `kill` is on every Unix");

@@ -43,14 +43,14 @@ impl ChangeReader {
     }
 
     /// Whether the reader takes decoded rows. Debezium envelopes are read from text.
-    pub(crate) fn takes_rows(&self) -> bool {
+    pub(crate) fn accepts_rows(&self) -> bool {
         !matches!(self, Self::Debezium(_))
     }
 
     /// Whether a file belongs to the table that is read.
-    pub(crate) fn wants(&mut self, name: &str) -> Result<bool> {
+    pub(crate) fn wants_file(&mut self, name: &str) -> Result<bool> {
         match self {
-            Self::Dms(r) => r.wants(name),
+            Self::Dms(r) => r.wants_file(name),
             _ => Ok(true),
         }
     }
@@ -81,7 +81,7 @@ impl ChangeReader {
 }
 
 /// Reads quarantined records again. Records that still cannot be read are in `refused` of the result.
-pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
+pub(crate) fn reread_records(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
     let mut reader = ChangeReader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
     let mut unreadable = Vec::new();
     for record in records {

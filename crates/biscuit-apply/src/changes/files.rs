@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use biscuit_change::internal::{DecodedRows, FileRows, stored};
+use biscuit_change::internal::{DecodedRows, FileRows, to_stored_types};
 use biscuit_change::{ChangeBatch, ChangeFormat, ChangeRecords, TableChanges, TablesReader};
 use biscuit_core::{Error, ObjectRef, Result, Run, Source, async_trait};
 use biscuit_dataset::internal::OpenByUrl;
@@ -163,15 +163,15 @@ impl ChangeFiles {
     /// records, key and order. Large Parquet files are read one row group at a time.
     pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
         let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
-        let files = self.files().await?;
+        let files = self.find_files().await?;
         for (done, file) in files.iter().enumerate() {
-            progress(done, files.len());
+            report_progress(done, files.len());
             // Small files are read with a single request. Whether a large file is Parquet is decided by its first
             // bytes and not by its name.
-            if file.listed.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+            if file.listed.size > WHOLE && reader.accepts_rows() && file.begins_as_parquet().await? {
                 file.each_row_group(max_decompressed, &mut reader, take).await?;
             } else {
-                let bytes = file.fetch().await?;
+                let bytes = file.fetch_bytes().await?;
                 let has_rows = match &reader {
                     ChangeReader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
                     ChangeReader::Dms(_) => bytes.starts_with(b"PAR1"),
@@ -195,28 +195,28 @@ impl ChangeFiles {
     /// # Errors
     /// As [`changes`](Self::changes). Errors about a single table are in the result of that table.
     pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
-        let files = self.files().await?;
+        let files = self.find_files().await?;
         for (done, file) in files.iter().enumerate() {
-            progress(done, files.len());
-            reader.read(file.name(), &file.fetch().await?)?;
+            report_progress(done, files.len());
+            reader.read(file.name(), &file.fetch_bytes().await?)?;
         }
         Ok(reader.finish())
     }
 
     /// Finds the files of all places.
-    async fn files(&self) -> Result<Vec<FoundFile>> {
+    async fn find_files(&self) -> Result<Vec<FoundFile>> {
         let mut all = self.found.clone();
         for place in &self.places {
             let (folder, pattern) = split_glob(place);
             let pattern = pattern_of(place, pattern)?;
             let location = self.opener.open(folder).await?;
-            let found = files(&location, pattern.as_ref(), self.other_formats).await?;
+            let found = list_place(&location, pattern.as_ref(), self.other_formats).await?;
             if found.is_empty() && !self.allow_empty {
                 let message = format!("there are no change files at `{place}`; allow that with `--allow-empty`");
                 return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
             }
             for meta in found {
-                let listed = ObjectRef::new(shown(place, &location, &meta.location), meta.size, meta.e_tag);
+                let listed = ObjectRef::new(display_name(place, &location, &meta.location), meta.size, meta.e_tag);
                 all.push(FoundFile { listed, store: location.storage().store.clone(), object: meta.location });
             }
         }
@@ -224,7 +224,7 @@ impl ChangeFiles {
     }
 }
 
-fn progress(done: usize, all: usize) {
+fn report_progress(done: usize, all: usize) {
     tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
 }
 
@@ -235,25 +235,25 @@ impl FoundFile {
     }
 
     /// Returns the store such that reading the file fails if its ETag has changed.
-    fn pinned(&self) -> Arc<dyn ObjectStore> {
+    fn pinned_store(&self) -> Arc<dyn ObjectStore> {
         as_listed(self.store.clone(), [(self.object.clone(), self.listed.etag.clone())])
     }
 
-    async fn fetch(&self) -> Result<Bytes> {
-        let read = async { self.pinned().get(&self.object).await?.bytes().await };
-        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.object, e)))?;
+    async fn fetch_bytes(&self) -> Result<Bytes> {
+        let read = async { self.pinned_store().get(&self.object).await?.bytes().await };
+        let bytes = read.await.map_err(|e| self.explain_error(store_error("read", &self.object, e)))?;
         tracing::info!(file = %self.name(), bytes = bytes.len(), "reading changes");
         Ok(bytes)
     }
 
     /// Whether the file begins with the magic bytes of Parquet.
     async fn begins_as_parquet(&self) -> Result<bool> {
-        let first = self.pinned().get_range(&self.object, 0..4).await;
-        Ok(first.map_err(|e| self.failed(store_error("read", &self.object, e)))?.as_ref() == b"PAR1")
+        let first = self.pinned_store().get_range(&self.object, 0..4).await;
+        Ok(first.map_err(|e| self.explain_error(store_error("read", &self.object, e)))?.as_ref() == b"PAR1")
     }
 
     /// Converts an error of reading the file to one that says what happened to the file.
-    fn failed(&self, e: Error) -> Error {
+    fn explain_error(&self, e: Error) -> Error {
         if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
             let message = "the file uses Parquet modular encryption; change files must not be encrypted";
             return Error::new(codes::ENCRYPTED_INPUT, message).in_file(self.name()).with_source(e);
@@ -269,33 +269,33 @@ impl FoundFile {
         reader: &mut ChangeReader,
         take: &mut dyn ChangeBatchSink,
     ) -> Result<()> {
-        if !reader.wants(self.name())? {
+        if !reader.wants_file(self.name())? {
             return Ok(());
         }
         tracing::info!(file = %self.name(), bytes = self.listed.size, "reading changes");
         let data = DataFile::outside_tables(self.listed.clone(), self.object.clone());
-        let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
-        take.expect(open.rows());
+        let open = OpenFile::open(self.pinned_store(), data).await.map_err(|e| self.explain_error(e))?;
+        take.announce(open.rows());
         let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name().into(), 1);
         let mut decoded = DecodedRows::new(&name, self.listed.size, max_decompressed);
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
-        let side_by_side = take.side_by_side(largest.unwrap_or(0));
+        let side_by_side = take.parallel_groups(largest.unwrap_or(0));
         let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
         loop {
             // These tasks decode while the rows before them are processed.
             while decoding.len() < side_by_side
                 && let Some(group) = groups.next()
             {
-                decoding.push_back(RowGroupTask::begin(&open, group).map_err(|e| self.failed(e))?);
+                decoding.push_back(RowGroupTask::start(&open, group).map_err(|e| self.explain_error(e))?);
             }
             let Some(mut group) = decoding.pop_front() else { return Ok(()) };
             while let Some(rows) = group.rows.recv().await {
-                let rows = rows.map_err(|e| self.failed(e))?;
+                let rows = rows.map_err(|e| self.explain_error(e))?;
                 decoded.add(&rows)?;
-                let rows = stored(&uuids.texts(rows)?, &name)?;
+                let rows = to_stored_types(&uuids.to_texts(rows)?, &name)?;
                 let count = rows.num_rows() as u64;
                 reader.read_batch(&name, rows, first)?;
                 first += count;
@@ -330,7 +330,7 @@ async fn each_batch_of(
     reader: &mut ChangeReader,
     take: &mut dyn ChangeBatchSink,
 ) -> Result<()> {
-    if !reader.wants(name)? {
+    if !reader.wants_file(name)? {
         return Ok(());
     }
     let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
@@ -351,7 +351,7 @@ struct RowGroupTask {
 }
 
 impl RowGroupTask {
-    fn begin(file: &OpenFile, group: usize) -> Result<Self> {
+    fn start(file: &OpenFile, group: usize) -> Result<Self> {
         let mut decoded = file.stream_groups(None, &[group])?;
         // The channel holds one batch: a task is at most one batch ahead of its reader, which bounds the memory.
         let (send, rows) = mpsc::channel(1);
@@ -370,7 +370,7 @@ impl RowGroupTask {
 /// Passes batches on in their order.
 async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
     for batch in batches {
-        take.take(batch).await?;
+        take.take_batch(batch).await?;
     }
     Ok(())
 }
@@ -379,24 +379,24 @@ async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> 
 #[async_trait]
 pub(crate) trait ChangeBatchSink: Send {
     /// Announces that `records` further records follow.
-    fn expect(&mut self, records: u64);
+    fn announce(&mut self, records: u64);
 
     /// Returns how many row groups of `bytes` bytes may be decoded at a time.
-    fn side_by_side(&self, bytes: usize) -> usize;
+    fn parallel_groups(&self, bytes: usize) -> usize;
 
     /// Takes a batch of records.
-    async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
+    async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()>;
 }
 
 #[async_trait]
 impl ChangeBatchSink for Vec<ChangeBatch> {
-    fn expect(&mut self, _: u64) {}
+    fn announce(&mut self, _: u64) {}
 
-    fn side_by_side(&self, _: usize) -> usize {
+    fn parallel_groups(&self, _: usize) -> usize {
         1
     }
 
-    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+    async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()> {
         self.push(batch);
         Ok(())
     }
@@ -404,16 +404,16 @@ impl ChangeBatchSink for Vec<ChangeBatch> {
 
 #[async_trait]
 impl ChangeBatchSink for ChangeIntake {
-    fn expect(&mut self, records: u64) {
-        Self::expect(self, records);
+    fn announce(&mut self, records: u64) {
+        Self::announce_records(self, records);
     }
 
-    fn side_by_side(&self, bytes: usize) -> usize {
-        Self::side_by_side(self, bytes)
+    fn parallel_groups(&self, bytes: usize) -> usize {
+        Self::parallel_batches(self, bytes)
     }
 
-    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
-        self.add(batch).await
+    async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.add_batch(batch).await
     }
 }
 
@@ -439,7 +439,7 @@ fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern
 
 /// Finds the files of one place, sorted by path. With `OtherTableFormats::Refuse`, a folder that is part of a table
 /// of another format is refused, and so is a folder that contains one.
-async fn files(
+async fn list_place(
     location: &Location,
     pattern: Option<&glob::Pattern>,
     other_formats: OtherTableFormats,
@@ -479,7 +479,7 @@ async fn files(
 
 /// Returns the name of a file in messages: as the caller wrote it if it is the place itself, else the place and the
 /// path below it.
-fn shown(place: &str, location: &Location, path: &Path) -> String {
+fn display_name(place: &str, location: &Location, path: &Path) -> String {
     if path == location.path() {
         return place.to_owned();
     }

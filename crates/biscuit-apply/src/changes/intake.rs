@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::changes::log_epochs::{LOG_SERVERS, LogEpochs, NewServerPolicy};
 use crate::changes::spilled_ranges::{
-    DividedBatch, EACH, InputParts, RANGES, SpilledRanges, bounds, ranges_for, sample,
+    DividedBatch, EACH, InputParts, RANGES, SpilledRanges, quantile_bounds, ranges_for, sample_keys,
 };
 
 /// Collects the change records of a run: in memory, and beyond a limit on the disk, divided by key ranges.
@@ -85,19 +85,19 @@ impl ChangeIntake {
     }
 
     /// Announces that `records` further records follow.
-    pub(crate) fn expect(&mut self, records: u64) {
+    pub(crate) fn announce_records(&mut self, records: u64) {
         self.expected = self.taken.records + records;
     }
 
     /// Returns how many row groups of `bytes` bytes may be decoded at a time. It is one more than there are cores,
     /// because one waits for the batch before it to be taken, and at most as many as fit into the limit.
-    pub(crate) fn side_by_side(&self, bytes: usize) -> usize {
+    pub(crate) fn parallel_batches(&self, bytes: usize) -> usize {
         (self.limit / bytes.max(1)).clamp(1, self.cores + 1)
     }
 
     /// Takes a batch. The batch that exceeds the limit begins the ranges: their bounds come from a sample of the keys
     /// in memory, then all batches are divided.
-    pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
+    pub(crate) async fn add_batch(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.ops.is_empty() {
             return Ok(());
         }
@@ -109,9 +109,9 @@ impl ChangeIntake {
             taken.columns.push((batch.rows.schema(), batch.file.clone()));
         }
         if self.ranges.is_some() {
-            return self.divide(batch).await;
+            return self.start_division(batch).await;
         }
-        self.held_bytes += batch.memory() + EACH * batch.ops.len();
+        self.held_bytes += batch.memory_size() + EACH * batch.ops.len();
         self.held.push(batch);
         if self.held_bytes > self.limit || self.memory.try_resize(self.held_bytes).is_err() {
             tracing::info!(
@@ -124,12 +124,12 @@ impl ChangeIntake {
             // read.
             let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
             let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
-            let bounds = bounds(&sample(&self.held, &self.key)?, count);
+            let bounds = quantile_bounds(&sample_keys(&self.held, &self.key)?, count);
             self.ranges = Some(SpilledRanges::new(bounds, limit, self.memory.new_empty())?);
             // The batches are registered again, one by one, while they are divided.
             self.memory.free();
             for batch in std::mem::take(&mut self.held) {
-                self.divide(batch).await?;
+                self.start_division(batch).await?;
             }
         }
         Ok(())
@@ -143,19 +143,19 @@ impl ChangeIntake {
             self.taken.epochs = Some(LogEpochs::new(head.properties.get(LOG_SERVERS), *new)?);
         }
         match &mut self.taken.epochs {
-            Some(epochs) => epochs.enter(batch),
+            Some(epochs) => epochs.add_epochs(batch),
             None => Ok(batch),
         }
     }
 
     /// Starts to divide a batch on another core. Waits for the oldest batches if more than `cores` are being divided.
     /// Batches are taken in the order of input, so that the order of records in a range does not depend on timing.
-    async fn divide(&mut self, batch: ChangeBatch) -> Result<()> {
+    async fn start_division(&mut self, batch: ChangeBatch) -> Result<()> {
         let Some(ranges) = &self.ranges else {
             return Err(Error::internal("a batch was divided before there were ranges"));
         };
         let (bounds, spill, key) = (ranges.bounds.clone(), ranges.spill.clone(), self.key.clone());
-        let bytes = batch.memory();
+        let bytes = batch.memory_size();
         self.memory.grow(bytes);
         let divided = tokio::task::spawn_blocking(move || DividedBatch::new(&batch, &key, &bounds, &spill));
         self.dividing.push_back((divided, bytes));
@@ -199,17 +199,18 @@ mod tests {
 
     #[test]
     fn as_many_row_groups_are_decoded_at_a_time_as_fit_into_memory() {
-        let session = session(2, None).expect("a session");
+        let session = session(2, None).expect("the session is created");
         let intake = |limit| ChangeIntake::new(&["id".to_owned()], limit, 2, session.clone());
-        let asked = [0, 10, 40, 90, 1000].map(|bytes| intake(100).side_by_side(bytes));
-        assert_eq!((asked, intake(usize::MAX).side_by_side(1 << 40)), ([3, 3, 2, 1, 1], 3));
+        let asked = [0, 10, 40, 90, 1000].map(|bytes| intake(100).parallel_batches(bytes));
+        assert_eq!((asked, intake(usize::MAX).parallel_batches(1 << 40)), ([3, 3, 2, 1, 1], 3));
     }
 
     fn batch(from: i64) -> ChangeBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + 1000));
-        let rows = RecordBatch::try_from_iter([("id", ids)]).expect("a batch");
+        let rows = RecordBatch::try_from_iter([("id", ids)]).expect("the batch is valid");
         let columns = biscuit_change::ChangeColumns::default();
-        let (batch, _) = row_changes(&rows, &"a".into(), (1..=1000).collect(), &columns).expect("records");
+        let (batch, _) =
+            row_changes(&rows, &"a".into(), (1..=1000).collect(), &columns).expect("the records are valid");
         assert_eq!(batch.completeness, AbsentColumns::Full);
         batch
     }
@@ -217,17 +218,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn records_count_against_the_session_and_spill_beyond_its_memory() {
         for (memory, on_disk) in [(100 << 20, false), (3 << 20, true)] {
-            let session = session(2, Some(memory)).expect("a session");
+            let session = session(2, Some(memory)).expect("the session is created");
             let reserved = || session.memory_pool().reserved();
             let mut intake = ChangeIntake::new(&["id".to_owned()], usize::MAX, 2, session.clone());
             for n in 0..20 {
-                intake.add(batch(n * 1000)).await.expect("records are taken");
+                intake.add_batch(batch(n * 1000)).await.expect("records are taken");
             }
-            let (taken, mut parts) = intake.finish().await.expect("all of them");
+            let (taken, mut parts) = intake.finish().await.expect("all of them are complete");
             assert_eq!((taken.records, parts.on_disk().is_some()), (20_000, on_disk));
             assert_eq!(reserved() > 0, !on_disk);
             let mut records = 0;
-            while let Some(part) = parts.next(&["id".to_owned()]).expect("a part") {
+            while let Some(part) = parts.next(&["id".to_owned()]).expect("there is a next part") {
                 let own: usize = part.batches.iter().map(|b| b.ops.len()).sum();
                 assert!(reserved() >= own * EACH && reserved() <= memory);
                 records += own;

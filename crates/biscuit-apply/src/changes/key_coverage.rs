@@ -24,7 +24,7 @@ pub(crate) struct KeyCoverage {
 
 impl KeyCoverage {
     /// Returns whether the part covers an encoded key.
-    pub(crate) fn has(&self, key: &[u8]) -> bool {
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
         let linked = || self.linked.contains(key);
         if self.is_linked {
             return linked();
@@ -55,9 +55,9 @@ mod tests {
             part(None, None, true),
         ];
         for (key, at) in [("a", 0), ("c", 3), ("d", 1), ("m", 2), ("x", 3), ("z", 2)] {
-            let found: Vec<usize> = (0..4).filter(|p| parts[*p].has(key.as_bytes())).collect();
+            let found: Vec<usize> = (0..4).filter(|p| parts[*p].contains(key.as_bytes())).collect();
             assert_eq!(found, [at], "{key}");
         }
-        assert!(KeyCoverage::default().has(b"any"));
+        assert!(KeyCoverage::default().contains(b"any"));
     }
 }

@@ -56,7 +56,7 @@ struct LogServerEpoch {
 
 impl LogServerEpoch {
     /// Whether a record with these ids may be of this server. A missing source of the GTIDs matches every source.
-    fn is(&self, id: &str, gtid: Option<&str>) -> bool {
+    fn matches(&self, id: &str, gtid: Option<&str>) -> bool {
         let same = |(own, other): (&String, &str)| own == other;
         self.server_id == id && self.gtid_source.as_ref().zip(gtid).is_none_or(same)
     }
@@ -113,7 +113,7 @@ impl LogEpochs {
     ///
     /// # Errors
     /// `NewServer` if snapshot rows began an epoch and no change of a new server followed in the run.
-    pub(crate) fn property(&self) -> Result<Value> {
+    pub(crate) fn to_property(&self) -> Result<Value> {
         if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
             let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server; merge them together with changes of the new server, or with `--new-server same` if they are of the known server";
             return Err(Error::new(codes::NEW_SERVER, message));
@@ -130,7 +130,7 @@ impl LogEpochs {
     ///
     /// # Errors
     /// `NewServer`.
-    pub(crate) fn enter(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
+    pub(crate) fn add_epochs(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some(server) = batch.server.take() else { return Ok(batch) };
         let failed = || Error::internal("the order column with the log position is not an integer column");
         let schema = batch.rows.schema();
@@ -144,7 +144,7 @@ impl LogEpochs {
         for (row, file) in files.iter().enumerate() {
             let position = positions.as_ref().map_or(0, |p| if p.is_valid(row) { p.value(row) } else { 0 });
             let place = (file.unwrap_or(0), position);
-            let epoch = self.epoch(&server, place).map_err(|e| e.at(&batch.file, batch.places[row]))?;
+            let epoch = self.find_epoch(&server, place).map_err(|e| e.at(&batch.file, batch.places[row]))?;
             shifted.push(file.map(|n| n.saturating_add(i64::from(epoch) * EPOCH)));
         }
         let mut columns = batch.rows.columns().to_vec();
@@ -158,7 +158,7 @@ impl LogEpochs {
     /// last entry while no other server has taken over. Otherwise the policy decides.
     /// Example: server 1 wrote up to (120, 4000), then server 2 took over with (3, 700) in epoch 1. Server 1 at (119,
     /// 1) is in epoch 0. Server 1 at (121, 5) continues a log that ended, which needs a policy.
-    fn epoch(&mut self, server: &LogServer, place: LogPosition) -> Result<u32> {
+    fn find_epoch(&mut self, server: &LogServer, place: LogPosition) -> Result<u32> {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
             return self.epoch_of_snapshot(newest, place);
@@ -189,7 +189,7 @@ impl LogEpochs {
             return Ok(*epoch);
         }
         if newest.is_none() {
-            self.remember(0, place);
+            self.remember_position(0, place);
         }
         let goes_on = |known: &LogServerEpoch| Some(known.epoch) == newest && known.last <= place;
         let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
@@ -198,13 +198,15 @@ impl LogEpochs {
             // declared new.
             (newest, NewServerPolicy::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
                 let next = *self.next.get_or_insert(newest + 1);
-                self.remember(next, place);
+                self.remember_position(next, place);
                 Ok(next)
             }
             (0, _) => Ok(0),
             (newest, NewServerPolicy::Newer | NewServerPolicy::Same) => Ok(newest),
             (_, NewServerPolicy::Older) => Ok(0),
-            (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not name its server")),
+            (_, NewServerPolicy::Fail) => {
+                Err(self.refused_error("a row of a snapshot, which does not name its server"))
+            }
         }
     }
 
@@ -212,9 +214,9 @@ impl LogEpochs {
     /// the last one.
     fn entries_of(&self, id: &str, gtid: Option<&str>, place: LogPosition) -> (Option<usize>, Option<usize>) {
         // If several entries match, those with the same source of the GTIDs are meant.
-        let exact = |known: &&LogServerEpoch| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
+        let exact = |known: &&LogServerEpoch| known.matches(id, gtid) && known.gtid_source.as_deref() == gtid;
         let has_exact = self.known.iter().any(|known| exact(&known));
-        let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.is(id, gtid) };
+        let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.matches(id, gtid) };
         let (mut met, mut last) = (None, None);
         for (at, known) in self.known.iter().enumerate().filter(|(_, known)| is(known)) {
             if place <= known.last && met.is_none() {
@@ -231,8 +233,9 @@ impl LogEpochs {
         match (newest, self.new) {
             // Changes of the server of the snapshot come after the position of the snapshot.
             (None, NewServerPolicy::Fail) if self.is_before_snapshot(own.last) => {
-                let what = format!("{}, before the position at which a snapshot of the table was read", name(own));
-                Err(self.refused(&what))
+                let what =
+                    format!("{}, before the position at which a snapshot of the table was read", server_name(own));
+                Err(self.refused_error(&what))
             }
             (None, NewServerPolicy::Newer) if self.is_before_snapshot(own.last) => Ok(*self.next.get_or_insert(1)),
             (None, _) => Ok(0),
@@ -241,21 +244,23 @@ impl LogEpochs {
             (Some(_), NewServerPolicy::Fail | NewServerPolicy::Older) if is_known => {
                 let what = format!(
                     "{}, which another server had taken over from, after everything that it had written",
-                    name(own)
+                    server_name(own)
                 );
-                Err(self.refused(&what))
+                Err(self.refused_error(&what))
             }
             (Some(_), NewServerPolicy::Older) => {
-                let what =
-                    format!("{}, of which no record was merged, so that it cannot be an older server", name(own));
-                Err(self.refused(&what))
+                let what = format!(
+                    "{}, of which no record was merged, so that it cannot be an older server",
+                    server_name(own)
+                );
+                Err(self.refused_error(&what))
             }
-            (Some(_), NewServerPolicy::Fail) => Err(self.refused(&name(own))),
+            (Some(_), NewServerPolicy::Fail) => Err(self.refused_error(&server_name(own))),
         }
     }
 
     /// Remembers the position of snapshot rows.
-    fn remember(&mut self, epoch: u32, place: LogPosition) {
+    fn remember_position(&mut self, epoch: u32, place: LogPosition) {
         self.snapshots.push((epoch, place));
         if self.snapshots.len() > MAX_SNAPSHOTS {
             // The greatest position is the one that changes must come after, so the least is removed.
@@ -269,10 +274,10 @@ impl LogEpochs {
         self.snapshots.iter().any(|(epoch, snapshot)| *epoch == 0 && place < *snapshot)
     }
 
-    fn refused(&self, what: &str) -> Error {
+    fn refused_error(&self, what: &str) -> Error {
         let before = match self.known.is_empty() {
             true => "rows of a snapshot".to_owned(),
-            false => self.known.iter().map(name).collect::<Vec<_>>().join(", "),
+            false => self.known.iter().map(server_name).collect::<Vec<_>>().join(", "),
         };
         let message = format!(
             "the record is from another log than the records before ({before}): {what}. Log positions of two database servers cannot be compared. Merge with `--new-server newer` if this log is newer than everything that was merged, as after a failover; with `--new-server older` if it is the rest of an older log; with `--new-server same` if both are one log"
@@ -281,7 +286,7 @@ impl LogEpochs {
     }
 }
 
-fn name(known: &LogServerEpoch) -> String {
+fn server_name(known: &LogServerEpoch) -> String {
     match &known.gtid_source {
         Some(gtid) => format!("server_id {}, GTIDs of {gtid}", known.server_id),
         None => format!("server_id {}", known.server_id),

@@ -33,10 +33,10 @@ pub(crate) async fn deletes_of_missing(
             keys.insert(key.to_vec());
         })?;
     }
-    dataset.read(|snapshot| deletes_on(snapshot, spec, &keys)).await
+    dataset.read(|snapshot| find_deletes(snapshot, spec, &keys)).await
 }
 
-async fn deletes_on(snapshot: TableVersion, spec: &MergeSpec, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
+async fn find_deletes(snapshot: TableVersion, spec: &MergeSpec, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
     if snapshot.files().is_empty() {
         return Ok(vec![]);
     }
@@ -57,7 +57,7 @@ async fn deletes_on(snapshot: TableVersion, spec: &MergeSpec, keys: &HashSet<Vec
             }
         })?;
         if !missing.is_empty() {
-            deletes.push(delete(&batch, missing)?);
+            deletes.push(make_deletes(&batch, missing)?);
         }
     }
     Ok(deletes)
@@ -78,7 +78,7 @@ fn each_key(rows: &RecordBatch, key: &[String], place: &str, each: &mut dyn FnMu
 }
 
 /// Makes deletes of these rows.
-fn delete(rows: &RecordBatch, missing: Vec<u32>) -> Result<ChangeBatch> {
+fn make_deletes(rows: &RecordBatch, missing: Vec<u32>) -> Result<ChangeBatch> {
     let count = missing.len();
     let rows = take_record_batch(rows, &UInt32Array::from(missing))
         .map_err(|e| Error::internal("rows could not be selected").with_source(e))?;

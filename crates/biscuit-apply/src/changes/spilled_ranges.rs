@@ -54,7 +54,7 @@ impl InputParts {
 
     /// Adds keys that are connected to others, for example by key changes of earlier runs. Has to be called before
     /// the first range is taken.
-    pub(crate) fn tie(&mut self, keys: HashSet<Vec<u8>>) {
+    pub(crate) fn connect_keys(&mut self, keys: HashSet<Vec<u8>>) {
         if let Self::Ranges(ranges) = self {
             Arc::make_mut(&mut ranges.linked).extend(keys);
         }
@@ -120,7 +120,7 @@ impl SpilledRanges {
             limit,
             memory,
             truncates: Some(vec![]),
-            ranges: bounds.ranges(None, None),
+            ranges: bounds.empty_ranges(None, None),
             bounds: Arc::new(bounds),
             linked: Arc::default(),
             of_linked: Some(vec![]),
@@ -143,23 +143,23 @@ impl SpilledRanges {
             // This part covers no key: nothing is less than the empty key. Truncates are decided before all keys, so
             // that every later part knows them.
             let none = KeyCoverage { to: Some(vec![]), ..KeyCoverage::default() };
-            return Ok(Some(self.part(&truncates, none)?));
+            return Ok(Some(self.read_part(&truncates, none)?));
         }
         while let Some(range) = self.ranges.pop_front() {
             // `split` has pushed the finer ranges to the front; they are next.
-            if range.bytes > self.limit && self.split(&range, key)? {
+            if range.bytes > self.limit && self.split_range(&range, key)? {
                 continue;
             }
-            return Ok(Some(self.join(range, key)?));
+            return Ok(Some(self.join_ranges(range, key)?));
         }
         let Some(linked) = self.of_linked.take() else { return Ok(None) };
         let covers = KeyCoverage { linked: self.linked.clone(), is_linked: true, ..KeyCoverage::default() };
-        Ok(Some(self.part(&linked, covers)?))
+        Ok(Some(self.read_part(&linked, covers)?))
     }
 
     /// Reads the records of a part, and counts them against the budget. The budget may be exceeded: a part that is
     /// too large cannot be divided further.
-    fn part(&self, rows: &[BufferedRows], covers: KeyCoverage) -> Result<InputPart> {
+    fn read_part(&self, rows: &[BufferedRows], covers: KeyCoverage) -> Result<InputPart> {
         let memory = self.memory.new_empty();
         memory.grow(rows.iter().map(bytes_of).sum());
         Ok(InputPart { batches: read(rows)?, covers, memory })
@@ -167,17 +167,17 @@ impl SpilledRanges {
 
     /// Divides a range that is too large, by the sample of its keys. Returns false if the range cannot be divided,
     /// because all sampled keys are equal.
-    fn split(&mut self, range: &SpilledRange, key: &[String]) -> Result<bool> {
-        let bounds = bounds(&range.sample, ranges_for(range.bytes, self.limit));
+    fn split_range(&mut self, range: &SpilledRange, key: &[String]) -> Result<bool> {
+        let bounds = quantile_bounds(&range.sample, ranges_for(range.bytes, self.limit));
         if bounds.keys.is_empty() {
             return Ok(false);
         }
-        let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
+        let mut finer = bounds.empty_ranges(range.from.clone(), range.to.clone());
         // Reads at most `limit` bytes at a time, so that dividing takes no more memory than merging.
-        for parts in portions(&range.parts, self.limit) {
+        for parts in split_portions(&range.parts, self.limit) {
             for batch in read(parts)? {
-                let (_, rows) = bounds.divide(&batch, key)?;
-                for (range, piece) in pieces(&batch, &rows, key, &self.spill)? {
+                let (_, rows) = bounds.divide_rows(&batch, key)?;
+                for (range, piece) in write_pieces(&batch, &rows, key, &self.spill)? {
                     finer[range].take_in(&piece);
                 }
             }
@@ -188,14 +188,14 @@ impl SpilledRanges {
 
     /// Joins a range with the ranges after it, as long as they fit into memory together. Returns their records as a
     /// part, without records of linked keys.
-    fn join(&mut self, mut range: SpilledRange, key: &[String]) -> Result<InputPart> {
+    fn join_ranges(&mut self, mut range: SpilledRange, key: &[String]) -> Result<InputPart> {
         while let Some(next) = self.ranges.pop_front_if(|next| range.bytes + next.bytes <= self.limit) {
             range.to = next.to;
             range.parts.extend(next.parts);
             range.bytes += next.bytes;
         }
         let covers = KeyCoverage { from: range.from, to: range.to, linked: self.linked.clone(), is_linked: false };
-        let part = self.part(&range.parts, covers)?;
+        let part = self.read_part(&range.parts, covers)?;
         if self.linked.is_empty() {
             return Ok(part);
         }
@@ -214,9 +214,9 @@ impl SpilledRanges {
                 continue;
             }
             // Records of linked keys are written back to the disk, for the last part.
-            let linked = self.spill.write(&batch.pick(&linked)?.pack()?)?;
+            let linked = self.spill.write(&batch.select_rows(&linked)?.pack()?)?;
             self.of_linked.get_or_insert_default().push(linked);
-            own.push(batch.pick(&rest)?);
+            own.push(batch.select_rows(&rest)?);
         }
         Ok(InputPart { batches: own, covers, memory })
     }
@@ -232,7 +232,7 @@ impl SpilledRange {
 
 /// Returns the memory that records take while they are merged, in bytes.
 fn bytes_of(rows: &BufferedRows) -> usize {
-    rows.memory() + EACH * rows.len()
+    rows.memory_size() + EACH * rows.len()
 }
 
 /// The records of one batch in one range, on the disk, with a sample of their keys.
@@ -243,13 +243,13 @@ struct SpilledBatch {
 }
 
 /// Writes the records of each range to the disk. The batch is sorted by range once, then written in pieces.
-fn pieces(
+fn write_pieces(
     batch: &ChangeBatch,
     ranges: &[Vec<u32>],
     key: &[String],
     spill: &Arc<SpillFolder>,
 ) -> Result<Vec<(usize, SpilledBatch)>> {
-    let picked = batch.pick(&ranges.concat())?;
+    let picked = batch.select_rows(&ranges.concat())?;
     let encoder = TupleEncoder::new(&picked.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
     let counts: Vec<usize> = ranges.iter().map(Vec::len).filter(|rows| *rows > 0).collect();
     let mut written = spill.write_parts(&picked.pack()?, &counts)?.into_iter();
@@ -281,12 +281,12 @@ impl DividedBatch {
         spill: &Arc<SpillFolder>,
     ) -> Result<Self> {
         let linked = linked_keys(batch, key)?;
-        let (truncates, ranges) = bounds.divide(batch, key)?;
+        let (truncates, ranges) = bounds.divide_rows(batch, key)?;
         let truncates = match truncates.is_empty() {
             true => None,
-            false => Some(spill.write(&batch.pick(&truncates)?.pack()?)?),
+            false => Some(spill.write(&batch.select_rows(&truncates)?.pack()?)?),
         };
-        Ok(Self { linked, truncates, parts: pieces(batch, &ranges, key, spill)? })
+        Ok(Self { linked, truncates, parts: write_pieces(batch, &ranges, key, spill)? })
     }
 }
 
@@ -312,7 +312,7 @@ fn linked_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
 
 impl RangeBounds {
     /// Returns the empty ranges between two keys.
-    fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<SpilledRange> {
+    fn empty_ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<SpilledRange> {
         let firsts = std::iter::once(from).chain(self.keys.iter().cloned().map(Some));
         let ends = self.keys.iter().cloned().map(Some).chain([to]);
         firsts.zip(ends).map(|(from, to)| SpilledRange { from, to, ..SpilledRange::default() }).collect()
@@ -320,7 +320,7 @@ impl RangeBounds {
 
     /// Returns the rows of truncates, and the rows of each range. A row without a valid key, which is refused later,
     /// is in the first range.
-    fn divide(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+    fn divide_rows(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let (mut truncates, mut ranges) = (Vec::new(), vec![Vec::new(); self.keys.len() + 1]);
         let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
         let mut bytes = Vec::new();
@@ -366,7 +366,7 @@ pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
 const TOGETHER: usize = 1 << 30;
 
 /// Divides records into portions that take at most `limit` bytes of memory, or are one batch.
-fn portions(parts: &[BufferedRows], limit: usize) -> impl Iterator<Item = &[BufferedRows]> {
+fn split_portions(parts: &[BufferedRows], limit: usize) -> impl Iterator<Item = &[BufferedRows]> {
     let mut bytes = 0;
     parts.chunk_by(move |part, next| {
         bytes += bytes_of(part);
@@ -390,10 +390,10 @@ fn read(parts: &[BufferedRows]) -> Result<Vec<ChangeBatch>> {
         Ok(())
     };
     for part in parts {
-        bytes += part.memory();
+        bytes += part.memory_size();
         if alike.first().is_some_and(|first| first.schema() != part.schema() || bytes > TOGETHER) {
             end(&mut alike)?;
-            bytes = part.memory();
+            bytes = part.memory_size();
         }
         alike.push(part.clone());
     }
@@ -402,7 +402,7 @@ fn read(parts: &[BufferedRows]) -> Result<Vec<ChangeBatch>> {
 }
 
 /// Returns a sample of the keys of some batches.
-pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn sample_keys(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
     let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
     for batch in batches {
         let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
@@ -430,7 +430,7 @@ fn sample_of(
 
 /// Returns keys that divide a sample into `count` ranges of equal size (quantiles), without repetitions. The result
 /// is empty if all keys of the sample are equal.
-pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> RangeBounds {
+pub(crate) fn quantile_bounds(sample: &[Vec<u8>], count: usize) -> RangeBounds {
     let mut sorted: Vec<&Vec<u8>> = sample.iter().collect();
     sorted.sort_unstable();
     let mut keys: Vec<Vec<u8>> =
@@ -451,16 +451,18 @@ mod tests {
 
     #[test]
     fn portions_fit_into_the_limit_or_are_a_single_batch() {
-        let spill = SpillFolder::new().expect("a folder");
+        let spill = SpillFolder::new().expect("the folder is valid");
         let rows = |n: i64| {
             let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));
-            spill.write(&RecordBatch::try_from_iter([("id", ids)]).expect("a batch")).expect("a disk")
+            spill
+                .write(&RecordBatch::try_from_iter([("id", ids)]).expect("the batch is valid"))
+                .expect("the disk accepts the file")
         };
         let parts: Vec<_> = [10, 20, 30, 1000, 5, 5].map(rows).into();
         let limit = bytes_of(&parts[0]) + bytes_of(&parts[1]);
-        let sizes = |limit| portions(&parts, limit).map(<[BufferedRows]>::len).collect::<Vec<_>>();
+        let sizes = |limit| split_portions(&parts, limit).map(<[BufferedRows]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(limit), [2, 1, 1, 2]);
         assert_eq!((sizes(1), sizes(usize::MAX)), (vec![1; 6], vec![6]));
-        assert!(portions(&[], 10).next().is_none());
+        assert!(split_portions(&[], 10).next().is_none());
     }
 }

@@ -14,9 +14,9 @@ use hashbrown::HashMap;
 use crate::part::progress::{PartInProgress, PeriodStep};
 use crate::state::key_metadata::KeyMetadata;
 use crate::table::context::TableContext;
-use crate::table::fetch::fetch;
+use crate::table::fetch::fetch_stored_rows;
 use crate::table::open_files::OpenFiles;
-use crate::table::scan::{FileScan, ScanInput, StoredRows, candidates, scan};
+use crate::table::scan::{FileScan, ScanInput, StoredRows, candidate_groups, scan_groups};
 
 /// Finds the stored rows of the keys of a part in the files of a period. Several files are scanned at a time.
 pub(crate) async fn scan_files(
@@ -43,14 +43,14 @@ pub(crate) async fn scan_files(
     let known: Vec<_> = own.clone().map(known).collect();
     let mut jobs = Vec::new();
     for (file, _) in own.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_))))) {
-        let groups = candidates(&files.files[file], &wanted)?;
+        let groups = candidate_groups(&files.files[file], &wanted)?;
         // A large file is divided, so that it keeps all cores busy.
         let groups_per_job = groups.len().div_ceil(context.options.parallelism.max(1)).max(1);
         jobs.extend(groups.chunks(groups_per_job).map(|groups| (file, groups.to_vec())));
     }
     let jobs = jobs.into_iter().map(|(file, groups)| {
         let (of_file, wanted) = (files.files[file].clone(), wanted.clone());
-        async move { (file, tokio::spawn(scan(of_file, groups, wanted)).await) }
+        async move { (file, tokio::spawn(scan_groups(of_file, groups, wanted)).await) }
     });
     // `buffered` keeps the order of the jobs, so that rows of a file are in ascending order.
     let mut running = stream::iter(jobs).buffered(context.options.parallelism);
@@ -71,7 +71,7 @@ pub(crate) async fn scan_files(
         known.map(|(content, _)| part.scans.insert(content, scan.clone()));
         scans.push(scan);
     }
-    Ok(StoredRows::of(&scans, own.start, part.set.keys.len()))
+    Ok(StoredRows::from_scans(&scans, own.start, part.set.keys.len()))
 }
 
 /// Fetches the stored rows whose values may be compared or copied. It must not miss one: `NOT_FETCHED` has no
@@ -96,11 +96,11 @@ pub(crate) async fn fetch_rows(
             let parts = reload
                 || group.len() > 1
                 || kept.is_some_and(KeyMetadata::has_parts)
-                || part.retractions.looks_at(key, step.period);
+                || part.retractions.needs_state(key, step.period);
             let asks = |r: &ChangeRecord| {
                 r.op == ChangeOp::Upsert && (!part.set.present_columns_of(r).0.all || r.order == *live)
             };
-            if parts || part.active(step, key).iter().any(asks) || (step.is_truncated() && kept.is_some()) {
+            if parts || part.active_records(step, key).iter().any(asks) || (step.is_truncated() && kept.is_some()) {
                 wanted.entry(row.place.file).or_default().insert(row.place.row, key);
             }
         }
@@ -119,7 +119,7 @@ pub(crate) async fn fetch_rows(
         if numbers.is_empty() {
             continue;
         }
-        for (number, at) in fetch(&files.files[file], &numbers, &context.target, &mut part.tables).await? {
+        for (number, at) in fetch_stored_rows(&files.files[file], &numbers, &context.target, &mut part.tables).await? {
             fetched.insert(rows[&number], at);
             content.clone().map(|content| part.fetched.insert((content, number), at));
         }

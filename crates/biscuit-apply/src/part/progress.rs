@@ -1,6 +1,6 @@
 //! A part of the records while it is decided, period by period.
 //!
-//! [`PartInProgress::enter`] begins a part, [`PartInProgress::enter_period`] returns the step of one period, and only a
+//! [`PartInProgress::begin`] begins a part, [`PartInProgress::enter_period`] returns the step of one period, and only a
 //! step gives access to the lookups and to the resolution of keys. [`PartInProgress::end_period`] ends it.
 
 use std::borrow::Cow;
@@ -78,7 +78,7 @@ impl PeriodStep {
 impl PartInProgress {
     /// Begins a part of the records. The order of the steps matters, because each one may add keys: keys of all key
     /// metadata for a truncate, keys of retractions, keys that key changes lead to. Only then are the keys sorted.
-    pub(crate) fn enter(
+    pub(crate) fn begin(
         part: EncodedPart,
         context: &TableContext,
         periods: &PeriodsInRun,
@@ -89,12 +89,12 @@ impl PartInProgress {
         let EncodedPart { mut set, tables, covers, memory, forgotten } = part;
         report.verdicts.duplicate += set.duplicates;
         report.verdicts.forgotten += forgotten;
-        truncates.enter(&set);
-        if !truncates.own.is_empty() || periods.rebuilds() {
+        truncates.take_truncates(&set);
+        if !truncates.own.is_empty() || periods.is_rebuild() {
             // A truncate concerns all keys. Rows without key metadata are compared by their own order while they are
             // scanned. Keys with metadata have to be resolved, because their orders are not in their rows. The same
             // holds for a rebuilt period.
-            for (key, _) in context.segments.all()?.iter().filter(|(key, _)| covers.has(key)) {
+            for (key, _) in context.segments.all_entries()?.iter().filter(|(key, _)| covers.contains(key)) {
                 set.keys_mut().intern(key);
             }
         }
@@ -142,7 +142,7 @@ impl PartInProgress {
             truncated,
             // Nothing of the old content of a rebuilt period counts.
             truncated_before: before.filter(|_| !rebuilt),
-            kept: kept.filter_map(|(key, t)| Some((*key, t.at(work.number)?.clone()))).collect(),
+            kept: kept.filter_map(|(key, t)| Some((*key, t.metadata_at(work.number)?.clone()))).collect(),
         };
         if !has_periods {
             return Some(step);
@@ -150,7 +150,7 @@ impl PartInProgress {
         let counts = |(record, left): &(&ChangeRecord, &bool)| record.period <= period && !**left;
         let counted: Vec<&ChangeRecord> =
             self.set.records.iter().zip(&self.left).filter(counts).map(|(record, _)| record).collect();
-        if counted.is_empty() && !step.is_truncated() && !rebuilt && !self.retractions.any(period) {
+        if counted.is_empty() && !step.is_truncated() && !rebuilt && !self.retractions.touches_period(period) {
             return None;
         }
         let (mut keys, mut carried) = (HashSet::new(), HashSet::new());
@@ -166,7 +166,7 @@ impl PartInProgress {
     }
 
     /// Returns the records of a key that take effect in a period, ascending by order.
-    pub(crate) fn active(&self, step: &PeriodStep, key: u32) -> Cow<'_, [ChangeRecord]> {
+    pub(crate) fn active_records(&self, step: &PeriodStep, key: u32) -> Cow<'_, [ChangeRecord]> {
         let (all, range) = (self.set.records_of(key), self.set.range_of(key));
         if !step.has_periods {
             return all.into();
@@ -177,7 +177,7 @@ impl PartInProgress {
 
     /// Records the key metadata after a chunk of keys in a period, and marks records that have no effect in later
     /// periods. In a `reload`, no record is marked: records also replace newer content of later periods.
-    pub(crate) fn leave_keys(
+    pub(crate) fn exclude_keys(
         &mut self,
         step: &PeriodStep,
         outcomes: &[KeyOutcome],
@@ -190,7 +190,7 @@ impl PartInProgress {
         let changed: HashMap<u32, &Option<KeyMetadata>> = kept.iter().map(|(key, kept)| (*key, kept)).collect();
         for outcome in outcomes {
             let key = outcome.key;
-            self.retractions.keep_for_next(key, &outcome.state);
+            self.retractions.store_for_next_period(key, &outcome.state);
             // A timeline has to name every resolved period of its key: periods without an entry keep what they had
             // before the run.
             let known = self.timelines.contains_key(&key) || self.changes.contains_key(&key);
@@ -212,7 +212,7 @@ impl PartInProgress {
     }
 
     /// Excludes a quarantined record from later periods.
-    pub(crate) fn leave_out(&mut self, step: &PeriodStep, at: RowRef) {
+    pub(crate) fn exclude_record(&mut self, step: &PeriodStep, at: RowRef) {
         let found = self.set.records.iter().position(|r| r.at == at);
         if let (Some(found), true) = (found, step.has_periods) {
             self.left[found] = true;
@@ -237,7 +237,7 @@ impl PartInProgress {
         let mut changed = Vec::new();
         for (key, now) in std::mem::take(&mut self.changes) {
             let before = self.timelines.get(&key).cloned().unwrap_or_default();
-            let after = before.with(&now, |number| periods.next_of(number));
+            let after = before.after_run(&now, |number| periods.next_of(number));
             if after != before {
                 changed.push((self.set.keys.bytes(key).into(), after));
             }
@@ -260,10 +260,10 @@ fn follow_key_changes(set: &mut ChangeSet, segments: &KeySegments, kept: &mut Ha
     let mut from = 0;
     while from < set.keys.len() {
         let before = set.keys.len();
-        segments.find(&set.keys, from, kept)?;
+        segments.find_metadata(&set.keys, from, kept)?;
         let mut next = BTreeSet::new();
         for kept in kept.values().flat_map(KeyTimeline::all) {
-            next.extend(kept.moved_to()?);
+            next.extend(kept.target_keys()?);
         }
         for to in &next {
             set.keys_mut().intern(to);

@@ -17,16 +17,16 @@ const NOT_FETCHED: RowRef = RowRef { table: u32::MAX, row: u32::MAX };
 
 /// Returns the keys of the part with their groups, sorted by group. Records of this run and key metadata
 /// of earlier runs connect keys.
-pub(crate) fn groups(part: &PartInProgress) -> Result<Vec<(u32, u32)>> {
+pub(crate) fn sorted_groups(part: &PartInProgress) -> Result<Vec<(u32, u32)>> {
     let mut ties = Vec::new();
     for (key, timeline) in &part.timelines {
         for kept in timeline.all() {
-            for to in kept.moved_to()? {
+            for to in kept.target_keys()? {
                 ties.extend(part.set.keys.find(&to).map(|to| (*key, to)));
             }
         }
     }
-    Ok(KeyUnionFind::of(&part.set, &ties, &part.sorted))
+    Ok(KeyUnionFind::group_keys(&part.set, &ties, &part.sorted))
 }
 
 /// Returns the groups that have to be resolved in a period.
@@ -36,10 +36,9 @@ pub(crate) fn groups_of_period(part: &PartInProgress, step: &PeriodStep, groups:
     }
     let mut now = Vec::new();
     for group in groups.chunk_by(|a, b| a.0 == b.0) {
-        if group
-            .iter()
-            .any(|(_, key)| part.retractions.looks_at(*key, step.period) || !part.active(step, *key).is_empty())
-        {
+        if group.iter().any(|(_, key)| {
+            part.retractions.needs_state(*key, step.period) || !part.active_records(step, *key).is_empty()
+        }) {
             now.extend_from_slice(group);
         }
     }
@@ -47,7 +46,7 @@ pub(crate) fn groups_of_period(part: &PartInProgress, step: &PeriodStep, groups:
 }
 
 /// Resolves some groups: applies their records to the prior states of their keys.
-pub(crate) fn resolve(
+pub(crate) fn resolve_groups(
     context: &TableContext,
     part: &mut PartInProgress,
     step: &PeriodStep,
@@ -59,26 +58,31 @@ pub(crate) fn resolve(
     for group in groups.chunk_by(|a, b| a.0 == b.0) {
         if let [(_, key)] = group
             && !step.kept.contains_key(key)
-            && !part.retractions.looks_at(*key, step.period)
+            && !part.retractions.needs_state(*key, step.period)
         {
             let row = stored.row(*key);
             let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
-            if resolver(context, part, step).simple(*key, row, &part.active(step, *key), &mut resolved) {
+            if new_resolver(context, part, step).resolve_simple(
+                *key,
+                row,
+                &part.active_records(step, *key),
+                &mut resolved,
+            ) {
                 continue;
             }
         }
         let mut keys: Vec<(u32, PriorKeyState)> = Vec::with_capacity(group.len());
         for &(_, key) in group {
-            keys.push((key, prior(context, part, step, key, stored.row(key), fetched.get(&key).copied())?));
+            keys.push((key, prior_state(context, part, step, key, stored.row(key), fetched.get(&key).copied())?));
         }
-        let active: Vec<_> = keys.iter().map(|(k, _)| part.active(step, *k)).collect();
+        let active: Vec<_> = keys.iter().map(|(k, _)| part.active_records(step, *k)).collect();
         let records: Vec<&ChangeRecord> = active.iter().flat_map(|of_key| of_key.iter()).collect();
-        resolver(context, part, step).group(&keys, &records, &mut resolved)?;
+        new_resolver(context, part, step).resolve_group(&keys, &records, &mut resolved)?;
     }
     Ok(resolved)
 }
 
-fn resolver<'a>(context: &'a TableContext, part: &'a PartInProgress, step: &'a PeriodStep) -> KeyResolver<'a> {
+fn new_resolver<'a>(context: &'a TableContext, part: &'a PartInProgress, step: &'a PeriodStep) -> KeyResolver<'a> {
     KeyResolver {
         set: &part.set,
         spec: &context.spec,
@@ -92,7 +96,7 @@ fn resolver<'a>(context: &'a TableContext, part: &'a PartInProgress, step: &'a P
 }
 
 /// Returns the prior state of a key, from its key metadata and its row.
-fn prior(
+fn prior_state(
     context: &TableContext,
     part: &mut PartInProgress,
     step: &PeriodStep,
@@ -103,7 +107,7 @@ fn prior(
     let at = row.map(|_| fetched.unwrap_or(NOT_FETCHED));
     let mut state = match step.kept.get(&key) {
         None => KeyState::unknown(),
-        Some(kept) => kept.state(at, &context.target, &mut part.tables)?,
+        Some(kept) => kept.restore_state(at, &context.target, &mut part.tables)?,
     };
     match row {
         // The row is missing although the key metadata expects one: the key counts as unknown.
@@ -146,7 +150,7 @@ pub(crate) fn metadata_changes(
         if (nothing && !had) || (had && outcome.before.as_deref() == Some(state)) {
             continue;
         }
-        let kept = if nothing { None } else { Some(KeyMetadata::of(state, &context.target, &part.tables)?) };
+        let kept = if nothing { None } else { Some(KeyMetadata::from_state(state, &context.target, &part.tables)?) };
         changes.push((outcome.key, kept));
     }
     Ok(changes)

@@ -64,7 +64,7 @@ impl PeriodsInRun {
         let mut before: Vec<usize> = vec![];
         let mut all = Vec::with_capacity(periods.all.len());
         for period in &periods.all {
-            let folder = periods.folder(period);
+            let folder = periods.period_folder(period);
             let own = || {
                 let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
                 let files = context.snapshot.files().iter().enumerate();
@@ -73,7 +73,7 @@ impl PeriodsInRun {
             let listed: Vec<usize> = match (period.base, own().first()) {
                 (PeriodBase::Own | PeriodBase::Rebuilt, _) => own(),
                 (_, Some(there)) => {
-                    return Err(in_the_way(context.observed(*there), &context.snapshot.observed.external));
+                    return Err(occupied_folder(context.observed_file(*there), &context.snapshot.observed.external));
                 }
                 (PeriodBase::Predecessor, None) => std::mem::take(&mut before),
                 (PeriodBase::Empty, None) => vec![],
@@ -107,7 +107,7 @@ impl PeriodsInRun {
     }
 
     /// Whether a period is built again from nothing.
-    pub(crate) fn rebuilds(&self) -> bool {
+    pub(crate) fn is_rebuild(&self) -> bool {
         self.all.iter().any(|s| s.base == PeriodBase::Rebuilt)
     }
 
@@ -134,7 +134,7 @@ impl PeriodsInRun {
         let (mut all, mut wanted) = (Vec::new(), Vec::new());
         for &i in &period.listed {
             let mut file = context.snapshot.files()[i].clone();
-            let content: Arc<str> = observed.head.content(&file.listed).into();
+            let content: Arc<str> = observed.head.content_name(&file.listed).into();
             let there = known.get(&content).copied();
             if period.base == PeriodBase::Predecessor {
                 let (_, rest) = split_folder(file.path())?;
@@ -153,7 +153,7 @@ impl PeriodsInRun {
                 Some(there) => Some(files.files[there].clone().known_as(file)),
                 None => opened.next(),
             };
-            files.add(open.ok_or_else(|| Error::internal("a file of a period was not opened"))?, content);
+            files.add_file(open.ok_or_else(|| Error::internal("a file of a period was not opened"))?, content);
         }
         let own = from..files.files.len();
         period.rows = files.files[own.clone()].iter().map(OpenFile::rows).sum();
@@ -169,7 +169,7 @@ impl PeriodsInRun {
 
     /// Returns the files of predecessors that are copied into new periods because nothing in them changes, each with
     /// its new folder.
-    pub(crate) fn copies(
+    pub(crate) fn copied_files(
         &self,
         context: &TableContext,
         units: &BTreeMap<usize, Option<RewriteUnit>>,
@@ -181,7 +181,7 @@ impl PeriodsInRun {
                 if number.is_some_and(|number| units.contains_key(&number)) {
                     continue;
                 }
-                let folder = folder_of(&context.observed(listed).path);
+                let folder = folder_of(&context.observed_file(listed).path);
                 let rest = folder.split_once('/').map_or(String::new(), |(_, rest)| format!("/{rest}"));
                 copies.push((listed, format!("{}{rest}", period.folder)));
             }
@@ -213,7 +213,7 @@ impl PeriodsInRun {
 }
 
 /// Returns the error for a file in the folder of a new period.
-fn in_the_way(file: &ObjectRef, external: &[ObjectRef]) -> Error {
+fn occupied_folder(file: &ObjectRef, external: &[ObjectRef]) -> Error {
     let path = &file.path;
     if external.contains(file) {
         let message = format!(

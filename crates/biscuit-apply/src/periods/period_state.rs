@@ -51,7 +51,7 @@ pub struct PeriodStates {
 
 impl PeriodStates {
     /// Returns the folder of a period, relative to the table.
-    pub(crate) fn folder(&self, period: &PeriodState) -> String {
+    pub(crate) fn period_folder(&self, period: &PeriodState) -> String {
         format!("{}={}", escape(&self.column), escape(&period.value))
     }
 

@@ -93,7 +93,7 @@ impl PartRetractions {
     /// returns its number.
     pub(crate) fn new(all: Arc<RetractionSet>, covers: &KeyCoverage, mut key_number: impl FnMut(&[u8]) -> u32) -> Self {
         let mut by_key: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (i, r) in all.all.iter().enumerate().filter(|(_, r)| covers.has(&r.key)) {
+        for (i, r) in all.all.iter().enumerate().filter(|(_, r)| covers.contains(&r.key)) {
             by_key.entry(key_number(&r.key)).or_default().push(i);
         }
         Self { all, by_key, before: HashMap::new() }
@@ -101,17 +101,17 @@ impl PartRetractions {
 
     /// Whether a key is resolved in a period because of a retraction: its row may be retracted there, or the next
     /// period needs its state.
-    pub(crate) fn looks_at(&self, key: u32, period: u32) -> bool {
-        self.of(key).any(|r| r.from <= period + 1 && period < r.until)
+    pub(crate) fn needs_state(&self, key: u32, period: u32) -> bool {
+        self.records_of(key).any(|r| r.from <= period + 1 && period < r.until)
     }
 
-    fn of(&self, key: u32) -> impl Iterator<Item = &RetractedRecord> {
+    fn records_of(&self, key: u32) -> impl Iterator<Item = &RetractedRecord> {
         self.by_key.get(&key).into_iter().flatten().map(|i| &self.all.all[*i])
     }
 
     /// Whether a key is resolved in a period because of a retraction.
-    pub(crate) fn any(&self, period: u32) -> bool {
-        self.by_key.keys().any(|key| self.looks_at(*key, period))
+    pub(crate) fn touches_period(&self, period: u32) -> bool {
+        self.by_key.keys().any(|key| self.needs_state(*key, period))
     }
 
     /// Returns the prior state of a key in a period. If its row is a retracted record, this is the state of the key in
@@ -125,7 +125,7 @@ impl PartRetractions {
         tables: &TargetRows,
     ) -> PriorKeyState {
         // The values of other rows may not have been fetched.
-        if !self.looks_at(key, period) {
+        if !self.needs_state(key, period) {
             return prior;
         }
         let (Some(effective), Some(row)) = (&self.all.effective, prior.state.source) else { return prior };
@@ -135,7 +135,7 @@ impl PartRetractions {
         let of_row = |r: &RetractedRecord| {
             r.from <= period && period < r.until && r.effective == row_effective && live.bytes() < r.order.as_slice()
         };
-        if !prior.stored || !self.of(key).any(of_row) {
+        if !prior.stored || !self.records_of(key).any(of_row) {
             return prior;
         }
         let state = self.before.get(&key).cloned().unwrap_or_else(KeyState::unknown);
@@ -143,7 +143,7 @@ impl PartRetractions {
     }
 
     /// Stores the state of a key for the next period.
-    pub(crate) fn keep_for_next(&mut self, key: u32, state: &KeyState) {
+    pub(crate) fn store_for_next_period(&mut self, key: u32, state: &KeyState) {
         if self.by_key.contains_key(&key) {
             self.before.insert(key, state.clone());
         }

@@ -51,28 +51,28 @@ impl PeriodFingerprints {
     }
 
     /// Adds removed rows.
-    pub(crate) fn remove(&mut self, input: FingerprintInput, rows: impl Iterator<Item = u64>) {
-        let sum = self.begin(input, b'-');
+    pub(crate) fn add_removed_rows(&mut self, input: FingerprintInput, rows: impl Iterator<Item = u64>) {
+        let sum = self.begin_edit(input, b'-');
         // `u64::MAX` ends each list: (1, 2), (3) must differ from (1), (2, 3). No row has this number.
         rows.for_each(|row| sum.update(row.to_le_bytes()));
         sum.update(u64::MAX.to_le_bytes());
     }
 
     /// Adds rows that replace others (`=`, with their row numbers) or are new (`+`, without).
-    pub(crate) fn add<'a>(
+    pub(crate) fn add_rows<'a>(
         &mut self,
         input: FingerprintInput,
         what: u8,
         rows: impl Iterator<Item = (Option<u64>, &'a CellLocation)>,
     ) {
-        let sum = self.begin(input, what);
+        let sum = self.begin_edit(input, what);
         for (place, cells) in rows {
             sum.update(place.unwrap_or(u64::MAX).to_le_bytes());
             match cells {
-                CellLocation::Row(at) => sum.update(bytes(Some(*at))),
+                CellLocation::Row(at) => sum.update(location_bytes(Some(*at))),
                 CellLocation::Each(all) => {
                     sum.update((all.len() as u64).to_le_bytes());
-                    all.iter().for_each(|at| sum.update(bytes(*at)));
+                    all.iter().for_each(|at| sum.update(location_bytes(*at)));
                 }
             }
         }
@@ -80,7 +80,7 @@ impl PeriodFingerprints {
     }
 
     /// Begins an edit: the kind of edit, the part, and the row group are part of the digest.
-    fn begin(&mut self, input: FingerprintInput, what: u8) -> &mut Sha256 {
+    fn begin_edit(&mut self, input: FingerprintInput, what: u8) -> &mut Sha256 {
         let (part, group) = (
             self.part,
             match &input {
@@ -101,13 +101,13 @@ impl PeriodFingerprints {
     }
 
     /// Returns the fingerprint. All targets without edits have the same one.
-    pub(crate) fn of(&self, input: &FingerprintInput) -> FileDigest {
+    pub(crate) fn fingerprint(&self, input: &FingerprintInput) -> FileDigest {
         self.by_file.get(input).cloned().unwrap_or_default().finalize().into()
     }
 }
 
 /// Returns the location of a value; `None`, a null, has a location that no row has.
-fn bytes(at: Option<RowRef>) -> [u8; 8] {
+fn location_bytes(at: Option<RowRef>) -> [u8; 8] {
     let RowRef { table, row } = at.unwrap_or(RowRef { table: u32::MAX, row: u32::MAX });
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&table.to_le_bytes());
@@ -125,7 +125,7 @@ mod tests {
         let mut fingerprints = PeriodFingerprints::default();
         let mut at = |file: usize, group: Option<usize>, rows: &[(u64, u32)]| {
             let cells: Vec<(u64, CellLocation)> = rows.iter().map(|(place, r)| (*place, row(*r))).collect();
-            fingerprints.add(
+            fingerprints.add_rows(
                 FingerprintInput::Group(file, group),
                 b'=',
                 cells.iter().map(|(place, c)| (Some(*place), c)),
@@ -139,12 +139,12 @@ mod tests {
         at(4, Some(0), &[(1, 5)]);
         at(4, Some(0), &[(2, 6)]);
         fingerprints.next_part();
-        let all: Vec<FileDigest> = (0..7).map(|f| fingerprints.of(&FingerprintInput::File(f))).collect();
+        let all: Vec<FileDigest> = (0..7).map(|f| fingerprints.fingerprint(&FingerprintInput::File(f))).collect();
         assert_eq!(all[0], all[1]);
         for other in 2..7 {
             assert!(all[..other].iter().all(|d| *d != all[other]), "{other}");
         }
-        fingerprints.remove(FingerprintInput::File(0), [3].into_iter());
-        assert_ne!(fingerprints.of(&FingerprintInput::File(0)), all[0]);
+        fingerprints.add_removed_rows(FingerprintInput::File(0), [3].into_iter());
+        assert_ne!(fingerprints.fingerprint(&FingerprintInput::File(0)), all[0]);
     }
 }

@@ -74,8 +74,8 @@ pub(crate) async fn quarantine_update(
     }
     let known = QuarantineFile::load(context.snapshot.journal(), head).await?;
     match quarantine_change {
-        QuarantineChange::Add => known.add(refused, head.version + 1),
-        QuarantineChange::Take(tried) => known.take(tried, &refused, head.version + 1),
+        QuarantineChange::Add => known.add_records(refused, head.version + 1),
+        QuarantineChange::Take(tried) => known.remove_retried(tried, &refused, head.version + 1),
     }
 }
 

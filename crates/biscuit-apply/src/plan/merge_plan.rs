@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 
 use crate::options::MergeOptions;
 use crate::plan::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, PeriodFingerprints};
-use crate::plan::placement::{FileCapacity, RowGroupCapacity, RowPlacement, places};
+use crate::plan::placement::{FileCapacity, RowGroupCapacity, RowPlacement, place_rows};
 use crate::table::key_statistics::KeyStatistics;
 use crate::table::open_files::folder_of;
 use crate::table::scan::{self, StoredRows};
@@ -112,9 +112,9 @@ impl MergePlan {
     }
 
     /// Adds edits of a row group.
-    fn edit(&mut self, file: usize, group: usize, edits: RowGroupEdits) -> Result<()> {
+    fn add_edits(&mut self, file: usize, group: usize, edits: RowGroupEdits) -> Result<()> {
         let edits = match &self.spill {
-            Some(spill) => edits.spilled(spill)?,
+            Some(spill) => edits.spill(spill)?,
             None => edits,
         };
         self.edits.entry(file).or_default().entry(group).or_default().extend(edits);
@@ -122,7 +122,7 @@ impl MergePlan {
     }
 
     /// Keeps new rows in memory or on the disk.
-    fn rows(&self, rows: RecordBatch) -> Result<BufferedRows> {
+    fn buffer_rows(&self, rows: RecordBatch) -> Result<BufferedRows> {
         match &self.spill {
             Some(spill) => spill.write(&rows),
             None => Ok(rows.into()),
@@ -135,7 +135,7 @@ impl MergePlan {
     }
 
     /// Adds rows of an edit to the fingerprints.
-    fn fingerprint<'a>(
+    fn add_fingerprint<'a>(
         &mut self,
         input: impl FnOnce() -> FingerprintInput,
         what: u8,
@@ -144,18 +144,22 @@ impl MergePlan {
         if let Some(fingerprints) = &mut self.fingerprints {
             // For a row that is moved to another place, its former place does not matter.
             let rows = news.map(|new| (new.place.filter(|_| what == b'=').map(|p| p.row), &new.cells));
-            fingerprints.add(input(), what, rows);
+            fingerprints.add_rows(input(), what, rows);
         }
     }
 
     /// Finds files that become equal to others, and new files with the same rows as others. `contents` has the content
     /// of each opened file.
-    pub(crate) fn same(&self, contents: &[Arc<str>], units: &BTreeMap<usize, Option<RewriteUnit>>) -> DuplicateFiles {
+    pub(crate) fn find_duplicates(
+        &self,
+        contents: &[Arc<str>],
+        units: &BTreeMap<usize, Option<RewriteUnit>>,
+    ) -> DuplicateFiles {
         let mut same = DuplicateFiles::default();
         let Some(fingerprints) = &self.fingerprints else { return same };
         let mut first: HashMap<(&str, FileDigest), usize> = HashMap::new();
         for file in units.iter().filter(|(_, unit)| unit.is_some()).map(|(file, _)| *file) {
-            let key = (contents[file].as_ref(), fingerprints.of(&FingerprintInput::File(file)));
+            let key = (contents[file].as_ref(), fingerprints.fingerprint(&FingerprintInput::File(file)));
             let first = *first.entry(key).or_insert(file);
             if first != file {
                 same.units.insert(file, first);
@@ -163,7 +167,8 @@ impl MergePlan {
         }
         let mut first: HashMap<FileDigest, &str> = HashMap::new();
         for folder in self.added.iter().filter(|(_, rows)| !rows.is_empty()).map(|(folder, _)| folder) {
-            let first = *first.entry(fingerprints.of(&FingerprintInput::New(folder.clone()))).or_insert(folder);
+            let first =
+                *first.entry(fingerprints.fingerprint(&FingerprintInput::New(folder.clone()))).or_insert(folder);
             if first != folder {
                 same.added.insert(folder.clone(), first.to_owned());
             }
@@ -175,7 +180,7 @@ impl MergePlan {
     pub(crate) fn spill_added(&mut self) -> Result<()> {
         let Some(spill) = &self.spill else { return Ok(()) };
         for rows in self.added.values_mut() {
-            *rows = std::mem::take(rows).into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>()?;
+            *rows = std::mem::take(rows).into_iter().map(|r| r.spill(spill)).collect::<Result<_>>()?;
         }
         Ok(())
     }
@@ -186,27 +191,27 @@ impl MergePlan {
     }
 
     /// Returns the files that are rewritten or removed.
-    pub(crate) fn touched(&self) -> BTreeSet<usize> {
+    pub(crate) fn changed_files(&self) -> BTreeSet<usize> {
         self.edits.keys().chain(&self.widened).chain(self.inserts.keys()).copied().collect()
     }
 
     /// Whether all rows of a file are removed and none is added.
-    fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
+    fn is_emptied(&self, file: usize, files: &[OpenFile]) -> bool {
         let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(RowGroupEdits::removed).sum();
         removed == files[file].rows() && !self.inserts.contains_key(&file)
     }
 
     /// Returns the rewrite of each changed file, by index; `None` for a file that is removed. Takes the edits out of
     /// the plan.
-    pub(crate) fn units(
+    pub(crate) fn rewrite_units(
         &mut self,
         files: &[OpenFile],
         schema: &SchemaRef,
         options: &MergeOptions,
     ) -> BTreeMap<usize, Option<RewriteUnit>> {
         let mut units = BTreeMap::new();
-        for file in self.touched() {
-            let empty = self.empties(file, files);
+        for file in self.changed_files() {
+            let empty = self.is_emptied(file, files);
             let edits = self.edits.remove(&file).unwrap_or_default();
             let source = files[file].clone();
             let folder = folder_of(source.path()).to_owned();
@@ -233,7 +238,7 @@ impl MergePlan {
 
 impl PlanInput<'_> {
     /// Begins the draft of a part with the rows of other keys that a truncate removes.
-    pub(crate) fn begin(&self, plan: &mut MergePlan) -> PartPlan {
+    pub(crate) fn begin_part(&self, plan: &mut MergePlan) -> PartPlan {
         let mut draft = PartPlan::default();
         for (file, rows) in (self.stored.first..).zip(&self.stored.truncated) {
             plan.counts.deleted += rows.len() as u64;
@@ -243,10 +248,10 @@ impl PlanInput<'_> {
     }
 
     /// Adds the outcomes of keys to the draft.
-    pub(crate) fn add(&self, outcomes: Vec<KeyOutcome>, draft: &mut PartPlan, plan: &mut MergePlan) {
+    pub(crate) fn add_outcomes(&self, outcomes: Vec<KeyOutcome>, draft: &mut PartPlan, plan: &mut MergePlan) {
         let columns = self.target.fields().len();
         for outcome in outcomes {
-            for surplus in self.stored.surplus(outcome.key) {
+            for surplus in self.stored.duplicates(outcome.key) {
                 plan.counts.duplicate_target_keys += 1;
                 draft.removed.push(*surplus);
             }
@@ -259,11 +264,15 @@ impl PlanInput<'_> {
                 }
                 RowChange::Insert => {
                     plan.counts.inserted += 1;
-                    draft.written.push(NewRow { place: None, key: outcome.key, cells: outcome.state.row(columns) });
+                    draft.written.push(NewRow {
+                        place: None,
+                        key: outcome.key,
+                        cells: outcome.state.row_location(columns),
+                    });
                 }
                 RowChange::Replace => {
                     plan.counts.updated += 1;
-                    draft.written.push(NewRow { place, key: outcome.key, cells: outcome.state.row(columns) });
+                    draft.written.push(NewRow { place, key: outcome.key, cells: outcome.state.row_location(columns) });
                 }
             }
         }
@@ -278,7 +287,7 @@ impl PlanInput<'_> {
         let mut within: Vec<&NewRow> = Vec::new();
         let is_within: Vec<bool> = self.files.iter().map(|f| folder_of(f.path()) == self.within).collect();
         for news in draft.written.chunks(BATCH) {
-            let folders = self.folders(news)?;
+            let folders = self.folders_of_rows(news)?;
             for (at, new) in news.iter().enumerate() {
                 let folder = folders.as_ref().map(|folders| &folders[at]);
                 let stays = |place: scan::RowLocation| match folder {
@@ -314,11 +323,11 @@ impl PlanInput<'_> {
         for same in draft.removed.chunk_by(|a, b| self.group_of(*a) == self.group_of(*b)) {
             let (file, group) = self.group_of(same[0]);
             let mut edits = RowGroupEdits::default();
-            edits.remove(&same.iter().map(|p| p.row).collect::<Vec<_>>());
+            edits.remove_rows(&same.iter().map(|p| p.row).collect::<Vec<_>>());
             if let Some(fingerprints) = &mut plan.fingerprints {
-                fingerprints.remove(FingerprintInput::File(file), same.iter().map(|p| p.row));
+                fingerprints.add_removed_rows(FingerprintInput::File(file), same.iter().map(|p| p.row));
             }
-            plan.edit(file, group, edits)?;
+            plan.add_edits(file, group, edits)?;
         }
         let place = |new: &NewRow| new.place.expect("`replaced` has only rows that replace a stored row");
         replaced.sort_unstable_by_key(|new| place(new));
@@ -326,16 +335,16 @@ impl PlanInput<'_> {
         while groups.peek().is_some() {
             // As many row groups at a time as there are cores, so that only these are in memory.
             let now: Vec<&[&NewRow]> = groups.by_ref().take(self.cores).collect();
-            for (same, rows) in now.iter().zip(self.gather_each(&now)) {
+            for (same, rows) in now.iter().zip(self.gather_groups(&now)) {
                 let (file, group) = self.group_of(place(same[0]));
                 let mut edits = RowGroupEdits::default();
-                edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &rows?)?;
-                plan.fingerprint(|| FingerprintInput::File(file), b'=', same.iter().copied());
-                plan.edit(file, group, edits)?;
+                edits.replace_rows(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &rows?)?;
+                plan.add_fingerprint(|| FingerprintInput::File(file), b'=', same.iter().copied());
+                plan.add_edits(file, group, edits)?;
             }
         }
         for (folder, news) in inserts {
-            self.place(&folder, &news, plan)?;
+            self.place_rows(&folder, &news, plan)?;
         }
         Ok(())
     }
@@ -346,16 +355,16 @@ impl PlanInput<'_> {
     }
 
     /// Gathers new rows, without partition columns.
-    fn gather(&self, news: &[&NewRow]) -> Result<RecordBatch> {
-        self.tables.gather(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
+    fn gather_rows(&self, news: &[&NewRow]) -> Result<RecordBatch> {
+        self.tables.gather_rows(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
     }
 
     /// Gathers the new rows of several row groups, each on its own core.
-    fn gather_each(&self, groups: &[&[&NewRow]]) -> Vec<Result<RecordBatch>> {
+    fn gather_groups(&self, groups: &[&[&NewRow]]) -> Vec<Result<RecordBatch>> {
         let [first, others @ ..] = groups else { return vec![] };
         std::thread::scope(|scope| {
-            let others: Vec<_> = others.iter().map(|news| scope.spawn(|| self.gather(news))).collect();
-            let first = self.gather(first);
+            let others: Vec<_> = others.iter().map(|news| scope.spawn(|| self.gather_rows(news))).collect();
+            let first = self.gather_rows(first);
             let joined = others.into_iter().map(|rows| rows.join().unwrap_or_else(|panic| resume_unwind(panic)));
             std::iter::once(first).chain(joined).collect()
         })
@@ -363,14 +372,14 @@ impl PlanInput<'_> {
 
     /// Returns the folder of each row; `None` without partition columns, when all rows are in the folder of the
     /// period.
-    fn folders(&self, news: &[NewRow]) -> Result<Option<Vec<String>>> {
+    fn folders_of_rows(&self, news: &[NewRow]) -> Result<Option<Vec<String>>> {
         if self.partition_by.is_empty() {
             return Ok(None);
         }
         let columns = |n: &String| self.target.index_of(n).ok();
         let columns: Vec<usize> = self.partition_by.iter().filter_map(columns).collect();
         let schema = Arc::new(self.target.project(&columns).expect("indices come from this schema"));
-        let rows = self.tables.gather(self.target, &schema, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())?;
+        let rows = self.tables.gather_rows(self.target, &schema, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())?;
         let mut folders = row_folders(&rows, self.partition_by, self.spelling)?;
         if !self.within.is_empty() {
             folders.iter_mut().for_each(|folder| *folder = format!("{}/{folder}", self.within));
@@ -379,33 +388,33 @@ impl PlanInput<'_> {
     }
 
     /// Places the new rows of a folder, which are sorted by key, in files and row groups.
-    fn place(&self, folder: &str, news: &[&NewRow], plan: &mut MergePlan) -> Result<()> {
+    fn place_rows(&self, folder: &str, news: &[&NewRow], plan: &mut MergePlan) -> Result<()> {
         // If a key column is a partition column, files do not contain it, and the statistics of row groups do not
         // bound the keys.
         let bounded = !self.key.iter().any(|k| self.partition_by.contains(k));
         let keys: Vec<Option<&[u8]>> = news.iter().map(|n| bounded.then(|| self.keys.bytes(n.key))).collect();
         let mut capacities = match plan.capacities.remove(folder) {
-            None => self.capacities(folder, plan)?,
+            None => self.file_capacities(folder, plan)?,
             // A part before this one has used some of the room. Files that were edited since are written in any case.
             Some(mut capacities) => {
-                let touched = plan.touched();
+                let touched = plan.changed_files();
                 capacities.iter_mut().for_each(|c| c.touched |= touched.contains(&c.file));
                 capacities
             }
         };
-        let places = places(&keys, &mut capacities, self.target_size);
+        let places = place_rows(&keys, &mut capacities, self.target_size);
         plan.capacities.insert(folder.to_owned(), capacities);
         let mut by_place: BTreeMap<Option<RowPlacement>, Vec<&NewRow>> = BTreeMap::new();
         for (new, place) in news.iter().zip(places) {
             by_place.entry(place).or_default().push(new);
         }
         for (place, news) in by_place {
-            plan.fingerprint(|| fingerprint_input(place, folder), b'+', news.iter().copied());
+            plan.add_fingerprint(|| fingerprint_input(place, folder), b'+', news.iter().copied());
             for news in news.chunks(BATCH) {
-                let rows = self.gather(news)?;
+                let rows = self.gather_rows(news)?;
                 match place {
                     Some((file, group)) => {
-                        let rows = plan.rows(rows)?;
+                        let rows = plan.buffer_rows(rows)?;
                         plan.inserts.entry(file).or_default().push(InsertedRows::new(group, rows));
                     }
                     None => plan.added.entry(folder.to_owned()).or_default().push(rows.into()),
@@ -416,8 +425,8 @@ impl PlanInput<'_> {
     }
 
     /// Returns the files of a folder with the room in their row groups.
-    fn capacities(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
-        let touched = plan.touched();
+    fn file_capacities(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
+        let touched = plan.changed_files();
         let mut capacities = Vec::new();
         for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(f.path()) == folder) {
             let starts = &self.starts[i];
@@ -429,7 +438,8 @@ impl PlanInput<'_> {
                 let rows = starts[g + 1] - starts[g] - own.map_or(0, RowGroupEdits::removed);
                 RowGroupCapacity { bounds, capacity: full.saturating_sub(rows), touched: own.is_some() }
             };
-            let groups = KeyStatistics::of(file, &self.key[0])?.into_iter().enumerate().map(capacity).collect();
+            let groups =
+                KeyStatistics::read_bounds(file, &self.key[0])?.into_iter().enumerate().map(capacity).collect();
             capacities.push(FileCapacity { file: i, size: file.size(), touched: touched.contains(&i), groups });
         }
         Ok(capacities)
@@ -438,7 +448,7 @@ impl PlanInput<'_> {
 
 /// Returns the work for a new file without rows, with the maximum size of new files.
 pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
-    RewriteUnit::of(vec![], schema.clone(), folder)
+    RewriteUnit::from_sources(vec![], schema.clone(), folder)
         .with_parquet(options.parquet.clone())
         .with_max_file_size(options.target_size.min(options.max_file_size))
 }

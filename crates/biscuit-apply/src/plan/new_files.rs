@@ -40,7 +40,7 @@ impl NewFiles {
 
     /// Writes the new rows of a part to their files. The folders remain in the plan with empty lists, which count as
     /// new files.
-    pub(crate) async fn take(&mut self, plan: &mut MergePlan) -> Result<()> {
+    pub(crate) async fn write_rows(&mut self, plan: &mut MergePlan) -> Result<()> {
         let folders: Vec<String> = plan.added.keys().cloned().collect();
         for folder in folders {
             if !self.writers.contains_key(&folder) && self.writers.len() >= FOLDERS {

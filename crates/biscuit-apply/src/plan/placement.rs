@@ -38,26 +38,26 @@ pub(crate) type RowPlacement = (usize, Option<usize>);
 ///
 /// Each placed row uses up room and marks its file as touched, so that the next row prefers the same file. The result
 /// depends on the order of the rows.
-pub(crate) fn places(
+pub(crate) fn place_rows(
     keys: &[Option<&[u8]>],
     files: &mut [FileCapacity],
     target_size: u64,
 ) -> Vec<Option<RowPlacement>> {
-    let ordered = in_order(files);
+    let ordered = order_by_keys(files);
     let mut out = Vec::with_capacity(keys.len());
     for key in keys {
         let by_key = match (key, &ordered) {
             (Some(key), Some(ordered)) => by_key(key, ordered, files, target_size),
             _ => None,
         };
-        out.push(by_key.or_else(|| filling(files, target_size)).map(|(h, group)| (files[h].file, group)));
+        out.push(by_key.or_else(|| place_in_smallest(files, target_size)).map(|(h, group)| (files[h].file, group)));
     }
     out
 }
 
 /// Returns the row groups of all files in the order of their keys; `None` if two of them overlap or if the range of
 /// one is not known.
-fn in_order(files: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
+fn order_by_keys(files: &[FileCapacity]) -> Option<Vec<(usize, usize)>> {
     let all = files.iter().enumerate().flat_map(|(h, file)| (0..file.groups.len()).map(move |g| (h, g)));
     let mut all: Vec<(usize, usize)> = all.collect();
     let bounds = |(h, g): &(usize, usize)| &files[*h].groups[*g].bounds;
@@ -91,20 +91,20 @@ fn by_key(
         return None;
     }
     file.touched = true;
-    if take(&mut file.groups[g]) {
+    if take_room(&mut file.groups[g]) {
         return Some((h, Some(g)));
     }
-    into(h, files, target_size)
+    place_in_file(h, files, target_size)
 }
 
 /// Places a row in any row group of a file that has room: those that are encoded in any case first, the last one
 /// first. Otherwise after the last row group, if the file is below the target size.
-fn into(h: usize, files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
+fn place_in_file(h: usize, files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
     let file = &mut files[h];
     for touched in [true, false] {
         let with_room = |r: &RowGroupCapacity| r.capacity > 0 && r.touched == touched;
         if let Some(g) = file.groups.iter().rposition(with_room) {
-            take(&mut file.groups[g]);
+            take_room(&mut file.groups[g]);
             return Some((h, Some(g)));
         }
     }
@@ -112,7 +112,7 @@ fn into(h: usize, files: &mut [FileCapacity], target_size: u64) -> Option<RowPla
 }
 
 /// Uses the room of one row. Returns false if the row group is full.
-fn take(group: &mut RowGroupCapacity) -> bool {
+fn take_room(group: &mut RowGroupCapacity) -> bool {
     if group.capacity == 0 {
         return false;
     }
@@ -123,14 +123,14 @@ fn take(group: &mut RowGroupCapacity) -> bool {
 
 /// Places a row in the smallest file that is rewritten in any case and is not full, or else in the smallest file
 /// below a quarter of the target size.
-fn filling(files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
+fn place_in_smallest(files: &mut [FileCapacity], target_size: u64) -> Option<RowPlacement> {
     let smallest = |fits: &dyn Fn(&FileCapacity) -> bool| {
         (0..files.len()).filter(|&h| fits(&files[h])).min_by_key(|&h| (files[h].size, files[h].file))
     };
     let touched = smallest(&|file| file.touched && file.size < target_size);
     let h = touched.or_else(|| smallest(&|file| file.size < target_size / 4))?;
     files[h].touched = true;
-    into(h, files, target_size)
+    place_in_file(h, files, target_size)
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
 
     fn place(keys: &[&str], files: &mut [FileCapacity]) -> Vec<Option<RowPlacement>> {
         let keys: Vec<Option<&[u8]>> = keys.iter().map(|k| Some(k.as_bytes())).collect();
-        places(&keys, files, 400)
+        place_rows(&keys, files, 400)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_merge::RowCounts;
-use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose};
+use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose_rewrite};
 
 use crate::merge_report::{FileCounts, MergeReport, TouchedPartitions};
 use crate::periods::by_period::PeriodsInRun;
@@ -41,7 +41,7 @@ pub(crate) fn touched_files(
             Some(unit) => {
                 after.insert(folder);
                 counts.rewritten += 1;
-                counts.spliced += u64::from(choose(unit) == RewriteChoice::Splice);
+                counts.spliced += u64::from(choose_rewrite(unit) == RewriteChoice::Splice);
             }
         }
     }
@@ -55,7 +55,7 @@ pub(crate) fn touched_files(
     }
     let kept = context.snapshot.files().iter().filter(|f| !touched.contains(f.path()));
     after.extend(kept.map(|f| f.listed.folder()));
-    let copied = periods.copies(context, units);
+    let copied = periods.copied_files(context, units);
     let folders: BTreeSet<&str> = copied.iter().map(|(_, folder)| folder.as_str()).collect();
     changed.extend(&folders);
     after.extend(&folders);
@@ -80,7 +80,7 @@ pub(crate) fn describe_periods(
     if !periods.has_periods() {
         return;
     }
-    let copies = periods.copies(context, units);
+    let copies = periods.copied_files(context, units);
     let repartitioned = report.rows.repartitioned;
     report.rows = RowCounts::default();
     report.rows.repartitioned = repartitioned;
@@ -103,7 +103,7 @@ pub(crate) fn describe_periods(
                 Some(_) if same.units.contains_key(&file) => s.files.shared += 1,
                 Some(unit) => {
                     s.files.written += 1;
-                    s.files.spliced += u64::from(choose(unit) == RewriteChoice::Splice);
+                    s.files.spliced += u64::from(choose_rewrite(unit) == RewriteChoice::Splice);
                 }
             }
         }

@@ -39,7 +39,7 @@ pub(crate) struct CommitWork {
 }
 
 /// Stages everything that is not staged yet, and commits it. After an error, everything staged is deleted.
-pub(crate) async fn commit(
+pub(crate) async fn commit_merge(
     context: &TableContext,
     files: &OpenFiles,
     periods: &PeriodsInRun,
@@ -50,9 +50,11 @@ pub(crate) async fn commit(
 ) -> Result<biscuit_journal::CommitSummary> {
     // A commit with a known id would be skipped. A merge of the same records changes nothing anyway, and a merge
     // of other records must not be skipped, so a known id is left out.
-    commit.filter(|id| context.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
+    commit
+        .filter(|id| context.snapshot.observed.head.version_of_commit(id).is_none())
+        .inspect(|id| replace.with_commit_id(id));
     let marks = truncated_property(&work.marks, periods.has_periods());
-    if let Err(e) = stage(context, files, periods, work, &mut replace).await {
+    if let Err(e) = stage_changes(context, files, periods, work, &mut replace).await {
         replace.abandon().await?;
         return Err(e);
     }
@@ -68,7 +70,7 @@ pub(crate) async fn commit(
         Some(states) => states.with_column(&context.target, &context.partition_by),
         None => (context.target.clone(), context.partition_by.clone()),
     };
-    for (name, value) in context.snapshot.properties(&schema, &columns)? {
+    for (name, value) in context.snapshot.journal_properties(&schema, &columns)? {
         replace.with_property(name, value);
     }
     replace.with_report(
@@ -79,7 +81,7 @@ pub(crate) async fn commit(
 }
 
 /// Stages state files and data files, and registers removed files. Nothing here is visible before the commit.
-async fn stage(
+async fn stage_changes(
     context: &TableContext,
     files: &OpenFiles,
     periods: &PeriodsInRun,
@@ -90,15 +92,17 @@ async fn stage(
     let version = context.snapshot.observed.head.version + 1;
     // In a table with periods, a truncate mark covers tombstones in some of the periods only.
     let covering = marks.last().map(|(_, mark)| mark).filter(|_| !periods.has_periods());
-    extras.extend(context.segments.update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?);
+    extras.extend(
+        context.segments.plan_update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?,
+    );
     replace.with_extras(extras).await?;
     for file in units.keys().filter(|file| periods.period_of(**file).base == PeriodBase::Own) {
         replace.remove(&files.files[*file].file.listed);
     }
     for period in periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
-        period.listed.iter().for_each(|listed| replace.remove(context.observed(*listed)));
+        period.listed.iter().for_each(|listed| replace.remove(context.observed_file(*listed)));
     }
-    let copies = periods.copies(context, &units);
+    let copies = periods.copied_files(context, &units);
     let stager = replace.stager();
     let (done, copied) = stage_data(context, UnitQueue::of(units, added, &same), &copies, &stager).await?;
     for file in written.into_iter().chain(done) {
@@ -121,14 +125,14 @@ async fn stage_data(
     let mut copying = Vec::new();
     for (first, folder) in &todo.again {
         for file in done.iter().filter(|w| w.unit == *first) {
-            copying.push(stager.again(&file.file, folder).boxed());
+            copying.push(stager.copy_staged(&file.file, folder).boxed());
         }
     }
     for (listed, folder) in copies {
-        let source = context.observed(*listed);
+        let source = context.observed_file(*listed);
         let rows = head.live.get(&source.path).and_then(|live| live.rows);
-        let content = head.content(source);
-        copying.push(async move { stager.copy(source, folder, rows, &content).await }.boxed());
+        let content = head.content_name(source);
+        copying.push(async move { stager.copy_file(source, folder, rows, &content).await }.boxed());
     }
     let copied = stream::iter(copying).buffered(COPIES).try_collect().await?;
     Ok((done, copied))
@@ -155,14 +159,14 @@ impl UnitQueue {
         let mut todo = Self::default();
         for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
             let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
-            if let Some(at) = todo.add(unit, first.flatten()) {
+            if let Some(at) = todo.add_unit(unit, first.flatten()) {
                 todo.by_file.insert(file, at);
             }
         }
         for unit in added {
             let first = same.added.get(&unit.folder).map(|first| todo.by_folder.get(first).copied());
             let folder = unit.folder.clone();
-            if let Some(at) = todo.add(unit, first.flatten()) {
+            if let Some(at) = todo.add_unit(unit, first.flatten()) {
                 todo.by_folder.insert(folder, at);
             }
         }
@@ -171,7 +175,7 @@ impl UnitQueue {
 
     /// Adds a rewrite and returns its index. With `first`, the index of an equal rewrite, only adds a further folder
     /// for the files of that one.
-    fn add(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {
+    fn add_unit(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {
         if let Some(first) = first {
             self.again.push((first, unit.folder));
             return None;

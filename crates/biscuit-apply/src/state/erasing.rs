@@ -52,13 +52,13 @@ pub async fn erased_state(
     let version = head.version + 1;
     let mut erased = ErasedState::default();
     if !quarantined.is_empty() {
-        erased.extras.extend(QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?);
+        erased.extras.extend(QuarantineFile::load(journal, head).await?.remove_retried(quarantined, &[], version)?);
     }
     let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
     let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
     let keys = parquet.encryption.as_ref().or(writable.dataset_encryption());
     let segments = KeySegments::of_observed(journal, &snapshot.observed, keys).await?;
-    let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
+    let mut forgotten = ErasedKeys::load(journal, head).await?.with_salt(|| journal.writer_id());
     let column = subjects.column();
     if spec.key.iter().any(|key| key == column) {
         let kind = schema.field_with_name(column).ok().map(|field| field.data_type());
@@ -76,12 +76,12 @@ pub async fn erased_state(
                 }
             }
         }
-        for tuple in segments.on_their_way(subjects)? {
+        for tuple in segments.keys_of_pending_changes(subjects)? {
             erased.marked += u64::from(forgotten.add_key(&spec, &tuple));
         }
     }
-    let theirs = |key: &[u8]| forgotten.has(&spec, key);
-    if let Some((update, keys)) = segments.without(&theirs, version, parquet.encryption.as_ref()).await? {
+    let theirs = |key: &[u8]| forgotten.contains(&spec, key);
+    if let Some((update, keys)) = segments.without_keys(&theirs, version, parquet.encryption.as_ref()).await? {
         erased.keys = keys;
         erased.extras.extend(update);
     }

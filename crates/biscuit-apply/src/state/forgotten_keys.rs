@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::{Journal, TableHead};
 use biscuit_merge::MergeSpec;
-use biscuit_merge::internal::{RawType, TupleEncoder, TuplePurpose, encode_integer, encode_raw, split};
+use biscuit_merge::internal::{RawType, TupleEncoder, TuplePurpose, encode_integer, encode_raw, split_tuple};
 use biscuit_schema::internal::{hex_bytes, hex_text};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -73,12 +73,12 @@ impl ErasedKeys {
             );
             return Err(Error::new(biscuit_journal::codes::OLDER_FORMAT, message));
         }
-        let marks = stored.digests.iter().map(|hex| unhex(hex)).collect::<Option<BTreeSet<KeyDigest>>>();
+        let marks = stored.digests.iter().map(|hex| decode_hex(hex)).collect::<Option<BTreeSet<KeyDigest>>>();
         Ok(Self { salt: stored.salt, marks: marks.ok_or_else(damaged)? })
     }
 
     /// Sets a salt if there is none yet. Digests depend on the salt, so it must never change.
-    pub(crate) fn salted(mut self, salt: impl FnOnce() -> String) -> Self {
+    pub(crate) fn with_salt(mut self, salt: impl FnOnce() -> String) -> Self {
         if self.salt.is_empty() {
             self.salt = salt();
         }
@@ -105,7 +105,7 @@ impl ErasedKeys {
 
     /// Returns the digest of an encoded key, or of some of its columns. Names of columns are separated by zero bytes,
     /// so that different names cannot give the same input.
-    fn mark(&self, columns: &[&str], encoded: &[u8]) -> KeyDigest {
+    fn digest(&self, columns: &[&str], encoded: &[u8]) -> KeyDigest {
         let mut digest = Sha256::new();
         digest.update(&self.salt);
         for column in columns {
@@ -122,8 +122,8 @@ impl ErasedKeys {
     /// forgotten before.
     pub(crate) fn add_value(&mut self, column: &str, value: &str, kind: Option<&DataType>) -> bool {
         let mut new = false;
-        for encoded in encodings(value, kind) {
-            new |= self.marks.insert(self.mark(&[column], &encoded));
+        for encoded in possible_encodings(value, kind) {
+            new |= self.marks.insert(self.digest(&[column], &encoded));
         }
         new
     }
@@ -131,21 +131,21 @@ impl ErasedKeys {
     /// Forgets a single key. Returns whether it was not forgotten before.
     pub(crate) fn add_key(&mut self, spec: &MergeSpec, key: &[u8]) -> bool {
         let columns: Vec<&str> = spec.key.iter().map(String::as_str).collect();
-        !self.has(spec, key) && self.marks.insert(self.mark(&columns, key))
+        !self.contains(spec, key) && self.marks.insert(self.digest(&columns, key))
     }
 
     /// Returns whether a key, encoded as by [`key_and_order`](crate::periods::retraction::key_and_order), was forgotten, as a whole or by
     /// the value of one of its columns.
-    pub fn has(&self, spec: &MergeSpec, key: &[u8]) -> bool {
+    pub fn contains(&self, spec: &MergeSpec, key: &[u8]) -> bool {
         if self.is_empty() {
             return false;
         }
         let columns: Vec<&str> = spec.key.iter().map(String::as_str).collect();
-        if self.marks.contains(&self.mark(&columns, key)) {
+        if self.marks.contains(&self.digest(&columns, key)) {
             return true;
         }
-        let values = if columns.len() > 1 { split(key).unwrap_or_default() } else { vec![] };
-        columns.iter().zip(values).any(|(column, value)| self.marks.contains(&self.mark(&[column], value)))
+        let values = if columns.len() > 1 { split_tuple(key).unwrap_or_default() } else { vec![] };
+        columns.iter().zip(values).any(|(column, value)| self.marks.contains(&self.digest(&[column], value)))
     }
 
     /// Returns a batch without the records of forgotten keys, and the number of removed records. If one half of a key
@@ -153,7 +153,7 @@ impl ErasedKeys {
     ///
     /// # Errors
     /// `MissingColumn`, `KeyType`.
-    pub fn without(&self, batch: ChangeBatch, spec: &MergeSpec) -> Result<(ChangeBatch, u64)> {
+    pub fn without_forgotten(&self, batch: ChangeBatch, spec: &MergeSpec) -> Result<(ChangeBatch, u64)> {
         if self.is_empty() || batch.ops.is_empty() {
             return Ok((batch, 0));
         }
@@ -163,17 +163,17 @@ impl ErasedKeys {
             key.clear();
             // A record without a valid key is refused later, when it is merged.
             let known = *op != ChangeOp::Truncate && keys.encode(row as usize, &mut key).is_ok();
-            if !(known && self.has(spec, &key)) {
+            if !(known && self.contains(spec, &key)) {
                 others.push(row);
             }
         }
         let count = (batch.ops.len() - others.len()) as u64;
-        let mut batch = if count == 0 { batch } else { batch.pick(&others)? };
+        let mut batch = if count == 0 { batch } else { batch.select_rows(&others)? };
         let mut links = Vec::with_capacity(batch.key_changes.len());
         for link in std::mem::take(&mut batch.key_changes) {
             let other = TupleEncoder::new(&link.key, &spec.key, TuplePurpose::Key, "the header of a key update")?;
             key.clear();
-            if other.encode(0, &mut key).is_err() || !self.has(spec, &key) {
+            if other.encode(0, &mut key).is_err() || !self.contains(spec, &key) {
                 links.push(link);
             }
         }
@@ -181,14 +181,14 @@ impl ErasedKeys {
         Ok((batch, count))
     }
 
-    /// Removes the records of forgotten keys from several batches, as [`without`](Self::without).
+    /// Removes the records of forgotten keys from several batches, as [`without_forgotten`](Self::without_forgotten).
     ///
     /// # Errors
-    /// As [`without`](Self::without).
+    /// As [`without_forgotten`](Self::without_forgotten).
     pub fn without_all(&self, batches: Vec<ChangeBatch>, spec: &MergeSpec) -> Result<(Vec<ChangeBatch>, u64)> {
         let (mut others, mut count) = (Vec::with_capacity(batches.len()), 0);
         for batch in batches {
-            let (batch, theirs) = self.without(batch, spec)?;
+            let (batch, theirs) = self.without_forgotten(batch, spec)?;
             count += theirs;
             others.push(batch);
         }
@@ -219,12 +219,12 @@ impl ErasedKeys {
     /// its value are tried.
     fn is_of(&self, fields: &Map<String, Value>, spec: &MergeSpec) -> bool {
         let of_column = |column: &String| match fields.get(column) {
-            Some(Value::String(text)) => encodings(text, None),
-            Some(Value::Number(number)) => encodings(&number.to_string(), None),
+            Some(Value::String(text)) => possible_encodings(text, None),
+            Some(Value::Number(number)) => possible_encodings(&number.to_string(), None),
             _ => vec![],
         };
         let by_column: Vec<Vec<Vec<u8>>> = spec.key.iter().map(of_column).collect();
-        let has = |column: &String, encoded: &Vec<u8>| self.marks.contains(&self.mark(&[column], encoded));
+        let has = |column: &String, encoded: &Vec<u8>| self.marks.contains(&self.digest(&[column], encoded));
         let mut columns = spec.key.iter().zip(&by_column);
         if columns.any(|(column, all)| all.iter().any(|encoded| has(column, encoded))) {
             return true;
@@ -235,14 +235,14 @@ impl ErasedKeys {
             tuples =
                 tuples.iter().flat_map(|head| all.iter().map(move |tail| [&head[..], &tail[..]].concat())).collect();
         }
-        tuples.iter().any(|tuple| self.has(spec, tuple))
+        tuples.iter().any(|tuple| self.contains(spec, tuple))
     }
 }
 
 /// Returns the encodings that a value may have in change records, each as a tuple of one value: as text, as an
 /// integer, and in the type of the column. The integer and the typed value are included only if their text is exactly
 /// the value: 007 is not the integer 7.
-fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
+fn possible_encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
     encode_raw(value.as_bytes(), RawType::Text, &mut text);
     let mut all = vec![text];
@@ -268,7 +268,7 @@ fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
     all
 }
 
-fn unhex(text: &str) -> Option<KeyDigest> {
+fn decode_hex(text: &str) -> Option<KeyDigest> {
     hex_bytes(text)?.try_into().ok()
 }
 
@@ -287,15 +287,16 @@ pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Resu
     let kind = schema.field_with_name(column).ok().map(Field::data_type);
     let mut count = 0;
     for value in values {
-        let marks: Vec<KeyDigest> = encodings(value, kind).iter().map(|e| forgotten.mark(&[column], e)).collect();
+        let marks: Vec<KeyDigest> =
+            possible_encodings(value, kind).iter().map(|e| forgotten.digest(&[column], e)).collect();
         count += u64::from(marks.iter().filter(|mark| forgotten.marks.remove(*mark)).count() > 0);
     }
     if count == 0 || stored_spec(&head.properties)?.is_none() {
         let message = format!("none of the values of `{column}` is a forgotten key of the table");
         return Err(Error::new(codes::NOT_FORGOTTEN, message).with_column(column));
     }
-    let snapshot = snapshot.looked_at(&[]).await?;
-    let mut replace = journal.replace(&snapshot.observed);
+    let snapshot = snapshot.with_encryption_of_files(&[]).await?;
+    let mut replace = journal.begin_commit(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
     replace.with_property(name, encrypted);
     match forgotten.is_empty() {
@@ -312,11 +313,11 @@ mod tests {
     use super::*;
 
     fn spec(key: &[&str]) -> MergeSpec {
-        MergeSpec::new(key.to_vec(), ["seq"]).expect("a spec")
+        MergeSpec::new(key.to_vec(), ["seq"]).expect("the specification is valid")
     }
 
     fn forgotten() -> ErasedKeys {
-        ErasedKeys::default().salted(|| "salt".to_owned())
+        ErasedKeys::default().with_salt(|| "salt".to_owned())
     }
 
     #[test]
@@ -326,7 +327,7 @@ mod tests {
         assert!(!all.add_value("id", "7", None));
         assert!(all.add_value("day", "2024-01-02", Some(&DataType::Date32)));
         let has = |key: &str, kind: &DataType, value: &str| {
-            encodings(value, Some(kind)).iter().all(|encoded| all.has(&spec(&[key]), encoded))
+            possible_encodings(value, Some(kind)).iter().all(|encoded| all.contains(&spec(&[key]), encoded))
         };
         assert!(has("id", &DataType::Utf8, "7") && has("id", &DataType::Int16, "7"));
         assert!(has("day", &DataType::Date32, "2024-01-02"));
@@ -345,8 +346,12 @@ mod tests {
         };
         all.add_value("id", "7", None);
         all.add_key(&spec, &tuple("a", 9));
-        assert!(all.has(&spec, &tuple("a", 7)) && all.has(&spec, &tuple("b", 7)) && all.has(&spec, &tuple("a", 9)));
-        assert!(!all.has(&spec, &tuple("b", 9)) && !all.has(&spec, &tuple("7", 8)));
+        assert!(
+            all.contains(&spec, &tuple("a", 7))
+                && all.contains(&spec, &tuple("b", 7))
+                && all.contains(&spec, &tuple("a", 9))
+        );
+        assert!(!all.contains(&spec, &tuple("b", 9)) && !all.contains(&spec, &tuple("7", 8)));
         for (json, theirs) in [
             (r#"{"before":{"id":7}}"#, true),
             (r#"{"after":{"id":9,"tenant":"a"}}"#, true),
@@ -354,7 +359,7 @@ mod tests {
             (r#"[{"id":"7"}]"#, true),
             (r#"{"other":7}"#, false),
         ] {
-            assert_eq!(all.is_in(&serde_json::from_str(json).expect("JSON"), &spec), theirs, "{json}");
+            assert_eq!(all.is_in(&serde_json::from_str(json).expect("the JSON is valid"), &spec), theirs, "{json}");
         }
     }
 
@@ -362,11 +367,11 @@ mod tests {
     fn stored_digests_are_loaded_and_contain_no_value() {
         let mut all = forgotten();
         all.add_value("email", "canary@example.com", None);
-        let bytes = all.to_bytes().expect("bytes");
+        let bytes = all.to_bytes().expect("the bytes are written");
         assert!(!String::from_utf8_lossy(&bytes).contains("canary"));
-        let stored: StoredErasedKeys = serde_json::from_slice(&bytes).expect("JSON");
-        let marks = stored.digests.iter().map(|m| unhex(m).expect("a mark")).collect();
+        let stored: StoredErasedKeys = serde_json::from_slice(&bytes).expect("the JSON is valid");
+        let marks = stored.digests.iter().map(|m| decode_hex(m).expect("the mark is valid")).collect();
         assert_eq!(ErasedKeys { salt: stored.salt, marks }, all);
-        assert_eq!([unhex("0"), unhex("zz"), unhex(&"é".repeat(16))], [None; 3]);
+        assert_eq!([decode_hex("0"), decode_hex("zz"), decode_hex(&"é".repeat(16))], [None; 3]);
     }
 }

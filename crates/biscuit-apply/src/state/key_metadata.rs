@@ -20,12 +20,12 @@ pub(crate) struct KeyTimeline(pub(crate) Vec<(i64, Option<KeyMetadata>)>);
 
 impl KeyTimeline {
     /// Returns the timeline for a table without periods.
-    pub(crate) fn of(kept: Option<KeyMetadata>) -> Self {
+    pub(crate) fn from_metadata(kept: Option<KeyMetadata>) -> Self {
         Self(kept.map(|kept| (0, Some(kept))).into_iter().collect())
     }
 
     /// Returns the metadata in a period.
-    pub(crate) fn at(&self, period: i64) -> Option<&KeyMetadata> {
+    pub(crate) fn metadata_at(&self, period: i64) -> Option<&KeyMetadata> {
         let before = self.0.partition_point(|(number, _)| *number <= period);
         self.0[..before].last().and_then(|(_, kept)| kept.as_ref())
     }
@@ -38,7 +38,7 @@ impl KeyTimeline {
     /// Returns the timeline after a run. `now` has the metadata after the run in each period that was resolved, in
     /// ascending order. All other periods keep their metadata, although an entry before them may have changed. So the
     /// period after each resolved one may need an entry of its own; `next` returns the number of that period.
-    pub(crate) fn with(&self, now: &Self, next: impl Fn(i64) -> Option<i64>) -> Self {
+    pub(crate) fn after_run(&self, now: &Self, next: impl Fn(i64) -> Option<i64>) -> Self {
         let following = now.0.iter().filter_map(|(number, _)| next(*number));
         let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(following).collect();
         numbers.sort_unstable();
@@ -47,7 +47,7 @@ impl KeyTimeline {
         for number in numbers {
             let kept = match now.0.iter().find(|(n, _)| *n == number) {
                 Some((_, kept)) => kept.clone(),
-                None => self.at(number).cloned(),
+                None => self.metadata_at(number).cloned(),
             };
             if after.last().map_or(kept.is_some(), |(_, last)| *last != kept) {
                 after.push((number, kept));
@@ -93,40 +93,40 @@ pub(super) struct StoredKeyChange {
     image: Option<String>,
 }
 
-fn text(bytes: &[u8]) -> String {
+fn encode_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// Decodes a key or an order that is stored as text.
-pub(super) fn bytes(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|e| damaged().with_source(e))
+pub(super) fn decode_base64(text: &str) -> Result<Vec<u8>> {
+    STANDARD.decode(text).map_err(|e| damaged_segment().with_source(e))
 }
 
-pub(super) fn damaged() -> Error {
+pub(super) fn damaged_segment() -> Error {
     Error::new(biscuit_journal::codes::DIVERGED, "a state file with key metadata cannot be read")
 }
 
-pub(super) fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    damaged().with_source(e)
+pub(super) fn unreadable_segment(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+    damaged_segment().with_source(e)
 }
 
 impl KeyMetadata {
     /// Returns the stored form of a state. Values of registers are in the row and are not stored; only images of key
     /// changes are.
-    pub(crate) fn of(state: &KeyState, schema: &SchemaRef, tables: &TargetRows) -> Result<Self> {
+    pub(crate) fn from_state(state: &KeyState, schema: &SchemaRef, tables: &TargetRows) -> Result<Self> {
         let column = |c: &ColumnState| StoredColumn {
             name: schema.field(c.column).name().clone(),
-            order: text(c.order.bytes()),
+            order: encode_base64(c.order.bytes()),
             cleared: c.value.is_none(),
         };
         let columns = state.columns.iter().filter(|c| c.order != state.base).map(column).collect();
         let mut key_changes = Vec::with_capacity(state.key_changes.len());
         for m in &state.key_changes {
-            let image = if m.applied { None } else { image(m, schema, tables)? };
+            let image = if m.applied { None } else { image_as_text(m, schema, tables)? };
             let columns = m.columns.iter().map(column).collect();
             key_changes.push(StoredKeyChange {
-                to: text(&m.to),
-                at: text(m.at.bytes()),
+                to: encode_base64(&m.to),
+                at: encode_base64(m.at.bytes()),
                 applied: m.applied,
                 columns,
                 image,
@@ -141,11 +141,16 @@ impl KeyMetadata {
 
     /// Restores the state. Values are read from the stored row `row`, and images become tables. Columns that the
     /// table does not have any more are left out.
-    pub(crate) fn state(&self, row: Option<RowRef>, schema: &SchemaRef, tables: &mut TargetRows) -> Result<KeyState> {
+    pub(crate) fn restore_state(
+        &self,
+        row: Option<RowRef>,
+        schema: &SchemaRef,
+        tables: &mut TargetRows,
+    ) -> Result<KeyState> {
         let column = |c: &StoredColumn, value: Option<RowRef>| -> Result<Option<ColumnState>> {
             let Ok(column) = schema.index_of(&c.name) else { return Ok(None) };
             let value = value.filter(|_| !c.cleared);
-            Ok(Some(ColumnState { column, order: RecordOrder::from_bytes(&bytes(&c.order)?), value }))
+            Ok(Some(ColumnState { column, order: RecordOrder::from_bytes(&decode_base64(&c.order)?), value }))
         };
         let columns = self.extra.columns.iter().filter_map(|c| column(c, row).transpose()).collect::<Result<_>>()?;
         let mut key_changes = Vec::new();
@@ -153,20 +158,24 @@ impl KeyMetadata {
             let image = match &m.image {
                 None => None,
                 Some(image) => {
-                    let table = tables.add(conform(&read_image(&bytes(image)?)?, schema, "an image of a key update")?);
+                    let table = tables.add_table(conform(
+                        &read_image(&decode_base64(image)?)?,
+                        schema,
+                        "an image of a key update",
+                    )?);
                     Some(RowRef { table, row: 0 })
                 }
             };
             let columns = m.columns.iter().filter_map(|c| column(c, image).transpose()).collect::<Result<_>>()?;
-            let (to, at) = (bytes(&m.to)?.into(), RecordOrder::from_bytes(&bytes(&m.at)?));
+            let (to, at) = (decode_base64(&m.to)?.into(), RecordOrder::from_bytes(&decode_base64(&m.at)?));
             key_changes.push(KeyChangeState { to, at, applied: m.applied, columns });
         }
         Ok(KeyState { live: self.live.clone(), base: self.base.clone(), source: row, columns, key_changes })
     }
 
     /// Returns the keys to which the key changes of this key lead.
-    pub(crate) fn moved_to(&self) -> Result<Vec<Vec<u8>>> {
-        self.extra.key_changes.iter().map(|m| bytes(&m.to)).collect()
+    pub(crate) fn target_keys(&self) -> Result<Vec<Vec<u8>>> {
+        self.extra.key_changes.iter().map(|m| decode_base64(&m.to)).collect()
     }
 
     /// Returns the order of the row; `None` for a tombstone.
@@ -185,7 +194,7 @@ impl KeyMetadata {
 }
 
 /// Writes the image of a key change.
-fn image(m: &KeyChangeState, schema: &SchemaRef, tables: &TargetRows) -> Result<Option<String>> {
+fn image_as_text(m: &KeyChangeState, schema: &SchemaRef, tables: &TargetRows) -> Result<Option<String>> {
     let valued: Vec<&ColumnState> = m.columns.iter().filter(|c| c.value.is_some()).collect();
     if valued.is_empty() {
         return Ok(None);
@@ -203,22 +212,22 @@ fn image(m: &KeyChangeState, schema: &SchemaRef, tables: &TargetRows) -> Result<
         datafusion::arrow::ipc::writer::StreamWriter::try_new(&mut out, &batch.schema()).map_err(internal)?;
     writer.write(&batch).and_then(|()| writer.finish()).map_err(internal)?;
     drop(writer);
-    Ok(Some(text(&out)))
+    Ok(Some(encode_base64(&out)))
 }
 
 fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
-    let mut reader = datafusion::arrow::ipc::reader::StreamReader::try_new(bytes, None).map_err(broken)?;
-    reader.next().ok_or_else(damaged)?.map_err(broken)
+    let mut reader = datafusion::arrow::ipc::reader::StreamReader::try_new(bytes, None).map_err(unreadable_segment)?;
+    reader.next().ok_or_else(damaged_segment)?.map_err(unreadable_segment)
 }
 
 /// Returns the new key of a key change if the image is a row of these subjects.
 pub(super) fn is_of(one: &StoredKeyChange, subjects: &ErasureSubjects) -> Result<Option<Vec<u8>>> {
     let Some(image) = &one.image else { return Ok(None) };
-    let row = read_image(&bytes(image)?)?;
+    let row = read_image(&decode_base64(image)?)?;
     let column = row.column_by_name(subjects.column());
     // A column whose type has no text form has none of the values.
-    let is_theirs = column.is_some_and(|column| subjects.places(column).is_ok_and(|rows| !rows.is_empty()));
-    is_theirs.then(|| bytes(&one.to)).transpose()
+    let is_theirs = column.is_some_and(|column| subjects.find_rows(column).is_ok_and(|rows| !rows.is_empty()));
+    is_theirs.then(|| decode_base64(&one.to)).transpose()
 }
 
 #[cfg(test)]
@@ -232,7 +241,7 @@ mod tests {
     #[test]
     fn metadata_is_valid_until_the_next_entry_of_the_timeline() {
         let timeline = KeyTimeline(vec![(2, tombstone(5)), (4, None)]);
-        let at = |period| timeline.at(period).map(|kept| kept.base.bytes()[1]);
+        let at = |period| timeline.metadata_at(period).map(|kept| kept.base.bytes()[1]);
         assert_eq!([1, 2, 3, 4, 9].map(at), [None, Some(5), Some(5), None, None]);
     }
 
@@ -241,14 +250,14 @@ mod tests {
         let before = KeyTimeline(vec![(2, tombstone(5))]);
         // A late row that is newer than the delete comes in period 2, and is replaced in period 3.
         let next = |period: i64| (period < 9).then_some(period + 1);
-        let after = before.with(&KeyTimeline(vec![(2, None), (3, tombstone(5))]), next);
+        let after = before.after_run(&KeyTimeline(vec![(2, None), (3, tombstone(5))]), next);
         assert_eq!(after, KeyTimeline(vec![(3, tombstone(5))]));
         // An equal delete from period 1 on needs no second entry.
         let both = KeyTimeline(vec![(1, tombstone(5)), (2, tombstone(5))]);
-        assert_eq!(before.with(&both, next), KeyTimeline(vec![(1, tombstone(5))]));
+        assert_eq!(before.after_run(&both, next), KeyTimeline(vec![(1, tombstone(5))]));
         // Only period 2 is rebuilt.
-        assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), next), KeyTimeline(vec![(3, tombstone(5))]));
+        assert_eq!(before.after_run(&KeyTimeline(vec![(2, None)]), next), KeyTimeline(vec![(3, tombstone(5))]));
         // Period 2 is the newest period.
-        assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), |_| None), KeyTimeline::default());
+        assert_eq!(before.after_run(&KeyTimeline(vec![(2, None)]), |_| None), KeyTimeline::default());
     }
 }

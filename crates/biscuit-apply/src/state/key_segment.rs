@@ -8,14 +8,14 @@ use std::sync::Arc;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use biscuit_dataset::encryption::FileEncryption;
-use biscuit_dataset::internal::reading;
+use biscuit_dataset::internal::reader_options;
 use biscuit_journal::{CommitExtras, Journal, ObservedTable, TableHead};
-use biscuit_merge::internal::{KeyTable, RecordOrder, decode};
+use biscuit_merge::internal::{KeyTable, RecordOrder, decode_tuple};
 use biscuit_rewrite::ErasureSubjects;
 use hashbrown::{HashMap, HashSet};
 use parquet::encryption::encrypt::FileEncryptionProperties;
 
-use crate::state::key_metadata::{KeyMetadata, KeyTimeline, bytes, is_of};
+use crate::state::key_metadata::{KeyMetadata, KeyTimeline, decode_base64, is_of};
 use crate::state::segment_file::{KeySegment, SegmentEntry, read, write};
 
 /// Beginning of the names of key segments; the version follows. Within a segment, entries are sorted by key.
@@ -60,7 +60,7 @@ impl KeySegments {
         let mut files = Vec::new();
         for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
             let bytes = journal.read_state(head, file).await?;
-            let options = reading(&bytes, name, keys).await?;
+            let options = reader_options(&bytes, name, keys).await?;
             files.push(KeySegment { name: name.clone(), bytes, options });
         }
         Ok(Self { files, diverged: false })
@@ -76,12 +76,17 @@ impl KeySegments {
     }
 
     /// Whether metadata still counts.
-    fn counts(&self, kept: &KeyMetadata) -> bool {
+    fn is_in_force(&self, kept: &KeyMetadata) -> bool {
         !self.diverged || kept.live.is_none()
     }
 
     /// Adds the metadata of all keys from number `from` on to `found`.
-    pub(crate) fn find(&self, keys: &KeyTable, from: usize, found: &mut HashMap<u32, KeyTimeline>) -> Result<()> {
+    pub(crate) fn find_metadata(
+        &self,
+        keys: &KeyTable,
+        from: usize,
+        found: &mut HashMap<u32, KeyTimeline>,
+    ) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -101,7 +106,7 @@ impl KeySegments {
             read(segment, &wanted, &mut |key, period, kept| {
                 let key = keys.find(key).filter(|k| *k as usize >= from);
                 if let Some(k) = key.filter(|k| *newest.entry(*k).or_insert(number) == number)
-                    && kept.as_ref().is_none_or(|kept| self.counts(kept))
+                    && kept.as_ref().is_none_or(|kept| self.is_in_force(kept))
                 {
                     found.entry(k).or_default().0.push((period, kept));
                 }
@@ -117,7 +122,7 @@ impl KeySegments {
         let (mut linked, mut failed) = (HashSet::new(), None);
         for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
-                let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
+                let to = kept.map_or(Ok(vec![]), |k| k.target_keys());
                 match to {
                     Ok(to) if to.is_empty() => {}
                     Ok(to) => linked.extend(to.into_iter().chain([key.to_vec()])),
@@ -129,7 +134,7 @@ impl KeySegments {
     }
 
     /// Returns the old and the new keys of key changes whose image is a row of these subjects.
-    pub(crate) fn on_their_way(&self, subjects: &ErasureSubjects) -> Result<HashSet<Vec<u8>>> {
+    pub(crate) fn keys_of_pending_changes(&self, subjects: &ErasureSubjects) -> Result<HashSet<Vec<u8>>> {
         let mut theirs = HashSet::new();
         for segment in &self.files {
             let mut failed = None;
@@ -150,7 +155,7 @@ impl KeySegments {
     /// Returns the changes after which no state file contains the keys that `theirs` selects, and the number of keys
     /// whose metadata is removed. Outdated entries of older segments are removed as well. Returns `None` if no
     /// segment contains such a key.
-    pub(crate) async fn without(
+    pub(crate) async fn without_keys(
         &self,
         theirs: &dyn Fn(&[u8]) -> bool,
         version: u64,
@@ -162,7 +167,7 @@ impl KeySegments {
                 if theirs(key) {
                     found.insert(key.to_vec());
                 }
-                match kept.map_or(Ok(vec![]), |kept| kept.moved_to()) {
+                match kept.map_or(Ok(vec![]), |kept| kept.target_keys()) {
                     Ok(to) => mentioned |= to.iter().any(|to| theirs(to)),
                     Err(e) => failed = Some(e),
                 }
@@ -173,27 +178,27 @@ impl KeySegments {
             return Ok(None);
         }
         let mut rest: Vec<SegmentEntry> = Vec::new();
-        for (key, mut timeline) in self.all()?.into_iter().filter(|(key, _)| !found.contains(key)) {
+        for (key, mut timeline) in self.all_entries()?.into_iter().filter(|(key, _)| !found.contains(key)) {
             for kept in timeline.0.iter_mut().filter_map(|(_, kept)| kept.as_mut()) {
-                kept.extra.key_changes.retain(|m| !bytes(&m.to).is_ok_and(|to| theirs(&to)));
+                kept.extra.key_changes.retain(|m| !decode_base64(&m.to).is_ok_and(|to| theirs(&to)));
             }
             rest.push((key.into(), timeline));
         }
         let seal = match encryption.filter(|encryption| encryption.encrypts()) {
-            Some(encryption) => Some(encryption.whole().await?),
+            Some(encryption) => Some(encryption.whole_file_properties().await?),
             None => None,
         };
         Ok(Some((self.replaced_by(&rest, version, seal)?, found.len() as u64)))
     }
 
     /// Returns all valid entries in the order of their keys.
-    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, KeyTimeline)>> {
+    pub(crate) fn all_entries(&self) -> Result<Vec<(Vec<u8>, KeyTimeline)>> {
         let mut entries: BTreeMap<Vec<u8>, (usize, KeyTimeline)> = BTreeMap::new();
         for (number, segment) in self.files.iter().enumerate() {
             read(segment, &|_, _| true, &mut |key, period, kept| {
                 let (newest, timeline) =
                     entries.entry(key.to_vec()).or_insert_with(|| (number, KeyTimeline::default()));
-                if *newest == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
+                if *newest == number && kept.as_ref().is_none_or(|kept| self.is_in_force(kept)) {
                     timeline.0.push((period, kept));
                 }
             })?;
@@ -205,7 +210,7 @@ impl KeySegments {
     /// Returns the state files to write and to remove for changed metadata. Tombstones that a truncate covers are
     /// removed when segments are merged. For a table with encrypted columns, segments are encrypted as well, because
     /// images of key changes are rows.
-    pub(crate) async fn update(
+    pub(crate) async fn plan_update(
         &self,
         mut changes: Vec<SegmentEntry>,
         version: u64,
@@ -221,7 +226,7 @@ impl KeySegments {
             return Ok(extras);
         }
         let seal = match encryption {
-            Some(encryption) => Some(encryption.whole().await?),
+            Some(encryption) => Some(encryption.whole_file_properties().await?),
             None => None,
         };
         changes.sort_by(|a, b| a.0.cmp(&b.0));
@@ -229,7 +234,8 @@ impl KeySegments {
             extras.put_state(segment_name(version), write(&changes, seal)?);
             return Ok(extras);
         }
-        let mut all: BTreeMap<Arc<[u8]>, KeyTimeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
+        let mut all: BTreeMap<Arc<[u8]>, KeyTimeline> =
+            self.all_entries()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
         all.extend(changes);
         let covered = |k: &KeyMetadata| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
         let rest: Vec<SegmentEntry> =
@@ -270,13 +276,13 @@ pub struct StoredKeyMetadata {
 ///
 /// # Errors
 /// `NoFileKeys` if the metadata is encrypted and the dataset has no keys for it; the errors of the journal.
-pub async fn held_keys(dataset: &Dataset) -> Result<Vec<StoredKeyMetadata>> {
+pub async fn stored_key_metadata(dataset: &Dataset) -> Result<Vec<StoredKeyMetadata>> {
     let head = dataset.journal().head().await?;
-    let all = KeySegments::load(dataset.journal(), &head, dataset.encryption()).await?.all()?;
+    let all = KeySegments::load(dataset.journal(), &head, dataset.encryption()).await?.all_entries()?;
     let held = |(key, kept): (&[u8], &KeyMetadata)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();
-        StoredKeyMetadata { key: decode(key), order: decode(columns), is_tombstone: kept.live.is_none() }
+        StoredKeyMetadata { key: decode_tuple(key), order: decode_tuple(columns), is_tombstone: kept.live.is_none() }
     };
     Ok(all.iter().flat_map(|(key, timeline)| timeline.all().map(move |kept| held((key, kept)))).collect())
 }

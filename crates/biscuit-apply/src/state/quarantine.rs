@@ -50,7 +50,7 @@ struct QuarantineLine {
     raw_base64: Option<String>,
 }
 
-fn damaged() -> Error {
+fn damaged_quarantine() -> Error {
     Error::new(biscuit_journal::codes::DIVERGED, "the quarantine cannot be read")
 }
 
@@ -66,10 +66,10 @@ fn to_line(q: &QuarantinedRecord) -> Result<String> {
 }
 
 fn from_line(line: &str) -> Result<QuarantinedRecord> {
-    let l: QuarantineLine = serde_json::from_str(line).map_err(|e| damaged().with_source(e))?;
+    let l: QuarantineLine = serde_json::from_str(line).map_err(|e| damaged_quarantine().with_source(e))?;
     let raw = match (l.raw, l.raw_base64) {
         (Some(text), _) => text.into_bytes(),
-        (None, Some(text)) => STANDARD.decode(text).map_err(|e| damaged().with_source(e))?,
+        (None, Some(text)) => STANDARD.decode(text).map_err(|e| damaged_quarantine().with_source(e))?,
         (None, None) => vec![],
     };
     let refused = RefusedRecord { file: l.file, row: l.row, code: l.code, column: l.column, message: l.message, raw };
@@ -88,7 +88,7 @@ impl QuarantineFile {
         let mut all = Self::default();
         for (name, file) in head.state.iter().filter(|(n, _)| n.starts_with(QUARANTINE)) {
             let bytes = journal.read_state(head, file).await?;
-            let text = std::str::from_utf8(&bytes).map_err(|e| damaged().with_source(e))?;
+            let text = std::str::from_utf8(&bytes).map_err(|e| damaged_quarantine().with_source(e))?;
             for line in text.lines() {
                 all.records.push(from_line(line)?);
             }
@@ -99,11 +99,11 @@ impl QuarantineFile {
 
     /// Adds records to the quarantine. Records that are there already, for example from an earlier attempt, are not
     /// added again.
-    pub(crate) fn add(self, refused: Vec<RefusedRecord>, version: u64) -> Result<CommitExtras> {
-        let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| identity(&q.refused)).collect();
+    pub(crate) fn add_records(self, refused: Vec<RefusedRecord>, version: u64) -> Result<CommitExtras> {
+        let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| record_identity(&q.refused)).collect();
         let mut new: BTreeMap<(String, u64, Vec<u8>), QuarantinedRecord> = BTreeMap::new();
-        for refused in refused.into_iter().filter(|r| !known.contains(&identity(r))) {
-            let (file, row, raw) = identity(&refused);
+        for refused in refused.into_iter().filter(|r| !known.contains(&record_identity(r))) {
+            let (file, row, raw) = record_identity(&refused);
             new.entry((file.to_owned(), row, raw.to_vec())).or_insert(QuarantinedRecord { version, refused });
         }
         if new.is_empty() {
@@ -115,11 +115,16 @@ impl QuarantineFile {
     }
 
     /// Removes the records that were retried and not refused again.
-    pub(crate) fn take(self, tried: &[RefusedRecord], refused: &[RefusedRecord], version: u64) -> Result<CommitExtras> {
-        let tried: HashSet<(&str, u64, &[u8])> = tried.iter().map(identity).collect();
-        let again: HashSet<(&str, u64, &[u8])> = refused.iter().map(identity).collect();
+    pub(crate) fn remove_retried(
+        self,
+        tried: &[RefusedRecord],
+        refused: &[RefusedRecord],
+        version: u64,
+    ) -> Result<CommitExtras> {
+        let tried: HashSet<(&str, u64, &[u8])> = tried.iter().map(record_identity).collect();
+        let again: HashSet<(&str, u64, &[u8])> = refused.iter().map(record_identity).collect();
         let stays = |q: &&QuarantinedRecord| {
-            let identity = identity(&q.refused);
+            let identity = record_identity(&q.refused);
             !tried.contains(&identity) || again.contains(&identity)
         };
         let left: Vec<QuarantinedRecord> = self.records.iter().filter(stays).cloned().collect();
@@ -131,7 +136,7 @@ impl QuarantineFile {
 }
 
 /// Returns what identifies a record: file, row and original form. The reason may change between attempts.
-fn identity(r: &RefusedRecord) -> (&str, u64, &[u8]) {
+fn record_identity(r: &RefusedRecord) -> (&str, u64, &[u8]) {
     (&r.file, r.row, &r.raw)
 }
 
@@ -163,7 +168,7 @@ pub async fn quarantine_records(
     if refused.is_empty() {
         return Ok(CommitExtras::default());
     }
-    QuarantineFile::load(journal, head).await?.add(refused, head.version + 1)
+    QuarantineFile::load(journal, head).await?.add_records(refused, head.version + 1)
 }
 
 /// Removes records from the quarantine of a table for good. Returns the version without them.
@@ -174,13 +179,13 @@ pub async fn quarantine_records(
 pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64> {
     let (journal, snapshot) = (dataset.journal(), dataset.observe().await?);
     let head = &snapshot.observed.head;
-    let change = QuarantineFile::load(journal, head).await?.take(records, &[], head.version + 1)?;
+    let change = QuarantineFile::load(journal, head).await?.remove_retried(records, &[], head.version + 1)?;
     if change.is_empty() {
         return Ok(head.version);
     }
     // Every commit adopts external files.
-    let snapshot = snapshot.looked_at(&[]).await?;
-    let mut replace = journal.replace(&snapshot.observed);
+    let snapshot = snapshot.with_encryption_of_files(&[]).await?;
+    let mut replace = journal.begin_commit(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
     replace.with_property(name, encrypted);
     replace.with_extras(change).await?;
@@ -191,7 +196,7 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
 /// Returns the quarantined records of a table, in the order in which they were quarantined.
 ///
 /// ```
-/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, discard, quarantined};
+/// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, discard, quarantined_records};
 /// use biscuit_change::{BadRows, RowsOptions, RowsReader};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
@@ -209,17 +214,17 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
 /// let report = merge.run(reader.finish()?, RunMode::Commit).await?;
 /// assert_eq!(report.rows.after, 1);
 ///
-/// let records = quarantined(&dataset).await?;
+/// let records = quarantined_records(&dataset).await?;
 /// assert_eq!((records[0].refused.code.as_str(), records[0].refused.row), ("NullKey", 2));
 ///
 /// discard(&dataset, &[records[0].refused.clone()]).await?;
-/// assert!(quarantined(&dataset).await?.is_empty());
+/// assert!(quarantined_records(&dataset).await?.is_empty());
 /// # Ok(()) }
 /// ```
 ///
 /// # Errors
 /// The errors of the journal.
-pub async fn quarantined(dataset: &Dataset) -> Result<Vec<QuarantinedRecord>> {
+pub async fn quarantined_records(dataset: &Dataset) -> Result<Vec<QuarantinedRecord>> {
     let read = |snapshot: TableVersion| async move {
         Ok(QuarantineFile::load(dataset.journal(), &snapshot.observed.head).await?.records)
     };

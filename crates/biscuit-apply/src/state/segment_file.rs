@@ -14,7 +14,7 @@ use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
-use crate::state::key_metadata::{ExtraKeyMetadata, KeyMetadata, KeyTimeline, broken, damaged};
+use crate::state::key_metadata::{ExtraKeyMetadata, KeyMetadata, KeyTimeline, damaged_segment, unreadable_segment};
 
 /// An encoded key and its metadata. An empty timeline means that nothing is remembered of the key any more; it hides
 /// entries in older segments.
@@ -104,8 +104,8 @@ pub(super) fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionPro
 }
 
 /// Runs a decoder. A panic in it means that the segment is damaged.
-fn decoded<T, E: std::error::Error + Send + Sync + 'static>(decoder: impl FnOnce() -> Result<T, E>) -> Result<T> {
-    catch_panic(decoder).map_err(broken)?.map_err(broken)
+fn run_decoder<T, E: std::error::Error + Send + Sync + 'static>(decoder: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    catch_panic(decoder).map_err(unreadable_segment)?.map_err(unreadable_segment)
 }
 
 /// Gets a key, a period, and the metadata of the key from this period on.
@@ -119,7 +119,7 @@ pub(super) fn read(
     each: &mut SegmentVisitor<'_>,
 ) -> Result<()> {
     let (bytes, options) = (segment.bytes.clone(), segment.options.clone());
-    let builder = decoded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
+    let builder = run_decoder(|| ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
     let groups = builder.metadata().row_groups().iter().enumerate();
     let may = groups.filter(|(_, g)| match g.column(0).statistics() {
         Some(Statistics::ByteArray(s)) => match (s.min_opt(), s.max_opt()) {
@@ -129,18 +129,18 @@ pub(super) fn read(
         _ => true,
     });
     let groups: Vec<usize> = may.map(|(i, _)| i).collect();
-    let mut reader = decoded(|| builder.with_row_groups(groups).with_batch_size(8192).build())?;
-    while let Some(batch) = decoded(|| reader.next().transpose())? {
-        let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged);
+    let mut reader = run_decoder(|| builder.with_row_groups(groups).with_batch_size(8192).build())?;
+    while let Some(batch) = run_decoder(|| reader.next().transpose())? {
+        let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged_segment);
         let (keys, live, base) = (column(0)?, column(1)?, column(2)?);
-        let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged)?;
+        let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged_segment)?;
         let periods = batch.column_by_name(PERIOD).and_then(|c| c.as_primitive_opt::<Int64Type>());
         for row in 0..batch.num_rows() {
             let kept = if base.is_null(row) {
                 None
             } else {
                 let extra = if extra.is_valid(row) {
-                    serde_json::from_str(extra.value(row)).map_err(broken)?
+                    serde_json::from_str(extra.value(row)).map_err(unreadable_segment)?
                 } else {
                     ExtraKeyMetadata::default()
                 };

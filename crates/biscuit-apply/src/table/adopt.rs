@@ -69,7 +69,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
     let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(DivergedPolicy::Adopt));
     let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let files = snapshot.open_files().await?;
-    let snapshot = snapshot.looked_at(&files).await?;
+    let snapshot = snapshot.with_encryption_of_files(&files).await?;
     let schema = snapshot.schema(&files)?;
     let observed = &snapshot.observed;
     let mut report = AdoptReport {
@@ -88,7 +88,7 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
         return Ok(report);
     }
     let journal = dataset.journal();
-    let mut replace = journal.replace(observed);
+    let mut replace = journal.begin_commit(observed);
     replace.with_adoption();
     if observed.diverged {
         // Loaded as diverged, and written again: tombstones remain, metadata of rows is removed.
@@ -96,11 +96,11 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
         // Encryption keys are needed only if there is key metadata to write, which must not be written in plain text.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
         replace
-            .with_extras(segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?)
+            .with_extras(segments.plan_update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?)
             .await?;
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-    for (name, value) in snapshot.properties(&schema, &partition_by)? {
+    for (name, value) in snapshot.journal_properties(&schema, &partition_by)? {
         replace.with_property(name, value);
     }
     replace.with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));

@@ -7,7 +7,7 @@ use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_dataset::internal::{FolderSpelling, check_partition_columns};
 use biscuit_dataset::{OpenFile, ParquetOptions, TableVersion, WriteMode};
 use biscuit_merge::MergeSpec;
-use biscuit_merge::internal::{RecordOrder, known, without};
+use biscuit_merge::internal::{RecordOrder, schema_without, schema_without_null_columns};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
@@ -23,7 +23,7 @@ use crate::state::forgotten_keys::ErasedKeys;
 use crate::state::key_segment::KeySegments;
 use crate::table::open_files::OpenFiles;
 use crate::table::stored_spec::check_drift;
-use crate::table::truncate_marks::{TRUNCATED, marks};
+use crate::table::truncate_marks::{TRUNCATED, parse_marks};
 
 /// Everything that a run knows between reading the table and writing to it. Nothing of it changes while records are
 /// decided.
@@ -92,17 +92,17 @@ impl TableContext {
             partition_by,
             spelling: snapshot.folder_spelling()?,
             log_servers: log_servers(&snapshot, taken)?,
-            marks: marks(snapshot.observed.head.properties.get(TRUNCATED))?,
+            marks: parse_marks(snapshot.observed.head.properties.get(TRUNCATED))?,
             snapshot,
             segments,
             forgotten,
             session,
         };
-        Ok((context, OpenFiles::of(files)))
+        Ok((context, OpenFiles::without_periods(files)))
     }
 
     /// Returns a file of the table version as the journal observed it.
-    pub(crate) fn observed(&self, listed: usize) -> &ObjectRef {
+    pub(crate) fn observed_file(&self, listed: usize) -> &ObjectRef {
         &self.snapshot.files()[listed].listed
     }
 }
@@ -183,7 +183,7 @@ fn target_schema(
     }
     let mut schema = has.clone();
     for (columns, file) in &taken.columns {
-        let stored = without(columns, &setup.spec.drop_columns);
+        let stored = schema_without(columns, &setup.spec.drop_columns);
         if let Some(periods) = &setup.periods
             && let Some(field) = stored.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&periods.column))
         {
@@ -196,7 +196,8 @@ fn target_schema(
         schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{file}`"))?);
     }
     let is_folder = |f: &Arc<Field>| partition_by.contains(f.name());
-    let mut fields: Vec<_> = known(&schema).fields().iter().filter(|f| !is_folder(f)).cloned().collect();
+    let mut fields: Vec<_> =
+        schema_without_null_columns(&schema).fields().iter().filter(|f| !is_folder(f)).cloned().collect();
     for name in partition_by {
         match schema.field_with_name(name) {
             Ok(f) if *f.data_type() == DataType::Null => {
@@ -225,5 +226,5 @@ fn log_servers(snapshot: &TableVersion, taken: &InputSummary) -> Result<Option<V
         let message = "another run has added log servers since the records were read; run again";
         return Err(Error::new(biscuit_core::codes::CONFLICT, message));
     }
-    epochs.property().map(Some)
+    epochs.to_property().map(Some)
 }

@@ -22,7 +22,7 @@ impl KeyStatistics {
     }
 
     /// Reads the bounds of each row group. Truncated statistics are bounds, too.
-    pub(crate) fn of(file: &OpenFile, column: &str) -> Result<Vec<Self>> {
+    pub(crate) fn read_bounds(file: &OpenFile, column: &str) -> Result<Vec<Self>> {
         let metadata = file.metadata();
         let groups = metadata.metadata().row_groups();
         let unknown = || vec![Self(None); groups.len()];
@@ -64,7 +64,7 @@ impl KeyStatistics {
 
     /// Whether a row group may contain one of these keys, which are sorted. The bounds are for the first column of a
     /// key, whose bytes are the beginning of the bytes of the key.
-    pub(crate) fn may_hold(&self, sorted: &[&[u8]]) -> bool {
+    pub(crate) fn may_contain(&self, sorted: &[&[u8]]) -> bool {
         let Some((min, _)) = &self.0 else { return !sorted.is_empty() };
         let first = sorted.partition_point(|k| *k < min.as_slice());
         sorted.get(first).is_some_and(|k| self.covers(k))
@@ -110,10 +110,10 @@ mod tests {
             ("d1", "d1", false),
             ("g", "z", false),
         ] {
-            assert_eq!(bounds(min, max).may_hold(&keys), may, "{min} to {max}");
+            assert_eq!(bounds(min, max).may_contain(&keys), may, "{min} to {max}");
         }
         // Further columns of a key follow the first one.
         assert!(bounds("c", "d").covers(b"d2") && !bounds("c", "d").covers(b"e"));
-        assert!(KeyStatistics(None).may_hold(&keys) && !KeyStatistics(None).may_hold(&[]));
+        assert!(KeyStatistics(None).may_contain(&keys) && !KeyStatistics(None).may_contain(&[]));
     }
 }

@@ -18,12 +18,12 @@ pub(crate) struct OpenFiles {
 
 impl OpenFiles {
     /// Creates the list of the files of a table without periods.
-    pub(crate) fn of(files: Vec<OpenFile>) -> Self {
+    pub(crate) fn without_periods(files: Vec<OpenFile>) -> Self {
         Self { starts: files.iter().map(OpenFile::group_starts).collect(), files, contents: vec![] }
     }
 
     /// Adds a file of a period.
-    pub(crate) fn add(&mut self, file: OpenFile, content: Arc<str>) {
+    pub(crate) fn add_file(&mut self, file: OpenFile, content: Arc<str>) {
         self.starts.push(file.group_starts());
         self.files.push(file);
         self.contents.push(content);

@@ -67,7 +67,7 @@ const NONE: u32 = u32::MAX;
 impl StoredRows {
     /// Joins the scans of files, which are numbered from `first` on. Of several rows of a key, the newest one counts,
     /// and of equally new rows the last one. `keys` is the number of keys.
-    pub(crate) fn of(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
+    pub(crate) fn from_scans(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
         let mut stored = Self { first, ..Self::default() };
         let matches = scans.iter().map(|scan| scan.matches.len()).sum();
         if matches > 0 {
@@ -76,14 +76,14 @@ impl StoredRows {
         }
         for (file, scan) in (first..).zip(scans) {
             for m in &scan.matches {
-                stored.add(m.key, StoredKey { place: RowLocation { file, row: m.row }, order: m.order.clone() });
+                stored.add_row(m.key, StoredKey { place: RowLocation { file, row: m.row }, order: m.order.clone() });
             }
             stored.truncated.push(scan.truncated.clone());
         }
         stored
     }
 
-    fn add(&mut self, key: u32, row: StoredKey) {
+    fn add_row(&mut self, key: u32, row: StoredKey) {
         let number = &mut self.numbers[key as usize];
         // `NONE` is greater than every index, so that it finds no row.
         let Some(known) = self.rows.get_mut(*number as usize) else {
@@ -101,7 +101,7 @@ impl StoredRows {
     }
 
     /// Returns further rows of the key, which are duplicates.
-    pub(crate) fn surplus(&self, key: u32) -> &[RowLocation] {
+    pub(crate) fn duplicates(&self, key: u32) -> &[RowLocation] {
         if self.surplus.is_empty() { &[] } else { self.surplus.get(&key).map_or(&[], Vec::as_slice) }
     }
 }
@@ -124,13 +124,13 @@ pub(crate) struct ScanInput {
 ///
 /// # Errors
 /// `MissingColumn`.
-pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usize>> {
+pub(crate) fn candidate_groups(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usize>> {
     let scan = TargetScan { file, wanted, place: format!("`{}`", file.path()) };
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
     for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
         biscuit_schema::internal::column_index(file.schema(), k, &scan.place)?;
     }
-    scan.candidates()
+    scan.candidate_groups()
 }
 
 /// Finds the rows of some row groups whose keys are in the key table: first by the key columns alone, then the orders
@@ -138,13 +138,13 @@ pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usiz
 ///
 /// # Errors
 /// `NullKey`, `KeyType`, `OrderType`, and the errors of the file.
-pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
+pub(crate) async fn scan_groups(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
     let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.path()) };
     if wanted.truncated.is_some() {
-        return scan.all(&groups).await;
+        return scan.scan_with_truncate(&groups).await;
     }
-    let mut found = FileScan { matches: scan.keys(&groups).await?, truncated: vec![] };
-    scan.orders(&mut found.matches).await?;
+    let mut found = FileScan { matches: scan.match_keys(&groups).await?, truncated: vec![] };
+    scan.read_orders(&mut found.matches).await?;
     Ok(found)
 }
 
@@ -157,7 +157,7 @@ struct TargetScan<'a> {
 
 impl TargetScan<'_> {
     /// Returns the columns of the target with these names that the file or its path has.
-    fn narrow(&self, names: &[&str]) -> SchemaRef {
+    fn narrow_schema(&self, names: &[&str]) -> SchemaRef {
         let constant = |n: &str| self.file.file.partition.iter().any(|(p, _)| p == n);
         let there = |n: &str| self.file.schema().index_of(n).is_ok() || constant(n);
         let wanted = |f: &&Arc<Field>| names.contains(&f.name().as_str()) && there(f.name());
@@ -165,7 +165,7 @@ impl TargetScan<'_> {
     }
 
     /// Returns the row groups that may have a key.
-    fn candidates(&self) -> Result<Vec<usize>> {
+    fn candidate_groups(&self) -> Result<Vec<usize>> {
         let all = || (0..self.file.group_starts().len() - 1).collect();
         if self.wanted.truncated.is_some() {
             return Ok(all());
@@ -177,24 +177,24 @@ impl TargetScan<'_> {
             // A key column in the path has the same value in all rows, and no statistics.
             return Ok(all());
         }
-        let bounds = KeyStatistics::of(self.file, first)?;
-        Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
+        let bounds = KeyStatistics::read_bounds(self.file, first)?;
+        Ok((0..bounds.len()).filter(|&g| bounds[g].may_contain(&sorted)).collect())
     }
 
     /// Returns the numbers of the rows in these row groups.
-    fn numbers(&self, groups: &[usize]) -> impl Iterator<Item = u64> + Send + use<> {
+    fn row_numbers(&self, groups: &[usize]) -> impl Iterator<Item = u64> + Send + use<> {
         let starts = self.file.group_starts();
         let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
         numbers.into_iter().flatten()
     }
 
     /// Finds rows by their keys, reading only the key columns.
-    async fn keys(&self, groups: &[usize]) -> Result<Vec<MatchedRow>> {
+    async fn match_keys(&self, groups: &[usize]) -> Result<Vec<MatchedRow>> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
-        let narrow = self.narrow(&names);
+        let narrow = self.narrow_schema(&names);
         let mut batches = self.file.stream_groups(Some(&names), groups)?;
-        let mut numbers = self.numbers(groups);
+        let mut numbers = self.row_numbers(groups);
         let (mut matches, mut bytes) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.try_next().await? {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
@@ -211,7 +211,7 @@ impl TargetScan<'_> {
             if !probed {
                 let orders = RowOrders::new(&batch, spec, &self.place)?;
                 for (row, number) in rows.iter().enumerate() {
-                    orders.key(row, spec, &self.place, *number, &mut bytes)?;
+                    orders.encode_key(row, spec, &self.place, *number, &mut bytes)?;
                     wanted.keys.find(&bytes).inspect(|key| found(row, *key));
                 }
             }
@@ -220,10 +220,10 @@ impl TargetScan<'_> {
     }
 
     /// Reads the orders of the rows that were found.
-    async fn orders(&self, matches: &mut [MatchedRow]) -> Result<()> {
+    async fn read_orders(&self, matches: &mut [MatchedRow]) -> Result<()> {
         let spec = &self.wanted.spec;
         let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
-        let narrow = self.narrow(&read);
+        let narrow = self.narrow_schema(&read);
         if matches.is_empty() || !spec.stores_order() || !spec.order.iter().all(|o| narrow.index_of(o).is_ok()) {
             return Ok(());
         }
@@ -242,23 +242,23 @@ impl TargetScan<'_> {
     }
 
     /// Finds rows by their keys, and other rows that the truncate deletes.
-    async fn all(&self, groups: &[usize]) -> Result<FileScan> {
+    async fn scan_with_truncate(&self, groups: &[usize]) -> Result<FileScan> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
-        let narrow = self.narrow(&names);
+        let narrow = self.narrow_schema(&names);
         let mut batches = self.file.stream_groups(Some(&names), groups)?;
-        let mut numbers = self.numbers(groups);
+        let mut numbers = self.row_numbers(groups);
         let (mut found, mut key) = (FileScan::default(), Vec::new());
         while let Some(batch) = batches.try_next().await? {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
             let rows = RowOrders::new(&batch, spec, &self.place)?;
             for (row, number) in numbers.by_ref().take(batch.num_rows()).enumerate() {
-                rows.key(row, spec, &self.place, number, &mut key)?;
+                rows.encode_key(row, spec, &self.place, number, &mut key)?;
                 let order = || rows.order(row, spec, &self.place, number);
                 if let Some(k) = wanted.keys.find(&key) {
                     found.matches.push(MatchedRow { key: k, row: number, order: order()? });
                 } else if let Some(t) = &wanted.truncated
-                    && wanted.covers.has(&key)
+                    && wanted.covers.contains(&key)
                     && order()? <= *t
                 {
                     found.truncated.push(number);

@@ -20,7 +20,7 @@ pub(crate) struct RunTruncates {
 
 impl RunTruncates {
     /// Takes over the truncates of a part of the records. Only the first part has truncates, all of the run.
-    pub(crate) fn enter(&mut self, set: &ChangeSet) {
+    pub(crate) fn take_truncates(&mut self, set: &ChangeSet) {
         if !set.truncates.is_empty() {
             (self.own, self.records) = (set.truncates.clone(), set.truncate_records);
         }
@@ -33,7 +33,7 @@ impl RunTruncates {
 }
 
 /// Reads the truncate marks by period. A table without periods has its mark under 0.
-pub(crate) fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
+pub(crate) fn parse_marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
     let mark = |hex: &str| -> Result<RecordOrder> {
         hex_bytes(hex).map(|bytes| RecordOrder::from_bytes(&bytes)).ok_or_else(damaged_mark)
     };
@@ -56,7 +56,7 @@ fn damaged_mark() -> Error {
     Error::new(biscuit_journal::codes::DIVERGED, "the truncate mark in the journal cannot be read")
 }
 
-/// Returns the property with the truncate marks; [`marks`] reads it.
+/// Returns the property with the truncate marks; [`parse_marks`] reads it.
 pub(crate) fn truncated_property(marks: &[(i64, RecordOrder)], by_period: bool) -> Option<Value> {
     if by_period && !marks.is_empty() {
         let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex_text(order.bytes())));

@@ -122,7 +122,7 @@ async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String
                 }
             }
         };
-        let read = keys(file, &schema, &key, (&mut look, &mut |k| hashes.push(hasher.hash_one(k)))).await;
+        let read = visit_keys(file, &schema, &key, (&mut look, &mut |k| hashes.push(hasher.hash_one(k)))).await;
         for (column, (count, what)) in impossible {
             found.values.push(format!("{}: column `{column}` has {count} {what}", file.path()));
         }
@@ -184,7 +184,7 @@ async fn count_duplicates(
                 *counts.entry(k.to_vec()).or_default() += 1;
             }
         };
-        keys(file, schema, key, (&mut |_| {}, &mut count)).await?;
+        visit_keys(file, schema, key, (&mut |_| {}, &mut count)).await?;
     }
     Ok(counts.values().filter(|n| **n > 1).count() as u64)
 }
@@ -193,7 +193,7 @@ async fn count_duplicates(
 type RowVisitor<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn FnMut(&[u8]) + Send));
 
 /// Reads all rows of a file, and passes them and their keys on. Returns the number of rows.
-async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): RowVisitor<'_>) -> Result<u64> {
+async fn visit_keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): RowVisitor<'_>) -> Result<u64> {
     let place = format!("`{}`", file.path());
     let mut batches = file.stream(None)?;
     let (mut rows, mut bytes) = (0, Vec::new());

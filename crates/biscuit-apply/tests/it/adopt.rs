@@ -18,8 +18,9 @@ async fn contents(storage: &TableStorage, prefix: &str) -> Vec<(Path, bytes::Byt
     let mut all = Vec::new();
     for (name, _) in lake::objects(&storage.store).await {
         if name.starts_with(prefix) {
-            let path = Path::parse(name).expect("a name");
-            let bytes = storage.store.get(&path).await.expect("it is there").bytes().await.expect("bytes");
+            let path = Path::parse(name).expect("the path is valid");
+            let bytes =
+                storage.store.get(&path).await.expect("the object exists").bytes().await.expect("the bytes are read");
             all.push((path, bytes));
         }
     }
@@ -29,7 +30,7 @@ async fn contents(storage: &TableStorage, prefix: &str) -> Vec<(Path, bytes::Byt
 async fn delete(store: &dyn ObjectStore, prefix: &str) {
     for (name, _) in lake::objects(store).await {
         if name.starts_with(prefix) {
-            store.delete(&Path::parse(name).expect("a name")).await.expect("a delete");
+            store.delete(&Path::parse(name).expect("the path is valid")).await.expect("the delete succeeds");
         }
     }
 }
@@ -46,14 +47,17 @@ async fn is_refused(storage: &TableStorage) {
 
 async fn adopted(storage: &TableStorage) -> biscuit_apply::report::AdoptReport {
     let dataset = lake::dataset(storage.clone());
-    let planned = adopt(&dataset, RunMode::DryRun).await.expect("a plan");
+    let planned = adopt(&dataset, RunMode::DryRun).await.expect("the plan is made");
     assert_eq!(planned.outcome, Outcome::Planned);
-    let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
+    let report = adopt(&dataset, RunMode::Commit).await.expect("the adoption succeeds");
     assert_eq!(
         (report.outcome, &report.adopted, &report.missing),
         (Outcome::Adopted, &planned.adopted, &planned.missing)
     );
-    assert_eq!(adopt(&dataset, RunMode::Commit).await.expect("again").outcome, Outcome::Unchanged);
+    assert_eq!(
+        adopt(&dataset, RunMode::Commit).await.expect("the second adoption succeeds").outcome,
+        Outcome::Unchanged
+    );
     report
 }
 
@@ -131,7 +135,7 @@ async fn restored_table_counts_by_its_rows_and_a_replay_brings_it_up_to_date() {
     let caught_up = rows(&storage).await;
     delete(&storage.store, "lake/t/").await;
     for (path, bytes) in backup {
-        storage.store.put(&path, bytes.into()).await.expect("a put");
+        storage.store.put(&path, bytes.into()).await.expect("the put succeeds");
     }
     is_refused(&storage).await;
     let report = adopted(&storage).await;
@@ -141,7 +145,7 @@ async fn restored_table_counts_by_its_rows_and_a_replay_brings_it_up_to_date() {
         .await
         .expect("the merge succeeds");
     assert!(biscuit_testkit::rows_text(&rows(&storage).await).contains("between"));
-    lake::merge(&dataset, &spec, LATER).await.expect("a replay");
+    lake::merge(&dataset, &spec, LATER).await.expect("the replay succeeds");
     let want = table("id:bigint | seq:bigint | v:string | w:string\n 1 | 10 | x | x\n 3 | 20 | newer | between");
     assert_rows_eq!(rows(&storage).await, want);
     assert_eq!(lake::count(&caught_up), 2);
@@ -156,7 +160,7 @@ async fn after_lost_staging_the_partition_is_unchanged_and_records_can_be_merged
     delete(&storage.store, "lake/.biscuit/t/staging/").await;
     let dataset = lake::dataset(storage.clone());
     assert_eq!(dataset.journal().recover().await.unwrap_err().code(), "LostStaging");
-    let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
+    let report = adopt(&dataset, RunMode::Commit).await.expect("the adoption succeeds");
     assert!(report.diverged, "{report:?}");
     assert!(verify(&dataset, &[]).await.expect("the table can be verified").is_sound());
     merge_second(storage.clone()).await.expect("the merge succeeds");
@@ -167,7 +171,7 @@ async fn after_lost_staging_the_partition_is_unchanged_and_records_can_be_merged
 #[tokio::test]
 async fn file_that_is_not_parquet_is_not_adopted() {
     let storage = populated(lake::memory()).await;
-    storage.store.put(&Path::from("lake/t/day=h/notes.parquet"), "no parquet".into()).await.expect("a put");
+    storage.store.put(&Path::from("lake/t/day=h/notes.parquet"), "no parquet".into()).await.expect("the put succeeds");
     let before = lake::objects(&storage.store).await;
     let e = adopt(&lake::dataset(storage.clone()), RunMode::Commit).await.unwrap_err();
     assert!(e.message().contains("day=h/notes.parquet"), "{e}");
@@ -219,7 +223,7 @@ async fn adoption_may_pause_at_every_call() {
         }
     };
     let check = |s: TableStorage, at: u64| async move {
-        lake::dataset(s.clone()).journal().recover_with_fence().await.expect("a recovery");
+        lake::dataset(s.clone()).journal().recover_with_fence().await.expect("the recovery succeeds");
         assert_eq!(lake::count(&rows(&s).await), 7, "call {at}");
         zoo::nothing_is_left_over(&s, at).await;
     };

@@ -93,7 +93,7 @@ async fn errors_of_invalid_files_name_file_row_and_column() {
 async fn numbers_as_text_and_floats_cannot_be_orders() {
     for (seq, code) in [("\"10\"", "TextOrder"), ("1.5", "OrderType")] {
         let dataset = lake::dataset(lake::memory());
-        let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+        let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid");
         let e = lake::merge(&dataset, &spec, &format!("{{\"id\":1,\"seq\":{seq}}}")).await.unwrap_err();
         assert_eq!(e.code(), code);
     }
@@ -104,9 +104,9 @@ async fn error_of_a_damaged_file_of_the_table_names_it() {
     use object_store::ObjectStoreExt;
     let storage = lake::memory();
     let path = object_store::path::Path::from("lake/t/bad.parquet");
-    storage.store.put(&path, "PAR1 not really PAR1".into()).await.expect("a put");
+    storage.store.put(&path, "PAR1 not really PAR1".into()).await.expect("the put succeeds");
     let dataset = lake::dataset(storage);
-    let e = dataset.observe().await.expect("a snapshot").open_files().await.unwrap_err();
+    let e = dataset.observe().await.expect("the table is observed").open_files().await.unwrap_err();
     assert_eq!(e.code(), "UnreadableParquet");
     assert!(e.message().contains("bad.parquet"), "{e}");
 }

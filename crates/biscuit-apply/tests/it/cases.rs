@@ -1,6 +1,6 @@
 //! The cases of the merge contract, as data: `tests/data/merge.json`.
 
-use biscuit_apply::internal::held_keys;
+use biscuit_apply::internal::stored_key_metadata;
 use biscuit_apply::{IgnoreNull, MergeSpec, TombstonePolicy};
 use biscuit_testkit::{diff_rows, json_rows};
 use datafusion::arrow::array::RecordBatch;
@@ -9,12 +9,16 @@ use serde_json::Value;
 use crate::lake;
 
 fn texts(v: &Value) -> Vec<String> {
-    v.as_array().expect("a list").iter().map(|x| x.as_str().expect("a text").to_owned()).collect()
+    v.as_array()
+        .expect("the value is a list")
+        .iter()
+        .map(|x| x.as_str().expect("the value is a text").to_owned())
+        .collect()
 }
 
 fn spec(config: &Value) -> MergeSpec {
     let columns = |name: &str, default: &str| config.get(name).map_or(vec![default.to_owned()], texts);
-    let mut spec = MergeSpec::new(columns("keys", "id"), columns("order", "seq")).expect("a spec");
+    let mut spec = MergeSpec::new(columns("keys", "id"), columns("order", "seq")).expect("the specification is valid");
     if let Some(ranks) = config.get("op_rank") {
         spec = spec.with_op_rank(texts(ranks));
     }
@@ -36,9 +40,9 @@ fn lines(rows: &[Value]) -> String {
 }
 
 async fn run(case: &Value, batches: &[Vec<Value>]) {
-    let name = case["id"].as_str().expect("an id");
+    let name = case["id"].as_str().expect("the value is an id");
     let storage = lake::memory();
-    let target = case["target"].as_array().expect("a target");
+    let target = case["target"].as_array().expect("the report has a target");
     if !target.is_empty() {
         lake::put_external(&storage, "lake/t/foreign.parquet", &json_rows(&lines(target))).await;
     }
@@ -63,12 +67,12 @@ async fn run(case: &Value, batches: &[Vec<Value>]) {
     assert_eq!(lake::count(&rows), expect.len(), "{name}");
     if !expect.is_empty() {
         let want = json_rows(&lines(expect));
-        let want = biscuit_schema::internal::conform(&want, &rows[0].schema(), name).expect("the same columns");
+        let want = biscuit_schema::internal::conform(&want, &rows[0].schema(), name).expect("the columns are the same");
         let got: Vec<RecordBatch> = rows;
         assert_eq!(diff_rows(&got, &[want]), None, "{name}");
     }
     if let Some(tomb) = case.get("tomb").and_then(Value::as_object) {
-        let held = held_keys(&dataset).await.expect("held keys");
+        let held = stored_key_metadata(&dataset).await.expect("the key metadata is readable");
         let got: Vec<(String, String)> =
             held.into_iter().filter(|h| h.is_tombstone).map(|h| (h.key.join(","), h.order.join(","))).collect();
         let want: Vec<(String, String)> = tomb.iter().map(|(k, o)| (k.clone(), o.to_string())).collect();
@@ -103,14 +107,14 @@ fn orders(rows: &[Value]) -> Vec<Vec<Value>> {
 
 #[tokio::test]
 async fn every_case_of_the_contract_holds() {
-    let cases: Vec<Value> = serde_json::from_str(include_str!("../data/merge.json")).expect("cases");
+    let cases: Vec<Value> = serde_json::from_str(include_str!("../data/merge.json")).expect("the cases are valid");
     assert_eq!(cases.len(), 34);
     for case in &cases {
         let batches: Vec<Vec<Value>> = case["batches"]
             .as_array()
-            .expect("batches")
+            .expect("the batches are an array")
             .iter()
-            .map(|b| b.as_array().expect("a batch").clone())
+            .map(|b| b.as_array().expect("the batch is an array").clone())
             .collect();
         run(case, &batches).await;
         let Some(invariant) = case.get("invariant").and_then(Value::as_str) else { continue };

@@ -1,6 +1,6 @@
 //! Points of the contract that the cases do not cover.
 
-use biscuit_apply::internal::held_keys;
+use biscuit_apply::internal::stored_key_metadata;
 use biscuit_apply::{IgnoreNull, MergeOptions, MergeSpec, OrderAuthority, TiePolicy};
 use biscuit_core::Outcome;
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
@@ -12,14 +12,18 @@ async fn empty_input_changes_nothing_and_preserves_the_schema() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
     lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("the merge succeeds");
-    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":2,"op":"d"}"#).await.expect("a delete");
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":2,"op":"d"}"#).await.expect("the merge of a delete succeeds");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 0);
     let snapshot = dataset.view().await.expect("the table can be read");
-    let schema = snapshot.schema(&snapshot.open_files().await.expect("files")).expect("a schema");
+    let schema =
+        snapshot.schema(&snapshot.open_files().await.expect("the files are opened")).expect("the schema is readable");
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["id", "seq", "v"]);
     let before = lake::objects(&storage.store).await;
-    assert_eq!(lake::merge(&dataset, &spec(), "").await.expect("nothing").outcome, Outcome::Unchanged);
+    assert_eq!(
+        lake::merge(&dataset, &spec(), "").await.expect("the merge of nothing succeeds").outcome,
+        Outcome::Unchanged
+    );
     assert_eq!(lake::objects(&storage.store).await, before);
 }
 
@@ -56,9 +60,12 @@ async fn ties_across_runs_are_corrected_or_refused() {
     let strict = spec().with_ties(TiePolicy::Fail);
     let e = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.unwrap_err();
     assert_eq!(e.code(), "AmbiguousOrder");
-    let same = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"a","op":"u"}"#).await.expect("the same again");
+    let same =
+        lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"a","op":"u"}"#).await.expect("the second run succeeds");
     assert_eq!((same.outcome, same.verdicts.unchanged), (Outcome::Unchanged, 1));
-    let report = lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.expect("a correction");
+    let report = lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"b","op":"u"}"#)
+        .await
+        .expect("the merge of a correction succeeds");
     assert_eq!(report.verdicts.corrected, 1);
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 1 | b"));
 }
@@ -70,11 +77,13 @@ async fn wider_numbers_rewrite_the_old_files_and_are_reported() {
     let dataset = lake::dataset(storage);
     let big = r#"{"id":1,"seq":2,"n":3000000000,"op":"u"}"#;
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
-    reader.read("c.jsonl", big.as_bytes().to_vec().into()).expect("a file");
+    reader.read("c.jsonl", big.as_bytes().to_vec().into()).expect("the file is read");
     let merge = biscuit_apply::Merge::new(dataset.clone(), spec(), MergeOptions::default())
         .expect("the specification is valid");
-    let report =
-        merge.run(reader.finish().expect("records"), biscuit_apply::RunMode::Commit).await.expect("the merge succeeds");
+    let report = merge
+        .run(reader.finish().expect("the records are readable"), biscuit_apply::RunMode::Commit)
+        .await
+        .expect("the merge succeeds");
     assert_eq!(report.remarks.widened_columns, ["id", "n"]);
     assert_rows_eq!(
         lake::rows(&dataset).await,
@@ -111,9 +120,11 @@ async fn too_many_deletes_change_nothing() {
     assert!(e.message().contains("1500 of 1500 rows"), "{e}");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 1500);
     let allowed = MergeOptions::default().with_max_deleted(100.0);
-    lake::merge_with(&dataset, &spec(), &allowed, truncate).await.expect("a truncate");
+    lake::merge_with(&dataset, &spec(), &allowed, truncate).await.expect("the merge of a truncate succeeds");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 0);
-    let late = lake::merge(&dataset, &spec(), r#"{"id":5000,"seq":2,"op":"c"}"#).await.expect("a late record");
+    let late = lake::merge(&dataset, &spec(), r#"{"id":5000,"seq":2,"op":"c"}"#)
+        .await
+        .expect("the merge of the late record succeeds");
     assert_eq!((late.outcome, late.verdicts.late), (Outcome::Unchanged, 1));
 }
 
@@ -123,7 +134,9 @@ async fn run_with_another_key_or_order_is_refused() {
     lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"ts":1,"op":"c"}"#).await.expect("the merge succeeds");
     for other in [MergeSpec::new(["id", "ts"], ["seq"]), MergeSpec::new(["id"], ["ts"])] {
         let e =
-            lake::merge(&dataset, &other.expect("a spec"), r#"{"id":1,"seq":2,"ts":2,"op":"u"}"#).await.unwrap_err();
+            lake::merge(&dataset, &other.expect("the specification is valid"), r#"{"id":1,"seq":2,"ts":2,"op":"u"}"#)
+                .await
+                .unwrap_err();
         assert_eq!(e.code(), "SpecDrift");
     }
 }
@@ -133,15 +146,19 @@ async fn many_runs_leave_few_key_segments_and_every_tombstone() {
     let dataset = lake::dataset(lake::memory());
     for i in 0..30 {
         let line = format!("{{\"id\":{i},\"seq\":{i},\"op\":\"d\"}}");
-        lake::merge(&dataset, &spec(), &line).await.expect("a delete");
+        lake::merge(&dataset, &spec(), &line).await.expect("the merge of a delete succeeds");
     }
-    let held = held_keys(&dataset).await.expect("held keys");
+    let held = stored_key_metadata(&dataset).await.expect("the key metadata is readable");
     assert_eq!(held.len(), 30);
-    assert!(dataset.journal().head().await.expect("a head").state.len() < 8);
-    let late = lake::merge(&dataset, &spec(), r#"{"id":3,"seq":2,"v":"x","op":"u"}"#).await.expect("a late record");
+    assert!(dataset.journal().head().await.expect("the head is readable").state.len() < 8);
+    let late = lake::merge(&dataset, &spec(), r#"{"id":3,"seq":2,"v":"x","op":"u"}"#)
+        .await
+        .expect("the merge of the late record succeeds");
     assert_eq!(late.verdicts.late, 1);
-    lake::merge(&dataset, &spec(), r#"{"id":3,"seq":4,"v":"x","op":"u"}"#).await.expect("a revival");
-    assert_eq!(held_keys(&dataset).await.expect("held keys").len(), 29);
+    lake::merge(&dataset, &spec(), r#"{"id":3,"seq":4,"v":"x","op":"u"}"#)
+        .await
+        .expect("the merge of a revival succeeds");
+    assert_eq!(stored_key_metadata(&dataset).await.expect("the key metadata is readable").len(), 29);
 }
 
 #[tokio::test]
@@ -152,7 +169,9 @@ async fn ranked_operations_are_remembered_across_runs() {
         lake::merge(&dataset, &spec, line).await.expect("the merge succeeds");
     }
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 5 | u"));
-    lake::merge(&dataset, &spec, r#"{"id":1,"seq":5,"v":null,"op":"D"}"#).await.expect("a delete");
+    lake::merge(&dataset, &spec, r#"{"id":1,"seq":5,"v":null,"op":"D"}"#)
+        .await
+        .expect("the merge of a delete succeeds");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 0);
 }
 
@@ -162,7 +181,7 @@ async fn full_load_ranks_below_changes() {
     let merge = biscuit_apply::Merge::new(dataset.clone(), spec(), MergeOptions::default())
         .expect("the specification is valid");
     for (rank, line) in [(0, r#"{"id":1,"seq":100,"v":"load"}"#), (1, r#"{"id":1,"seq":7,"v":"change"}"#)] {
-        let mut records = lake::changes(&dataset, line).await.expect("records");
+        let mut records = lake::changes(&dataset, line).await.expect("the records are valid");
         records.batches.iter_mut().for_each(|b| b.rank = rank);
         merge.run(records, biscuit_apply::RunMode::Commit).await.expect("the merge succeeds");
     }
@@ -186,16 +205,16 @@ async fn reload_replaces_newer_rows_and_keeps_their_order() {
     let first = "{\"id\":1,\"seq\":10,\"v\":\"wrong\",\"op\":\"c\"}\n{\"id\":2,\"seq\":20,\"op\":\"d\"}";
     lake::merge(&dataset, &spec(), first).await.expect("the merge succeeds");
     let right = "{\"id\":1,\"seq\":4,\"v\":\"right\",\"op\":\"u\"}\n{\"id\":2,\"seq\":4,\"v\":\"back\",\"op\":\"u\"}";
-    lake::merge(&dataset, &reload, right).await.expect("a reload");
+    lake::merge(&dataset, &reload, right).await.expect("the reload succeeds");
     let want = table("id:bigint | seq:bigint | v:string\n1 | 4 | right\n2 | 4 | back");
     assert_rows_eq!(lake::rows(&dataset).await, want);
-    let again = lake::merge(&dataset, &reload, right).await.expect("the same reload");
+    let again = lake::merge(&dataset, &reload, right).await.expect("the second reload succeeds");
     assert_eq!((again.outcome, again.verdicts.unchanged), (Outcome::Unchanged, 2));
     let late = "{\"id\":1,\"seq\":7,\"v\":\"late\",\"op\":\"u\"}\n{\"id\":2,\"seq\":15,\"v\":\"late\",\"op\":\"u\"}";
-    let late = lake::merge(&dataset, &spec(), late).await.expect("late records");
+    let late = lake::merge(&dataset, &spec(), late).await.expect("the merge of the late records succeeds");
     assert_eq!((late.outcome, late.verdicts.late), (Outcome::Unchanged, 2));
     let newer = r#"{"id":1,"seq":11,"v":"newer","op":"u"}"#;
-    lake::merge(&dataset, &spec(), newer).await.expect("a newer record");
+    lake::merge(&dataset, &spec(), newer).await.expect("the merge of the newer record succeeds");
     let want = table("id:bigint | seq:bigint | v:string\n1 | 11 | newer\n2 | 4 | back");
     assert_rows_eq!(lake::rows(&dataset).await, want);
 }
@@ -211,7 +230,7 @@ async fn reload_restores_rows_after_a_truncate() {
     .await
     .expect("the merge succeeds");
     let reload = spec().with_authority(OrderAuthority::Reload);
-    lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("a reload");
+    lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("the reload succeeds");
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 2 | b"));
 }
 
@@ -219,7 +238,7 @@ async fn reload_restores_rows_after_a_truncate() {
 async fn file_that_is_too_large_for_one_copy_is_divided() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
-    let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+    let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid");
     let lines =
         |seq: u32| (0..30_000).map(|i| format!("{{\"id\":{i},\"seq\":{seq},\"op\":\"u\"}}\n")).collect::<String>();
     lake::merge(&dataset, &spec, &lines(1)).await.expect("the merge succeeds");

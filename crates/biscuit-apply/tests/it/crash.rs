@@ -18,7 +18,7 @@ async fn recover_then_merge(storage: TableStorage) -> biscuit_core::Result<()> {
 async fn check(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
     zoo::has_the_rows_of_the_second(&storage).await;
-    let snapshot = dataset.observe().await.expect("a table");
+    let snapshot = dataset.observe().await.expect("the table is observed");
     assert_eq!(snapshot.observed.head.version, 2, "call {at}");
     zoo::nothing_is_left_over(&storage, at).await;
 }
@@ -75,7 +75,7 @@ async fn nothing_is_deleted_before_the_commit_record() {
 
 async fn race(storage: TableStorage) {
     let answers = join_all((0..2).map(|_| tokio::spawn(merge_second(storage.clone())))).await;
-    let answers: Vec<_> = answers.into_iter().map(|a| a.expect("no panic")).collect();
+    let answers: Vec<_> = answers.into_iter().map(|a| a.expect("the code does not panic")).collect();
     for e in answers.iter().filter_map(|a| a.as_ref().err()) {
         assert_eq!(e.code(), "Conflict", "{e}");
     }
@@ -88,8 +88,8 @@ async fn race(storage: TableStorage) {
 async fn exactly_one_of_two_concurrent_runs_commits() {
     for _ in 0..20 {
         race(populated(lake::memory()).await).await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let store = LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists");
         race(populated(TableStorage::local(Arc::new(store))).await).await;
     }
 }
@@ -99,6 +99,6 @@ async fn rerun_changes_no_object() {
     let storage = populated(lake::memory()).await;
     merge_second(storage.clone()).await.expect("the merge succeeds");
     let before = lake::objects(&storage.store).await;
-    merge_second(storage.clone()).await.expect("the same merge");
+    merge_second(storage.clone()).await.expect("the second merge succeeds");
     assert_eq!(lake::objects(&storage.store).await, before);
 }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use biscuit_apply::internal::held_keys;
-use biscuit_apply::{ChangeFiles, ChangeFormat, Merge, MergeSpec, RunMode, adopt, discard, quarantined, verify};
+use biscuit_apply::internal::stored_key_metadata;
+use biscuit_apply::{
+    ChangeFiles, ChangeFormat, Merge, MergeSpec, RunMode, adopt, discard, quarantined_records, verify,
+};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::Dataset;
 use biscuit_dataset::encryption::FileEncryption;
@@ -38,12 +40,13 @@ fn hidden(storage: &TableStorage, keys: &MemoryKeys) -> Dataset {
 /// No object contains the secret, and every data file encrypts its column.
 async fn check_hidden(d: &Dataset) {
     let store = &d.journal().storage().store;
-    let all: Vec<_> = store.list(None).try_collect().await.expect("a listing");
+    let all: Vec<_> = store.list(None).try_collect().await.expect("the listing succeeds");
     for object in all {
-        let bytes = store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        let bytes =
+            store.get(&object.location).await.expect("the get succeeds").bytes().await.expect("the bytes are read");
         assert!(!bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()), "{}", object.location);
     }
-    for file in d.view().await.expect("the table can be read").open_files().await.expect("files") {
+    for file in d.view().await.expect("the table can be read").open_files().await.expect("the files are opened") {
         assert!(file.is_encrypted("v"), "{}", file.path());
     }
 }
@@ -169,7 +172,7 @@ async fn commit_without_rows_stores_encrypted_columns_of_external_files() {
     let file = hidden(&other, &keys).view().await.unwrap().files()[0].clone();
     let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     storage.store.put(&"lake/t/part-9.parquet".into(), bytes.into()).await.unwrap();
-    let refused: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
+    let refused: Vec<_> = quarantined_records(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
     discard(&d, &refused).await.unwrap();
     assert!(d.view().await.unwrap().observed.external.is_empty());
     let e = d.observe().await.unwrap().encryption().unwrap_err();
@@ -189,18 +192,18 @@ async fn key_metadata_is_encrypted() {
     };
     let run = async |d: &Dataset, line: String| {
         let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"}]}"#;
-        let contract = Contract::from_json(contract).expect("a contract");
+        let contract = Contract::from_json(contract).expect("the contract is valid");
         let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
-        reader.read("events.jsonl", &line.into_bytes().into()).expect("events");
-        let changes = reader.finish().expect("records");
-        let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
+        reader.read("events.jsonl", &line.into_bytes().into()).expect("the events are readable");
+        let changes = reader.finish().expect("the records are readable");
+        let spec = MergeSpec::new(["id"], changes.order.clone()).expect("the specification is valid");
         Merge::new(d.clone(), spec, serial())?.run(changes, RunMode::Commit).await
     };
     // Segments from before the table was encrypted are written again, encrypted.
     let clear = lake::dataset(storage.clone());
     run(&clear, event("c", 1, 10, &format!("{SECRET} of 1"), "")).await.unwrap();
     run(&clear, event("d", 1, 20, "", r#""__debezium.newkey":{"id":2}"#)).await.unwrap();
-    assert_eq!(held_keys(&clear).await.unwrap().len(), 1);
+    assert_eq!(stored_key_metadata(&clear).await.unwrap().len(), 1);
     run(&d, event("c", 7, 20, "seven", "")).await.unwrap();
     let mut kept = 0;
     let all: Vec<_> = storage.store.list(None).try_collect().await.unwrap();
@@ -213,8 +216,8 @@ async fn key_metadata_is_encrypted() {
         kept += 1;
     }
     assert!(kept > 0, "the row is kept");
-    assert_eq!(held_keys(&lake::dataset(storage.clone())).await.unwrap_err().code(), "NoFileKeys");
-    assert_eq!(held_keys(&d).await.unwrap().len(), 1);
+    assert_eq!(stored_key_metadata(&lake::dataset(storage.clone())).await.unwrap_err().code(), "NoFileKeys");
+    assert_eq!(stored_key_metadata(&d).await.unwrap().len(), 1);
     let unavailable = "__debezium_unavailable_value";
     run(&d, event("c", 2, 20, unavailable, r#""__debezium.oldkey":{"id":1}"#)).await.unwrap();
     let want = table(&format!("id:bigint | v:string | __lsn:bigint\n2 | {SECRET} of 1 | 20\n7 | seven | 20"));

@@ -29,7 +29,7 @@ async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
 
 /// The number of rows of each row group, by file.
 async fn groups(dataset: &Dataset) -> Vec<Vec<i64>> {
-    let files = dataset.view().await.expect("the table can be read").open_files().await.expect("files");
+    let files = dataset.view().await.expect("the table can be read").open_files().await.expect("the files are opened");
     files.iter().map(|f| f.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect()).collect()
 }
 
@@ -51,9 +51,9 @@ async fn only_row_groups_that_may_have_a_key_are_read_and_only_changed_ones_are_
     let gets = async |id: i64| {
         let (recorder, storage) = RecordingStore::storage(dataset.journal().storage());
         let recorded = lake::dataset(storage);
-        let records = lake::changes(&dataset, &upserts([id], 2)).await.expect("records");
+        let records = lake::changes(&dataset, &upserts([id], 2)).await.expect("the records are valid");
         let merge = Merge::new(recorded, spec(), serial()).expect("the specification is valid");
-        merge.run(records, RunMode::DryRun).await.expect("a plan");
+        merge.run(records, RunMode::DryRun).await.expect("the plan is made");
         recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count()
     };
     // An id after all keys; an id between two keys of a row group; an existing key.
@@ -110,7 +110,7 @@ async fn table_that_grows_by_a_few_rows_at_a_time_has_one_row_group() {
 #[tokio::test]
 async fn text_and_composite_keys_are_found_by_statistics() {
     let dataset = lake::dataset(lake::memory());
-    let spec = MergeSpec::new(["region", "code"], ["seq"]).expect("a spec");
+    let spec = MergeSpec::new(["region", "code"], ["seq"]).expect("the specification is valid");
     let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(10));
     let line = |r: &str, c: u32, seq: u32, op: &str| {
         format!("{{\"region\":\"{r}\",\"code\":{c},\"seq\":{seq},\"op\":\"{op}\"}}\n")
@@ -132,27 +132,29 @@ fn large_file(folder: &std::path::Path, null_at: Option<usize>) -> String {
     let seqs: Int64Array = (0..rows).map(|i| Some((row(i) % 2) as i64)).collect();
     let notes: StringArray = (0..rows).map(|i| Some(format!("{:0>150}", row(i)))).collect();
     let columns: [(&str, ArrayRef); 3] = [("id", Arc::new(ids)), ("seq", Arc::new(seqs)), ("note", Arc::new(notes))];
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch");
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("the batch is valid");
     let path = folder.join("changes.parquet");
     let properties =
         WriterProperties::builder().set_max_row_group_row_count(Some(30_000)).set_dictionary_enabled(false);
-    let file = std::fs::File::create(&path).expect("a file");
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).expect("a writer");
-    writer.write(&batch).expect("rows");
-    writer.close().expect("a file");
-    assert!(std::fs::metadata(&path).expect("a file").len() > 8 << 20);
-    path.to_str().expect("a path").to_owned()
+    let file = std::fs::File::create(&path).expect("the file is created");
+    let mut writer =
+        ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).expect("the writer is created");
+    writer.write(&batch).expect("the rows are written");
+    writer.close().expect("the file is closed");
+    assert!(std::fs::metadata(&path).expect("the file exists").len() > 8 << 20);
+    path.to_str().expect("the path is UTF-8").to_owned()
 }
 
 #[tokio::test]
 async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let files = ChangeFiles::new([large_file(folder.path(), None)], ChangeFormat::Rows(RowsOptions::default()));
     let parquet = ParquetOptions::default().with_row_group_rows(10_000);
     let options = MergeOptions::default().with_change_memory(2 << 20).with_parquet(parquet);
     let dataset = lake::dataset(lake::memory());
     let merge = Merge::new(dataset.clone(), spec(), options).expect("the specification is valid");
-    let report = merge.input(files.clone()).run(RunMode::Commit).await.expect("a first load");
+    let report = merge.input(files.clone()).run(RunMode::Commit).await.expect("the first load succeeds");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.superseded), (80_000, 40_000, 40_000));
     let rows = lake::rows(&dataset).await;
     let column = |name: &str| -> Vec<i64> {
@@ -160,18 +162,19 @@ async fn large_file_is_read_by_row_group_and_merged_by_key_range() {
         values.copied().collect()
     };
     // One file, sorted by key, in full row groups, although ranges end at any row.
-    let written = dataset.view().await.expect("the table can be read").open_files().await.expect("files");
+    let written =
+        dataset.view().await.expect("the table can be read").open_files().await.expect("the files are opened");
     assert_eq!(written.iter().map(|f| f.group_starts()).collect::<Vec<_>>(), [[0, 10_000, 20_000, 30_000, 40_000]]);
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
-    let again = merge.input(files.clone()).run(RunMode::Commit).await.expect("the same again");
+    let again = merge.input(files.clone()).run(RunMode::Commit).await.expect("the second run succeeds");
     assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), (Outcome::Unchanged, 40_000, 40_000));
 }
 
 /// New files are staged before the guards are checked.
 #[tokio::test]
 async fn large_run_that_fails_a_guard_leaves_no_files() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let rows = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
     let files = ChangeFiles::new([large_file(folder.path(), Some(79_999))], ChangeFormat::Rows(rows));
     for (allowed, outcome) in [(0.0, Err("TooManyQuarantined")), (1.0, Ok((40_000, 1)))] {
@@ -187,7 +190,7 @@ async fn large_run_that_fails_a_guard_leaves_no_files() {
 
 #[tokio::test]
 async fn error_of_a_large_file_names_the_row_of_the_invalid_record() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let path = large_file(folder.path(), Some(65_540));
     for memory in [2 << 20, usize::MAX] {
         let files = ChangeFiles::new([path.as_str()], ChangeFormat::Rows(RowsOptions::default()));

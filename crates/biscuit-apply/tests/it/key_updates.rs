@@ -29,13 +29,13 @@ fn read_contract() -> Contract {
     let contract = Contract::from_json(
         r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"name","type":"string"},{"name":"bio","type":"string"}]}"#,
     );
-    contract.expect("a contract")
+    contract.expect("the contract is valid")
 }
 
 fn read(lines: &[String]) -> ChangeRecords {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
-    reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("events");
-    reader.finish().expect("records")
+    reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("the events are readable");
+    reader.finish().expect("the records are readable")
 }
 
 async fn merge(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<()> {
@@ -44,7 +44,7 @@ async fn merge(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<()> 
 
 async fn merge_with(dataset: &Dataset, lines: &[String], options: MergeOptions) -> biscuit_core::Result<()> {
     let changes = read(lines);
-    let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
+    let spec = MergeSpec::new(["id"], changes.order.clone()).expect("the specification is valid");
     Merge::new(dataset.clone(), spec, options)?.run(changes, RunMode::Commit).await.map(drop)
 }
 
@@ -95,7 +95,7 @@ async fn values_follow_a_row_from_key_to_key_event_by_event() {
     }
     check(&dataset).await;
     for line in story() {
-        merge(&dataset, &[line]).await.expect("the same again");
+        merge(&dataset, &[line]).await.expect("the second run succeeds");
     }
     check(&dataset).await;
 }
@@ -110,7 +110,7 @@ async fn late_change_of_the_old_row_reaches_the_new_row() {
     }
     let before = table("id:bigint | name:string | bio:string | __lsn:bigint\n3 | n5 | A | 50");
     assert_rows_eq!(lake::rows(&dataset).await, before);
-    merge(&dataset, &[late]).await.expect("a late change");
+    merge(&dataset, &[late]).await.expect("the merge of the late change succeeds");
     check(&dataset).await;
 }
 

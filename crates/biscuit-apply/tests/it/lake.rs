@@ -23,7 +23,7 @@ pub(crate) fn dataset(storage: TableStorage) -> Dataset {
 
 /// The key `id`, ordered by `seq`.
 pub(crate) fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+    MergeSpec::new(["id"], ["seq"]).expect("the specification is valid")
 }
 
 /// Options for one core.
@@ -38,10 +38,10 @@ pub(crate) fn memory() -> TableStorage {
 /// Writes a Parquet file as another program would.
 pub(crate) async fn put_external(storage: &TableStorage, path: &str, rows: &RecordBatch) {
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
-    writer.write(rows).expect("rows");
-    writer.close().expect("a file");
-    storage.store.put(&Path::from(path), bytes.into()).await.expect("a put");
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("the writer is created");
+    writer.write(rows).expect("the rows are written");
+    writer.close().expect("the file is closed");
+    storage.store.put(&Path::from(path), bytes.into()).await.expect("the put succeeds");
 }
 
 /// Reads change records from JSON lines with the column `op`, in the types of the table.
@@ -73,9 +73,14 @@ pub(crate) async fn merge_with(
 }
 
 pub(crate) async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
-    let frame =
-        dataset.view().await.expect("the table can be read").load(&SessionContext::new()).await.expect("a frame");
-    frame.collect().await.expect("rows")
+    let frame = dataset
+        .view()
+        .await
+        .expect("the table can be read")
+        .load(&SessionContext::new())
+        .await
+        .expect("the frame is valid");
+    frame.collect().await.expect("the rows are readable")
 }
 
 pub(crate) fn count(rows: &[RecordBatch]) -> usize {
@@ -85,8 +90,12 @@ pub(crate) fn count(rows: &[RecordBatch]) -> usize {
 /// Returns all objects with their ETags.
 pub(crate) async fn objects(store: &dyn ObjectStore) -> Vec<(String, Option<String>)> {
     use futures::TryStreamExt;
-    let mut all: Vec<_> =
-        store.list(None).map_ok(|m| (m.location.to_string(), m.e_tag)).try_collect().await.expect("a listing");
+    let mut all: Vec<_> = store
+        .list(None)
+        .map_ok(|m| (m.location.to_string(), m.e_tag))
+        .try_collect()
+        .await
+        .expect("the listing succeeds");
     all.sort();
     all
 }

@@ -43,7 +43,7 @@ async fn merge(dataset: Dataset, lines: &str) -> biscuit_core::Result<()> {
 async fn check(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
     // The next run deletes whatever the paused run has left.
-    dataset.journal().recover_with_fence().await.expect("a recovery");
+    dataset.journal().recover_with_fence().await.expect("the recovery succeeds");
     let want = table(
         "id:bigint | seq:bigint | day:string | v:string
          1 | 3 | a | back
@@ -121,7 +121,7 @@ async fn reader_may_pause_at_every_call() {
         async move {
             let frame = lake::dataset(s).load(&datafusion::prelude::SessionContext::new()).await?;
             match frame.collect().await {
-                Ok(rows) => count.lock().expect("no panic").push(lake::count(&rows)),
+                Ok(rows) => count.lock().expect("no thread panicked while it had the lock").push(lake::count(&rows)),
                 // After the first row, the read may fail, but it never returns part of the rows.
                 Err(e) => assert!(["NotFound", "not found", "newer"].iter().any(|w| e.to_string().contains(w)), "{e}"),
             }
@@ -134,6 +134,6 @@ async fn reader_may_pause_at_every_call() {
         storage
     };
     pause_at_every_call(InjectedFault::Pause, setup, read, others, check).await;
-    let counts = count.lock().expect("no panic").clone();
+    let counts = count.lock().expect("no thread panicked while it had the lock").clone();
     assert!(counts.iter().all(|n| *n == 6), "6 rows before, 7 between, 6 after: {counts:?}");
 }

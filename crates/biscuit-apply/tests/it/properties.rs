@@ -1,6 +1,8 @@
 //! The rows depend only on the set of records: any order, any split, any replay.
 
-use biscuit_apply::{ChangeFormat, IgnoreNull, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
+use biscuit_apply::{
+    ChangeFormat, IgnoreNull, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined_records,
+};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_testkit::internal::{History, true_state};
@@ -49,10 +51,10 @@ async fn deliver(history: &History, spec: &MergeSpec, options: &MergeOptions) ->
 async fn rows_of(dataset: &Dataset) -> Rows {
     let mut rows = Rows::new();
     for batch in lake::rows(dataset).await {
-        let ids = batch.column_by_name("id").expect("id").as_primitive::<Int64Type>();
+        let ids = batch.column_by_name("id").expect("the column `id` exists").as_primitive::<Int64Type>();
         let cell = |name: &str, r: usize| {
             let column = batch.column_by_name(name)?.as_string::<i32>();
-            column.is_valid(r).then(|| column.value(r).trim_start_matches('v').parse().expect("a number"))
+            column.is_valid(r).then(|| column.value(r).trim_start_matches('v').parse().expect("the value is a number"))
         };
         for r in 0..batch.num_rows() {
             assert!(rows.insert(ids.value(r), ["a", "b", "c"].map(|c| cell(c, r))).is_none(), "a key twice");
@@ -74,7 +76,7 @@ async fn deliver_with_faults(history: &History, spec: &MergeSpec, faults: &[(Inj
         }
     }
     let dataset = lake::dataset(storage);
-    assert!(dataset.observe().await.expect("a table").observed.orphan_files.is_empty());
+    assert!(dataset.observe().await.expect("the table is observed").observed.orphan_files.is_empty());
     rows_of(&dataset).await
 }
 
@@ -95,9 +97,9 @@ async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: M
             continue;
         }
         let mut reader = RowsReader::new(rows());
-        reader.read(&format!("{n}.jsonl"), lines.into_bytes().into()).expect("lines");
+        reader.read(&format!("{n}.jsonl"), lines.into_bytes().into()).expect("the lines are readable");
         let report = merge
-            .run(reader.finish().expect("records"), RunMode::Commit)
+            .run(reader.finish().expect("the records are readable"), RunMode::Commit)
             .await
             .expect("invalid records are quarantined");
         assert_eq!(report.verdicts.total(), report.records);
@@ -107,13 +109,13 @@ async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: M
         .run(RunMode::Commit)
         .await
         .expect("the retry succeeds");
-    let left = quarantined(&dataset).await.expect("a quarantine");
+    let left = quarantined_records(&dataset).await.expect("the quarantine is readable");
     assert!(left.is_empty(), "all unchanged values are known: {left:?}");
     rows_of(&dataset).await
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("the runtime starts").block_on(future)
 }
 
 /// Faults without torn writes: puts are atomic on S3 and in memory, and so are the objects of the journal on a disk.
@@ -129,7 +131,7 @@ fn faults() -> impl Strategy<Value = Vec<(InjectedFault, u64)>> {
 }
 
 fn check(history: &History, spec: &MergeSpec, options: &MergeOptions) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let got = runtime.block_on(deliver(history, spec, options));
     assert_eq!(got, true_state(&history.records));
 }

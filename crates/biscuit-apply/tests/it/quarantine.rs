@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use biscuit_apply::report::MergeReport;
-use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined};
+use biscuit_apply::{ChangeFormat, Merge, MergeInput, MergeOptions, MergeSpec, RunMode, quarantined_records};
 use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::{Outcome, Result};
 use biscuit_dataset::Dataset;
@@ -35,7 +35,7 @@ fn read(options: RowsOptions, file: &str, bytes: impl Into<Vec<u8>>) -> Result<C
 }
 
 fn merge_into(dataset: &Dataset, max_quarantined: f64) -> Merge {
-    let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+    let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid");
     let options = MergeOptions::default().with_parallelism(1).with_bad_rows(BadRows::Quarantine, max_quarantined);
     Merge::new(dataset.clone(), spec, options).expect("the specification is valid")
 }
@@ -48,9 +48,9 @@ async fn run(dataset: &Dataset, changes: ChangeRecords) -> Result<MergeReport> {
 
 /// Row, code and column of each quarantined record.
 async fn held(dataset: &Dataset) -> Vec<(u64, String, Option<String>)> {
-    let mut held: Vec<_> = quarantined(dataset)
+    let mut held: Vec<_> = quarantined_records(dataset)
         .await
-        .expect("a quarantine")
+        .expect("the quarantine is readable")
         .into_iter()
         .map(|q| (q.refused.row, q.refused.code, q.refused.column))
         .collect();
@@ -74,21 +74,28 @@ fn reasons() -> Vec<(u64, String, Option<String>)> {
 #[tokio::test]
 async fn invalid_records_are_quarantined_and_the_others_are_merged() {
     let dataset = lake::dataset(lake::memory());
-    let report = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
+    let report = run(&dataset, read(options(), "c.jsonl", MIXED).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     assert_eq!((report.records, report.verdicts.quarantined, report.verdicts.inserted), (9, 7, 2));
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good"));
     assert_eq!(held(&dataset).await, reasons());
-    let raw: Vec<u8> = quarantined(&dataset).await.expect("a quarantine").swap_remove(0).refused.raw;
-    assert!(MIXED.contains(std::str::from_utf8(&raw).expect("text").trim_end()));
+    let raw: Vec<u8> =
+        quarantined_records(&dataset).await.expect("the quarantine is readable").swap_remove(0).refused.raw;
+    assert!(MIXED.contains(std::str::from_utf8(&raw).expect("the text is UTF-8").trim_end()));
 }
 
 #[tokio::test]
 async fn rerun_quarantines_no_record_twice() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
-    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
+    run(&dataset, read(options(), "c.jsonl", MIXED).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     let before = lake::objects(&storage.store).await;
-    let again = run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the same");
+    let again = run(&dataset, read(options(), "c.jsonl", MIXED).expect("the records are readable"))
+        .await
+        .expect("the second run succeeds");
     assert_eq!((again.outcome, again.verdicts.quarantined), (Outcome::Unchanged, 7));
     assert_eq!(lake::objects(&storage.store).await, before);
 }
@@ -97,7 +104,7 @@ async fn rerun_quarantines_no_record_twice() {
 async fn too_many_invalid_records_commit_nothing() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
-    let changes = read(options(), "c.jsonl", MIXED).expect("records");
+    let changes = read(options(), "c.jsonl", MIXED).expect("the records are readable");
     let e = merge_into(&dataset, 50.0).run(changes, RunMode::Commit).await.unwrap_err();
     assert_eq!(e.code(), "TooManyQuarantined");
     assert!(e.message().contains("7 of 9 records cannot be used (77.8 %), and at most 50 %"), "{e}");
@@ -107,7 +114,7 @@ async fn too_many_invalid_records_commit_nothing() {
 #[tokio::test]
 async fn run_with_only_invalid_records_commits_a_version() {
     let dataset = lake::dataset(lake::memory());
-    let changes = read(options(), "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
+    let changes = read(options(), "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("the records are readable");
     let report = run(&dataset, changes).await.expect("the merge succeeds");
     assert_eq!((report.outcome, report.version), (Outcome::Committed, 1));
     assert_eq!(held(&dataset).await.len(), 1);
@@ -116,7 +123,9 @@ async fn run_with_only_invalid_records_commits_a_version() {
 #[tokio::test]
 async fn retried_records_leave_the_quarantine_if_they_are_valid() {
     let dataset = lake::dataset(lake::memory());
-    run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("the merge succeeds");
+    run(&dataset, read(options(), "c.jsonl", MIXED).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     let merge = merge_into(&dataset, 0.0);
     let same = merge
         .input(MergeInput::Quarantined(ChangeFormat::Rows(options())))
@@ -127,7 +136,9 @@ async fn retried_records_leave_the_quarantine_if_they_are_valid() {
     assert_eq!(held(&dataset).await, reasons());
     // The earlier value of the unchanged value has come meanwhile.
     let prior = r#"{"id":5,"seq":0,"v":"known now","op":"c"}"#;
-    run(&dataset, read(options(), "d.jsonl", prior).expect("records")).await.expect("the merge succeeds");
+    run(&dataset, read(options(), "d.jsonl", prior).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     let retried = merge
         .input(MergeInput::Quarantined(ChangeFormat::Rows(options())))
         .run(RunMode::Commit)
@@ -137,7 +148,7 @@ async fn retried_records_leave_the_quarantine_if_they_are_valid() {
     let want = table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good\n5 | 1 | known now");
     assert_rows_eq!(lake::rows(&dataset).await, want);
     assert_eq!(held(&dataset).await.len(), 6);
-    let raw = quarantined(&dataset).await.expect("a quarantine");
+    let raw = quarantined_records(&dataset).await.expect("the quarantine is readable");
     assert!(raw.iter().all(|q| q.version == 1), "they keep their version");
 }
 
@@ -147,12 +158,14 @@ async fn retry_with_a_corrected_type_merges_the_records() {
         let text = format!(
             r#"{{"columns":[{{"name":"id","type":"bigint"}},{{"name":"seq","type":"bigint"}},{{"name":"v","type":"{t}"}}]}}"#
         );
-        biscuit_schema::Contract::from_json(&text).expect("a contract")
+        biscuit_schema::Contract::from_json(&text).expect("the contract is valid")
     };
     let dataset = lake::dataset(lake::memory());
     let options = |t: &str| RowsOptions::default().with_contract(contract(t)).with_bad_rows(BadRows::Quarantine);
     let csv = "id,seq,v\n1,1,10\n2,1,99999999999\n3,1,x\n";
-    run(&dataset, read(options("int"), "c.csv", csv).expect("records")).await.expect("the merge succeeds");
+    run(&dataset, read(options("int"), "c.csv", csv).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     assert_eq!(held(&dataset).await.iter().map(|h| h.0).collect::<Vec<_>>(), [3, 4]);
     let retried = merge_into(&dataset, 0.0)
         .input(MergeInput::Quarantined(ChangeFormat::Rows(options("bigint"))))
@@ -174,14 +187,17 @@ async fn parquet_rows_keep_their_types_in_the_quarantine() {
         "id:bigint | seq:bigint | paid:decimal(8,2) | op:string\n1 | 1 | 1.50 | c\n2 | 1 | 2.50 | ?\n3 | 1 | 3.50 | c",
     );
     let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
-    writer.write(&rows).expect("rows");
-    writer.close().expect("a file");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("the writer is created");
+    writer.write(&rows).expect("the rows are written");
+    writer.close().expect("the file is closed");
     let options = || RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine);
-    run(&dataset, read(options(), "c.parquet", bytes).expect("records")).await.expect("the merge succeeds");
+    run(&dataset, read(options(), "c.parquet", bytes).expect("the records are readable"))
+        .await
+        .expect("the merge succeeds");
     assert_eq!(held(&dataset).await, [(2, "UnknownOp".to_owned(), Some("op".to_owned()))]);
     let without_op = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
-    let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec").with_drop_columns(["op"]);
+    let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid").with_drop_columns(["op"]);
     let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("the specification is valid");
     let retried = merge
         .input(MergeInput::Quarantined(ChangeFormat::Rows(without_op)))
@@ -213,10 +229,10 @@ async fn invalid_envelopes_are_quarantined() {
     ];
     let options = DebeziumOptions::default().with_bad_rows(BadRows::Quarantine);
     let mut reader = DebeziumReader::new(options.clone());
-    reader.read("e.jsonl", &lines.join("\n").into_bytes().into()).expect("lines");
-    let changes = reader.finish().expect("records");
+    reader.read("e.jsonl", &lines.join("\n").into_bytes().into()).expect("the lines are readable");
+    let changes = reader.finish().expect("the records are readable");
     let dataset = lake::dataset(lake::memory());
-    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec");
+    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("the specification is valid");
     let options = MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0);
     let merge = Merge::new(dataset.clone(), spec, options).expect("the specification is valid");
     let report = merge.run(changes, RunMode::Commit).await.expect("the merge succeeds");
@@ -270,6 +286,6 @@ async fn run_with_quarantine_may_pause_at_every_call() {
 async fn record_without_its_original_form_stops_the_run() {
     let dataset = lake::dataset(lake::memory());
     let kept_nothing = options().with_bad_rows(BadRows::Fail);
-    let changes = read(kept_nothing, "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
+    let changes = read(kept_nothing, "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("the records are readable");
     assert_eq!(merge_into(&dataset, 100.0).run(changes, RunMode::Commit).await.unwrap_err().code(), "NullKey");
 }

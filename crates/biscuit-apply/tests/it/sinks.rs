@@ -17,7 +17,10 @@ fn memory() -> TableStorage {
 }
 
 fn dataset(storage: &TableStorage) -> Dataset {
-    Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(
+        Location::new(storage.clone(), "lake/t", "lake/t").expect("the place is valid"),
+        JournalOptions::default(),
+    )
 }
 
 fn spec() -> MergeSpec {
@@ -76,12 +79,12 @@ async fn merge_sink_passes_the_conformance_suite() {
 async fn receipt_counts_records_and_the_report_counts_rows() {
     let sink = sink(&memory());
     assert!(sink.last_report().is_none());
-    let empty = sink.write(&run(), &CommitId::new("empty"), records("")).await.expect("a receipt");
+    let empty = sink.write(&run(), &CommitId::new("empty"), records("")).await.expect("the write succeeds");
     assert_eq!((empty.outcome, empty.rows, sink.last_report()), (Outcome::Unchanged, 0, None));
-    let receipt = sink.write(&run(), &CommitId::new("a"), records(FIRST)).await.expect("a receipt");
+    let receipt = sink.write(&run(), &CommitId::new("a"), records(FIRST)).await.expect("the write succeeds");
     assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
     assert_eq!(receipt.place, "lake/t version 1");
-    let rows = sink.last_report().expect("a report").rows;
+    let rows = sink.last_report().expect("the report is readable").rows;
     assert_eq!((rows.before, rows.after, rows.inserted), (0, 3, 3));
 }
 
@@ -93,7 +96,7 @@ async fn key_and_order_of_the_records_are_the_default() {
     assert_eq!(e.code(), "InvalidArguments");
     let mut changes = records(FIRST);
     (changes.key, changes.order) = (vec!["id".to_owned()], vec!["seq".to_owned()]);
-    let receipt = sink.write(&run(), &CommitId::new("a"), changes).await.expect("a receipt");
+    let receipt = sink.write(&run(), &CommitId::new("a"), changes).await.expect("the write succeeds");
     assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
 }
 
@@ -104,6 +107,9 @@ fn spec_that_a_retry_would_apply_twice_is_refused() {
         spec().with_tombstones(TombstonePolicy::Forget),
         spec().with_drop_columns(["id"]),
     ] {
-        assert_eq!(MergeSink::new(dataset(&memory())).with_spec(spec).expect_err("refused").code(), "InvalidArguments");
+        assert_eq!(
+            MergeSink::new(dataset(&memory())).with_spec(spec).expect_err("the value is refused").code(),
+            "InvalidArguments"
+        );
     }
 }

@@ -10,7 +10,7 @@ use object_store::local::LocalFileSystem;
 use crate::lake;
 
 pub(crate) fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+    MergeSpec::new(["id"], ["seq"]).expect("the specification is valid")
 }
 
 pub(crate) const FIRST: &str = r#"
@@ -30,7 +30,7 @@ pub(crate) const SECOND: &str = r#"
 pub(crate) async fn populated(storage: TableStorage) -> TableStorage {
     let dataset = lake::dataset(storage.clone());
     let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
-    lake::merge_with(&dataset, &spec(), &options, FIRST).await.expect("the first merge");
+    lake::merge_with(&dataset, &spec(), &options, FIRST).await.expect("the first merge succeeds");
     let external = table("id:bigint | seq:bigint | v:string\n 9 | 1 | theirs\n 8 | 1 | kept");
     lake::put_external(&storage, "lake/t/day=f/part-0.parquet", &external).await;
     let other = table("id:bigint | seq:bigint | v:string\n 7 | 1 | untouched");
@@ -47,9 +47,9 @@ pub(crate) async fn merge_second(storage: TableStorage) -> biscuit_core::Result<
 
 /// A local disk that exists as long as `folders`.
 pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> TableStorage {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
-    folders.lock().expect("no panic").push(folder);
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let store = LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists");
+    folders.lock().expect("no thread panicked while it had the lock").push(folder);
     TableStorage::local(Arc::new(store))
 }
 
@@ -61,17 +61,17 @@ pub(crate) async fn died_after_its_record(fresh: impl Fn() -> TableStorage) -> T
     let calls = recording.calls();
     // In memory, the record is created; on a disk, it is linked to its name.
     let names_it = |c: &String| (c.starts_with("create") || c.starts_with("copy")) && c.ends_with("0002.json");
-    let record = calls.all().iter().position(names_it).expect("a record");
+    let record = calls.all().iter().position(names_it).expect("the record is found");
     let storage = populated(fresh()).await;
     let dying = FaultStore::new(storage.store.clone(), InjectedFault::CrashAfter, record as u64 + 1);
-    merge_second(storage.with_store(Arc::new(dying))).await.expect_err("it died");
+    merge_second(storage.with_store(Arc::new(dying))).await.expect_err("the merge fails");
     storage
 }
 
 /// Checks that there are no orphan files, staged files or unadopted external files, and that the unchanged external
 /// file is at its place.
 pub(crate) async fn nothing_is_left_over(storage: &TableStorage, at: u64) {
-    let snapshot = lake::dataset(storage.clone()).observe().await.expect("a table");
+    let snapshot = lake::dataset(storage.clone()).observe().await.expect("the table is observed");
     assert!(snapshot.observed.orphan_files.is_empty(), "orphan files after call {at}");
     assert!(snapshot.observed.external.is_empty(), "the external file is adopted");
     let objects = lake::objects(&storage.store).await;

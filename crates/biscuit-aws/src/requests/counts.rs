@@ -72,7 +72,7 @@ impl RequestCounters {
 }
 
 /// Adds to a counter.
-pub(crate) fn add(counter: &AtomicU64, n: u64) {
+pub(crate) fn add_to(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn counts_have_the_names_of_reports() {
         let counters = RequestCounters::default();
-        add(&counters.get, 2);
-        add(&counters.written, 7);
+        add_to(&counters.get, 2);
+        add_to(&counters.written, 7);
         let json = serde_json::to_string(&counters.counts()).unwrap();
         let expected =
             r#"{"requests":{"get":2,"head":0,"put":0,"list":0,"delete":0,"copy":0},"bytes_read":0,"bytes_written":7}"#;

@@ -14,7 +14,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-use crate::requests::counts::{RequestCounters, add};
+use crate::requests::counts::{RequestCounters, add_to};
 
 /// Wrapper that counts the requests to a store. A listing counts once, whatever its number of pages. Each deleted
 /// object counts once.
@@ -46,13 +46,13 @@ struct MeteredUpload {
 #[async_trait]
 impl MultipartUpload for MeteredUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        add(&self.counts.put, 1);
-        add(&self.counts.written, data.content_length() as u64);
+        add_to(&self.counts.put, 1);
+        add_to(&self.counts.written, data.content_length() as u64);
         self.inner.put_part(data)
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        add(&self.counts.put, 1);
+        add_to(&self.counts.put, 1);
         self.inner.complete().await
     }
 
@@ -66,61 +66,61 @@ impl MultipartUpload for MeteredUpload {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for MeteredStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        add(&self.counts.put, 1);
-        add(&self.counts.written, payload.content_length() as u64);
+        add_to(&self.counts.put, 1);
+        add_to(&self.counts.written, payload.content_length() as u64);
         self.inner.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        add(&self.counts.put, 1);
+        add_to(&self.counts.put, 1);
         let inner = self.inner.put_multipart_opts(location, opts).await?;
         Ok(Box::new(MeteredUpload { inner, counts: self.counts.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
-        add(if head { &self.counts.head } else { &self.counts.get }, 1);
+        add_to(if head { &self.counts.head } else { &self.counts.get }, 1);
         let found = self.inner.get_opts(location, options).await?;
         if !head {
-            add(&self.counts.read, found.range.end - found.range.start);
+            add_to(&self.counts.read, found.range.end - found.range.start);
         }
         Ok(found)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        add(&self.counts.get, 1);
+        add_to(&self.counts.get, 1);
         let found = self.inner.get_ranges(location, ranges).await?;
-        add(&self.counts.read, found.iter().map(|b| b.len() as u64).sum());
+        add_to(&self.counts.read, found.iter().map(|b| b.len() as u64).sum());
         Ok(found)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let counts = self.counts.clone();
-        self.inner.delete_stream(locations.inspect(move |_| add(&counts.delete, 1)).boxed())
+        self.inner.delete_stream(locations.inspect(move |_| add_to(&counts.delete, 1)).boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        add(&self.counts.list, 1);
+        add_to(&self.counts.list, 1);
         self.inner.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        add(&self.counts.list, 1);
+        add_to(&self.counts.list, 1);
         self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        add(&self.counts.list, 1);
+        add_to(&self.counts.list, 1);
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        add(&self.counts.copy, 1);
+        add_to(&self.counts.copy, 1);
         self.inner.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        add(&self.counts.copy, 1);
+        add_to(&self.counts.copy, 1);
         self.inner.rename_opts(from, to, options).await
     }
 }

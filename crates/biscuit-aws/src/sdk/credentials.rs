@@ -54,7 +54,7 @@ impl CredentialProvider for CredentialChain {
         if let Some(k) = kept.as_ref().filter(|k| k.renew_at.is_none_or(|at| now < at)) {
             return Ok(k.credential.clone());
         }
-        let found = self.provider.provide_credentials().await.map_err(failed)?;
+        let found = self.provider.provide_credentials().await.map_err(credentials_error)?;
         let expires = found.expiry().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let renew_at = expires.map(|at| i64::try_from(at.saturating_sub(EARLY).as_micros()).unwrap_or(i64::MAX));
         // The secrets are remembered before they are used, so that no later message can show them.
@@ -72,7 +72,7 @@ impl CredentialProvider for CredentialChain {
 }
 
 /// `Unauthenticated` makes object_store give up: without credentials a retry of the request cannot succeed.
-fn failed(e: CredentialsError) -> Error {
+fn credentials_error(e: CredentialsError) -> Error {
     Error::Unauthenticated { path: "AWS credentials".to_owned(), source: Box::new(e) }
 }
 

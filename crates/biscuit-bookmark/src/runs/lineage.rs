@@ -47,7 +47,7 @@ fn each_live(runs: &RememberedRuns, f: &mut dyn FnMut(&RunRecord, ManifestEntry)
 /// Returns the partitions that contain rows of objects that the bookmark remembers by name.
 pub(crate) fn partitions(runs: &RememberedRuns) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    each_live(runs, &mut |run, entry| found.extend(reached(run, &entry).cloned()))?;
+    each_live(runs, &mut |run, entry| found.extend(partitions_of_entry(run, &entry).cloned()))?;
     Ok(found)
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn partitions(runs: &RememberedRuns) -> Result<BTreeSet<String>> {
 pub(crate) fn urls_in(runs: &RememberedRuns, partitions: &BTreeSet<String>) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     each_live(runs, &mut |run, entry| {
-        if reached(run, &entry).any(|p| partitions.contains(p)) {
+        if partitions_of_entry(run, &entry).any(|p| partitions.contains(p)) {
             found.insert(entry.object.listed.path);
         }
     })?;
@@ -75,7 +75,7 @@ pub(crate) fn inputs_besides(
     }
     let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
     each_live(runs, &mut |run, entry| {
-        if reached(run, &entry).any(|p| partitions.contains(p)) && !has(entry.object.url()) {
+        if partitions_of_entry(run, &entry).any(|p| partitions.contains(p)) && !has(entry.object.url()) {
             // Entries of one URL are sorted by run, so the last reading counts.
             wanted.insert(entry.object.url().to_owned(), entry.object.fingerprint());
         }
@@ -120,7 +120,7 @@ pub(crate) fn replaced(
     })?;
     let mut old: HashSet<u64> = HashSet::new();
     for (.., manifest) in &remembered.manifests {
-        manifest.each(&mut |_| (), &mut |compacted| old.extend([compacted.fingerprint.url]))?;
+        manifest.visit_entries(&mut |_| (), &mut |compacted| old.extend([compacted.fingerprint.url]))?;
     }
     // Objects and runs form a bipartite graph: a run is connected to each object that it read. The files of a run
     // can only be removed as a whole, so the result is the connected component of the selection, found with a
@@ -136,7 +136,7 @@ pub(crate) fn replaced(
             }
         }
     }
-    complete(selection, input, chosen)?;
+    complete_selection(selection, input, chosen)?;
     let unread = |o: &&SourceObject| taken.contains(o.url()) && !runs_of_url.contains_key(o.url());
     if let Some(object) = selection.objects.iter().find(unread) {
         let message = format!(
@@ -166,7 +166,7 @@ pub(crate) fn replaced(
 }
 
 /// Adds to the selection the chosen objects that it does not contain yet.
-fn complete(selection: &mut InputSelection, input: &ListedInput, mut chosen: BTreeSet<String>) -> Result<()> {
+fn complete_selection(selection: &mut InputSelection, input: &ListedInput, mut chosen: BTreeSet<String>) -> Result<()> {
     for object in &selection.objects {
         chosen.remove(object.url());
     }
@@ -203,14 +203,14 @@ pub(crate) fn partitions_of(
     let mut found = BTreeSet::new();
     remembered.each_entry(&mut |entry| {
         if let Some(run) = runs.get(&entry.run).filter(|_| wants(entry.object.url(), entry.run)) {
-            found.extend(reached(run, &entry).cloned());
+            found.extend(partitions_of_entry(run, &entry).cloned());
         }
     })?;
     Ok(found)
 }
 
 /// Returns the partitions with rows of an object; all partitions of the run if they are unknown.
-fn reached<'a>(run: &'a RunRecord, entry: &ManifestEntry) -> impl Iterator<Item = &'a String> {
+fn partitions_of_entry<'a>(run: &'a RunRecord, entry: &ManifestEntry) -> impl Iterator<Item = &'a String> {
     let all = &run.output.partitions;
     let known = entry.reached.iter().filter_map(|at| all.get(*at as usize)).collect::<Vec<_>>();
     let unknown = if entry.reached.is_empty() { all.as_slice() } else { &[] };

@@ -132,10 +132,10 @@ pub(crate) struct RunManifest {
 impl RunManifest {
     /// Parses the header of a state file. The entries are decompressed later, by a [`ManifestReader`].
     pub(crate) fn parse(bytes: &Bytes, place: &str) -> Result<Self> {
-        let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable(place))?;
+        let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable_manifest(place))?;
         let line = &bytes[..end];
-        let format: Value = serde_json::from_slice(line).map_err(|e| unreadable(place).with_source(e))?;
-        let number = format["format"].as_u64().ok_or_else(|| unreadable(place))?;
+        let format: Value = serde_json::from_slice(line).map_err(|e| unreadable_manifest(place).with_source(e))?;
+        let number = format["format"].as_u64().ok_or_else(|| unreadable_manifest(place))?;
         if number > u64::from(FORMAT) {
             let message = format!("`{place}` has a newer format than this version of Biscuit reads; update it");
             return Err(Error::new(biscuit_journal::codes::NEWER_FORMAT, message));
@@ -147,7 +147,7 @@ impl RunManifest {
             return Err(Error::new(biscuit_journal::codes::OLDER_FORMAT, message));
         }
         let ManifestHeader { runs, entries, compacted, .. } =
-            serde_json::from_value(format).map_err(|e| unreadable(place).with_source(e))?;
+            serde_json::from_value(format).map_err(|e| unreadable_manifest(place).with_source(e))?;
         Ok(Self { runs, entries, compacted, packed: bytes.slice(end + 1..) })
     }
 
@@ -162,23 +162,23 @@ impl RunManifest {
     }
 
     /// Calls `entry` for each entry by name, sorted by URL and run, and then `compacted` for each compacted entry.
-    pub(crate) fn each(
+    pub(crate) fn visit_entries(
         &self,
         entry: &mut dyn FnMut(ManifestEntry),
         compacted: &mut dyn FnMut(CompactedEntry),
     ) -> Result<()> {
         let mut reader = self.reader()?;
-        while let Some(next) = reader.entry()? {
+        while let Some(next) = reader.read_entry()? {
             entry(next);
         }
-        while let Some(next) = reader.compacted()? {
+        while let Some(next) = reader.read_compacted()? {
             compacted(next);
         }
         Ok(())
     }
 
     pub(crate) fn reader(&self) -> Result<ManifestReader<'_>> {
-        let zstd = zstd::stream::read::Decoder::with_buffer(self.packed.as_ref()).map_err(damaged)?;
+        let zstd = zstd::stream::read::Decoder::with_buffer(self.packed.as_ref()).map_err(damaged_manifest)?;
         let numbers = self.runs.iter().map(|r| r.number).collect();
         Ok(ManifestReader {
             input: PackedInput { zstd, bytes: Vec::new(), at: 0, ended: false },
@@ -214,73 +214,73 @@ pub(crate) struct ManifestReader<'a> {
 
 impl ManifestReader<'_> {
     /// Reads the next entry by name.
-    pub(crate) fn entry(&mut self) -> Result<Option<ManifestEntry>> {
-        let Some((size, run)) = self.begin()? else { return Ok(None) };
-        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(damaged);
+    pub(crate) fn read_entry(&mut self) -> Result<Option<ManifestEntry>> {
+        let Some((size, run)) = self.begin_entry()? else { return Ok(None) };
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(damaged_manifest);
         let url = text(&self.url)?;
         let etag = self.has_etag.then(|| text(&self.etag)).transpose()?;
-        let reached = self.length()?;
-        let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
+        let reached = self.read_length()?;
+        let reached = (0..reached).map(|_| self.read_length().map(|n| n as u32)).collect::<Result<_>>()?;
         let object = SourceObject { listed: ObjectRef::new(url, size, etag), modified: self.modified };
         Ok(Some(ManifestEntry { object, run, reached }))
     }
 
     /// Reads the next entry by name as a fingerprint, without allocating its texts.
-    pub(crate) fn fingerprint(&mut self) -> Result<Option<(ObjectFingerprint, u64)>> {
-        let Some((size, run)) = self.begin()? else { return Ok(None) };
-        for _ in 0..self.length()? {
-            self.number()?;
+    pub(crate) fn read_fingerprint(&mut self) -> Result<Option<(ObjectFingerprint, u64)>> {
+        let Some((size, run)) = self.begin_entry()? else { return Ok(None) };
+        for _ in 0..self.read_length()? {
+            self.read_number()?;
         }
         let etag = self.has_etag.then_some(self.etag.as_slice());
-        Ok(Some((ObjectFingerprint::of(&self.url, size, etag, self.modified), run)))
+        Ok(Some((ObjectFingerprint::new(&self.url, size, etag, self.modified), run)))
     }
 
     /// Reads an entry up to its partitions. Returns its size and its run.
-    fn begin(&mut self) -> Result<Option<(u64, u64)>> {
+    fn begin_entry(&mut self) -> Result<Option<(u64, u64)>> {
         if self.entries == 0 {
             return Ok(None);
         }
         self.entries -= 1;
-        let shared = self.length()?;
+        let shared = self.read_length()?;
         self.url.truncate(shared);
-        let suffix = self.length()?;
-        self.input.take(suffix, &mut self.url)?;
+        let suffix = self.read_length()?;
+        self.input.take_bytes(suffix, &mut self.url)?;
         let run = self.run()?;
-        let size = self.number()?;
-        self.modified = self.modified.wrapping_add(unzigzag(self.number()?));
+        let size = self.read_number()?;
+        self.modified = self.modified.wrapping_add(decode_zigzag(self.read_number()?));
         self.etag.clear();
-        let etag = self.length()?;
+        let etag = self.read_length()?;
         self.has_etag = etag > 0;
-        self.input.take(etag.saturating_sub(1), &mut self.etag)?;
+        self.input.take_bytes(etag.saturating_sub(1), &mut self.etag)?;
         Ok(Some((size, run)))
     }
 
     /// Reads the next compacted entry. All entries by name must have been read before.
-    pub(crate) fn compacted(&mut self) -> Result<Option<CompactedEntry>> {
+    pub(crate) fn read_compacted(&mut self) -> Result<Option<CompactedEntry>> {
         if self.compacted == 0 {
             return Ok(None);
         }
         self.compacted -= 1;
-        self.last = self.last.wrapping_add(self.number()?);
+        self.last = self.last.wrapping_add(self.read_number()?);
         let mut content = Vec::with_capacity(8);
-        self.input.take(8, &mut content)?;
-        let content = content.try_into().map_err(|_| damaged("it ends too early"))?;
-        let modified = unzigzag(self.number()?);
+        self.input.take_bytes(8, &mut content)?;
+        let content = content.try_into().map_err(|_| damaged_manifest("it ends too early"))?;
+        let modified = decode_zigzag(self.read_number()?);
         let fingerprint = ObjectFingerprint { url: self.last, content: u64::from_le_bytes(content), modified };
-        Ok(Some(CompactedEntry { fingerprint, run: self.number()? }))
+        Ok(Some(CompactedEntry { fingerprint, run: self.read_number()? }))
     }
 
     fn run(&mut self) -> Result<u64> {
-        let at = self.length()?;
-        self.numbers.get(at).copied().ok_or_else(|| damaged("an entry has a run that is not in the header"))
+        let at = self.read_length()?;
+        self.numbers.get(at).copied().ok_or_else(|| damaged_manifest("an entry has a run that is not in the header"))
     }
 
-    fn number(&mut self) -> Result<u64> {
-        self.input.number()
+    fn read_number(&mut self) -> Result<u64> {
+        self.input.read_number()
     }
 
-    fn length(&mut self) -> Result<usize> {
-        usize::try_from(self.number()?).map_err(damaged)
+    fn read_length(&mut self) -> Result<usize> {
+        usize::try_from(self.read_number()?).map_err(damaged_manifest)
     }
 }
 
@@ -294,21 +294,21 @@ struct PackedInput<'a> {
 
 impl PackedInput<'_> {
     /// Decompresses until `wanted` bytes are available, or all that remain.
-    fn fill(&mut self, wanted: usize) -> Result<()> {
+    fn decompress_some(&mut self, wanted: usize) -> Result<()> {
         while self.bytes.len() - self.at < wanted && !self.ended {
             self.bytes.drain(..self.at);
             self.at = 0;
             let had = self.bytes.len();
             let more = wanted.max(1 << 16) as u64;
-            (&mut self.zstd).take(more).read_to_end(&mut self.bytes).map_err(damaged)?;
+            (&mut self.zstd).take(more).read_to_end(&mut self.bytes).map_err(damaged_manifest)?;
             self.ended = self.bytes.len() == had;
         }
         Ok(())
     }
 
-    fn number(&mut self) -> Result<u64> {
+    fn read_number(&mut self) -> Result<u64> {
         if self.bytes.len() - self.at < MOST {
-            self.fill(MOST)?;
+            self.decompress_some(MOST)?;
         }
         let mut value = 0u64;
         for (i, byte) in self.bytes[self.at..].iter().take(MOST).enumerate() {
@@ -318,14 +318,14 @@ impl PackedInput<'_> {
                 return Ok(value);
             }
         }
-        Err(damaged("a number has no end"))
+        Err(damaged_manifest("a number has no end"))
     }
 
     /// Appends the next `length` bytes to a buffer.
-    fn take(&mut self, length: usize, to: &mut Vec<u8>) -> Result<()> {
-        self.fill(length)?;
+    fn take_bytes(&mut self, length: usize, to: &mut Vec<u8>) -> Result<()> {
+        self.decompress_some(length)?;
         let bytes = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
-        to.extend_from_slice(bytes.ok_or_else(|| damaged("it ends too early"))?);
+        to.extend_from_slice(bytes.ok_or_else(|| damaged_manifest("it ends too early"))?);
         self.at += length;
         Ok(())
     }
@@ -350,72 +350,72 @@ pub(crate) struct ManifestWriter {
 impl ManifestWriter {
     /// Begins a manifest of these runs, which must be sorted by number.
     pub(crate) fn new(runs: Vec<RunRecord>) -> Result<Self> {
-        let out = zstd::stream::write::Encoder::new(Vec::new(), 3).map_err(unwritable)?;
+        let out = zstd::stream::write::Encoder::new(Vec::new(), 3).map_err(unwritable_manifest)?;
         let (entries, compacted, modified, last) = (0, 0, 0, 0);
         Ok(Self { runs, out, entries, compacted, url: String::new(), modified, last, scratch: Vec::new() })
     }
 
-    pub(crate) fn entry(&mut self, entry: &ManifestEntry) -> Result<()> {
-        let at = self.place(entry.run)?;
+    pub(crate) fn write_entry(&mut self, entry: &ManifestEntry) -> Result<()> {
+        let at = self.run_index(entry.run)?;
         let (url, out) = (entry.object.url(), &mut self.scratch);
         let mut shared = self.url.bytes().zip(url.bytes()).take_while(|(a, b)| a == b).count();
         // The shared prefix must end at a character boundary, so that the rest is text.
         while !url.is_char_boundary(shared) {
             shared -= 1;
         }
-        put(out, shared as u64);
-        put(out, (url.len() - shared) as u64);
+        write_varint(out, shared as u64);
+        write_varint(out, (url.len() - shared) as u64);
         out.extend_from_slice(&url.as_bytes()[shared..]);
-        put(out, at);
-        put(out, entry.object.listed.size);
-        put(out, zigzag(entry.object.modified.wrapping_sub(self.modified)));
+        write_varint(out, at);
+        write_varint(out, entry.object.listed.size);
+        write_varint(out, encode_zigzag(entry.object.modified.wrapping_sub(self.modified)));
         let etag = entry.object.listed.etag.as_deref();
         // 0 is no ETag, and 1 is an empty one.
-        put(out, etag.map_or(0, |e| e.len() as u64 + 1));
+        write_varint(out, etag.map_or(0, |e| e.len() as u64 + 1));
         out.extend_from_slice(etag.unwrap_or_default().as_bytes());
-        put(out, entry.reached.len() as u64);
-        entry.reached.iter().for_each(|n| put(out, u64::from(*n)));
+        write_varint(out, entry.reached.len() as u64);
+        entry.reached.iter().for_each(|n| write_varint(out, u64::from(*n)));
         url.clone_into(&mut self.url);
         self.modified = entry.object.modified;
         self.entries += 1;
         self.flush()
     }
 
-    pub(crate) fn compacted(&mut self, compacted: CompactedEntry) -> Result<()> {
+    pub(crate) fn write_compacted(&mut self, compacted: CompactedEntry) -> Result<()> {
         let out = &mut self.scratch;
-        put(out, compacted.fingerprint.url.wrapping_sub(self.last));
+        write_varint(out, compacted.fingerprint.url.wrapping_sub(self.last));
         out.extend_from_slice(&compacted.fingerprint.content.to_le_bytes());
-        put(out, zigzag(compacted.fingerprint.modified));
-        put(out, compacted.run);
+        write_varint(out, encode_zigzag(compacted.fingerprint.modified));
+        write_varint(out, compacted.run);
         self.last = compacted.fingerprint.url;
         self.compacted += 1;
         self.flush()
     }
 
     pub(crate) fn finish(self) -> Result<Bytes> {
-        let packed = self.out.finish().map_err(unwritable)?;
+        let packed = self.out.finish().map_err(unwritable_manifest)?;
         let header =
             ManifestHeader { format: FORMAT, runs: self.runs, entries: self.entries, compacted: self.compacted };
-        let mut bytes = serde_json::to_vec(&header).map_err(unwritable)?;
+        let mut bytes = serde_json::to_vec(&header).map_err(unwritable_manifest)?;
         bytes.push(b'\n');
         bytes.extend(packed);
         Ok(bytes.into())
     }
 
     /// Returns the index of a run in the header.
-    fn place(&self, run: u64) -> Result<u64> {
+    fn run_index(&self, run: u64) -> Result<u64> {
         let at = self.runs.binary_search_by_key(&run, |r| r.number);
         at.map(|at| at as u64).map_err(|_| Error::internal(format!("run {run} is not in its manifest")))
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.out.write_all(&self.scratch).map_err(unwritable)?;
+        self.out.write_all(&self.scratch).map_err(unwritable_manifest)?;
         self.scratch.clear();
         Ok(())
     }
 }
 
-fn put(out: &mut Vec<u8>, mut value: u64) {
+fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8 & 0x7f) | 0x80);
         value >>= 7;
@@ -423,23 +423,23 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn zigzag(value: i64) -> u64 {
+fn encode_zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unzigzag(value: u64) -> i64 {
+fn decode_zigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
-fn unreadable(place: &str) -> Error {
+fn unreadable_manifest(place: &str) -> Error {
     Error::new(codes::UNREADABLE_BOOKMARK, format!("`{place}` is not the state of a bookmark"))
 }
 
-fn damaged(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+fn damaged_manifest(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(codes::UNREADABLE_BOOKMARK, "the state of a bookmark is damaged").with_source(source)
 }
 
-fn unwritable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+fn unwritable_manifest(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::internal("the state of a bookmark could not be written").with_source(source)
 }
 
@@ -483,12 +483,12 @@ mod tests {
                 CompactedEntry { fingerprint: ObjectFingerprint { url, content, modified }, run }
             }).collect();
             let mut writer = ManifestWriter::new((1..4).map(record).collect()).unwrap();
-            entries.iter().for_each(|e| writer.entry(e).unwrap());
-            compacted.iter().for_each(|f| writer.compacted(*f).unwrap());
+            entries.iter().for_each(|e| writer.write_entry(e).unwrap());
+            compacted.iter().for_each(|f| writer.write_compacted(*f).unwrap());
             let bytes = writer.finish().unwrap();
             let manifest = RunManifest::parse(&bytes, "x").unwrap();
             let (mut read, mut read_compacted) = (vec![], vec![]);
-            manifest.each(&mut |e| read.push(e), &mut |f| read_compacted.push(f)).unwrap();
+            manifest.visit_entries(&mut |e| read.push(e), &mut |f| read_compacted.push(f)).unwrap();
             prop_assert_eq!(read, entries);
             prop_assert_eq!(read_compacted, compacted);
         }
@@ -501,14 +501,14 @@ mod tests {
         let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 1}\n"), "x").unwrap_err();
         assert_eq!(e.code(), "OlderFormat");
         let e = RunManifest::parse(&Bytes::from_static(b"{\"runs\": []}\n"), "x").unwrap_err();
-        assert_eq!(e.code(), unreadable("x").code());
+        assert_eq!(e.code(), unreadable_manifest("x").code());
         let e = RunManifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
         assert_eq!(e.code(), "UnreadableBookmark");
         let mut writer = ManifestWriter::new(vec![record(1)]).unwrap();
         let object = SourceObject { listed: ObjectRef::new("a", 1, None), modified: 1 };
-        writer.entry(&ManifestEntry { object, run: 1, reached: vec![] }).unwrap();
+        writer.write_entry(&ManifestEntry { object, run: 1, reached: vec![] }).unwrap();
         let bytes = writer.finish().unwrap();
         let cut = RunManifest::parse(&bytes.slice(..bytes.len() - 5), "x").unwrap();
-        assert_eq!(cut.each(&mut |_| (), &mut |_| ()).unwrap_err().code(), "UnreadableBookmark");
+        assert_eq!(cut.visit_entries(&mut |_| (), &mut |_| ()).unwrap_err().code(), "UnreadableBookmark");
     }
 }

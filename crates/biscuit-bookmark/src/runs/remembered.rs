@@ -46,7 +46,9 @@ impl RememberedRuns {
     /// Reads what the journal stores of a bookmark.
     pub(crate) async fn load(bookmark: &str, journal: &Journal, head: &TableHead) -> Result<Self> {
         let property = match head.properties.get(&property_name(bookmark)) {
-            Some(value) => serde_json::from_value(value.clone()).map_err(|e| unreadable(bookmark).with_source(e))?,
+            Some(value) => {
+                serde_json::from_value(value.clone()).map_err(|e| unreadable_state(bookmark).with_source(e))?
+            }
             None => BookmarkProperty::default(),
         };
         let mut manifests = read(bookmark, journal, head, usize::MAX).await?;
@@ -116,14 +118,14 @@ impl RememberedRuns {
         let mut known = ReadVersions::with_capacity(self.manifests.iter().map(|(.., m)| m.len()).sum());
         for (.., manifest) in &self.manifests {
             let mut reader = manifest.reader()?;
-            while let Some((fingerprint, run)) = reader.fingerprint()? {
+            while let Some((fingerprint, run)) = reader.read_fingerprint()? {
                 if !self.is_rewound(run) {
-                    known.add(fingerprint, run);
+                    known.add_read(fingerprint, run);
                 }
             }
-            while let Some(compacted) = reader.compacted()? {
+            while let Some(compacted) = reader.read_compacted()? {
                 if !self.is_rewound(compacted.run) {
-                    known.add(compacted.fingerprint, compacted.run);
+                    known.add_read(compacted.fingerprint, compacted.run);
                 }
             }
         }
@@ -155,7 +157,7 @@ impl RememberedRuns {
 
     /// Calls `f` with every object that is remembered by name.
     pub(crate) fn each_entry(&self, f: &mut dyn FnMut(ManifestEntry)) -> Result<()> {
-        self.manifests.iter().try_for_each(|(.., manifest)| manifest.each(f, &mut |_| ()))
+        self.manifests.iter().try_for_each(|(.., manifest)| manifest.visit_entries(f, &mut |_| ()))
     }
 }
 
@@ -167,7 +169,7 @@ pub(crate) fn state_name(bookmark: &str, first: u64, last: u64) -> String {
     format!("{FOLDER}/{bookmark}/{first:010}-{last:010}")
 }
 
-fn unreadable(bookmark: &str) -> Error {
+fn unreadable_state(bookmark: &str) -> Error {
     let message = format!("the state of the bookmark `{bookmark}` cannot be read");
     Error::new(codes::UNREADABLE_BOOKMARK, message)
 }
@@ -184,7 +186,7 @@ pub(crate) async fn read(
     for (name, file) in &head.state {
         let Some(span) = name.strip_prefix(&prefix) else { continue };
         let span = span.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        let (first, last): (u64, u64) = span.ok_or_else(|| unreadable(bookmark))?;
+        let (first, last): (u64, u64) = span.ok_or_else(|| unreadable_state(bookmark))?;
         named.push((first, last, name, file));
     }
     named.sort_by_key(|(first, ..)| *first);

@@ -9,7 +9,7 @@ use crate::input::ListedInput;
 use crate::options::{BookmarkOptions, LatePolicy, OverwrittenPolicy};
 use crate::runs::remembered::RememberedRuns;
 use crate::selection::ignored::IgnoredReason;
-use crate::selection::select::{ObjectVerdict, horizon, verdict};
+use crate::selection::select::{ObjectVerdict, lateness_horizon, object_verdict};
 
 /// Reason why the next run reads an object or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,10 +40,10 @@ pub enum ObjectExplanation {
     /// The object appeared with a time of modification before the allowed lateness.
     TooLate {
         /// Time of the last modification of the object.
-        #[serde(serialize_with = "text")]
+        #[serde(serialize_with = "serialize_instant")]
         modified: Instant,
         /// Start of the allowed lateness.
-        #[serde(serialize_with = "text")]
+        #[serde(serialize_with = "serialize_instant")]
         than: Instant,
         /// Whether the next run reads the object.
         read: bool,
@@ -62,7 +62,7 @@ pub enum ObjectExplanation {
     NotThere,
 }
 
-fn text<S: serde::Serializer>(instant: &Instant, s: S) -> Result<S::Ok, S::Error> {
+fn serialize_instant<S: serde::Serializer>(instant: &Instant, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(instant)
 }
 
@@ -113,8 +113,8 @@ pub(crate) fn explain(
     if let Some(reason) = ignored {
         return Ok(ObjectExplanation::Ignored { reason });
     }
-    let horizon = horizon(runs, options, input);
-    Ok(match verdict(&runs.known()?, &object, options.identity, horizon) {
+    let horizon = lateness_horizon(runs, options, input);
+    Ok(match object_verdict(&runs.known()?, &object, options.identity, horizon) {
         ObjectVerdict::Known(run) => {
             let id = runs.runs().find(|(r, _)| r.number == run).map(|(r, _)| r.id.clone());
             ObjectExplanation::Known { run, id }

@@ -26,7 +26,7 @@ impl IgnoredReason {
 }
 
 /// Returns the reason why an object is ignored, from its path below the source, its size and its storage class.
-pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<IgnoredReason> {
+pub(crate) fn ignored_reason(relative: &str, size: u64, storage_class: Option<&str>) -> Option<IgnoredReason> {
     if is_hidden(relative) || relative.contains("_$folder$/") {
         return Some(IgnoredReason::Hidden);
     }

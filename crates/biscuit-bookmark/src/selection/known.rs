@@ -21,7 +21,7 @@ pub(crate) struct SeenObject {
 
 impl SeenObject {
     /// Whether the object of this fingerprint is the one that was read.
-    pub(crate) fn is(&self, fingerprint: &ObjectFingerprint, identity: ObjectIdentity) -> bool {
+    pub(crate) fn matches(&self, fingerprint: &ObjectFingerprint, identity: ObjectIdentity) -> bool {
         match identity {
             ObjectIdentity::Content => self.content == fingerprint.content,
             ObjectIdentity::Modified => self.modified == fingerprint.modified,
@@ -35,7 +35,7 @@ impl ReadVersions {
     }
 
     /// Adds an object that a run read. Of several runs the latest counts, in whatever order they are added.
-    pub(crate) fn add(&mut self, fingerprint: ObjectFingerprint, run: u64) {
+    pub(crate) fn add_read(&mut self, fingerprint: ObjectFingerprint, run: u64) {
         let seen = SeenObject { content: fingerprint.content, modified: fingerprint.modified, run };
         self.by_url.entry(fingerprint.url).and_modify(|s| *s = if run >= s.run { seen } else { *s }).or_insert(seen);
     }

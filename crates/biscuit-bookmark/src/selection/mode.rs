@@ -73,24 +73,24 @@ impl ReplayRange {
     /// use biscuit_bookmark::{ReplayRange, RunRef};
     ///
     /// let range = ReplayRange::Runs { after: RunRef::Number(3), through: RunRef::Number(5) };
-    /// assert_eq!(ReplayRange::runs(Some("3"), Some("5"))?, Some(range)); // runs 4 and 5
-    /// assert_eq!(ReplayRange::runs(Some("3"), None).unwrap_err().code(), "InvalidReplay");
+    /// assert_eq!(ReplayRange::parse_runs(Some("3"), Some("5"))?, Some(range)); // runs 4 and 5
+    /// assert_eq!(ReplayRange::parse_runs(Some("3"), None).unwrap_err().code(), "InvalidReplay");
     /// # Ok::<(), biscuit_core::Error>(())
     /// ```
     ///
     /// # Errors
     /// `InvalidReplay` if one of the two is missing.
-    pub fn runs(after: Option<&str>, through: Option<&str>) -> Result<Option<Self>> {
+    pub fn parse_runs(after: Option<&str>, through: Option<&str>) -> Result<Option<Self>> {
         match (after, through) {
             (None, None) => Ok(None),
             (Some(after), Some(through)) => Ok(Some(Self::Runs { after: after.parse()?, through: through.parse()? })),
-            (Some(_), None) => Err(half("through which run", "after")),
-            (None, Some(_)) => Err(half("after which run", "through")),
+            (Some(_), None) => Err(incomplete_range("through which run", "after")),
+            (None, Some(_)) => Err(incomplete_range("after which run", "through")),
         }
     }
 }
 
-fn half(what: &str, has: &str) -> Error {
+fn incomplete_range(what: &str, has: &str) -> Error {
     Error::new(codes::INVALID_REPLAY, format!("a replay needs both ends: `{has}` is given, but not {what}"))
 }
 
@@ -116,9 +116,9 @@ mod tests {
     #[test]
     fn replay_with_one_end_is_refused() {
         for (after, through) in [(Some("3"), None), (None, Some("3"))] {
-            assert_eq!(ReplayRange::runs(after, through).unwrap_err().code(), "InvalidReplay");
+            assert_eq!(ReplayRange::parse_runs(after, through).unwrap_err().code(), "InvalidReplay");
         }
-        assert_eq!(ReplayRange::runs(None, None).unwrap(), None);
+        assert_eq!(ReplayRange::parse_runs(None, None).unwrap(), None);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use crate::options::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPol
 use crate::runs::remembered::RememberedRuns;
 use crate::selection::known::ReadVersions;
 use crate::selection::mode::{ReadMode, ReplayRange};
-use crate::selection::selected::{InputSelection, name};
+use crate::selection::selected::{InputSelection, push_name};
 
 /// Selects the objects that a run in this mode reads.
-pub(crate) fn select(
+pub(crate) fn select_objects(
     runs: &RememberedRuns,
     options: &BookmarkOptions,
     input: &ListedInput,
@@ -31,32 +31,32 @@ pub(crate) fn select(
         return Err(Error::new(biscuit_core::codes::NO_INPUT, message));
     }
     match mode {
-        ReadMode::Advance | ReadMode::ReadOnly => advance(runs, options, input, &mut selection)?,
-        ReadMode::Full => each(input, &mut selection, &mut |selection, object| {
+        ReadMode::Advance | ReadMode::ReadOnly => select_new(runs, options, input, &mut selection)?,
+        ReadMode::Full => visit_objects(input, &mut selection, &mut |selection, object| {
             selection.add(object);
             Ok(())
         })?,
-        ReadMode::Replay(replay) => self::replay(runs, input, replay, &mut selection)?,
+        ReadMode::Replay(replay) => self::select_replayed(runs, input, replay, &mut selection)?,
     }
     selection.objects.sort_by(|a, b| (a.modified, a.url()).cmp(&(b.modified, b.url())));
     Ok(selection)
 }
 
 /// Selects new and overwritten objects, up to the limit.
-fn advance(
+fn select_new(
     runs: &RememberedRuns,
     options: &BookmarkOptions,
     input: &ListedInput,
     selection: &mut InputSelection,
 ) -> Result<()> {
-    let horizon = horizon(runs, options, input);
+    let horizon = lateness_horizon(runs, options, input);
     let known = runs.known()?;
-    each(input, selection, &mut |selection, object| {
-        match verdict(&known, &object, options.identity, horizon) {
+    visit_objects(input, selection, &mut |selection, object| {
+        match object_verdict(&known, &object, options.identity, horizon) {
             ObjectVerdict::Known(_) => selection.counts.known += 1,
             ObjectVerdict::TooLate if options.late == LatePolicy::Report => {
                 selection.counts.too_late += 1;
-                name(&mut selection.too_late, object.listed.path);
+                push_name(&mut selection.too_late, object.listed.path);
             }
             ObjectVerdict::Overwritten(run) => match options.overwritten {
                 OverwrittenPolicy::Read => {
@@ -80,7 +80,11 @@ fn advance(
 
 /// Returns the start of the allowed lateness: an unread object with an earlier time is too late. None without a
 /// limit, and before the first run.
-pub(crate) fn horizon(runs: &RememberedRuns, options: &BookmarkOptions, input: &ListedInput) -> Option<Instant> {
+pub(crate) fn lateness_horizon(
+    runs: &RememberedRuns,
+    options: &BookmarkOptions,
+    input: &ListedInput,
+) -> Option<Instant> {
     let allowed_lateness = options.allowed_lateness.filter(|_| input.has_store_times())?;
     Some(runs.watermark()?.saturating_sub(allowed_lateness))
 }
@@ -98,7 +102,7 @@ pub(crate) enum ObjectVerdict {
     TooLate,
 }
 
-pub(crate) fn verdict(
+pub(crate) fn object_verdict(
     known: &ReadVersions,
     object: &SourceObject,
     identity: ObjectIdentity,
@@ -106,7 +110,7 @@ pub(crate) fn verdict(
 ) -> ObjectVerdict {
     let fingerprint = object.fingerprint();
     match known.get(&fingerprint) {
-        Some(seen) if seen.is(&fingerprint, identity) => ObjectVerdict::Known(seen.run),
+        Some(seen) if seen.matches(&fingerprint, identity) => ObjectVerdict::Known(seen.run),
         Some(seen) => ObjectVerdict::Overwritten(seen.run),
         None if horizon.is_some_and(|h| object.modified() < h) => ObjectVerdict::TooLate,
         None => ObjectVerdict::New,
@@ -144,7 +148,7 @@ fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
 }
 
 /// Selects the objects of a replay that still exist, and reports the others as gone.
-fn replay(
+fn select_replayed(
     runs: &RememberedRuns,
     input: &ListedInput,
     replay: &ReplayRange,
@@ -158,7 +162,7 @@ fn replay(
         ReplayRange::Objects(urls) => urls.iter().map(|url| (url.clone(), false)).collect(),
         ReplayRange::Modified { after, through } => {
             let (after, through) = (*after, *through);
-            return each(input, selection, &mut |selection, object| {
+            return visit_objects(input, selection, &mut |selection, object| {
                 if object.modified() > after && object.modified() <= through {
                     selection.add(object);
                 }
@@ -166,7 +170,7 @@ fn replay(
             });
         }
     };
-    each(input, selection, &mut |selection, object| {
+    visit_objects(input, selection, &mut |selection, object| {
         if let Some(found) = wanted.get_mut(object.url()) {
             *found = true;
             selection.add(object);
@@ -175,13 +179,13 @@ fn replay(
     })?;
     for (url, _) in wanted.into_iter().filter(|(_, found)| !found) {
         selection.counts.gone += 1;
-        name(&mut selection.gone, url);
+        push_name(&mut selection.gone, url);
     }
     Ok(())
 }
 
 /// Calls `take` for every object that is not ignored, once, and counts the ignored ones.
-fn each(
+fn visit_objects(
     input: &ListedInput,
     selection: &mut InputSelection,
     take: &mut dyn FnMut(&mut InputSelection, SourceObject) -> Result<()>,
@@ -196,7 +200,7 @@ fn each(
         match ignored {
             Some(reason) => {
                 *selection.counts.ignored.entry(reason.name()).or_default() += 1;
-                name(&mut selection.ignored, (object.listed.path, reason));
+                push_name(&mut selection.ignored, (object.listed.path, reason));
             }
             None => take(selection, object)?,
         }

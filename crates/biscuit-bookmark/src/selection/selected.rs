@@ -84,13 +84,13 @@ pub struct InputSelection {
 impl InputSelection {
     /// Removes an object that no longer existed when it was to be read, so that it does not count as read. Returns
     /// whether the selection contained it.
-    pub fn without(&mut self, url: &str) -> bool {
+    pub fn remove_missing(&mut self, url: &str) -> bool {
         let Some(at) = self.objects.iter().position(|o| o.url() == url) else { return false };
         let object = self.objects.remove(at);
         self.counts.selected -= 1;
         self.counts.bytes -= object.listed.size;
         self.counts.gone += 1;
-        name(&mut self.gone, object.listed.path);
+        push_name(&mut self.gone, object.listed.path);
         true
     }
 
@@ -102,7 +102,7 @@ impl InputSelection {
 }
 
 /// Adds a name to a list of a report, up to the maximum.
-pub(crate) fn name<T>(names: &mut Vec<T>, name: T) {
+pub(crate) fn push_name<T>(names: &mut Vec<T>, name: T) {
     if names.len() < NAMED {
         names.push(name);
     }

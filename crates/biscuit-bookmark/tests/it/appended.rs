@@ -14,8 +14,8 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
     let state = lab.state(&options).await;
     let input = lab.input().await;
     let mut selection = state.select(&input, mode)?;
-    let replaced = state.replaced(&mut selection, &input)?;
-    let mut replace = lab.journal.replace(&observed);
+    let replaced = state.replaced_output(&mut selection, &input)?;
+    let mut replace = lab.journal.begin_commit(&observed);
     let mut output = RunOutput::default();
     if !selection.objects.is_empty() {
         let rows: Vec<String> = selection
@@ -90,8 +90,9 @@ async fn old_rows_of_an_overwritten_object_are_replaced() {
 #[tokio::test]
 async fn each_object_is_in_the_output_once_after_replays_resets_and_rewinds() {
     let lab = three_runs().await;
-    let replay =
-        |after: &str, through: &str| ReadMode::Replay(ReplayRange::runs(Some(after), Some(through)).unwrap().unwrap());
+    let replay = |after: &str, through: &str| {
+        ReadMode::Replay(ReplayRange::parse_runs(Some(after), Some(through)).unwrap().unwrap())
+    };
     assert_eq!(append(&lab, "r1", &replay("1", "3")).await.unwrap().objects.len(), 4);
     assert_once(&lab).await;
     // Runs 2 and 3 were replayed together, so their rows are in one file.
@@ -99,7 +100,7 @@ async fn each_object_is_in_the_output_once_after_replays_resets_and_rewinds() {
     assert_once(&lab).await;
     for to in ["1", "0"] {
         let observed = lab.observe().await;
-        let mut replace = lab.journal.replace(&observed);
+        let mut replace = lab.journal.begin_commit(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
         replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();
@@ -130,7 +131,7 @@ async fn partitions_are_known_by_object_or_by_run() {
     let mut output = RunOutput::default();
     output.partitions = vec!["day=1".into(), "day=2".into()];
     output.reached = vec![("mem://raw/a".into(), vec![1])];
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     replace.with_extras(state.advance(&selection, &run("first"), output).unwrap().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     let state = lab.state(&BookmarkOptions::default()).await;

@@ -86,7 +86,7 @@ async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let state = lab.state(&options).await;
     let first = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     let change = state.advance(&first, &run("second"), RunOutput::default()).unwrap().unwrap();
-    let mut failed = lab.journal.replace(&observed);
+    let mut failed = lab.journal.begin_commit(&observed);
     failed.with_extras(change).await.unwrap();
     failed.abandon().await.unwrap();
 
@@ -95,7 +95,7 @@ async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let state = lab.state(&options).await;
     let again = Run::new("job", RunId::new("second"), Instant::from_micros(0)).with_attempt(2);
     let observed = lab.observe().await;
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     replace.with_extras(state.advance(&second, &again, RunOutput::default()).unwrap().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     let state = lab.state(&options).await;
@@ -110,7 +110,7 @@ async fn b09_second_of_two_runs_on_one_version_conflicts_and_changes_no_state() 
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
     let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     let change = |id: &str| state.advance(&selection, &run(id), RunOutput::default()).unwrap().unwrap();
-    let (mut first, mut second) = (lab.journal.replace(&observed), lab.journal.replace(&observed));
+    let (mut first, mut second) = (lab.journal.begin_commit(&observed), lab.journal.begin_commit(&observed));
     first.with_extras(change("one")).await.unwrap();
     second.with_extras(change("two")).await.unwrap();
     first.commit().await.unwrap();
@@ -135,7 +135,7 @@ async fn b10_replay_reads_objects_of_a_range_of_runs_and_changes_no_state() {
     let lab = five_runs().await;
     let remembered = lab.remembered().await;
     for ends in [("run2", "run4"), ("2", "4"), ("id:run2", "4")] {
-        let replay = ReadMode::Replay(ReplayRange::runs(Some(ends.0), Some(ends.1)).unwrap().unwrap());
+        let replay = ReadMode::Replay(ReplayRange::parse_runs(Some(ends.0), Some(ends.1)).unwrap().unwrap());
         let selection = lab.select(&replay).await;
         assert_eq!(names(&selection), ["3", "4"]);
         let state = lab.state(&BookmarkOptions::default()).await;
@@ -147,14 +147,14 @@ async fn b10_replay_reads_objects_of_a_range_of_runs_and_changes_no_state() {
 #[test]
 fn b11_one_end_of_a_replay_is_an_error() {
     for (after, through) in [(Some("run2"), None), (None, Some("run4"))] {
-        assert_eq!(ReplayRange::runs(after, through).unwrap_err().code(), "InvalidReplay");
+        assert_eq!(ReplayRange::parse_runs(after, through).unwrap_err().code(), "InvalidReplay");
     }
 }
 
 #[tokio::test]
 async fn b12_replay_after_a_run_through_the_same_run_is_empty() {
     let lab = five_runs().await;
-    let replay = ReadMode::Replay(ReplayRange::runs(Some("run3"), Some("run3")).unwrap().unwrap());
+    let replay = ReadMode::Replay(ReplayRange::parse_runs(Some("run3"), Some("run3")).unwrap().unwrap());
     assert!(lab.select(&replay).await.objects.is_empty());
 }
 
@@ -162,7 +162,7 @@ async fn b12_replay_after_a_run_through_the_same_run_is_empty() {
 async fn b13_reset_makes_the_next_run_read_everything_and_changes_no_output() {
     let lab = five_runs().await;
     let observed = lab.observe().await;
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     replace.with_extras(lab.state(&BookmarkOptions::default()).await.reset().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.observe().await.files, observed.files);
@@ -176,7 +176,7 @@ async fn b14_rewind_makes_the_next_run_read_objects_of_later_runs_again() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     let change = lab.state(&BookmarkOptions::default()).await.rewind(&"run3".parse().unwrap()).unwrap();
     replace.with_extras(change).await.unwrap();
     replace.commit().await.unwrap();
@@ -245,9 +245,9 @@ async fn b18_object_that_disappeared_before_reading_does_not_count_as_read() {
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
     let mut selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     // The reader reports the missing object, and the caller continues without it.
-    assert!(selection.without("mem://raw/gone"));
+    assert!(selection.remove_missing("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     let extras = state.advance(&selection, &run("second"), RunOutput::default()).unwrap().unwrap();
     replace.with_extras(extras).await.unwrap();
     replace.commit().await.unwrap();
@@ -266,7 +266,7 @@ async fn b19_clock_of_the_host_has_no_effect() {
         let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
         let host = Instant::from_micros(crate::lab::at("10:06").as_micros() + minutes * 60_000_000);
         let run = Run::new("job", RunId::new("second"), host);
-        let mut replace = lab.journal.replace(&observed);
+        let mut replace = lab.journal.begin_commit(&observed);
         replace.with_extras(state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap()).await.unwrap();
         replace.commit().await.unwrap();
         let state = lab.state(&BookmarkOptions::default()).await;
@@ -284,7 +284,7 @@ async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_gets_a_warning()
         lab.put(name, "10:00", "v1");
         let (observed, state) = (lab.observe().await, lab.state_of(folder, &options).await);
         let selection = state.select(&lab.input_of(&format!("raw/{folder}")).await, &ReadMode::Advance).unwrap();
-        let mut replace = lab.journal.replace(&observed);
+        let mut replace = lab.journal.begin_commit(&observed);
         let change = state.advance(&selection, &run("first"), RunOutput::default()).unwrap().unwrap();
         replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();

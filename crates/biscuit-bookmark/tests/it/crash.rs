@@ -32,7 +32,7 @@ async fn job(storage: TableStorage) -> Result<()> {
     let observed = journal.observe().await?;
     let state = Bookmark::new("raw")?.load(&journal, &observed.head).await?;
     let selection = state.select(&list(&[SourcePlace::new(&storage, "mem://", "raw")?]).await?, &ReadMode::Advance)?;
-    let mut replace = journal.replace(&observed);
+    let mut replace = journal.begin_commit(&observed);
     for object in &selection.objects {
         let path = Path::from(object.url().trim_start_matches("mem://"));
         let read = async { storage.store.get(&path).await?.bytes().await };

@@ -28,11 +28,11 @@ impl PurgeStore for Shelf {
         Ok(shelf.values().filter(|l| l.key().starts_with(&folder)).cloned().collect())
     }
 
-    async fn look(&self, _: &str) -> Result<StoreProbe> {
+    async fn probe(&self, _: &str) -> Result<StoreProbe> {
         unreachable!("bookmarks do not probe stores")
     }
 
-    async fn uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
+    async fn list_uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
         Ok(None)
     }
 
@@ -40,11 +40,11 @@ impl PurgeStore for Shelf {
         unreachable!("bookmarks delete nothing")
     }
 
-    async fn abort(&self, _: &MultipartUpload) -> DeleteOutcome {
+    async fn abort_upload(&self, _: &MultipartUpload) -> DeleteOutcome {
         unreachable!("bookmarks abort nothing")
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         1
     }
 }
@@ -138,7 +138,7 @@ impl Lab {
         let observed = self.observe().await;
         let state = self.state(options).await;
         let selection = state.select(&self.input().await, &ReadMode::Advance).expect("the test bench works");
-        let mut replace = self.journal.replace(&observed);
+        let mut replace = self.journal.begin_commit(&observed);
         if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the test bench works") {
             replace.stage("", "csv", id.to_owned().into()).await.expect("the test bench works");
             replace.with_extras(change).await.expect("the test bench works");

@@ -33,7 +33,7 @@ async fn track(count: u64) -> (u64, u64) {
         .await
         .expect("the test bench works");
     let selection = state.select(&input, &ReadMode::Advance).expect("the test bench works");
-    println!("{count} objects: {} bytes of state, selected in {:.2?}", state.bytes(), started.elapsed());
+    println!("{count} objects: {} bytes of state, selected in {:.2?}", state.compressed_size(), started.elapsed());
     assert_eq!(selection.objects.len(), 10);
     let change = state
         .advance(&selection, &run("second"), RunOutput::default())
@@ -41,7 +41,7 @@ async fn track(count: u64) -> (u64, u64) {
         .expect("the test bench works");
     let delta = change.state.iter().filter_map(|(_, bytes)| Some(bytes.as_ref()?.len() as u64)).sum();
     println!("a run of ten objects adds {delta} bytes");
-    (state.bytes(), delta)
+    (state.compressed_size(), delta)
 }
 
 #[tokio::test]

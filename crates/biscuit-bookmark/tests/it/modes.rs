@@ -23,7 +23,8 @@ async fn read_only_selects_like_advance_and_a_replay_takes_times_or_objects() {
 async fn objects_that_a_replay_does_not_find_are_reported() {
     let lab = five_runs().await;
     lab.remove("4");
-    let selection = lab.select(&ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
+    let selection =
+        lab.select(&ReadMode::Replay(ReplayRange::parse_runs(Some("2"), Some("4")).unwrap().unwrap())).await;
     assert_eq!((names(&selection), selection.gone), (vec!["3".to_owned()], vec!["mem://raw/4".to_owned()]));
 }
 
@@ -33,7 +34,7 @@ async fn replay_of_objects_that_no_longer_exist_stops_unless_they_may_be_missing
     lab.remove("4");
     let (bookmark, places) = (Bookmark::new("b").unwrap(), [lab.place_of("raw")]);
     let head = lab.observe().await.head;
-    let replay = ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap());
+    let replay = ReadMode::Replay(ReplayRange::parse_runs(Some("2"), Some("4")).unwrap().unwrap());
     let e = bookmark.select(&lab.journal, &head, &places, &replay, MissingObjects::Refuse).await.unwrap_err();
     assert_eq!((e.code(), e.file()), ("MissingInput", Some("mem://raw/4")));
     assert!(e.message().starts_with("1 of the files to replay no longer exist; use `--allow-missing`"), "{e}");
@@ -48,7 +49,7 @@ async fn replay_of_objects_that_no_longer_exist_stops_unless_they_may_be_missing
 async fn unknown_ends_of_a_replay_are_errors() {
     let lab = five_runs().await;
     for end in ["6", "run9"] {
-        let replay = ReadMode::Replay(ReplayRange::runs(Some("0"), Some(end)).unwrap().unwrap());
+        let replay = ReadMode::Replay(ReplayRange::parse_runs(Some("0"), Some(end)).unwrap().unwrap());
         let e = lab.select_with(&BookmarkOptions::default(), &replay).await.unwrap_err();
         assert_eq!(e.code(), "UnknownRun");
     }
@@ -59,7 +60,7 @@ async fn set_to_now_remembers_existing_objects_without_reading_them() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     let state = lab.state(&BookmarkOptions::default()).await;
     replace.with_extras(state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap()).await.unwrap();
     replace.commit().await.unwrap();

@@ -1,6 +1,6 @@
 //! Memory of runs: compaction, rewinds and names.
 
-use biscuit_bookmark::{Bookmark, BookmarkOptions, ObjectExplanation, ReadMode, ReplayRange, bookmarks};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, ObjectExplanation, ReadMode, ReplayRange, bookmark_names};
 
 use crate::lab::Lab;
 
@@ -13,10 +13,10 @@ async fn many_runs_leave_few_state_files_and_every_run_can_be_replayed() {
     }
     let head = lab.observe().await.head;
     assert_eq!(head.state.len(), 2 + 8, "{:?}", head.state.keys());
-    let replay = ReadMode::Replay(ReplayRange::runs(Some("run9"), Some("run11")).unwrap().unwrap());
+    let replay = ReadMode::Replay(ReplayRange::parse_runs(Some("run9"), Some("run11")).unwrap().unwrap());
     assert_eq!(crate::lab::names(&lab.select(&replay).await), ["10", "11"]);
     assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
-    assert_eq!(bookmarks(&head), ["b"]);
+    assert_eq!(bookmark_names(&head), ["b"]);
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn objects_of_compacted_runs_are_known_and_cannot_be_replayed() {
     lab.put("03", "10:05", "v2");
     assert_eq!(lab.run_with("next", &options).await, ["03"]);
     let observed = lab.observe().await;
-    let mut replace = lab.journal.replace(&observed);
+    let mut replace = lab.journal.begin_commit(&observed);
     replace.with_extras(lab.state(&options).await.reset().unwrap()).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.run_with("all", &options).await.len(), 33);
@@ -51,7 +51,7 @@ async fn consecutive_rewinds_forget_one_span() {
     let lab = crate::cases::five_runs().await;
     for to in ["4", "2", "3"] {
         let observed = lab.observe().await;
-        let mut replace = lab.journal.replace(&observed);
+        let mut replace = lab.journal.begin_commit(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
         replace.with_extras(change).await.unwrap();
         replace.commit().await.unwrap();

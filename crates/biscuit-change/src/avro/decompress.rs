@@ -28,7 +28,7 @@ pub(crate) enum DecompressError {
 
 impl AvroCodec {
     /// Returns the codec with this name; without a name, blocks are not compressed.
-    pub(crate) fn of(name: Option<&[u8]>) -> Option<Self> {
+    pub(crate) fn from_name(name: Option<&[u8]>) -> Option<Self> {
         Some(match name {
             None | Some(b"null" | b"") => Self::Null,
             Some(b"deflate") => Self::Deflate,
@@ -41,7 +41,7 @@ impl AvroCodec {
     }
 
     /// Decompresses a block of at most `maximum` bytes. At most one byte more than that is ever in memory.
-    pub(crate) fn unpack(self, block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+    pub(crate) fn decompress(self, block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
         let all = |packed: &mut dyn Read| {
             let mut out = Vec::new();
             packed.take(maximum + 1).read_to_end(&mut out).map_err(|_| DecompressError::Damaged)?;
@@ -51,7 +51,7 @@ impl AvroCodec {
             Self::Null if block.len() as u64 > maximum => Err(DecompressError::TooLarge),
             Self::Null => Ok(Cow::Borrowed(block)),
             Self::Deflate => all(&mut flate2::bufread::DeflateDecoder::new(block)),
-            Self::Snappy => snappy(block, maximum),
+            Self::Snappy => decompress_snappy(block, maximum),
             Self::Zstd => all(&mut zstd::Decoder::with_buffer(block).map_err(|_| DecompressError::Damaged)?),
             Self::Bzip2 => all(&mut bzip2::bufread::BzDecoder::new(block)),
             Self::Xz => all(&mut liblzma::bufread::XzDecoder::new(block)),
@@ -61,7 +61,7 @@ impl AvroCodec {
 
 /// Decompresses a Snappy block, which is followed by the CRC-32 of the decompressed bytes. The declared length is
 /// checked before memory is allocated for it.
-fn snappy(block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+fn decompress_snappy(block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
     let (packed, check) = block.split_last_chunk::<4>().ok_or(DecompressError::Damaged)?;
     let size = snap::raw::decompress_len(packed).map_err(|_| DecompressError::Damaged)?;
     if size as u64 > maximum {
@@ -113,8 +113,8 @@ mod tests {
         let content: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
         for codec in ALL {
             let packed = packed(codec, &content);
-            assert_eq!(codec.unpack(&packed, 40_000).as_deref(), Ok(content.as_slice()), "{codec:?}");
-            assert_eq!(codec.unpack(&packed, 39_999), Err(DecompressError::TooLarge), "{codec:?}");
+            assert_eq!(codec.decompress(&packed, 40_000).as_deref(), Ok(content.as_slice()), "{codec:?}");
+            assert_eq!(codec.decompress(&packed, 39_999), Err(DecompressError::TooLarge), "{codec:?}");
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn length_declared_by_snappy_allocates_no_memory() {
         // 2^32 - 1 bytes.
         let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
-        assert_eq!(AvroCodec::Snappy.unpack(&huge, MAX_BLOCK), Err(DecompressError::TooLarge));
-        assert_eq!(AvroCodec::Snappy.unpack(&[0; 3], MAX_BLOCK), Err(DecompressError::Damaged));
+        assert_eq!(AvroCodec::Snappy.decompress(&huge, MAX_BLOCK), Err(DecompressError::TooLarge));
+        assert_eq!(AvroCodec::Snappy.decompress(&[0; 3], MAX_BLOCK), Err(DecompressError::Damaged));
     }
 }

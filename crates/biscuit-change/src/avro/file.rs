@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::avro::decompress::{AvroCodec, DecompressError, MAX_BLOCK};
-use crate::avro::header::{AvroHeader, SCHEMA, long, put_long};
+use crate::avro::header::{AvroHeader, SCHEMA, put_long, read_long};
 use crate::avro::shape::{AvroShape, SchemaRefusal};
 use crate::codes;
 
@@ -46,13 +46,13 @@ struct BlockState {
     failed: Option<Error>,
 }
 
-fn unreadable(file: &str, reason: &str) -> Error {
+fn unreadable_file(file: &str, reason: &str) -> Error {
     Error::new(codes::UNREADABLE_AVRO, format!("the file cannot be read as Avro: {reason}")).in_file(file)
 }
 
-fn refused(file: &str, (code, reason): SchemaRefusal) -> Error {
+fn refused_schema(file: &str, (code, reason): SchemaRefusal) -> Error {
     match code {
-        codes::UNREADABLE_AVRO => unreadable(file, &reason),
+        codes::UNREADABLE_AVRO => unreadable_file(file, &reason),
         code => Error::new(code, reason).in_file(file),
     }
 }
@@ -70,45 +70,45 @@ impl AvroFile {
     /// `TooLarge` and `UnsupportedType` for its schema.
     pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
         let header = AvroHeader::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
-        let codec = AvroCodec::of(header.get("avro.codec"));
-        let codec = codec.ok_or_else(|| unreadable(file, "its codec is not one of Avro's codecs"))?;
-        let written = header.get(SCHEMA).ok_or_else(|| unreadable(file, "it has no schema"))?;
+        let codec = AvroCodec::from_name(header.get("avro.codec"));
+        let codec = codec.ok_or_else(|| unreadable_file(file, "its codec is not one of Avro's codecs"))?;
+        let written = header.get(SCHEMA).ok_or_else(|| unreadable_file(file, "it has no schema"))?;
         let schema: Value = serde_json::from_slice(written).map_err(|e| match e.to_string() {
             // serde_json parses at most 128 levels of JSON. A deeper schema has more levels of types than are
             // allowed.
             e if e.starts_with("recursion limit") => too_deep("the schema").in_file(file),
-            _ => unreadable(file, "its schema is not valid JSON"),
+            _ => unreadable_file(file, "its schema is not valid JSON"),
         })?;
         let text = String::from_utf8_lossy(written).into_owned();
-        let shape = AvroShape::of(&schema).map_err(|refusal| refused(file, refusal))?;
+        let shape = AvroShape::from_schema(&schema).map_err(|refusal| refused_schema(file, refusal))?;
         let state = Arc::new(Mutex::new(BlockState::default()));
         let blocks = BlockReader {
             file: file.clone(),
             at: header.end,
             sync: header.sync,
             codec,
-            out: header.unpacked(schema),
+            out: header.without_compression(schema),
             consumed: 0,
             shape: shape.clone(),
             state: state.clone(),
             bytes,
         };
         let built = catch_panic(|| ReaderBuilder::new().with_batch_size(shape.batch_rows()).build(blocks));
-        let reader = built.map_err(|e| unreadable(file, "it is damaged").with_source(e))?;
-        let reader = reader.map_err(|e| failed(file, &state, e))?;
+        let reader = built.map_err(|e| unreadable_file(file, "it is damaged").with_source(e))?;
+        let reader = reader.map_err(|e| block_error(file, &state, e))?;
         Ok(Self { file: file.clone(), reader, state, schema: text, rows: 0 })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {
         let read = catch_panic(|| self.reader.next());
-        let batch = match read.map_err(|e| unreadable(&self.file, "it is damaged").with_source(e))? {
+        let batch = match read.map_err(|e| unreadable_file(&self.file, "it is damaged").with_source(e))? {
             Some(Ok(batch)) => batch,
-            Some(Err(e)) => return Err(failed(&self.file, &self.state, e)),
+            Some(Err(e)) => return Err(block_error(&self.file, &self.state, e)),
             None => {
                 let records = self.state.lock().unwrap_or_else(PoisonError::into_inner).records;
                 if records != self.rows {
                     let reason = format!("its blocks declare {records} records, and {} were found", self.rows);
-                    return Err(unreadable(&self.file, &reason));
+                    return Err(unreadable_file(&self.file, &reason));
                 }
                 return Ok(None);
             }
@@ -127,9 +127,11 @@ impl Iterator for AvroFile {
 }
 
 /// Returns the error of the block if verification failed, or else the error of the decoder.
-fn failed(file: &str, state: &Mutex<BlockState>, e: arrow::error::ArrowError) -> Error {
+fn block_error(file: &str, state: &Mutex<BlockState>, e: arrow::error::ArrowError) -> Error {
     let own = state.lock().unwrap_or_else(PoisonError::into_inner).failed.take();
-    own.unwrap_or_else(|| unreadable(file, "a value is not of its type, or a type is not supported").with_source(e))
+    own.unwrap_or_else(|| {
+        unreadable_file(file, "a value is not of its type, or a type is not supported").with_source(e)
+    })
 }
 
 /// The file as the decoder reads it: a new header, then each verified block without compression.
@@ -155,9 +157,10 @@ impl BlockReader {
         while self.at < self.bytes.len() {
             let begin = self.at;
             let ends = || cut_off(&self.file, &format!("the block at byte {begin} has no end"));
-            let bad = |reason: &str| unreadable(&self.file, &format!("the block at byte {begin} is damaged: {reason}"));
+            let bad =
+                |reason: &str| unreadable_file(&self.file, &format!("the block at byte {begin} is damaged: {reason}"));
             let mut number = |what: &str| {
-                let n = long(&self.bytes, &mut self.at);
+                let n = read_long(&self.bytes, &mut self.at);
                 let n = n.ok_or_else(|| {
                     if self.at >= self.bytes.len() { ends() } else { bad("it contains an invalid number") }
                 })?;
@@ -170,7 +173,7 @@ impl BlockReader {
             if *marker != self.sync {
                 return Err(bad("it does not end with the sync marker of the file"));
             }
-            let unpacked = catch_panic(|| self.codec.unpack(&self.bytes[self.at..end], MAX_BLOCK));
+            let unpacked = catch_panic(|| self.codec.decompress(&self.bytes[self.at..end], MAX_BLOCK));
             let block = unpacked.unwrap_or(Err(DecompressError::Damaged)).map_err(|e| match e {
                 DecompressError::Damaged => bad("it is not compressed with the codec of the file"),
                 DecompressError::TooLarge => {
@@ -180,7 +183,7 @@ impl BlockReader {
                 }
             })?;
             self.shape
-                .check(&block, records)
+                .check_block(&block, records)
                 .map_err(|reason| bad(&format!("it declares {records} records, but {reason}")))?;
             self.at = end + 16;
             if records == 0 {

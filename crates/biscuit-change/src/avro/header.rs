@@ -20,16 +20,16 @@ impl<'a> AvroHeader<'a> {
         let mut at = 4;
         let mut entries: Vec<(&[u8], &[u8])> = Vec::new();
         loop {
-            let count = long(file, &mut at)?;
+            let count = read_long(file, &mut at)?;
             if count == 0 {
                 break;
             }
             // A negative count is followed by the size of the block.
             if count < 0 {
-                long(file, &mut at)?;
+                read_long(file, &mut at)?;
             }
             for _ in 0..count.unsigned_abs() {
-                entries.push((bytes(file, &mut at)?, bytes(file, &mut at)?));
+                entries.push((read_bytes(file, &mut at)?, read_bytes(file, &mut at)?));
             }
         }
         let sync = file.get(at..)?.first_chunk::<16>()?;
@@ -44,8 +44,8 @@ impl<'a> AvroHeader<'a> {
     ///
     /// Full names in one piece (`"name": "a.b.C"`) are split into name and namespace (`"namespace": "a.b"`). The
     /// specification allows both forms, but arrow-avro resolves references only to the second form.
-    pub(crate) fn unpacked(&self, mut schema: Value) -> Vec<u8> {
-        let written = if split(&mut schema) {
+    pub(crate) fn without_compression(&self, mut schema: Value) -> Vec<u8> {
+        let written = if split_full_names(&mut schema) {
             schema.to_string().into_bytes()
         } else {
             self.get(SCHEMA).unwrap_or_default().to_vec()
@@ -61,9 +61,9 @@ impl<'a> AvroHeader<'a> {
 }
 
 /// Splits all full names in a schema; returns whether there was one.
-fn split(schema: &mut Value) -> bool {
+fn split_full_names(schema: &mut Value) -> bool {
     match schema {
-        Value::Array(options) => options.iter_mut().map(split).fold(false, |a, b| a | b),
+        Value::Array(options) => options.iter_mut().map(split_full_names).fold(false, |a, b| a | b),
         Value::Object(fields) => {
             let named =
                 matches!(fields.get("type").and_then(Value::as_str), Some("record" | "enum" | "fixed" | "error"));
@@ -75,14 +75,14 @@ fn split(schema: &mut Value) -> bool {
                 fields.insert("namespace".to_owned(), Value::String(namespace));
             }
             let inner = ["type", "fields", "items", "values"];
-            inner.iter().filter_map(|k| fields.get_mut(*k).map(split)).fold(found, |a, b| a | b)
+            inner.iter().filter_map(|k| fields.get_mut(*k).map(split_full_names)).fold(found, |a, b| a | b)
         }
         _ => false,
     }
 }
 
 /// Reads a number of at most ten bytes: zigzag encoding in base-128 groups, the lowest first. Advances `at`.
-pub(crate) fn long(file: &[u8], at: &mut usize) -> Option<i64> {
+pub(crate) fn read_long(file: &[u8], at: &mut usize) -> Option<i64> {
     let (mut value, mut shift) = (0_u64, 0);
     loop {
         let byte = *file.get(*at)?;
@@ -99,8 +99,8 @@ pub(crate) fn long(file: &[u8], at: &mut usize) -> Option<i64> {
     }
 }
 
-fn bytes<'a>(file: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
-    let length = usize::try_from(long(file, at)?).ok()?;
+fn read_bytes<'a>(file: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let length = usize::try_from(read_long(file, at)?).ok()?;
     let found = file.get(*at..at.checked_add(length)?)?;
     *at += length;
     Some(found)
@@ -129,10 +129,10 @@ mod tests {
         for n in [0, 1, -1, 63, 64, -64, -65, 300, i64::MAX, i64::MIN] {
             let mut out = Vec::new();
             put_long(n, &mut out);
-            assert_eq!(long(&out, &mut 0), Some(n), "{n}");
+            assert_eq!(read_long(&out, &mut 0), Some(n), "{n}");
         }
-        assert_eq!(long(&[0x80], &mut 0), None);
-        assert_eq!(long(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], &mut 0), None);
+        assert_eq!(read_long(&[0x80], &mut 0), None);
+        assert_eq!(read_long(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], &mut 0), None);
     }
 
     #[test]
@@ -149,14 +149,14 @@ mod tests {
         let header = AvroHeader::read(&file).expect("the header is complete");
         assert_eq!((&file[header.end..], &header.sync), (&b"blocks"[..], b"0123456789abcdef"));
         assert_eq!(header.get("avro.codec"), Some(&b"null"[..]));
-        let split = header.unpacked(serde_json::from_str(schema).unwrap());
+        let split = header.without_compression(serde_json::from_str(schema).unwrap());
         let text = String::from_utf8_lossy(&split);
         for part in [r#""name":"C""#, r#""namespace":"a.b""#, r#""namespace":"d""#, r#""name":"x.y""#] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let again = AvroHeader::read(&split).expect("the header is complete");
         let plain = serde_json::from_slice(again.get(SCHEMA).unwrap()).unwrap();
-        assert_eq!(again.unpacked(plain), split, "nothing is left to split");
+        assert_eq!(again.without_compression(plain), split, "nothing is left to split");
         for cut in 4..header.end {
             assert!(AvroHeader::read(&file[..cut]).is_none(), "{cut}");
         }

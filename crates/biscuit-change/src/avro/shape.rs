@@ -51,14 +51,14 @@ pub(crate) struct AvroShape {
 /// Code and reason why a schema cannot be used.
 pub(crate) type SchemaRefusal = (ErrorCode, String);
 
-fn damaged(reason: impl Into<String>) -> SchemaRefusal {
+fn damaged_schema(reason: impl Into<String>) -> SchemaRefusal {
     (codes::UNREADABLE_AVRO, reason.into())
 }
 
 impl AvroShape {
     /// Analyses the schema in the header of a file. Source: Avro 1.12, "Schema Declaration" and "Names".
-    pub(crate) fn of(schema: &Value) -> Result<Arc<Self>, SchemaRefusal> {
-        DeclaredNames::default().shape(schema, "", 0)
+    pub(crate) fn from_schema(schema: &Value) -> Result<Arc<Self>, SchemaRefusal> {
+        DeclaredNames::default().resolve_shape(schema, "", 0)
     }
 
     fn new(node: ShapeNode) -> Result<Arc<Self>, SchemaRefusal> {
@@ -92,11 +92,11 @@ impl AvroShape {
     }
 
     /// Checks that a block contains exactly this number of records.
-    pub(crate) fn check(&self, block: &[u8], records: u64) -> Result<(), &'static str> {
+    pub(crate) fn check_block(&self, block: &[u8], records: u64) -> Result<(), &'static str> {
         let mut data = BlockBytes { rest: block, empty: 0 };
         for _ in 0..records {
             let before = data.rest.len();
-            data.step(self)?;
+            data.skip_value(self)?;
             data.count_empty(before)?;
         }
         if data.rest.is_empty() { Ok(()) } else { Err("it has bytes after its last record") }
@@ -109,24 +109,30 @@ impl AvroShape {
 struct DeclaredNames(HashMap<String, Option<Arc<AvroShape>>>);
 
 impl DeclaredNames {
-    fn shape(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
+    fn resolve_shape(
+        &mut self,
+        schema: &Value,
+        namespace: &str,
+        level: usize,
+    ) -> Result<Arc<AvroShape>, SchemaRefusal> {
         // Bounds the recursion of this function. Unions take a level here but not in the columns, hence twice the
         // depth.
         if level > 2 * MAX_DEPTH {
             return Err((TOO_DEEP, format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
         match schema {
-            Value::String(name) => self.named(name, namespace),
+            Value::String(name) => self.resolve_name(name, namespace),
             Value::Array(options) => {
-                let parts = options.iter().map(|o| self.shape(o, namespace, level + 1)).collect::<Result<_, _>>()?;
+                let parts =
+                    options.iter().map(|o| self.resolve_shape(o, namespace, level + 1)).collect::<Result<_, _>>()?;
                 AvroShape::new(ShapeNode::Union(parts))
             }
-            Value::Object(_) => self.object(schema, namespace, level),
-            _ => Err(damaged("the schema has a type that is neither a name nor a declaration")),
+            Value::Object(_) => self.resolve_object(schema, namespace, level),
+            _ => Err(damaged_schema("the schema has a type that is neither a name nor a declaration")),
         }
     }
 
-    fn named(&mut self, name: &str, namespace: &str) -> Result<Arc<AvroShape>, SchemaRefusal> {
+    fn resolve_name(&mut self, name: &str, namespace: &str) -> Result<Arc<AvroShape>, SchemaRefusal> {
         let node = match name {
             "null" => ShapeNode::Null,
             "boolean" => ShapeNode::Boolean,
@@ -143,21 +149,26 @@ impl DeclaredNames {
                         codes::UNSUPPORTED_TYPE,
                         "the schema has a recursive type, which cannot be a column".to_owned(),
                     )),
-                    None => Err(damaged("the schema uses a type that it does not declare")),
+                    None => Err(damaged_schema("the schema uses a type that it does not declare")),
                 };
             }
         };
         AvroShape::new(node)
     }
 
-    fn object(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
-        let missing = |what: &str| damaged(format!("the schema has a type without `{what}`"));
+    fn resolve_object(
+        &mut self,
+        schema: &Value,
+        namespace: &str,
+        level: usize,
+    ) -> Result<Arc<AvroShape>, SchemaRefusal> {
+        let missing = |what: &str| damaged_schema(format!("the schema has a type without `{what}`"));
         let t = schema.get("type").ok_or_else(|| missing("type"))?;
-        let Some(kind) = t.as_str() else { return self.shape(t, namespace, level + 1) };
+        let Some(kind) = t.as_str() else { return self.resolve_shape(t, namespace, level + 1) };
         let within = |what: &str| schema.get(what).ok_or_else(|| missing(what));
         match kind {
-            "array" => AvroShape::new(ShapeNode::Array(self.shape(within("items")?, namespace, level + 1)?)),
-            "map" => AvroShape::new(ShapeNode::Map(self.shape(within("values")?, namespace, level + 1)?)),
+            "array" => AvroShape::new(ShapeNode::Array(self.resolve_shape(within("items")?, namespace, level + 1)?)),
+            "map" => AvroShape::new(ShapeNode::Map(self.resolve_shape(within("values")?, namespace, level + 1)?)),
             "record" | "error" | "enum" | "fixed" => {
                 let name = within("name")?.as_str().ok_or_else(|| missing("name"))?;
                 let own = schema.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
@@ -172,7 +183,7 @@ impl DeclaredNames {
                         let mut parts = Vec::new();
                         for field in fields {
                             let t = field.get("type").ok_or_else(|| missing("type"))?;
-                            parts.push(self.shape(t, inner, level + 1)?);
+                            parts.push(self.resolve_shape(t, inner, level + 1)?);
                         }
                         ShapeNode::Record(parts)
                     }
@@ -181,13 +192,13 @@ impl DeclaredNames {
                 self.0.insert(full, Some(shape.clone()));
                 Ok(shape)
             }
-            name => self.named(name, namespace),
+            name => self.resolve_name(name, namespace),
         }
     }
 }
 
 fn fixed_size(size: &Value) -> Result<usize, SchemaRefusal> {
-    let size = size.as_u64().ok_or_else(|| damaged("the schema has a `fixed` without a size"))?;
+    let size = size.as_u64().ok_or_else(|| damaged_schema("the schema has a `fixed` without a size"))?;
     match usize::try_from(size) {
         Ok(fits) if size <= MAX_FIXED => Ok(fits),
         _ => Err((TOO_LARGE, format!("the schema has a `fixed` of more than {MAX_FIXED} bytes"))),
@@ -210,47 +221,47 @@ const NO_NUMBER: &str = "it contains an invalid number";
 
 impl BlockBytes<'_> {
     /// Skips a value. The recursion is as deep as the schema, which is limited.
-    fn step(&mut self, shape: &AvroShape) -> Result<(), &'static str> {
+    fn skip_value(&mut self, shape: &AvroShape) -> Result<(), &'static str> {
         match &shape.node {
             ShapeNode::Null => Ok(()),
-            ShapeNode::Boolean => self.pass(1),
-            ShapeNode::Int => i32::try_from(self.long()?).map(drop).map_err(|_| NO_NUMBER),
-            ShapeNode::Long => self.long().map(drop),
-            ShapeNode::Float => self.pass(4),
-            ShapeNode::Double => self.pass(8),
-            ShapeNode::Bytes => self.step_bytes(),
-            ShapeNode::Fixed(size) => self.pass(*size as u64),
-            ShapeNode::Enum(symbols) => match usize::try_from(self.long()?) {
+            ShapeNode::Boolean => self.skip_bytes(1),
+            ShapeNode::Int => i32::try_from(self.read_long()?).map(drop).map_err(|_| NO_NUMBER),
+            ShapeNode::Long => self.read_long().map(drop),
+            ShapeNode::Float => self.skip_bytes(4),
+            ShapeNode::Double => self.skip_bytes(8),
+            ShapeNode::Bytes => self.skip_sized_bytes(),
+            ShapeNode::Fixed(size) => self.skip_bytes(*size as u64),
+            ShapeNode::Enum(symbols) => match usize::try_from(self.read_long()?) {
                 Ok(symbol) if symbol < *symbols => Ok(()),
                 _ => Err("it contains an enum symbol that the schema does not have"),
             },
             ShapeNode::Union(parts) => {
-                let part = usize::try_from(self.long()?).ok().and_then(|i| parts.get(i));
-                self.step(part.ok_or("it contains a branch of a union that the schema does not have")?)
+                let part = usize::try_from(self.read_long()?).ok().and_then(|i| parts.get(i));
+                self.skip_value(part.ok_or("it contains a branch of a union that the schema does not have")?)
             }
-            ShapeNode::Record(parts) => parts.iter().try_for_each(|part| self.step(part)),
-            ShapeNode::Array(item) => self.items(item, false),
-            ShapeNode::Map(value) => self.items(value, true),
+            ShapeNode::Record(parts) => parts.iter().try_for_each(|part| self.skip_value(part)),
+            ShapeNode::Array(item) => self.skip_items(item, false),
+            ShapeNode::Map(value) => self.skip_items(value, true),
         }
     }
 
     /// Skips an array or a map: blocks of items, each with its count, until a count of zero.
-    fn items(&mut self, item: &AvroShape, keys: bool) -> Result<(), &'static str> {
+    fn skip_items(&mut self, item: &AvroShape, keys: bool) -> Result<(), &'static str> {
         loop {
-            let count = self.long()?;
+            let count = self.read_long()?;
             if count == 0 {
                 return Ok(());
             }
             // A negative count is followed by the size of its items in bytes.
-            if count < 0 && self.long()? < 0 {
+            if count < 0 && self.read_long()? < 0 {
                 return Err("it contains a list with a negative size");
             }
             for _ in 0..count.unsigned_abs() {
                 let before = self.rest.len();
                 if keys {
-                    self.step_bytes()?;
+                    self.skip_sized_bytes()?;
                 }
-                self.step(item)?;
+                self.skip_value(item)?;
                 self.count_empty(before)?;
             }
         }
@@ -262,20 +273,20 @@ impl BlockBytes<'_> {
         if self.empty > MAX_EMPTY { Err("it has too many items without content") } else { Ok(()) }
     }
 
-    fn step_bytes(&mut self) -> Result<(), &'static str> {
-        let length = self.long()?;
-        self.pass(u64::try_from(length).map_err(|_| "it contains text with a negative length")?)
+    fn skip_sized_bytes(&mut self) -> Result<(), &'static str> {
+        let length = self.read_long()?;
+        self.skip_bytes(u64::try_from(length).map_err(|_| "it contains text with a negative length")?)
     }
 
-    fn pass(&mut self, bytes: u64) -> Result<(), &'static str> {
+    fn skip_bytes(&mut self, bytes: u64) -> Result<(), &'static str> {
         let bytes = usize::try_from(bytes).map_err(|_| ENDS)?;
         self.rest = self.rest.get(bytes..).ok_or(ENDS)?;
         Ok(())
     }
 
-    fn long(&mut self) -> Result<i64, &'static str> {
+    fn read_long(&mut self) -> Result<i64, &'static str> {
         let mut at = 0;
-        let value = crate::avro::header::long(self.rest, &mut at);
+        let value = crate::avro::header::read_long(self.rest, &mut at);
         self.rest = &self.rest[at..];
         value.ok_or(if self.rest.is_empty() { ENDS } else { NO_NUMBER })
     }
@@ -286,7 +297,7 @@ mod tests {
     use super::*;
 
     fn shape(schema: &str) -> Result<Arc<AvroShape>, SchemaRefusal> {
-        AvroShape::of(&serde_json::from_str(schema).unwrap())
+        AvroShape::from_schema(&serde_json::from_str(schema).unwrap())
     }
 
     fn record(fields: &str) -> Arc<AvroShape> {
@@ -297,25 +308,25 @@ mod tests {
     fn block_must_contain_exactly_its_records() {
         let s = record(r#"{"name":"a","type":"long"},{"name":"b","type":["null","string"]}"#);
         let two = [2, 0, 4, 2, 2, b'x'];
-        assert_eq!(s.check(&two, 2), Ok(()));
-        assert_eq!(s.check(&two, 1), Err("it has bytes after its last record"));
-        assert_eq!(s.check(&two, 3), Err(ENDS));
-        assert_eq!(s.check(&two[..5], 2), Err(ENDS));
-        assert_eq!(s.check(&[2, 4], 1), Err("it contains a branch of a union that the schema does not have"));
-        assert_eq!(s.check(&[2, 2, 1], 1), Err("it contains text with a negative length"));
-        assert_eq!(s.check(&[0x80; 12], 1), Err(NO_NUMBER));
+        assert_eq!(s.check_block(&two, 2), Ok(()));
+        assert_eq!(s.check_block(&two, 1), Err("it has bytes after its last record"));
+        assert_eq!(s.check_block(&two, 3), Err(ENDS));
+        assert_eq!(s.check_block(&two[..5], 2), Err(ENDS));
+        assert_eq!(s.check_block(&[2, 4], 1), Err("it contains a branch of a union that the schema does not have"));
+        assert_eq!(s.check_block(&[2, 2, 1], 1), Err("it contains text with a negative length"));
+        assert_eq!(s.check_block(&[0x80; 12], 1), Err(NO_NUMBER));
     }
 
     #[test]
     fn lists_of_empty_items_are_limited_by_number_and_others_by_bytes() {
         let nulls = record(r#"{"name":"a","type":{"type":"array","items":"null"}}"#);
-        assert_eq!(nulls.check(&[6, 0], 1), Ok(()));
+        assert_eq!(nulls.check_block(&[6, 0], 1), Ok(()));
         // The greatest possible count.
         let endless = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0];
-        assert_eq!(nulls.check(&endless, 1), Err("it has too many items without content"));
+        assert_eq!(nulls.check_block(&endless, 1), Err("it has too many items without content"));
         let longs = record(r#"{"name":"a","type":{"type":"map","values":"long"}}"#);
-        assert_eq!(longs.check(&endless, 1), Err(ENDS));
-        assert_eq!(longs.check(&[1, 6, 2, b'k', 8, 0], 1), Ok(()), "a negative count is followed by the size");
+        assert_eq!(longs.check_block(&endless, 1), Err(ENDS));
+        assert_eq!(longs.check_block(&[1, 6, 2, b'k', 8, 0], 1), Ok(()), "a negative count is followed by the size");
     }
 
     #[test]
@@ -323,7 +334,7 @@ mod tests {
         let s = record(
             r#"{"name":"a","type":{"type":"fixed","name":"f","size":2}},{"name":"b","type":"f"},{"name":"c","type":"n.f"}"#,
         );
-        assert_eq!(s.check(&[0; 6], 1), Ok(()));
+        assert_eq!(s.check_block(&[0; 6], 1), Ok(()));
         assert_eq!(
             shape(r#"{"type":"record","name":"r","fields":[{"name":"a","type":"x"}]}"#).unwrap_err().0,
             codes::UNREADABLE_AVRO

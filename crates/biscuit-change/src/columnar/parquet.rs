@@ -21,20 +21,22 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 /// Maximum number of rows in a batch.
 const BATCH: usize = 65_536;
 
-fn unreadable(file: &str, reason: &str) -> Error {
+fn unreadable_file(file: &str, reason: &str) -> Error {
     Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, format!("the file cannot be read as Parquet: {reason}"))
         .in_file(file)
 }
 
 /// Runs the decoder. Its errors and panics become `UnreadableParquet`.
-fn decode<T, E: std::error::Error + Send + Sync + 'static>(
+fn run_decoder<T, E: std::error::Error + Send + Sync + 'static>(
     file: &str,
     decoder: impl FnOnce() -> Result<T, E>,
 ) -> Result<T> {
     match catch_panic(decoder) {
         // The message of the decoder may quote values of the file, so it is only the source of the error.
-        Ok(done) => done.map_err(|e| unreadable(file, "it is damaged or uses an unsupported feature").with_source(e)),
-        Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
+        Ok(done) => {
+            done.map_err(|e| unreadable_file(file, "it is damaged or uses an unsupported feature").with_source(e))
+        }
+        Err(e) => Err(unreadable_file(file, "it is damaged").with_source(e)),
     }
 }
 
@@ -43,8 +45,9 @@ fn check_footer(file: &str, bytes: &Bytes) -> Result<()> {
     let Some((rest, b"PAR1")) = bytes.split_last_chunk::<4>() else { return Ok(()) };
     let Some((rest, length)) = rest.split_last_chunk::<4>() else { return Ok(()) };
     let begin = usize::try_from(u32::from_le_bytes(*length)).ok().and_then(|length| rest.len().checked_sub(length));
-    let footer = rest.get(begin.ok_or_else(|| unreadable(file, "its footer is longer than the file"))?..);
-    check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64).map_err(|reason| unreadable(file, &reason))
+    let footer = rest.get(begin.ok_or_else(|| unreadable_file(file, "its footer is longer than the file"))?..);
+    check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64)
+        .map_err(|reason| unreadable_file(file, &reason))
 }
 
 /// Returns how many rows are decoded at a time: few enough for the row group with the largest values.
@@ -61,8 +64,8 @@ fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Re
             Ok::<_, Error>(parquet_rows_at_a_time(group, columns, BATCH))
         };
         match catch_panic(check) {
-            Ok(rows) => rows.map_err(|e| e.in_file(file))?.map_err(|reason| unreadable(file, &reason)),
-            Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
+            Ok(rows) => rows.map_err(|e| e.in_file(file))?.map_err(|reason| unreadable_file(file, &reason)),
+            Err(e) => Err(unreadable_file(file, "it is damaged").with_source(e)),
         }
     };
     metadata.row_groups().iter().map(of_group).try_fold(BATCH, |minimum, rows| Ok(minimum.min(rows?)))
@@ -87,7 +90,7 @@ impl ParquetRows {
         // The Arrow schema in the metadata is ignored: only the Parquet types are checked and trusted.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let content = bytes.clone();
-        let builder = decode(file, || {
+        let builder = run_decoder(file, || {
             let own = ArrowReaderMetadata::load(&bytes, options.clone())?;
             // INT96 is read as microseconds: nanoseconds wrap before 1677 and after 2262.
             let own = match int96_as_micros(own.schema(), own.parquet_schema()) {
@@ -109,23 +112,24 @@ impl ParquetRows {
             .filter_map(|kv| Some((kv.key.clone(), kv.value.clone()?)))
             .collect();
         let batch = rows_at_a_time(file, builder.metadata(), &content)?;
-        let reader = decode(file, || builder.with_batch_size(batch).build())?;
+        let reader = run_decoder(file, || builder.with_batch_size(batch).build())?;
         Ok(Self { file: file.clone(), reader: Some(reader), metadata, uuids, legacy_calendar, left })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
-        let other = || unreadable(&self.file, "its columns do not have the number of rows that its footer declares");
-        let Some(batch) = decode(&self.file, || reader.next().transpose())? else {
+        let other =
+            || unreadable_file(&self.file, "its columns do not have the number of rows that its footer declares");
+        let Some(batch) = run_decoder(&self.file, || reader.next().transpose())? else {
             return if self.left == 0 { Ok(None) } else { Err(other()) };
         };
         self.left = self.left.checked_sub(batch.num_rows() as u64).ok_or_else(other)?;
         let schema = batch.schema().as_ref().clone().with_metadata(self.metadata.clone());
-        let batch = decode(&self.file, || batch.with_schema(Arc::new(schema)))?;
+        let batch = run_decoder(&self.file, || batch.with_schema(Arc::new(schema)))?;
         if self.legacy_calendar {
             self.check_calendar(&batch)?;
         }
-        self.uuids.texts(batch).map(Some)
+        self.uuids.to_texts(batch).map(Some)
     }
 }
 

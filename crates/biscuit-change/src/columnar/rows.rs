@@ -39,7 +39,7 @@ pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
 pub(crate) type RowParts = Box<dyn Iterator<Item = Result<RowsInProgress>> + Send>;
 
 /// Returns the rows of a Parquet or Avro file. `only` is the row number of a quarantined record that is read again.
-pub(crate) fn parts(
+pub(crate) fn read_parts(
     file: &Arc<str>,
     bytes: Bytes,
     quarantine_rule: &QuarantineRule,
@@ -48,7 +48,7 @@ pub(crate) fn parts(
 ) -> Result<RowParts> {
     let (mut row, quarantine_rule) = (only.unwrap_or(1), quarantine_rule.clone());
     Ok(Box::new(FileRows::open(file, bytes, max_decompressed)?.map(move |batch| {
-        let part = RowsInProgress::of(batch?, row, &quarantine_rule);
+        let part = RowsInProgress::from_batch(batch?, row, &quarantine_rule);
         row += part.places.len() as u64;
         Ok(part)
     })))
@@ -96,7 +96,7 @@ impl Iterator for FileRows {
         }?;
         Some(rows.and_then(|rows| {
             self.decoded.add(&rows)?;
-            stored(&rows, &self.file)
+            to_stored_types(&rows, &self.file)
         }))
     }
 }
@@ -105,7 +105,7 @@ impl Iterator for FileRows {
 ///
 /// # Errors
 /// `UnsupportedType`; `Overflow` for times outside of a day, and for decimals with more digits than their type.
-pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
+pub fn to_stored_types(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
     let (schema, mut columns, mut fields) = (rows.schema(), vec![], vec![]);
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         let unsupported = || {
@@ -165,8 +165,8 @@ impl AvroRows {
         Ok(Self { file: file.clone(), blocks, metadata, uuids })
     }
 
-    fn plain(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let batch = self.uuids.texts(batch)?;
+    fn to_plain_types(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let batch = self.uuids.to_texts(batch)?;
         let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(self.metadata.clone());
         let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
         columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(|e| {
@@ -180,14 +180,14 @@ impl Iterator for AvroRows {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.blocks.next().map(|batch| self.plain(batch?))
+        self.blocks.next().map(|batch| self.to_plain_types(batch?))
     }
 }
 
 /// Finds the UUIDs in an Avro schema, as paths such as `ids.[]` or `owner.id`.
 fn avro_uuids(schema: &str) -> UuidColumns {
     fn find(root: &Value, schema: &Value, place: &str, depth: usize, all: &mut Vec<String>) {
-        let schema = definition(root, not_null(schema));
+        let schema = resolve_definition(root, not_null(schema));
         if depth > MAX_DEPTH {
             return;
         }
@@ -217,9 +217,9 @@ fn plain_fields(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|f| Field::new(f.name(), plain_type(f.data_type()), true)).collect()
 }
 
-/// Returns the codecs that decode the JSON of [`line()`] again: of the columns in `after` or `before` of envelopes,
+/// Returns the codecs that decode the JSON of [`row_as_json()`] again: of the columns in `after` or `before` of envelopes,
 /// or of the columns of flattened records.
-pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
+pub(crate) fn find_codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let schema = batch.schema();
     let metadata = schema.metadata();
     let avro: Option<Value> =
@@ -228,21 +228,21 @@ pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let image = ["after", "before"].iter().find_map(|name| {
         let field = schema.field_with_name(name).ok()?;
         let DataType::Struct(fields) = field.data_type() else { return None };
-        let image = avro.as_ref().and_then(|a| Some(definition(a, avro_field(a, name)?)));
+        let image = avro.as_ref().and_then(|a| Some(resolve_definition(a, avro_field(a, name)?)));
         Some((fields.clone(), image))
     });
     match image {
-        Some((fields, avro)) => fields.iter().map(|f| codec(f, avro)).collect(),
+        Some((fields, avro)) => fields.iter().map(|f| field_codec(f, avro)).collect(),
         None => {
             let own = |f: &&Arc<Field>| !f.name().starts_with(META);
-            schema.fields().iter().filter(own).map(|f| codec(f, avro.as_ref())).collect()
+            schema.fields().iter().filter(own).map(|f| field_codec(f, avro.as_ref())).collect()
         }
     }
 }
 
-fn codec(field: &Field, record: Option<&Value>) -> (String, ValueCodec) {
+fn field_codec(field: &Field, record: Option<&Value>) -> (String, ValueCodec) {
     let t = plain_type(field.data_type());
-    let named = record.and_then(|r| avro_field(r, field.name())).and_then(|s| connect(s, &t));
+    let named = record.and_then(|r| avro_field(r, field.name())).and_then(|s| connect_codec(s, &t));
     (field.name().clone(), named.unwrap_or(ValueCodec::Plain(t)))
 }
 
@@ -257,7 +257,7 @@ fn avro_field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// Resolves a schema that is the name of a type to its definition; returns any other schema unchanged.
-fn definition<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+fn resolve_definition<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let last = |name: &'a str| name.rsplit('.').next().unwrap_or(name);
     let Some(wanted) = schema.as_str().map(last) else { return schema };
     let mut todo = vec![root];
@@ -283,7 +283,7 @@ fn not_null(schema: &Value) -> &Value {
 
 /// Returns the codec for a type of Kafka Connect (`connect.name`, `connect.type`) that the Arrow type does not
 /// express; `None` if the Arrow type is sufficient.
-fn connect(avro: &Value, t: &DataType) -> Option<ValueCodec> {
+fn connect_codec(avro: &Value, t: &DataType) -> Option<ValueCodec> {
     let narrow = match (t, avro.get("connect.type").and_then(Value::as_str)) {
         (DataType::Int32, Some("int8")) => Some(DataType::Int8),
         (DataType::Int32, Some("int16")) => Some(DataType::Int16),
@@ -307,22 +307,22 @@ fn connect(avro: &Value, t: &DataType) -> Option<ValueCodec> {
 }
 
 /// Returns a row as a line of JSON as Kafka Connect writes it, with bytes as base64 and times as ISO text.
-pub(crate) fn line(batch: &RecordBatch, row: usize) -> Result<String> {
+pub(crate) fn row_as_json(batch: &RecordBatch, row: usize) -> Result<String> {
     let mut out = String::from("{");
     for (i, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        write!(out, "{comma}{}:", text(field.name())).expect("writing to a String does not fail");
-        value(column, row, &mut out)?;
+        write!(out, "{comma}{}:", quote_text(field.name())).expect("writing to a String does not fail");
+        write_value(column, row, &mut out)?;
     }
     out.push('}');
     Ok(out)
 }
 
-fn text(t: &str) -> String {
+fn quote_text(t: &str) -> String {
     Value::String(t.to_owned()).to_string()
 }
 
-fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+fn write_value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
     if array.is_null(row) {
         out.push_str("null");
         return Ok(());
@@ -340,8 +340,8 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
             out.push('{');
             for (i, (field, column)) in fields.iter().zip(columns).enumerate() {
                 let comma = if i == 0 { "" } else { "," };
-                write!(out, "{comma}{}:", text(field.name())).expect("writing to a String does not fail");
-                value(column, row, out)?;
+                write!(out, "{comma}{}:", quote_text(field.name())).expect("writing to a String does not fail");
+                write_value(column, row, out)?;
             }
             out.push('}');
         }
@@ -350,7 +350,7 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
             out.push('[');
             for i in 0..items.len() {
                 out.push_str(if i == 0 { "" } else { "," });
-                value(&items, i, out)?;
+                write_value(&items, i, out)?;
             }
             out.push(']');
         }
@@ -359,27 +359,27 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
             out.push('{');
             for i in 0..entries.len() {
                 let key = array_value_to_string(entries.column(0), i).map_err(failed)?;
-                write!(out, "{}{}:", if i == 0 { "" } else { "," }, text(&key))
+                write!(out, "{}{}:", if i == 0 { "" } else { "," }, quote_text(&key))
                     .expect("writing to a String does not fail");
-                value(entries.column(1), i, out)?;
+                write_value(entries.column(1), i, out)?;
             }
             out.push('}');
         }
-        DataType::Utf8 => out.push_str(&text(array.as_string::<i32>().value(row))),
-        DataType::Binary => out.push_str(&text(&STANDARD.encode(array.as_binary::<i32>().value(row)))),
-        DataType::Float32 => number(f64::from(array.as_primitive::<Float32Type>().value(row)), array, row, out)?,
-        DataType::Float64 => number(array.as_primitive::<Float64Type>().value(row), array, row, out)?,
+        DataType::Utf8 => out.push_str(&quote_text(array.as_string::<i32>().value(row))),
+        DataType::Binary => out.push_str(&quote_text(&STANDARD.encode(array.as_binary::<i32>().value(row)))),
+        DataType::Float32 => write_number(f64::from(array.as_primitive::<Float32Type>().value(row)), array, row, out)?,
+        DataType::Float64 => write_number(array.as_primitive::<Float64Type>().value(row), array, row, out)?,
         DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
         t if t.is_integer() => out.push_str(&array_value_to_string(array, row).map_err(failed)?),
         // Types such as dictionaries and views are converted to plain ones first.
-        t if plain_type(t) != *t => value(&cast(&array.slice(row, 1), &plain_type(t)).map_err(failed)?, 0, out)?,
-        _ => out.push_str(&text(&array_value_to_string(array, row).map_err(failed)?)),
+        t if plain_type(t) != *t => write_value(&cast(&array.slice(row, 1), &plain_type(t)).map_err(failed)?, 0, out)?,
+        _ => out.push_str(&quote_text(&array_value_to_string(array, row).map_err(failed)?)),
     }
     Ok(())
 }
 
 /// Writes a floating-point number. `NaN` and infinities are not JSON numbers and are written as text.
-fn number(value: f64, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+fn write_number(value: f64, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
     if value.is_finite() {
         let shown = array_value_to_string(array, row);
         out.push_str(&shown.map_err(|e| Error::internal("cannot format a number").with_source(e))?);
@@ -391,7 +391,7 @@ fn number(value: f64, array: &ArrayRef, row: usize, out: &mut String) -> Result<
         } else {
             "-Infinity"
         };
-        out.push_str(&text(name));
+        out.push_str(&quote_text(name));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
-use crate::records::refused::{QuarantineRule, lines, parquet_row};
+use crate::records::refused::{QuarantineRule, line_spans, parquet_row};
 use crate::values::codec::ValueCodec;
 use crate::values::text::json_text;
 
@@ -34,13 +34,13 @@ pub(crate) fn each_line(
 ) -> Result<()> {
     if is_columnar(bytes) {
         // The parts need not keep raw records, because `Begin` passes the rows themselves on.
-        for part in rows::parts(file, bytes.clone(), &QuarantineRule::default(), row, max_decompressed)? {
+        for part in rows::read_parts(file, bytes.clone(), &QuarantineRule::default(), row, max_decompressed)? {
             let part = part?;
-            let codecs = Arc::new(rows::codecs(&part.batch));
+            let codecs = Arc::new(rows::find_codecs(&part.batch));
             step(ReadUnit::Begin(&RawSource::Rows { rows: part.batch.clone(), encode: parquet_row }, Some(&codecs)))?;
             for (i, &place) in part.places.iter().enumerate() {
                 let pick = RecordIndex::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
-                step(ReadUnit::Line(&rows::line(&part.batch, i)?, pick, place))?;
+                step(ReadUnit::Line(&rows::row_as_json(&part.batch, i)?, pick, place))?;
             }
             step(ReadUnit::End)?;
         }
@@ -48,7 +48,7 @@ pub(crate) fn each_line(
     }
     let text: Arc<str> = json_text(file, bytes, max_decompressed, None)?.into();
     step(ReadUnit::Begin(&RawSource::Text { text: text.clone(), header: None, spans: vec![] }, None))?;
-    for (place, span) in lines(&text) {
+    for (place, span) in line_spans(&text) {
         step(ReadUnit::Line(&text[span.clone()], RecordIndex::Span(span), row.unwrap_or(place)))?;
     }
     step(ReadUnit::End)
@@ -62,7 +62,7 @@ pub(crate) enum RecordIndex {
 }
 
 /// Returns the raw records at these positions.
-pub(crate) fn picked(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSource> {
+pub(crate) fn select_raws(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSource> {
     let (mut all, mut rows) = (Vec::new(), Vec::new());
     for pick in picks {
         match pick {
@@ -74,6 +74,6 @@ pub(crate) fn picked(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSou
         RawSource::Text { text, header, .. } => {
             Ok(RawSource::Text { text: text.clone(), header: header.clone(), spans: all })
         }
-        RawSource::Rows { .. } | RawSource::Each(_) => raws.pick(&rows),
+        RawSource::Rows { .. } | RawSource::Each(_) => raws.select_rows(&rows),
     }
 }

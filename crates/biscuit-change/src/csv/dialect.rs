@@ -14,7 +14,7 @@ use crate::codes;
 ///
 /// let mut dialect = CsvDialect::default();
 /// dialect.delimiter = CsvDialect::byte("semicolon")?;
-/// assert_eq!(dialect.line(["1", "a;b"]), "1;\"a;b\"");
+/// assert_eq!(dialect.format_line(["1", "a;b"]), "1;\"a;b\"");
 ///
 /// dialect.quote = CsvDialect::byte(";")?;
 /// assert_eq!(dialect.check().unwrap_err().code(), "InvalidArguments"); // two meanings of one character
@@ -125,7 +125,7 @@ impl CsvDialect {
     }
 
     /// Formats a line of CSV, without a line break at the end.
-    pub fn line<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> String {
+    pub fn format_line<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> String {
         let mut writer = csv::WriterBuilder::new();
         writer.delimiter(self.delimiter.unwrap_or(b','));
         match self.quote {
@@ -188,7 +188,7 @@ impl<R: Read> CheckedCsv<R> {
         Self { text, file: file.to_owned(), dialect, at: CsvState::Record, line: 1, opened: 0 }
     }
 
-    fn step(&mut self, byte: u8) -> Result<()> {
+    fn check_byte(&mut self, byte: u8) -> Result<()> {
         let d = &self.dialect;
         let is = |of: Option<u8>| of == Some(byte);
         let begin = |byte: u8| match byte {
@@ -218,7 +218,7 @@ impl<R: Read> CheckedCsv<R> {
             CsvState::Quote => match begin(byte) {
                 CsvState::Plain => {
                     let what = "there is text after a closing quote";
-                    return Err(self.wrong(what, self.line));
+                    return Err(self.malformed_csv(what, self.line));
                 }
                 next => next,
             },
@@ -227,7 +227,7 @@ impl<R: Read> CheckedCsv<R> {
         Ok(())
     }
 
-    fn wrong(&self, what: &str, line: u64) -> Error {
+    fn malformed_csv(&self, what: &str, line: u64) -> Error {
         let hint = "if the file escapes quotes or does not use them, set the CSV options `escape` or `quote` (`quote = \"none\"`)";
         Error::new(codes::INVALID_CSV, format!("{what}; {hint}")).at(&self.file, line)
     }
@@ -238,10 +238,10 @@ impl<R: Read> Read for CheckedCsv<R> {
         let read = self.text.read(into)?;
         if read == 0 && !into.is_empty() && matches!(self.at, CsvState::Quoted | CsvState::Escaped) {
             let what = "the quote that opens in this row is not closed until the end of the file";
-            return Err(io::Error::other(self.wrong(what, self.opened)));
+            return Err(io::Error::other(self.malformed_csv(what, self.opened)));
         }
         for byte in &into[..read] {
-            self.step(*byte).map_err(io::Error::other)?;
+            self.check_byte(*byte).map_err(io::Error::other)?;
         }
         Ok(read)
     }

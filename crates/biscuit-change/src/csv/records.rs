@@ -16,7 +16,7 @@ use crate::codes;
 use crate::csv::dialect::{CsvDialect, check_quotes};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress};
-use crate::values::declared::{LossCounter, RowPlaces, RowTyping, in_column, of_type};
+use crate::values::declared::{LossCounter, RowPlaces, RowTyping, coerce_values, of_type};
 
 /// Form of a CSV file.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl CsvFile {
             if !more {
                 break;
             }
-            let line = begins_in(&text, from, line);
+            let line = line_of_next_record(&text, from, line);
             let span = from..reader.position().byte() as usize;
             let Some(expected) = names.as_ref().map(Vec::len) else {
                 head = Some(Arc::from(&text[span]));
@@ -110,7 +110,7 @@ impl CsvFile {
             let what = if head.is_some() { "the header" } else { "the table" };
             let message = format!("the row has {} fields, but {what} has {expected}", fields.len());
             let e = Error::new(codes::INVALID_CSV, message).at(file, line);
-            if !quarantine_rule.takes(&e) {
+            if !quarantine_rule.covers(&e) {
                 return Err(e);
             }
             let raw = RawSource::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
@@ -146,7 +146,7 @@ impl CsvFile {
 }
 
 /// Converts the rows of all files. A column that is not declared gets the type of its values in all files.
-pub(crate) fn parts(
+pub(crate) fn convert_files(
     files: &[CsvFile],
     declared: impl Fn(&str) -> Option<ContractColumn>,
     quarantine_rule: &QuarantineRule,
@@ -171,11 +171,11 @@ pub(crate) fn parts(
         columns.insert(name, column);
     }
     changes.conflicts.extend(inference.conflicts().cloned());
-    files.iter().map(|f| Ok((part(f, &columns, quarantine_rule, changes)?, f.file.clone()))).collect()
+    files.iter().map(|f| Ok((convert_file(f, &columns, quarantine_rule, changes)?, f.file.clone()))).collect()
 }
 
 /// Converts the rows of one file, column by column.
-fn part(
+fn convert_file(
     f: &CsvFile,
     columns: &HashMap<&str, ContractColumn>,
     quarantine_rule: &QuarantineRule,
@@ -209,20 +209,20 @@ fn part(
     }
     let mut is_bad = vec![false; f.rows.len()];
     for (row, e) in bad {
-        if !quarantine_rule.takes(&e) {
+        if !quarantine_rule.covers(&e) {
             return Err(e);
         }
         changes.refused.push(RefusedRecord::new(&f.file, places[row], &e, raws.get(row)?));
         is_bad[row] = true;
     }
-    changes.lost(lost);
+    changes.add_losses(lost);
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{}`", f.file))?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("cannot build a batch of CSV rows").with_source(e))?;
-    let raws = quarantine_rule.any().then_some(raws);
-    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without(&is_bad)
+    let raws = quarantine_rule.may_quarantine().then_some(raws);
+    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without_rows(&is_bad)
 }
 
 /// Converts texts to a declared column. Bytes are written as hexadecimal digits or base64.
@@ -237,7 +237,7 @@ pub(crate) fn text_in_column(
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
     let mut column = column.clone();
     column.reading.bytes_in_text = BytesInText::HexOrBase64;
-    in_column(&column, texts, at, lost)
+    coerce_values(&column, texts, at, lost)
 }
 
 /// Returns the first record of a text, if there is one.
@@ -249,7 +249,7 @@ pub(crate) fn first_record(text: &str, dialect: CsvDialect) -> Option<csv::Strin
 
 /// Returns the line in which the record after position `from` begins. The CSV reader stops before the line feed of a
 /// CRLF and before empty lines, so the line breaks at this position have to be counted.
-fn begins_in(text: &str, from: usize, line: u64) -> u64 {
+fn line_of_next_record(text: &str, from: usize, line: u64) -> u64 {
     let before = text.as_bytes()[from..].iter().take_while(|b| matches!(b, b'\r' | b'\n'));
     line + before.filter(|b| **b == b'\n').count() as u64
 }
@@ -258,7 +258,7 @@ fn begins_in(text: &str, from: usize, line: u64) -> u64 {
 type CsvRecord = (csv::StringRecord, Range<usize>, u64);
 
 /// Returns all records of a text.
-pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<CsvRecord>> {
+pub(crate) fn parse_records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<CsvRecord>> {
     check_quotes(file, text, dialect)?;
     let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut all = Vec::new();
@@ -271,7 +271,7 @@ pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Resul
         if !more {
             return Ok(all);
         }
-        let line = begins_in(text, from, line);
+        let line = line_of_next_record(text, from, line);
         all.push((fields, from..reader.position().byte() as usize, line));
     }
 }

@@ -36,7 +36,7 @@ impl ConnectSchema {
     /// # Errors
     /// `UnsupportedType`, `TooManyColumns`.
     pub(crate) fn columns(&self) -> Result<Vec<(String, ValueCodec)>> {
-        if self.size() > MAX_FIELDS {
+        if self.count_fields() > MAX_FIELDS {
             let message = format!("the embedded schema has more than {MAX_FIELDS} columns and nested fields");
             return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message));
         }
@@ -51,9 +51,9 @@ impl ConnectSchema {
     }
 
     /// Number of fields, including nested ones. The recursion is limited by the depth of a line.
-    fn size(&self) -> usize {
+    fn count_fields(&self) -> usize {
         let within = self.fields.iter().chain(self.items.as_deref()).chain(self.values.as_deref());
-        within.map(|part| 1 + part.size()).sum()
+        within.map(|part| 1 + part.count_fields()).sum()
     }
 
     fn parameter<T: std::str::FromStr>(&self, name: &str) -> Option<T> {

@@ -9,11 +9,11 @@ use biscuit_core::{Error, Result};
 use biscuit_merge::ChangeBatch;
 use biscuit_schema::Contract;
 
-use crate::values::declared::{LossCounter, RowPlaces, RowTyping, comply, with_defaults};
+use crate::values::declared::{LossCounter, RowPlaces, RowTyping, coerce_to_contract, with_defaults};
 
 /// Converts a batch to the columns of the contract, and finds the records that do not comply. The last `order`
 /// columns, which are the stored fields of `source`, are unchanged.
-pub(crate) fn under_contract(
+pub(crate) fn coerce_batch(
     mut batch: ChangeBatch,
     contract: &Contract,
     order: usize,
@@ -23,13 +23,18 @@ pub(crate) fn under_contract(
     let columns: Vec<usize> = (0..data).collect();
     let part = batch.rows.project(&columns).expect("the indices are of this batch");
     let at = RowPlaces { file: &batch.file, places: &batch.places };
-    let complying = comply(&part, RowTyping::AsRead, contract, &|_| false, at)?;
+    let complying = coerce_to_contract(&part, RowTyping::AsRead, contract, &|_| false, at)?;
     let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
     // The keys in key changes get the same types as the key columns of the rows.
     for of in &mut batch.key_changes {
         let place = [batch.places[of.row]];
-        let key =
-            comply(&of.key, RowTyping::AsRead, contract, &|_| false, RowPlaces { file: &batch.file, places: &place })?;
+        let key = coerce_to_contract(
+            &of.key,
+            RowTyping::AsRead,
+            contract,
+            &|_| false,
+            RowPlaces { file: &batch.file, places: &place },
+        )?;
         if let Some((_, e)) = key.bad.into_iter().next() {
             bad.entry(of.row).or_insert(e);
         }

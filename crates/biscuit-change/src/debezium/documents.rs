@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::codes;
 use crate::debezium::envelope::ChangeEvent;
-use crate::json::extended::{plain, quoted};
+use crate::json::extended::{quote_json, to_plain_json};
 use crate::json::object::{self, JsonObject};
 use crate::values::text::wrong_type;
 
@@ -40,7 +40,7 @@ pub(crate) enum IdKind {
 ///
 /// # Errors
 /// `InvalidJson`, `TooDeep`, `WrongType`.
-pub(crate) fn identity(
+pub(crate) fn document_identity(
     event: &ChangeEvent<'_>,
     contract: &Contract,
     file: &Arc<str>,
@@ -55,7 +55,7 @@ pub(crate) fn identity(
         },
     };
     let Some(raw) = raw else { return Ok(None) };
-    let id = plain(&raw).map_err(|reason| wrong_type(ID, reason, file, place))?;
+    let id = to_plain_json(&raw).map_err(|reason| wrong_type(ID, reason, file, place))?;
     let kind = match (raw.as_bytes().first(), id.as_bytes().first()) {
         (Some(b'"'), _) => Some(IdKind::Text),
         (_, Some(b'-' | b'0'..=b'9' | b't' | b'f')) => Some(IdKind::Scalar),
@@ -70,15 +70,20 @@ impl DocumentImages {
     /// # Errors
     /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a
     /// field without the document.
-    pub(crate) fn of(event: &ChangeEvent<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
+    pub(crate) fn from_event(
+        event: &ChangeEvent<'_>,
+        contract: &Contract,
+        file: &Arc<str>,
+        place: u64,
+    ) -> Result<Self> {
         let reading = DocumentContext { contract, file, place };
-        let image = |raw: Option<&RawValue>| raw.map(|raw| reading.document(raw.get())).transpose();
+        let image = |raw: Option<&RawValue>| raw.map(|raw| reading.convert_document(raw.get())).transpose();
         let (before, after) = (image(event.before)?, image(event.after)?);
         let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
-            Some(raw) => Some(reading.key(raw.get())?),
+            Some(raw) => Some(reading.convert_key(raw.get())?),
             // In files without message keys, the `_id` is in the document.
             None => match after.as_ref().or(before.as_ref()) {
-                Some(document) => reading.key_in(document)?,
+                Some(document) => reading.key_of_document(document)?,
                 None => None,
             },
         };
@@ -91,7 +96,7 @@ impl DocumentImages {
     }
 
     /// Returns the event with these images.
-    pub(crate) fn event<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
+    pub(crate) fn replace_images<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
         let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
         ChangeEvent {
             op: event.op.clone(),
@@ -121,28 +126,28 @@ struct DocumentContext<'a> {
 
 impl DocumentContext<'_> {
     /// Returns the name of the column of a field.
-    fn column<'n>(&'n self, field: &'n str) -> &'n str {
+    fn column_name<'n>(&'n self, field: &'n str) -> &'n str {
         self.contract.column_for(field).map_or(field, |column| &column.name)
     }
 
     /// Returns a field as plain JSON, `"column":value`.
-    fn field(&self, name: &str, value: &str) -> Result<String> {
-        let value = plain(value).map_err(|reason| wrong_type(name, reason, self.file, self.place))?;
-        Ok(format!("{}:{value}", quoted(self.column(name))))
+    fn field_as_json(&self, name: &str, value: &str) -> Result<String> {
+        let value = to_plain_json(value).map_err(|reason| wrong_type(name, reason, self.file, self.place))?;
+        Ok(format!("{}:{value}", quote_json(self.column_name(name))))
     }
 
-    fn object<'o>(&self, text: &'o str) -> Result<JsonObject<'o>> {
+    fn parse_object<'o>(&self, text: &'o str) -> Result<JsonObject<'o>> {
         if is_too_deep(text.as_bytes()) {
             return Err(too_deep("the document").at(self.file, self.place));
         }
-        object::object(text).map_err(|e| object::invalid(&e, self.file, self.place))
+        object::parse_object(text).map_err(|e| object::invalid_json(&e, self.file, self.place))
     }
 
     /// Converts a document, which is text in the envelope.
-    fn document(&self, raw: &str) -> Result<String> {
-        let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
-        let object = self.object(&text)?;
-        let fields = object.0.iter().map(|(name, value)| self.field(name, value.get()));
+    fn convert_document(&self, raw: &str) -> Result<String> {
+        let text = object::parse_string(raw).unwrap_or_else(|| raw.to_owned());
+        let object = self.parse_object(&text)?;
+        let fields = object.0.iter().map(|(name, value)| self.field_as_json(name, value.get()));
         let plain = format!("{{{}}}", fields.collect::<Result<Vec<_>>>()?.join(","));
         // Parsed again, because two fields may belong to one column, which is an error.
         object::object_line(&plain, self.file, self.place)?;
@@ -151,9 +156,9 @@ impl DocumentContext<'_> {
 
     /// Returns the `_id` in a message key, which contains it as text: `{"id": "{\"$oid\": …}"}`.
     fn id_of_key(&self, raw: &str) -> Result<String> {
-        let object = self.object(raw)?;
+        let object = self.parse_object(raw)?;
         let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
-        let text = object::string(id).unwrap_or_else(|| id.to_owned());
+        let text = object::parse_string(id).unwrap_or_else(|| id.to_owned());
         match is_too_deep(text.as_bytes()) {
             true => Err(too_deep("the key").at(self.file, self.place)),
             false => Ok(text),
@@ -162,20 +167,20 @@ impl DocumentContext<'_> {
 
     /// Returns the `_id` in a document.
     fn id_of_document(&self, raw: &str) -> Result<Option<String>> {
-        let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
-        Ok(self.object(&text)?.get(ID).map(|id| id.get().to_owned()))
+        let text = object::parse_string(raw).unwrap_or_else(|| raw.to_owned());
+        Ok(self.parse_object(&text)?.get(ID).map(|id| id.get().to_owned()))
     }
 
     /// Returns the key object of a message key.
-    fn key(&self, raw: &str) -> Result<String> {
-        Ok(format!("{{{}}}", self.field(ID, &self.id_of_key(raw)?)?))
+    fn convert_key(&self, raw: &str) -> Result<String> {
+        Ok(format!("{{{}}}", self.field_as_json(ID, &self.id_of_key(raw)?)?))
     }
 
     /// Returns the key object of a converted document.
-    fn key_in(&self, document: &str) -> Result<Option<String>> {
-        let object = self.object(document)?;
-        let id = self.column(ID);
-        Ok(object.get(id).map(|value| format!("{{{}:{}}}", quoted(id), value.get())))
+    fn key_of_document(&self, document: &str) -> Result<Option<String>> {
+        let object = self.parse_object(document)?;
+        let id = self.column_name(ID);
+        Ok(object.get(id).map(|value| format!("{{{}:{}}}", quote_json(id), value.get())))
     }
 
     /// Builds the image of an update without its document from `updateDescription`: the key, the updated fields, and
@@ -188,38 +193,42 @@ impl DocumentContext<'_> {
             Error::new(codes::MISSING_IMAGE, message).at(self.file, self.place)
         };
         let update = update.ok_or_else(|| missing("its changed fields are missing"))?;
-        let update = self.object(update.get())?;
+        let update = self.parse_object(update.get())?;
         let key = images.key.as_deref().ok_or_else(|| missing("its key is missing"))?;
         // The key is an object `{"column":value}`; without its braces it is the first field of the image.
         let mut fields = vec![key[1..key.len() - 1].to_owned()];
         let mut only = Vec::new();
-        let updated =
-            update.some("updatedFields").map(|raw| object::string(raw.get()).unwrap_or_else(|| raw.get().to_owned()));
-        let updated = updated.as_deref().map(|text| self.object(text)).transpose()?.unwrap_or_default();
-        let removed = update.some("removedFields").and_then(|raw| object::items(raw.get())).unwrap_or_default();
-        let removed: Vec<String> = removed.iter().filter_map(|name| object::string(name.get())).collect();
+        let updated = update
+            .non_null("updatedFields")
+            .map(|raw| object::parse_string(raw.get()).unwrap_or_else(|| raw.get().to_owned()));
+        let updated = updated.as_deref().map(|text| self.parse_object(text)).transpose()?.unwrap_or_default();
+        let removed =
+            update.non_null("removedFields").and_then(|raw| object::parse_items(raw.get())).unwrap_or_default();
+        let removed: Vec<String> = removed.iter().filter_map(|name| object::parse_string(name.get())).collect();
         let is_nested = |name: &str| name.contains('.');
         // A change inside of a field contains only a part of the value of its column.
         let inside = updated.0.iter().map(|(name, _)| name).chain(&removed).find(|name| is_nested(name));
         if let Some(name) = inside {
             return Err(missing(&format!("it changes `{name}`, which is inside of a field")).with_column(name));
         }
-        if update.some("truncatedArrays").is_some_and(|raw| object::items(raw.get()).is_none_or(|all| !all.is_empty()))
+        if update
+            .non_null("truncatedArrays")
+            .is_some_and(|raw| object::parse_items(raw.get()).is_none_or(|all| !all.is_empty()))
         {
             return Err(missing("it changes the length of an array"));
         }
         for (name, value) in &updated.0 {
-            fields.push(self.field(name, value.get())?);
-            only.push(self.column(name).to_owned());
+            fields.push(self.field_as_json(name, value.get())?);
+            only.push(self.column_name(name).to_owned());
         }
         // The document may also have a field with the current name of the column, whose value must not become null.
-        if let Some(name) = removed.iter().find(|name| self.column(name) != name.as_str()) {
-            let message = format!("it removes `{name}`, which is another name of column `{}`", self.column(name));
-            return Err(missing(&message).with_column(self.column(name)));
+        if let Some(name) = removed.iter().find(|name| self.column_name(name) != name.as_str()) {
+            let message = format!("it removes `{name}`, which is another name of column `{}`", self.column_name(name));
+            return Err(missing(&message).with_column(self.column_name(name)));
         }
         for name in &removed {
-            fields.push(self.field(name, "null")?);
-            only.push(self.column(name).to_owned());
+            fields.push(self.field_as_json(name, "null")?);
+            only.push(self.column_name(name).to_owned());
         }
         let after = format!("{{{}}}", fields.join(","));
         // Parsed again, because two fields may belong to one column, which is an error.

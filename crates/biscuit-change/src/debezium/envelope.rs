@@ -52,8 +52,9 @@ impl ChangeEvent<'_> {
     pub(crate) fn log_server(&self, fields: &[SourceField]) -> Option<LogServer> {
         let named = |field: &str| fields.iter().find(|f| f.field == field).map(|f| f.name.clone());
         let (column, position) = (named("file")?, named("pos"));
-        let text =
-            |name: &str| self.source.some(name).map(|v| object::string(v.get()).unwrap_or_else(|| v.get().to_owned()));
+        let text = |name: &str| {
+            self.source.non_null(name).map(|v| object::parse_string(v.get()).unwrap_or_else(|| v.get().to_owned()))
+        };
         // Snapshot rows have the server id 0.
         let server_id = text("server_id").filter(|id| id != "0" && !self.is_snapshot());
         let gtid = text("gtid").filter(|gtid| !gtid.is_empty() && server_id.is_some());
@@ -69,13 +70,13 @@ impl ChangeEvent<'_> {
     pub(crate) fn position(&self, field: &SourceField) -> Option<&'_ RawValue> {
         // Snapshot rows of MongoDB have the time at which the connector read them, which cannot be compared with the
         // times of the server.
-        self.source.some(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
+        self.source.non_null(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
     }
 
     /// Returns whether the event is a row of an initial or incremental snapshot, and not a change.
     pub(crate) fn is_snapshot(&self) -> bool {
         let is_read = self.op.eq_ignore_ascii_case("r");
-        is_read && self.source.some("snapshot").is_some_and(|s| !matches!(s.get(), "false" | "\"false\""))
+        is_read && self.source.non_null("snapshot").is_some_and(|s| !matches!(s.get(), "false" | "\"false\""))
     }
 }
 
@@ -100,31 +101,31 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
         if is_flat(&envelope) {
             let row = row.or_else(|| serde_json::from_str(line).ok());
-            return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
+            return Ok(Some(parse_flattened(&envelope, row, key, schema, headers, topic.as_deref())));
         }
         let not = || {
             Error::new(codes::NOT_AN_ENVELOPE, "the line is not a Debezium envelope, because it has no `op`")
                 .at(file, place)
         };
-        return if is_beside_changes(&envelope) { Ok(None) } else { Err(not()) };
+        return if is_other_message(&envelope) { Ok(None) } else { Err(not()) };
     };
     // A logical decoding message of PostgreSQL.
     if op == "m" {
         return Ok(None);
     }
-    let Some(source) = envelope.some("source") else {
+    let Some(source) = envelope.non_null("source") else {
         return Err(Error::new(codes::NOT_AN_ENVELOPE, "the envelope has no `source`").at(file, place));
     };
-    let source = nested(source, file, place)?;
+    let source = parse_object(source, file, place)?;
     let is_document = text(&source, "connector").as_deref() == Some("mongodb");
-    let (before, after) = (envelope.some("before"), envelope.some("after"));
+    let (before, after) = (envelope.non_null("before"), envelope.non_null("after"));
     // MySQL and MongoDB have only `db`, which then takes the place of the schema.
     let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
         (Some(schema), database) => (Some(schema), database),
         (None, database) => (database, None),
     };
     let table = text(&source, if is_document { "collection" } else { "table" }).unwrap_or_default();
-    let update = envelope.some("updateDescription").filter(|_| is_document);
+    let update = envelope.non_null("updateDescription").filter(|_| is_document);
     Ok(Some(ChangeEvent {
         op,
         before,
@@ -164,24 +165,24 @@ fn unwrapped<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<Ev
     // A table may have a column `value`, so the line must not be an envelope itself.
     let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
     let (key, headers, value) = match is_wrapped {
-        true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
+        true => (outer.non_null("key"), read_headers(&outer, file, place)?, outer.non_null("value")),
         false => (None, None, None),
     };
-    let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| object::string(t.get()));
+    let topic = outer.non_null("topic").filter(|_| is_wrapped).and_then(|t| object::parse_string(t.get()));
     let (inner, raw) = match (is_wrapped, value) {
         (true, None) => return Ok(None),
-        (true, Some(v)) => (nested(v, file, place)?, Some(v)),
+        (true, Some(v)) => (parse_object(v, file, place)?, Some(v)),
         (false, _) => (outer, None),
     };
     let (schema, envelope, row) = match (inner.get("payload"), inner.get("schema")) {
         (Some(payload), Some(schema)) if payload.get() != "null" => {
-            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?, Some(payload))
+            (Some(schema).filter(|s| s.get() != "null"), parse_object(payload, file, place)?, Some(payload))
         }
         (Some(_), Some(_)) => return Ok(None),
         _ => (None, inner, raw),
     };
     let key = match key {
-        Some(k) => payload(k, file, place)?,
+        Some(k) => find_payload(k, file, place)?,
         None => None,
     };
     Ok(Some(EventMessage { envelope, row, key, headers, topic, schema }))
@@ -189,12 +190,12 @@ fn unwrapped<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<Ev
 
 /// Returns a field that is a text.
 fn text(object: &JsonObject<'_>, name: &str) -> Option<String> {
-    object.some(name).and_then(|value| object::string(value.get()))
+    object.non_null(name).and_then(|value| object::parse_string(value.get()))
 }
 
 /// Returns whether this is a record of Debezium that is not a change: a transaction marker, a heartbeat, a schema
 /// change, a notification or a signal.
-fn is_beside_changes(envelope: &JsonObject<'_>) -> bool {
+fn is_other_message(envelope: &JsonObject<'_>) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| envelope.get(name).is_some());
     let heartbeat = envelope.0.len() == 1 && has(&["ts_ms"]);
     let schema = has(&["ddl"]) || has(&["tableChanges"]);
@@ -213,7 +214,7 @@ fn is_flat(row: &JsonObject<'_>) -> bool {
 /// Converts a flattened record, a row with its metadata in columns, as written by `ExtractNewRecordState`.
 ///
 /// Both images are the row: an upsert reads `after`, and a delete reads its key from `before`.
-fn flat<'a>(
+fn parse_flattened<'a>(
     object: &JsonObject<'a>,
     row: Option<&'a RawValue>,
     key: Option<&'a RawValue>,
@@ -221,8 +222,8 @@ fn flat<'a>(
     headers: Option<EventHeaders<'a>>,
     topic: Option<&str>,
 ) -> ChangeEvent<'a> {
-    let text = |name: &str| object.some(name).and_then(|v| object::string(v.get()));
-    let deleted = object.some("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
+    let text = |name: &str| object.non_null(name).and_then(|v| object::parse_string(v.get()));
+    let deleted = object.non_null("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
     let op = if deleted { "d".to_owned() } else { text("__op").unwrap_or_default() };
     // A topic is called `prefix.schema.table`; it names the table if no column does.
     let mut topic = topic.into_iter().flat_map(|t| t.rsplit('.'));
@@ -256,16 +257,16 @@ fn flat<'a>(
     }
 }
 
-fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<JsonObject<'a>> {
-    object::object(raw.get()).map_err(|e| object::invalid(&e, file, place))
+fn parse_object<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<JsonObject<'a>> {
+    object::parse_object(raw.get()).map_err(|e| object::invalid_json(&e, file, place))
 }
 
 /// Returns the payload of `{"schema": …, "payload": …}`, or any other value itself; `None` for null.
-fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a RawValue>> {
+fn find_payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a RawValue>> {
     if !raw.get().starts_with('{') {
         return Ok(Some(raw).filter(|r| r.get() != "null"));
     }
-    let object = nested(raw, file, place)?;
+    let object = parse_object(raw, file, place)?;
     match (object.get("schema"), object.get("payload")) {
         (Some(_), Some(p)) => Ok(Some(p).filter(|p| p.get() != "null")),
         _ => Ok(Some(raw)),
@@ -273,26 +274,28 @@ fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a R
 }
 
 /// Reads the headers, which are an object, or a list of objects with `key` and `value`.
-fn headers<'a>(outer: &JsonObject<'a>, file: &str, place: u64) -> Result<Option<EventHeaders<'a>>> {
-    let Some(raw) = outer.some("headers") else { return Ok(None) };
-    let pairs: Vec<(String, &RawValue)> = match object::items(raw.get()) {
+fn read_headers<'a>(outer: &JsonObject<'a>, file: &str, place: u64) -> Result<Option<EventHeaders<'a>>> {
+    let Some(raw) = outer.non_null("headers") else { return Ok(None) };
+    let pairs: Vec<(String, &RawValue)> = match object::parse_items(raw.get()) {
         Some(items) => {
             let mut pairs = Vec::new();
             for item in items {
-                let item = nested(item, file, place)?;
-                if let (Some(k), Some(v)) = (item.get("key").and_then(|k| object::string(k.get())), item.get("value")) {
+                let item = parse_object(item, file, place)?;
+                if let (Some(k), Some(v)) =
+                    (item.get("key").and_then(|k| object::parse_string(k.get())), item.get("value"))
+                {
                     pairs.push((k, v));
                 }
             }
             pairs
         }
-        None => nested(raw, file, place)?.0,
+        None => parse_object(raw, file, place)?.0,
     };
     let mut headers = EventHeaders::default();
     for (name, value) in pairs {
         match name.as_str() {
-            "__debezium.newkey" => headers.new_key = payload(value, file, place)?,
-            "__debezium.oldkey" => headers.old_key = payload(value, file, place)?,
+            "__debezium.newkey" => headers.new_key = find_payload(value, file, place)?,
+            "__debezium.oldkey" => headers.old_key = find_payload(value, file, place)?,
             _ => {}
         }
     }

@@ -13,10 +13,10 @@ use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
 use crate::codes;
-use crate::columnar::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, picked};
+use crate::columnar::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, select_raws};
 use crate::debezium::connect_schema::ConnectSchema;
-use crate::debezium::contract_columns::under_contract;
-use crate::debezium::documents::{DocumentImages, IdKind, identity};
+use crate::debezium::contract_columns::coerce_batch;
+use crate::debezium::documents::{DocumentImages, IdKind, document_identity};
 use crate::debezium::envelope::{self, ChangeEvent, META};
 use crate::debezium::options::DebeziumOptions;
 use crate::debezium::source_field::{SourceField, default_order};
@@ -27,7 +27,7 @@ use crate::records::refused::QuarantineRule;
 use crate::tables::name::{SourceTable, check_one, is_one};
 use crate::values::codec::ValueCodec;
 use crate::values::declared::{LossCounter, RowPlaces, as_written, as_written_in, not_null_columns};
-use crate::values::text::is_beside_values;
+use crate::values::text::is_key_or_header_file;
 
 /// Reads files of Debezium envelopes or flattened records.
 ///
@@ -89,7 +89,7 @@ impl DebeziumReader {
     pub fn new(options: DebeziumOptions) -> Self {
         let contract = options.contract.as_ref();
         let declared = contract.map(|c| {
-            Arc::new(c.columns.iter().map(|col| (col.name.clone(), ValueCodec::declared(col, &c.debezium))).collect())
+            Arc::new(c.columns.iter().map(|col| (col.name.clone(), ValueCodec::for_column(col, &c.debezium))).collect())
         });
         let of_documents =
             |col: &ContractColumn| (col.name.clone(), ValueCodec::Written(as_written(col.column_type.arrow())));
@@ -164,7 +164,7 @@ impl DebeziumReader {
     }
 
     fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
-        if is_beside_values(file) {
+        if is_key_or_header_file(file) {
             self.changes.passed_over.push(file.to_owned());
             return Ok(());
         }
@@ -172,19 +172,19 @@ impl DebeziumReader {
         let max_decompressed = self.options.max_decompressed;
         each_line(&name, bytes, row, max_decompressed, &mut |unit| match unit {
             ReadUnit::Begin(raws, of_file) => {
-                self.begin(raws, of_file);
+                self.begin_part(raws, of_file);
                 Ok(())
             }
-            ReadUnit::Line(line, pick, place) => match self.line(line, pick.clone(), &name, place) {
-                Err(e) => self.refuse(e, &name, place, &pick),
+            ReadUnit::Line(line, pick, place) => match self.read_line(line, pick.clone(), &name, place) {
+                Err(e) => self.refuse_record(e, &name, place, &pick),
                 Ok(()) => Ok(()),
             },
-            ReadUnit::End => self.flush(),
+            ReadUnit::End => self.finish_batch(),
         })
     }
 
     /// Begins a part of a file.
-    pub(crate) fn begin(&mut self, raws: &RawSource, of_file: Option<&Arc<ColumnCodecs>>) {
+    pub(crate) fn begin_part(&mut self, raws: &RawSource, of_file: Option<&Arc<ColumnCodecs>>) {
         self.raws = raws.clone();
         self.of_file = of_file.map(|codecs| {
             let mut codecs = codecs.as_ref().clone();
@@ -205,19 +205,19 @@ impl DebeziumReader {
     }
 
     /// Quarantines a record, or returns its error if it is not to be quarantined.
-    pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
-        if !self.quarantine_rule.takes(&e) {
+    pub(crate) fn refuse_record(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
+        if !self.quarantine_rule.covers(&e) {
             return Err(e);
         }
-        let raw = picked(&self.raws, vec![pick.clone()])?.get(0)?;
+        let raw = select_raws(&self.raws, vec![pick.clone()])?.get(0)?;
         self.changes.refused.push(RefusedRecord::new(file, place, &e, raw));
         Ok(())
     }
 
-    fn line(&mut self, line: &str, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+    fn read_line(&mut self, line: &str, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         match envelope::parse(line, file, place)? {
             None => self.changes.ignored += 1,
-            Some(event) => self.event(&event, pick, file, place)?,
+            Some(event) => self.add_event(&event, pick, file, place)?,
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl DebeziumReader {
     }
 
     /// Adds an event of the wanted table.
-    pub(crate) fn event(
+    pub(crate) fn add_event(
         &mut self,
         event: &ChangeEvent<'_>,
         pick: RecordIndex,
@@ -261,18 +261,18 @@ impl DebeziumReader {
             return Ok(());
         }
         if event.is_document {
-            return self.document(event, pick, file, place);
+            return self.add_document(event, pick, file, place);
         }
-        self.change(event, pick, file, place)
+        self.add_change(event, pick, file, place)
     }
 
     /// Adds a change of a MongoDB document.
-    fn document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+    fn add_document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let contract = self.options.contract.as_ref().ok_or_else(|| {
             let message = "documents of MongoDB have no types; declare the columns in a contract";
             Error::new(codes::UNTYPED_RECORDS, message).at(file, place)
         })?;
-        let (key, kind) = match identity(event, contract, file, place)? {
+        let (key, kind) = match document_identity(event, contract, file, place)? {
             Some((key, kind)) => (Some(key), kind),
             None => (None, None),
         };
@@ -293,15 +293,15 @@ impl DebeziumReader {
         // One update with its document is sufficient: the capture mode of a connector applies to all updates.
         let is_update = event.op.eq_ignore_ascii_case("u");
         self.updates_have_documents |= is_update && event.after.is_some();
-        match DocumentImages::of(event, contract, file, place) {
-            Ok(images) => self.change(&images.event(event), pick, file, place),
+        match DocumentImages::from_event(event, contract, file, place) {
+            Ok(images) => self.add_change(&images.replace_images(event), pick, file, place),
             // Either the document was deleted before the connector looked it up, or the connector never looks
             // documents up. `finish_documents` decides, when all records are known.
             Err(error) if is_update && error.is(codes::MISSING_IMAGE) => {
-                let refused = match self.quarantine_rule.takes(&error) {
+                let refused = match self.quarantine_rule.covers(&error) {
                     false => None,
                     true => {
-                        let raw = picked(&self.raws, vec![pick])?.get(0)?;
+                        let raw = select_raws(&self.raws, vec![pick])?.get(0)?;
                         Some(RefusedRecord::new(file, place, &error, raw))
                     }
                 };
@@ -328,24 +328,24 @@ impl DebeziumReader {
 
     /// Adds a change to the current batch, or to a new batch if codecs, file or log server differ or the batch is
     /// full.
-    fn change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+    fn add_change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
             let message = format!("the envelope has an unknown operation code; known codes are {KNOWN_CODES}");
             let e = Error::new(biscuit_merge::codes::UNKNOWN_OP, message);
             return Err(e.at(file, place).with_detail("op", &event.op));
         };
         if self.fields.is_none() {
-            let connector = event.source.some("connector").and_then(|c| object::string(c.get()));
+            let connector = event.source.non_null("connector").and_then(|c| object::parse_string(c.get()));
             self.order_by(default_order(connector.as_deref()));
         }
         self.learn_key(event, file, place)?;
-        let codecs = self.codecs(event, file, place)?;
+        let codecs = self.choose_codecs(event, file, place)?;
         let server = event.log_server(self.fields.as_deref().unwrap_or_default());
         let fits =
             |b: &BatchBuilder| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && b.server == server && !b.is_full();
         let same = self.building.as_ref().is_some_and(fits);
         if !same {
-            self.flush()?;
+            self.finish_batch()?;
         }
         let fields = self.fields.as_deref().expect("the order was set above");
         if !same {
@@ -357,7 +357,7 @@ impl DebeziumReader {
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::new(e.error_code(), e.message()))?;
         let contract = self.options.contract.as_ref();
         building.push(event, op, &ReaderContext { contract, key: &self.key, fields, placeholder }, place)?;
-        if self.quarantine_rule.any() {
+        if self.quarantine_rule.may_quarantine() {
             building.picks.push(pick);
         }
         Ok(())
@@ -369,7 +369,7 @@ impl DebeziumReader {
         if !self.options.key.is_empty() || self.options.contract.as_ref().is_some_and(|c| !c.key.is_empty()) {
             return Ok(());
         }
-        let Some(key) = event.key.and_then(|k| object::object(k.get()).ok()) else { return Ok(()) };
+        let Some(key) = event.key.and_then(|k| object::parse_object(k.get()).ok()) else { return Ok(()) };
         let own = |name: String| match self.options.contract.as_ref().and_then(|c| c.column_for(&name)) {
             Some(column) => column.name.clone(),
             None => name,
@@ -389,7 +389,7 @@ impl DebeziumReader {
     }
 
     /// Returns the codecs of an event: of MongoDB documents, of its embedded schema, of the file, or of the contract.
-    fn codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
+    fn choose_codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
         if let Some(codecs) = self.documents.as_ref().filter(|_| event.is_document) {
             return Ok(codecs.clone());
         }
@@ -430,26 +430,26 @@ impl DebeziumReader {
 
     /// Finishes the current batch: converts it to the contract, and quarantines or refuses records that do not
     /// comply.
-    pub(crate) fn flush(&mut self) -> Result<()> {
+    pub(crate) fn finish_batch(&mut self) -> Result<()> {
         let Some(mut building) = self.building.take() else { return Ok(()) };
         let fields = self.fields.as_deref().unwrap_or_default();
         let picks = std::mem::take(&mut building.picks);
         let (dropped, nulled) = (std::mem::take(&mut building.unknown), std::mem::take(&mut building.nulled));
-        self.changes.lost(LossCounter { dropped, ..LossCounter::default() });
+        self.changes.add_losses(LossCounter { dropped, ..LossCounter::default() });
         let mut batch = building.finish(fields)?;
-        if self.quarantine_rule.any() {
-            batch.raw = Some(RawRows(picked(&self.raws, picks)?));
+        if self.quarantine_rule.may_quarantine() {
+            batch.raw = Some(RawRows(select_raws(&self.raws, picks)?));
         }
         let mut bad = BTreeMap::new();
         match &self.options.contract {
             Some(contract) => {
                 // The sequence matters: defaults are added first, then values that were invalid become null again,
                 // and only then nulls in columns that are not nullable can be found.
-                let (complying, faults, mut lost) = under_contract(batch, contract, fields.len())?;
+                let (complying, faults, mut lost) = coerce_batch(batch, contract, fields.len())?;
                 batch = complying;
-                batch.rows = lost.nulled_in(&batch.rows, contract, &nulled)?;
+                batch.rows = lost.restore_nulls(&batch.rows, contract, &nulled)?;
                 bad = faults;
-                self.changes.lost(lost);
+                self.changes.add_losses(lost);
                 for (row, e) in null_rows(&batch, &not_null_columns(contract)) {
                     bad.entry(row).or_insert(e);
                 }
@@ -461,16 +461,16 @@ impl DebeziumReader {
                 bad.extend(faults);
             }
         }
-        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.quarantine_rule.takes(e))
+        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.quarantine_rule.covers(e))
             && let Some(e) = bad.remove(&row)
         {
             return Err(e);
         }
         let rows: Vec<usize> = bad.keys().copied().collect();
         for (row, e) in bad {
-            self.changes.refused.push(batch.refuse(row, e)?);
+            self.changes.refused.push(batch.refuse_row(row, e)?);
         }
-        batch = batch.without(&rows)?;
+        batch = batch.without_rows(&rows)?;
         self.changes.batches.push(batch);
         Ok(())
     }

@@ -34,7 +34,7 @@ impl SourceField {
     /// Decodes a number, also if it is written as text; the number of a binlog file (3 for `mysql-bin.000003`); or a
     /// log sequence number of SQL Server (`00000027:00000758:0005`).
     pub(crate) fn decode(&self, raw: &str) -> Result<TextValue, InvalidValue> {
-        let Some(text) = object::string(raw) else { return ValueCodec::Plain(self.data_type()).decode(raw) };
+        let Some(text) = object::parse_string(raw) else { return ValueCodec::Plain(self.data_type()).decode(raw) };
         if self.is_hex() {
             let digits = text.replace(':', "");
             // SQL Server writes ten bytes; Db2 writes fewer.

@@ -25,17 +25,17 @@ pub(crate) struct DmsFile {
 
 impl DmsFile {
     /// Parses a path `<schema>/<table>/[YYYY/MM/DD/]<name>`. Transaction files are in a folder of their own.
-    pub(crate) fn of(path: &str) -> Self {
+    pub(crate) fn parse(path: &str) -> Self {
         let mut parts = path.rsplit(['/', '\\']);
         let name = parts.next().unwrap_or_default();
         let stem = name.split('.').next().unwrap_or_default();
         let (kind, number) = if let Some(digits) = stem.strip_prefix("LOAD") {
             i64::from_str_radix(digits, 16).map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Load, n))
         } else if let Some(digits) = stem.strip_prefix("CDC_TXN-") {
-            time(digits).map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Transactions, n))
+            parse_time(digits).map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Transactions, n))
         } else {
             let split = stem.split_once('-').filter(|(day, _)| day.len() == 8);
-            let number = split.and_then(|(day, rest)| time(&format!("{day}{rest}")));
+            let number = split.and_then(|(day, rest)| parse_time(&format!("{day}{rest}")));
             number.map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Changes, n))
         };
         let mut folders: Vec<&str> = parts.filter(|p| !p.is_empty()).collect();
@@ -92,7 +92,7 @@ fn is_date_of(digits: &str) -> bool {
 
 /// Parses fourteen digits of date and time and up to four digits of the fraction of a second. The fraction is padded
 /// with zeros on the right: `040` is 0.0400 s, not 0.0040 s, so that times with different numbers of digits compare.
-fn time(digits: &str) -> Option<i64> {
+fn parse_time(digits: &str) -> Option<i64> {
     let (second, fraction) = digits.split_at_checked(14)?;
     if !digits.bytes().all(|b| b.is_ascii_digit()) || fraction.len() > 4 {
         return None;
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn path_determines_kind_time_and_table() {
-        let file = |path| DmsFile::of(path);
+        let file = |path| DmsFile::parse(path);
         let load = file("s3://b/dms/public/orders/LOAD0000001A.csv.gz");
         assert_eq!((load.kind, load.number, load.table.as_deref()), (DmsFileKind::Load, 26, Some("orders")));
         let changes = file("dms/public/orders/2026/11/20/20261120-175407040.parquet");
@@ -140,13 +140,13 @@ mod tests {
             "05202406",
             "06052024",
         ] {
-            let of = |table: &str| DmsFile::of(&format!("dms/public/{table}/{folder}/20240506-130501123.csv"));
+            let of = |table: &str| DmsFile::parse(&format!("dms/public/{table}/{folder}/20240506-130501123.csv"));
             for table in ["orders", "2024", "orders_2024"] {
                 let file = of(table);
                 assert_eq!((file.schema.as_deref(), file.table.as_deref()), (Some("public"), Some(table)), "{folder}");
             }
         }
-        let of = |path: &str| DmsFile::of(path).table;
+        let of = |path: &str| DmsFile::parse(path).table;
         assert_eq!(of("public/202405/LOAD00000001.csv").as_deref(), Some("202405"), "full loads have no date folders");
         assert_eq!(of("public/2024/20240506-130501123.csv").as_deref(), Some("2024"));
         assert_eq!(of("public/20241399/20240506-130501123.csv").as_deref(), Some("20241399"), "no such month");
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn later_file_has_a_greater_number_with_any_number_of_digits() {
-        assert!(DmsFile::of("20261120-175407040.csv").number < DmsFile::of("20261120-1754070410.csv").number);
-        assert!(DmsFile::of("LOADFFFFFFFF.csv").number < DmsFile::of("19700101-000000000.csv").number);
+        assert!(DmsFile::parse("20261120-175407040.csv").number < DmsFile::parse("20261120-1754070410.csv").number);
+        assert!(DmsFile::parse("LOADFFFFFFFF.csv").number < DmsFile::parse("19700101-000000000.csv").number);
     }
 }

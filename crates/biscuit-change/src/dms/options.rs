@@ -7,7 +7,7 @@ use biscuit_schema::{Contract, ContractColumn};
 use crate::csv::dialect::CsvDialect;
 use crate::files::encoding::TextEncoding;
 use crate::setters::{reader_setters, table_setters, text_setters};
-use crate::values::declared::declared;
+use crate::values::declared::find_declared_column;
 
 /// Default order columns: the time of the file, and the row in it. They are stored in the table.
 pub(crate) const FILE: &str = "__dms_file";
@@ -112,7 +112,7 @@ impl DmsOptions {
         self.key().iter().find(|key| self.is_called(own, key)).cloned()
     }
 
-    pub(crate) fn declared(&self, name: &str) -> Option<ContractColumn> {
-        declared(self.contract.as_ref(), self.expected.as_ref(), name)
+    pub(crate) fn declared_column(&self, name: &str) -> Option<ContractColumn> {
+        find_declared_column(self.contract.as_ref(), self.expected.as_ref(), name)
     }
 }

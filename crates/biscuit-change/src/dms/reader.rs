@@ -11,17 +11,17 @@ use biscuit_merge::{ChangeBatch, ParsedOp, RefusedRecord};
 use bytes::Bytes;
 
 use crate::codes;
-use crate::columnar::rows::parts;
+use crate::columnar::rows::read_parts;
 use crate::csv::records::{self, CsvFile, CsvForm};
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::dms::rows::DmsChangeBuilder;
 use crate::records::change_records::ChangeRecords;
-use crate::records::refused::{QuarantineRule, RowsInProgress, sift};
+use crate::records::refused::{QuarantineRule, RowsInProgress, quarantine_failing_rows};
 use crate::rows::reader::RowsOptions;
 use crate::tables::name::{SourceTable, check_one};
 use crate::values::declared::of_type;
-use crate::values::text::{empty, text_of};
+use crate::values::text::{empty_file, text_of};
 
 /// Reads files that AWS DMS wrote to S3: full loads and changes in CSV and Parquet, and transaction files.
 ///
@@ -91,9 +91,9 @@ impl DmsReader {
     /// # Errors
     /// The errors of [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let part = RowsInProgress::of(rows, first, &self.quarantine_rule);
-        match self.named(file)? {
-            Some(named) => self.add(part, file, &named),
+        let part = RowsInProgress::from_batch(rows, first, &self.quarantine_rule);
+        match self.parse_name(file)? {
+            Some(named) => self.add_rows(part, file, &named),
             None => Ok(()),
         }
     }
@@ -103,8 +103,8 @@ impl DmsReader {
     ///
     /// # Errors
     /// `UnknownDmsFile`.
-    pub fn wants(&mut self, file: &str) -> Result<bool> {
-        let wanted = self.named(file)?.is_some();
+    pub fn wants_file(&mut self, file: &str) -> Result<bool> {
+        let wanted = self.parse_name(file)?.is_some();
         self.changes.other_tables += u64::from(!wanted);
         Ok(wanted)
     }
@@ -121,8 +121,8 @@ impl DmsReader {
     }
 
     /// Parses the name of a file; returns `None` for a file of another table.
-    fn named(&mut self, file: &str) -> Result<Option<DmsFile>> {
-        let named = DmsFile::of(file);
+    fn parse_name(&mut self, file: &str) -> Result<Option<DmsFile>> {
+        let named = DmsFile::parse(file);
         if named.kind == DmsFileKind::Unknown && self.by_place {
             let message =
                 "the name is neither a full load (`LOAD…`) nor a change file with its time; name the order columns";
@@ -135,26 +135,26 @@ impl DmsReader {
 
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
         if bytes.is_empty() {
-            return Err(empty(file));
+            return Err(empty_file(file));
         }
-        let Some(named) = self.named(file)? else {
+        let Some(named) = self.parse_name(file)? else {
             self.changes.other_tables += 1;
             return Ok(());
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
-                self.add(part?, &name, &named)?;
+            for part in read_parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
+                self.add_rows(part?, &name, &named)?;
             }
             return Ok(());
         }
         let text =
             text_of(file, &bytes, self.options.max_decompressed, self.options.encoding.filter(|_| row.is_none()))?;
         if named.kind == DmsFileKind::Transactions {
-            return self.transactions(&name, &text, named, row);
+            return self.read_transactions(&name, &text, named, row);
         }
         let Some(first) = records::first_record(&text, self.options.csv) else { return Ok(()) };
-        let names = self.names(&first, file)?;
+        let names = self.column_names(&first, file)?;
         self.push_csv(&name, text, named, names, row)
     }
 
@@ -200,7 +200,7 @@ impl DmsReader {
     ///
     /// A row has the operation code if the endpoint writes one, then the timestamp if `TimestampColumnName` is set,
     /// then the columns of the contract. The number of fields beyond the contract tells which of the two are present.
-    fn names(&self, first: &csv::StringRecord, file: &str) -> Result<Option<Vec<String>>> {
+    fn column_names(&self, first: &csv::StringRecord, file: &str) -> Result<Option<Vec<String>>> {
         let o = &self.options;
         let columns: Vec<String> =
             o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.clone()).filter(|n| !self.is_meta(n)).collect();
@@ -242,7 +242,7 @@ impl DmsReader {
     /// Reads a transaction file, which contains records of all tables: operation, table, schema, values.
     ///
     /// The records of the wanted table are copied to a text of their own, which is then read as CSV.
-    fn transactions(&mut self, file: &Arc<str>, text: &str, named: DmsFile, row: Option<u64>) -> Result<()> {
+    fn read_transactions(&mut self, file: &Arc<str>, text: &str, named: DmsFile, row: Option<u64>) -> Result<()> {
         let Some(contract) = &self.options.contract else {
             let message = "a transaction file has no header; declare the columns of the table in a contract";
             return Err(Error::new(codes::UNTYPED_RECORDS, message).in_file(file));
@@ -253,7 +253,7 @@ impl DmsReader {
         let names = [self.options.op.clone(), meta_table, meta_schema].into_iter().chain(columns).collect();
         let mut own = String::with_capacity(text.len());
         let mut places = Vec::new();
-        for record in records::records(text, file, self.options.csv)? {
+        for record in records::parse_records(text, file, self.options.csv)? {
             let (fields, span, line) = record;
             let (schema, table) = (fields.get(2).map(str::to_owned), fields.get(1).map(str::to_owned));
             if self.is_wanted(schema.as_deref(), table.as_deref()) {
@@ -287,26 +287,26 @@ impl DmsReader {
             let is_order = || order.iter().any(|o| o == name) || Some(name) == options.timestamp_column.as_deref();
             name == options.op || name.starts_with('\u{0}') || is_order()
         };
-        let declared = |name: &str| match options.declared(name) {
+        let declared = |name: &str| match options.declared_column(name) {
             Some(column) => Some(column),
             None if is_text(name) => Some(of_type(name, &DataType::Utf8)),
             None => {
                 // A before image has the type of its key column, and no default: null means that there is none.
-                let mut column = options.key_before(name).and_then(|key| options.declared(&key))?;
+                let mut column = options.key_before(name).and_then(|key| options.declared_column(&key))?;
                 name.clone_into(&mut column.name);
                 column.reading.default = None;
                 Some(column)
             }
         };
-        let parts = records::parts(&files, declared, &self.quarantine_rule, &mut self.changes)?;
+        let parts = records::convert_files(&files, declared, &self.quarantine_rule, &mut self.changes)?;
         for ((part, file), named) in parts.into_iter().zip(named) {
-            self.add(part, &file, &named)?;
+            self.add_rows(part, &file, &named)?;
         }
         Ok(self.changes)
     }
 
     /// Converts rows to change records, and quarantines invalid ones if the options allow it.
-    fn add(&mut self, part: RowsInProgress, file: &Arc<str>, named: &DmsFile) -> Result<()> {
+    fn add_rows(&mut self, part: RowsInProgress, file: &Arc<str>, named: &DmsFile) -> Result<()> {
         let make = DmsChangeBuilder {
             options: &self.options,
             order: &self.changes.order,
@@ -326,9 +326,11 @@ impl DmsReader {
             None => rows,
         };
         let refused: &mut Vec<RefusedRecord> = &mut self.changes.refused;
-        for (batch, lost) in sift(file, part, &self.quarantine_rule, refused, &mut |p| make.batch(p, &rows))? {
+        for (batch, lost) in
+            quarantine_failing_rows(file, part, &self.quarantine_rule, refused, &mut |p| make.build_batch(p, &rows))?
+        {
             self.changes.batches.push(batch);
-            self.changes.lost(lost);
+            self.changes.add_losses(lost);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::records::refused::RowsInProgress;
 use crate::rows::reader::RowsOptions;
-use crate::values::declared::{LossCounter, RowTyping, in_column, of_type, with_defaults};
+use crate::values::declared::{LossCounter, RowTyping, coerce_values, of_type, with_defaults};
 
 /// Builds change records from the rows of one file.
 pub(crate) struct DmsChangeBuilder<'a> {
@@ -28,7 +28,7 @@ pub(crate) struct DmsChangeBuilder<'a> {
 
 impl DmsChangeBuilder<'_> {
     /// Converts rows to a batch of change records, with the losses that the contract allows.
-    pub(crate) fn batch(&self, part: &RowsInProgress, rows: &RowsOptions) -> Result<(ChangeBatch, LossCounter)> {
+    pub(crate) fn build_batch(&self, part: &RowsInProgress, rows: &RowsOptions) -> Result<(ChangeBatch, LossCounter)> {
         let mut lost = LossCounter::default();
         let old_keys = self.old_keys(part, &mut lost)?;
         let mut fields: Vec<Field> = Vec::new();
@@ -45,9 +45,9 @@ impl DmsChangeBuilder<'_> {
             if name == &self.options.op {
                 columns.push(column.clone());
             } else if ordering {
-                columns.push(self.ordered(column, name, part, &mut lost)?);
-            } else if let Some(declared) = self.options.declared(name) {
-                let array = self.declared(column, &declared, part, &mut lost)?;
+                columns.push(self.convert_order(column, name, part, &mut lost)?);
+            } else if let Some(declared) = self.options.declared_column(name) {
+                let array = self.convert_declared(column, &declared, part, &mut lost)?;
                 fields.push(Field::new(&declared.name, array.data_type().clone(), true));
                 columns.push(array);
                 continue;
@@ -67,7 +67,7 @@ impl DmsChangeBuilder<'_> {
                 let written = written_type(&plain);
                 columns.push(match written == plain {
                     true => column.clone(),
-                    false => self.declared(column, &of_type(name, &written), part, &mut lost)?,
+                    false => self.convert_declared(column, &of_type(name, &written), part, &mut lost)?,
                 });
             }
             fields.push(Field::new(name, columns[columns.len() - 1].data_type().clone(), true));
@@ -86,7 +86,8 @@ impl DmsChangeBuilder<'_> {
             Some(contract) => with_defaults(&batch, contract, &mut lost)?,
             None => batch,
         };
-        let (mut batch, _) = RowsInProgress { batch, ..part.clone() }.changes(self.file, &rows.columns())?;
+        let (mut batch, _) =
+            RowsInProgress { batch, ..part.clone() }.into_changes(self.file, &rows.change_columns())?;
         // Ordered by file, a full load is older than the changes because its number is less than any time.
         if self.named.kind == DmsFileKind::Load && !self.by_place {
             batch.rank = 0;
@@ -96,7 +97,7 @@ impl DmsChangeBuilder<'_> {
 
     /// Converts an order column. Text of digits becomes a number of up to 38 digits, other text a timestamp. A full
     /// load may have no values, and gets the minimum: its source rank makes it older than all changes in any case.
-    fn ordered(
+    fn convert_order(
         &self,
         column: &ArrayRef,
         name: &str,
@@ -109,7 +110,7 @@ impl DmsChangeBuilder<'_> {
             let blank = column.as_string::<i32>().iter().map(|v| Some(v.is_some_and(str::is_empty))).collect();
             column = nullif(&column, &blank).map_err(|e| Error::internal("cannot read order values").with_source(e))?;
         }
-        let declared = self.options.declared(name).map_or_else(
+        let declared = self.options.declared_column(name).map_or_else(
             || {
                 let plain = plain_type(column.data_type());
                 if plain != DataType::Utf8 {
@@ -128,7 +129,7 @@ impl DmsChangeBuilder<'_> {
             Ok,
         )?;
         let t = declared.column_type.arrow().clone();
-        let column = self.declared(&column, &declared, part, lost)?;
+        let column = self.convert_declared(&column, &declared, part, lost)?;
         if !load || column.null_count() == 0 {
             return Ok(column);
         }
@@ -144,7 +145,7 @@ impl DmsChangeBuilder<'_> {
 
     /// Converts a column to its declared type. DMS writes many types as text, and numbers and timestamps in types of
     /// its own.
-    fn declared(
+    fn convert_declared(
         &self,
         values: &ArrayRef,
         column: &ContractColumn,
@@ -157,7 +158,7 @@ impl DmsChangeBuilder<'_> {
         let at = part.at(self.file);
         let (array, bad) = match plain_type(values.data_type()) {
             DataType::Utf8 => text_in_column(column, &as_text(values)?, at, lost)?,
-            _ => in_column(column, values, at, lost)?,
+            _ => coerce_values(column, values, at, lost)?,
         };
         match bad.into_iter().next() {
             Some((_, e)) => Err(e),
@@ -182,9 +183,9 @@ impl DmsChangeBuilder<'_> {
             let now = schema.fields().iter().find(|f| self.options.is_called(f.name(), name));
             let now = now.map(|f| plain_type(f.data_type()));
             let now = now.unwrap_or_else(|| column.data_type().clone());
-            let mut declared = self.options.declared(name).unwrap_or_else(|| of_type(name, &now));
+            let mut declared = self.options.declared_column(name).unwrap_or_else(|| of_type(name, &now));
             declared.reading.default = None;
-            columns.push((name.clone(), self.declared(column, &declared, part, lost)?));
+            columns.push((name.clone(), self.convert_declared(column, &declared, part, lost)?));
         }
         if columns.is_empty() {
             return Ok(None);
@@ -208,7 +209,7 @@ impl DmsChangeBuilder<'_> {
             let differs = |(o, n): (&ArrayRef, &ArrayRef)| {
                 o.is_valid(*row) && o.slice(*row, 1).to_data() != n.slice(*row, 1).to_data()
             };
-            batch.code(*row) == "u" && old.columns().iter().zip(&now).any(differs)
+            batch.operation_code(*row) == "u" && old.columns().iter().zip(&now).any(differs)
         };
         let moved: Vec<usize> = (0..batch.ops.len()).filter(changed).collect();
         if moved.is_empty() {
@@ -235,7 +236,7 @@ impl DmsChangeBuilder<'_> {
         }
         // All vectors of the batch get the entries of the deletes, in the same sequence.
         let indices: Vec<u32> = (0..rows).chain(moved.iter().copied()).map(|r| r as u32).collect();
-        batch.raw = batch.raw.map(|r| r.0.pick(&indices).map(RawRows)).transpose()?;
+        batch.raw = batch.raw.map(|r| r.0.select_rows(&indices).map(RawRows)).transpose()?;
         batch.rows = concat_batches(&schema, [&batch.rows, &deletes]).map_err(failed)?;
         batch.ops.extend(moved.iter().map(|_| ChangeOp::Delete));
         batch.codes.extend(moved.iter().map(|_| Arc::from("d")));
@@ -247,7 +248,7 @@ impl DmsChangeBuilder<'_> {
     }
 }
 
-fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
+fn cast_column(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, t, &options).map_err(|e| {
         Error::new(biscuit_schema::codes::WRONG_TYPE, "a value does not fit the type of its column").with_source(e)
@@ -255,5 +256,5 @@ fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
 }
 
 fn as_text(column: &ArrayRef) -> Result<ArrayRef> {
-    cast(column, &DataType::Utf8)
+    cast_column(column, &DataType::Utf8)
 }

@@ -35,7 +35,7 @@ pub enum FileCompression {
 
 impl FileCompression {
     /// Detects the compression of a file from its first bytes; four bytes are enough.
-    pub fn of(head: &[u8]) -> Self {
+    pub fn detect(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
@@ -62,7 +62,7 @@ impl FileCompression {
 }
 
 /// Creates the error for a compressed file that cannot be decompressed.
-pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
+pub fn decompression_error(file: &str, e: io::Error) -> Error {
     let message = match e.kind() {
         io::ErrorKind::UnexpectedEof => "the compressed text ends too early; the file was truncated",
         _ => "the compressed text is damaged, or other bytes follow it; the file was truncated or changed",
@@ -71,12 +71,12 @@ pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
 }
 
 /// Decompresses a whole text.
-pub(crate) fn unpack(file: &str, bytes: &[u8], max_decompressed: Option<u64>) -> Result<Vec<u8>> {
+pub(crate) fn decompress(file: &str, bytes: &[u8], max_decompressed: Option<u64>) -> Result<Vec<u8>> {
     unpack_to(file, bytes, max_decompressed, RATIO_FROM)
 }
 
 fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
-    let packing = FileCompression::of(bytes);
+    let packing = FileCompression::detect(bytes);
     let maximum = match (max_decompressed, packing) {
         (Some(maximum), _) => maximum,
         (None, FileCompression::None) => MAX_TEXT,
@@ -88,7 +88,7 @@ fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from
         packing.reader(bytes)?.take(maximum.saturating_add(1)).read_to_end(&mut out).map(|_| out)
     });
     let out = match read {
-        Ok(read) => read.map_err(|e| unpacking_failed(file, e))?,
+        Ok(read) => read.map_err(|e| decompression_error(file, e))?,
         Err(e) => {
             return Err(Error::new(codes::TRUNCATED_INPUT, "the compressed text is damaged")
                 .in_file(file)
@@ -172,16 +172,16 @@ mod tests {
     }
 
     fn code(bytes: &[u8]) -> &'static str {
-        unpack("a.gz", bytes, None).map(drop).unwrap_err().code()
+        decompress("a.gz", bytes, None).map(drop).unwrap_err().code()
     }
 
     #[test]
     fn consecutive_members_and_frames_are_one_text() {
         for one in packed(b"id,v\n1,a\n") {
-            assert_eq!(unpack("a", &one, None).unwrap(), b"id,v\n1,a\n");
-            assert_eq!(unpack("a", &one.repeat(2), None).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
+            assert_eq!(decompress("a", &one, None).unwrap(), b"id,v\n1,a\n");
+            assert_eq!(decompress("a", &one.repeat(2), None).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
         }
-        assert_eq!(unpack("a", &gzip(b""), None).unwrap(), b"");
+        assert_eq!(decompress("a", &gzip(b""), None).unwrap(), b"");
     }
 
     #[test]
@@ -204,9 +204,9 @@ mod tests {
         for packed in packed(&spaces) {
             let e = unpack_to("a.gz", &packed, None, 1000).map(drop).unwrap_err();
             assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.gz")), "{} bytes", packed.len());
-            assert_eq!(unpack("a", &packed, None).unwrap().len(), 1 << 20);
+            assert_eq!(decompress("a", &packed, None).unwrap().len(), 1 << 20);
             assert_eq!(unpack_to("a", &packed, Some(1 << 20), 1000).unwrap().len(), 1 << 20);
-            assert_eq!(unpack("a", &packed, Some((1 << 20) - 1)).unwrap_err().code(), "TooLarge");
+            assert_eq!(decompress("a", &packed, Some((1 << 20) - 1)).unwrap_err().code(), "TooLarge");
         }
     }
 }

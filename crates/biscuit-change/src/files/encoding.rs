@@ -16,12 +16,12 @@ use crate::codes;
 /// use arrow::array::AsArray;
 /// use biscuit_change::{RowsOptions, RowsReader, TextEncoding};
 ///
-/// let mut reader = RowsReader::new(RowsOptions::default().with_encoding(TextEncoding::of("latin1")?));
+/// let mut reader = RowsReader::new(RowsOptions::default().with_encoding(TextEncoding::from_label("latin1")?));
 /// reader.read("a.csv", b"name\nZo\xeb\n".to_vec().into())?;
 /// let changes = reader.finish()?;
 /// assert_eq!(changes.batches[0].rows["name"].as_string::<i32>().value(0), "Zoë");
 ///
-/// assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidArguments");
+/// assert_eq!(TextEncoding::from_label("klingon").unwrap_err().code(), "InvalidArguments");
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl TextEncoding {
     ///
     /// # Errors
     /// `InvalidArguments` for an unknown label.
-    pub fn of(name: &str) -> Result<Self> {
+    pub fn from_label(name: &str) -> Result<Self> {
         let unknown = || {
             let message = format!(
                 "unknown encoding `{name}`; use a name such as `utf-8`, `latin1`, `windows-1252` or `utf-16le`"
@@ -79,7 +79,7 @@ impl<R: Read> Utf8Text<R> {
     }
 
     /// Reads the byte order mark, which has at most three bytes, and chooses the decoder.
-    fn begin(&mut self) -> io::Result<()> {
+    fn choose_decoder(&mut self) -> io::Result<()> {
         (&mut self.text).take(3).read_to_end(&mut self.raw)?;
         let marked = Encoding::for_bom(&self.raw);
         let (encoding, mark) = match (marked, self.encoding) {
@@ -99,7 +99,7 @@ impl<R: Read> Utf8Text<R> {
     }
 
     /// Decodes until some bytes are ready. At the end of the text no bytes are ready.
-    fn fill(&mut self) -> io::Result<()> {
+    fn decode_some(&mut self) -> io::Result<()> {
         self.ready.clear();
         self.at = 0;
         while self.ready.is_empty() {
@@ -132,13 +132,13 @@ impl<R: Read> Utf8Text<R> {
 impl<R: Read> Read for Utf8Text<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if matches!(self.state, DecodeState::Begin) {
-            self.begin()?;
+            self.choose_decoder()?;
         }
         if self.at == self.ready.len() {
             if matches!(self.state, DecodeState::AsItIs) {
                 return self.text.read(into);
             }
-            self.fill()?;
+            self.decode_some()?;
         }
         let n = into.len().min(self.ready.len() - self.at);
         into[..n].copy_from_slice(&self.ready[self.at..self.at + n]);
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8], encoding: Option<&str>) -> Result<String, &'static str> {
-        let encoding = encoding.map(|name| TextEncoding::of(name).expect("the encoding is known"));
+        let encoding = encoding.map(|name| TextEncoding::from_label(name).expect("the encoding is known"));
         let mut text = Vec::new();
         match Utf8Text::new("a.csv", bytes, encoding).read_to_end(&mut text) {
             Ok(_) => Ok(String::from_utf8(text).expect("the text is UTF-8")),
@@ -191,6 +191,6 @@ mod tests {
             Err("InvalidText")
         );
         assert_eq!(read(b"\x81", Some("shift_jis")), Err("InvalidText"));
-        assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidArguments");
+        assert_eq!(TextEncoding::from_label("klingon").unwrap_err().code(), "InvalidArguments");
     }
 }

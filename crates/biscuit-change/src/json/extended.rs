@@ -14,7 +14,7 @@ use crate::values::text::InvalidValue;
 ///
 /// # Errors
 /// Returns the reason why a value is invalid.
-pub(crate) fn plain(raw: &str) -> Result<String, InvalidValue> {
+pub(crate) fn to_plain_json(raw: &str) -> Result<String, InvalidValue> {
     let mut out = String::with_capacity(raw.len());
     write_plain(raw, &mut out)?;
     Ok(out)
@@ -22,8 +22,8 @@ pub(crate) fn plain(raw: &str) -> Result<String, InvalidValue> {
 
 fn write_plain(raw: &str, out: &mut String) -> Result<(), InvalidValue> {
     if raw.starts_with('{') {
-        let object = object::object(raw).map_err(|_| "it is not valid JSON")?;
-        return match typed(&object)? {
+        let object = object::parse_object(raw).map_err(|_| "it is not valid JSON")?;
+        return match unwrap_typed(&object)? {
             Some(value) => {
                 out.push_str(&value);
                 Ok(())
@@ -32,7 +32,7 @@ fn write_plain(raw: &str, out: &mut String) -> Result<(), InvalidValue> {
         };
     }
     if raw.starts_with('[') {
-        let items = object::items(raw).ok_or("it is not valid JSON")?;
+        let items = object::parse_items(raw).ok_or("it is not valid JSON")?;
         out.push('[');
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
@@ -56,7 +56,7 @@ fn write_object<'a>(
         if i > 0 {
             out.push(',');
         }
-        out.push_str(&quoted(name));
+        out.push_str(&quote_json(name));
         out.push(':');
         write_plain(value.get(), out)?;
     }
@@ -65,7 +65,7 @@ fn write_object<'a>(
 }
 
 /// Returns a text as a JSON string.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn quote_json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -73,17 +73,17 @@ pub(crate) fn quoted(text: &str) -> String {
 ///
 /// A wrapper is recognized by its first field and the number of fields: a document may have a field `$oid` among
 /// others.
-fn typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
+fn unwrap_typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
     let [(first, value), rest @ ..] = object.0.as_slice() else { return Ok(None) };
-    let as_text = |value: &RawValue| object::string(value.get()).map(|text| quoted(&text));
+    let as_text = |value: &RawValue| object::parse_string(value.get()).map(|text| quote_json(&text));
     Ok(match (first.as_str(), rest) {
         ("$oid" | "$uuid" | "$symbol" | "$code", []) => as_text(value),
-        ("$numberInt" | "$numberLong" | "$numberDouble" | "$numberDecimal", []) => number(value.get()),
-        ("$date", []) => Some(date(value.get())?),
+        ("$numberInt" | "$numberLong" | "$numberDouble" | "$numberDecimal", []) => number_as_json(value.get()),
+        ("$date", []) => Some(date_as_json(value.get())?),
         ("$undefined", []) => Some("null".to_owned()),
-        ("$timestamp" | "$regularExpression", []) => Some(plain(value.get())?),
+        ("$timestamp" | "$regularExpression", []) => Some(to_plain_json(value.get())?),
         ("$binary", []) => {
-            let inner = object::object(value.get()).map_err(|_| "`$binary` does not contain an object")?;
+            let inner = object::parse_object(value.get()).map_err(|_| "`$binary` does not contain an object")?;
             inner.get("base64").and_then(as_text)
         }
         ("$binary", [(kind, _)]) if kind == "$type" => as_text(value),
@@ -97,27 +97,27 @@ fn typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
 }
 
 /// Returns a JSON number, or a JSON string for `NaN` and infinities, which are not JSON numbers.
-fn number(raw: &str) -> Option<String> {
-    let Some(text) = object::string(raw) else { return Some(raw.to_owned()) };
+fn number_as_json(raw: &str) -> Option<String> {
+    let Some(text) = object::parse_string(raw) else { return Some(raw.to_owned()) };
     let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
         && serde_json::from_str::<&RawValue>(&text).is_ok_and(|raw| raw.get().len() == text.len());
-    Some(if is_number { text } else { quoted(&text) })
+    Some(if is_number { text } else { quote_json(&text) })
 }
 
 /// Converts a date, milliseconds since 1970 or ISO 8601 text, to ISO 8601 text.
-fn date(raw: &str) -> Result<String, InvalidValue> {
-    if let Some(text) = object::string(raw) {
-        return Ok(quoted(&text));
+fn date_as_json(raw: &str) -> Result<String, InvalidValue> {
+    if let Some(text) = object::parse_string(raw) {
+        return Ok(quote_json(&text));
     }
-    let inner = object::object(raw).ok();
+    let inner = object::parse_object(raw).ok();
     let millis = match inner.as_ref().and_then(|inner| inner.get("$numberLong")) {
-        Some(long) => object::string(long.get()).unwrap_or_else(|| long.get().to_owned()),
+        Some(long) => object::parse_string(long.get()).unwrap_or_else(|| long.get().to_owned()),
         None => raw.to_owned(),
     };
     let millis: i64 = millis.parse().map_err(|_| "the date is not a whole number of milliseconds")?;
     let time = timestamp_ms_to_datetime(millis)
         .ok_or_else(|| InvalidValue::overflow("the value is out of the range of dates"))?;
-    Ok(quoted(&format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
+    Ok(quote_json(&format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
 }
 
 #[cfg(test)]
@@ -149,16 +149,16 @@ mod tests {
             ("[]", "[]"),
             (r#""plain""#, r#""plain""#),
         ] {
-            assert_eq!(plain(extended).as_deref(), Ok(want), "{extended}");
+            assert_eq!(to_plain_json(extended).as_deref(), Ok(want), "{extended}");
         }
     }
 
     #[test]
     fn invalid_dates_are_refused() {
         assert_eq!(
-            plain(r#"{"$date":{"$numberLong":"9223372036854775807"}}"#).map_err(|w| w.code().name()),
+            to_plain_json(r#"{"$date":{"$numberLong":"9223372036854775807"}}"#).map_err(|w| w.code().name()),
             Err("Overflow")
         );
-        assert_eq!(plain(r#"{"$date":1.5}"#).map_err(|w| w.code().name()), Err("WrongType"));
+        assert_eq!(to_plain_json(r#"{"$date":1.5}"#).map_err(|w| w.code().name()), Err("WrongType"));
     }
 }

@@ -42,7 +42,7 @@ impl<'a> JsonObject<'a> {
     }
 
     /// Returns the value of a field if it exists and is not null.
-    pub(crate) fn some(&self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn non_null(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|v| v.get() != "null")
     }
 }
@@ -68,7 +68,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
 }
 
 /// Parses a JSON object.
-pub(crate) fn object(raw: &str) -> Result<JsonObject<'_>, serde_json::Error> {
+pub(crate) fn parse_object(raw: &str) -> Result<JsonObject<'_>, serde_json::Error> {
     serde_json::from_str(raw)
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Jso
     if is_too_deep(raw.as_bytes()) {
         return Err(too_deep("the line").at(file, line));
     }
-    let object = object(raw).map_err(|e| invalid(&e, file, line))?;
+    let object = parse_object(raw).map_err(|e| invalid_json(&e, file, line))?;
     match name_twice(raw) {
         Some(name) => {
             Err(Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, format!("the record has column `{name}` twice"))
@@ -93,7 +93,7 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Jso
 }
 
 /// Creates the error for a line that is not valid JSON.
-pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
+pub(crate) fn invalid_json(e: &serde_json::Error, file: &str, line: u64) -> Error {
     let what = match e.classify() {
         serde_json::error::Category::Eof => "the line ends in the middle of its JSON".to_owned(),
         // The message of the library may quote the value; the position does not.
@@ -103,7 +103,7 @@ pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
 }
 
 /// Returns the items of a JSON array; `None` for anything else.
-pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
+pub(crate) fn parse_items(raw: &str) -> Option<Vec<&RawValue>> {
     struct ItemVisitor<'a>(Vec<&'a RawValue>);
     impl<'de: 'a, 'a> Deserialize<'de> for ItemVisitor<'a> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -128,6 +128,6 @@ pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
 }
 
 /// Returns the text of a JSON string; `None` for anything else.
-pub(crate) fn string(raw: &str) -> Option<String> {
+pub(crate) fn parse_string(raw: &str) -> Option<String> {
     raw.starts_with('"').then(|| serde_json::from_str(raw).ok()).flatten()
 }

@@ -63,7 +63,7 @@ impl JsonLayout {
 fn value_end(text: &[u8]) -> Option<usize> {
     let mut state = ScanState::default();
     text.iter()
-        .position(|byte| state.step(*byte).is_ok_and(|ended| ended) || state.broken)
+        .position(|byte| state.advance(*byte).is_ok_and(|ended| ended) || state.broken)
         .filter(|_| !state.broken)
         .map(|at| at + 1)
 }
@@ -87,7 +87,7 @@ impl ScanState {
 
     /// Advances by one byte. Returns whether a value ends with this byte, or an error if the byte cannot continue or
     /// begin a value. In the state `scalar` the error means that the number or word ended before the byte.
-    fn step(&mut self, byte: u8) -> Result<bool, ()> {
+    fn advance(&mut self, byte: u8) -> Result<bool, ()> {
         if self.quoted {
             self.broken |= matches!(byte, b'\n' | b'\r');
             match byte {
@@ -143,7 +143,7 @@ impl<R: Read> JsonValues<R> {
     }
 
     /// Adds one byte of the text to the lines.
-    fn take(&mut self, byte: u8) -> Result<(), Error> {
+    fn add_byte(&mut self, byte: u8) -> Result<(), Error> {
         // Between values: white space, and the brackets and commas of the top-level array.
         if self.state.is_outside() {
             match byte {
@@ -162,7 +162,7 @@ impl<R: Read> JsonValues<R> {
             }
         }
         let in_scalar = self.state.scalar;
-        match self.state.step(byte) {
+        match self.state.advance(byte) {
             _ if self.state.broken => {
                 let message = "a JSON string contains a line break, so that the end of the value cannot be found";
                 Err(Error::new(codes::INVALID_JSON, message).at(&self.file, self.values + 1))
@@ -170,15 +170,15 @@ impl<R: Read> JsonValues<R> {
             Ok(ended) => {
                 self.lines.push(if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
                 if ended {
-                    self.end();
+                    self.end_text();
                 }
                 Ok(())
             }
             // The byte after a number or word is not part of it: end the value, then take the byte again.
             Err(()) => {
                 if in_scalar {
-                    self.end();
-                    return self.take(byte);
+                    self.end_text();
+                    return self.add_byte(byte);
                 }
                 let message = "a JSON value is expected here";
                 Err(Error::new(codes::INVALID_JSON, message).at(&self.file, self.values + 1))
@@ -186,13 +186,13 @@ impl<R: Read> JsonValues<R> {
         }
     }
 
-    fn end(&mut self) {
+    fn end_text(&mut self) {
         self.lines.push(b'\n');
         self.values += 1;
     }
 
     /// Reads until at least one byte of a line is ready, or the text ends.
-    fn fill(&mut self) -> io::Result<()> {
+    fn read_lines(&mut self) -> io::Result<()> {
         self.lines.clear();
         self.at = 0;
         let mut part = [0; 1 << 15];
@@ -209,7 +209,7 @@ impl<R: Read> JsonValues<R> {
                 }
             }
             for byte in &part[..read] {
-                self.take(*byte).map_err(io::Error::other)?;
+                self.add_byte(*byte).map_err(io::Error::other)?;
             }
         }
         Ok(())
@@ -219,7 +219,7 @@ impl<R: Read> JsonValues<R> {
 impl<R: Read> Read for JsonValues<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.at == self.lines.len() {
-            self.fill()?;
+            self.read_lines()?;
         }
         let n = into.len().min(self.lines.len() - self.at);
         into[..n].copy_from_slice(&self.lines[self.at..self.at + n]);

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
-use biscuit_merge::internal::{UnchangedPlaceholder, ambiguous};
+use biscuit_merge::internal::{UnchangedPlaceholder, ambiguous_placeholder};
 use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, LogServer};
 use biscuit_schema::{Contract, OnError};
 use serde_json::value::RawValue;
@@ -42,7 +42,7 @@ pub(crate) struct ReaderContext<'a> {
 
 impl ReaderContext<'_> {
     /// Returns whether the contract sets invalid values of a column to null (`on_error = "null"`).
-    fn nulls(&self, column: &str) -> bool {
+    fn sets_null(&self, column: &str) -> bool {
         let declared = self.contract.and_then(|contract| Some((contract, contract.column_for(column)?)));
         declared.is_some_and(|(contract, column)| contract.on_error_of(column) == OnError::Null)
     }
@@ -122,13 +122,14 @@ impl BatchBuilder {
         context: &ReaderContext<'_>,
         place: u64,
     ) -> Result<()> {
-        let object = self.image(event, op, context, place)?;
+        let object = self.choose_image(event, op, context, place)?;
         let mut cells = Vec::with_capacity(self.codecs.len());
         let mut nulled = Vec::new();
         for i in 0..self.codecs.len() {
-            let cell = self.cell(i, &object, event, op, context, place).or_else(|e| {
+            let cell = self.read_cell(i, &object, event, op, context, place).or_else(|e| {
                 // An ambiguous placeholder may be an unchanged value; null would overwrite the stored value.
-                let is_null = context.nulls(&self.codecs[i].0) && !e.is(biscuit_merge::codes::AMBIGUOUS_PLACEHOLDER);
+                let is_null =
+                    context.sets_null(&self.codecs[i].0) && !e.is(biscuit_merge::codes::AMBIGUOUS_PLACEHOLDER);
                 if is_null { Ok(Some(TextValue::Null)).inspect(|_| nulled.push((i, e.code()))) } else { Err(e) }
             });
             cells.push(cell?);
@@ -144,7 +145,7 @@ impl BatchBuilder {
             order.push(cell.map_err(|reason| wrong_type(&format!("source.{}", f.field), reason, &self.file, place))?);
         }
         // The last step that can fail: from here on, the record is added.
-        let half = self.half(event, op, context, place)?;
+        let half = self.key_change_half(event, op, context, place)?;
         let row = self.ops.len();
         for (i, code) in nulled {
             self.nulled.entry(self.codecs[i].0.clone()).or_default().push((row, code));
@@ -183,7 +184,7 @@ impl BatchBuilder {
 
     /// Returns the image that the columns are read from: `after` for an upsert, and for a delete the message key or,
     /// if the key columns are not all in it, `before`.
-    fn image<'a>(
+    fn choose_image<'a>(
         &self,
         event: &ChangeEvent<'a>,
         op: ChangeOp,
@@ -198,7 +199,7 @@ impl BatchBuilder {
             }
             ChangeOp::Truncate => None,
         };
-        let parse = |raw: &'a RawValue| self.object(raw, context, place);
+        let parse = |raw: &'a RawValue| self.parse_object(raw, context, place);
         let object = image.map_or_else(|| Ok(object::JsonObject::default()), parse)?;
         match (op, event.before) {
             // The declared key may have more columns than the message key.
@@ -208,7 +209,7 @@ impl BatchBuilder {
     }
 
     /// Returns the value of column `i`; `None` for an unchanged value.
-    fn cell(
+    fn read_cell(
         &self,
         i: usize,
         object: &object::JsonObject<'_>,
@@ -234,14 +235,14 @@ impl BatchBuilder {
         // The placeholder means an unchanged value in updates, and in creates that are half of a key change. Snapshot
         // rows and other creates contain real values only, even if the text is the placeholder. A create without
         // headers could be either one.
-        if op == ChangeOp::Upsert && context.placeholder.may_be(raw) {
+        if op == ChangeOp::Upsert && context.placeholder.may_match(raw) {
             let cell = placeholder_cell(codec, raw);
             if cell.as_ref().is_some_and(|c| is_placeholder(context.placeholder, c)) {
                 let gives_nothing = match (event.op.as_str(), event.headers) {
                     ("u" | "U" | "", _) => true,
                     ("r" | "R", _) => false,
                     (_, Some(headers)) => headers.old_key.is_some(),
-                    (_, None) => return Err(ambiguous(name, &self.file, place)),
+                    (_, None) => return Err(ambiguous_placeholder(name, &self.file, place)),
                 };
                 if gives_nothing {
                     return Ok(None);
@@ -252,7 +253,7 @@ impl BatchBuilder {
     }
 
     /// Returns which half of a key change the record is, with the key of the other half.
-    fn half(
+    fn key_change_half(
         &self,
         event: &ChangeEvent<'_>,
         op: ChangeOp,
@@ -266,7 +267,7 @@ impl BatchBuilder {
             (ChangeOp::Upsert, _, Some(raw)) => (KeyChangeKind::From, raw),
             _ => return Ok(None),
         };
-        let object = self.object(raw, context, place)?;
+        let object = self.parse_object(raw, context, place)?;
         let mut cells = Vec::with_capacity(key.len());
         for name in key {
             // The header contains a key of the table, so it is decoded with the codecs of the key columns.
@@ -285,8 +286,13 @@ impl BatchBuilder {
 
     /// Parses an object and renames its fields to the columns of the contract: names match in any letter case, and as
     /// former names.
-    fn object<'a>(&self, raw: &'a RawValue, context: &ReaderContext<'_>, place: u64) -> Result<object::JsonObject<'a>> {
-        let mut object = object::object(raw.get()).map_err(|e| object::invalid(&e, &self.file, place))?;
+    fn parse_object<'a>(
+        &self,
+        raw: &'a RawValue,
+        context: &ReaderContext<'_>,
+        place: u64,
+    ) -> Result<object::JsonObject<'a>> {
+        let mut object = object::parse_object(raw.get()).map_err(|e| object::invalid_json(&e, &self.file, place))?;
         let Some(contract) = context.contract else { return Ok(object) };
         for at in 0..object.0.len() {
             let name = &object.0[at].0;
@@ -312,7 +318,7 @@ impl BatchBuilder {
     /// Converts the records into a batch: the table columns first, then the order columns `fields`.
     pub(crate) fn finish(self, fields: &[SourceField]) -> Result<ChangeBatch> {
         let rows = self.ops.len();
-        // Table columns first, then order columns: `under_contract` in the reader relies on this sequence.
+        // Table columns first, then order columns: `coerce_batch` in the reader relies on this sequence.
         let mut schema = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         let mut present: Vec<Option<BooleanBuffer>> = Vec::new();
@@ -353,5 +359,5 @@ impl BatchBuilder {
 fn placeholder_cell(codec: &ValueCodec, raw: &str) -> Option<TextValue> {
     let of_list = || ValueCodec::List(Box::new(ValueCodec::Plain(DataType::Int64))).decode(raw).ok();
     let of_texts = || ValueCodec::List(Box::new(ValueCodec::Plain(DataType::Utf8))).decode(raw).ok();
-    codec.decode(raw).ok().or_else(|| object::string(raw).map(TextValue::Text)).or_else(of_list).or_else(of_texts)
+    codec.decode(raw).ok().or_else(|| object::parse_string(raw).map(TextValue::Text)).or_else(of_list).or_else(of_texts)
 }

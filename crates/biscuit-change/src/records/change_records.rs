@@ -40,7 +40,7 @@ pub struct ChangeRecords {
 
 impl ChangeRecords {
     /// Creates a result from batches, without key and order.
-    pub fn of(batches: Vec<ChangeBatch>) -> Self {
+    pub fn from_batches(batches: Vec<ChangeBatch>) -> Self {
         Self { batches, ..Self::default() }
     }
 
@@ -50,7 +50,7 @@ impl ChangeRecords {
     }
 
     /// Adds the losses of one part of the input.
-    pub(crate) fn lost(&mut self, lost: LossCounter) {
+    pub(crate) fn add_losses(&mut self, lost: LossCounter) {
         lost.dropped.into_iter().for_each(|name| push_once(&mut self.dropped_columns, name));
         lost.columns.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
     }

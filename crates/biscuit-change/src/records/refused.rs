@@ -32,7 +32,7 @@ impl QuarantineRule {
     }
 
     /// Returns whether any record may be quarantined, so that readers must keep the raw records.
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn may_quarantine(&self) -> bool {
         self.all || !self.columns.is_empty()
     }
 
@@ -42,7 +42,7 @@ impl QuarantineRule {
     }
 
     /// Returns whether the record that caused this error is quarantined.
-    pub(crate) fn takes(&self, e: &Error) -> bool {
+    pub(crate) fn covers(&self, e: &Error) -> bool {
         let by_column = || e.column().is_some_and(|column| self.columns.iter().any(|own| own == column));
         is_about_a_record(e) && (self.all || by_column())
     }
@@ -70,7 +70,7 @@ pub fn parquet_row(row: &RecordBatch) -> Result<Vec<u8>> {
 }
 
 /// Returns the span of each line of a text with its number from 1. Blank lines are counted but not returned.
-pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
+pub(crate) fn line_spans(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut at = 0;
     let span = move |line: &str| {
         let from = at;
@@ -92,9 +92,10 @@ pub(crate) struct RowsInProgress {
 
 impl RowsInProgress {
     /// Creates a part from rows of a Parquet or Avro file, numbered from `first`.
-    pub(crate) fn of(batch: RecordBatch, first: u64, quarantine_rule: &QuarantineRule) -> Self {
+    pub(crate) fn from_batch(batch: RecordBatch, first: u64, quarantine_rule: &QuarantineRule) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
-        let raws = quarantine_rule.any().then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
+        let raws =
+            quarantine_rule.may_quarantine().then(|| RawSource::Rows { rows: batch.clone(), encode: parquet_row });
         Self { batch, places, raws, typing: RowTyping::AsRead }
     }
 
@@ -107,12 +108,12 @@ impl RowsInProgress {
     ///
     /// # Errors
     /// The errors of [`row_changes`](biscuit_merge::row_changes).
-    pub(crate) fn changes(self, file: &Arc<str>, columns: &ChangeColumns) -> Result<(ChangeBatch, u64)> {
+    pub(crate) fn into_changes(self, file: &Arc<str>, columns: &ChangeColumns) -> Result<(ChangeBatch, u64)> {
         raw_row_changes(&self.batch, file, self.places, self.raws, columns)
     }
 
     /// Returns the part without the rows whose flag in `bad` is set.
-    pub(crate) fn without(self, bad: &[bool]) -> Result<Self> {
+    pub(crate) fn without_rows(self, bad: &[bool]) -> Result<Self> {
         if !bad.contains(&true) {
             return Ok(self);
         }
@@ -120,18 +121,18 @@ impl RowsInProgress {
         let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.clone()))
             .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?;
         let places = rows.iter().map(|&r| self.places[r as usize]).collect();
-        let raws = self.raws.map(|r| r.pick(&rows)).transpose()?;
+        let raws = self.raws.map(|r| r.select_rows(&rows)).transpose()?;
         Ok(Self { batch, places, raws, typing: self.typing })
     }
 
     /// Returns `len` rows beginning with row `from`.
-    fn half(&self, from: usize, len: usize) -> Result<Self> {
+    fn slice(&self, from: usize, len: usize) -> Result<Self> {
         let rows: Vec<u32> =
             (from..from + len).map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows")).collect();
         Ok(Self {
             batch: self.batch.slice(from, len),
             places: self.places[from..from + len].to_vec(),
-            raws: self.raws.as_ref().map(|r| r.pick(&rows)).transpose()?,
+            raws: self.raws.as_ref().map(|r| r.select_rows(&rows)).transpose()?,
             typing: self.typing,
         })
     }
@@ -141,7 +142,7 @@ impl RowsInProgress {
 ///
 /// Binary search by halving: a part that fails is split in two until single rows remain. With one invalid row among
 /// `n`, `make` runs about `2 log2(n)` times. The results are in the order of the rows.
-pub(crate) fn sift<T>(
+pub(crate) fn quarantine_failing_rows<T>(
     file: &str,
     part: RowsInProgress,
     quarantine_rule: &QuarantineRule,
@@ -157,7 +158,7 @@ pub(crate) fn sift<T>(
                 made.push(one);
                 continue;
             }
-            Err(e) if quarantine_rule.takes(&e) => e,
+            Err(e) if quarantine_rule.covers(&e) => e,
             Err(e) => return Err(e),
         };
         let rows = part.places.len();
@@ -166,8 +167,8 @@ pub(crate) fn sift<T>(
             refused.push(RefusedRecord::new(file, part.places[0], &e, raw));
             continue;
         }
-        parts.push(part.half(rows / 2, rows - rows / 2)?);
-        parts.push(part.half(0, rows / 2)?);
+        parts.push(part.slice(rows / 2, rows - rows / 2)?);
+        parts.push(part.slice(0, rows / 2)?);
     }
     Ok(made)
 }
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn lines_are_returned_with_number_and_span() {
         let text = "a\r\n\n  \nlast";
-        let found: Vec<_> = lines(text).map(|(n, s)| (n, &text[s])).collect();
+        let found: Vec<_> = line_spans(text).map(|(n, s)| (n, &text[s])).collect();
         assert_eq!(found, [(1, "a"), (4, "last")]);
     }
 }

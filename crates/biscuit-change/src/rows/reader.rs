@@ -20,14 +20,14 @@ use crate::csv::records::{self, CsvFile, CsvForm};
 use crate::files::encoding::TextEncoding;
 use crate::json::object::{self, JsonObject};
 use crate::records::change_records::ChangeRecords;
-use crate::records::refused::{QuarantineRule, RowsInProgress, lines, sift};
+use crate::records::refused::{QuarantineRule, RowsInProgress, line_spans, quarantine_failing_rows};
 use crate::setters::{reader_setters, text_setters};
 use crate::values::codec::{self, ValuePosition};
 use crate::values::declared::{
-    LossCounter, RowPlaces, RowTyping, as_written, as_written_in, comply, declared, in_column, not_null_columns,
-    of_type, with_defaults,
+    LossCounter, RowPlaces, RowTyping, as_written, as_written_in, coerce_to_contract, coerce_values,
+    find_declared_column, not_null_columns, of_type, with_defaults,
 };
-use crate::values::text::{empty, is_beside_values, json_text, text_of, wrong_type};
+use crate::values::text::{empty_file, is_key_or_header_file, json_text, text_of, wrong_type};
 use crate::values::text_value::{TextValue, to_array};
 
 /// Options of a [`RowsReader`].
@@ -92,7 +92,7 @@ impl RowsOptions {
     }
 
     /// Returns the columns that say how each row changes the table, for [`row_changes`](crate::row_changes).
-    pub fn columns(&self) -> ChangeColumns {
+    pub fn change_columns(&self) -> ChangeColumns {
         let mut columns = ChangeColumns::default().with_op_map(self.op_map.clone());
         columns.op.clone_from(&self.op);
         columns.delete_column.clone_from(&self.delete_column);
@@ -106,10 +106,10 @@ impl RowsOptions {
     }
 
     /// Returns the declared column for a column of the input, if there is one.
-    fn declared(&self, name: &str) -> Option<ContractColumn> {
+    fn declared_column(&self, name: &str) -> Option<ContractColumn> {
         match self.is_input_only(name) {
             true => None,
-            false => declared(self.contract.as_ref(), self.expected.as_ref(), name),
+            false => find_declared_column(self.contract.as_ref(), self.expected.as_ref(), name),
         }
     }
 }
@@ -167,7 +167,7 @@ impl RowsReader {
     }
 
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
-        if is_beside_values(file) {
+        if is_key_or_header_file(file) {
             self.changes.passed_over.push(file.to_owned());
             return Ok(());
         }
@@ -177,15 +177,15 @@ impl RowsReader {
         let encoding = self.options.encoding.filter(|_| row.is_none());
         let columnar = is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro");
         if bytes.is_empty() {
-            Err(empty(file))
+            Err(empty_file(file))
         } else if columnar {
-            for part in rows::parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
-                self.add(part?, &name)?;
+            for part in rows::read_parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
+                self.add_rows(part?, &name)?;
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
             let form = CsvForm { dialect: self.options.csv.of_file(file), names: None, null: String::new() };
-            self.csv(&name, text_of(file, &bytes, self.options.max_decompressed, encoding)?, form, row)
+            self.read_csv(&name, text_of(file, &bytes, self.options.max_decompressed, encoding)?, form, row)
         } else {
             self.json.push((name, json_text(file, &bytes, self.options.max_decompressed, encoding)?.into(), row));
             Ok(())
@@ -198,7 +198,7 @@ impl RowsReader {
     /// # Errors
     /// The errors of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        self.add(RowsInProgress::of(rows, first, &self.quarantine_rule), file)
+        self.add_rows(RowsInProgress::from_batch(rows, first, &self.quarantine_rule), file)
     }
 
     /// Takes the change records that are ready, which are from Parquet and Avro files. Records from text are returned
@@ -207,7 +207,7 @@ impl RowsReader {
         std::mem::take(&mut self.changes.batches)
     }
 
-    fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
+    fn read_csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
         let refused = &mut self.changes.refused;
         let csv = CsvFile::parse_at(file, text, form, row, &self.quarantine_rule, refused)?;
         self.csv.push(csv);
@@ -215,12 +215,12 @@ impl RowsReader {
     }
 
     /// Converts rows to change records, and quarantines invalid ones if the options allow it.
-    fn add(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
+    fn add_rows(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
         let (options, changes) = (&self.options, &mut self.changes);
         if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
             changes.without_op += part.batch.num_rows() as u64;
         }
-        let columns = options.columns();
+        let columns = options.change_columns();
         // If a row is invalid, `sift` calls this again with parts of the rows, so the counters are updated
         // afterwards.
         let mut make = |part: &RowsInProgress| {
@@ -228,23 +228,26 @@ impl RowsReader {
                 let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), part.at(file))?;
                 return match bad.into_iter().next() {
                     Some((_, e)) => Err(e),
-                    None => {
-                        Ok((RowsInProgress { batch, ..part.clone() }.changes(file, &columns)?, LossCounter::default()))
-                    }
+                    None => Ok((
+                        RowsInProgress { batch, ..part.clone() }.into_changes(file, &columns)?,
+                        LossCounter::default(),
+                    )),
                 };
             };
             let passed = |name: &str| options.is_input_only(name);
-            let mut complying = comply(&part.batch, part.typing, contract, &passed, part.at(file))?;
+            let mut complying = coerce_to_contract(&part.batch, part.typing, contract, &passed, part.at(file))?;
             if let Some((_, e)) = complying.bad.into_iter().next() {
                 return Err(e);
             }
             let batch = with_defaults(&complying.rows, contract, &mut complying.lost)?;
-            Ok((RowsInProgress { batch, ..part.clone() }.changes(file, &columns)?, complying.lost))
+            Ok((RowsInProgress { batch, ..part.clone() }.into_changes(file, &columns)?, complying.lost))
         };
-        for ((batch, ignored), lost) in sift(file, part, &self.quarantine_rule, &mut changes.refused, &mut make)? {
+        for ((batch, ignored), lost) in
+            quarantine_failing_rows(file, part, &self.quarantine_rule, &mut changes.refused, &mut make)?
+        {
             changes.ignored += ignored;
             changes.batches.push(batch);
-            changes.lost(lost);
+            changes.add_losses(lost);
         }
         Ok(())
     }
@@ -259,9 +262,14 @@ impl RowsReader {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
         let options = &self.options;
-        let parts = records::parts(&files, |name| options.declared(name), &self.quarantine_rule, &mut self.changes)?;
+        let parts = records::convert_files(
+            &files,
+            |name| options.declared_column(name),
+            &self.quarantine_rule,
+            &mut self.changes,
+        )?;
         for (part, file) in parts {
-            self.add(part, &file)?;
+            self.add_rows(part, &file)?;
         }
         Ok(self.changes)
     }
@@ -274,7 +282,7 @@ impl RowsReader {
         let mut columns = JsonColumns { inference, ..JsonColumns::default() };
         for (file, text, only) in &files {
             let mut found = Vec::new();
-            for (place, span) in lines(text) {
+            for (place, span) in line_spans(text) {
                 let (line, place) = (&text[span.clone()], only.unwrap_or(place));
                 // A Kafka tombstone, which has no row.
                 if line.trim() == "null" {
@@ -282,22 +290,24 @@ impl RowsReader {
                     continue;
                 }
                 let object = object::object_line(line, file, place).and_then(|object| {
-                    columns.widen(&object, &self.options, file, place)?;
+                    columns.add_line(&object, &self.options, file, place)?;
                     Ok(object)
                 });
                 match object {
                     Ok(object) => found.push(JsonLine { place, span, object }),
-                    Err(e) => refuse(&e, file, line, &self.quarantine_rule, &mut self.changes.refused).ok_or(e)?,
+                    Err(e) => {
+                        quarantine_line(&e, file, line, &self.quarantine_rule, &mut self.changes.refused).ok_or(e)?
+                    }
                 }
             }
             parsed.push((file, text, found));
         }
         self.changes.conflicts.extend(columns.inference.conflicts().cloned());
-        let columns = columns.typed();
+        let columns = columns.into_typed();
         for (file, text, found) in parsed {
-            for chunk in chunks(&found) {
+            for chunk in split_lines(&found) {
                 let part = json_part(&columns, chunk, file, text, &self.quarantine_rule, &mut self.changes)?;
-                self.add(part, file)?;
+                self.add_rows(part, file)?;
             }
         }
         Ok(())
@@ -305,14 +315,14 @@ impl RowsReader {
 }
 
 /// Quarantines a line if the rule takes its error; otherwise returns `None`.
-fn refuse(
+fn quarantine_line(
     e: &Error,
     file: &str,
     line: &str,
     quarantine_rule: &QuarantineRule,
     refused: &mut Vec<RefusedRecord>,
 ) -> Option<()> {
-    let row = e.row().filter(|_| quarantine_rule.takes(e))?;
+    let row = e.row().filter(|_| quarantine_rule.covers(e))?;
     refused.push(RefusedRecord::new(file, row, e, format!("{line}\n").into_bytes()));
     Some(())
 }
@@ -341,14 +351,14 @@ struct JsonColumn {
 
 impl JsonColumns {
     /// Adds the columns and types of a line.
-    fn widen(&mut self, object: &JsonObject<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
+    fn add_line(&mut self, object: &JsonObject<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
         for (i, (name, raw)) in object.0.iter().enumerate() {
             // Fast path: most lines have the same columns in the same order.
             let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
                 true => i,
                 false => match self.at.get(name) {
                     Some(at) => *at,
-                    None => self.add(name, options).map_err(|e| e.at(file, place))?,
+                    None => self.add_column(name, options).map_err(|e| e.at(file, place))?,
                 },
             };
             if self.all[at].declared.is_none() {
@@ -358,18 +368,18 @@ impl JsonColumns {
         Ok(())
     }
 
-    fn add(&mut self, name: &str, options: &RowsOptions) -> Result<usize> {
+    fn add_column(&mut self, name: &str, options: &RowsOptions) -> Result<usize> {
         if self.all.len() == MAX_FIELDS {
             let message = format!("the rows have more than {MAX_FIELDS} columns");
             return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message));
         }
         self.at.insert(name.to_owned(), self.all.len());
-        self.all.push(JsonColumn { name: name.to_owned(), declared: options.declared(name) });
+        self.all.push(JsonColumn { name: name.to_owned(), declared: options.declared_column(name) });
         Ok(self.all.len() - 1)
     }
 
     /// Returns each column with its name in the lines and its declared or inferred type.
-    fn typed(self) -> Vec<(String, ContractColumn)> {
+    fn into_typed(self) -> Vec<(String, ContractColumn)> {
         let Self { all, inference, .. } = self;
         let column = |JsonColumn { name, declared }: JsonColumn| {
             let inferred = || of_type(&name, &inference.type_of(&name).unwrap_or(DataType::Null));
@@ -382,7 +392,7 @@ impl JsonColumns {
 
 /// Splits lines into batches with a maximum number of rows and bytes. Text arrays have offsets of 31 bits, so the
 /// limit keeps them far below 2 GiB. A longer line is a batch of its own.
-fn chunks<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLine<'b>]> {
+fn split_lines<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLine<'b>]> {
     let mut rest = found;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -428,29 +438,31 @@ fn json_part(
             let at = ValuePosition { name: &column.name, inside: None };
             let cell = raw.map_or(Ok(TextValue::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
             cells.push(cell.or_else(|reason| {
-                if !lost.null(column, reason.code().name(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
-                    bad.add(row, wrong_type(&column.name, reason, file, line.place))?;
+                if !lost.sets_null(column, reason.code().name(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER)))
+                {
+                    bad.quarantine(row, wrong_type(&column.name, reason, file, line.place))?;
                 }
                 Ok(TextValue::Null)
             })?);
         }
         let first = places.first().copied().unwrap_or_default();
         let values = to_array(&t, &cells).map_err(|reason| wrong_type(name, reason, file, first))?;
-        let (array, faults) = in_column(column, &values, RowPlaces { file, places: &places }, &mut lost)?;
-        faults.into_iter().try_for_each(|(row, e)| bad.add(row, e))?;
+        let (array, faults) = coerce_values(column, &values, RowPlaces { file, places: &places }, &mut lost)?;
+        faults.into_iter().try_for_each(|(row, e)| bad.quarantine(row, e))?;
         fields.push(Field::new(&column.name, array.data_type().clone(), true));
         arrays.push(array);
     }
     let bad = bad.bad;
-    changes.lost(lost);
+    changes.add_losses(lost);
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(found.len()));
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{file}`"))?;
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("cannot build a batch of JSON rows").with_source(e))?;
     let spans = || found.iter().map(|l| l.span.clone()).collect();
-    let raws = quarantine_rule.any().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
-    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without(&bad)
+    let raws =
+        quarantine_rule.may_quarantine().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
+    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without_rows(&bad)
 }
 
 /// Invalid lines, each quarantined once even if several of its values are invalid.
@@ -468,10 +480,10 @@ impl BadLines<'_, '_> {
     ///
     /// # Errors
     /// The error `e` itself if the line is not to be quarantined.
-    fn add(&mut self, row: usize, e: Error) -> Result<()> {
+    fn quarantine(&mut self, row: usize, e: Error) -> Result<()> {
         if !std::mem::replace(&mut self.bad[row], true) {
             let line = &self.text[self.found[row].span.clone()];
-            refuse(&e, self.file, line, self.quarantine_rule, self.refused).ok_or(e)?;
+            quarantine_line(&e, self.file, line, self.quarantine_rule, self.refused).ok_or(e)?;
         }
         Ok(())
     }

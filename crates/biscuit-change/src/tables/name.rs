@@ -53,20 +53,20 @@ impl SourceTable {
             || plain(wanted)
             || in_database.is_some_and(plain)
             || wanted == self.to_string()
-            || wanted == self.full()
+            || wanted == self.full_name()
     }
 
     /// Returns the name with the database in front, if there is one.
-    pub fn full(&self) -> String {
+    pub fn full_name(&self) -> String {
         match &self.database {
-            Some(database) => format!("{}.{self}", part(database)),
+            Some(database) => format!("{}.{self}", quote_part(database)),
             None => self.to_string(),
         }
     }
 }
 
 /// Quotes a part of a name if it contains a dot or a quote.
-fn part(text: &str) -> String {
+fn quote_part(text: &str) -> String {
     match text.contains(['.', '"']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
@@ -76,8 +76,8 @@ fn part(text: &str) -> String {
 impl fmt::Display for SourceTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.schema {
-            Some(schema) => write!(f, "{}.{}", part(schema), part(&self.table)),
-            None => f.write_str(&part(&self.table)),
+            Some(schema) => write!(f, "{}.{}", quote_part(schema), quote_part(&self.table)),
+            None => f.write_str(&quote_part(&self.table)),
         }
     }
 }
@@ -91,7 +91,7 @@ pub(crate) fn check_one(tables: &BTreeSet<SourceTable>) -> Result<()> {
         return Ok(());
     }
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
-    let name = if databases.len() > 1 { SourceTable::full } else { SourceTable::to_string };
+    let name = if databases.len() > 1 { SourceTable::full_name } else { SourceTable::to_string };
     let names: Vec<String> = tables.iter().map(name).collect();
     Err(Error::new(
         codes::SEVERAL_TABLES,

@@ -20,7 +20,7 @@ use crate::dms::options::DmsOptions;
 use crate::dms::reader::DmsReader;
 use crate::records::change_records::ChangeRecords;
 use crate::tables::name::SourceTable;
-use crate::values::text::{is_beside_values, text_of};
+use crate::values::text::{is_key_or_header_file, text_of};
 
 /// Format and options for the records of one table.
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ impl<'a> TablesReader<'a> {
     /// [`finish`](Self::finish).
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         match self.kind {
-            TableReaders::Debezium(_) if is_beside_values(file) => {
+            TableReaders::Debezium(_) if is_key_or_header_file(file) => {
                 self.ignored += 1;
                 Ok(())
             }
@@ -152,7 +152,7 @@ impl<'a> TablesReader<'a> {
         let mut part: Option<(RawSource, Option<Arc<ColumnCodecs>>)> = None;
         each_line(&name, bytes, None, *max_decompressed, &mut |unit| match unit {
             ReadUnit::Begin(raws, of_file) => {
-                readers.values_mut().for_each(|r| r.begin(raws, of_file));
+                readers.values_mut().for_each(|r| r.begin_part(raws, of_file));
                 part = Some((raws.clone(), of_file.cloned()));
                 Ok(())
             }
@@ -176,19 +176,19 @@ impl<'a> TablesReader<'a> {
                     };
                     options.table = Some(table.to_string());
                     let mut reader = DebeziumReader::new(options);
-                    part.iter().for_each(|(raws, of_file)| reader.begin(raws, of_file.as_ref()));
+                    part.iter().for_each(|(raws, of_file)| reader.begin_part(raws, of_file.as_ref()));
                     readers.insert(table.clone(), reader);
                 }
                 let reader = readers.get_mut(&table).expect("the reader was inserted above");
-                let read = reader.event(&event, pick.clone(), &name, place);
-                if let Err(e) = read.or_else(|e| reader.refuse(e, &name, place, &pick)) {
+                let read = reader.add_event(&event, pick.clone(), &name, place);
+                if let Err(e) = read.or_else(|e| reader.refuse_record(e, &name, place, &pick)) {
                     readers.remove(&table);
                     failed.insert(table, e);
                 }
                 Ok(())
             }
             ReadUnit::End => {
-                let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.flush())).collect();
+                let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.finish_batch())).collect();
                 for (table, e) in flushed.into_iter().filter_map(|(t, r)| Some((t, r.err()?))) {
                     readers.remove(&table);
                     failed.insert(table, e);
@@ -199,11 +199,11 @@ impl<'a> TablesReader<'a> {
     }
 
     fn dms_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
-        let named = DmsFile::of(file);
+        let named = DmsFile::parse(file);
         let tables: BTreeSet<SourceTable> = match (named.kind, named.schema, named.table) {
             (DmsFileKind::Transactions, ..) => {
                 let text = text_of(file, bytes, self.max_decompressed, None)?;
-                let records = records::records(&text, &file.into(), CsvDialect::default())?;
+                let records = records::parse_records(&text, &file.into(), CsvDialect::default())?;
                 let name = |f: &csv::StringRecord| Some(SourceTable::new(Some(f.get(2)?), f.get(1)?));
                 records.iter().filter_map(|(fields, ..)| name(fields)).collect()
             }

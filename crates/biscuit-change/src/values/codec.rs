@@ -9,11 +9,11 @@ use biscuit_schema::internal::{WireType, hex_bytes, iso_date, iso_time};
 use biscuit_schema::{ContractColumn, DebeziumSettings, EpochUnit};
 
 use crate::json::object;
-use crate::values::decimals::{decimal, decimal_in_full, decimal_text, variable_decimal, within};
+use crate::values::decimals::{check_precision, decimal_in_full, decimal_text, decode_decimal, variable_decimal};
 use crate::values::declared::{as_written as as_written_type, push_once};
 use crate::values::text::InvalidValue;
 use crate::values::text_value::TextValue;
-use crate::values::times::{clock, in_unit, time_of_day, timestamp, to_unit, zoned};
+use crate::values::times::{decode_zoned, format_time, parse_timestamp, time_of_day, to_stored_unit, to_unit};
 
 /// Maximum number of bits of a value: each bit becomes one byte of text.
 const MAX_BITS: u32 = 65_536;
@@ -84,37 +84,37 @@ impl ValueCodec {
             return Ok(TextValue::Null);
         }
         match self {
-            Self::Plain(t) => plain(t, raw),
+            Self::Plain(t) => decode_plain(t, raw),
             Self::Written(t) => as_written(t, raw, ValuePosition { name: "", inside: None }, &mut Vec::new()),
             Self::Iso(t) => match raw.strip_suffix("Z\"") {
-                Some(text) => plain(t, &format!("{text}\"")),
-                None => plain(t, raw),
+                Some(text) => decode_plain(t, &format!("{text}\"")),
+                None => decode_plain(t, raw),
             },
-            Self::EpochDays => match i32::try_from(integer(raw)?) {
+            Self::EpochDays => match i32::try_from(parse_integer(raw)?) {
                 Ok(days) => Ok(TextValue::Int(days.into())),
                 Err(_) => Err(InvalidValue::overflow("the value is out of the range of dates")),
             },
-            Self::TimeOfDay(u) => time_of_day(integer(raw)?, *u),
-            Self::Clock(u) => Ok(TextValue::Text(clock(integer(raw)?, *u))),
-            Self::Epoch(u) => in_unit(integer(raw)?, *u),
-            Self::Zoned => zoned(raw),
-            Self::Decimal(p, s) => within(decimal(raw, *s)?, *p),
+            Self::TimeOfDay(u) => time_of_day(parse_integer(raw)?, *u),
+            Self::Clock(u) => Ok(TextValue::Text(format_time(parse_integer(raw)?, *u))),
+            Self::Epoch(u) => to_stored_unit(parse_integer(raw)?, *u),
+            Self::Zoned => decode_zoned(raw),
+            Self::Decimal(p, s) => check_precision(decode_decimal(raw, *s)?, *p),
             Self::DecimalText(s) => decimal_in_full(raw, *s),
             Self::VariableDecimal => variable_decimal(raw),
-            Self::Bits(n) => bits(raw, *n),
-            Self::Base64Url => bytes(raw, |t| URL_SAFE.decode(t).ok()),
-            Self::Hex => bytes(raw, hex_bytes),
+            Self::Bits(n) => format_bits(raw, *n),
+            Self::Base64Url => decode_bytes(raw, |t| URL_SAFE.decode(t).ok()),
+            Self::Hex => decode_bytes(raw, hex_bytes),
             Self::List(item) => {
-                let items = object::items(raw).ok_or("the value is not a list")?;
+                let items = object::parse_items(raw).ok_or("the value is not a list")?;
                 Ok(TextValue::List(items.iter().map(|i| item.decode(i.get())).collect::<Result<_, _>>()?))
             }
             Self::Struct(fields) => {
-                let object = object::object(raw).map_err(|_| "the value is not a struct")?;
+                let object = object::parse_object(raw).map_err(|_| "the value is not a struct")?;
                 let field = |(n, c): &(String, Self)| object.get(n).map_or(Ok(TextValue::Null), |v| c.decode(v.get()));
                 Ok(TextValue::Struct(fields.iter().map(field).collect::<Result<_, _>>()?))
             }
             Self::Map(value) => {
-                let object = object::object(raw).map_err(|_| "the value is not a map")?;
+                let object = object::parse_object(raw).map_err(|_| "the value is not a map")?;
                 let entry = |(k, v): &(String, &serde_json::value::RawValue)| {
                     Ok((TextValue::Text(k.clone()), value.decode(v.get())?))
                 };
@@ -167,15 +167,15 @@ impl ValueCodec {
         match self {
             Self::Plain(t) | Self::Written(t) if t.is_nested() => drop(as_written(t, raw, at, unknown)),
             Self::List(item) => {
-                let items = object::items(raw).unwrap_or_default();
+                let items = object::parse_items(raw).unwrap_or_default();
                 items.iter().for_each(|value| item.unknown_fields(value.get(), at, unknown));
             }
             Self::Map(of) => {
-                let object = object::object(raw).unwrap_or_default();
+                let object = object::parse_object(raw).unwrap_or_default();
                 object.0.iter().for_each(|(_, value)| of.unknown_fields(value.get(), at, unknown));
             }
             Self::Struct(fields) => {
-                for (name, value) in &object::object(raw).unwrap_or_default().0 {
+                for (name, value) in &object::parse_object(raw).unwrap_or_default().0 {
                     match fields.iter().find(|(field, _)| field == name) {
                         Some((_, codec)) => {
                             codec.unknown_fields(value.get(), ValuePosition { name, inside: Some(&at) }, unknown);
@@ -189,7 +189,7 @@ impl ValueCodec {
     }
 
     /// Returns the codec of a declared column for records without a schema, from a connector with these settings.
-    pub(crate) fn declared(column: &ContractColumn, settings: &DebeziumSettings) -> Self {
+    pub(crate) fn for_column(column: &ContractColumn, settings: &DebeziumSettings) -> Self {
         let t = column.column_type.arrow();
         // `epoch` and `formats` of the contract take precedence over the settings of the connector.
         if column.reading.epoch != EpochUnit::Auto || !column.reading.formats.is_empty() {
@@ -200,7 +200,7 @@ impl ValueCodec {
             (WireType::Bits(n), _) => Self::Bits(n),
             (WireType::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
             (WireType::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
-            (WireType::Digits(d), _) => Self::time(t, d, &settings.time),
+            (WireType::Digits(d), _) => Self::for_time(t, d, &settings.time),
             (_, DataType::Date32) if settings.time == "isostring" => Self::Iso(DataType::Date32),
             (_, DataType::Date32) => Self::EpochDays,
             (_, DataType::Binary) => match settings.binary.as_str() {
@@ -218,7 +218,7 @@ impl ValueCodec {
 
     /// Returns the codec of a time or timestamp by `time.precision.mode` and the declared number of fractional
     /// digits.
-    fn time(t: &DataType, digits: u8, mode: &str) -> Self {
+    fn for_time(t: &DataType, digits: u8, mode: &str) -> Self {
         let time = matches!(t, DataType::Time64(_));
         let unit = match mode {
             "isostring" => return Self::Iso(t.clone()),
@@ -265,10 +265,10 @@ impl NamedTypes for DataType {
 }
 
 /// Decodes the plain JSON form of a value.
-fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
+fn decode_plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
     let text = || {
-        object::string(raw)
-            .ok_or_else(|| InvalidValue::from(format!("the value is not text, from which {} is read", name(t))))
+        object::parse_string(raw)
+            .ok_or_else(|| InvalidValue::from(format!("the value is not text, from which {} is read", type_name(t))))
     };
     match t {
         DataType::Null => Err("the value is not null".into()),
@@ -277,7 +277,7 @@ fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
             "false" => Ok(TextValue::Bool(false)),
             _ => Err("the value is neither true nor false".into()),
         },
-        DataType::Float32 => match float(raw)? {
+        DataType::Float32 => match parse_float(raw)? {
             v if v.is_finite() && (v as f32).is_infinite() => {
                 Err(InvalidValue::overflow("the value does not fit in float"))
             }
@@ -285,11 +285,11 @@ fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
         },
         DataType::Float64 => exact_float(raw).map(TextValue::Float),
         DataType::Decimal128(p, s) => {
-            within(decimal_text(&object::string(raw).unwrap_or_else(|| raw.to_owned()), *s)?, *p)
+            check_precision(decimal_text(&object::parse_string(raw).unwrap_or_else(|| raw.to_owned()), *s)?, *p)
         }
         DataType::Utf8 if raw.starts_with(['{', '[']) => Ok(TextValue::Text(raw.to_owned())),
         DataType::Utf8 => Ok(TextValue::Text(text()?)),
-        DataType::Binary => bytes(raw, |t| STANDARD.decode(t).ok()),
+        DataType::Binary => decode_bytes(raw, |t| STANDARD.decode(t).ok()),
         DataType::Date32 => {
             let days = iso_date(&text()?).ok_or("the value is not a date; use YYYY-MM-DD")?;
             Ok(TextValue::Int(days.into()))
@@ -298,7 +298,7 @@ fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
             let nanos = iso_time(&text()?).ok_or("the value is not a time; use HH:MM:SS")?;
             to_unit(nanos.into(), *unit)
         }
-        DataType::Timestamp(unit, zone) => timestamp(&text()?, *unit, zone.is_some()),
+        DataType::Timestamp(unit, zone) => parse_timestamp(&text()?, *unit, zone.is_some()),
         DataType::List(item) => ValueCodec::List(Box::new(ValueCodec::Plain(item.data_type().clone()))).decode(raw),
         DataType::Struct(fields) => {
             let fields = fields.iter().map(|f| (f.name().clone(), ValueCodec::Plain(f.data_type().clone()))).collect();
@@ -308,14 +308,14 @@ fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
             DataType::Struct(kv) => ValueCodec::Map(Box::new(ValueCodec::Plain(kv[1].data_type().clone()))).decode(raw),
             _ => Err("the type of the map has no entries".into()),
         },
-        t if t.is_integer() => whole(raw, t),
+        t if t.is_integer() => decode_whole(raw, t),
         t => Err(format!("{t} cannot be read from JSON").into()),
     }
 }
 
 /// Parses a double; refuses whole numbers that a double cannot represent exactly.
 fn exact_float(raw: &str) -> Result<f64, InvalidValue> {
-    let value = float(raw)?;
+    let value = parse_float(raw)?;
     match raw.parse::<i128>() {
         Ok(whole) if value as i128 != whole => {
             Err(InvalidValue::precision_loss("the value is a whole number that a double cannot represent exactly"))
@@ -352,14 +352,14 @@ pub(crate) fn as_written(
         return Ok(TextValue::Null);
     }
     match t {
-        DataType::Utf8 => Ok(TextValue::Text(object::string(raw).unwrap_or_else(|| raw.to_owned()))),
+        DataType::Utf8 => Ok(TextValue::Text(object::parse_string(raw).unwrap_or_else(|| raw.to_owned()))),
         DataType::List(item) => {
-            let items = object::items(raw).ok_or("the value is not a list")?;
+            let items = object::parse_items(raw).ok_or("the value is not a list")?;
             let items = items.iter().map(|i| as_written(item.data_type(), i.get(), at, dropped));
             Ok(TextValue::List(items.collect::<Result<_, _>>()?))
         }
         DataType::Struct(fields) => {
-            let object = object::object(raw).map_err(|_| "the value is not a struct")?;
+            let object = object::parse_object(raw).map_err(|_| "the value is not a struct")?;
             let mut cells = Vec::with_capacity(fields.len());
             for field in fields {
                 let inside = ValuePosition { name: field.name(), inside: Some(&at) };
@@ -385,27 +385,27 @@ pub(crate) fn as_written(
             let DataType::Struct(kv) = entry.data_type() else {
                 return Err("the type of the map has no entries".into());
             };
-            let object = object::object(raw).map_err(|_| "the value is not a map")?;
+            let object = object::parse_object(raw).map_err(|_| "the value is not a map")?;
             let entries = object.0.iter().map(|(k, v)| {
                 let value = as_written(kv[1].data_type(), v.get(), at, dropped)?;
                 Ok((TextValue::Text(k.clone()), value))
             });
             Ok(TextValue::Map(entries.collect::<Result<_, InvalidValue>>()?))
         }
-        t => plain(t, raw),
+        t => decode_plain(t, raw),
     }
 }
 
-fn name(t: &DataType) -> String {
+fn type_name(t: &DataType) -> String {
     biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
 }
 
-fn integer(raw: &str) -> Result<i64, InvalidValue> {
+fn parse_integer(raw: &str) -> Result<i64, InvalidValue> {
     raw.parse().map_err(|_| "the value is not a whole number of 64 bits".into())
 }
 
 /// Decodes a whole number within the bounds of an integer type. `5.0` is a whole number.
-fn whole(raw: &str, t: &DataType) -> Result<TextValue, InvalidValue> {
+fn decode_whole(raw: &str, t: &DataType) -> Result<TextValue, InvalidValue> {
     let value = match decimal_text(raw, 0) {
         Ok(TextValue::Decimal(value)) => value,
         Err(reason) if reason.code() == biscuit_schema::codes::OVERFLOW => return Err(reason),
@@ -422,14 +422,14 @@ fn whole(raw: &str, t: &DataType) -> Result<TextValue, InvalidValue> {
         _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
     };
     match i64::try_from(value) {
-        _ if value < low || value > high => Err(format!("the value does not fit in {}", name(t)).into()),
+        _ if value < low || value > high => Err(format!("the value does not fit in {}", type_name(t)).into()),
         Ok(v) => Ok(TextValue::Int(v)),
         Err(_) => Ok(TextValue::Decimal(value)),
     }
 }
 
-fn float(raw: &str) -> Result<f64, InvalidValue> {
-    match object::string(raw).as_deref() {
+fn parse_float(raw: &str) -> Result<f64, InvalidValue> {
+    match object::parse_string(raw).as_deref() {
         Some("NaN") => Ok(f64::NAN),
         Some("Infinity" | "inf" | "+Infinity") => Ok(f64::INFINITY),
         Some("-Infinity" | "-inf") => Ok(f64::NEG_INFINITY),
@@ -443,8 +443,8 @@ fn float(raw: &str) -> Result<f64, InvalidValue> {
 
 /// Formats `n` bits, the highest first. If `n` is above the maximum, the column has no declared length (`bit
 /// varying`), and all bits of the bytes are formatted.
-fn bits(raw: &str, n: u32) -> Result<TextValue, InvalidValue> {
-    let text = object::string(raw).ok_or("the value is not text")?;
+fn format_bits(raw: &str, n: u32) -> Result<TextValue, InvalidValue> {
+    let text = object::parse_string(raw).ok_or("the value is not text")?;
     let bytes = STANDARD.decode(text).map_err(|_| "the value is not base64")?;
     let n = if n > MAX_BITS { u32::try_from(bytes.len().saturating_mul(8)).unwrap_or(u32::MAX) } else { n };
     if n > MAX_BITS {
@@ -454,8 +454,8 @@ fn bits(raw: &str, n: u32) -> Result<TextValue, InvalidValue> {
     Ok(TextValue::Text((0..n).rev().map(|i| if bit(i) { '1' } else { '0' }).collect()))
 }
 
-fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<TextValue, InvalidValue> {
-    let text = object::string(raw).ok_or("the value is not text, from which bytes are read")?;
+fn decode_bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<TextValue, InvalidValue> {
+    let text = object::parse_string(raw).ok_or("the value is not text, from which bytes are read")?;
     decode(&text).map(TextValue::Bytes).ok_or_else(|| "the bytes of the value cannot be decoded".into())
 }
 
@@ -556,8 +556,8 @@ mod tests {
             (DataType::Timestamp(TimeUnit::Microsecond, None), "\"2024-01-01T00:00:00.0000001\""),
             (DataType::Binary, "\"***\""),
         ] {
-            assert!(plain(&t, raw).is_err(), "{t} {raw}");
+            assert!(decode_plain(&t, raw).is_err(), "{t} {raw}");
         }
-        assert_eq!(plain(&DataType::Int64, "5.0"), Ok(TextValue::Int(5)));
+        assert_eq!(decode_plain(&DataType::Int64, "5.0"), Ok(TextValue::Int(5)));
     }
 }

@@ -17,8 +17,8 @@ const MAX_DIGITS: usize = 20_000;
 const MAX_DECIMAL_BYTES: usize = MAX_DIGITS * 5 / 12;
 
 /// Decodes a decimal: text is base64 of unscaled big-endian bytes in two's complement, anything else is a number.
-pub(super) fn decimal(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
-    let Some(text) = object::string(raw) else { return decimal_text(raw, scale) };
+pub(super) fn decode_decimal(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
+    let Some(text) = object::parse_string(raw) else { return decimal_text(raw, scale) };
     let bytes = STANDARD.decode(&text).map_err(|_| "the value is not base64")?;
     match bytes.len() {
         0 => Ok(TextValue::Decimal(0)),
@@ -29,7 +29,9 @@ pub(super) fn decimal(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
 
 /// Returns the text of a decimal: base64 is decoded with this scale, and a number keeps its text.
 pub(super) fn decimal_in_full(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
-    let Some(text) = object::string(raw) else { return digits(raw).map(|_| TextValue::Text(raw.to_owned())) };
+    let Some(text) = object::parse_string(raw) else {
+        return split_number(raw).map(|_| TextValue::Text(raw.to_owned()));
+    };
     let bytes = STANDARD.decode(&text).map_err(|_| "the value is not base64")?;
     match bytes.len() {
         0..=MAX_DECIMAL_BYTES => Ok(TextValue::Text(place_point(&big_integer_text(&bytes), scale.into()))),
@@ -51,7 +53,7 @@ fn from_big_endian(bytes: &[u8]) -> i128 {
 /// shift, digits are cut off, which must be zeros; for a positive one, zeros are appended. `1.230` with scale 2 has
 /// the digits `1230`, exponent -3 and shift -1, and becomes 123.
 pub(super) fn decimal_text(text: &str, scale: i8) -> Result<TextValue, InvalidValue> {
-    let (negative, digits, exponent) = digits(text)?;
+    let (negative, digits, exponent) = split_number(text)?;
     let shift = exponent + i64::from(scale);
     let kept = match usize::try_from(-shift) {
         Ok(cut) => {
@@ -75,7 +77,7 @@ pub(super) fn decimal_text(text: &str, scale: i8) -> Result<TextValue, InvalidVa
 }
 
 /// Splits a number into sign, digits and power of ten: `-1.50e3` is (true, `150`, 1).
-fn digits(text: &str) -> Result<(bool, String, i64), InvalidValue> {
+fn split_number(text: &str) -> Result<(bool, String, i64), InvalidValue> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -106,16 +108,16 @@ pub(super) fn variable_decimal(raw: &str) -> Result<TextValue, InvalidValue> {
     if let Some(special) = special {
         return Ok(TextValue::Text(special.to_owned()));
     }
-    let Ok(object) = object::object(raw) else {
-        let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
-        return digits(&text).map(|_| TextValue::Text(text));
+    let Ok(object) = object::parse_object(raw) else {
+        let text = object::parse_string(raw).unwrap_or_else(|| raw.to_owned());
+        return split_number(&text).map(|_| TextValue::Text(text));
     };
     let scale = object.get("scale").ok_or("the value has no scale")?.get();
     if !scale.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) {
         return Err("the scale of the value is not a whole number".into());
     }
     let scale = scale.parse::<i64>().ok();
-    let value = object.get("value").and_then(|v| object::string(v.get())).ok_or("the decimal has no `value`")?;
+    let value = object.get("value").and_then(|v| object::parse_string(v.get())).ok_or("the decimal has no `value`")?;
     let bytes = STANDARD.decode(value).map_err(|_| "the value is not base64")?;
     // The scale adds up to as many zeros before or after the number, which count as digits.
     let scale = scale.filter(|s| s.unsigned_abs() <= MAX_DIGITS as u64);
@@ -187,7 +189,7 @@ fn place_point(integer: &str, scale: i64) -> String {
 }
 
 /// Refuses a decimal with more digits than its column. Parquet would store only the lower bytes of such a number.
-pub(super) fn within(cell: TextValue, precision: u8) -> Result<TextValue, InvalidValue> {
+pub(super) fn check_precision(cell: TextValue, precision: u8) -> Result<TextValue, InvalidValue> {
     match &cell {
         TextValue::Decimal(d)
             if 10i128

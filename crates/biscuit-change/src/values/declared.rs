@@ -15,7 +15,7 @@ use biscuit_schema::{ColumnType, Contract, ContractColumn, ExtraColumns, OnError
 
 /// Returns the declared column for a column of the input. If there is a contract, only its columns are declared, and
 /// `expected` is ignored.
-pub(crate) fn declared(
+pub(crate) fn find_declared_column(
     contract: Option<&Contract>,
     expected: Option<&SchemaRef>,
     name: &str,
@@ -60,16 +60,16 @@ impl LossCounter {
         push_once(&mut self.dropped, name.to_owned());
     }
 
-    pub(crate) fn of(&mut self, column: &str) -> &mut ColumnLosses {
+    pub(crate) fn losses_of(&mut self, column: &str) -> &mut ColumnLosses {
         self.columns.entry(column.to_owned()).or_default()
     }
 
     /// Returns whether the contract sets an invalid value to null, and counts the value in this case. The placeholder
     /// of an unchanged value never becomes null, since the stored value would be lost.
-    pub(crate) fn null(&mut self, column: &ContractColumn, code: &'static str, is_placeholder: bool) -> bool {
+    pub(crate) fn sets_null(&mut self, column: &ContractColumn, code: &'static str, is_placeholder: bool) -> bool {
         let is_null = column.reading.on_error == Some(OnError::Null) && !is_placeholder;
         if is_null {
-            *self.of(&column.name).nulled.entry(code).or_default() += 1;
+            *self.losses_of(&column.name).nulled.entry(code).or_default() += 1;
         }
         is_null
     }
@@ -78,7 +78,7 @@ impl LossCounter {
     ///
     /// The values were nulls when they were coerced, so that the coercion filled them with the default and counted
     /// them as defaulted; both are undone here.
-    pub(crate) fn nulled_in(
+    pub(crate) fn restore_nulls(
         &mut self,
         rows: &RecordBatch,
         contract: &Contract,
@@ -93,7 +93,7 @@ impl LossCounter {
             if let Ok(at) = rows.schema().index_of(&column.name) {
                 columns[at] = nullif(&columns[at], &BooleanArray::from(is_null)).map_err(failed)?;
             }
-            let losses = self.of(&column.name);
+            let losses = self.losses_of(&column.name);
             values.iter().for_each(|(_, code)| *losses.nulled.entry(code).or_default() += 1);
             if column.reading.default.is_some() {
                 losses.defaulted = losses.defaulted.saturating_sub(values.len() as u64);
@@ -134,7 +134,7 @@ pub(crate) enum RowTyping {
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
-pub(crate) fn in_column(
+pub(crate) fn coerce_values(
     column: &ContractColumn,
     values: &ArrayRef,
     at: RowPlaces<'_>,
@@ -144,20 +144,20 @@ pub(crate) fn in_column(
     let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
     made.dropped.iter().for_each(|name| lost.drop(name));
     if made.rounded > 0 || made.defaulted > 0 {
-        let counted = lost.of(&column.name);
+        let counted = lost.losses_of(&column.name);
         counted.rounded += made.rounded;
         counted.defaulted += made.defaulted;
     }
     // Sorted, so that a row can be found by binary search.
     let placeholders = match column.reading.on_error {
-        Some(OnError::Null) => UnchangedPlaceholder::new(None)?.rows(values),
+        Some(OnError::Null) => UnchangedPlaceholder::new(None)?.find_rows(values),
         _ => vec![],
     };
     let is_placeholder = |row: usize| placeholders.binary_search(&row).is_ok();
     let bad = made
         .refused
         .iter()
-        .filter(|refused| !lost.null(column, refused.code.name(), is_placeholder(refused.row)))
+        .filter(|refused| !lost.sets_null(column, refused.code.name(), is_placeholder(refused.row)))
         .map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
     Ok((made.array, bad.collect()))
 }
@@ -187,7 +187,8 @@ pub(crate) fn as_written_in(
     let mut bad = BTreeMap::new();
     for (field, values) in fields.iter_mut().zip(&mut columns) {
         let plain = plain_type(field.data_type());
-        let known = || declared(None, expected, field.name()).map(|column| column.column_type.arrow().clone());
+        let known =
+            || find_declared_column(None, expected, field.name()).map(|column| column.column_type.arrow().clone());
         let written = written_type(&plain);
         let is_of_table = known().is_some_and(|known| known == plain);
         // Maps are always checked, because a map of any type may have a duplicate key.
@@ -195,7 +196,7 @@ pub(crate) fn as_written_in(
             continue;
         }
         let written = if is_of_table { plain } else { written };
-        let (array, faults) = in_column(&of_type(field.name(), &written), values, at, &mut LossCounter::default())?;
+        let (array, faults) = coerce_values(&of_type(field.name(), &written), values, at, &mut LossCounter::default())?;
         for (row, e) in faults {
             bad.entry(row).or_insert(e);
         }
@@ -226,7 +227,7 @@ fn has_maps(t: &DataType) -> bool {
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`, `ExtraColumns`.
-pub(crate) fn comply(
+pub(crate) fn coerce_to_contract(
     batch: &RecordBatch,
     typing: RowTyping,
     contract: &Contract,
@@ -259,7 +260,7 @@ pub(crate) fn comply(
             }
         };
         if let Some(column) = column {
-            let (array, faults) = in_column(&column, values, at, &mut lost)?;
+            let (array, faults) = coerce_values(&column, values, at, &mut lost)?;
             fields.push(Arc::new(Field::new(&column.name, array.data_type().clone(), true)));
             columns.push(array);
             for (row, e) in faults {
@@ -288,7 +289,7 @@ pub(crate) fn with_defaults(rows: &RecordBatch, contract: &Contract, lost: &mut 
             continue;
         }
         let Some(all) = default_values(column, rows.num_rows())? else { continue };
-        lost.of(&column.name).defaulted += rows.num_rows() as u64;
+        lost.losses_of(&column.name).defaulted += rows.num_rows() as u64;
         fields.push(Arc::new(Field::new(&column.name, all.data_type().clone(), true)));
         columns.push(all);
     }

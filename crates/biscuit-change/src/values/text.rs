@@ -9,7 +9,7 @@ use encoding_rs::Encoding;
 
 use crate::codes;
 use crate::csv::dialect::without_packing;
-use crate::files::decompress::unpack;
+use crate::files::decompress::decompress;
 use crate::files::encoding::{TextEncoding, Utf8Text};
 use crate::json::scan::{JsonLayout, JsonValues};
 
@@ -26,9 +26,9 @@ pub(crate) fn text_of(
     encoding: Option<TextEncoding>,
 ) -> Result<String> {
     if bytes.is_empty() {
-        return Err(empty(file));
+        return Err(empty_file(file));
     }
-    let raw = unpack(file, bytes, max_decompressed)?;
+    let raw = decompress(file, bytes, max_decompressed)?;
     // Most files are UTF-8 without a mark and need no copy.
     let raw = match Encoding::for_bom(&raw).is_some() || encoding.is_some() {
         true => read_all(file, Utf8Text::new(file, raw.as_slice(), encoding))?,
@@ -69,20 +69,20 @@ fn read_all(file: &str, mut text: impl std::io::Read) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     match text.read_to_end(&mut all) {
         Ok(_) => Ok(all),
-        Err(e) => Err(e.downcast::<Error>().unwrap_or_else(|e| crate::files::decompress::unpacking_failed(file, e))),
+        Err(e) => Err(e.downcast::<Error>().unwrap_or_else(|e| crate::files::decompress::decompression_error(file, e))),
     }
 }
 
 /// Returns whether a file contains the keys or headers of messages whose values are in another file. Kafka's sinks
 /// for S3 write such files: `topic+0+0000000000.keys.json`.
-pub(crate) fn is_beside_values(file: &str) -> bool {
+pub(crate) fn is_key_or_header_file(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     let mut parts = without_packing(name).rsplit('.');
     let (_, what) = (parts.next(), parts.next());
     matches!(what, Some("keys" | "headers")) && parts.next().is_some()
 }
 
-pub(crate) fn empty(file: &str) -> Error {
+pub(crate) fn empty_file(file: &str) -> Error {
     Error::new(codes::EMPTY_FILE, "the file is empty").in_file(file)
 }
 

@@ -48,16 +48,16 @@ pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, In
     Ok(match t {
         DataType::Null => Arc::new(NullArray::new(cells.len())),
         DataType::Boolean => Arc::new(
-            collect(cells, |c| if let TextValue::Bool(b) = c { Some(*b) } else { None }, t)?
+            collect_values(cells, |c| if let TextValue::Bool(b) = c { Some(*b) } else { None }, t)?
                 .into_iter()
                 .collect::<BooleanArray>(),
         ),
-        DataType::Float32 => {
-            Arc::new(collect(cells, float, t)?.into_iter().map(|f| f.map(|f| f as f32)).collect::<Float32Array>())
-        }
-        DataType::Float64 => Arc::new(collect(cells, float, t)?.into_iter().collect::<Float64Array>()),
+        DataType::Float32 => Arc::new(
+            collect_values(cells, to_float, t)?.into_iter().map(|f| f.map(|f| f as f32)).collect::<Float32Array>(),
+        ),
+        DataType::Float64 => Arc::new(collect_values(cells, to_float, t)?.into_iter().collect::<Float64Array>()),
         DataType::Decimal128(p, s) => {
-            let values = collect(cells, |c| if let TextValue::Decimal(d) = c { Some(*d) } else { None }, t)?;
+            let values = collect_values(cells, |c| if let TextValue::Decimal(d) = c { Some(*d) } else { None }, t)?;
             let array = values.into_iter().collect::<Decimal128Array>();
             let array = array.with_precision_and_scale(*p, *s).map_err(|e| InvalidValue::from(e.to_string()))?;
             // Arrow accepts any number here. For a number with too many digits, Parquet would store only the lower
@@ -67,36 +67,36 @@ pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, In
             Arc::new(array)
         }
         // Arrays of texts and bytes have offsets of 31 bits.
-        DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
+        DataType::Utf8 | DataType::Binary if text_bytes(cells) > i32::MAX as usize => {
             return Err(InvalidValue::too_large("the values of one batch have more than 2^31 bytes"));
         }
         DataType::Utf8 => Arc::new(
-            collect(cells, |c| if let TextValue::Text(t) = c { Some(t.as_str()) } else { None }, t)?
+            collect_values(cells, |c| if let TextValue::Text(t) = c { Some(t.as_str()) } else { None }, t)?
                 .into_iter()
                 .collect::<StringArray>(),
         ),
         DataType::Binary => Arc::new(
-            collect(cells, |c| if let TextValue::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
+            collect_values(cells, |c| if let TextValue::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
                 .into_iter()
                 .collect::<BinaryArray>(),
         ),
         DataType::List(item) => list(item, cells)?,
-        DataType::Struct(fields) => structs(fields, cells)?,
-        DataType::Map(entry, _) => map(entry, cells)?,
+        DataType::Struct(fields) => build_structs(fields, cells)?,
+        DataType::Map(entry, _) => build_map(entry, cells)?,
         DataType::UInt64 => {
             let value = |c: &TextValue| match c {
                 TextValue::Int(i) => u64::try_from(*i).ok(),
                 TextValue::Decimal(d) => u64::try_from(*d).ok(),
                 _ => None,
             };
-            Arc::new(collect(cells, value, t)?.into_iter().collect::<UInt64Array>())
+            Arc::new(collect_values(cells, value, t)?.into_iter().collect::<UInt64Array>())
         }
-        _ => integers(t, cells)?,
+        _ => build_integers(t, cells)?,
     })
 }
 
 /// Returns the number of bytes of all texts and byte strings.
-fn bytes(cells: &[TextValue]) -> usize {
+fn text_bytes(cells: &[TextValue]) -> usize {
     let of = |c: &TextValue| match c {
         TextValue::Text(t) => t.len(),
         TextValue::Bytes(b) => b.len(),
@@ -106,7 +106,7 @@ fn bytes(cells: &[TextValue]) -> usize {
 }
 
 /// Extracts the values of one variant; null remains null, and another variant is an error.
-fn collect<'a, T>(
+fn collect_values<'a, T>(
     cells: &'a [TextValue],
     get: impl Fn(&'a TextValue) -> Option<T>,
     t: &DataType,
@@ -118,7 +118,7 @@ fn collect<'a, T>(
     cells.iter().map(one).collect()
 }
 
-fn float(c: &TextValue) -> Option<f64> {
+fn to_float(c: &TextValue) -> Option<f64> {
     match c {
         TextValue::Float(f) => Some(*f),
         // Only inferred columns contain both. A whole number that a double cannot represent exactly is refused.
@@ -128,8 +128,8 @@ fn float(c: &TextValue) -> Option<f64> {
 }
 
 /// Converts cells to a type that is stored as integers, by a cast from Int64 that fails if a value does not fit.
-fn integers(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
-    let values = collect(cells, |c| if let TextValue::Int(i) = c { Some(*i) } else { None }, t)?;
+fn build_integers(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let values = collect_values(cells, |c| if let TextValue::Int(i) = c { Some(*i) } else { None }, t)?;
     let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
     let strict = |a: &ArrayRef, t: &DataType| {
         let options = CastOptions { safe: false, ..CastOptions::default() };
@@ -175,10 +175,10 @@ fn list(item: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> 
     if values.len() > i32::MAX as usize {
         return Err(InvalidValue::too_large("the lists of one batch have more than 2^31 items"));
     }
-    Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls(cells))))
+    Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, null_buffer(cells))))
 }
 
-fn structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+fn build_structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let column = |i: usize| {
         let of = |c: &TextValue| match c {
             TextValue::Struct(values) => values[i].clone(),
@@ -188,11 +188,12 @@ fn structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValu
     };
     let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
     Ok(Arc::new(
-        StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| InvalidValue::from(e.to_string()))?,
+        StructArray::try_new(fields.clone(), columns, null_buffer(cells))
+            .map_err(|e| InvalidValue::from(e.to_string()))?,
     ))
 }
 
-fn map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+fn build_map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let DataType::Struct(fields) = entry.data_type() else { return Err("the type of the map has no entries".into()) };
     let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
     for c in cells {
@@ -203,11 +204,11 @@ fn map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> 
     }
     let columns = vec![to_array(fields[0].data_type(), &keys)?, to_array(fields[1].data_type(), &values)?];
     let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| InvalidValue::from(e.to_string()))?;
-    let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, nulls(cells), false);
+    let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, null_buffer(cells), false);
     Ok(Arc::new(map.map_err(|e| InvalidValue::from(e.to_string()))?))
 }
 
-fn nulls(cells: &[TextValue]) -> Option<NullBuffer> {
+fn null_buffer(cells: &[TextValue]) -> Option<NullBuffer> {
     Some(NullBuffer::from_iter(cells.iter().map(|c| *c != TextValue::Null)))
 }
 

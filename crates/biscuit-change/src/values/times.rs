@@ -15,7 +15,7 @@ const NEGATIVE_INFINITY: i64 = -9_223_372_036_832_400_000;
 /// because a time of day must be before midnight.
 pub(super) fn time_of_day(n: i64, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
     match is_within_a_day(n, unit) {
-        true => in_unit(n, unit),
+        true => to_stored_unit(n, unit),
         false => Err(InvalidValue::overflow("the time is not within a day, as times in Parquet must be")),
     }
 }
@@ -35,7 +35,7 @@ fn units_of_a_second(unit: TimeUnit) -> u64 {
 }
 
 /// Formats a time: `-838:59:59`, `24:00:00`, `08:00:00.5`.
-pub(super) fn clock(n: i64, unit: TimeUnit) -> String {
+pub(super) fn format_time(n: i64, unit: TimeUnit) -> String {
     let per = units_of_a_second(unit);
     let (seconds, part) = (n.unsigned_abs() / per, n.unsigned_abs() % per);
     let mut text =
@@ -49,7 +49,7 @@ pub(super) fn clock(n: i64, unit: TimeUnit) -> String {
 }
 
 /// Converts milliseconds to microseconds; other units are stored as they are.
-pub(super) fn in_unit(value: i64, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
+pub(super) fn to_stored_unit(value: i64, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
     let per = if unit == TimeUnit::Millisecond { 1000 } else { 1 };
     value.checked_mul(per).map(TextValue::Int).ok_or_else(|| "the value is out of range in microseconds".into())
 }
@@ -65,7 +65,7 @@ pub(super) fn to_unit(nanos: i128, unit: TimeUnit) -> Result<TextValue, InvalidV
 
 /// Parses a timestamp from ISO text. If the column has a zone and the text has none, the text is in UTC. Text with a
 /// zone is refused for a column without one.
-pub(super) fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<TextValue, InvalidValue> {
+pub(super) fn parse_timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<TextValue, InvalidValue> {
     let (nanos, offset) = iso_date_time(text).ok_or("the value is not a timestamp; use YYYY-MM-DDTHH:MM:SS")?;
     if offset.is_some() && !zoned {
         return Err("the value has a time zone, and the column has none".into());
@@ -73,10 +73,10 @@ pub(super) fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<TextV
     to_unit(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
 }
 
-pub(super) fn zoned(raw: &str) -> Result<TextValue, InvalidValue> {
-    match object::string(raw).ok_or("the value is not text")?.as_str() {
+pub(super) fn decode_zoned(raw: &str) -> Result<TextValue, InvalidValue> {
+    match object::parse_string(raw).ok_or("the value is not text")?.as_str() {
         "infinity" => Ok(TextValue::Int(INFINITY)),
         "-infinity" => Ok(TextValue::Int(NEGATIVE_INFINITY)),
-        text => timestamp(text, TimeUnit::Microsecond, true),
+        text => parse_timestamp(text, TimeUnit::Microsecond, true),
     }
 }

@@ -146,7 +146,8 @@ fn csv_dialects_encodings_and_json_layouts_are_read() {
     let changes =
         read("a.csv", b"id;v\n1;\"a \\\"b\\\"\"\n", RowsOptions::default().with_csv(dialect)).expect("the CSV is read");
     assert_eq!(text(&changes), "a \"b\"");
-    let latin = RowsOptions::default().with_encoding(TextEncoding::of("latin1").expect("the encoding is known"));
+    let latin =
+        RowsOptions::default().with_encoding(TextEncoding::from_label("latin1").expect("the encoding is known"));
     assert_eq!(text(&read("a.csv", b"id,v\n1,Zo\xeb\n", latin).expect("the CSV is read")), "Zo\u{eb}");
     let e = read("a.csv", b"id,v\n1,Zo\xeb\n", RowsOptions::default()).map(drop).unwrap_err();
     assert!(e.code() == "InvalidText" && e.row() == Some(2) && e.message().contains("byte 10 is 0xeb"), "{e}");

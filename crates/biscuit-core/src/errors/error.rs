@@ -51,7 +51,7 @@ impl Error {
     /// Creates an error with a listed code, which decides its kind. The message names columns and files, never values.
     /// Secrets in the message, such as passwords of URLs, are masked.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let (message, details) = (masked(message.into()), Vec::new());
+        let (message, details) = (mask_text(message.into()), Vec::new());
         let inner =
             ErrorParts { code, message, place: None, details, column: None, file: None, row: None, source: None };
         Self(Box::new(inner))
@@ -111,7 +111,7 @@ impl Error {
     /// Appends the place in the input to the message: the file, and the row or line, counted from 1.
     #[must_use]
     pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
-        self.placed(&format!(" ({file}, row {row})"));
+        self.append_place(&format!(" ({file}, row {row})"));
         (self.0.file, self.0.row) = (Some(file.to_string()), Some(row));
         self
     }
@@ -126,7 +126,7 @@ impl Error {
         self.at(file, row)
     }
 
-    fn placed(&mut self, place: &str) {
+    fn append_place(&mut self, place: &str) {
         self.0.place.get_or_insert(self.0.message.len());
         self.0.message.push_str(&mask_secrets(place));
     }
@@ -134,7 +134,7 @@ impl Error {
     /// Appends the file to the message, if the row is not known.
     #[must_use]
     pub fn in_file(mut self, file: impl fmt::Display) -> Self {
-        self.placed(&format!(" ({file})"));
+        self.append_place(&format!(" ({file})"));
         self.0.file = Some(file.to_string());
         self
     }
@@ -211,7 +211,7 @@ impl Error {
 }
 
 // Avoids a copy of the message in the usual case, in which it contains no secret.
-fn masked(text: String) -> String {
+fn mask_text(text: String) -> String {
     match mask_secrets(&text) {
         std::borrow::Cow::Borrowed(_) => text,
         std::borrow::Cow::Owned(masked) => masked,
@@ -230,7 +230,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.kind())
             .field("code", &self.code())
             .field("message", &self.0.message)
-            .field("source", &StdError::source(self).map(|e| masked(format!("{e:?}"))))
+            .field("source", &StdError::source(self).map(|e| mask_text(format!("{e:?}"))))
             .finish_non_exhaustive()
     }
 }

@@ -9,30 +9,31 @@
 /// lines that show the input, which are indented or begin with a number and a bar, and joins the other lines.
 ///
 /// ```
-/// use biscuit_core::unquoted;
+/// use biscuit_core::remove_quoted_text;
 ///
 /// let said = "invalid type: string \"4711\", expected i64 at line 1 column 6";
-/// assert_eq!(unquoted(said), "invalid type: string, expected i64 at line 1 column 6");
-/// assert_eq!(unquoted("missing field `id`"), "missing field `id`");
+/// assert_eq!(remove_quoted_text(said), "invalid type: string, expected i64 at line 1 column 6");
+/// assert_eq!(remove_quoted_text("missing field `id`"), "missing field `id`");
 /// ```
-pub fn unquoted(message: &str) -> String {
+pub fn remove_quoted_text(message: &str) -> String {
     let shows_input =
         |line: &str| line.starts_with(' ') || line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" |");
     let lines = message.lines().filter(|line| !line.is_empty() && !shows_input(line));
-    let lines: Vec<String> = lines.map(|line| unquoted_line(line).trim_end_matches(':').to_owned()).collect();
+    let lines: Vec<String> =
+        lines.map(|line| remove_quoted_text_of_line(line).trim_end_matches(':').to_owned()).collect();
     lines.join(": ")
 }
 
 // Scans one line from quotation mark to quotation mark. Text in backquotes is kept if it is the name of a field or of
 // a variant. All other quoted text is removed.
-fn unquoted_line(line: &str) -> String {
+fn remove_quoted_text_of_line(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find(['"', '`', '\'']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         let quote = from.chars().next().unwrap_or('"');
-        match close(&from[1..], quote) {
+        match find_closing_mark(&from[1..], quote) {
             Some(end) if quote == '`' && !quotes_a_value(&out) => {
                 out.push_str(&from[..end + 2]);
                 rest = &from[end + 2..];
@@ -56,7 +57,7 @@ fn unquoted_line(line: &str) -> String {
 /// Returns the position of the closing mark of a quotation. A double quotation is escaped as `Debug` escapes it: a
 /// mark after a backslash does not close it. The other two marks are not escaped, and the first one closes the
 /// quotation.
-fn close(text: &str, quote: char) -> Option<usize> {
+fn find_closing_mark(text: &str, quote: char) -> Option<usize> {
     if quote != '"' {
         return text.find(quote);
     }
@@ -88,15 +89,15 @@ fn quotes_a_value(before: &str) -> bool {
 /// assert_eq!(biscuit_core::printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
 /// ```
 pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
-    escaped(text, |_| false)
+    escape_characters(text, |_| false)
 }
 
 /// Like [`printable`], but keeps line ends and tabs, for a text of several lines.
 pub fn printable_lines(text: &str) -> std::borrow::Cow<'_, str> {
-    escaped(text, |c| matches!(c, '\n' | '\t'))
+    escape_characters(text, |c| matches!(c, '\n' | '\t'))
 }
 
-fn escaped(text: &str, stays: impl Fn(char) -> bool) -> std::borrow::Cow<'_, str> {
+fn escape_characters(text: &str, stays: impl Fn(char) -> bool) -> std::borrow::Cow<'_, str> {
     let hidden = |c: char| is_hidden(c) && !stays(c);
     if !text.contains(hidden) {
         return text.into();
@@ -139,7 +140,7 @@ mod tests {
             ),
             ("regex parse error:\n    (4711\n    ^\nerror: unclosed group", "regex parse error: error: unclosed group"),
         ] {
-            assert_eq!(unquoted(said), want);
+            assert_eq!(remove_quoted_text(said), want);
         }
     }
 

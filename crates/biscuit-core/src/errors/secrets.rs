@@ -62,10 +62,10 @@ pub fn hide_password_of(url: &str) {
 /// ```
 pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     let mut spans = Vec::new();
-    known(text, &mut spans);
-    users(text, &mut spans);
-    named(text, &mut spans);
-    schemes(text, &mut spans);
+    find_remembered(text, &mut spans);
+    find_users(text, &mut spans);
+    find_named_values(text, &mut spans);
+    find_scheme_credentials(text, &mut spans);
     access_keys(text, &mut spans);
     if spans.is_empty() {
         return text.into();
@@ -89,7 +89,7 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
 type SecretSpans = Vec<(usize, usize)>;
 
 /// Finds the remembered secrets.
-fn known(text: &str, spans: &mut SecretSpans) {
+fn find_remembered(text: &str, spans: &mut SecretSpans) {
     let known = KNOWN.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     for secret in known.iter() {
         spans.extend(text.match_indices(secret.as_str()).map(|(at, found)| (at, at + found.len())));
@@ -97,18 +97,18 @@ fn known(text: &str, spans: &mut SecretSpans) {
 }
 
 /// Finds users and passwords: the text between `://` and `@`.
-fn users(text: &str, spans: &mut SecretSpans) {
+fn find_users(text: &str, spans: &mut SecretSpans) {
     // End of the text that may be a URL, and the position of its last `@`. Both are computed once for a URL and
     // reused for URLs inside of it, so that a text with many `://` takes linear time.
     let (mut end, mut last) = (0, None);
     for (at, mark) in text.match_indices("://") {
         let from = at + mark.len();
         if from > end {
-            end = from + ends(&text[from..], |c| c.is_whitespace() || c.is_control() || "\"`<>|^".contains(c));
+            end = from + find_end(&text[from..], |c| c.is_whitespace() || c.is_control() || "\"`<>|^".contains(c));
             last = text[from..end].rfind('@').map(|at| from + at);
         }
         let authority = &text[from..end];
-        let authority = &authority[..ends(authority, |c| matches!(c, '/' | '?' | '#' | '\\'))];
+        let authority = &authority[..find_end(authority, |c| matches!(c, '/' | '?' | '#' | '\\'))];
         let user = match (authority.rfind('@'), authority.split_once(':')) {
             (Some(at), _) => Some(from + at),
             // A password that is not percent-encoded may contain `/`, which ends the authority too early:
@@ -123,7 +123,7 @@ fn users(text: &str, spans: &mut SecretSpans) {
 
 /// Finds values whose names are secret: `name=value` in queries, `name: value` and `"name":"value"` in headers and
 /// settings, and `<name>value</name>` in XML.
-fn named(text: &str, spans: &mut SecretSpans) {
+fn find_named_values(text: &str, spans: &mut SecretSpans) {
     let bytes = text.as_bytes();
     // From each `=`, `:` or `>` the name is read backwards: first quotation marks and spaces, then the name itself.
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -155,7 +155,7 @@ fn named(text: &str, spans: &mut SecretSpans) {
         let value = value.strip_prefix("Some(").unwrap_or(value).trim_start_matches(['"', '\\']);
         let whole_line = name.ends_with("authorization");
         // The value of an `Authorization` header contains spaces and commas, and is masked up to the end of its line.
-        let length = ends(value, |c| match c {
+        let length = find_end(value, |c| match c {
             '"' | '\'' | '\\' | '\n' | '<' | '`' | ')' | '}' => true,
             '&' | '#' | ',' | ';' | ' ' | '\t' | '\r' => !whole_line,
             _ => false,
@@ -198,7 +198,7 @@ fn is_parameter(name: &str) -> bool {
 }
 
 /// Finds credentials after `Bearer` and `Basic`, and the parts of an AWS signature of version 4.
-fn schemes(text: &str, spans: &mut SecretSpans) {
+fn find_scheme_credentials(text: &str, spans: &mut SecretSpans) {
     for scheme in ["Bearer ", "bearer ", "Basic ", "AWS4-HMAC-SHA256 "] {
         let mut masked = 0;
         for (at, _) in text.match_indices(scheme) {
@@ -207,7 +207,7 @@ fn schemes(text: &str, spans: &mut SecretSpans) {
                 continue;
             }
             let one_line = scheme.starts_with("AWS4");
-            let length = ends(&text[from..], |c| "\"'\\\n<`)}".contains(c) || (!one_line && c.is_whitespace()));
+            let length = find_end(&text[from..], |c| "\"'\\\n<`)}".contains(c) || (!one_line && c.is_whitespace()));
             // A shorter text is a word of a sentence, as in `Basic use`.
             if length >= 8 {
                 masked = from + length;
@@ -222,7 +222,7 @@ fn schemes(text: &str, spans: &mut SecretSpans) {
 fn access_keys(text: &str, spans: &mut SecretSpans) {
     for kind in ["AKIA", "ASIA"] {
         for (at, _) in text.match_indices(kind) {
-            let length = ends(&text[at..], |c| !(c.is_ascii_uppercase() || c.is_ascii_digit()));
+            let length = find_end(&text[at..], |c| !(c.is_ascii_uppercase() || c.is_ascii_digit()));
             let begins = at == 0 || !text.as_bytes()[at - 1].is_ascii_alphanumeric();
             if length == 20 && begins {
                 spans.push((at + kind.len(), at + length));
@@ -232,7 +232,7 @@ fn access_keys(text: &str, spans: &mut SecretSpans) {
 }
 
 /// Returns the position of the first character that satisfies `stop`, or the length of the text.
-fn ends(text: &str, stop: impl Fn(char) -> bool) -> usize {
+fn find_end(text: &str, stop: impl Fn(char) -> bool) -> usize {
     text.find(stop).unwrap_or(text.len())
 }
 

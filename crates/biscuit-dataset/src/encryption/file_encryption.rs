@@ -140,7 +140,7 @@ impl FileEncryption {
 
     /// Adds the encrypted parts of `other`. The keys are those of this encryption.
     pub fn and(self, other: &Self) -> Self {
-        self.hiding(&other.hidden)
+        self.with_hidden(&other.hidden)
     }
 
     /// Returns an encryption with the same keys and no encrypted parts.
@@ -148,7 +148,7 @@ impl FileEncryption {
         Self::new(self.keys.clone())
     }
 
-    pub(crate) fn hiding(mut self, hidden: &EncryptedParts) -> Self {
+    pub(crate) fn with_hidden(mut self, hidden: &EncryptedParts) -> Self {
         self.hidden.add(hidden);
         self
     }
@@ -216,7 +216,7 @@ impl FileEncryption {
     ///
     /// # Errors
     /// `UnknownColumn` if the column exists but has no such field, and if it exists in another letter case.
-    pub fn leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
+    pub fn encrypted_leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
         let all: Vec<String> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
         if self.hidden.everything {
             return Ok(all.into_iter().collect());
@@ -249,17 +249,17 @@ impl FileEncryption {
     /// Returns `None` if nothing is encrypted. The `Debug` output of the result contains the keys.
     ///
     /// # Errors
-    /// As [`leaves`](Self::leaves), and the errors of the keys.
-    pub async fn properties(&self, schema: &SchemaDescriptor) -> Result<Option<Arc<FileEncryptionProperties>>> {
+    /// As [`encrypted_leaves`](Self::encrypted_leaves), and the errors of the keys.
+    pub async fn file_properties(&self, schema: &SchemaDescriptor) -> Result<Option<Arc<FileEncryptionProperties>>> {
         if self.hidden.everything {
-            return self.whole().await.map(Some);
+            return self.whole_file_properties().await.map(Some);
         }
-        let leaves = self.leaves(schema)?;
+        let leaves = self.encrypted_leaves(schema)?;
         if leaves.is_empty() {
             return Ok(None);
         }
         if self.hidden.footer && leaves.len() == schema.num_columns() {
-            return self.whole().await.map(Some);
+            return self.whole_file_properties().await.map(Some);
         }
         let footer = self.keys.new_key(FilePart::Footer).await?;
         // The Parquet library makes copies of the keys, which it does not wipe.
@@ -270,7 +270,7 @@ impl FileEncryption {
             let FileKey { key, metadata } = self.keys.new_key(FilePart::Column).await?;
             properties = properties.with_column_key_and_metadata(leaf, key.to_vec(), metadata);
         }
-        properties.build().map(Some).map_err(incomplete)
+        properties.build().map(Some).map_err(incomplete_error)
     }
 
     /// Returns the properties that encrypt a whole file with a key that no other file has. Also used for files that
@@ -278,10 +278,10 @@ impl FileEncryption {
     ///
     /// # Errors
     /// The errors of the keys.
-    pub async fn whole(&self) -> Result<Arc<FileEncryptionProperties>> {
+    pub async fn whole_file_properties(&self) -> Result<Arc<FileEncryptionProperties>> {
         let FileKey { key, metadata } = self.keys.new_key(FilePart::Footer).await?;
         let properties = FileEncryptionProperties::builder(key.to_vec()).with_footer_key_metadata(metadata);
-        properties.build().map_err(incomplete)
+        properties.build().map_err(incomplete_error)
     }
 
     pub(crate) fn keys(&self) -> &dyn FileKeys {
@@ -289,7 +289,7 @@ impl FileEncryption {
     }
 }
 
-fn incomplete(e: ParquetError) -> Error {
+fn incomplete_error(e: ParquetError) -> Error {
     Error::internal("the encryption properties of a file are incomplete").with_source(e)
 }
 

@@ -16,7 +16,7 @@ use crate::engine_error::parquet_error;
 ///
 /// # Errors
 /// `NoFileKeys`, `UnreadableParquet`, and the errors of the keys.
-pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) -> Result<ArrowReaderOptions> {
+pub async fn reader_options(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) -> Result<ArrowReaderOptions> {
     let options = ArrowReaderOptions::new();
     if !bytes.ends_with(ENCRYPTED_FOOTER) {
         return Ok(options);
@@ -28,7 +28,7 @@ pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) 
     loop {
         let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(keyring.properties.clone()));
         let parsed = reader.parse_and_finish(bytes);
-        if !keyring.missed().await? {
+        if !keyring.fetch_missing().await? {
             let options = options.with_file_decryption_properties(keyring.properties.clone());
             return parsed.map(|_| options).map_err(|e| parquet_error(place, e));
         }
@@ -66,7 +66,7 @@ impl<'a> FileKeyring<'a> {
     }
 
     /// Fetches the recorded missing keys. Returns whether there were any, so that the file must be read again.
-    pub(crate) async fn missed(&self) -> Result<bool> {
+    pub(crate) async fn fetch_missing(&self) -> Result<bool> {
         let missing = std::mem::take(&mut self.fetched.keys().missing);
         let any = !missing.is_empty();
         for metadata in missing {

@@ -16,7 +16,7 @@ use crate::paths::location::Location;
 
 /// Returns the encrypted parts of a file. Keys are needed only for an encrypted footer. A file that is not readable
 /// as Parquet has none.
-pub(crate) async fn look_at(
+pub(crate) async fn encrypted_parts(
     store: Arc<dyn ObjectStore>,
     file: DataFile,
     keys: Option<&FileEncryption>,
@@ -26,7 +26,7 @@ pub(crate) async fn look_at(
         Err(e) if e.kind() == ErrorKind::Data => return Ok(EncryptedParts::default()),
         opened => opened,
     };
-    opened.map(|file| file.hidden())
+    opened.map(|file| file.hidden_parts())
 }
 
 /// Encryption of a table: what its dataset encrypts, and what its files have encrypted so far.
@@ -66,7 +66,7 @@ impl TableEncryption {
         }
         let encryption = match &options.encryption {
             // The keys of the options take precedence over those of the dataset.
-            Some(own) => Some(own.clone().hiding(&self.all_hidden())),
+            Some(own) => Some(own.clone().with_hidden(&self.all_hidden())),
             None => self.of_new_files(table)?,
         };
         Ok(ParquetOptions { encryption: encryption.filter(FileEncryption::encrypts), ..options.clone() })
@@ -86,7 +86,7 @@ impl TableEncryption {
     pub(crate) fn of_new_files(&self, table: &Location) -> Result<Option<FileEncryption>> {
         let hidden = &self.hidden;
         match &self.own {
-            Some(keys) => Ok(Some(keys.clone().hiding(hidden))),
+            Some(keys) => Ok(Some(keys.clone().with_hidden(hidden))),
             None if hidden.is_nothing() => Ok(None),
             None => Err(no_keys(&table.to_string(), hidden.columns.first().map(String::as_str))),
         }

@@ -25,7 +25,7 @@ use parquet::schema::types::{ColumnDescriptor, Type};
 use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, is_or_inside, no_keys};
 use crate::engine_error::parquet_error;
 use crate::files::calendar::check_calendar;
-use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
+use crate::files::guarded::{GuardedRows, catch_decoder_panic, decode_parquet, panic_error};
 use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer};
 use crate::paths::column::PathValue;
 use crate::paths::hive::partition_values;
@@ -88,7 +88,7 @@ pub struct OpenFile {
 
 /// Returns the path of the column or field that contains a leaf, up to a list or map. Inside of lists and maps,
 /// writers use different names, so a new file could not refer to the leaf.
-fn named(leaf: &ColumnDescriptor, root: &Type) -> String {
+fn column_of_leaf(leaf: &ColumnDescriptor, root: &Type) -> String {
     let (mut at, mut named) = (root, Vec::new());
     for part in leaf.path().parts() {
         let Some(next) = at.get_fields().iter().find(|field| field.name() == part) else { break };
@@ -141,7 +141,7 @@ impl OpenFile {
         let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
         let root = footer.metadata.file_metadata().schema_descr().root_schema();
         let encrypted: BTreeMap<_, _> =
-            encrypted.map(|c| (c.column_path().string(), named(c.column_descr(), root))).collect();
+            encrypted.map(|c| (c.column_path().string(), column_of_leaf(c.column_descr(), root))).collect();
         let by_footer = |c: &ColumnChunkMetaData| c.crypto_metadata() == Some(&ENCRYPTION_WITH_FOOTER_KEY);
         let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns()).peekable();
         let encrypted_whole = chunks.peek().is_some() && chunks.all(by_footer);
@@ -205,7 +205,7 @@ impl OpenFile {
         let mut rows = self.stream(Some(&[name]))?;
         let mut first = 1;
         while let Some(batch) = rows.try_next().await? {
-            value.check(batch.column(0), self.path(), first)?;
+            value.check_rows(batch.column(0), self.path(), first)?;
             first += batch.num_rows() as u64;
         }
         Ok(())
@@ -234,12 +234,12 @@ impl OpenFile {
 
     /// Returns whether at least the parts are encrypted that `wanted` would encrypt in a new file.
     pub fn is_encrypted_as(&self, wanted: &FileEncryption) -> bool {
-        let leaves = wanted.leaves(self.metadata.parquet_schema());
+        let leaves = wanted.encrypted_leaves(self.metadata.parquet_schema());
         let columns = leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)));
         columns && (self.encrypted_footer || !wanted.encrypts_footer())
     }
 
-    pub(crate) fn hidden(&self) -> EncryptedParts {
+    pub(crate) fn hidden_parts(&self) -> EncryptedParts {
         // If everything is encrypted, no columns are listed: this includes columns that are added later.
         let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
         EncryptedParts { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
@@ -255,7 +255,7 @@ impl OpenFile {
         }
         let first = self.encrypted.keys().next().map(String::as_str);
         let keys = self.keys.as_ref().ok_or_else(|| no_keys(self.path(), first))?;
-        Ok(Some(keys.only_keys().hiding(&self.hidden())))
+        Ok(Some(keys.only_keys().with_hidden(&self.hidden_parts())))
     }
 
     /// Checks that there are keys if one of `columns` is encrypted.
@@ -320,7 +320,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// The errors of the store.
-    pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+    pub async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
         read.map_err(|e| store_error("read", self.path(), e))
     }
@@ -335,8 +335,8 @@ impl OpenFile {
             ParquetMetaDataReader::new_with_metadata(metadata).with_page_index_policy(PageIndexPolicy::Optional);
         let failed = |e| parquet_error(self.path(), e);
         let mut bytes = self.reader.clone();
-        let loaded = guarded(reader.load_page_index(&mut bytes)).await;
-        loaded.unwrap_or_else(|e| Err(panicked(e))).map_err(failed)?;
+        let loaded = catch_decoder_panic(reader.load_page_index(&mut bytes)).await;
+        loaded.unwrap_or_else(|e| Err(panic_error(e))).map_err(failed)?;
         reader.finish().map_err(failed)
     }
 
@@ -443,7 +443,7 @@ impl OpenFile {
             move |(group, selection)| {
                 let (reader, metadata, mask, path) = (reader.clone(), metadata.clone(), mask.clone(), path.clone());
                 async move {
-                    let held = reader.hold(group, &mask).await.map_err(|e| parquet_error(&path, e))?;
+                    let held = reader.fetch_columns(group, &mask).await.map_err(|e| parquet_error(&path, e))?;
                     let stream = decode_parquet(&path, || {
                         let rows = held.rows_at_a_time(group, wanted)?;
                         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(held, metadata);

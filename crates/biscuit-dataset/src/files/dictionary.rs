@@ -12,32 +12,32 @@ const LEAST: usize = 256;
 
 /// Returns the columns and fields of structs in which at least four of five values of the sample are distinct. A
 /// dictionary of such a column would be filled and given up.
-pub(crate) fn hardly_repeating(rows: &RecordBatch) -> Vec<ColumnPath> {
+pub(crate) fn columns_without_repetition(rows: &RecordBatch) -> Vec<ColumnPath> {
     let mut found = Vec::new();
     if rows.num_rows() < LEAST {
         return found;
     }
     let rows = rows.slice(0, rows.num_rows().min(SAMPLE));
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        look(column, vec![field.name().clone()], &mut found);
+        find_columns(column, vec![field.name().clone()], &mut found);
     }
     found
 }
 
-fn look(column: &ArrayRef, path: Vec<String>, found: &mut Vec<ColumnPath>) {
+fn find_columns(column: &ArrayRef, path: Vec<String>, found: &mut Vec<ColumnPath>) {
     match column.data_type() {
         DataType::Struct(fields) => {
             for (field, child) in fields.iter().zip(column.as_struct().columns()) {
-                look(child, path.iter().cloned().chain([field.name().clone()]).collect(), found);
+                find_columns(child, path.iter().cloned().chain([field.name().clone()]).collect(), found);
             }
         }
         t if t.is_nested() || *t == DataType::Boolean => {}
-        _ if hardly_repeats(column) => found.push(ColumnPath::new(path)),
+        _ if is_hardly_repeating(column) => found.push(ColumnPath::new(path)),
         _ => {}
     }
 }
 
-fn hardly_repeats(column: &ArrayRef) -> bool {
+fn is_hardly_repeating(column: &ArrayRef) -> bool {
     let Ok(converter) = RowConverter::new(vec![SortField::new(column.data_type().clone())]) else { return false };
     let Ok(rows) = converter.convert_columns(std::slice::from_ref(column)) else { return false };
     let values = (0..rows.num_rows()).filter(|i| column.is_valid(*i));
@@ -68,7 +68,8 @@ mod tests {
             (field("city", &cities), cities.clone()),
         ]));
         let rows = RecordBatch::try_from_iter([("id", ids), ("city", cities), ("s", nested)]).unwrap();
-        let paths = |rows: &RecordBatch| hardly_repeating(rows).iter().map(ColumnPath::string).collect::<Vec<_>>();
+        let paths =
+            |rows: &RecordBatch| columns_without_repetition(rows).iter().map(ColumnPath::string).collect::<Vec<_>>();
         assert_eq!(paths(&rows), ["id", "s.id"]);
         assert!(paths(&rows.slice(0, 100)).is_empty());
     }

@@ -14,7 +14,7 @@ use parquet::errors::ParquetError;
 use crate::engine_error::parquet_error;
 
 /// Runs a decoder that reads from a store, and catches a panic in it.
-pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPanic> {
+pub(crate) async fn catch_decoder_panic<F: Future>(decode: F) -> Result<F::Output, CaughtPanic> {
     let mut decode = pin!(decode);
     // A future that panicked must not be polled again; the closure returns `Ready` once and is dropped.
     poll_fn(move |context| match catch_panic(|| decode.as_mut().poll(context)) {
@@ -26,7 +26,7 @@ pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPan
 }
 
 /// Converts a panic of a decoder to an error of the Parquet library.
-pub(crate) fn panicked(e: CaughtPanic) -> ParquetError {
+pub(crate) fn panic_error(e: CaughtPanic) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn panicked(e: CaughtPanic) -> ParquetError {
 pub fn decode_parquet<T>(place: &str, decode: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     match catch_panic(decode) {
         Ok(done) => done.map_err(|e| parquet_error(place, e)),
-        Err(e) => Err(parquet_error(place, panicked(e))),
+        Err(e) => Err(parquet_error(place, panic_error(e))),
     }
 }
 
@@ -57,7 +57,7 @@ impl GuardedRows {
         Self { place: place.to_owned(), left: rows, rows: Some(decoded) }
     }
 
-    fn counted(&mut self, next: Option<Result<RecordBatch>>) -> Option<Result<RecordBatch>> {
+    fn count_rows(&mut self, next: Option<Result<RecordBatch>>) -> Option<Result<RecordBatch>> {
         let other = |place: &str| {
             let reason = "its columns do not have the number of rows of its footer".to_owned();
             Some(Err(parquet_error(place, ParquetError::General(reason))))
@@ -83,8 +83,8 @@ impl Stream for GuardedRows {
         let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
         let next = match catch_panic(|| rows.as_mut().poll_next(context)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(next)) => self.counted(next),
-            Err(e) => Some(Err::<_, Error>(parquet_error(&self.place, panicked(e)))),
+            Ok(Poll::Ready(next)) => self.count_rows(next),
+            Err(e) => Some(Err::<_, Error>(parquet_error(&self.place, panic_error(e)))),
         };
         if !matches!(next, Some(Ok(_))) {
             // A decoder that failed or panicked is not polled again.
@@ -103,7 +103,7 @@ mod tests {
     fn rows(n: usize) -> Result<RecordBatch> {
         let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(n));
         let schema = std::sync::Arc::new(datafusion::arrow::datatypes::Schema::empty());
-        Ok(RecordBatch::try_new_with_options(schema, vec![], &options).expect("a batch without columns"))
+        Ok(RecordBatch::try_new_with_options(schema, vec![], &options).expect("the batch without columns is valid"))
     }
 
     fn codes(expected: u64, decoded: BoxStream<'static, Result<RecordBatch>>) -> Vec<Result<usize, &'static str>> {

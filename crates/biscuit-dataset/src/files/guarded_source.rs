@@ -24,7 +24,7 @@ use futures::stream::BoxStream;
 use object_store::ObjectStore;
 
 use crate::engine_error::{engine_error, parquet_error};
-use crate::files::guarded::{guarded, panicked};
+use crate::files::guarded::{catch_decoder_panic, panic_error};
 
 /// Wraps a file source, so that errors of its decoders name the file, and panics become such errors. The engine
 /// decodes in tasks of its own, from which a panic would return without the name of the file.
@@ -143,12 +143,12 @@ struct GuardedStep<T: ?Sized> {
     inner: Box<T>,
 }
 
-fn failed(place: &str, e: biscuit_core::CaughtPanic) -> DataFusionError {
-    DataFusionError::External(Box::new(parquet_error(place, panicked(e))))
+fn panic_error_at(place: &str, e: biscuit_core::CaughtPanic) -> DataFusionError {
+    DataFusionError::External(Box::new(parquet_error(place, panic_error(e))))
 }
 
 /// Adds the name of the file to an error of the decoder. Other errors are returned as they are.
-fn named(place: &str, e: DataFusionError) -> DataFusionError {
+fn name_file(place: &str, e: DataFusionError) -> DataFusionError {
     match e {
         e @ (DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..) | DataFusionError::ObjectStore(_)) => {
             DataFusionError::External(Box::new(engine_error(place, e)))
@@ -157,14 +157,14 @@ fn named(place: &str, e: DataFusionError) -> DataFusionError {
     }
 }
 
-fn caught<T>(place: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_panic(decode).unwrap_or_else(|e| Err(failed(place, e))).map_err(|e| named(place, e))
+fn run_guarded<T>(place: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_panic(decode).unwrap_or_else(|e| Err(panic_error_at(place, e))).map_err(|e| name_file(place, e))
 }
 
 impl Morselizer for GuardedStep<dyn Morselizer> {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let place: Arc<str> = file.object_meta.location.as_ref().into();
-        let inner = caught(&place, || self.inner.plan_file(file))?;
+        let inner = run_guarded(&place, || self.inner.plan_file(file))?;
         Ok(Box::new(GuardedStep { place, inner }))
     }
 }
@@ -172,7 +172,7 @@ impl Morselizer for GuardedStep<dyn Morselizer> {
 impl MorselPlanner for GuardedStep<dyn MorselPlanner> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { place, inner } = *self;
-        let Some(mut plan) = caught(&place, || inner.plan())? else { return Ok(None) };
+        let Some(mut plan) = run_guarded(&place, || inner.plan())? else { return Ok(None) };
         let of = |inner| -> Box<dyn Morsel> { Box::new(GuardedStep { place: place.clone(), inner }) };
         let planner = |place: &Arc<str>, inner| -> Box<dyn MorselPlanner> {
             Box::new(GuardedStep { place: place.clone(), inner })
@@ -183,8 +183,8 @@ impl MorselPlanner for GuardedStep<dyn MorselPlanner> {
         if let Some(pending) = plan.take_pending_planner() {
             let place = place.clone();
             guarded_plan.set_pending_planner(async move {
-                let inner = guarded(pending).await.unwrap_or_else(|e| Err(failed(&place, e)));
-                inner.map(|inner| planner(&place, inner)).map_err(|e| named(&place, e))
+                let inner = catch_decoder_panic(pending).await.unwrap_or_else(|e| Err(panic_error_at(&place, e)));
+                inner.map(|inner| planner(&place, inner)).map_err(|e| name_file(&place, e))
             });
         }
         Ok(Some(guarded_plan))
@@ -194,7 +194,7 @@ impl MorselPlanner for GuardedStep<dyn MorselPlanner> {
 impl Morsel for GuardedStep<dyn Morsel> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { place, inner } = *self;
-        match caught(&place, || Ok(inner.into_stream())) {
+        match run_guarded(&place, || Ok(inner.into_stream())) {
             Ok(rows) => Box::pin(GuardedMorsel { place, rows: Some(rows) }),
             Err(e) => Box::pin(futures::stream::once(std::future::ready(Err(e)))),
         }
@@ -214,8 +214,8 @@ impl Stream for GuardedMorsel {
         let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
         let next = match catch_panic(|| rows.as_mut().poll_next(context)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(next)) => next.map(|rows| rows.map_err(|e| named(&self.place, e))),
-            Err(e) => Some(Err(failed(&self.place, e))),
+            Ok(Poll::Ready(next)) => next.map(|rows| rows.map_err(|e| name_file(&self.place, e))),
+            Err(e) => Some(Err(panic_error_at(&self.place, e))),
         };
         if !matches!(next, Some(Ok(_))) {
             self.rows = None;

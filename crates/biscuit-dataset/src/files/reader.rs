@@ -22,7 +22,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 use crate::encryption::file_encryption::{FileEncryption, no_keys};
 use crate::encryption::keyring::{ENCRYPTED_FOOTER, FileKeyring};
 use crate::engine_error::parquet_error;
-use crate::files::guarded::{guarded, panicked};
+use crate::files::guarded::{catch_decoder_panic, panic_error};
 
 /// Number of bytes that are fetched first from the end of a file. Most footers are shorter.
 const FOOTER: usize = 64 * 1024;
@@ -85,7 +85,7 @@ impl FileReader {
             let of = before.checked_sub(1).map(|at| columns[at]);
             let of = of.filter(|((begin, length), _)| range.end <= begin.saturating_add(*length));
             let Some((_, column)) = of else { continue };
-            check_parquet_pages(column, bytes).map_err(|reason| self.object.damaged(&reason))?;
+            check_parquet_pages(column, bytes).map_err(|reason| self.object.damaged_error(&reason))?;
             self.check_times(column, bytes).map_err(|e| external_error(e.in_file(&self.object.path)))?;
         }
         Ok(())
@@ -96,7 +96,7 @@ impl FileReader {
     }
 
     /// Fetches the columns of a row group that will be decoded.
-    pub(crate) async fn hold(
+    pub(crate) async fn fetch_columns(
         self,
         group: usize,
         columns: &ProjectionMask,
@@ -128,7 +128,7 @@ impl FileReader {
             let bounds = (column.column_index_offset(), column.column_index_length());
             for index in [offsets, bounds].into_iter().filter_map(within) {
                 check_thrift(index)
-                    .map_err(|reason| self.object.damaged(&format!("a page index is damaged: {reason}")))?;
+                    .map_err(|reason| self.object.damaged_error(&format!("a page index is damaged: {reason}")))?;
             }
         }
         Ok(())
@@ -150,10 +150,10 @@ impl BufferedRowGroup {
         let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
         let checked = columns.clone().try_for_each(|(column, pages)| self.file.check_times(column, &pages));
         checked.map_err(external_error)?;
-        parquet_rows_at_a_time(group, columns, wanted).map_err(|reason| external_error(damaged(&reason)))
+        parquet_rows_at_a_time(group, columns, wanted).map_err(|reason| external_error(damaged_file(&reason)))
     }
 
-    fn part(&self, wanted: &Range<u64>) -> Option<Bytes> {
+    fn buffered_part(&self, wanted: &Range<u64>) -> Option<Bytes> {
         let (range, bytes) =
             self.held.values().find(|(held, _)| held.start <= wanted.start && wanted.end <= held.end)?;
         let at = |n: u64| usize::try_from(n - range.start).ok().filter(|n| *n <= bytes.len());
@@ -163,14 +163,14 @@ impl BufferedRowGroup {
 
 impl AsyncFileReader for BufferedRowGroup {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        match self.part(&range) {
+        match self.buffered_part(&range) {
             Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
             None => self.file.get_bytes(range),
         }
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        match ranges.iter().map(|range| self.part(range)).collect() {
+        match ranges.iter().map(|range| self.buffered_part(range)).collect() {
             Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
             None => self.file.get_byte_ranges(ranges),
         }
@@ -186,12 +186,12 @@ impl AsyncFileReader for BufferedRowGroup {
 
 impl ObjectReader {
     /// Error for damage that was found before a decoder read the bytes. The message quotes nothing of the file.
-    fn damaged(&self, reason: &str) -> ParquetError {
-        external_error(damaged(reason).in_file(&self.path))
+    fn damaged_error(&self, reason: &str) -> ParquetError {
+        external_error(damaged_file(reason).in_file(&self.path))
     }
 }
 
-fn damaged(reason: &str) -> Error {
+fn damaged_file(reason: &str) -> Error {
     Error::new(biscuit_schema::codes::UNREADABLE_PARQUET, format!("the file cannot be read as Parquet: {reason}"))
 }
 
@@ -224,7 +224,7 @@ impl ObjectTail<'_> {
 
     /// Checks the footer before it is decoded, unless it is encrypted. A file without a footer is left to the
     /// decoder, which reports it.
-    async fn check(&mut self) -> parquet::errors::Result<()> {
+    async fn check_footer(&mut self) -> parquet::errors::Result<()> {
         let size = self.object.size;
         // A Parquet file ends with the footer, its length in four bytes, and the magic `PAR1` (`PARE` if encrypted).
         let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
@@ -236,7 +236,7 @@ impl ObjectTail<'_> {
         let Some(begin) = length.and_then(|length| (size - 8).checked_sub(length)) else { return Ok(()) };
         let footer = self.get(begin..size).await?;
         let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
-        check_parquet_footer(footer, size).map_err(|reason| self.object.damaged(&reason))
+        check_parquet_footer(footer, size).map_err(|reason| self.object.damaged_error(&reason))
     }
 
     fn has_encrypted_footer(&self) -> bool {
@@ -270,10 +270,10 @@ pub(crate) async fn fetch_footer(
 ) -> Result<ParquetFooter> {
     let mut tail = ObjectTail { object, held: None };
     if object.size > 0 {
-        tail.check().await.map_err(|e| parquet_error(place, e))?;
+        tail.check_footer().await.map_err(|e| parquet_error(place, e))?;
     }
     let decode = decode_footer(&mut tail, place, keys);
-    let read = guarded(decode).await.map_err(|e| parquet_error(place, panicked(e)))??;
+    let read = catch_decoder_panic(decode).await.map_err(|e| parquet_error(place, panic_error(e)))??;
     let encrypted = tail.has_encrypted_footer();
     match read {
         Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
@@ -297,7 +297,7 @@ async fn decode_footer(
             loop {
                 let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
                 let read = reader.load_and_finish(&mut *tail, size).await;
-                if !keyring.missed().await? {
+                if !keyring.fetch_missing().await? {
                     break read;
                 }
             }

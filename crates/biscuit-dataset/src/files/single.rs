@@ -11,7 +11,7 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use crate::Location;
 use crate::codes;
 use crate::engine_error::{engine_error, parquet_error};
-use crate::files::writer::{ParquetOptions, unfit};
+use crate::files::writer::{ParquetOptions, unwritable_error};
 
 /// Writes rows as one file at `place` with a single put, so that readers see the old file or the new one. The file is
 /// built in memory. An existing file is replaced only if it is still the one that was observed here. Returns the
@@ -32,7 +32,7 @@ pub async fn write_single(
         Err(object_store::Error::NotFound { .. }) => None,
         Err(e) => return Err(store_error("read the metadata of", path, e)),
     };
-    let (bytes, count) = encode(rows, options).await?;
+    let (bytes, count) = encode_rows(rows, options).await?;
     let mode = match &observed {
         None => PutMode::Create,
         Some(meta) => PutMode::Update(UpdateVersion { e_tag: meta.e_tag.clone(), version: meta.version.clone() }),
@@ -67,14 +67,14 @@ pub async fn write_single(
     Ok(count)
 }
 
-async fn encode(rows: DataFrame, options: &ParquetOptions) -> Result<(bytes::Bytes, u64)> {
+async fn encode_rows(rows: DataFrame, options: &ParquetOptions) -> Result<(bytes::Bytes, u64)> {
     let schema = Arc::clone(rows.schema().inner());
     let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
     let arrow = ArrowWriterOptions::new()
-        .with_properties(options.sealed(options.properties(), &schema).await?)
+        .with_properties(options.encrypted_properties(options.writer_properties(), &schema).await?)
         .with_skip_arrow_metadata(true);
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new_with_options(&mut out, schema, arrow).map_err(unfit)?;
+    let mut writer = ArrowWriter::try_new_with_options(&mut out, schema, arrow).map_err(unwritable_error)?;
     let mut count = 0;
     while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
         count += batch.num_rows() as u64;

@@ -70,15 +70,15 @@ impl ParquetOptions {
     /// Returns the properties of a new file with these columns, encryption included.
     ///
     /// # Errors
-    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
-    pub(crate) async fn sealed(
+    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::file_properties`].
+    pub(crate) async fn encrypted_properties(
         &self,
         mut properties: WriterPropertiesBuilder,
         schema: &Schema,
     ) -> Result<WriterProperties> {
         if let Some(encryption) = &self.encryption {
-            let leaves = ArrowSchemaConverter::new().convert(schema).map_err(unfit)?;
-            if let Some(keys) = encryption.properties(&leaves).await? {
+            let leaves = ArrowSchemaConverter::new().convert(schema).map_err(unwritable_error)?;
+            if let Some(keys) = encryption.file_properties(&leaves).await? {
                 properties = properties.with_file_encryption_properties(keys);
             }
         }
@@ -86,7 +86,7 @@ impl ParquetOptions {
     }
 
     /// Returns the properties of a new file, without encryption.
-    pub fn properties(&self) -> WriterPropertiesBuilder {
+    pub fn writer_properties(&self) -> WriterPropertiesBuilder {
         let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
         WriterProperties::builder()
             .set_compression(self.compression.unwrap_or(Compression::ZSTD(level)))
@@ -95,7 +95,7 @@ impl ParquetOptions {
     }
 }
 
-pub(crate) fn unfit(e: ParquetError) -> Error {
+pub(crate) fn unwritable_error(e: ParquetError) -> Error {
     Error::new(codes::UNSTORABLE_TYPE, format!("these columns cannot be stored in a Parquet file: {e}")).with_source(e)
 }
 
@@ -133,9 +133,9 @@ impl FileWriter {
     /// Begins a file of rows with this schema.
     ///
     /// # Errors
-    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::properties`].
+    /// `UnstorableType` for a type that Parquet cannot store; the errors of [`FileEncryption::file_properties`].
     pub async fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
-        Self::with_properties(stage, schema, options.properties(), options).await
+        Self::with_properties(stage, schema, options.writer_properties(), options).await
     }
 
     /// Begins a file whose first rows will be `rows`. A column whose values hardly repeat in them gets no dictionary,
@@ -144,8 +144,8 @@ impl FileWriter {
     /// # Errors
     /// As [`new`](Self::new).
     pub async fn like(stage: StagedWriter, rows: &RecordBatch, options: &ParquetOptions) -> Result<Self> {
-        let mut properties = options.properties();
-        for path in dictionary::hardly_repeating(rows) {
+        let mut properties = options.writer_properties();
+        for path in dictionary::columns_without_repetition(rows) {
             properties = properties.set_column_dictionary_enabled(path, false);
         }
         Self::with_properties(stage, rows.schema(), properties, options).await
@@ -157,9 +157,10 @@ impl FileWriter {
         properties: WriterPropertiesBuilder,
         options: &ParquetOptions,
     ) -> Result<Self> {
-        let properties = options.sealed(properties, &schema).await?;
+        let properties = options.encrypted_properties(properties, &schema).await?;
         let arrow = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = AsyncArrowWriter::try_new_with_options(StagedFileSink(stage), schema, arrow).map_err(unfit)?;
+        let writer =
+            AsyncArrowWriter::try_new_with_options(StagedFileSink(stage), schema, arrow).map_err(unwritable_error)?;
         let encryption = options.encryption.clone();
         Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0, encryption })
     }
@@ -190,7 +191,7 @@ impl FileWriter {
     }
 
     /// Returns the memory of the unfinished row group, in bytes.
-    pub fn memory(&self) -> usize {
+    pub fn memory_size(&self) -> usize {
         self.writer.memory_size()
     }
 

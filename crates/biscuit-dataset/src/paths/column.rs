@@ -53,7 +53,7 @@ impl PathValue {
         let converter = StatisticsConverter::try_new(&self.name, metadata.schema(), metadata.parquet_schema());
         let Ok(converter) = converter else { return false };
         let all = |values: parquet::errors::Result<ArrayRef>| {
-            values.is_ok_and(|v| v.null_count() == 0 && self.check(&v, "", 1).is_ok())
+            values.is_ok_and(|v| v.null_count() == 0 && self.check_rows(&v, "", 1).is_ok())
         };
         let no_nulls = converter.row_group_null_counts(groups);
         let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
@@ -73,7 +73,7 @@ impl PathValue {
     ///
     /// # Errors
     /// `PartitionMismatch`.
-    pub fn check(&self, rows: &ArrayRef, file: &str, first: u64) -> Result<()> {
+    pub fn check_rows(&self, rows: &ArrayRef, file: &str, first: u64) -> Result<()> {
         let made = coerce_column(&self.column, rows).map_err(|e| e.in_file(file))?;
         let same = not_distinct(&made.array, &Scalar::new(self.value.clone()))
             .map_err(|e| Error::internal("values could not be compared").with_source(e))?;

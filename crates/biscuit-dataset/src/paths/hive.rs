@@ -73,7 +73,7 @@ pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
 /// `PartitionValue` for the empty text, the text that stands for null, and a text whose folder name would be too
 /// long.
 pub(crate) fn check_folder(column: &str, text: &str) -> Result<()> {
-    folder(column, Some(text)).map(drop)
+    folder_name(column, Some(text)).map(drop)
 }
 
 /// Returns the folder for a value of a column.
@@ -81,7 +81,7 @@ pub(crate) fn check_folder(column: &str, text: &str) -> Result<()> {
 /// # Errors
 /// `PartitionValue` for a text without a folder in Hive (the empty text, and the text that stands for null), and for
 /// a folder name that would be too long.
-pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
+pub(crate) fn folder_name(column: &str, value: Option<&str>) -> Result<String> {
     let value = match value {
         None => HIVE_NULL.to_owned(),
         Some("") => return Err(no_folder(column, "an empty text")),
@@ -155,17 +155,17 @@ mod tests {
 
     #[test]
     fn texts_without_a_folder_are_refused() {
-        assert_eq!(folder("c", Some("")).unwrap_err().code(), "PartitionValue");
-        assert_eq!(folder("c", Some(HIVE_NULL)).unwrap_err().code(), "PartitionValue");
-        assert_eq!(folder("c", None).unwrap(), "c=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(folder_name("c", Some("")).unwrap_err().code(), "PartitionValue");
+        assert_eq!(folder_name("c", Some(HIVE_NULL)).unwrap_err().code(), "PartitionValue");
+        assert_eq!(folder_name("c", None).unwrap(), "c=__HIVE_DEFAULT_PARTITION__");
     }
 
     #[test]
     fn texts_with_too_long_a_folder_name_are_refused() {
-        assert_eq!(folder("c", Some(&"x".repeat(253))).unwrap().len(), 255);
+        assert_eq!(folder_name("c", Some(&"x".repeat(253))).unwrap().len(), 255);
         // Each text has 254 bytes or more after escaping: an escaped slash has three bytes.
         for text in ["x".repeat(254), "/".repeat(85), "ä".repeat(127)] {
-            let e = folder("c", Some(&text)).unwrap_err();
+            let e = folder_name("c", Some(&text)).unwrap_err();
             assert_eq!((e.code(), e.column()), ("PartitionValue", Some("c")), "{text}");
         }
     }

@@ -16,7 +16,7 @@ pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocati
     let (folder, pattern) = split_glob(place);
     // An invalid place is reported where it is read.
     let Ok(input) = opener.open(folder).await else { return Ok(()) };
-    if !input.same_store(target) || !overlap(input.path(), pattern.unwrap_or_default(), target.path()) {
+    if !input.same_store(target) || !overlaps_table(input.path(), pattern.unwrap_or_default(), target.path()) {
         return Ok(());
     }
     let message = format!(
@@ -37,7 +37,7 @@ pub fn split_glob(place: &str) -> (&str, Option<&str>) {
 
 /// Returns whether a folder or glob contains files of the table at `target`. A glob is tested with two typical names:
 /// a file in the folder of the table, and a file in a partition.
-fn overlap(folder: &Path, pattern: &str, target: &Path) -> bool {
+fn overlaps_table(folder: &Path, pattern: &str, target: &Path) -> bool {
     if folder.prefix_matches(target) {
         return true;
     }
@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn input_and_table_have_folders_of_their_own() {
-        let overlaps = |folder: &str, pattern: &str, target: &str| overlap(&folder.into(), pattern, &target.into());
+        let overlaps =
+            |folder: &str, pattern: &str, target: &str| overlaps_table(&folder.into(), pattern, &target.into());
         for (folder, pattern, target) in [
             ("raw", "", "raw/clean"),
             ("raw", "**", "raw/clean"),

@@ -51,19 +51,19 @@ impl Location {
         };
         match scheme.as_str() {
             "file" => {
-                let parsed =
-                    url::Url::parse(url).map_err(|e| invalid(url, "it is not a valid URL").with_plain_source(e))?;
+                let parsed = url::Url::parse(url)
+                    .map_err(|e| invalid_location(url, "it is not a valid URL").with_plain_source(e))?;
                 let path = parsed
                     .to_file_path()
-                    .map_err(|()| invalid(url, "it contains a host name; write `file:///path`"))?;
+                    .map_err(|()| invalid_location(url, "it contains a host name; write `file:///path`"))?;
                 Self::local(url, &path)
             }
             "memory" => {
                 let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
-                Self::new(TableStorage::durable(memory(name)), path, url)
+                Self::new(TableStorage::durable(memory_store(name)), path, url)
             }
             "s3" | "s3a" => Self::s3(url, rest),
-            _ => Err(invalid(
+            _ => Err(invalid_location(
                 url,
                 "the scheme is unknown; use `file://`, `s3://`, `s3a://`, `memory://` or a plain path",
             )),
@@ -73,9 +73,9 @@ impl Location {
     /// Creates a location in a storage that is already open. `url` is its name in messages.
     pub fn new(storage: TableStorage, path: &str, url: &str) -> Result<Self> {
         let path = Path::parse(path.trim_matches('/'))
-            .map_err(|e| invalid(url, "its path is not valid").with_plain_source(e))?;
+            .map_err(|e| invalid_location(url, "its path is not valid").with_plain_source(e))?;
         if path.parts().next().is_none() {
-            return Err(invalid(url, "it is the root of a store; name a folder"));
+            return Err(invalid_location(url, "it is the root of a store; name a folder"));
         }
         Ok(Self { storage, path, url: url.trim_end_matches('/').to_owned() })
     }
@@ -83,13 +83,14 @@ impl Location {
     /// Resolves symbolic links in a path on disk, so that a table has one name, one state root and one journal,
     /// whatever links lead to it.
     fn local(url: &str, path: &std::path::Path) -> Result<Self> {
-        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is not a path").with_plain_source(e))?;
+        let absolute =
+            std::path::absolute(path).map_err(|e| invalid_location(url, "it is not a path").with_plain_source(e))?;
         let real = real_path(&absolute)
-            .map_err(|e| invalid(url, "a symbolic link in its path is broken").with_plain_source(e))?;
+            .map_err(|e| invalid_location(url, "a symbolic link in its path is broken").with_plain_source(e))?;
         let mut parts = Vec::new();
         for part in real.components() {
             if let Component::Normal(p) = part {
-                parts.push(p.to_str().ok_or_else(|| invalid(url, "its path is not UTF-8"))?);
+                parts.push(p.to_str().ok_or_else(|| invalid_location(url, "its path is not UTF-8"))?);
             }
         }
         Self::new(TableStorage::local(Arc::new(LocalFileSystem::new())), &parts.join("/"), url)
@@ -104,7 +105,7 @@ impl Location {
             .with_allow_http(http)
             .build()
             .map_err(|e| {
-                invalid(url, "the S3 client cannot be created; check the AWS settings of the environment")
+                invalid_location(url, "the S3 client cannot be created; check the AWS settings of the environment")
                     .with_plain_source(e)
             })?;
         Self::new(TableStorage::durable(Arc::new(store)), path, url)
@@ -112,7 +113,7 @@ impl Location {
 
     #[cfg(not(feature = "s3"))]
     fn s3(url: &str, _: &str) -> Result<Self> {
-        Err(invalid(url, "this build does not have the feature `s3`"))
+        Err(invalid_location(url, "this build does not have the feature `s3`"))
     }
 
     /// Returns the storage.
@@ -192,13 +193,13 @@ fn store_of(url: &str) -> (&str, &str) {
     }
 }
 
-fn memory(name: &str) -> Arc<InMemory> {
+fn memory_store(name: &str) -> Arc<InMemory> {
     static STORES: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
     let mut stores = STORES.lock().expect("no holder of this lock panics");
     stores.entry(name.to_owned()).or_default().clone()
 }
 
-fn invalid(url: &str, reason: &str) -> Error {
+fn invalid_location(url: &str, reason: &str) -> Error {
     Error::new(codes::INVALID_URL, format!("`{url}` cannot be used: {reason}"))
 }
 
@@ -242,7 +243,7 @@ mod tests {
     fn memory_is_shared_by_name() {
         let a = Location::parse("memory://m1/x").unwrap();
         let b = Location::parse("memory://m1/y").unwrap();
-        assert!(Arc::ptr_eq(&memory("m1"), &memory("m1")) && a.same_store(&b));
+        assert!(Arc::ptr_eq(&memory_store("m1"), &memory_store("m1")) && a.same_store(&b));
         assert!(!a.same_store(&Location::parse("memory://m2/x").unwrap()));
     }
 }

@@ -41,7 +41,7 @@ impl FolderSpelling {
     ///
     /// # Errors
     /// `PartitionType`.
-    pub(crate) fn of(files: &[DataFile], partition: &[(String, DataType, bool)]) -> Result<Self> {
+    pub(crate) fn from_files(files: &[DataFile], partition: &[(String, DataType, bool)]) -> Result<Self> {
         let mut spelling = Self::default();
         let folder = |f: &DataFile| f.listed.folder().to_owned();
         let rows: BTreeMap<String, &[(String, Option<String>)]> =
@@ -75,7 +75,7 @@ impl FolderSpelling {
         // The same for whole folders: map the folder that Biscuit would choose to the existing one.
         for (at, own) in rows.keys().enumerate() {
             let canonical =
-                made.iter().zip(partition).map(|(column, (name, ..))| hive::folder(name, column[at].as_deref()));
+                made.iter().zip(partition).map(|(column, (name, ..))| hive::folder_name(name, column[at].as_deref()));
             // Nothing is written for a value that cannot be in a path.
             if let Ok(canonical) = canonical.collect::<Result<Vec<_>>>().map(|parts| parts.join("/"))
                 && canonical != *own
@@ -92,9 +92,12 @@ impl FolderSpelling {
     /// # Errors
     /// `PartitionValue` for a text that cannot be in a path; `PartitionSpelling` for a text that is the same number
     /// as another text of the table.
-    pub(crate) fn folder(&self, columns: &[String], values: &[Option<&str>]) -> Result<String> {
-        let parts =
-            columns.iter().zip(values).map(|(name, value)| hive::folder(name, *value)).collect::<Result<Vec<_>>>()?;
+    pub(crate) fn spell_folder(&self, columns: &[String], values: &[Option<&str>]) -> Result<String> {
+        let parts = columns
+            .iter()
+            .zip(values)
+            .map(|(name, value)| hive::folder_name(name, *value))
+            .collect::<Result<Vec<_>>>()?;
         let plain = parts.join("/");
         if self.own.contains(&plain) {
             return Ok(plain);
@@ -105,7 +108,7 @@ impl FolderSpelling {
         let part = |((name, value), plain): ((&String, &Option<&str>), String)| {
             let Some(value) = value else { return Ok(plain) };
             match self.values.get(&(name.clone(), (*value).to_owned())) {
-                Some(SpelledValue::As(own)) => hive::folder(name, Some(own)),
+                Some(SpelledValue::As(own)) => hive::folder_name(name, Some(own)),
                 Some(SpelledValue::Alike(own)) => {
                     let message = format!(
                         "the table has the folder `{name}={own}`, and `{name}={value}` would be a second folder for the same number; use the spelling of the table"
@@ -156,13 +159,13 @@ mod tests {
         };
         let files: Vec<DataFile> = folders.iter().map(file).collect();
         let partition: Vec<_> = partition.iter().map(|(n, t, d)| ((*n).to_owned(), t.clone(), *d)).collect();
-        FolderSpelling::of(&files, &partition).unwrap()
+        FolderSpelling::from_files(&files, &partition).unwrap()
     }
 
     fn folder(spelling: &FolderSpelling, values: &[(&str, &str)]) -> Result<String> {
         let (columns, values): (Vec<String>, Vec<Option<&str>>) =
             values.iter().map(|(n, v)| ((*n).to_owned(), Some(*v))).unzip();
-        spelling.folder(&columns, &values)
+        spelling.spell_folder(&columns, &values)
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl PathTemplate {
     }
 
     /// Returns whether the template contains the placeholder `place`.
-    pub fn has(&self, place: &str) -> bool {
+    pub fn has_placeholder(&self, place: &str) -> bool {
         self.0.contains(&format!("{{{place}}}"))
     }
 
@@ -50,7 +50,7 @@ impl PathTemplate {
             let place = from[1..].split_once('}').and_then(|(place, after)| Some((place, names.get(place)?, after)));
             match place {
                 Some((place, name, after)) => {
-                    out.push_str(&segment(place, name)?);
+                    out.push_str(&escape_segment(place, name)?);
                     rest = after;
                 }
                 None => {
@@ -75,7 +75,7 @@ impl PathTemplate {
 }
 
 /// Escapes a name as a part of a segment.
-fn segment(place: &str, name: &str) -> Result<String> {
+fn escape_segment(place: &str, name: &str) -> Result<String> {
     let refused = |what: &str| {
         let message = format!("the {place} of the records is {what}, which cannot be part of a path");
         Err(Error::new(codes::INVALID_NAME, message).with_detail("name", name))

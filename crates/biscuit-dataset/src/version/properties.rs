@@ -77,7 +77,7 @@ pub(crate) fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Res
         let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);
         let t = match declared {
             Some(text) => ColumnType::parse(text)?.arrow().clone(),
-            None => infer(&files.iter().filter_map(|f| f.partition[i].1.as_deref()).collect::<Vec<_>>()),
+            None => infer_partition_type(&files.iter().filter_map(|f| f.partition[i].1.as_deref()).collect::<Vec<_>>()),
         };
         Ok((name, t))
     };
@@ -86,7 +86,7 @@ pub(crate) fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Res
 
 /// Infers the type of a partition column: bigint or date if every value has the form in which that type is written,
 /// else text.
-fn infer(values: &[&str]) -> DataType {
+fn infer_partition_type(values: &[&str]) -> DataType {
     let date = |v: &&str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
     if values.is_empty() {
         DataType::Utf8

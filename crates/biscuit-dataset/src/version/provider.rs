@@ -67,14 +67,18 @@ impl TableFiles {
             && columns.iter().all(|c| self.schema.index_of(&c.name).is_ok_and(|i| i >= first))
     }
 
-    fn values(&self, file: &OpenFile) -> Result<Vec<ScalarValue>> {
+    fn partition_values(&self, file: &OpenFile) -> Result<Vec<ScalarValue>> {
         let fields = &self.schema.fields()[self.first_partition_column()..];
-        fields.iter().zip(&file.file.partition).map(|(f, (_, value))| scalar(value.as_deref(), f.data_type())).collect()
+        fields
+            .iter()
+            .zip(&file.file.partition)
+            .map(|(f, (_, value))| to_scalar(value.as_deref(), f.data_type()))
+            .collect()
     }
 
     /// Returns the files that match filters on partition columns, with their partition values.
-    fn choose(&self, state: &dyn Session, filters: &[&Expr]) -> Result<Vec<(&OpenFile, Vec<ScalarValue>)>> {
-        let mut files = self.files.iter().map(|f| Ok((f, self.values(f)?))).collect::<Result<Vec<_>>>()?;
+    fn choose_files(&self, state: &dyn Session, filters: &[&Expr]) -> Result<Vec<(&OpenFile, Vec<ScalarValue>)>> {
+        let mut files = self.files.iter().map(|f| Ok((f, self.partition_values(f)?))).collect::<Result<Vec<_>>>()?;
         let Some(filter) = conjunction(filters.iter().map(|f| (*f).clone())) else { return Ok(files) };
         if files.is_empty() {
             return Ok(files);
@@ -120,7 +124,7 @@ fn is_true(array: &BooleanArray, row: usize) -> bool {
     array.is_valid(row) && array.value(row)
 }
 
-fn scalar(value: Option<&str>, t: &DataType) -> Result<ScalarValue> {
+fn to_scalar(value: Option<&str>, t: &DataType) -> Result<ScalarValue> {
     match value {
         None => ScalarValue::try_from(t),
         Some(text) => ScalarValue::try_from_array(&cast(&StringArray::from(vec![text]), t)?, 0),
@@ -158,7 +162,7 @@ impl TableProvider for TableFiles {
         let data = Arc::new(Schema::new(self.schema.fields()[..first].to_vec()));
         let folders = self.schema.fields()[first..].to_vec();
         let table = TableSchema::builder(data).with_table_partition_cols(folders).build();
-        let files = self.choose(state, &by_path)?;
+        let files = self.choose_files(state, &by_path)?;
         let columns = |c: &usize| (*c < first).then(|| self.schema.field(*c).name().as_str());
         let all: Vec<usize> = (0..first).collect();
         for (file, _) in &files {

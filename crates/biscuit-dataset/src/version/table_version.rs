@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
-use crate::encryption::table::{TableEncryption, look_at};
+use crate::encryption::table::{TableEncryption, encrypted_parts};
 use crate::engine_error::engine_error;
 use crate::files::data_file::{DataFile, OpenFile};
 use crate::files::writer::ParquetOptions;
@@ -167,19 +167,19 @@ impl TableVersion {
     /// As [`open_files`](Self::open_files).
     pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
         let (store, keys) = (self.store(), self.dataset_encryption());
-        self.each(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
+        self.run_jobs(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
     }
 
     /// Runs jobs on files of this version, up to eight at a time. An error is explained by the journal: `Conflict` if
     /// the version was replaced.
-    pub(crate) async fn each<'a, T: Send>(
+    pub(crate) async fn run_jobs<'a, T: Send>(
         &self,
         jobs: impl Iterator<Item = BoxFuture<'a, Result<T>>>,
     ) -> Result<Vec<T>> {
         let jobs: Vec<_> = jobs.collect();
         match stream::iter(jobs).buffered(8).try_collect().await {
             Ok(done) => Ok(done),
-            Err(e) => Err(self.journal.explain(e, &self.observed.head).await),
+            Err(e) => Err(self.journal.explain_error(e, &self.observed.head).await),
         }
     }
 
@@ -271,7 +271,7 @@ impl TableVersion {
         commit: Option<&CommitId>,
         empty: EmptyWrite,
     ) -> Result<(CommitSummary, u64)> {
-        if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
+        if let Some(version) = commit.and_then(|id| self.observed.head.version_of_commit(id)) {
             return Ok((CommitSummary::unchanged(version), 0));
         }
         self.check_partitioning(&options.partition_by, mode)?;
@@ -284,17 +284,17 @@ impl TableVersion {
         let known = kept_columns(self.observed.head.properties.get(COLUMNS))?;
         this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
         let journal = &self.journal;
-        let mut replace = journal.replace(&self.observed);
+        let mut replace = journal.begin_commit(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
-        for (name, value) in this.properties(&schema, &options.partition_by)? {
+        for (name, value) in this.journal_properties(&schema, &options.partition_by)? {
             replace.with_property(name, value);
         }
-        let written = self.stage(&mut replace, rows, options).await;
+        let written = self.stage_rows(&mut replace, rows, options).await;
         let (count, folders) = match written {
             Ok(written) => written,
             Err(e) => {
                 replace.abandon().await?;
-                return Err(journal.explain(e, &self.observed.head).await);
+                return Err(journal.explain_error(e, &self.observed.head).await);
             }
         };
         if count == 0 && empty == EmptyWrite::Nothing {
@@ -326,7 +326,11 @@ impl TableVersion {
     ///
     /// # Errors
     /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
-    pub fn properties(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
+    pub fn journal_properties(
+        &self,
+        schema: &SchemaRef,
+        partition_by: &[String],
+    ) -> Result<[(&'static str, Value); 3]> {
         let column = |f: &Arc<Field>| {
             let t = type_name(&biscuit_schema::internal::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
@@ -352,7 +356,7 @@ impl TableVersion {
         }
     }
 
-    async fn stage(
+    async fn stage_rows(
         &self,
         replace: &mut biscuit_journal::TableCommit<'_>,
         rows: DataFrame,
@@ -380,7 +384,7 @@ impl TableVersion {
         let column = |(name, t): &(String, DataType)| {
             (name.clone(), t.clone(), declared.is_some_and(|declared| declared.contains_key(name)))
         };
-        FolderSpelling::of(&self.files, &self.partition.iter().map(column).collect::<Vec<_>>())
+        FolderSpelling::from_files(&self.files, &self.partition.iter().map(column).collect::<Vec<_>>())
     }
 
     /// Checks that a write has the partition columns of the table. A write that replaces everything may have others.
@@ -414,7 +418,7 @@ impl TableVersion {
     /// `NoFileKeys` if files of the table are encrypted and there are no keys: the new files would not be encrypted.
     /// The errors of [`OpenFile::open_with`].
     pub async fn for_writing(self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
-        let mut this = self.looked_at(open).await?;
+        let mut this = self.with_encryption_of_files(open).await?;
         let options = this.encryption.for_writing(options, &this.location)?;
         Ok((this, options))
     }
@@ -425,20 +429,21 @@ impl TableVersion {
     ///
     /// # Errors
     /// `NoFileKeys` for an encrypted footer; the errors of the keys and of the store.
-    pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
-        open.iter().for_each(|file| self.encryption.add(&file.hidden()));
+    pub async fn with_encryption_of_files(mut self, open: &[OpenFile]) -> Result<Self> {
+        open.iter().for_each(|file| self.encryption.add(&file.hidden_parts()));
         let known: HashSet<&str> = open.iter().map(OpenFile::path).collect();
         let unknown = |file: &&DataFile| !known.contains(file.path());
-        let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
+        let unknown: Vec<DataFile> = self.undescribed_files().filter(unknown).cloned().collect();
         let (store, keys) = (self.store(), self.dataset_encryption());
-        let hidden = self.each(unknown.into_iter().map(|file| look_at(store.clone(), file, keys).boxed())).await?;
+        let hidden =
+            self.run_jobs(unknown.into_iter().map(|file| encrypted_parts(store.clone(), file, keys).boxed())).await?;
         hidden.iter().for_each(|hidden| self.encryption.add(hidden));
         Ok(self)
     }
 
     /// Returns the files that no commit has described: external files, or all files of a table without columns in its
     /// journal.
-    fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
+    fn undescribed_files(&self) -> impl Iterator<Item = &DataFile> {
         let described = self.observed.head.properties.contains_key(COLUMNS) && !self.observed.diverged;
         let external: HashSet<&str> = self.observed.external.iter().map(|external| external.path.as_str()).collect();
         self.files.iter().filter(move |file| !described || external.contains(file.path()))
@@ -462,7 +467,7 @@ impl TableVersion {
     }
 
     /// Returns the journal property with the encrypted parts, by name. It is one of the
-    /// [`properties`](Self::properties), for commits that set none of the others.
+    /// [`journal_properties`](Self::journal_properties), for commits that set none of the others.
     pub fn encrypted_property(&self) -> (&'static str, Value) {
         self.encryption.property()
     }

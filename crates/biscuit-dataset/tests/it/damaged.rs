@@ -24,19 +24,20 @@ fn content() -> RecordBatch {
     let mut lists = ListBuilder::new(Int32Builder::new());
     (0..40).for_each(|i| lists.append_value([Some(i), None]));
     let columns = [("id", flat.column(0).clone()), ("v", flat.column(1).clone()), ("l", Arc::new(lists.finish()) as _)];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).expect("a batch")
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+        .expect("the batch is valid")
 }
 
 fn parquet(rows: &RecordBatch) -> Vec<u8> {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(25)).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).expect("a writer");
-    writer.write(rows).expect("rows");
-    writer.into_inner().expect("a file")
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).expect("the writer is created");
+    writer.write(rows).expect("the rows are written");
+    writer.into_inner().expect("the file is complete")
 }
 
 async fn stored(bytes: &[u8]) -> Arc<dyn ObjectStore> {
     let store = memory().store;
-    store.put(&Path::from("lake/t/a.parquet"), bytes.to_vec().into()).await.expect("a put");
+    store.put(&Path::from("lake/t/a.parquet"), bytes.to_vec().into()).await.expect("the put succeeds");
     store
 }
 
@@ -106,8 +107,9 @@ async fn truncated_file_is_unreadable() {
 /// Opens a file whose footer was changed by replacing bytes that occur in it once.
 async fn with_footer(from: &[u8], to: &[u8]) -> Result<OpenFile> {
     let mut bytes = parquet(&content());
-    let footer =
-        bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().expect("four bytes")) as usize;
+    let footer = bytes.len()
+        - 8
+        - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().expect("there are four bytes")) as usize;
     let places: Vec<usize> = (footer..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
     assert_eq!(places.len(), 1, "the footer has it at {places:?}");
     bytes[places[0]..][..to.len()].copy_from_slice(to);

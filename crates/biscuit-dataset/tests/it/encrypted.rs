@@ -33,16 +33,23 @@ fn customers() -> RecordBatch {
     let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
     let address: ArrayRef = Arc::new(StructArray::from(vec![(text("street"), street), (text("city"), city)]));
     let columns = [("id", id), ("email", email), ("salary", salary), ("address", address)];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("the batch is valid")
 }
 
 const HIDDEN: [&str; 3] = ["email", "salary", "address.street"];
 
 async fn bytes_of(storage: &TableStorage) -> Vec<(Path, Bytes)> {
-    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
+    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("the listing succeeds");
     let mut all = vec![];
     for object in listed {
-        let got = storage.store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        let got = storage
+            .store
+            .get(&object.location)
+            .await
+            .expect("the get succeeds")
+            .bytes()
+            .await
+            .expect("the bytes are read");
         all.push((object.location, got));
     }
     all
@@ -62,12 +69,12 @@ fn options() -> WriteOptions {
 
 async fn written(storage: &TableStorage, encryption: FileEncryption) -> Dataset {
     let d = dataset(storage).with_encryption(encryption);
-    write(&d, &customers(), WriteMode::Append, &options()).await.expect("a write");
+    write(&d, &customers(), WriteMode::Append, &options()).await.expect("the write succeeds");
     d
 }
 
 async fn only_file(d: &Dataset) -> OpenFile {
-    let files = d.view().await.expect("a view").open_files().await.expect("files");
+    let files = d.view().await.expect("the table is readable").open_files().await.expect("the files are opened");
     let [file] = files.as_slice() else { panic!("one file") };
     file.clone()
 }
@@ -93,7 +100,7 @@ async fn encrypted_columns_are_not_readable_in_bytes_and_are_read_with_the_keys(
     assert_eq!(file.encrypted().into_iter().collect::<Vec<_>>(), ["address.street", "email", "salary"]);
     assert!(file.page_indexes().await.unwrap().column_index().is_some());
     let some: Vec<RecordBatch> =
-        file.stream_rows(Some(&["salary"]), &[3, 499]).unwrap().try_collect().await.expect("rows");
+        file.stream_rows(Some(&["salary"]), &[3, 499]).unwrap().try_collect().await.expect("the rows are readable");
     assert_eq!(some.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
 }
 
@@ -151,7 +158,7 @@ async fn everything_is_encrypted_on_request_and_remains_encrypted() {
     assert!(only_file(&d).await.is_encrypted_whole());
     assert_rows_eq!(rows(&d).await, customers());
     let (path, bytes) =
-        bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).expect("a file");
+        bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).expect("the file is found");
     assert!(
         bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"),
         "the name of the column is encrypted as well"
@@ -319,11 +326,13 @@ async fn a_single_file_is_encrypted_too() {
 /// A file as another writer encrypts it: as a whole, with the key of its footer.
 fn external() -> Bytes {
     let properties = FileEncryptionProperties::builder(vec![7; 16]).with_footer_key_metadata(b"kf".to_vec());
-    let properties = WriterProperties::builder().with_file_encryption_properties(properties.build().expect("a file"));
+    let properties =
+        WriterProperties::builder().with_file_encryption_properties(properties.build().expect("the file is valid"));
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, customers().schema(), Some(properties.build())).expect("a file");
-    writer.write(&customers()).expect("a file");
-    writer.close().expect("a file");
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, customers().schema(), Some(properties.build())).expect("the file is valid");
+    writer.write(&customers()).expect("the file is written");
+    writer.close().expect("the file is closed");
     bytes.into()
 }
 
@@ -348,9 +357,9 @@ async fn keys_are_fetched_once_for_each_file_and_the_footer_is_read_once() {
     written(&storage, keys.encrypting(HIDDEN)).await;
     let (recorder, recorded) = RecordingStore::storage(&storage);
     let d = dataset(&recorded).with_encryption(keys.encrypting(HIDDEN));
-    let before = keys.asked();
+    let before = keys.request_count();
     let files = d.view().await.unwrap().open_files().await.unwrap();
-    assert_eq!(keys.asked() - before, 4);
+    assert_eq!(keys.request_count() - before, 4);
     let gets = || recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count();
     assert_eq!((files.len(), gets()), (1, 1));
 }

@@ -14,11 +14,14 @@ pub(crate) fn memory() -> TableStorage {
 }
 
 pub(crate) fn dataset(storage: &TableStorage) -> Dataset {
-    Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(
+        Location::new(storage.clone(), "lake/t", "lake/t").expect("the place is valid"),
+        JournalOptions::default(),
+    )
 }
 
 pub(crate) fn frame(rows: &RecordBatch) -> DataFrame {
-    SessionContext::new().read_batch(rows.clone()).expect("a frame")
+    SessionContext::new().read_batch(rows.clone()).expect("the frame is valid")
 }
 
 pub(crate) async fn write(
@@ -31,15 +34,15 @@ pub(crate) async fn write(
 }
 
 pub(crate) async fn load(d: &Dataset) -> DataFrame {
-    d.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame")
+    d.view().await.expect("the table is readable").load(&SessionContext::new()).await.expect("the frame is valid")
 }
 
 pub(crate) async fn rows(d: &Dataset) -> Vec<RecordBatch> {
-    load(d).await.collect().await.expect("rows")
+    load(d).await.collect().await.expect("the rows are readable")
 }
 
 pub(crate) async fn paths(d: &Dataset) -> Vec<String> {
-    d.view().await.expect("a view").files().iter().map(|f| f.path().to_owned()).collect()
+    d.view().await.expect("the table is readable").files().iter().map(|f| f.path().to_owned()).collect()
 }
 
 /// The folders of all files, without duplicates.

@@ -16,8 +16,8 @@ use crate::lake::{dataset, frame, memory, rows};
 /// Returns a frame whose second batch has a day without a folder.
 fn failing() -> DataFrame {
     let batches = vec![table("v:int | day:string\n1 | 2024-02-28"), table("v:int | day:string\n2 | \"\"")];
-    let rows = MemTable::try_new(batches[0].schema(), vec![batches]).expect("a table");
-    SessionContext::new().read_table(Arc::new(rows)).expect("a frame")
+    let rows = MemTable::try_new(batches[0].schema(), vec![batches]).expect("the table is valid");
+    SessionContext::new().read_table(Arc::new(rows)).expect("the frame is valid")
 }
 
 fn case() -> SinkCase<DataFrame> {
@@ -66,11 +66,12 @@ async fn rows_without_a_row_write_no_version_and_no_file() {
     let storage = memory();
     let run = Run::new("sales", RunId::new("1"), Instant::from_micros(0));
     for mode in [WriteMode::Append, WriteMode::ReplacePartitions, WriteMode::ReplaceAll] {
-        let receipt = sink(&storage, mode).write(&run, &CommitId::new("empty"), case().empty).await.expect("a receipt");
+        let receipt =
+            sink(&storage, mode).write(&run, &CommitId::new("empty"), case().empty).await.expect("the write succeeds");
         assert_eq!((receipt.outcome, receipt.rows), (Outcome::Unchanged, 0), "{mode:?}");
         assert_eq!(receipt.place, "lake/t version 0");
     }
-    let version = dataset(&storage).observe().await.expect("a version");
+    let version = dataset(&storage).observe().await.expect("the version is observed");
     assert_eq!((version.observed.head.version, version.files().len()), (0, 0));
 }
 
@@ -79,7 +80,7 @@ async fn mode_decides_which_rows_remain() {
     for (mode, remaining) in [(WriteMode::Append, 3), (WriteMode::ReplacePartitions, 2), (WriteMode::ReplaceAll, 1)] {
         let (storage, run) = (memory(), Run::new("sales", RunId::new("1"), Instant::from_micros(0)));
         for (id, value) in [("a", case().first), ("b", case().second)] {
-            sink(&storage, mode).write(&run, &CommitId::new(id), value).await.expect("a receipt");
+            sink(&storage, mode).write(&run, &CommitId::new(id), value).await.expect("the write succeeds");
         }
         let count: usize = rows(&dataset(&storage)).await.iter().map(|batch| batch.num_rows()).sum();
         assert_eq!(count, remaining, "{mode:?}");

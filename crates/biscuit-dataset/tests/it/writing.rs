@@ -36,8 +36,9 @@ async fn partitions_of_all_types_are_read_back() {
 
 #[tokio::test]
 async fn partitions_of_all_types_are_read_back_on_disk() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let store =
+        object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists");
     let d = dataset(&TableStorage::local(std::sync::Arc::new(store)));
     let all = table("v:int | t:string\n1 | a/b=c%25 ü:?\n2 | null\n3 | #[x]");
     write(&d, &all, WriteMode::Append, &WriteOptions::default().with_partition_by(["t"]))
@@ -94,7 +95,7 @@ async fn table_is_emptied_only_on_explicit_request() {
     assert_eq!(done.outcome, Outcome::Committed);
     let empty = load(&d).await;
     assert_eq!(empty.schema().field(0).name(), "v", "the columns are kept");
-    assert_eq!(empty.count().await.expect("a count"), 0);
+    assert_eq!(empty.count().await.expect("the rows are counted"), 0);
 }
 
 #[tokio::test]
@@ -111,7 +112,7 @@ async fn a_commit_id_is_written_once() {
     let d = dataset(&memory());
     let id = CommitId::new("job/1/out");
     for _ in 0..2 {
-        let snapshot = d.observe().await.expect("a table");
+        let snapshot = d.observe().await.expect("the table is observed");
         let options = WriteOptions::default();
         snapshot
             .write_as(frame(&table("v:int\n1")), WriteMode::Append, &options, Some(&id))
@@ -124,7 +125,7 @@ async fn a_commit_id_is_written_once() {
 #[tokio::test]
 async fn a_write_on_an_old_base_conflicts() {
     let d = dataset(&memory());
-    let old = d.observe().await.expect("a table");
+    let old = d.observe().await.expect("the table is observed");
     write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
     let e = old.write(frame(&table("v:int\n2")), WriteMode::Append, &WriteOptions::default()).await.unwrap_err();
     assert_eq!(e.code(), "Conflict");
@@ -136,7 +137,7 @@ fn numbers(n: i64) -> datafusion::arrow::array::RecordBatch {
     let column: ArrayRef = std::sync::Arc::new(Int64Array::from_iter_values(
         (0..n).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64)),
     ));
-    datafusion::arrow::array::RecordBatch::try_from_iter([("v", column)]).expect("a batch")
+    datafusion::arrow::array::RecordBatch::try_from_iter([("v", column)]).expect("the batch is valid")
 }
 
 #[tokio::test]
@@ -149,7 +150,7 @@ async fn files_have_the_chosen_number_or_size() {
         let options = WriteOptions::default().with_sizing(sizing).with_parquet(parquet);
         write(&d, &numbers(50_000), WriteMode::Append, &options).await.expect("the write succeeds");
         assert!(files.contains(&paths(&d).await.len()), "{sizing:?}: {}", paths(&d).await.len());
-        assert_eq!(load(&d).await.count().await.expect("a count"), 50_000);
+        assert_eq!(load(&d).await.count().await.expect("the rows are counted"), 50_000);
     }
     let d = dataset(&memory());
     let options = WriteOptions::default().with_sizing(FileSizing::Files(5));
@@ -162,13 +163,13 @@ async fn small_memory_makes_small_row_groups_with_the_same_rows() {
     let d = dataset(&memory());
     let options = WriteOptions::default().with_memory(64 << 10);
     write(&d, &numbers(100_000), WriteMode::Append, &options).await.expect("the write succeeds");
-    assert_eq!(load(&d).await.count().await.expect("a count"), 100_000);
+    assert_eq!(load(&d).await.count().await.expect("the rows are counted"), 100_000);
 }
 
 #[tokio::test]
 async fn single_file_is_replaced_only_if_unchanged() {
     let storage = memory();
-    let place = Location::new(storage.clone(), "out/report.parquet", "out/report.parquet").expect("a place");
+    let place = Location::new(storage.clone(), "out/report.parquet", "out/report.parquet").expect("the place is valid");
     let options = ParquetOptions::default();
     for n in 1..3 {
         let rows = frame(&table("v:int\n1\n2"));
@@ -183,12 +184,13 @@ async fn single_file_is_replaced_only_if_unchanged() {
 
 #[tokio::test]
 async fn single_file_on_disk_is_replaced_only_by_a_promised_single_writer() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let place = Location::parse(folder.path().join("r.parquet").to_str().expect("text")).expect("a place");
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let place = Location::parse(folder.path().join("r.parquet").to_str().expect("the text is UTF-8"))
+        .expect("the place is valid");
     let one = || frame(&table("v:int\n1"));
     let options = ParquetOptions::default();
     write_single(&place, one(), WriterPolicy::Many, &options).await.expect("it is new");
     let e = write_single(&place, one(), WriterPolicy::Many, &options).await.unwrap_err();
     assert_eq!(e.code(), "NoConditionalOverwrite");
-    write_single(&place, one(), WriterPolicy::One, &options).await.expect("one writer may");
+    write_single(&place, one(), WriterPolicy::One, &options).await.expect("one writer may write");
 }

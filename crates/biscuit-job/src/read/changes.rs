@@ -6,7 +6,7 @@ use biscuit_core::Result;
 use biscuit_schema::{Contract, OnError};
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::spec::{OutputSpec, SourceFormat, SourceSpec, invalid};
+use crate::spec::{OutputSpec, SourceFormat, SourceSpec, invalid_spec};
 
 /// Returns how the change records of a source are read. `expected` are the current types of the table.
 pub(crate) fn format_of(
@@ -34,7 +34,7 @@ pub(crate) fn format_of(
         SourceFormat::Debezium => Ok(settings.debezium()),
         SourceFormat::Dms => Ok(settings.dms()),
         SourceFormat::Rows => Ok(settings.rows()),
-        _ => Err(invalid("the format of the source does not contain change records")),
+        _ => Err(invalid_spec("the format of the source does not contain change records")),
     }
 }
 

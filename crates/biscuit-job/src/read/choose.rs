@@ -29,12 +29,12 @@ pub(crate) struct ChosenInput {
 
 impl ChosenInput {
     /// Returns the given objects as files that can be opened.
-    pub(crate) fn files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
+    pub(crate) fn to_files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
         let file = |object: &SourceObject| {
             let (store, path) = self.input.find(object)?;
             let file = InputFile::new(object.listed.clone(), store, path);
             Ok(Arc::new(match self.hive_partitioning {
-                HivePartitioning::Columns => file.with_path_columns(self.input.below(object))?,
+                HivePartitioning::Columns => file.with_path_columns(self.input.path_below_place(object))?,
                 HivePartitioning::Ignored => file,
             }))
         };
@@ -43,7 +43,7 @@ impl ChosenInput {
 }
 
 /// Chooses what an output reads from each of its sources.
-pub(crate) async fn choose(
+pub(crate) async fn choose_input(
     job: &JobSpec,
     sources: &[String],
     snapshot: &TableVersion,
@@ -59,7 +59,7 @@ pub(crate) async fn choose(
             places.push(environment.open_source(&url).await?);
         }
         let own = spec.bookmark(name);
-        let bookmark = Bookmark::new(own.unwrap_or(name))?.with_options(options(spec, output)?);
+        let bookmark = Bookmark::new(own.unwrap_or(name))?.with_options(bookmark_options(spec, output)?);
         // Without a bookmark nothing is remembered, so every mode reads everything.
         let mode = if own.is_some() { mode } else { &ReadMode::Full };
         let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
@@ -76,13 +76,13 @@ pub(crate) async fn choose(
         if let Some(other) = c.bookmark.as_ref().and_then(|b| names.insert(b.clone(), &c.source)) {
             let message =
                 format!("sources `{other}` and `{}` use the same bookmark; give each source its own", c.source);
-            return Err(crate::spec::invalid(message));
+            return Err(crate::spec::invalid_spec(message));
         }
     }
     Ok(chosen)
 }
 
-fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
+fn bookmark_options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
     let mut options = match output {
         // Replacing partitions and rebuilding need the objects of every run by name, as long as the rows are in the
         // table.
@@ -108,7 +108,7 @@ mod tests {
     fn bookmarks_of_partitioned_outputs_keep_all_runs() {
         let job = "name = 'j'\nsources.s = {url = 'raw', format = 'json'}\ntarget = {url = 't', mode = 'append'}";
         let job = JobSpec::from_toml(job, &[]).unwrap();
-        let keeps = |mode| options(&job.sources["s"], mode).unwrap().keep_runs;
+        let keeps = |mode| bookmark_options(&job.sources["s"], mode).unwrap().keep_runs;
         assert_eq!((keeps(OutputMode::Append), keeps(OutputMode::ReplacePartitions)), (u64::MAX, u64::MAX));
         assert_eq!(keeps(OutputMode::Merge), BookmarkOptions::default().keep_runs);
     }

@@ -51,21 +51,21 @@ pub(crate) struct BadRow {
 
 impl RowBatch {
     /// Returns one row as a file of its own, in its original format.
-    pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
+    pub(crate) fn raw_row(&self, row: usize) -> Vec<u8> {
         match &self.raw {
             UntypedRows::Lines { bytes, spans } => {
                 spans.get(row).map(|(a, b)| bytes[*a..*b].to_vec()).unwrap_or_default()
             }
             UntypedRows::Csv { header, dialect } => {
-                let cells = self.batch.columns().iter().map(|c| cell(c, row).unwrap_or_default());
-                with_header(header.as_deref(), &dialect.line(cells))
+                let cells = self.batch.columns().iter().map(|c| csv_cell(c, row).unwrap_or_default());
+                with_header(header.as_deref(), &dialect.format_line(cells))
             }
             UntypedRows::Rows => json_row(&self.batch, row),
         }
     }
 }
 
-fn cell(column: &ArrayRef, row: usize) -> Option<&str> {
+fn csv_cell(column: &ArrayRef, row: usize) -> Option<&str> {
     let texts = column.as_string::<i32>();
     texts.is_valid(row).then(|| texts.value(row))
 }
@@ -116,7 +116,7 @@ pub(crate) fn csv_rows(
             {
                 return Err(no_header(file, names.iter().map(String::as_str), known.iter().copied()));
             }
-            (names, Some(Arc::<str>::from(dialect.line(&record))))
+            (names, Some(Arc::<str>::from(dialect.format_line(&record))))
         }
     };
     let schema = Schema::new(names.iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>());
@@ -124,21 +124,21 @@ pub(crate) fn csv_rows(
     let cells = names.iter().map(|_| StringBuilder::new()).collect();
     let mut rows = CsvRows { schema: Arc::new(schema), header, dialect, cells, count: 0, bytes: 0, first: 0, next: 0 };
     while reader.read(&mut record)? {
-        let at = reader.line(&record);
+        let at = reader.line_of(&record);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, but there are {} columns", record.len(), rows.cells.len());
             let error = Error::new(biscuit_change::codes::INVALID_CSV, message);
-            bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &dialect.line(&record)) })?;
+            bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &dialect.format_line(&record)) })?;
             continue;
         }
         // A batch has only its first number: rows after a gap (a bad record or a line break inside a record) begin a
         // new batch.
         if rows.is_full() || (rows.count > 0 && rows.next != at) {
-            take(rows.piece()?)?;
+            take(rows.finish_piece()?)?;
         }
-        rows.add(&record, at, &spec.null);
+        rows.add_record(&record, at, &spec.null);
     }
-    if rows.count == 0 { Ok(()) } else { take(rows.piece()?) }
+    if rows.count == 0 { Ok(()) } else { take(rows.finish_piece()?) }
 }
 
 /// The records of a CSV file, each of at most [`MAX_LINE`] bytes. Without this limit, a quote that is never closed
@@ -163,7 +163,7 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
 
     /// Returns the line in which a record begins. At a CRLF, the reader's position is before the line feed, hence the
     /// correction.
-    pub(crate) fn line(&self, record: &csv::StringRecord) -> u64 {
+    pub(crate) fn line_of(&self, record: &csv::StringRecord) -> u64 {
         let line = |p: &csv::Position| p.line() + u64::from(p.byte() > 0 && self.crlf.get() == Some(true));
         record.position().map_or(0, line)
     }
@@ -239,7 +239,7 @@ impl CsvRows {
         self.count == BATCH || self.bytes > MAX_LINE
     }
 
-    fn add(&mut self, record: &csv::StringRecord, at: u64, null: &str) {
+    fn add_record(&mut self, record: &csv::StringRecord, at: u64, null: &str) {
         if self.count == 0 {
             self.first = at;
         }
@@ -252,7 +252,7 @@ impl CsvRows {
         self.next = at + 1;
     }
 
-    fn piece(&mut self) -> Result<RowBatch> {
+    fn finish_piece(&mut self) -> Result<RowBatch> {
         let arrays: Vec<ArrayRef> = self.cells.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("CSV rows could not be combined").with_source(e))?;

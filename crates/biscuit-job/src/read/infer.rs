@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::codes;
 use crate::read::decode::{CsvRecords, no_header};
 use crate::read::input::InputFile;
-use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid};
+use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid_spec};
 
 /// How much of each file is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum InferScope {
 
 /// Infers the columns of files and applies naming rules. Columns that the output already has keep the types of the
 /// output. Returns the contract and the columns for which the files disagree.
-pub(crate) async fn infer(
+pub(crate) async fn infer_columns(
     files: &[Arc<InputFile>],
     format: SourceFormat,
     text: &TextSpec,
@@ -62,7 +62,7 @@ pub(crate) async fn infer(
     }
     // Columns of the path come after all rows, so that a column that also occurs in rows is spelled as it is there.
     for (file, name, value) in by_path {
-        let own = inference.spelled(&name).map_or(name, str::to_owned);
+        let own = inference.find_spelling(&name).map_or(name, str::to_owned);
         inference.add_text(file, 1, &own, value.as_deref().unwrap_or_default());
     }
     let inferred = inference.finish()?;
@@ -107,10 +107,10 @@ fn learn_file(
     look: InferScope,
 ) -> Result<LearnedFile> {
     let mut inference = SchemaInference::default();
-    let names = look_at(&mut inference, file, format, text, keys, handle, look)?;
+    let names = infer_file(&mut inference, file, format, text, keys, handle, look)?;
     // Values in rows decide the type of a column. Its value in the path is used only if the rows have none.
     let has_type = |name: &str| {
-        let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
+        let of_rows = inference.find_spelling(name).and_then(|own| inference.type_of(own));
         of_rows.is_some_and(|t| !t.is_null())
     };
     let by_path = file.path_columns.iter().filter(|(name, _)| !has_type(name)).cloned().collect();
@@ -123,7 +123,7 @@ fn as_is(schema: &SchemaRef) -> Schema {
 }
 
 /// Infers the columns of a file. Returns the names in the header of a CSV file, in lower case.
-fn look_at(
+fn infer_file(
     inference: &mut SchemaInference,
     file: &Arc<InputFile>,
     format: SourceFormat,
@@ -156,9 +156,9 @@ fn look_at(
         SourceFormat::Csv => {
             let csv = &spec.csv;
             if csv.header == CsvHeader::Absent {
-                return Err(invalid("CSV without a header needs a contract that names its columns"));
+                return Err(invalid_spec("CSV without a header needs a contract that names its columns"));
             }
-            let text = file.text(handle, spec.encoding)?;
+            let text = file.open_text(handle, spec.encoding)?;
             let mut reader = CsvRecords::new(file.name(), text, csv.dialect.of_file(file.name()));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;
@@ -166,7 +166,7 @@ fn look_at(
             let mut rows = 0;
             while rows < maximum && reader.read(&mut record)? {
                 rows += 1;
-                let line = reader.line(&record);
+                let line = reader.line_of(&record);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
                 inference.add_texts(file.name(), line, names.iter().map(String::as_str).zip(cells));
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use biscuit_apply::FoundFile;
 use biscuit_apply::internal::input_failed;
 use biscuit_change::TextEncoding;
-use biscuit_change::internal::{FileCompression, JsonLayout, JsonValues, Utf8Text, unpacking_failed};
+use biscuit_change::internal::{FileCompression, JsonLayout, JsonValues, Utf8Text, decompression_error};
 use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::internal::as_listed;
@@ -58,7 +58,7 @@ impl InputFile {
     pub(crate) async fn open(&self, keys: Option<&FileEncryption>) -> Result<OpenFile> {
         let FoundFile { listed, store, object, .. } = &self.found;
         let file = DataFile::outside_tables(listed.clone(), object.clone());
-        OpenFile::open_with(store.clone(), file, keys).await.map_err(|e| self.failed(e))
+        OpenFile::open_with(store.clone(), file, keys).await.map_err(|e| self.explain_error(e))
     }
 
     /// Adds the columns of the path. `below` is the path relative to the location of the source.
@@ -69,34 +69,34 @@ impl InputFile {
 
     /// Converts an error that happened during a read: an object that was deleted or overwritten is a conflict, not
     /// damaged input.
-    pub(crate) fn failed(&self, e: Error) -> Error {
+    pub(crate) fn explain_error(&self, e: Error) -> Error {
         input_failed(e, self.name())
     }
 
-    pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {
+    pub(crate) async fn read_range(&self, range: Range<u64>) -> Result<Bytes> {
         let got = self.found.store.get_range(&self.found.object, range).await;
-        got.map_err(|e| self.failed(store_error("read", &self.found.object, e)))
+        got.map_err(|e| self.explain_error(store_error("read", &self.found.object, e)))
     }
 
     /// Returns the text of the object: decompressed, in UTF-8 and without a byte order mark. Call it from a blocking
     /// thread.
-    pub(crate) fn text(
+    pub(crate) fn open_text(
         self: &Arc<Self>,
         handle: &Handle,
         encoding: Option<TextEncoding>,
     ) -> Result<Box<dyn Read + Send>> {
-        let head = handle.block_on(self.bytes(0..self.size().min(4)))?;
+        let head = handle.block_on(self.read_range(0..self.size().min(4)))?;
         let raw = ObjectRead { file: self.clone(), handle: handle.clone(), at: 0, buffer: Bytes::new() };
         let raw = BufReader::with_capacity(1 << 16, raw);
-        let text = FileCompression::of(&head).reader(raw).map_err(|e| self.unreadable(e))?;
+        let text = FileCompression::detect(&head).reader(raw).map_err(|e| self.unreadable_error(e))?;
         Ok(Box::new(Utf8Text::new(self.name(), text, encoding)))
     }
 
     /// Returns the JSON values of the object in chunks of whole lines, one value a line. Call it from a blocking
     /// thread.
     pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<TextChunks> {
-        let (mut text, mut begin) = (self.text(handle, encoding)?, vec![]);
-        (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
+        let (mut text, mut begin) = (self.open_text(handle, encoding)?, vec![]);
+        (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable_error(e))?;
         let is_whole = (begin.len() as u64) < BEGIN;
         let layout = if is_whole { JsonLayout::of_text(&begin) } else { JsonLayout::of_begin(&begin) };
         let text = io::Cursor::new(begin).chain(text);
@@ -110,15 +110,15 @@ impl InputFile {
     /// Returns whether the object is uncompressed text with one JSON value a line, so that byte ranges of it can be
     /// read independently.
     pub(crate) async fn has_lines(&self) -> Result<bool> {
-        let begin = self.bytes(0..self.size().min(BEGIN)).await?;
+        let begin = self.read_range(0..self.size().min(BEGIN)).await?;
         // A byte order mark is only at the beginning, so a text with one is read as a whole.
-        let is_plain =
-            FileCompression::of(&begin) == FileCompression::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
+        let is_plain = FileCompression::detect(&begin) == FileCompression::None
+            && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
         let layout = if self.size() <= BEGIN { JsonLayout::of_text(&begin) } else { JsonLayout::of_begin(&begin) };
         Ok(is_plain && layout == JsonLayout::Lines)
     }
 
-    fn unreadable(&self, e: io::Error) -> Error {
+    fn unreadable_error(&self, e: io::Error) -> Error {
         text_failed(self.name(), e)
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
             Some(Ok(e)) => *e,
             _ => Error::internal("an error was lost"),
         },
-        false => unpacking_failed(file, e),
+        false => decompression_error(file, e),
     }
 }
 
@@ -153,7 +153,7 @@ impl Read for ObjectRead {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.buffer.is_empty() && self.at < self.file.size() {
             let end = (self.at + SLICE as u64).min(self.file.size());
-            self.buffer = self.handle.block_on(self.file.bytes(self.at..end)).map_err(io::Error::other)?;
+            self.buffer = self.handle.block_on(self.file.read_range(self.at..end)).map_err(io::Error::other)?;
             self.at = end;
         }
         let n = self.buffer.len().min(into.len());
@@ -190,7 +190,7 @@ impl TextChunks {
         while !self.ended {
             let had = bytes.len();
             let read = (&mut self.text).take((want - had) as u64).read_to_end(&mut bytes);
-            read.map_err(|e| self.file.unreadable(e))?;
+            read.map_err(|e| self.file.unreadable_error(e))?;
             self.ended = bytes.len() < want;
             match memchr::memrchr(b'\n', &bytes) {
                 Some(end) if !self.ended => {
@@ -218,7 +218,7 @@ impl TextChunks {
 pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Bytes> {
     // The byte before the range tells whether a line begins exactly at its start.
     let from = range.start.saturating_sub(1);
-    let mut bytes = file.bytes(from..range.end).await?.to_vec();
+    let mut bytes = file.read_range(from..range.end).await?.to_vec();
     let mut end = range.end;
     // The last line of the range may end after the range.
     while end < file.size() && !ends_in_line(&bytes, (range.end - from) as usize) {
@@ -226,7 +226,7 @@ pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Byte
             return Err(too_long(file.name(), "line", lines_before(file, range.end).await? + 1));
         }
         let next = (end + (1 << 18)).min(file.size());
-        bytes.extend_from_slice(&file.bytes(end..next).await?);
+        bytes.extend_from_slice(&file.read_range(end..next).await?);
         end = next;
     }
     let own = (range.end - from) as usize;
@@ -250,7 +250,7 @@ pub(crate) async fn lines_before(file: &InputFile, end: u64) -> Result<u64> {
     let (mut lines, mut at) = (0, 0);
     while at < end {
         let next = (at + SLICE as u64).min(end);
-        lines += memchr::memchr_iter(b'\n', &file.bytes(at..next).await?).count() as u64;
+        lines += memchr::memchr_iter(b'\n', &file.read_range(at..next).await?).count() as u64;
         at = next;
     }
     Ok(lines)

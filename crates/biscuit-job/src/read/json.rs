@@ -11,7 +11,7 @@ use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
 use biscuit_core::catch_panic;
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use biscuit_schema::Contract;
 use biscuit_schema::internal::{is_too_deep, name_twice, text_type, too_deep};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::read::decode::{BATCH, BadRow, RowBatch, UntypedRows};
 use crate::read::json_names::JsonNames;
 
 /// Returns the reason to refuse a line that the decoder would accept.
-fn refused(line: &[u8]) -> Option<Error> {
+fn refusal_reason(line: &[u8]) -> Option<Error> {
     if is_too_deep(line) {
         return Some(too_deep("the line"));
     }
@@ -67,12 +67,12 @@ impl JsonLines {
             columns.push(TextColumn { names, text: text_type(column.column_type.arrow(), &|_| false) });
         }
         let schema = schema(&columns);
-        let (names, decoder) = (JsonNames::of(&schema), decoder(&schema, true)?);
+        let (names, decoder) = (JsonNames::from_schema(&schema), new_decoder(&schema, true)?);
         Ok(Self { columns, schema, names, decoder, strict: true, extra: BTreeSet::new(), renamed: BTreeMap::new() })
     }
 
     /// Returns and clears the extra columns and the renamed columns that were found since the last call.
-    pub(crate) fn found(&mut self) -> (BTreeSet<String>, BTreeMap<String, String>) {
+    pub(crate) fn take_findings(&mut self) -> (BTreeSet<String>, BTreeMap<String, String>) {
         (std::mem::take(&mut self.extra), std::mem::take(&mut self.renamed))
     }
 
@@ -94,7 +94,7 @@ impl JsonLines {
             let blank = bytes[start..end].iter().all(u8::is_ascii_whitespace);
             if blank || spans.len() == BATCH {
                 // A batch has only its first line number, so a blank line ends the batch.
-                self.piece(bytes, std::mem::take(&mut spans), begun, take, bad)?;
+                self.decode_piece(bytes, std::mem::take(&mut spans), begun, take, bad)?;
                 begun = line;
             }
             if blank {
@@ -104,10 +104,10 @@ impl JsonLines {
             }
             (line, start) = (line + 1, end);
         }
-        self.piece(bytes, spans, begun, take, bad)
+        self.decode_piece(bytes, spans, begun, take, bad)
     }
 
-    fn piece(
+    fn decode_piece(
         &mut self,
         bytes: &Bytes,
         spans: Vec<(usize, usize)>,
@@ -119,21 +119,21 @@ impl JsonLines {
         let raw = |spans| UntypedRows::Lines { bytes: bytes.clone(), spans };
         // The decoder skips values of columns that are not requested, so it does not notice if these are nested too
         // deeply.
-        let is_refused = |(a, b): &(usize, usize)| refused(&bytes[*a..*b]).is_some();
+        let is_refused = |(a, b): &(usize, usize)| refusal_reason(&bytes[*a..*b]).is_some();
         if !spans.iter().any(is_refused)
-            && let Some(batch) = self.rows(&bytes[start..end], spans.len())?
+            && let Some(batch) = self.decode_rows(&bytes[start..end], spans.len())?
         {
             return take(RowBatch { batch, first, raw: raw(spans) });
         }
         // At least one line is bad: decode line by line to separate good and bad lines.
         for (at, (a, b)) in spans.into_iter().enumerate() {
             let (row, line) = (first + at as u64, &bytes[a..b]);
-            let refused = refused(line);
-            let rows = if refused.is_some() { None } else { self.row(line)? };
+            let refused = refusal_reason(line);
+            let rows = if refused.is_some() { None } else { self.decode_row(line)? };
             match rows {
                 Some(batch) => take(RowBatch { batch, first: row, raw: raw(vec![(a, b)]) })?,
                 None => {
-                    let error = refused.unwrap_or_else(|| self.what_is_wrong(line));
+                    let error = refused.unwrap_or_else(|| self.explain_line(line));
                     bad(BadRow { row, error, raw: line.to_vec() })?;
                 }
             }
@@ -143,29 +143,30 @@ impl JsonLines {
 
     /// Decodes lines into the columns of the contract. `None` if the number of objects differs from `rows`, or an
     /// object does not have these columns.
-    fn rows(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
+    fn decode_rows(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
         if !self.strict {
-            self.look_through(text)?;
+            self.scan_lines(text)?;
         }
-        let mut decoded = self.decode(text, rows)?;
-        if decoded.is_none() && self.strict && self.look_through(text)? {
-            decoded = self.decode(text, rows)?;
+        let mut decoded = self.run_decoder(text, rows)?;
+        if decoded.is_none() && self.strict && self.scan_lines(text)? {
+            decoded = self.run_decoder(text, rows)?;
         }
         decoded.map(|batch| self.by_column(&batch)).transpose()
     }
 
     /// Decodes one line. If that fails, tries again with nested values of text columns replaced by their JSON text.
-    fn row(&mut self, line: &[u8]) -> Result<Option<RecordBatch>> {
-        if let Some(batch) = self.rows(line, 1)? {
+    fn decode_row(&mut self, line: &[u8]) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.decode_rows(line, 1)? {
             return Ok(Some(batch));
         }
-        let Some(fitted) = std::str::from_utf8(line).ok().and_then(|line| fitted(line, self.schema.fields())) else {
+        let Some(fitted) = std::str::from_utf8(line).ok().and_then(|line| fit_object(line, self.schema.fields()))
+        else {
             return Ok(None);
         };
-        self.rows(fitted.as_bytes(), 1)
+        self.decode_rows(fitted.as_bytes(), 1)
     }
 
-    fn decode(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
+    fn run_decoder(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
         let decoded = catch_panic(|| {
             let mut at = 0;
             while at < text.len() {
@@ -184,7 +185,7 @@ impl JsonLines {
             _ => {
                 // A failed decoder contains partial rows of these lines, which must not become part of the next
                 // batch.
-                self.decoder = decoder(&self.schema, self.strict)?;
+                self.decoder = new_decoder(&self.schema, self.strict)?;
                 Ok(None)
             }
         }
@@ -193,7 +194,7 @@ impl JsonLines {
     /// Searches the lines for names that are not in the schema. A name that differs from a column only in letter case
     /// becomes another name of that column; other names are recorded as extra. Returns true if the decoder had to
     /// change, so that decoding again may succeed.
-    fn look_through(&mut self, lines: &[u8]) -> Result<bool> {
+    fn scan_lines(&mut self, lines: &[u8]) -> Result<bool> {
         let new = self.names.find_new(lines);
         let known = (self.schema.fields().len(), self.strict);
         for name in new.top {
@@ -209,8 +210,8 @@ impl JsonLines {
         if known == (self.schema.fields().len(), self.strict) {
             return Ok(false);
         }
-        self.names = JsonNames::of(&self.schema);
-        self.decoder = decoder(&self.schema, self.strict)?;
+        self.names = JsonNames::from_schema(&self.schema);
+        self.decoder = new_decoder(&self.schema, self.strict)?;
         Ok(true)
     }
 
@@ -226,27 +227,28 @@ impl JsonLines {
             let mut all = column.names.iter().zip(&mut arrays);
             let Some((own, mut array)) = all.next().map(|(name, array)| (name, array.clone())) else { continue };
             for (name, other) in all.filter(|(_, other)| other.null_count() < other.len()) {
-                let (has, others) = (is_not_null(&array).map_err(internal)?, is_not_null(other).map_err(internal)?);
-                if and(&has, &others).map_err(internal)?.true_count() > 0 {
+                let (has, others) =
+                    (is_not_null(&array).map_err(internal_error)?, is_not_null(other).map_err(internal_error)?);
+                if and(&has, &others).map_err(internal_error)?.true_count() > 0 {
                     self.extra.insert(name.clone());
                 }
                 self.renamed.insert(name.clone(), own.clone());
-                array = zip(&has, &array, other).map_err(internal)?;
+                array = zip(&has, &array, other).map_err(internal_error)?;
             }
             fields.push(Field::new(own, column.text.clone(), true));
             merged.push(array);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        RecordBatch::try_new_with_options(schema, merged as Vec<ArrayRef>, &options).map_err(internal)
+        RecordBatch::try_new_with_options(schema, merged as Vec<ArrayRef>, &options).map_err(internal_error)
     }
 
     /// Finds the reason why a line cannot be decoded, for the message. Values are not quoted.
-    fn what_is_wrong(&self, line: &[u8]) -> Error {
+    fn explain_line(&self, line: &[u8]) -> Error {
         match serde_json::from_slice::<serde_json::Value>(line) {
             Err(e) => Error::new(
                 biscuit_change::codes::INVALID_JSON,
-                format!("the line is not valid JSON: {}", place_free(&unquoted(&e.to_string()))),
+                format!("the line is not valid JSON: {}", without_position(&remove_quoted_text(&e.to_string()))),
             ),
             Ok(serde_json::Value::Object(object)) => {
                 let fits = |name: &str, value: &serde_json::Value| match self.schema.field_with_name(name) {
@@ -274,24 +276,24 @@ impl JsonLines {
 
 /// Returns the object with nested values as JSON text where the field is text. `None` if the text is not an object.
 /// Example: `{"a":{"k":1}}` with a text column `a` becomes `{"a":"{\"k\":1}"}`.
-fn fitted(object: &str, fields: &Fields) -> Option<String> {
+fn fit_object(object: &str, fields: &Fields) -> Option<String> {
     let values: BTreeMap<String, &RawValue> = serde_json::from_str(object).ok()?;
     let mut all = Vec::with_capacity(values.len());
     for (name, value) in values {
         let field = fields.iter().find(|f| f.name().eq_ignore_ascii_case(&name));
-        let value = field.map_or_else(|| value.get().to_owned(), |field| fitted_value(value.get(), field.data_type()));
+        let value = field.map_or_else(|| value.get().to_owned(), |field| fit_value(value.get(), field.data_type()));
         all.push(format!("{}:{value}", serde_json::Value::String(name)));
     }
     Some(format!("{{{}}}", all.join(",")))
 }
 
-fn fitted_value(value: &str, t: &DataType) -> String {
+fn fit_value(value: &str, t: &DataType) -> String {
     match t {
         DataType::Utf8 if value.starts_with(['{', '[']) => serde_json::Value::String(value.to_owned()).to_string(),
-        DataType::Struct(fields) => fitted(value, fields).unwrap_or_else(|| value.to_owned()),
+        DataType::Struct(fields) => fit_object(value, fields).unwrap_or_else(|| value.to_owned()),
         DataType::List(item) => match serde_json::from_str::<Vec<&RawValue>>(value) {
             Ok(items) => {
-                let items: Vec<_> = items.iter().map(|v| fitted_value(v.get(), item.data_type())).collect();
+                let items: Vec<_> = items.iter().map(|v| fit_value(v.get(), item.data_type())).collect();
                 format!("[{}]", items.join(","))
             }
             Err(_) => value.to_owned(),
@@ -308,16 +310,16 @@ fn schema(columns: &[TextColumn]) -> SchemaRef {
 
 /// Removes the position from a message of the JSON parser: it is relative to the line, and the error has the row in
 /// the file.
-fn place_free(message: &str) -> &str {
+fn without_position(message: &str) -> &str {
     message.split(" at line ").next().unwrap_or(message)
 }
 
-fn decoder(schema: &SchemaRef, strict: bool) -> Result<Decoder> {
+fn new_decoder(schema: &SchemaRef, strict: bool) -> Result<Decoder> {
     let builder = ReaderBuilder::new(schema.clone()).with_coerce_primitive(true).with_strict_mode(strict);
     let made = builder.with_batch_size(BATCH).build_decoder();
     made.map_err(|e| Error::internal("cannot create a JSON reader").with_source(e))
 }
 
-fn internal(e: arrow::error::ArrowError) -> Error {
+fn internal_error(e: arrow::error::ArrowError) -> Error {
     Error::internal("cannot merge the names of a column").with_source(e)
 }

@@ -41,25 +41,27 @@ pub(crate) struct NewNames {
 
 impl JsonNames {
     /// Returns the names of a schema.
-    pub(crate) fn of(schema: &Schema) -> Self {
-        Self::object("", schema.fields())
+    pub(crate) fn from_schema(schema: &Schema) -> Self {
+        Self::for_object("", schema.fields())
     }
 
-    fn object(path: &str, fields: &arrow::datatypes::Fields) -> Self {
+    fn for_object(path: &str, fields: &arrow::datatypes::Fields) -> Self {
         let mut object = JsonObjectNames { path: path.to_owned(), ..JsonObjectNames::default() };
         for field in fields {
-            object.add(field.name(), Self::within(&format!("{path}{}.", field.name()), field.data_type()));
+            object.add_name(field.name(), Self::for_type(&format!("{path}{}.", field.name()), field.data_type()));
         }
         Self::Object(object)
     }
 
-    fn within(path: &str, t: &DataType) -> Self {
+    fn for_type(path: &str, t: &DataType) -> Self {
         match t {
-            DataType::Struct(fields) => Self::object(path, fields),
+            DataType::Struct(fields) => Self::for_object(path, fields),
             // The path of the items of a list is the path of the list.
-            DataType::List(item) => Self::within(path, item.data_type()),
+            DataType::List(item) => Self::for_type(path, item.data_type()),
             DataType::Map(entry, _) => match entry.data_type() {
-                DataType::Struct(kv) if kv.len() == 2 => Self::Values(Box::new(Self::within(path, kv[1].data_type()))),
+                DataType::Struct(kv) if kv.len() == 2 => {
+                    Self::Values(Box::new(Self::for_type(path, kv[1].data_type())))
+                }
                 _ => Self::Any,
             },
             _ => Self::Any,
@@ -79,7 +81,7 @@ impl JsonNames {
 }
 
 impl JsonObjectNames {
-    fn add(&mut self, name: &str, below: JsonNames) -> usize {
+    fn add_name(&mut self, name: &str, below: JsonNames) -> usize {
         self.at.insert(name.to_owned(), self.below.len());
         self.below.push(below);
         self.below.len() - 1
@@ -187,7 +189,7 @@ impl Visitor<'_> for KeySeed<'_> {
             "" => self.new.top.push(name.to_owned()),
             path => self.new.nested.push(format!("{path}{name}")),
         }
-        Ok(self.object.add(name, JsonNames::Any))
+        Ok(self.object.add_name(name, JsonNames::Any))
     }
 }
 
@@ -202,7 +204,7 @@ mod tests {
         let address = DataType::Struct(Fields::from(vec![Field::new("zip", DataType::Utf8, true)]));
         let list = DataType::List(Field::new("item", address, true).into());
         let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("addresses", list, true)]);
-        let mut names = JsonNames::of(&schema);
+        let mut names = JsonNames::from_schema(&schema);
         let lines =
             b"{\"id\":1,\"addresses\":[{\"zip\":1,\"no\":{\"x\":1}}]}\nnone\n{\"ID\":1,\"a\\tb\":[{}],\"addresses\":7}";
         let new = names.find_new(lines);

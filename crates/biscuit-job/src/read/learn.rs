@@ -10,9 +10,9 @@ use biscuit_schema::{Contract, TypeConflict};
 use tokio::runtime::Handle;
 
 use crate::codes;
-use crate::read::infer::{InferScope, infer};
+use crate::read::infer::{InferScope, infer_columns};
 use crate::read::input::InputFile;
-use crate::read::source::{FileRows, ReadTask, SourceReader};
+use crate::read::source::{ReadTask, SourceFileRows, SourceReader};
 use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 
 /// Infers the contract of all objects at a location. Returns it with the columns for which the objects disagree.
@@ -28,7 +28,7 @@ pub async fn learn(
     keys: Option<&FileEncryption>,
 ) -> Result<(Contract, Vec<TypeConflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, text, rules, None, keys, InferScope::All).await
+    infer_columns(&files, format, text, rules, None, keys, InferScope::All).await
 }
 
 /// Reads the first `rows_of_each` rows of each object at a location, with all columns, typed as by [`learn`] but
@@ -46,21 +46,22 @@ pub async fn sample(
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
     let (contract, _) =
-        infer(&files, format, text, Some(&RulesSpec::None), None, keys, InferScope::Rows(rows_of_each as u64)).await?;
+        infer_columns(&files, format, text, Some(&RulesSpec::None), None, keys, InferScope::Rows(rows_of_each as u64))
+            .await?;
     let reading = Arc::new(SourceReader::new(format, text.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {
         let (reading, handle, file) = (reading.clone(), Handle::current(), file.clone());
         let read = tokio::task::spawn_blocking(move || {
             let (mut task, mut batches, mut left) = (Some(ReadTask::Whole(file)), vec![], rows_of_each);
-            let mut take = |rows: FileRows<'_>| {
+            let mut take = |rows: SourceFileRows<'_>| {
                 let batch = rows.batch.slice(0, left.min(rows.batch.num_rows()));
                 left -= batch.num_rows();
                 batches.push(batch);
                 // An error is the only way to stop the reader early; its code is handled below.
                 if left == 0 { Err(Error::new(ENOUGH, "enough rows were read")) } else { Ok(()) }
             };
-            match reading.work(&mut || task.take(), &handle, 0, &mut take) {
+            match reading.run_tasks(&mut || task.take(), &handle, 0, &mut take) {
                 Err(e) if !e.is(ENOUGH) => Err(e),
                 _ => Ok(batches),
             }
@@ -87,10 +88,10 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
     // `everything` is ordered, so the object that decides the order of the columns does not depend on the listing.
-    for object in input.everything() {
+    for object in input.all_objects() {
         let (store, path) = input.find(&object)?;
         let file = InputFile::new(object.listed.clone(), store, path);
-        files.push(Arc::new(file.with_path_columns(input.below(&object))?));
+        files.push(Arc::new(file.with_path_columns(input.path_below_place(&object))?));
     }
     let Some(first) = files.first() else {
         return Err(Error::new(
@@ -100,7 +101,7 @@ async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(
     };
     let format = match format {
         Some(format) => format,
-        None => by_name(first.name(), &first.bytes(0..first.size().min(4)).await?)?,
+        None => by_name(first.name(), &first.read_range(0..first.size().min(4)).await?)?,
     };
     Ok((files, format))
 }

@@ -66,7 +66,7 @@ pub(crate) fn with_path_columns(
             .position(|f| f.name().eq_ignore_ascii_case(name) || known.is_some_and(|column| *f.name() == column.name));
         if let Some(at) = own {
             // A column that is in the path and in the rows must agree. The value of the path fills nulls of the rows.
-            value.check(&columns[at], file, first)?;
+            value.check_rows(&columns[at], file, first)?;
         }
         let all = take(value.value(), &UInt32Array::from(vec![0; rows.num_rows()]), None)
             .map_err(|e| Error::internal("cannot repeat a value of the path").with_source(e))?;

@@ -1,6 +1,6 @@
 //! Reads the objects of a source into rows: decode, add columns of the path, coerce to the contract, apply the checks
 //! of the contract, treat personal data. Each step may refuse rows, and their numbers in the file must remain right;
-//! `FileRows` tracks them.
+//! `SourceFileRows` tracks them.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -45,7 +45,7 @@ pub struct ReadReport {
     pub coercion: CoercionReport,
 }
 
-/// Reads the objects of a source. Threads share it; each calls [`work`](Self::work).
+/// Reads the objects of a source. Threads share it; each calls [`run_tasks`](Self::run_tasks).
 #[derive(Debug)]
 pub(crate) struct SourceReader {
     pub(crate) format: SourceFormat,
@@ -111,7 +111,7 @@ impl TaskQueue {
 
 /// Distributes tasks to `parts` lists of about the same number of bytes: a greedy partition, each task to the
 /// smallest list.
-pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
+pub(crate) fn divide_tasks(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
     let mut divided: Vec<(u64, Vec<ReadTask>)> = (0..parts.max(1)).map(|_| (0, vec![])).collect();
     for task in tasks {
         if let Some(smallest) = divided.iter_mut().min_by_key(|(bytes, _)| *bytes) {
@@ -123,7 +123,7 @@ pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
 }
 
 /// Rows of a file, in the columns of the source's contract.
-pub(crate) struct FileRows<'a> {
+pub(crate) struct SourceFileRows<'a> {
     pub(crate) file: &'a Arc<InputFile>,
     pub(crate) batch: RecordBatch,
     /// Indices of the rows in `piece`. `None` if all rows remain.
@@ -132,15 +132,15 @@ pub(crate) struct FileRows<'a> {
     numbers: &'a LineNumbers<'a>,
 }
 
-impl FileRows<'_> {
+impl SourceFileRows<'_> {
     /// Returns the number of a row in the file, from 1. Lines count for text, rows for Parquet.
-    pub(crate) fn number(&self, row: usize) -> u64 {
-        self.piece.first + self.input_row(row) as u64 + self.numbers.before()
+    pub(crate) fn row_number(&self, row: usize) -> u64 {
+        self.piece.first + self.input_row(row) as u64 + self.numbers.lines_before_piece()
     }
 
     /// Returns the original text of a row.
-    pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
-        self.piece.raw(self.input_row(row))
+    pub(crate) fn raw_row(&self, row: usize) -> Vec<u8> {
+        self.piece.raw_row(self.input_row(row))
     }
 
     /// Returns the index of a row of `batch` in `piece`.
@@ -158,7 +158,7 @@ struct LineNumbers<'a> {
 }
 
 impl LineNumbers<'_> {
-    fn before(&self) -> u64 {
+    fn lines_before_piece(&self) -> u64 {
         // An error here must not hide the message that needs the number, so a failed count is taken as zero.
         *self.before.get_or_init(|| match self.start {
             0 => 0,
@@ -221,7 +221,7 @@ impl SourceReader {
         let mut rows = open.with_batch_rows(crate::read::decode::BATCH).stream(None)?;
         let mut first = 1;
         while let Some(batch) = handle.block_on(rows.next()) {
-            let batch = uuids.texts(batch.map_err(|e| file.failed(e))?)?;
+            let batch = uuids.to_texts(batch.map_err(|e| file.explain_error(e))?)?;
             let count = batch.num_rows() as u64;
             piece(RowBatch { batch, first, raw: UntypedRows::Rows })?;
             first += count;
@@ -239,7 +239,7 @@ impl SourceReader {
             let is = |name: &String| name.eq_ignore_ascii_case(root);
             let column = contract.columns.iter().find(|c| is(&c.name) || c.reading.renamed_from.iter().any(is));
             let name = format!("{}{rest}", column.map_or(root, |column| &column.name));
-            if (column.is_some() || contract.extra == ExtraColumns::Keep) && !guard.names_all(&name) {
+            if (column.is_some() || contract.extra == ExtraColumns::Keep) && !guard.names_whole(&name) {
                 let message = format!(
                     "column `{name}` is encrypted in the file and missing in [pii]; add it, with `keep` to store it in plain text"
                 );
@@ -253,7 +253,7 @@ impl SourceReader {
     ///
     /// # Errors
     /// `NotUnique` and other rules of the contract that stop the run.
-    pub(crate) fn found(&self) -> Result<ReadFindings> {
+    pub(crate) fn findings(&self) -> Result<ReadFindings> {
         let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if !checks.is_empty() {
@@ -262,12 +262,12 @@ impl SourceReader {
         Ok(found)
     }
 
-    fn note(&self, f: impl FnOnce(&mut ReadFindings)) {
+    fn record_finding(&self, f: impl FnOnce(&mut ReadFindings)) {
         f(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Returns the tasks for these files. Large files with one JSON value a line are split into byte ranges.
-    pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<ReadTask>> {
+    pub(crate) async fn plan_tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<ReadTask>> {
         let mut tasks = Vec::new();
         // Only UTF-8 guarantees that the byte of a line feed is a line feed at any position.
         let may_divide = self.text.encoding.is_none();
@@ -289,12 +289,12 @@ impl SourceReader {
     ///
     /// # Errors
     /// Errors of the rows, with file and row; errors of the store and of `take`.
-    pub(crate) fn work(
+    pub(crate) fn run_tasks(
         &self,
         next: &mut dyn FnMut() -> Option<ReadTask>,
         handle: &Handle,
         time: usize,
-        take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
+        take: &mut dyn FnMut(SourceFileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut json = match self.format {
             SourceFormat::Json => Some(JsonLines::new(self.coercion.contract())?),
@@ -310,7 +310,7 @@ impl SourceReader {
             // Bad rows are collected first, since `piece` borrows `own` while the task is read.
             let mut bad = Vec::new();
             {
-                let mut piece = |piece: RowBatch| self.piece(&file, &piece, &numbers, time, &mut own, take);
+                let mut piece = |piece: RowBatch| self.process_piece(&file, &piece, &numbers, time, &mut own, take);
                 let mut refuse = |row: BadRow| {
                     bad.push(row);
                     Ok(())
@@ -322,10 +322,10 @@ impl SourceReader {
                 }?;
             }
             for row in bad {
-                self.bad(row, &numbers, &mut own)?;
+                self.refuse_bad_row(row, &numbers, &mut own)?;
             }
             if let Some(json) = &mut json {
-                let (extra, renamed) = json.found();
+                let (extra, renamed) = json.take_findings();
                 if let Some(name) = extra.first().filter(|_| self.coercion.contract().extra == ExtraColumns::Refuse) {
                     let message = format!(
                         "the contract does not have `{name}`; add the column, or set `extra` to `drop` or `keep`"
@@ -338,7 +338,7 @@ impl SourceReader {
                 own.report.coercion.renamed.extend(renamed);
             }
             if time == 0 {
-                self.note(|found| {
+                self.record_finding(|found| {
                     found.report.files += own.report.files;
                     found.report.bytes += own.report.bytes;
                     found.report.invalid += own.report.invalid;
@@ -351,46 +351,46 @@ impl SourceReader {
     }
 
     /// Runs a batch of untyped rows through all steps and passes the rest to `take`.
-    fn piece(
+    fn process_piece(
         &self,
         file: &Arc<InputFile>,
         piece: &RowBatch,
         numbers: &LineNumbers<'_>,
         time: usize,
         own: &mut ReadFindings,
-        take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
+        take: &mut dyn FnMut(SourceFileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let rows =
             with_path_columns(&piece.batch, self.coercion.contract(), &file.path_columns, file.name(), piece.first);
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, file.name(), piece.first));
         let CoercedRows { batch, kept, refused, report, .. } = coerced.map_err(|e| match e.row() {
             // The coercion counts rows of the part; add the lines before the part.
-            Some(row) => e.relocated(file.name(), row + numbers.before()),
+            Some(row) => e.relocated(file.name(), row + numbers.lines_before_piece()),
             None => e,
         })?;
         own.report.coercion.add(&report);
         for row in refused {
-            let number = piece.first + row.row as u64 + numbers.before();
-            own.refused.push(refuse(&row, file, number, piece.raw(row.row)));
+            let number = piece.first + row.row as u64 + numbers.lines_before_piece();
+            own.refused.push(refused_record(&row, file, number, piece.raw_row(row.row)));
         }
         let kept = kept.map(|kept| kept.values().set_indices().collect());
-        let mut rows = FileRows { file, batch, kept, piece, numbers };
-        self.check(&mut rows, time, own)?;
+        let mut rows = SourceFileRows { file, batch, kept, piece, numbers };
+        self.check_rows(&mut rows, time, own)?;
         if let Some(guard) = &self.guard {
-            let place = |row: usize| (file.name().to_owned(), rows.number(row));
-            rows.batch = numbers.handle.block_on(guard.rows(&rows.batch, place))?;
+            let place = |row: usize| (file.name().to_owned(), rows.row_number(row));
+            rows.batch = numbers.handle.block_on(guard.treat_rows(&rows.batch, place))?;
         }
         if rows.batch.num_rows() == 0 { Ok(()) } else { take(rows) }
     }
 
     /// Moves rows that violate a check with the severity `quarantine` to the refused records.
-    fn check(&self, rows: &mut FileRows<'_>, time: usize, own: &mut ReadFindings) -> Result<()> {
+    fn check_rows(&self, rows: &mut SourceFileRows<'_>, time: usize, own: &mut ReadFindings) -> Result<()> {
         let refused = {
             let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
             while checks.len() <= time {
                 checks.push(ContractCompliance::new(self.coercion.contract(), self.now)?);
             }
-            checks[time].check(&rows.batch, &|row| (rows.file.name().to_owned(), rows.number(row)))?
+            checks[time].check(&rows.batch, &|row| (rows.file.name().to_owned(), rows.row_number(row)))?
         };
         if refused.is_empty() {
             return Ok(());
@@ -398,7 +398,7 @@ impl SourceReader {
         let mut keep = vec![true; rows.batch.num_rows()];
         for row in refused {
             keep[row.row] = false;
-            own.refused.push(refuse(&row, rows.file, rows.number(row.row), rows.raw(row.row)));
+            own.refused.push(refused_record(&row, rows.file, rows.row_number(row.row), rows.raw_row(row.row)));
         }
         let left: Vec<usize> = (0..keep.len()).filter(|row| keep[*row]).collect();
         // Compose the indices: a row of the new batch is a row of the old batch, which is a row of the piece.
@@ -409,8 +409,8 @@ impl SourceReader {
     }
 
     /// Records a line or record that is not a row, or stops the run, as the contract's `on_error` demands.
-    fn bad(&self, bad: BadRow, numbers: &LineNumbers<'_>, own: &mut ReadFindings) -> Result<()> {
-        let (file, number) = (numbers.file.name(), bad.row + numbers.before());
+    fn refuse_bad_row(&self, bad: BadRow, numbers: &LineNumbers<'_>, own: &mut ReadFindings) -> Result<()> {
+        let (file, number) = (numbers.file.name(), bad.row + numbers.lines_before_piece());
         let e = bad.error.at(file, number);
         if self.coercion.contract().on_error == OnError::Fail {
             return Err(e);
@@ -440,12 +440,12 @@ impl SourceReader {
                 CsvNames::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }
         };
-        csv_rows(file.name(), file.text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
+        csv_rows(file.name(), file.open_text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
     }
 }
 
 /// Returns the quarantine record of a refused row.
-fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> RefusedRecord {
+fn refused_record(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> RefusedRecord {
     RefusedRecord::new(file.name(), number, &row.error().at(file.name(), number), raw)
 }
 

@@ -93,7 +93,7 @@ impl OutputReport {
             source.bookmark.clone_from(&chosen.bookmark);
             source.selection = chosen.selection.clone();
             if let Some(reading) = readings.get(at) {
-                let found = reading.found()?;
+                let found = reading.findings()?;
                 source.read = Some(found.report);
                 self.findings.extend(found.findings);
                 refused.extend(found.refused);

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use biscuit_bookmark::{Bookmark, RunRef, bookmarks};
+use biscuit_bookmark::{Bookmark, RunRef, bookmark_names};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 
@@ -22,9 +22,9 @@ pub async fn impact(
     let head = &snapshot.observed.head;
     let names = match bookmark {
         Some(name) => vec![name.to_owned()],
-        None => bookmarks(head),
+        None => bookmark_names(head),
     };
-    if names.is_empty() || bookmark.is_some_and(|name| !bookmarks(head).iter().any(|n| n == name)) {
+    if names.is_empty() || bookmark.is_some_and(|name| !bookmark_names(head).iter().any(|n| n == name)) {
         let message = match bookmark {
             Some(name) => format!("the table has no bookmark `{name}`; omit the name to search all bookmarks"),
             None => "the table has no bookmark, so its input is not known".to_owned(),
@@ -38,7 +38,7 @@ pub async fn impact(
         let state = Bookmark::new(&name)?.load(snapshot.journal(), head).await?;
         let mut numbers = BTreeSet::new();
         for run in runs {
-            match state.number(run) {
+            match state.run_number(run) {
                 Ok(number) => drop(numbers.insert(number)),
                 Err(e) => unknown = Some(e),
             }

@@ -5,7 +5,7 @@ use biscuit_core::Result;
 use crate::run_options::{DryRun, RunOptions};
 use crate::shape::rows::OutputRows;
 use crate::spec::OutputMode;
-use crate::write::writer::plain;
+use crate::write::writer::plain_schema;
 
 /// Returns the lines of the plan of a dry run.
 pub(crate) async fn plan_lines(rows: &OutputRows<'_>, options: &RunOptions) -> Result<Vec<String>> {
@@ -20,7 +20,7 @@ pub(crate) async fn plan_lines(rows: &OutputRows<'_>, options: &RunOptions) -> R
     }
     let query = rows.query().await?;
     let schema = match &query {
-        Some(query) => plain(&query.schema()),
+        Some(query) => plain_schema(&query.schema()),
         None => {
             let source = &rows.output.job.sources[&rows.chosen[0].source];
             crate::shape::source_table::source_schema(&rows.readings[0], source.source_file.as_deref())
@@ -32,7 +32,7 @@ pub(crate) async fn plan_lines(rows: &OutputRows<'_>, options: &RunOptions) -> R
     }
     let schema = rows.finish.schema(&schema)?;
     let columns: Vec<String> =
-        schema.fields().iter().map(|f| format!("{} {}", f.name(), shown(f.data_type()))).collect();
+        schema.fields().iter().map(|f| format!("{} {}", f.name(), type_text(f.data_type()))).collect();
     lines.push(format!("write columns {}", columns.join(", ")));
     let how = match (rows.output.spec.mode, options.rebuild.as_slice()) {
         (_, [_, ..]) => format!("rebuild {}", options.rebuild.join(", ")),
@@ -58,6 +58,6 @@ pub(crate) async fn plan_lines(rows: &OutputRows<'_>, options: &RunOptions) -> R
     Ok(lines)
 }
 
-fn shown(t: &datafusion::arrow::datatypes::DataType) -> String {
+fn type_text(t: &datafusion::arrow::datatypes::DataType) -> String {
     biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
 }

@@ -45,7 +45,7 @@ impl AddedColumns {
     /// # Errors
     /// `ColumnClash` if the rows already have a column of that name, `MissingColumn`, `BadDate` for text that is not
     /// a date or time, `InvalidJob` for a column that has no parts of a date.
-    pub(crate) fn add(&self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
+    pub(crate) fn append_to(&self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
         if self.constants.is_empty() && self.derived.is_empty() {
             return Ok(batch.clone());
         }
@@ -59,51 +59,51 @@ impl AddedColumns {
         let mut arrays = batch.columns().to_vec();
         for (name, one) in &self.constants {
             fields.push(Arc::new(Field::new(name, one.data_type().clone(), true)));
-            arrays.push(repeated(one, batch.num_rows())?);
+            arrays.push(repeat_value(one, batch.num_rows())?);
         }
         for (name, column) in &self.derived {
             let at = column_index(batch.schema_ref(), &column.from, "the rows")?;
-            let array = part(batch.column(at), column, place)?;
+            let array = time_part(batch.column(at), column, place)?;
             fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
             arrays.push(array);
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(internal)
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(internal_error)
     }
 }
 
 /// Repeats the only value of an array.
-pub(crate) fn repeated(one: &ArrayRef, rows: usize) -> Result<ArrayRef> {
-    take(one, &UInt32Array::from(vec![0; rows]), None).map_err(internal)
+pub(crate) fn repeat_value(one: &ArrayRef, rows: usize) -> Result<ArrayRef> {
+    take(one, &UInt32Array::from(vec![0; rows]), None).map_err(internal_error)
 }
 
 /// Returns a part of the times in a column, such as the year.
-fn part(array: &ArrayRef, column: &DerivedColumn, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
-    let times = times(array, &column.from, place)?;
+fn time_part(array: &ArrayRef, column: &DerivedColumn, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
+    let times = to_timestamps(array, &column.from, place)?;
     let part = match column.part {
-        DatePart::Date => return cast(&times, &DataType::Date32).map_err(internal),
+        DatePart::Date => return cast(&times, &DataType::Date32).map_err(internal_error),
         DatePart::Year => Part::Year,
         DatePart::Month => Part::Month,
         DatePart::Day => Part::Day,
         DatePart::Hour => Part::Hour,
     };
-    date_part(&times, part).map_err(internal)
+    date_part(&times, part).map_err(internal_error)
 }
 
 /// Converts dates, timestamps and text to timestamps without a zone. Times with a zone or an offset are converted to
 /// UTC.
-fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
+fn to_timestamps(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64)) -> Result<ArrayRef> {
     let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
     match array.data_type() {
-        DataType::Date32 | DataType::Date64 => cast(array, &plain).map_err(internal),
+        DataType::Date32 | DataType::Date64 => cast(array, &plain).map_err(internal_error),
         DataType::Timestamp(unit, _) => {
             // A cast from a zone to no zone would convert to local time. The ticks of a timestamp with a zone are
             // UTC, so they are taken as they are.
-            let ticks = cast(array, &DataType::Int64).map_err(internal)?;
-            let plain_of = cast(&ticks, &DataType::Timestamp(*unit, None)).map_err(internal)?;
-            cast(&plain_of, &plain).map_err(internal)
+            let ticks = cast(array, &DataType::Int64).map_err(internal_error)?;
+            let plain_of = cast(&ticks, &DataType::Timestamp(*unit, None)).map_err(internal_error)?;
+            cast(&plain_of, &plain).map_err(internal_error)
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            let texts = cast(array, &DataType::Utf8).map_err(internal)?;
+            let texts = cast(array, &DataType::Utf8).map_err(internal_error)?;
             let texts = texts.as_string::<i32>();
             let mut micros = Vec::with_capacity(texts.len());
             for row in 0..texts.len() {
@@ -133,7 +133,7 @@ fn times(array: &ArrayRef, column: &str, place: &dyn Fn(usize) -> (String, u64))
     }
 }
 
-fn internal(e: arrow::error::ArrowError) -> Error {
+fn internal_error(e: arrow::error::ArrowError) -> Error {
     Error::internal("cannot add a column").with_source(e)
 }
 
@@ -152,11 +152,11 @@ mod tests {
         let of = |part| {
             let derived = [("p".to_owned(), DerivedColumn { from: "at".into(), part })];
             let columns = AddedColumns::new(&AuditSpec::default(), derived, &run);
-            columns.add(&batch, &|_| ("f".into(), 1)).unwrap().column(1).clone()
+            columns.append_to(&batch, &|_| ("f".into(), 1)).unwrap().column(1).clone()
         };
         assert_eq!(of(DatePart::Date).as_ref(), &Date32Array::from(vec![Some(19_782), None]) as &dyn Array);
         assert_eq!(of(DatePart::Hour).as_ref(), &Int32Array::from(vec![Some(23), None]) as &dyn Array);
         let columns = AddedColumns::new(&AuditSpec { run_id: Some("at".into()), ..AuditSpec::default() }, [], &run);
-        assert_eq!(columns.add(&batch, &|_| ("f".into(), 1)).unwrap_err().code(), "ColumnClash");
+        assert_eq!(columns.append_to(&batch, &|_| ("f".into(), 1)).unwrap_err().code(), "ColumnClash");
     }
 }

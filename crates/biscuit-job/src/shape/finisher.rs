@@ -79,8 +79,8 @@ impl RowFinisher {
     ///
     /// # Errors
     /// Errors of the added columns and of the contract.
-    pub(crate) fn rows(&self, batch: &RecordBatch, origin: &RowOrigin<'_>) -> Result<RecordBatch> {
-        let mut batch = self.added.add(batch, origin.place)?;
+    pub(crate) fn finish_rows(&self, batch: &RecordBatch, origin: &RowOrigin<'_>) -> Result<RecordBatch> {
+        let mut batch = self.added.append_to(batch, origin.place)?;
         if self.coercion.is_none() && self.of_query {
             batch = self.as_written(&batch)?;
         }
@@ -100,7 +100,7 @@ impl RowFinisher {
             })?;
             left = kept.map(|kept| kept.values().set_indices().collect());
             self.state().report.add(&report);
-            self.refuse(refused, None, origin);
+            self.refuse_rows(refused, None, origin);
             batch = coerced;
         }
         let came = |row: usize| left.as_ref().map_or(row, |left| left[row]);
@@ -114,7 +114,7 @@ impl RowFinisher {
         }
         // Checks see the coerced batch, so `came` maps their rows back to the incoming batch.
         let refused_rows: BTreeSet<usize> = refused.iter().map(|r| r.row).collect();
-        self.refuse(refused, Some(&came), origin);
+        self.refuse_rows(refused, Some(&came), origin);
         let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!refused_rows.contains(&row))).collect();
         filter_record_batch(&batch, &keep).map_err(|e| Error::internal("cannot filter rows").with_source(e))
     }
@@ -161,7 +161,7 @@ impl RowFinisher {
     }
 
     /// Records refused rows with their origin.
-    fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &RowOrigin<'_>) {
+    fn refuse_rows(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &RowOrigin<'_>) {
         for refused in rows {
             let row = came.map_or(refused.row, |came| came(refused.row));
             let (file, number) = (origin.place)(row);
@@ -173,10 +173,10 @@ impl RowFinisher {
     /// Returns the columns that rows with the given columns have after all steps.
     ///
     /// # Errors
-    /// As [`rows`](Self::rows), for the columns alone.
+    /// As [`finish_rows`](Self::finish_rows), for the columns alone.
     pub(crate) fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
         let origin = RowOrigin { place: &|_| (String::new(), 0), raw: &|_| vec![] };
-        self.rows(&RecordBatch::new_empty(schema.clone()), &origin).map(|rows| rows.schema())
+        self.finish_rows(&RecordBatch::new_empty(schema.clone()), &origin).map(|rows| rows.schema())
     }
 
     /// Returns what was found in all rows. Call it after the last row.

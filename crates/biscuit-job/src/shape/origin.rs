@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use biscuit_bookmark::{Bookmark, RunKind, SourceObject, bookmarks};
+use biscuit_bookmark::{Bookmark, RunKind, SourceObject, bookmark_names};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::TableVersion;
 use biscuit_journal::writer_id_of;
@@ -60,7 +60,7 @@ pub(crate) async fn check_others(
     let head = &snapshot.observed.head;
     let own = |name: &String| chosen.iter().any(|c| c.bookmark.as_ref() == Some(name));
     let read: BTreeSet<&str> = objects.iter().flatten().map(|o| o.url()).collect();
-    for name in bookmarks(head).into_iter().filter(|n| !own(n)) {
+    for name in bookmark_names(head).into_iter().filter(|n| !own(n)) {
         let state = Bookmark::new(&name)?.load(snapshot.journal(), head).await?;
         if let Some(url) = state.urls_in(partitions)?.into_iter().find(|url| !read.contains(url.as_str())) {
             let message = format!(

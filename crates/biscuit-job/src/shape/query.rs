@@ -11,7 +11,7 @@ use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::codes;
-use crate::read::source::{ReadTask, SourceReader, divide};
+use crate::read::source::{ReadTask, SourceReader, divide_tasks};
 use crate::shape::source_table::source_table;
 
 /// A planned SQL query over sources.
@@ -38,17 +38,17 @@ impl SourceQuery {
         let config = SessionConfig::new().with_target_partitions(parallelism).with_information_schema(false);
         let ctx = SessionContext::new_with_config(config);
         for source in sources {
-            let parts = divide(source.tasks, parallelism);
+            let parts = divide_tasks(source.tasks, parallelism);
             let table = source_table(source.reading, source.source_file, parts)?;
             let registered = ctx.register_table(source.name, Arc::new(table));
-            registered.map_err(invalid)?;
+            registered.map_err(planning_error)?;
         }
         // A query must not change anything, neither tables nor files.
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false);
-        let frame = ctx.sql_with_options(sql, options).await.map_err(invalid)?;
+        let frame = ctx.sql_with_options(sql, options).await.map_err(planning_error)?;
         Ok(Self { ctx, frame })
     }
 
@@ -59,28 +59,28 @@ impl SourceQuery {
 
     /// Returns the physical plan, line by line.
     pub(crate) async fn explain(&self) -> Result<Vec<String>> {
-        let plan = self.frame.clone().create_physical_plan().await.map_err(invalid)?;
+        let plan = self.frame.clone().create_physical_plan().await.map_err(planning_error)?;
         Ok(displayable(plan.as_ref()).indent(false).to_string().lines().map(str::to_owned).collect())
     }
 
     /// Starts the query. Returns the streams of its partitions, which run in parallel.
     pub(crate) async fn run(self) -> Result<Vec<SendableRecordBatchStream>> {
-        let plan = self.frame.create_physical_plan().await.map_err(invalid)?;
-        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(invalid)
+        let plan = self.frame.create_physical_plan().await.map_err(planning_error)?;
+        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(planning_error)
     }
 }
 
 /// Converts a planning error. Errors about the query itself quote only the query, names and types. Other errors may
 /// quote values of rows, which `engine_error` hides.
-fn invalid(e: DataFusionError) -> Error {
+fn planning_error(e: DataFusionError) -> Error {
     use DataFusionError as D;
     let about = |what: &str| format!("cannot plan the query: {what}");
     match e {
         D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
             Error::new(codes::INVALID_SQL, about(&e.strip_backtrace()))
         }
-        D::Context(_, inner) | D::Diagnostic(_, inner) => invalid(*inner),
-        D::Collection(mut all) if !all.is_empty() => invalid(all.swap_remove(0)),
+        D::Context(_, inner) | D::Diagnostic(_, inner) => planning_error(*inner),
+        D::Collection(mut all) if !all.is_empty() => planning_error(all.swap_remove(0)),
         e => match engine_error("the query", e) {
             e if e.is(biscuit_dataset::codes::UNREADABLE_ROWS) => {
                 let what = e.message().rsplit_once(": ").map_or("", |(_, what)| what).to_owned();

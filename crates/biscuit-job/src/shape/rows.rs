@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
 use crate::output_run::OutputRun;
 use crate::read::choose::ChosenInput;
-use crate::read::infer::{InferScope, infer};
+use crate::read::infer::{InferScope, infer_columns};
 use crate::read::source::{ReadTask, SourceReader, TaskQueue};
 use crate::report::counts::{OutputReport, SourceReport};
 use crate::shape::columns::AddedColumns;
@@ -71,12 +71,12 @@ impl<'a> OutputRows<'a> {
         let period = if output.spec.mode == OutputMode::Snapshot { Some(output.periods()?.column) } else { None };
         let made = treated.iter().chain(&period).map(String::as_str);
         let names: BTreeSet<&str> = added.names().chain(made).collect();
-        let known = known.as_ref().filter(|_| output.spec.sql.is_none()).map(|s| without(s, &names));
+        let known = known.as_ref().filter(|_| output.spec.sql.is_none()).map(|s| schema_without(s, &names));
         let mut guards = earlier;
         let mut readings = Vec::new();
         for (input, objects) in chosen.iter().zip(objects) {
             let contract = contract_of(output, input, objects, known.as_ref(), report).await?;
-            readings.push(Arc::new(reading(output, input, &contract, own.as_ref(), &mut guards).await?));
+            readings.push(Arc::new(new_reader(output, input, &contract, own.as_ref(), &mut guards).await?));
         }
         check_classes(output, chosen, &guards, own.as_ref())?;
         let coercion = own.as_ref().map(|c| output.coercion(chosen, c, &added)).transpose()?;
@@ -107,7 +107,7 @@ impl<'a> OutputRows<'a> {
     async fn tasks(&self) -> Result<Vec<Vec<ReadTask>>> {
         let mut tasks = Vec::new();
         for ((chosen, reading), objects) in self.chosen.iter().zip(&self.readings).zip(self.objects) {
-            tasks.push(reading.tasks(&chosen.files(objects)?).await?);
+            tasks.push(reading.plan_tasks(&chosen.to_files(objects)?).await?);
         }
         Ok(tasks)
     }
@@ -158,9 +158,10 @@ async fn contract_of(
     match output.contract(spec.contract.as_ref())? {
         // Columns that the contract does not declare but keeps get types from their values.
         Some(mut contract) if contract.extra == ExtraColumns::Keep && spec.format != SourceFormat::Parquet => {
-            let files = chosen.files(objects)?;
+            let files = chosen.to_files(objects)?;
             let (found, _) =
-                infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), None, None, InferScope::All).await?;
+                infer_columns(&files, spec.format, &spec.text(), spec.rules.as_ref(), None, None, InferScope::All)
+                    .await?;
             let own = |name: &str| {
                 let is = |n: &String| n.eq_ignore_ascii_case(name);
                 contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
@@ -171,13 +172,20 @@ async fn contract_of(
         }
         Some(contract) => Ok(contract),
         None => {
-            let files = chosen.files(objects)?;
+            let files = chosen.to_files(objects)?;
             let file = spec.source_file.as_deref();
-            let known = known.map(|known| without(known, &file.into_iter().collect()));
+            let known = known.map(|known| schema_without(known, &file.into_iter().collect()));
             let keys = output.snapshot.dataset_encryption();
-            let (contract, conflicts) =
-                infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), known.as_ref(), keys, InferScope::All)
-                    .await?;
+            let (contract, conflicts) = infer_columns(
+                &files,
+                spec.format,
+                &spec.text(),
+                spec.rules.as_ref(),
+                known.as_ref(),
+                keys,
+                InferScope::All,
+            )
+            .await?;
             conflicts.iter().for_each(|c| tracing::warn!("{c}"));
             let source: &mut SourceReport = report.sources.entry(chosen.source.clone()).or_default();
             source.conflicts = conflicts;
@@ -187,7 +195,7 @@ async fn contract_of(
 }
 
 /// Creates the reader of a source, which also treats personal data.
-async fn reading(
+async fn new_reader(
     output: &OutputRun<'_>,
     chosen: &ChosenInput,
     contract: &Contract,
@@ -211,7 +219,7 @@ async fn reading(
 /// Checks that the policy names only existing columns, and covers every column with a class.
 ///
 /// # Errors
-/// Errors of [`all_seen`](crate::shape::treatment::all_seen); `UntreatedClass` for a column of the output whose class no source treats.
+/// Errors of [`check_all_seen`](crate::shape::treatment::check_all_seen); `UntreatedClass` for a column of the output whose class no source treats.
 fn check_classes(
     output: &OutputRun<'_>,
     chosen: &[ChosenInput],
@@ -220,7 +228,7 @@ fn check_classes(
 ) -> Result<()> {
     output.check_policy(chosen, guards)?;
     let Some(own) = own.filter(|_| !guards.is_empty() && output.spec.sql.is_none()) else { return Ok(()) };
-    let is_named = |name: &str| guards.iter().any(|guard| guard.names(name));
+    let is_named = |name: &str| guards.iter().any(|guard| guard.names_column(name));
     match own.columns.iter().find(|c| c.pii.is_some() && !is_named(&c.name)) {
         Some(column) => {
             let message = format!(
@@ -237,7 +245,7 @@ fn check_classes(
 const WORTH: u64 = 32 << 20;
 
 /// Returns the schema without the named columns.
-fn without(schema: &SchemaRef, names: &BTreeSet<&str>) -> SchemaRef {
+fn schema_without(schema: &SchemaRef, names: &BTreeSet<&str>) -> SchemaRef {
     let fields = schema.fields().iter().filter(|f| !names.contains(f.name().as_str())).cloned();
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -16,7 +16,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use tokio::runtime::Handle;
 
 use crate::read::source::{ReadTask, SourceReader};
-use crate::shape::columns::repeated;
+use crate::shape::columns::repeat_value;
 
 /// Returns a table with the rows of a source. Findings are recorded once, even if a query reads the table twice.
 pub(crate) fn source_table(
@@ -57,7 +57,7 @@ pub(crate) fn with_file(batch: &RecordBatch, column: &str, file: &str) -> Result
     let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(column, DataType::Utf8, true)));
     let mut arrays = batch.columns().to_vec();
-    arrays.push(repeated(&one, batch.num_rows())?);
+    arrays.push(repeat_value(&one, batch.num_rows())?);
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(|e| Error::internal("cannot add a column").with_source(e))
 }
@@ -90,7 +90,7 @@ impl PartitionStream for SourcePartition {
         let mut tasks = self.tasks.clone().into_iter();
         let time = self.read.fetch_add(1, Ordering::Relaxed);
         builder.spawn_blocking(move || {
-            let mut take = |rows: crate::read::source::FileRows<'_>| {
+            let mut take = |rows: crate::read::source::SourceFileRows<'_>| {
                 let batch = match has_file {
                     true => with_file(&rows.batch, schema.field(schema.fields().len() - 1).name(), rows.file.name())?,
                     false => rows.batch,
@@ -98,7 +98,7 @@ impl PartitionStream for SourcePartition {
                 // A query with LIMIT drops the receiver early. This error stops the reader and is handled below.
                 sender.blocking_send(Ok(batch)).map_err(|_| Error::new(STOPPED, "the reader stopped"))
             };
-            match reading.work(&mut || tasks.next(), &handle, time, &mut take) {
+            match reading.run_tasks(&mut || tasks.next(), &handle, time, &mut take) {
                 Err(e) if e.is(STOPPED) => Ok(()),
                 Err(e) => Err(DataFusionError::External(Box::new(e))),
                 Ok(()) => Ok(()),

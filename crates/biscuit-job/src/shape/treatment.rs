@@ -17,7 +17,7 @@ use biscuit_schema::Contract;
 use zeroize::Zeroizing;
 
 use crate::codes;
-use crate::spec::{OutputMode, invalid};
+use crate::spec::{OutputMode, invalid_spec};
 
 /// Column name that sealed records of the quarantine are bound to, as associated data of the encryption.
 pub(crate) const QUARANTINE: &str = "quarantine";
@@ -64,7 +64,7 @@ impl TreatedSource {
         if let Some(roots) = &means.roots {
             for path in protector.columns() {
                 let class = classes.iter().find(|(column, _)| *column == path).map_or(path, |(_, class)| class);
-                tags.insert(path.to_owned(), HashKey::of(roots, class)?);
+                tags.insert(path.to_owned(), HashKey::from_roots(roots, class)?);
             }
         }
         // A class counts as seen if the contract gives it to a column.
@@ -79,14 +79,14 @@ impl TreatedSource {
     /// # Errors
     /// Errors of treatments that do not fit their columns.
     pub(crate) async fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
-        self.see(schema);
+        self.mark_seen(schema);
         // Only the columns that the source has: the policy applies to all sources.
         let empty = self.protector.apply_to_present(&RecordBatch::new_empty(schema.clone())).await?.rows;
         Ok(empty.schema())
     }
 
     /// Removes the columns of a schema from the unseen names.
-    fn see(&self, schema: &SchemaRef) {
+    fn mark_seen(&self, schema: &SchemaRef) {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
         unseen.retain(|path| {
             path.starts_with(CLASS) || schema.column_with_name(path.split('.').next().unwrap_or(path)).is_none()
@@ -94,33 +94,33 @@ impl TreatedSource {
     }
 
     /// Returns the columns and classes that the policy names and that no row has had.
-    pub(crate) fn unseen(&self) -> BTreeSet<String> {
+    pub(crate) fn unseen_names(&self) -> BTreeSet<String> {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the counts of treated values, by column.
-    pub(crate) fn done(&self) -> BTreeMap<String, TreatmentStats> {
+    pub(crate) fn treated_counts(&self) -> BTreeMap<String, TreatmentStats> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns whether the policy names a column, including with `keep`.
-    pub(crate) fn names(&self, column: &str) -> bool {
-        self.protector.names(column)
+    pub(crate) fn names_column(&self, column: &str) -> bool {
+        self.protector.names_column(column)
     }
 
     /// Returns whether the policy treats a column.
-    pub(crate) fn treats(&self, column: &str) -> bool {
-        self.protector.treats(column)
+    pub(crate) fn treats_column(&self, column: &str) -> bool {
+        self.protector.treats_column(column)
     }
 
     /// Returns whether the policy covers all of a column, or all of a field by its path.
-    pub(crate) fn names_all(&self, path: &str) -> bool {
-        self.protector.names_all(path)
+    pub(crate) fn names_whole(&self, path: &str) -> bool {
+        self.protector.names_whole(path)
     }
 
     /// Returns whether the treatment changes the values of a column.
-    pub(crate) fn changes(&self, column: &str) -> bool {
-        self.protector.changes(column)
+    pub(crate) fn changes_column(&self, column: &str) -> bool {
+        self.protector.changes_column(column)
     }
 
     /// Returns the columns that the output's files encrypt.
@@ -132,8 +132,12 @@ impl TreatedSource {
     ///
     /// # Errors
     /// Errors of the treatments, with file and row.
-    pub(crate) async fn rows(&self, rows: &RecordBatch, place: impl Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
-        self.see(rows.schema_ref());
+    pub(crate) async fn treat_rows(
+        &self,
+        rows: &RecordBatch,
+        place: impl Fn(usize) -> (String, u64),
+    ) -> Result<RecordBatch> {
+        self.mark_seen(rows.schema_ref());
         let protected = self.protector.apply_to_present(rows).await.map_err(|e| match e.row() {
             Some(row) => {
                 let (file, number) = place(usize::try_from(row).unwrap_or(usize::MAX).saturating_sub(1));
@@ -151,20 +155,20 @@ impl TreatedSource {
     /// Treats change records: their rows, the keys in their key changes, and the records that were refused.
     ///
     /// # Errors
-    /// As [`rows`](Self::rows).
-    pub(crate) async fn records(&self, mut changes: ChangeRecords) -> Result<ChangeRecords> {
+    /// As [`treat_rows`](Self::treat_rows).
+    pub(crate) async fn treat_records(&self, mut changes: ChangeRecords) -> Result<ChangeRecords> {
         let mut batches = Vec::with_capacity(changes.batches.len());
         for batch in changes.batches {
-            batches.push(self.batch(batch).await?);
+            batches.push(self.treat_batch(batch).await?);
         }
         changes.batches = batches;
-        changes.refused = self.refused(changes.refused)?;
+        changes.refused = self.seal_refused(changes.refused)?;
         Ok(changes)
     }
 
-    async fn batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
+    async fn treat_batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let place = |row: usize| (batch.file.to_string(), batch.places.get(row).copied().unwrap_or_default());
-        let rows = self.rows(&batch.rows, place).await?;
+        let rows = self.treat_rows(&batch.rows, place).await?;
         // The treatment may reorder or add columns, so the masks of present values are matched by name.
         let present =
             |name: &str| batch.rows.schema_ref().index_of(name).ok().and_then(|at| batch.present.get(at).cloned());
@@ -178,22 +182,22 @@ impl TreatedSource {
             // the run instead.
             batch.raw = None;
         }
-        batch.map_raw(|raw| self.seal(&raw))
+        batch.map_raw(|raw| self.seal_raw(&raw))
     }
 
     /// Seals records for the quarantine.
     ///
     /// # Errors
     /// `NoKeys` if there is no key to seal them with.
-    pub(crate) fn refused(&self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
+    pub(crate) fn seal_refused(&self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
         let seal = |mut refused: RefusedRecord| {
-            refused.raw = self.seal(&refused.raw)?;
+            refused.raw = self.seal_raw(&refused.raw)?;
             Ok(refused)
         };
         refused.into_iter().map(seal).collect()
     }
 
-    fn seal(&self, raw: &[u8]) -> Result<Vec<u8>> {
+    fn seal_raw(&self, raw: &[u8]) -> Result<Vec<u8>> {
         let Some(cells) = &self.seal else {
             let message = "cannot quarantine rows: [pii] names no key file to seal them with; create one with `biscuit pii keygen`";
             return Err(Error::new(biscuit_pii::codes::NO_KEYS, message));
@@ -203,8 +207,8 @@ impl TreatedSource {
     }
 
     /// Replaces the values in the details of an error by keyed tags, if the error is about a treated column.
-    pub(crate) fn tagged(&self, e: Error) -> Error {
-        let Some(column) = e.column().map(str::to_owned).filter(|column| self.treats(column)) else { return e };
+    pub(crate) fn tag_values(&self, e: Error) -> Error {
+        let Some(column) = e.column().map(str::to_owned).filter(|column| self.treats_column(column)) else { return e };
         match self.tags.get(&column) {
             Some(tag) => e.map_details(|value| tag.tag(value)),
             None => e.map_details(|_| format!("<{column}>")),
@@ -216,7 +220,7 @@ impl TreatedSource {
     /// # Errors
     /// `TreatedColumn` for a key or partition column whose treatment does not keep equality, and for a treated order
     /// column; `UnpinnedVersion` for a key or partition column whose values would change with new keys.
-    pub(crate) fn check(&self, key: &[String], order: &[String], partition_by: &[String]) -> Result<()> {
+    pub(crate) fn check_columns(&self, key: &[String], order: &[String], partition_by: &[String]) -> Result<()> {
         for (what, columns) in [("key", key), ("partition", partition_by)] {
             if let Some(column) = columns.iter().find(|column| !self.protector.keeps_equality(column)) {
                 return Err(not_equal(what, column));
@@ -228,7 +232,7 @@ impl TreatedSource {
             );
             return Err(Error::new(codes::UNPINNED_VERSION, message).with_column(column));
         }
-        match order.iter().find(|column| self.treats(column)) {
+        match order.iter().find(|column| self.treats_column(column)) {
             Some(column) => {
                 let message =
                     format!("column `{column}` is an order column and cannot be treated by [pii]; use `keep`");
@@ -283,16 +287,16 @@ fn not_equal(what: &str, column: &str) -> Error {
 ///
 /// # Errors
 /// `NoKeys` if records must be sealed and there is no key.
-pub(crate) fn sealed(
+pub(crate) fn seal_refused(
     guards: &[Arc<TreatedSource>],
     refused: Vec<RefusedRecord>,
     pii: &mut BTreeMap<String, TreatmentStats>,
 ) -> Result<Vec<RefusedRecord>> {
-    for (path, treated) in guards.iter().flat_map(|guard| guard.done()) {
+    for (path, treated) in guards.iter().flat_map(|guard| guard.treated_counts()) {
         pii.entry(path).or_default().add(&treated);
     }
     match guards.first() {
-        Some(guard) => guard.refused(refused),
+        Some(guard) => guard.seal_refused(refused),
         None => Ok(refused),
     }
 }
@@ -303,10 +307,10 @@ pub(crate) fn sealed(
 /// # Errors
 /// `UnknownColumn` for an unknown column and `UnusedClass` for an unused class: a misspelt name would protect
 /// nothing.
-pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Result<()> {
-    let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
+pub(crate) fn check_all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Result<()> {
+    let Some(mut unseen) = guards.first().map(|guard| guard.unseen_names()) else { return Ok(()) };
     for guard in &guards[1..] {
-        let also = guard.unseen();
+        let also = guard.unseen_names();
         unseen.retain(|path| also.contains(path));
     }
     let columns = || others.iter().flat_map(|contract| &contract.columns);
@@ -333,7 +337,7 @@ pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Re
 /// Error for a format whose columns get their types from the target table. The table has the types after the
 /// treatment, so these cannot describe the input.
 pub(crate) fn needs_contract(source: &str) -> Error {
-    invalid(format!(
+    invalid_spec(format!(
         "source `{source}` needs a contract: with [pii], the types of its columns cannot be taken from the table"
     ))
 }

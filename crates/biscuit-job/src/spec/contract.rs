@@ -5,7 +5,7 @@ use biscuit_schema::{Contract, NamingRule};
 use serde::Deserialize;
 use toml::Value;
 
-use crate::spec::error::invalid;
+use crate::spec::error::invalid_spec;
 
 /// A contract, or the path of its file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -27,7 +27,7 @@ impl From<Contract> for ContractSpec {
 }
 
 /// Returns the contract of a spec. `read` reads the contract file.
-pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String>) -> Result<Contract> {
+pub(crate) fn read_contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String>) -> Result<Contract> {
     match spec {
         ContractSpec::File(path) => {
             let text = read(path)?;
@@ -36,7 +36,7 @@ pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String
             contract.map_err(|e| e.in_file(path))
         }
         ContractSpec::Inline(value) => {
-            let text = toml::to_string(value).map_err(|e| invalid(e.to_string()))?;
+            let text = toml::to_string(value).map_err(|e| invalid_spec(e.to_string()))?;
             Contract::from_toml(&text)
         }
         ContractSpec::Declared(contract) => {

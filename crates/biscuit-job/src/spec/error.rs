@@ -4,6 +4,6 @@ use biscuit_core::Error;
 
 use crate::codes;
 
-pub(crate) fn invalid(message: impl Into<String>) -> Error {
+pub(crate) fn invalid_spec(message: impl Into<String>) -> Error {
     Error::new(codes::INVALID_JOB, message)
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use biscuit_pii::Policy;
 use serde::Deserialize;
 use toml::Value;
 
-use crate::spec::contract::contract;
-use crate::spec::error::invalid;
+use crate::spec::contract::read_contract;
+use crate::spec::error::invalid_spec;
 use crate::spec::output::OutputSpec;
 use crate::spec::source::SourceSpec;
 use crate::spec::validation::{check_output, check_source};
@@ -54,12 +54,14 @@ impl JobSpec {
     /// # Errors
     /// `InvalidJob`, with the position in the file.
     pub fn from_toml(text: &str, set: &[(String, String)]) -> Result<Self> {
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| invalid_spec(remove_quoted_text(&e.to_string())))?;
         let mut value = Value::Table(table);
         for (path, new) in set {
-            put(&mut value, path, new)?;
+            set_value(&mut value, path, new)?;
         }
-        let parts: JobParts = value.try_into().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
+        let parts: JobParts =
+            value.try_into().map_err(|e: toml::de::Error| invalid_spec(remove_quoted_text(&e.to_string())))?;
         Self::try_from(parts)
     }
 
@@ -84,7 +86,7 @@ impl JobSpec {
         let outputs = self.outputs.values().filter_map(|output| output.contract.as_ref());
         let mut classes = vec![];
         for spec in sources.chain(outputs) {
-            for column in contract(spec, read)?.columns {
+            for column in read_contract(spec, read)?.columns {
                 if let Some(class) = column.pii
                     && !classes.iter().any(|(known, _)| *known == column.name)
                 {
@@ -97,10 +99,10 @@ impl JobSpec {
 
     fn check(&self) -> Result<()> {
         if self.sources.is_empty() {
-            return Err(invalid("the job has no sources; add [sources.NAME]"));
+            return Err(invalid_spec("the job has no sources; add [sources.NAME]"));
         }
         if self.outputs.is_empty() {
-            return Err(invalid("the job has no output; add [target] or [outputs.NAME]"));
+            return Err(invalid_spec("the job has no output; add [target] or [outputs.NAME]"));
         }
         self.sources.iter().try_for_each(|(name, source)| check_source(name, source))?;
         self.outputs.iter().try_for_each(|(name, output)| check_output(name, output, &self.sources))
@@ -137,16 +139,16 @@ impl TryFrom<JobParts> for JobSpec {
         match (target, transform) {
             (Some(mut target), transform) => {
                 if transform.is_some() && target.sql.is_some() {
-                    return Err(invalid("the query is in both [target] and [transform]; remove one"));
+                    return Err(invalid_spec("the query is in both [target] and [transform]; remove one"));
                 }
                 target.sql = transform.map(|t| t.sql).or(target.sql);
                 if outputs.insert(name.clone(), target).is_some() {
-                    return Err(invalid(format!(
+                    return Err(invalid_spec(format!(
                         "both [target] and [outputs.{name}] are outputs with the name of the job; rename the second"
                     )));
                 }
             }
-            (None, Some(_)) => return Err(invalid("[transform] requires [target]; outputs have their own `sql`")),
+            (None, Some(_)) => return Err(invalid_spec("[transform] requires [target]; outputs have their own `sql`")),
             (None, None) => {}
         }
         let job = Self { name, sources, outputs, pii };
@@ -156,17 +158,17 @@ impl TryFrom<JobParts> for JobSpec {
 }
 
 /// Sets a value by its path. A text that is a TOML number, boolean or list has that type; any other text is a string.
-fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
+fn set_value(value: &mut Value, path: &str, new: &str) -> Result<()> {
     let parsed = format!("v = {new}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
     let new = parsed.unwrap_or_else(|| Value::String(new.to_owned()));
     let mut at = value;
     let mut parts = path.split('.').peekable();
     while let Some(part) = parts.next() {
         let Value::Table(table) = at else {
-            return Err(invalid(format!("cannot set `{path}`: a prefix of it is a value, not a table")));
+            return Err(invalid_spec(format!("cannot set `{path}`: a prefix of it is a value, not a table")));
         };
         if part.is_empty() {
-            return Err(invalid(format!("`{path}` is not the path of a setting; separate names by single dots")));
+            return Err(invalid_spec(format!("`{path}` is not the path of a setting; separate names by single dots")));
         }
         if parts.peek().is_none() {
             table.insert(part.to_owned(), new);
@@ -269,7 +271,7 @@ impl JobSpecBuilder {
     /// of [`JobSpec::from_toml`] that are not about the syntax of a file.
     pub fn build(self) -> Result<JobSpec> {
         match self.repeated {
-            Some(part) => Err(invalid(format!("{part} is declared twice; rename or remove one"))),
+            Some(part) => Err(invalid_spec(format!("{part} is declared twice; rename or remove one"))),
             None => JobSpec::try_from(self.parts),
         }
     }
@@ -369,7 +371,7 @@ mod tests {
         let mut dialect = CsvDialect::default();
         (dialect.delimiter, dialect.quote) = (Some(b'\t'), Some(b'\''));
         (dialect.escape, dialect.comment) = (Some(b'\\'), Some(b'#'));
-        let latin = TextEncoding::of("latin1").expect("an encoding");
+        let latin = TextEncoding::from_label("latin1").expect("the encoding is known");
         for (source, key) in [
             (source(Json), ""),
             (source(Parquet), ""),
@@ -482,7 +484,9 @@ mod tests {
                 format!("{target}sources = ['a']\n[outputs.other]\nurl = 'lake'\nmode = 'append'\nsql = 'select 1'\n"),
             ),
             (
-                two().with_target(out().with_sql("select 1")).with_pii(Policy::parse(policy).expect("a policy")),
+                two()
+                    .with_target(out().with_sql("select 1"))
+                    .with_pii(Policy::parse(policy).expect("the policy is valid")),
                 format!("{target}sql = 'select 1'\n[pii]\n{policy}"),
             ),
         ] {
@@ -493,21 +497,21 @@ mod tests {
     #[test]
     fn declared_contract_is_that_of_a_job_file() {
         let text = "columns = [{ name = 'id', type = 'bigint' }]\n";
-        let declared = Contract::from_toml(text).expect("a contract");
+        let declared = Contract::from_toml(text).expect("the contract is valid");
         let (built, read) = both_of_source(
             source(SourceFormat::Json).with_contract(declared.clone()),
             &format!("[sources.s.contract]\n{text}"),
         );
         let no_file = |path: &str| -> Result<String> { panic!("{path} is read") };
         for job in [built, read] {
-            let job = job.expect("a job");
+            let job = job.expect("the job is valid");
             let spec = job.sources["s"].contract.as_ref().expect("the source has a contract");
-            assert_eq!(contract(spec, no_file).expect("a contract"), declared);
+            assert_eq!(read_contract(spec, no_file).expect("the contract is valid"), declared);
         }
         // The consistency of a declared contract is checked as that of a file.
         let mut broken = declared;
         broken.key = vec!["other".to_owned()];
-        let e = contract(&broken.into(), no_file).expect_err("the key is not a column");
+        let e = read_contract(&broken.into(), no_file).expect_err("the key is not a column");
         let file = Contract::from_toml(&format!("key = ['other']\n{text}")).expect_err("the key is not a column");
         assert_eq!((e.code(), e.message()), ("InvalidContract", file.message()));
     }

@@ -161,7 +161,7 @@ impl OutputSpec {
     /// Sets the names of the sources that the output reads. Default: all sources.
     #[must_use]
     pub fn with_sources<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.sources = Some(texts(names));
+        self.sources = Some(to_texts(names));
         self
     }
 
@@ -176,7 +176,7 @@ impl OutputSpec {
     /// Sets the partition columns. Default: those of the contract.
     #[must_use]
     pub fn with_partition_by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.partition_by = texts(columns);
+        self.partition_by = to_texts(columns);
         self
     }
 
@@ -198,7 +198,7 @@ impl OutputSpec {
     /// records or of the table.
     #[must_use]
     pub fn with_key<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.key = texts(columns);
+        self.key = to_texts(columns);
         self
     }
 
@@ -206,7 +206,7 @@ impl OutputSpec {
     /// records, of the contract or of the table.
     #[must_use]
     pub fn with_order<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.order = texts(columns);
+        self.order = to_texts(columns);
         self
     }
 
@@ -221,7 +221,7 @@ impl OutputSpec {
     /// highest rank wins.
     #[must_use]
     pub fn with_op_rank<S: Into<String>>(mut self, codes: impl IntoIterator<Item = S>) -> Self {
-        self.op_rank = texts(codes);
+        self.op_rank = to_texts(codes);
         self
     }
 
@@ -229,14 +229,14 @@ impl OutputSpec {
     /// Default: none.
     #[must_use]
     pub fn with_ignore_null<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.ignore_null = texts(columns);
+        self.ignore_null = to_texts(columns);
         self
     }
 
     /// Sets the columns that the merge uses but does not store, for `merge` and `snapshot`. Default: none.
     #[must_use]
     pub fn with_drop_columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.drop_columns = texts(columns);
+        self.drop_columns = to_texts(columns);
         self
     }
 
@@ -293,6 +293,6 @@ impl OutputSpec {
     }
 }
 
-fn texts<S: Into<String>>(all: impl IntoIterator<Item = S>) -> Vec<String> {
+fn to_texts<S: Into<String>>(all: impl IntoIterator<Item = S>) -> Vec<String> {
     all.into_iter().map(Into::into).collect()
 }

@@ -8,8 +8,10 @@ use biscuit_core::{Result, parse_duration};
 use serde::Deserialize;
 
 use crate::spec::contract::{ContractSpec, RulesSpec};
-use crate::spec::source_values::{EmptyLocation, HivePartitioning, SourceBookmark, SourceFormat, one_or_many};
-use crate::spec::text::{CsvSpec, TextSpec, encoding};
+use crate::spec::source_values::{
+    EmptyLocation, HivePartitioning, SourceBookmark, SourceFormat, deserialize_one_or_many,
+};
+use crate::spec::text::{CsvSpec, TextSpec, deserialize_encoding};
 
 /// A source of rows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -17,7 +19,7 @@ use crate::spec::text::{CsvSpec, TextSpec, encoding};
 #[non_exhaustive]
 pub struct SourceSpec {
     /// Paths or URLs of files, folders or globs.
-    #[serde(deserialize_with = "one_or_many")]
+    #[serde(deserialize_with = "deserialize_one_or_many")]
     url: Vec<String>,
     /// Format of the objects.
     pub format: SourceFormat,
@@ -32,7 +34,7 @@ pub struct SourceSpec {
     #[serde(default)]
     pub csv: CsvSpec,
     /// Encoding of CSV and JSON without a byte order mark, by a name such as `latin1`. Default: UTF-8.
-    #[serde(default, deserialize_with = "encoding")]
+    #[serde(default, deserialize_with = "deserialize_encoding")]
     pub encoding: Option<TextEncoding>,
     /// Column that gets the URL of the object of each row.
     pub source_file: Option<String>,

@@ -103,7 +103,9 @@ enum OneOrMany {
 }
 
 /// Reads one text or a list of texts.
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+pub(super) fn deserialize_one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<String>, D::Error> {
     Ok(match OneOrMany::deserialize(deserializer)? {
         OneOrMany::One(value) => vec![value],
         OneOrMany::Many(values) => values,

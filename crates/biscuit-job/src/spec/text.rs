@@ -111,9 +111,9 @@ pub struct TextSpec {
 }
 
 /// Reads an encoding by its name.
-pub(super) fn encoding<'de, D: Deserializer<'de>>(
+pub(super) fn deserialize_encoding<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<TextEncoding>, D::Error> {
     let name = String::deserialize(deserializer)?;
-    TextEncoding::of(&name).map(Some).map_err(|e| serde::de::Error::custom(e.message()))
+    TextEncoding::from_label(&name).map(Some).map_err(|e| serde::de::Error::custom(e.message()))
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use biscuit_core::Result;
 
 use crate::spec::added_columns::AuditSpec;
-use crate::spec::error::invalid;
+use crate::spec::error::invalid_spec;
 use crate::spec::output::{OutputMode, OutputSpec};
 use crate::spec::source::SourceSpec;
 use crate::spec::source_values::SourceFormat;
 
 /// Checks that the settings of a source fit together.
 pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
-    let wrong = |what: &str| Err(invalid(format!("source `{name}` {what}")));
+    let wrong = |what: &str| Err(invalid_spec(format!("source `{name}` {what}")));
     if source.places().is_empty() {
         return wrong("has no `url`");
     }
@@ -46,7 +46,7 @@ pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
 
 /// Checks that the settings of an output fit together, and fit its sources. `all` are the sources of the job.
 pub(super) fn check_output(name: &str, output: &OutputSpec, all: &BTreeMap<String, SourceSpec>) -> Result<()> {
-    let wrong = |what: String| Err(invalid(format!("output `{name}` {what}")));
+    let wrong = |what: String| Err(invalid_spec(format!("output `{name}` {what}")));
     let sources = output.sources(all);
     if let Some(unknown) = sources.iter().find(|s| !all.contains_key(*s)) {
         return wrong(format!("reads `{unknown}`, which is not a source"));

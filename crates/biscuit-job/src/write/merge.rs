@@ -24,15 +24,15 @@ use tokio::runtime::Handle;
 use crate::output_run::OutputRun;
 use crate::read::changes::{bad_rows, format_of};
 use crate::read::choose::ChosenInput;
-use crate::read::source::FileRows;
+use crate::read::source::SourceFileRows;
 use crate::report::counts::OutputReport;
 use crate::run_options::RunOptions;
 use crate::shape::encrypted::{WritableTable, encrypt_files};
 use crate::shape::finisher::FinishReport;
 use crate::shape::rows::OutputRows;
-use crate::shape::treatment::{TreatedSource, needs_contract, sealed};
-use crate::spec::{OutputMode, SourceFormat, invalid};
-use crate::write::writer::{QueryRows, each_rows};
+use crate::shape::treatment::{TreatedSource, needs_contract, seal_refused};
+use crate::spec::{OutputMode, SourceFormat, invalid_spec};
+use crate::write::writer::{QueryRows, process_rows};
 
 /// Rows with the file that they come from and their numbers in it.
 type PlacedRows = (RecordBatch, Arc<str>, Vec<u64>);
@@ -58,11 +58,11 @@ pub(crate) async fn merge_changes(
     }
     let format = format_of(&source, output.spec, contract.clone(), Some(expected))?;
     let input = &chosen[0];
-    let found = input.files(&input.selection.objects)?.iter().map(|file| file.found.clone()).collect();
+    let found = input.to_files(&input.selection.objects)?.iter().map(|file| file.found.clone()).collect();
     let mut changes = ChangeFiles::found(found, format.clone()).changes().await?;
     let guards = Vec::from_iter(guard);
     if let Some(guard) = guards.first() {
-        changes = guard.records(changes).await?;
+        changes = guard.treat_records(changes).await?;
         if !changes.is_empty() {
             output.check_policy(chosen, &guards)?;
         }
@@ -80,7 +80,7 @@ pub(crate) async fn merge_changes(
         table: &table,
         guards: &guards,
     };
-    merge(output, chosen, input, report, options).await
+    merge_records(output, chosen, input, report, options).await
 }
 
 /// Merges rows of other formats. Each row is an upsert, unless its operation column has another operation.
@@ -92,7 +92,7 @@ pub(crate) async fn merge_rows(
 ) -> Result<OutputReport> {
     let objects: Vec<_> = chosen
         .iter()
-        .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.input.everything() })
+        .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.input.all_objects() })
         .collect();
     let rows = OutputRows::prepare(output, chosen, &objects, vec![], &mut report).await?;
     let placed = match rows.query().await? {
@@ -110,7 +110,7 @@ pub(crate) async fn merge_rows(
             }
             all
         }
-        None => placed(&rows).await?,
+        None => read_rows(&rows).await?,
     };
     let FinishReport { report: coercion, mut refused, findings } = rows.finish.finish()?;
     refused.extend(report.add_sources(chosen, &rows.readings)?);
@@ -128,26 +128,26 @@ pub(crate) async fn merge_rows(
         ignored += left_out;
         batches.push(changes);
     }
-    let mut changes = ChangeRecords::of(batches);
+    let mut changes = ChangeRecords::from_batches(batches);
     changes.ignored = ignored;
     let sources = KeyAndOrderSources::default().with_contract(rows.contract.as_ref());
     let (contract, table, guards) = (rows.contract.as_ref(), &rows.table, rows.guards.as_slice());
     let input = RecordsToMerge { changes, sources, contract, refused, table, guards };
-    merge(output, chosen, input, report, options).await
+    merge_records(output, chosen, input, report, options).await
 }
 
 /// Reads the rows of the only source into memory.
-async fn placed(rows: &OutputRows<'_>) -> Result<Vec<PlacedRows>> {
+async fn read_rows(rows: &OutputRows<'_>) -> Result<Vec<PlacedRows>> {
     let all: Arc<Mutex<Vec<PlacedRows>>> = Arc::default();
     let into = all.clone();
     // After the output's contract refused a row, later rows of the batch have the number of a neighbour. Numbers
     // are used only in messages.
-    let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
-        let numbers = (0..batch.num_rows()).map(|row| from.number(row)).collect();
+    let take = move |_: &mut (), _: &Handle, from: &SourceFileRows<'_>, batch: RecordBatch| {
+        let numbers = (0..batch.num_rows()).map(|row| from.row_number(row)).collect();
         into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name().into(), numbers));
         Ok(())
     };
-    each_rows(rows.only_source().await?, || (), take, |(), _| Ok(())).await?;
+    process_rows(rows.only_source().await?, || (), take, |(), _| Ok(())).await?;
     Ok(std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
@@ -163,7 +163,7 @@ struct RecordsToMerge<'a> {
 }
 
 /// Merges change records into the table, or into its periods, together with the bookmarks and the quarantine.
-async fn merge(
+async fn merge_records(
     output: &OutputRun<'_>,
     chosen: &[ChosenInput],
     input: RecordsToMerge<'_>,
@@ -176,16 +176,16 @@ async fn merge(
     let mut sources = sources.with_table(merged_by(&dataset).await?);
     sources.options = KeyAndOrderColumns { key: output.spec.key.clone(), order: output.spec.order.clone() };
     let columns = sources.resolve();
-    if let Some(what) = columns.missing() {
+    if let Some(what) = columns.missing_option() {
         if changes.is_empty() && changes.refused.is_empty() {
             return Ok(report);
         }
         let message = format!("output `{}` has no {what}; set `{what}` or declare it in a contract", output.name);
-        return Err(invalid(message));
+        return Err(invalid_spec(message));
     }
     let KeyAndOrderColumns { key, order } = columns;
     let partition_by = partition_columns(&output.spec.partition_by, contract);
-    guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
+    guards.iter().try_for_each(|guard| guard.check_columns(&key, &order, &partition_by))?;
     let mut extras = CommitExtras::default().with_run(output.run.id.to_string());
     // The bookmarks advance in the commit of the merge: read once, or not at all.
     for input in chosen.iter().filter(|c| c.bookmark.is_some()) {
@@ -193,7 +193,7 @@ async fn merge(
             extras.extend(change);
         }
     }
-    let refused = sealed(guards, refused, &mut report.pii)?;
+    let refused = seal_refused(guards, refused, &mut report.pii)?;
     let head = &snapshot.observed.head;
     extras.extend(quarantine_records(dataset.journal(), head, refused).await?);
     let mut options = MergeOptions::default().with_partition_by(partition_by);

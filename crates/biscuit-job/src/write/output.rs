@@ -24,7 +24,7 @@ use crate::run_options::{DryRun, RunOptions};
 use crate::shape::finisher::FinishReport;
 use crate::shape::origin::{check_others, check_rebuild};
 use crate::shape::rows::OutputRows;
-use crate::shape::treatment::sealed;
+use crate::shape::treatment::seal_refused;
 use crate::spec::OutputMode;
 use crate::write::writer::{StagedOutput, StagedRows, WriteTarget, write_query, write_rows};
 
@@ -51,13 +51,13 @@ pub(crate) async fn write(
     }
     output.snapshot.check_partitioning(&rows.partition_by, write_mode(output.spec.mode))?;
     let (journal, observed) = (output.snapshot.journal(), &output.snapshot.observed);
-    let mut replace = journal.replace(observed);
+    let mut replace = journal.begin_commit(observed);
     match put_together(&mut replace, rows, &plan, &mut report).await {
         Ok(()) => {}
         Err(e) => {
             // Deletes the staged files, so that a failed run leaves no orphan files.
             replace.abandon().await?;
-            return Err(journal.explain(e, &observed.head).await);
+            return Err(journal.explain_error(e, &observed.head).await);
         }
     }
     let stored =
@@ -75,8 +75,8 @@ pub(crate) async fn write(
 async fn dry_read(rows: &OutputRows<'_>, plan: &ReadPlan, report: &mut OutputReport) -> Result<()> {
     let snapshot = &rows.table.snapshot;
     snapshot.check_partitioning(&rows.partition_by, write_mode(rows.output.spec.mode))?;
-    let replace = snapshot.journal().replace(&snapshot.observed);
-    let written = stage(rows, &replace, plan.rebuild.clone(), StagedRows::Counted).await?;
+    let replace = snapshot.journal().begin_commit(&snapshot.observed);
+    let written = stage_rows(rows, &replace, plan.rebuild.clone(), StagedRows::Counted).await?;
     let refused = report_rows(rows, &written, report)?;
     report.quarantined = refused.len() as u64;
     report.partitions = written.folders.into_iter().filter(|p| !p.is_empty()).collect();
@@ -111,15 +111,15 @@ impl ReadPlan {
             let incremental = chosen.bookmark.is_some();
             let mut replaced = ReplacedOutput::default();
             let objects = match mode {
-                _ if !incremental => chosen.input.everything(),
+                _ if !incremental => chosen.input.all_objects(),
                 _ if !rebuild.is_empty() => chosen.state.inputs_of(&rebuild, &chosen.input)?,
                 OutputMode::Append => {
                     // The rows of an overwritten object are in files with rows of other objects of the same run:
                     // those objects are read again, too.
-                    replaced = chosen.state.replaced(&mut chosen.selection, &chosen.input)?;
+                    replaced = chosen.state.replaced_output(&mut chosen.selection, &chosen.input)?;
                     chosen.selection.objects.clone()
                 }
-                OutputMode::Replace => chosen.input.everything(),
+                OutputMode::Replace => chosen.input.all_objects(),
                 _ => chosen.selection.objects.clone(),
             };
             plan.objects.push(objects);
@@ -139,7 +139,7 @@ async fn put_together(
     report: &mut OutputReport,
 ) -> Result<()> {
     let (output, chosen) = (rows.output, rows.chosen);
-    let mut written = stage(&rows, replace, plan.rebuild.clone(), StagedRows::Written).await?;
+    let mut written = stage_rows(&rows, replace, plan.rebuild.clone(), StagedRows::Written).await?;
     let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
     let mut others = None;
     if output.spec.mode == OutputMode::ReplacePartitions && plan.rebuild.is_none() {
@@ -154,21 +154,21 @@ async fn put_together(
         // result of the first staging holds.
         Some(all) => {
             let again = OutputRows::prepare(output, chosen, all, rows.guards, report).await?;
-            let staged = stage(&again, replace, Some(gone.clone()), StagedRows::Written).await?;
+            let staged = stage_rows(&again, replace, Some(gone.clone()), StagedRows::Written).await?;
             written = StagedOutput { reached: written.reached, ..staged };
             again
         }
         None => rows,
     };
     let refused = report_rows(&rows, &written, report)?;
-    let refused = sealed(&rows.guards, refused, &mut report.pii)?;
+    let refused = seal_refused(&rows.guards, refused, &mut report.pii)?;
     report.quarantined = refused.len() as u64;
     report.files = written.staged.len() as u64;
-    report.replaced = remove(&rows, plan, &gone, replace)?;
+    report.replaced = remove_replaced(&rows, plan, &gone, replace)?;
     let mut partitions = written.folders.clone();
     partitions.extend(gone);
     report.partitions = partitions.into_iter().filter(|p| !p.is_empty()).collect();
-    remember(&rows, plan, &written, replace).await?;
+    update_bookmarks(&rows, plan, &written, replace).await?;
     store_properties(&rows, &written, replace)?;
     let snapshot = &rows.table.snapshot;
     replace.with_extras(quarantine_records(snapshot.journal(), &snapshot.observed.head, refused).await?).await?;
@@ -198,7 +198,7 @@ fn others_of(
     let (mut all, mut more) = (new.to_vec(), false);
     for (chosen, all) in chosen.iter().zip(&mut all).filter(|(c, _)| c.bookmark.is_some()) {
         let own: BTreeSet<String> = all.iter().map(|o| o.url().to_owned()).collect();
-        let others = chosen.state.inputs_besides(partitions, &chosen.input, &|url| own.contains(url))?;
+        let others = chosen.state.inputs_of_except(partitions, &chosen.input, &|url| own.contains(url))?;
         more |= !others.is_empty();
         all.extend(others);
     }
@@ -206,7 +206,7 @@ fn others_of(
 }
 
 /// Removes the files that the new rows replace. Returns their number.
-fn remove(
+fn remove_replaced(
     rows: &OutputRows<'_>,
     plan: &ReadPlan,
     gone: &BTreeSet<String>,
@@ -242,7 +242,7 @@ fn remove(
 }
 
 /// Records in the bookmarks which objects were read, and which files and partitions their rows are in.
-async fn remember(
+async fn update_bookmarks(
     rows: &OutputRows<'_>,
     plan: &ReadPlan,
     written: &StagedOutput,
@@ -294,14 +294,14 @@ fn store_properties(rows: &OutputRows<'_>, written: &StagedOutput, replace: &mut
     let (last, first): (Vec<_>, Vec<_>) =
         all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
     let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
-    for (name, value) in rows.table.snapshot.properties(&all, &rows.partition_by)? {
+    for (name, value) in rows.table.snapshot.journal_properties(&all, &rows.partition_by)? {
         replace.with_property(name, value);
     }
     Ok(())
 }
 
 /// Stages the rows, or only counts them. `only` limits the folders that are written.
-async fn stage(
+async fn stage_rows(
     rows: &OutputRows<'_>,
     replace: &TableCommit<'_>,
     only: Option<BTreeSet<String>>,

@@ -1,6 +1,6 @@
 //! Reads the quarantine of jobs with `[pii]`, whose records are sealed.
 
-use biscuit_apply::quarantined;
+use biscuit_apply::quarantined_records;
 use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
@@ -14,7 +14,7 @@ use crate::shape::treatment::{QUARANTINE, SEALED};
 ///
 /// # Errors
 /// `CannotDecrypt` for a record that was sealed with other keys or for another table; `NoKeys`.
-pub async fn unsealed(means: &PiiContext, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
+pub async fn unseal_record(means: &PiiContext, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
     let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
     let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
     let roots = means.roots.clone().ok_or_else(|| {
@@ -39,7 +39,7 @@ pub struct SubjectQuarantine {
 ///
 /// # Errors
 /// Errors of the journal.
-pub async fn put_aside_of(
+pub async fn quarantined_of_subjects(
     dataset: &Dataset,
     means: &PiiContext,
     table: &str,
@@ -47,10 +47,10 @@ pub async fn put_aside_of(
     subjects: &[String],
 ) -> Result<SubjectQuarantine> {
     let mut all = SubjectQuarantine::default();
-    for record in quarantined(dataset).await? {
-        let raw = unsealed(means, table, &record.refused.raw).await.ok();
+    for record in quarantined_records(dataset).await? {
+        let raw = unseal_record(means, table, &record.refused.raw).await.ok();
         match raw.and_then(|raw| serde_json::from_slice::<Value>(&raw).ok()) {
-            Some(json) if has(&json, column, subjects) => all.theirs.push(record.refused),
+            Some(json) if has_value(&json, column, subjects) => all.theirs.push(record.refused),
             Some(_) => {}
             None => all.unknown += 1,
         }
@@ -59,7 +59,7 @@ pub async fn put_aside_of(
 }
 
 /// Returns whether a field with this name has one of the values, at any depth.
-fn has(json: &Value, column: &str, values: &[String]) -> bool {
+fn has_value(json: &Value, column: &str, values: &[String]) -> bool {
     let is = |value: &Value| match value {
         Value::String(text) => values.contains(text),
         Value::Number(number) => values.contains(&number.to_string()),
@@ -67,9 +67,9 @@ fn has(json: &Value, column: &str, values: &[String]) -> bool {
     };
     match json {
         Value::Object(fields) => {
-            fields.iter().any(|(name, value)| (name == column && is(value)) || has(value, column, values))
+            fields.iter().any(|(name, value)| (name == column && is(value)) || has_value(value, column, values))
         }
-        Value::Array(items) => items.iter().any(|item| has(item, column, values)),
+        Value::Array(items) => items.iter().any(|item| has_value(item, column, values)),
         _ => false,
     }
 }

@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::read::source::{FileRows, SourceReader, TaskQueue};
+use crate::read::source::{SourceFileRows, SourceReader, TaskQueue};
 use crate::shape::finisher::{RowFinisher, RowOrigin};
 use crate::shape::source_table::with_file;
 
@@ -34,7 +34,7 @@ pub(crate) struct StagedOutput {
 }
 
 impl StagedOutput {
-    fn take(&mut self, other: Self) {
+    fn add_staged(&mut self, other: Self) {
         self.staged.extend(other.staged);
         self.rows += other.rows;
         self.folders.extend(other.folders);
@@ -83,7 +83,7 @@ impl OutputWriter {
             return Ok(vec![]);
         }
         if self.target.staged == StagedRows::Counted {
-            return self.count(batch);
+            return self.count_rows(batch);
         }
         if self.open.as_ref().is_some_and(|(schema, _)| *schema != batch.schema()) {
             self.close().await?;
@@ -100,7 +100,7 @@ impl OutputWriter {
     }
 
     /// Counts rows by folder without writing them.
-    fn count(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
+    fn count_rows(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
         let WriteTarget { options, only, spelling, .. } = &self.target;
         let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &options.partition_by, spelling)? {
@@ -116,7 +116,7 @@ impl OutputWriter {
     async fn close(&mut self) -> Result<()> {
         if let Some((schema, writer)) = self.open.take() {
             let (rows, staged) = writer.finish().await?;
-            self.written.take(StagedOutput { staged, rows, schema: Some(schema), ..StagedOutput::default() });
+            self.written.add_staged(StagedOutput { staged, rows, schema: Some(schema), ..StagedOutput::default() });
         }
         Ok(())
     }
@@ -138,10 +138,10 @@ pub(crate) struct SourceRows<'a> {
 
 /// Calls `take` with the rows of a source, as the output stores them. Each thread works on a value from `begin`,
 /// which `end` turns into its result.
-pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
+pub(crate) async fn process_rows<W: Send + 'static, T: Send + 'static>(
     source: SourceRows<'_>,
     begin: impl Fn() -> W + Send + Sync + 'static,
-    take: impl Fn(&mut W, &Handle, &FileRows<'_>, RecordBatch) -> Result<()> + Send + Sync + 'static,
+    take: impl Fn(&mut W, &Handle, &SourceFileRows<'_>, RecordBatch) -> Result<()> + Send + Sync + 'static,
     end: impl Fn(W, &Handle) -> Result<T> + Send + Sync + 'static,
 ) -> Result<Vec<T>> {
     let SourceRows { reading, source_file, queue, finish, workers } = source;
@@ -154,14 +154,14 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
             let (queue, stop, begin, take, end) = &*shared;
             let mut own = begin();
             let mut next = || if stop.load(Ordering::Relaxed) { None } else { queue.next() };
-            let worked = reading.work(&mut next, &handle, 0, &mut |rows| {
+            let worked = reading.run_tasks(&mut next, &handle, 0, &mut |rows| {
                 let batch = match &source_file {
                     Some(column) => with_file(&rows.batch, column, rows.file.name())?,
                     None => rows.batch.clone(),
                 };
-                let place = |row: usize| (rows.file.name().to_owned(), rows.number(row));
-                let raw = |row: usize| rows.raw(row);
-                let batch = finish.rows(&batch, &RowOrigin { place: &place, raw: &raw })?;
+                let place = |row: usize| (rows.file.name().to_owned(), rows.row_number(row));
+                let raw = |row: usize| rows.raw_row(row);
+                let batch = finish.finish_rows(&batch, &RowOrigin { place: &place, raw: &raw })?;
                 take(&mut own, &handle, &rows, batch)
             });
             match worked {
@@ -188,7 +188,7 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
 /// Writes the rows of a source.
 pub(crate) async fn write_rows(source: SourceRows<'_>, target: &WriteTarget) -> Result<StagedOutput> {
     let target = target.clone();
-    let take = |writer: &mut OutputWriter, handle: &Handle, rows: &FileRows<'_>, batch: RecordBatch| {
+    let take = |writer: &mut OutputWriter, handle: &Handle, rows: &SourceFileRows<'_>, batch: RecordBatch| {
         let folders = handle.block_on(writer.write(&batch))?;
         if !folders.is_empty() {
             writer.written.reached.entry(rows.file.name().to_owned()).or_default().extend(folders);
@@ -196,9 +196,9 @@ pub(crate) async fn write_rows(source: SourceRows<'_>, target: &WriteTarget) -> 
         Ok(())
     };
     let end = |writer: OutputWriter, handle: &Handle| handle.block_on(writer.finish());
-    let parts = each_rows(source, move || OutputWriter::new(&target), take, end).await?;
+    let parts = process_rows(source, move || OutputWriter::new(&target), take, end).await?;
     let mut written = StagedOutput::default();
-    parts.into_iter().for_each(|part| written.take(part));
+    parts.into_iter().for_each(|part| written.add_staged(part));
     Ok(written)
 }
 
@@ -222,7 +222,7 @@ pub(crate) async fn write_query(
     }
     let mut written = StagedOutput::default();
     while let Some(done) = tasks.join_next().await {
-        written.take(done.map_err(|e| Error::internal("a task that writes was cancelled").with_source(e))??);
+        written.add_staged(done.map_err(|e| Error::internal("a task that writes was cancelled").with_source(e))??);
     }
     Ok(written)
 }
@@ -244,17 +244,17 @@ impl QueryRows {
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         let next = self.stream.try_next().await.map_err(|e| engine_error(&self.name, e))?;
         let Some(batch) = next else { return Ok(None) };
-        let batch = conform(&batch, &plain(batch.schema_ref()), &self.name)?;
+        let batch = conform(&batch, &plain_schema(batch.schema_ref()), &self.name)?;
         let first = self.seen + 1;
         self.seen += batch.num_rows() as u64;
         let place = |row: usize| (self.name.clone(), first + row as u64);
         let raw = |row: usize| crate::read::decode::json_row(&batch, row);
-        self.finish.rows(&batch, &RowOrigin { place: &place, raw: &raw }).map(Some)
+        self.finish.finish_rows(&batch, &RowOrigin { place: &place, raw: &raw }).map(Some)
     }
 }
 
 /// Converts columns to types that every engine reads: no views, no milliseconds.
-pub(crate) fn plain(schema: &Schema) -> SchemaRef {
+pub(crate) fn plain_schema(schema: &Schema) -> SchemaRef {
     let field = |f: &Arc<Field>| f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true);
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }

@@ -69,8 +69,8 @@ async fn input_that_is_read_again_replaces_its_earlier_rows() {
     assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (2, 1));
     assert_eq!(report.outputs[0].sources["events"].selection.counts.overwritten, 1);
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
-    let replay =
-        RunOptions::default().with_mode(ReadMode::Replay(ReplayRange::runs(Some("0"), Some("2")).unwrap().unwrap()));
+    let replay = RunOptions::default()
+        .with_mode(ReadMode::Replay(ReplayRange::parse_runs(Some("0"), Some("2")).unwrap().unwrap()));
     let report = lab.run_with(EVENTS, &replay).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (3, 2));
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
@@ -124,7 +124,7 @@ async fn rereading_input_of_compacted_files_is_refused() {
     let dataset = lab.dataset("lake/events");
     let journal = dataset.journal();
     let observed = journal.observe().await.unwrap();
-    let mut replace = journal.replace(&observed);
+    let mut replace = journal.begin_commit(&observed);
     let bytes = lab.get(&format!("lake/events/{}", observed.files[0].path)).await;
     replace.stage("day=2024-03-01", "parquet", bytes.into()).await.unwrap();
     observed.files.iter().for_each(|f| replace.remove(f));

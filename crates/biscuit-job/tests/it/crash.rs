@@ -125,7 +125,7 @@ async fn object_deleted_before_it_is_read_is_not_recorded_as_read() {
                     ran
                 },
                 async {
-                    if store.paused().await {
+                    if store.wait_for_pause().await {
                         lab.remove("raw/events/2.json").await;
                     }
                     store.resume();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::quarantined;
+use biscuit_apply::quarantined_records;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use biscuit_job::TableKeys;
@@ -288,7 +288,7 @@ async fn quarantined_records_are_sealed_and_errors_show_no_value() {
     lab.put("raw/customers/1.json", rows(0..5, 1) + &bad).await;
     go(&lab, &job).await.unwrap();
     check_hidden(&lab).await;
-    assert_eq!(quarantined(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
+    assert_eq!(quarantined_records(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
     let lab = Lab::new();
     lab.put("raw/customers/1.json", rows(0..1, 1).replace("1961-02-01", CANARY)).await;
     let e = go(&lab, &self::job("mode = 'append'")).await.unwrap_err();

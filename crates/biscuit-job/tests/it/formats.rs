@@ -114,7 +114,7 @@ async fn large_files_are_split_and_lines_keep_their_numbers() {
     let aside = CONTRACT.replace("columns", "on_error = 'quarantine'\ncolumns");
     let report = lab.run(&job("json", &aside)).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (300_000, 3));
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/t")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/t")).await.unwrap();
     let mut said: Vec<_> = refused.iter().map(|q| (q.refused.row, q.refused.code.as_str())).collect();
     said.sort_unstable();
     assert_eq!(said, [(300_001, "Unparseable"), (300_002, "Unparseable"), (300_003, "InvalidJson")]);
@@ -154,7 +154,7 @@ async fn csv_records_with_a_wrong_number_of_cells_are_quarantined() {
     let job = job("csv", &aside) + "max_quarantined = 50.0\n";
     let report = lab.run(&job).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (2, 1));
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/t")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/t")).await.unwrap();
     assert_eq!(String::from_utf8(refused[0].refused.raw.clone()).unwrap(), "id,zip\n2,b,c\n");
 }
 

@@ -64,7 +64,7 @@ async fn query_results_are_merged_and_bad_rows_are_quarantined() {
     let report = lab.run(&job).await.unwrap();
     assert_eq!(report.outputs[0].quarantined, 1);
     assert_eq!(lab.column("lake/customers", "name").await, ["ADA"]);
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/customers")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/customers")).await.unwrap();
     assert_eq!((refused.len(), refused[0].refused.code.as_str()), (1, "Unparseable"));
 }
 

@@ -163,7 +163,7 @@ async fn adopted(job: &str) -> Lab {
     let input = list(&[source_place(&lab, "/raw/events").await.expect("the setup succeeds")])
         .await
         .expect("the setup succeeds");
-    let mut replace = dataset.journal().replace(&observed);
+    let mut replace = dataset.journal().begin_commit(&observed);
     let extras = state.set_to_now(&input, &run(), observed.folders()).expect("the setup succeeds");
     replace.with_extras(extras).await.expect("the setup succeeds");
     replace.commit().await.expect("the setup succeeds");

@@ -124,7 +124,7 @@ async fn quarantined_records_are_sealed_and_need_a_key() {
     let bad = "{\"ssn\":\"333-33-3333\",\"seq\":\"x\",\"email\":\"bad@x.com\",\"op\":\"u\"}\n";
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c") + bad).await;
     kept.run(&lab, &job).await.unwrap();
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/customers")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/customers")).await.unwrap();
     let raw = String::from_utf8(refused[0].refused.raw.clone()).unwrap();
     let sealed = raw.strip_prefix("biscuit-sealed:").unwrap();
     let sealed: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![sealed]));
@@ -140,7 +140,7 @@ async fn quarantined_records_are_sealed_and_need_a_key() {
     .await;
     let report = kept.run(&lab, &job).await.unwrap();
     assert_eq!(report.outputs[0].quarantined, 1);
-    assert_eq!(biscuit_apply::quarantined(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
+    assert_eq!(biscuit_apply::quarantined_records(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
 
     let lab = Lab::new();
     lab.put("raw/customers/1.json", bad).await;

@@ -79,7 +79,7 @@ async fn checks_apply_before_anything_is_written() {
     let report = lab.run(&job).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (1, 1));
     assert_eq!(report.outputs[0].findings[0].first, Some(("/raw/events/1.json".to_owned(), 2)));
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/events")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/events")).await.unwrap();
     assert_eq!(refused[0].refused.raw, event(101, "2024-03-01T10:00:00Z").into_bytes());
     lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(2, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(&job).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn source_checks_hold_for_a_query_that_reads_the_source_twice() {
     let report = lab.run(&job).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (1, 1));
     assert_eq!(report.outputs[0].findings[0].rows, 1);
-    let refused = biscuit_apply::quarantined(&lab.dataset("lake/events")).await.unwrap();
+    let refused = biscuit_apply::quarantined_records(&lab.dataset("lake/events")).await.unwrap();
     assert_eq!((refused[0].refused.row, refused[0].refused.code.as_str()), (2, "OutOfRange"));
     lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(2, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(&job).await.unwrap_err();

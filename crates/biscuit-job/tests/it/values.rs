@@ -386,7 +386,7 @@ async fn table_keeps_its_spelling_of_partition_values() {
     // If the table has the type of the column, the number is written with the spelling of the table.
     let lab = Lab::new();
     lab.put("raw/0.jsonl", "{\"id\":1,\"y\":2025,\"m\":1}\n").await;
-    lab.run(&job("")).await.expect("a table with m as bigint");
+    lab.run(&job("")).await.expect("the table has m as bigint");
     let folders = |paths: Vec<String>| {
         paths.into_iter().filter_map(|p| Some(p.rsplit_once('/')?.0.to_owned())).collect::<BTreeSet<_>>()
     };
@@ -396,7 +396,7 @@ async fn table_keeps_its_spelling_of_partition_values() {
         "{\"id\":2,\"y\":2024,\"m\":2}\n{\"id\":3,\"y\":2025,\"m\":2}\n{\"id\":4,\"y\":2025,\"m\":1}\n",
     )
     .await;
-    lab.run(&job("")).await.expect("the table's own spelling");
+    lab.run(&job("")).await.expect("the run has the table's own spelling");
     assert_eq!(folders(lab.paths("lake/t").await), set(&["y=2024/m=02", "y=2025/m=02", "y=2025/m=1"]));
 }
 

@@ -23,7 +23,7 @@ use serde_json::Value;
 /// extras.set_property("owner", "sales".into());
 ///
 /// let observed = journal.observe().await?;
-/// let mut change = journal.replace(&observed);
+/// let mut change = journal.begin_commit(&observed);
 /// change.with_extras(extras).await?;
 /// change.commit().await?;
 ///

@@ -26,7 +26,7 @@ use crate::store::storage::TableStorage;
 /// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
 /// let journal = journal.with_interrupt(interrupt.clone());
 /// let observed = journal.observe().await?;
-/// let mut change = journal.replace(&observed);
+/// let mut change = journal.begin_commit(&observed);
 /// change.stage("", "csv", "id\n1\n".into()).await?;
 ///
 /// assert!(interrupt.stop()); // a handler of signals calls this

@@ -15,7 +15,7 @@ pub(crate) fn check_lengths(table: &Path, state: &Path, record: &CommitRecord) -
     let too_long = |what: &str, key: &str, limit: usize, has: usize| {
         let message = format!(
             "{what} of `{}` would have {has} bytes, and the maximum is {limit}; nothing was committed; partition by a shorter value or use a shorter path for the table",
-            shortened(key)
+            shorten(key)
         );
         Error::new(biscuit_core::codes::NAME_TOO_LONG, message)
     };
@@ -34,7 +34,7 @@ pub(crate) fn check_lengths(table: &Path, state: &Path, record: &CommitRecord) -
 }
 
 /// Returns the first 80 characters of a text, with an ellipsis if the text is longer.
-fn shortened(text: &str) -> String {
+fn shorten(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -14,7 +14,7 @@ use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt};
 use crate::codes;
 use crate::log::head::{TableHead, list_entries};
 use crate::log::journal_store::JournalStore;
-use crate::log::layout::{JournalObjectKind, below, folder_of, parse_run_folder};
+use crate::log::layout::{JournalObjectKind, folder_of, parse_run_folder, path_below};
 use crate::log::record::{
     self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, LOST, NOT_REMOVED, PublishedFile,
 };
@@ -101,7 +101,7 @@ impl<'a> VersionFence<'a> {
 /// Finishes a version: publishes and removes the files of its record, folder by folder, and puts the done mark.
 ///
 /// Safe to repeat, and safe while other processes finish the same version.
-pub(crate) async fn complete(journal: &JournalStore, record: &CommitRecord) -> Result<PublishOutcome> {
+pub(crate) async fn finish_version(journal: &JournalStore, record: &CommitRecord) -> Result<PublishOutcome> {
     match carry_out(journal, record).await {
         Ok(done) => Ok(PublishOutcome::Finished(done)),
         Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
@@ -134,12 +134,12 @@ async fn carry_out(journal: &JournalStore, record: &CommitRecord) -> Result<Done
     // Folder by folder: a reader that lists a partition sees its new files beside its old ones for a short time only,
     // and a lost staged file leaves the other partitions complete.
     for (folder, (publish, remove)) in &folders {
-        match partition(&guard, publish, remove, &mut done).await {
+        match publish_folder(&guard, publish, remove, &mut done).await {
             Err(PublishError::Failed(e))
                 if e.is(codes::LOST_STAGING) && journal.options.diverged == DivergedPolicy::Adopt =>
             {
                 // No file of the folder is new, so no file of it may be removed: the folder remains as it was. The
-                // mark records this with an exception for each file, which `TableHead::apply` reads.
+                // mark records this with an exception for each file, which `TableHead::apply_record` reads.
                 tracing::warn!("a partition remains as it was before this version: {e}");
                 let exception =
                     |path: &String, code: &str| CommitException { path: path.clone(), code: code.to_owned() };
@@ -175,7 +175,7 @@ async fn carry_out(journal: &JournalStore, record: &CommitRecord) -> Result<Done
 ///
 /// All new files are there, and their names are durable, before the first old file is deleted. A crash in between
 /// leaves both, which the next process completes; it never leaves a partition without its rows.
-async fn partition(
+async fn publish_folder(
     guard: &VersionFence<'_>,
     publish: &[&PublishedFile],
     remove: &[&ObjectRef],
@@ -188,7 +188,7 @@ async fn partition(
         done.etags.extend(etag.map(|e| (file.path.clone(), e)));
     }
     if let Some(first) = publish.first() {
-        journal.sync_folders(&below(&journal.table, &first.path), &journal.table).await?;
+        journal.sync_folders(&path_below(&journal.table, &first.path), &journal.table).await?;
     }
     let deletes: Vec<_> = remove.iter().map(|f| remove_one(guard, f).boxed()).collect();
     let kept: Vec<_> = stream::iter(deletes).buffered(IN_FLIGHT).try_collect().await?;
@@ -203,7 +203,7 @@ async fn partition(
 async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<Option<String>, PublishError> {
     let (journal, version) = (guard.journal, guard.version);
     let store: &dyn ObjectStore = &journal.storage.store;
-    let (from, to) = (below(&journal.state, &file.staged), below(&journal.table, &file.path));
+    let (from, to) = (path_below(&journal.state, &file.staged), path_below(&journal.table, &file.path));
     for _ in 0..3 {
         match store.head(&to).await {
             Ok(found) if found.size == file.size => return Ok(found.e_tag),
@@ -251,7 +251,7 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
 async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option<CommitException>, PublishError> {
     guard.check().await?;
     let journal = guard.journal;
-    let listed = ListedObject::from(file.clone().with_path(below(&journal.table, &file.path)));
+    let listed = ListedObject::from(file.clone().with_path(path_below(&journal.table, &file.path)));
     let plan = PurgePlan::exact(&journal.table, [listed])?;
     let mut report = execute(&journal.storage.store, &plan).await;
     if let Some((_, e)) = report.failed.pop() {
@@ -261,10 +261,10 @@ async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option
     Ok(changed.then(|| CommitException { path: file.path.clone(), code: CHANGED.to_owned() }))
 }
 
-/// Cleans like [`clean`], for a run whose own work is complete. A failure is logged and not returned: a later run
+/// Cleans like [`delete_dead_objects`], for a run whose own work is complete. A failure is logged and not returned: a later run
 /// deletes what remains.
 pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) -> u64 {
-    match clean(journal, head).await {
+    match delete_dead_objects(journal, head).await {
         Ok(cleaned) => cleaned,
         Err(e) => {
             tracing::warn!("objects of dead runs remain in `{}` until a later run: {e}", journal.state);
@@ -276,15 +276,15 @@ pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) 
 /// Deletes the objects that a finished head proves dead: staged files of earlier bases, state files that no record in
 /// force names, and records far below a checkpoint. Writes the checkpoint first if it is due. Returns the number of
 /// deleted objects, without records and marks.
-pub(crate) async fn clean(journal: &JournalStore, head: &TableHead) -> Result<u64> {
+pub(crate) async fn delete_dead_objects(journal: &JournalStore, head: &TableHead) -> Result<u64> {
     if head.version == 0 || !head.is_finished() {
         return Ok(0);
     }
-    checkpoint(journal, head).await?;
+    write_checkpoint(journal, head).await?;
     let dead = OrphanedState::new(&journal.state, head);
     let mut cleaned = 0;
     for root in &dead.roots {
-        cleaned += delete_below(&journal.storage, &journal.state, root, |path| dead.has(root, path)).await?;
+        cleaned += delete_below(&journal.storage, &journal.state, root, |path| dead.contains(root, path)).await?;
         journal.storage.durability.remove_folders(root, &|name: &str| dead.is_whole_run(root, name)).await?;
     }
     Ok(cleaned)
@@ -306,7 +306,7 @@ impl OrphanedState {
         Self {
             version: head.version,
             roots: ["staging", "state"].map(|kind| state.clone().join(kind)),
-            live: head.state.values().map(|f| below(state, &f.path)).collect(),
+            live: head.state.values().map(|f| path_below(state, &f.path)).collect(),
         }
     }
 
@@ -315,7 +315,7 @@ impl OrphanedState {
     }
 
     /// Whether an object below a root is dead.
-    pub(crate) fn has(&self, root: &Path, path: &Path) -> bool {
+    pub(crate) fn contains(&self, root: &Path, path: &Path) -> bool {
         let run = path.prefix_match(root).and_then(|mut parts| parts.next());
         run.is_some_and(|r| self.is_run(r.as_ref())) && !self.live.contains(path)
     }
@@ -339,7 +339,7 @@ pub(crate) async fn clean_probes(journal: &JournalStore, head: &TableHead) -> Re
 }
 
 /// Writes the checkpoint of a head if it is due, and deletes the records that are old enough.
-async fn checkpoint(journal: &JournalStore, head: &TableHead) -> Result<()> {
+async fn write_checkpoint(journal: &JournalStore, head: &TableHead) -> Result<()> {
     if !head.version.is_multiple_of(journal.options.checkpoint_every) {
         return Ok(());
     }

@@ -34,7 +34,7 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
         let (head, _) = journal.head_and_entries().await?;
         let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
         tracing::info!(version = record.version, "rolling an unfinished version forward");
-        if let PublishOutcome::Finished(_) = publish::complete(journal, record).await? {
+        if let PublishOutcome::Finished(_) = publish::finish_version(journal, record).await? {
             rolled = Some(record.version);
         }
     }
@@ -44,6 +44,6 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
 /// Finishes an unfinished version and deletes the objects of dead runs from the state root.
 pub(crate) async fn recover(journal: &JournalStore) -> Result<RecoveryReport> {
     let (head, rolled_forward) = roll_forward(journal).await?;
-    let cleaned = publish::clean(journal, &head).await? + publish::clean_probes(journal, &head).await?;
+    let cleaned = publish::delete_dead_objects(journal, &head).await? + publish::clean_probes(journal, &head).await?;
     Ok(RecoveryReport { rolled_forward, fence: None, cleaned })
 }

@@ -9,7 +9,7 @@ use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::commit::staged::StagedWriter;
 use crate::commit::staged::{MAX_STAGED, staged_error};
-use crate::log::layout::{below, data_name};
+use crate::log::layout::{data_name, path_below};
 use crate::log::record::PublishedFile;
 use crate::{StagedFile, TableStorage, codes, store_error};
 
@@ -30,13 +30,13 @@ impl FileStager {
     /// Returns a writer for a new file in `folder` (relative to the table, empty for the folder of the table itself),
     /// whose name ends in `.ending`.
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
-        let (path, staged) = self.names(folder, ending);
-        StagedWriter::new(&self.storage, below(&self.state, &staged), path, staged)
+        let (path, staged) = self.new_names(folder, ending);
+        StagedWriter::new(&self.storage, path_below(&self.state, &staged), path, staged)
     }
 
     /// Returns a staged file from its entry, for example from an entry that another process of the run has sent.
     pub fn staged(&self, entry: PublishedFile) -> StagedFile {
-        StagedFile { object: below(&self.state, &entry.staged), entry }
+        StagedFile { object: path_below(&self.state, &entry.staged), entry }
     }
 
     /// Stages a copy of a file of the table, to be published in `folder`. The store makes the copy, so its bytes do
@@ -47,9 +47,15 @@ impl FileStager {
     /// # Errors
     /// `Conflict` if the source has changed since it was observed or was deleted, `FileTooLarge` if it has 5 GiB or
     /// more, and errors of the store.
-    pub async fn copy(&self, source: &ObjectRef, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
-        let from = below(&self.table, &source.path);
-        let mut copy = self.copied(&from, source.size, &source.path, folder).await?;
+    pub async fn copy_file(
+        &self,
+        source: &ObjectRef,
+        folder: &str,
+        rows: Option<u64>,
+        content: &str,
+    ) -> Result<StagedFile> {
+        let from = path_below(&self.table, &source.path);
+        let mut copy = self.copy_object(&from, source.size, &source.path, folder).await?;
         // The source is checked after the copy: if it is the observed file now, the copy was made of that file.
         let found = self.storage.store.head(&from).await.map_err(|e| store_error("check", &from, e))?;
         if found.size != source.size || (source.etag.is_some() && found.e_tag != source.etag) {
@@ -64,10 +70,10 @@ impl FileStager {
     /// Stages a copy of a staged file, to be published in `folder`.
     ///
     /// # Errors
-    /// Those of [`copy`](Self::copy).
-    pub async fn again(&self, staged: &PublishedFile, folder: &str) -> Result<StagedFile> {
-        let from = below(&self.state, &staged.staged);
-        let mut copy = self.copied(&from, staged.size, &staged.path, folder).await?;
+    /// Those of [`copy_file`](Self::copy_file).
+    pub async fn copy_staged(&self, staged: &PublishedFile, folder: &str) -> Result<StagedFile> {
+        let from = path_below(&self.state, &staged.staged);
+        let mut copy = self.copy_object(&from, staged.size, &staged.path, folder).await?;
         let content = staged.content.clone().unwrap_or_else(|| staged.path.clone());
         (copy.entry.checksum, copy.entry.rows) = (staged.checksum.clone(), staged.rows);
         copy.entry.content = Some(content);
@@ -75,13 +81,13 @@ impl FileStager {
     }
 
     /// Copies an object to a new staged name, makes it durable and compares its size.
-    async fn copied(&self, from: &Path, size: u64, name: &str, folder: &str) -> Result<StagedFile> {
+    async fn copy_object(&self, from: &Path, size: u64, name: &str, folder: &str) -> Result<StagedFile> {
         let name = name.rsplit('/').next().unwrap_or(name);
-        let (path, staged) = self.names(folder, name.split_once('.').map_or("", |(_, ending)| ending));
+        let (path, staged) = self.new_names(folder, name.split_once('.').map_or("", |(_, ending)| ending));
         if size >= MAX_STAGED {
             return Err(Error::new(codes::FILE_TOO_LARGE, format!("`{from}` has 5 GiB or more and cannot be copied")));
         }
-        let to = below(&self.state, &staged);
+        let to = path_below(&self.state, &staged);
         // On a local disk the copy of object_store is a hard link, so a separate file needs a copy of its own.
         let own = if self.hard_links { None } else { self.storage.durability.copy(from, &to).await };
         let copied = match own {
@@ -106,7 +112,7 @@ impl FileStager {
     }
 
     /// Returns a new final path in `folder` and the staged path for it.
-    fn names(&self, folder: &str, ending: &str) -> (String, String) {
+    fn new_names(&self, folder: &str, ending: &str) -> (String, String) {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let name = data_name(&self.writer_id, number, ending);
         // A staged name must not look like data to a program that finds it, so it does not end in `.parquet`.

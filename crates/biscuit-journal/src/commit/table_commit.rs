@@ -19,8 +19,8 @@ use crate::commit::staged::StagedWriter;
 use crate::commit::staged::staged_error;
 use crate::commit::stager::FileStager;
 use crate::log::head::{list_entries, read};
-use crate::log::journal_store::{JournalStore, conflict};
-use crate::log::layout::{self, JournalObjectKind, below, folder_of, run_folder};
+use crate::log::journal_store::{JournalStore, conflict_error};
+use crate::log::layout::{self, JournalObjectKind, folder_of, path_below, run_folder};
 use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
 };
@@ -69,7 +69,7 @@ impl CommitSummary {
 /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
 /// let journal = Journal::new(storage, Path::from("lake/orders"), JournalOptions::default());
 /// let observed = journal.observe().await?;
-/// let mut change = journal.replace(&observed);
+/// let mut change = journal.begin_commit(&observed);
 ///
 /// let mut writer = change.writer("", "csv");
 /// writer.write("id\n1\n".into()).await?;
@@ -189,7 +189,7 @@ impl<'a> TableCommit<'a> {
     /// Those of [`StagedWriter::write`] and [`StagedWriter::finish`].
     pub async fn with_state(&mut self, name: &str, content: Bytes) -> Result<()> {
         let relative = format!("state/{}-{}/{name}", self.base(), self.record.writer_id);
-        let path = below(&self.journal.state, &relative);
+        let path = path_below(&self.journal.state, &relative);
         let mut writer = StagedWriter::new(&self.journal.storage, path, String::new(), relative);
         writer.write(content).await?;
         let entry = writer.finish().await?.entry;
@@ -255,7 +255,7 @@ impl<'a> TableCommit<'a> {
     /// let id = CommitId::new("daily/2024-02-29/orders");
     /// for outcome in [Outcome::Committed, Outcome::Unchanged] {
     ///     let observed = journal.observe().await?;
-    ///     let mut change = journal.replace(&observed);
+    ///     let mut change = journal.begin_commit(&observed);
     ///     change.stage("", "csv", "id\n1\n".into()).await?;
     ///     change.with_commit_id(&id);
     ///     let done = change.commit().await?;
@@ -308,7 +308,7 @@ impl<'a> TableCommit<'a> {
         };
         // An earlier attempt of the run has committed already: its answer was lost, or it was alive at the same time.
         let id = self.record.commit_id.clone().map(CommitId::new);
-        if let Some(version) = id.and_then(|id| self.observed.head.committed(&id)) {
+        if let Some(version) = id.and_then(|id| self.observed.head.version_of_commit(&id)) {
             self.delete_staged().await?;
             return Ok(unchanged(version));
         }
@@ -357,7 +357,7 @@ impl<'a> TableCommit<'a> {
             report.insert("outcome".to_owned(), Outcome::Committed.as_str().into());
             report.insert("version".to_owned(), self.record.version.into());
         }
-        if let Err(e) = self.prepare().await {
+        if let Err(e) = self.check_preconditions().await {
             if let Err(left) = self.delete_staged().await {
                 tracing::warn!("staged files remain until a later run deletes them: {left}");
             }
@@ -376,12 +376,12 @@ impl<'a> TableCommit<'a> {
         }
         // If this fails, the staged files remain: the record may have been in force for a time, and its files be
         // live.
-        self.not_void().await?;
+        self.check_not_void().await?;
         // The record must be durable before the first file of the old version is deleted.
         let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
         self.journal.sync_folders(&path, &self.journal.state).await?;
         tracing::info!(version = self.record.version, "committed");
-        let exceptions = match publish::complete(self.journal, &self.record).await? {
+        let exceptions = match publish::finish_version(self.journal, &self.record).await? {
             PublishOutcome::Finished(done) => done.exceptions,
             PublishOutcome::Overtaken => vec![],
         };
@@ -400,13 +400,13 @@ impl<'a> TableCommit<'a> {
     }
 
     /// Establishes everything that has to hold before the record may exist.
-    async fn prepare(&self) -> Result<()> {
+    async fn check_preconditions(&self) -> Result<()> {
         check_lengths(&self.journal.table, &self.journal.state, &self.record)?;
         // Before the first version only: a table with a version has its pointer, and its store has been probed.
         if self.base() == 0 {
             let JournalStore { storage, state, options, .. } = self.journal;
-            put_if_absent::probe(&storage.store, state, options.writers, &self.record.writer_id).await?;
-            self.claim().await?;
+            put_if_absent::check_put_if_absent(&storage.store, state, options.writers, &self.record.writer_id).await?;
+            self.claim_table().await?;
         }
         // The files were synced when they were written; their names and the folders above them are synced once, here.
         for (kind, used) in
@@ -425,7 +425,7 @@ impl<'a> TableCommit<'a> {
     /// The order is that of Dekker's algorithm: each of two runs first writes its own pointer and then looks for the
     /// pointer of the other. Whichever writes second sees the first one, so at most one of them continues (both
     /// may give up).
-    async fn claim(&self) -> Result<()> {
+    async fn claim_table(&self) -> Result<()> {
         let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
             check_inside(&self.journal.table, &list_folder(self.journal).await?)?;
@@ -433,7 +433,7 @@ impl<'a> TableCommit<'a> {
         };
         match looked.await {
             Err(e) if claimed => {
-                pointer::withdraw(self.journal).await?;
+                pointer::withdraw_claim(self.journal).await?;
                 Err(e)
             }
             looked => looked,
@@ -460,12 +460,12 @@ impl<'a> TableCommit<'a> {
     async fn try_copy(&self, file: &PublishedFile) -> Result<()> {
         let TableStorage { store, durability } = &self.journal.storage;
         let (staged, name) =
-            (below(&self.journal.state, &file.staged), layout::trial(self.base(), &self.record.writer_id));
+            (path_below(&self.journal.state, &file.staged), layout::trial_name(self.base(), &self.record.writer_id));
         let trial = match folder_of(&file.path) {
             "" => name,
             folder => format!("{folder}/{name}"),
         };
-        let trial = below(&self.journal.table, &trial);
+        let trial = path_below(&self.journal.table, &trial);
         store.copy_opts(&staged, &trial, CopyOptions::new()).await.map_err(|e| match e {
             object_store::Error::NotFound { .. } => staged_error("publish", &staged, e),
             e => store_error("publish to", &trial, e),
@@ -506,15 +506,15 @@ impl<'a> TableCommit<'a> {
             let Err(e) = put else { return Ok(()) };
             match read::<CommitRecord>(store, &path).await {
                 Ok(found) if found.writer_id == self.record.writer_id => return Ok(()),
-                Ok(_) => return Err(conflict(self.record.version)),
+                Ok(_) => return Err(conflict_error(self.record.version)),
                 Err(r) if r.is(biscuit_core::codes::NOT_FOUND) => failure = Some(e),
                 Err(_) => {
                     let message =
                         format!("it is unknown whether `{path}` was committed; nothing was deleted; run again");
-                    return Err(unavailable(message, e));
+                    return Err(unavailable_error(message, e));
                 }
             }
-            pause(attempt).await;
+            pause_before_retry(attempt).await;
         }
         let e = failure.expect("four attempts without an answer leave a failure");
         Err(store_error("commit", &path, e))
@@ -530,7 +530,7 @@ impl<'a> TableCommit<'a> {
     /// Another process may have finished this record and then written the checkpoint. Then the mark has the writer id
     /// of this change, and the version is valid. If that mark has been dropped too, the two cases look alike; the
     /// answer is `Conflict`, and running again is safe.
-    async fn not_void(&self) -> Result<()> {
+    async fn check_not_void(&self) -> Result<()> {
         let v = self.record.version;
         let store = &self.journal.storage.store;
         if list_entries(store, &self.journal.state).await?.checkpoint < v {
@@ -538,8 +538,8 @@ impl<'a> TableCommit<'a> {
         }
         match read::<DoneMark>(store, &JournalObjectKind::Done(v).path(&self.journal.state)).await {
             Ok(done) if done.writer_id == self.record.writer_id => Ok(()),
-            Ok(_) => Err(conflict(v)),
-            Err(e) if e.is(biscuit_core::codes::NOT_FOUND) => Err(conflict(v)),
+            Ok(_) => Err(conflict_error(v)),
+            Err(e) if e.is(biscuit_core::codes::NOT_FOUND) => Err(conflict_error(v)),
             Err(e) => Err(e),
         }
     }
@@ -555,11 +555,11 @@ impl Drop for TableCommit<'_> {
     }
 }
 
-fn unavailable(message: String, e: object_store::Error) -> Error {
+fn unavailable_error(message: String, e: object_store::Error) -> Error {
     Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message).with_plain_source(e)
 }
 
 /// Waits before the next attempt: exponential backoff from 50 milliseconds.
-async fn pause(attempt: u32) {
+async fn pause_before_retry(attempt: u32) {
     tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
 }

@@ -39,7 +39,7 @@ pub struct LiveFile {
     /// Staged path relative to the state root, where the file may still be while its version is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
-    /// Name of the content, if the file is a copy of another file or an external file: see [`TableHead::content`].
+    /// Name of the content, if the file is a copy of another file or an external file: see [`TableHead::content_name`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
@@ -113,14 +113,14 @@ impl TableHead {
     }
 
     /// Returns the version that was committed with this commit id, among the last 1,000 commit ids.
-    pub fn committed(&self, id: &CommitId) -> Option<u64> {
+    pub fn version_of_commit(&self, id: &CommitId) -> Option<u64> {
         self.commits.iter().rev().find(|(c, _)| c == id.as_str()).map(|(_, v)| *v)
     }
 
     /// Returns a name for the content of a file of the table. Two files with the same name are identical byte for
     /// byte, because the journal recorded that one was made as a copy of the other. The content of the files is not
     /// read.
-    pub fn content(&self, file: &ObjectRef) -> String {
+    pub fn content_name(&self, file: &ObjectRef) -> String {
         match self.live.get(&file.path) {
             Some(live) => live.content.clone().unwrap_or_else(|| file.path.clone()),
             None => external_content(file),
@@ -137,7 +137,7 @@ impl TableHead {
     /// The order matters where a path occurs twice: removals come first, so that a version may remove and adopt or
     /// publish the same path. Exceptions in the mark override the record. A file that was `NotRemoved` remains live,
     /// and a file that is `Lost` does not become live.
-    pub(crate) fn apply(&mut self, record: CommitRecord, done: Option<&DoneMark>) {
+    pub(crate) fn apply_record(&mut self, record: CommitRecord, done: Option<&DoneMark>) {
         self.version = record.version;
         let ended = |code: &str, path: &str| {
             done.is_some_and(|d| d.exceptions.iter().any(|e| e.code == code && e.path == path))
@@ -261,7 +261,7 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
                 format!("`{path}` contains the record of version {}", record.version),
             ));
         }
-        head.apply(record, done.as_ref());
+        head.apply_record(record, done.as_ref());
     }
     drop(records);
     Ok((head, entries))

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::log::head::{self, TableHead, list_entries, read_head};
-use crate::log::layout::{JournalObjectKind, below, default_state_root, run_folder};
+use crate::log::layout::{JournalObjectKind, default_state_root, path_below, run_folder};
 use crate::log::record::{CommitRecord, PastVersion, StateFile};
 use crate::log::writer_ids::{RandomWriterIds, WriterIds};
 use crate::options::JournalOptions;
@@ -78,7 +78,7 @@ impl JournalStore {
 
     /// Returns the content of a state file after comparing it with the size and the checksum in its record.
     pub(crate) async fn read_state(&self, head: &TableHead, file: &StateFile) -> Result<Bytes> {
-        let path = below(&self.state, &file.path);
+        let path = path_below(&self.state, &file.path);
         let got = async { self.storage.store.get(&path).await?.bytes().await }.await;
         let bytes = match got {
             Ok(bytes) => bytes,
@@ -97,7 +97,7 @@ impl JournalStore {
             return error;
         }
         match self.head().await {
-            Ok(now) if now.version > head.version => conflict(head.version + 1).with_source(error),
+            Ok(now) if now.version > head.version => conflict_error(head.version + 1).with_source(error),
             Ok(_) => Error::new(codes::DIVERGED, format!("a file of the table is missing: {}", error.message())),
             Err(e) => e,
         }
@@ -177,6 +177,6 @@ impl JournalStore {
 }
 
 /// Error of a run that wanted to commit a version that another run has committed.
-pub(crate) fn conflict(version: u64) -> Error {
+pub(crate) fn conflict_error(version: u64) -> Error {
     Error::new(biscuit_core::codes::CONFLICT, format!("another run has committed version {version}; run again"))
 }

@@ -21,7 +21,7 @@ pub(crate) fn data_name(writer_id: &str, number: u32, ending: &str) -> String {
 const TRIAL: &str = "_biscuit-trial-";
 
 /// Name of a trial copy of the execution with this base and writer id.
-pub(crate) fn trial(base: u64, writer_id: &str) -> String {
+pub(crate) fn trial_name(base: u64, writer_id: &str) -> String {
     format!("{TRIAL}{base}-{writer_id}")
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn run_folder(state: &Path, kind: &str, base: u64, writer_id: &str) -
 
 /// Returns the path of `relative` below `root`. Segments are taken literally: `%2F` in a partition value is not
 /// decoded, and only a segment that is not a valid part of a path is percent-encoded.
-pub(crate) fn below(root: &Path, relative: &str) -> Path {
+pub(crate) fn path_below(root: &Path, relative: &str) -> Path {
     relative
         .split('/')
         .fold(root.clone(), |p, segment| Path::parse(format!("{p}/{segment}")).unwrap_or_else(|_| p.join(segment)))
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_percent_sign_in_a_partition_value_is_not_decoded() {
-        assert_eq!(below(&Path::from("t"), "c=a%2Fb/x").as_ref(), "t/c=a%2Fb/x");
+        assert_eq!(path_below(&Path::from("t"), "c=a%2Fb/x").as_ref(), "t/c=a%2Fb/x");
     }
 
     #[test]

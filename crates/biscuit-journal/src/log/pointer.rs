@@ -35,13 +35,13 @@ impl JournalObject for StateRootPointer {
     }
 }
 
-fn place(journal: &JournalStore) -> Path {
+fn pointer_path(journal: &JournalStore) -> Path {
     default_state_root(&journal.table).join(POINTER)
 }
 
 /// Returns the state root that the pointer of the table names; none for a table without a commit.
-async fn named(journal: &JournalStore) -> Result<Option<Path>> {
-    let path = place(journal);
+async fn read_pointer(journal: &JournalStore) -> Result<Option<Path>> {
+    let path = pointer_path(journal);
     let bytes = match journal.storage.store.get(&path).await {
         Ok(found) => found.bytes().await.map_err(|e| store_error("read", &path, e))?,
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -65,7 +65,7 @@ async fn named(journal: &JournalStore) -> Result<Option<Path>> {
 
 /// Refuses a run that names a different state root than the pointer of the table.
 pub(crate) async fn check(journal: &JournalStore) -> Result<()> {
-    match named(journal).await? {
+    match read_pointer(journal).await? {
         Some(has) if has != journal.state => {
             let message = format!("the state root of `{}` is `{has}`, not `{}`", journal.table, journal.state);
             Err(Error::new(codes::STATE_ROOT_MISMATCH, message))
@@ -77,7 +77,7 @@ pub(crate) async fn check(journal: &JournalStore) -> Result<()> {
 /// Claims the table for the state root of this journal: of two runs that name different ones, one wins. Returns true
 /// if this call created the pointer, and false if the pointer existed with the same state root.
 pub(crate) async fn claim(journal: &JournalStore, writer_id: &str) -> Result<bool> {
-    let path = place(journal);
+    let path = pointer_path(journal);
     let pointer = record::to_bytes(&StateRootPointer {
         format: FORMAT,
         state: journal.state.to_string(),
@@ -101,8 +101,8 @@ pub(crate) async fn claim(journal: &JournalStore, writer_id: &str) -> Result<boo
 }
 
 /// Deletes the pointer of a claim that was refused, unless a version was committed under it.
-pub(crate) async fn withdraw(journal: &JournalStore) -> Result<()> {
-    let path = place(journal);
+pub(crate) async fn withdraw_claim(journal: &JournalStore) -> Result<()> {
+    let path = pointer_path(journal);
     if journal.head().await?.version > 0 {
         return Ok(());
     }
@@ -114,5 +114,5 @@ pub(crate) async fn withdraw(journal: &JournalStore) -> Result<()> {
 
 /// Returns the state root that the pointer of the table names, or the present one if there is no pointer.
 pub(crate) async fn followed(journal: &JournalStore) -> Result<Path> {
-    Ok(named(journal).await?.unwrap_or_else(|| journal.state.clone()))
+    Ok(read_pointer(journal).await?.unwrap_or_else(|| journal.state.clone()))
 }

@@ -30,7 +30,7 @@ pub struct PublishedFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// Name of the content, if this file is a copy: the path of the file that had the content first, or the name of
-    /// the content of an external file. See [`TableHead::content`](crate::TableHead::content).
+    /// the content of an external file. See [`TableHead::content_name`](crate::TableHead::content_name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
@@ -296,7 +296,8 @@ mod tests {
     use super::*;
 
     fn record() -> CommitRecord {
-        serde_json::from_value(serde_json::json!({"format": FORMAT, "version": 1, "writer_id": "n"})).expect("a record")
+        serde_json::from_value(serde_json::json!({"format": FORMAT, "version": 1, "writer_id": "n"}))
+            .expect("the record is valid")
     }
 
     fn code<T: JournalObject>(bytes: &[u8]) -> &'static str {

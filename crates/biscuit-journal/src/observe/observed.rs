@@ -64,7 +64,7 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
         if head.version == 0 {
             check_around(journal).await?;
         }
-        match classify(&journal.options, &head, listing.files) {
+        match classify_files(&journal.options, &head, listing.files) {
             Ok(observed) => {
                 publish::clean_if_possible(journal, &head).await;
                 return Ok(observed);
@@ -86,7 +86,7 @@ pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
         if head.version == 0 {
             check_inside(&journal.table, &listing)?;
         }
-        match classify(&journal.options, &head, listing.files) {
+        match classify_files(&journal.options, &head, listing.files) {
             Ok(observed) => return Ok(observed),
             Err(e) if journal.head().await? == head => return Err(e),
             Err(_) => {}
@@ -100,7 +100,11 @@ pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
 /// The order of the cases matters. A live path wins over everything else. A trial copy is recognised before other
 /// Biscuit files, and a retained file before an orphan file, because both have names that Biscuit gives.
 /// Everything else that Biscuit did not name is external.
-pub(crate) fn classify(options: &JournalOptions, head: &TableHead, listing: Vec<ObjectRef>) -> Result<ObservedTable> {
+pub(crate) fn classify_files(
+    options: &JournalOptions,
+    head: &TableHead,
+    listing: Vec<ObjectRef>,
+) -> Result<ObservedTable> {
     let mut observed = ObservedTable {
         head: head.clone(),
         files: vec![],
@@ -135,14 +139,14 @@ pub(crate) fn classify(options: &JournalOptions, head: &TableHead, listing: Vec<
             None => observed.missing.push(path.clone()),
         }
     }
-    judge_external(options.external, &mut observed)?;
-    judge_divergence(options.diverged, &mut observed, changed)?;
+    apply_external_policy(options.external, &mut observed)?;
+    apply_divergence_policy(options.diverged, &mut observed, changed)?;
     observed.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(observed)
 }
 
 /// Applies [`ExternalFiles`] to the external files that were found.
-fn judge_external(policy: ExternalFiles, observed: &mut ObservedTable) -> Result<()> {
+fn apply_external_policy(policy: ExternalFiles, observed: &mut ObservedTable) -> Result<()> {
     match (policy, observed.external.first()) {
         (ExternalFiles::Adopt, _) => observed.files.extend(observed.external.iter().cloned()),
         (ExternalFiles::Ignore, _) => observed.external.clear(),
@@ -158,7 +162,11 @@ fn judge_external(policy: ExternalFiles, observed: &mut ObservedTable) -> Result
 
 /// Applies [`DivergedPolicy`] to live files that are missing or changed, and to Biscuit files without a journal:
 /// they are an error, or all files that exist become files of the table.
-fn judge_divergence(policy: DivergedPolicy, observed: &mut ObservedTable, changed: Vec<ObjectRef>) -> Result<()> {
+fn apply_divergence_policy(
+    policy: DivergedPolicy,
+    observed: &mut ObservedTable,
+    changed: Vec<ObjectRef>,
+) -> Result<()> {
     let orphan = observed.orphan_files.first().filter(|_| observed.head.version == 0);
     let what = match (changed.first(), observed.missing.first(), orphan) {
         (Some(file), ..) => format!("the live file `{}` was changed by another program", file.path),
@@ -167,7 +175,7 @@ fn judge_divergence(policy: DivergedPolicy, observed: &mut ObservedTable, change
         _ => return Ok(()),
     };
     if policy == DivergedPolicy::Fail {
-        return Err(diverged(&what));
+        return Err(diverged_error(&what));
     }
     tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
     observed.diverged = true;
@@ -192,7 +200,7 @@ fn is_retained(head: &TableHead, file: &ObjectRef) -> bool {
     head.retained.get(&file.path).is_some_and(same)
 }
 
-fn diverged(what: &str) -> Error {
+fn diverged_error(what: &str) -> Error {
     Error::new(
         codes::DIVERGED,
         format!("the files of the table differ from its journal: {what}; `biscuit adopt` adopts the files that exist"),

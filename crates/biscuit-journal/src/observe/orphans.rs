@@ -13,8 +13,8 @@ use crate::codes;
 use crate::commit::publish::OrphanedState;
 use crate::log::head::TableHead;
 use crate::log::journal_store::JournalStore;
-use crate::log::layout::{JournalObjectKind, below, journal_folder};
-use crate::observe::observed::{ObservedTable, classify};
+use crate::log::layout::{JournalObjectKind, journal_folder, path_below};
+use crate::observe::observed::{ObservedTable, classify_files};
 use crate::observe::ownership::list_folder;
 use crate::store_error;
 
@@ -44,15 +44,15 @@ pub struct RetainedFiles {
 impl RetainedFiles {
     /// Plans to delete the files whose retention ended at least `grace` before `now`, on the clock of the store.
     /// Returns the plan, in which the other files are kept as retained, and the files to pass to
-    /// [`Journal::release`](crate::Journal::release).
+    /// [`Journal::release_files`](crate::Journal::release_files).
     ///
     /// # Errors
     /// Those of [`PurgePlan::keeping`].
-    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<ObjectRef>)> {
+    pub fn plan_due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<ObjectRef>)> {
         // One more second, because stores cut times to whole seconds: a time may be up to a second too early.
         let over =
             |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= now;
-        let key = |file: &ObjectRef| below(table, &file.path).to_string();
+        let key = |file: &ObjectRef| path_below(table, &file.path).to_string();
         let (due, young): (Vec<_>, Vec<_>) = self.files.iter().partition(|(_, since, stays)| over(*since, *stays));
         let young: BTreeSet<String> = young.iter().map(|(file, ..)| key(file)).collect();
         let listing = self.files.iter().map(|(file, since, _)| {
@@ -69,13 +69,13 @@ impl RetainedFiles {
 /// Returns the objects that dead runs left.
 pub(crate) async fn orphaned_objects(journal: &JournalStore) -> Result<OrphanedObjects> {
     for _ in 0..8 {
-        let head = quiet_head(journal).await?;
-        let observed = classify(&journal.options, &head, list_folder(journal).await?.files);
+        let head = finished_head_only(journal).await?;
+        let observed = classify_files(&journal.options, &head, list_folder(journal).await?.files);
         let (mut objects, dead) = (Vec::new(), OrphanedState::new(&journal.state, &head));
         for root in &dead.roots {
             let listed = journal.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
             let listed = listed.map_err(|e| store_error("list", root, e))?;
-            objects.extend(listed.into_iter().filter(|object| dead.has(root, &object.location)));
+            objects.extend(listed.into_iter().filter(|object| dead.contains(root, &object.location)));
         }
         // A file that is not live in this version may belong to the next one, which publishes only after its
         // record exists. So the result is proven if the head is still the same after all listings.
@@ -86,11 +86,11 @@ pub(crate) async fn orphaned_objects(journal: &JournalStore) -> Result<OrphanedO
     Err(journal.busy())
 }
 
-/// Returns the retained files with the times from which [`RetainedFiles::due`] decides.
+/// Returns the retained files with the times from which [`RetainedFiles::plan_due`] decides.
 pub(crate) async fn retained_files(journal: &JournalStore) -> Result<RetainedFiles> {
     for _ in 0..8 {
-        let head = quiet_head(journal).await?;
-        let observed = classify(&journal.options, &head, list_folder(journal).await?.files);
+        let head = finished_head_only(journal).await?;
+        let observed = classify_files(&journal.options, &head, list_folder(journal).await?.files);
         let committed = commit_times(journal).await?;
         if journal.head().await? != head {
             continue;
@@ -114,7 +114,7 @@ pub(crate) async fn retained_files(journal: &JournalStore) -> Result<RetainedFil
 }
 
 /// Reads the head without changes, and refuses one that is not finished.
-async fn quiet_head(journal: &JournalStore) -> Result<TableHead> {
+async fn finished_head_only(journal: &JournalStore) -> Result<TableHead> {
     crate::log::pointer::check(journal).await?;
     let head = journal.head().await?;
     journal.check_finished(&head)?;

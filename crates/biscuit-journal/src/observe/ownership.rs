@@ -32,7 +32,7 @@ pub(crate) struct FolderListing {
 }
 
 impl FolderListing {
-    fn of(root: &Path, objects: Vec<ObjectMeta>) -> Self {
+    fn from_objects(root: &Path, objects: Vec<ObjectMeta>) -> Self {
         let mut listing = Self::default();
         for object in objects {
             let Some(parts) = object.location.prefix_match(root) else { continue };
@@ -72,10 +72,10 @@ pub(crate) async fn list_folder(journal: &JournalStore) -> Result<FolderListing>
     }
     let objects: Vec<ObjectMeta> =
         journal.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
-    let listing = FolderListing::of(root, objects);
+    let listing = FolderListing::from_objects(root, objects);
     match listing.formats.first_key_value() {
         Some((folder, format)) if journal.options.other_formats == OtherTableFormats::Refuse => {
-            Err(format.refused(&join(root.as_ref(), folder)))
+            Err(format.refused(&join_path(root.as_ref(), folder)))
         }
         _ => Ok(listing),
     }
@@ -87,21 +87,21 @@ pub(crate) async fn list_folder(journal: &JournalStore) -> Result<FolderListing>
 /// `OverlapsTable`.
 pub(crate) fn check_inside(root: &Path, listing: &FolderListing) -> Result<()> {
     if let Some(table) = listing.tables.first() {
-        let inner = join(root.as_ref(), table);
+        let inner = join_path(root.as_ref(), table);
         let message = format!(
             "the table `{inner}` is inside the folder of the table `{}`; move one of them so that neither is inside the other, or delete `{}` if the inner table no longer exists",
             root,
             default_state_root(&Path::from(inner.as_str()))
         );
-        return Err(overlaps(message));
+        return Err(overlap_error(message));
     }
     if let Some(state) = listing.state_roots.first() {
         let message = format!(
             "`{}` is the state root of a table; move it, or choose a folder other than `{}` for this table",
-            join(root.as_ref(), state),
+            join_path(root.as_ref(), state),
             root
         );
-        return Err(overlaps(message));
+        return Err(overlap_error(message));
     }
     Ok(())
 }
@@ -116,12 +116,12 @@ pub(crate) async fn check_around(journal: &JournalStore) -> Result<()> {
             "`{}` is in a folder `{STATE}`, which is reserved for the state of tables; choose another folder",
             journal.table
         );
-        return Err(overlaps(message));
+        return Err(overlap_error(message));
     }
     let own = default_state_root(&journal.table);
-    let mut folders = ancestors(&journal.table);
+    let mut folders = folders_above(&journal.table);
     if journal.state != own {
-        folders.extend(ancestors(&journal.state));
+        folders.extend(folders_above(&journal.state));
         folders.insert(journal.state.clone());
     }
     let storage = &journal.storage;
@@ -135,7 +135,7 @@ pub(crate) async fn check_around(journal: &JournalStore) -> Result<()> {
     if let Some((what, folder)) = found.into_iter().flatten().next() {
         let message =
             format!("`{folder}` is {what}; the table `{}` and its state root cannot be inside it", journal.table);
-        return Err(overlaps(message));
+        return Err(overlap_error(message));
     }
     check_spelling(journal).await?;
     if journal.options.other_formats == OtherTableFormats::Allow {
@@ -151,9 +151,9 @@ pub(crate) async fn check_around(journal: &JournalStore) -> Result<()> {
 /// form: some file systems and catalogs do not distinguish such names.
 async fn check_spelling(journal: &JournalStore) -> Result<()> {
     let own = default_state_root(&journal.table);
-    let (beside, name) = (parent(&own), own.filename().unwrap_or_default().to_owned());
+    let (beside, name) = (parent_folder(&own), own.filename().unwrap_or_default().to_owned());
     let listed = journal.storage.store.list_with_delimiter(Some(&beside)).await;
-    let Some(listed) = unless_denied(listed.map_err(|e| store_error("list", &beside, e)))? else { return Ok(()) };
+    let Some(listed) = ignore_denied(listed.map_err(|e| store_error("list", &beside, e)))? else { return Ok(()) };
     let folded = fold_name(&name);
     let names = listed.common_prefixes.iter().filter_map(Path::filename);
     match names.into_iter().find(|other| *other != name && fold_name(other) == folded) {
@@ -192,7 +192,7 @@ pub async fn table_format_around(
     folder: &str,
 ) -> Result<Option<(ForeignTableFormat, String)>> {
     let Ok(folder) = Path::parse(folder) else { return Ok(None) };
-    let mut folders = ancestors(&folder);
+    let mut folders = folders_above(&folder);
     folders.insert(folder);
     let look = |(folder, format): (Path, ForeignTableFormat)| async move {
         let log = folder.clone().join(format.log_folder());
@@ -201,7 +201,7 @@ pub async fn table_format_around(
         // have millions of files, so only the first ones are examined.
         for _ in 0..1000 {
             let next = objects.try_next().await.map_err(|e| store_error("list", &log, e));
-            let Some(object) = unless_denied(next)?.flatten() else { break };
+            let Some(object) = ignore_denied(next)?.flatten() else { break };
             if ForeignTableFormat::of_log(object.location.as_ref())
                 .is_some_and(|(found, at)| found == format && at == folder.as_ref())
             {
@@ -214,7 +214,7 @@ pub async fn table_format_around(
     Ok(try_join_all(both.map(look)).await?.into_iter().flatten().next())
 }
 
-fn overlaps(message: String) -> Error {
+fn overlap_error(message: String) -> Error {
     Error::new(biscuit_purge::codes::OVERLAPS_TABLE, message)
 }
 
@@ -224,12 +224,12 @@ async fn table_or_state(storage: &TableStorage, folder: &Path) -> Result<Option<
     match storage.store.head(&pointer).await {
         Ok(_) => return Ok(Some("the folder of a table")),
         Err(object_store::Error::NotFound { .. }) => {}
-        Err(e) => drop(unless_denied(Err::<(), _>(store_error("check", &pointer, e)))?),
+        Err(e) => drop(ignore_denied(Err::<(), _>(store_error("check", &pointer, e)))?),
     }
     let journal = folder.clone().join("journal");
     let mut objects = storage.store.list(Some(&journal));
     let first = objects.try_next().await.map_err(|e| store_error("list", &journal, e));
-    let first = unless_denied(first)?.flatten();
+    let first = ignore_denied(first)?.flatten();
     Ok(first.and_then(|object| JournalObjectKind::parse(&object.location)).map(|_| "the state root of a table"))
 }
 
@@ -247,7 +247,7 @@ fn is_not_a_folder(e: &Error) -> bool {
 
 /// Returns `None` if there can be nothing, or if the store denies access: the rights of a run may end at the folder of
 /// its table.
-fn unless_denied<T>(found: Result<T>) -> Result<Option<T>> {
+fn ignore_denied<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.kind() == ErrorKind::Denied || is_not_a_folder(&e) => Ok(None),
@@ -256,18 +256,18 @@ fn unless_denied<T>(found: Result<T>) -> Result<Option<T>> {
 }
 
 /// Returns all folders above a path, without the root of the store.
-fn ancestors(path: &Path) -> BTreeSet<Path> {
+fn folders_above(path: &Path) -> BTreeSet<Path> {
     let parts: Vec<_> = path.parts().collect();
     (1..parts.len()).map(|n| parts[..n].iter().cloned().collect()).collect()
 }
 
-fn parent(path: &Path) -> Path {
+fn parent_folder(path: &Path) -> Path {
     let mut parts: Vec<_> = path.parts().collect();
     parts.pop();
     Path::from_iter(parts)
 }
 
-fn join(root: &str, relative: &str) -> String {
+fn join_path(root: &str, relative: &str) -> String {
     if relative.is_empty() { root.to_owned() } else { format!("{root}/{relative}") }
 }
 
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn paths_are_compared_by_whole_segments() {
-        let names: Vec<String> = ancestors(&Path::from("a/b/c")).into_iter().map(|p| p.to_string()).collect();
+        let names: Vec<String> = folders_above(&Path::from("a/b/c")).into_iter().map(|p| p.to_string()).collect();
         assert_eq!(names, ["a", "a/b"]);
         assert!(is_within("a/b/c", "a/b") && !is_within("a/bc", "a/b") && !is_within("a/b", "a/b"));
     }

@@ -34,7 +34,7 @@ pub(crate) async fn protected(journal: &JournalStore) -> Result<Option<Protected
 /// version is missed.
 ///
 /// # Errors
-/// Those of [`Journal::protected`](crate::Journal::protected).
+/// Those of [`Journal::protected_table`](crate::Journal::protected_table).
 pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<ProtectedTable>> {
     let mut candidates: BTreeSet<String> = BTreeSet::new();
     let mut at = folder;
@@ -43,14 +43,14 @@ pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<P
         at = at.rsplit_once('/').map_or("", |(parent, _)| parent);
     }
     candidates.extend(table_of_state(&format!("{folder}/x")));
-    tables(storage, candidates).await
+    load_tables(storage, candidates).await
 }
 
 /// Returns the tables whose default state roots a listing contains, and an entry for each moved state root in it,
 /// whose table is elsewhere.
 ///
 /// # Errors
-/// Those of [`Journal::protected`](crate::Journal::protected).
+/// Those of [`Journal::protected_table`](crate::Journal::protected_table).
 pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> Result<Vec<ProtectedTable>> {
     let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for object in listing {
@@ -59,14 +59,14 @@ pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> R
             None => roots.extend(state_root_of(object.key()).map(str::to_owned)),
         }
     }
-    let mut tables = tables(storage, candidates).await?;
+    let mut tables = load_tables(storage, candidates).await?;
     let known: BTreeSet<String> = tables.iter().map(|t| t.state.clone()).collect();
     let others = roots.into_iter().filter(|root| !known.contains(root));
     tables.extend(others.map(|state| ProtectedTable::new("", state)));
     Ok(tables)
 }
 
-async fn tables(storage: &TableStorage, candidates: BTreeSet<String>) -> Result<Vec<ProtectedTable>> {
+async fn load_tables(storage: &TableStorage, candidates: BTreeSet<String>) -> Result<Vec<ProtectedTable>> {
     // Files must be protected even if another table format has a log in the folder.
     let options = JournalOptions::default().with_other_formats(OtherTableFormats::Allow);
     let mut tables = Vec::new();

@@ -11,7 +11,7 @@ use object_store::{
     CopyMode, CopyOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion,
 };
 
-use crate::store::put_if_absent::{PUTS, ROUNDS, race};
+use crate::store::put_if_absent::{PUTS, ROUNDS, race_puts};
 use crate::{TableStorage, store_error};
 
 /// A capability of a store that Biscuit uses.
@@ -47,7 +47,7 @@ impl StoreCapability {
     ];
 
     /// Describes what Biscuit uses the capability for.
-    pub fn use_of_it(self) -> &'static str {
+    pub fn purpose(self) -> &'static str {
         match self {
             Self::Write => "everything",
             Self::List => "finding the files of a table and the records of its journal",
@@ -133,13 +133,13 @@ async fn try_it(ability: StoreCapability, store: &dyn ObjectStore, folder: &Path
         StoreCapability::List => list(store, folder, &a).await,
         StoreCapability::PutIfAbsent => put_if_absent(store, folder).await,
         StoreCapability::ConditionalPut => conditional_put(store, &a).await,
-        StoreCapability::Copy => copy(store, &a, &b).await,
+        StoreCapability::Copy => try_copy(store, &a, &b).await,
         StoreCapability::CopyIfAbsent => copy_if_absent(store, &a, &b).await,
-        StoreCapability::Multipart => multipart(store, &a).await,
+        StoreCapability::Multipart => try_multipart(store, &a).await,
     }
 }
 
-fn no(how: impl Into<String>) -> object_store::Result<ProbeResult> {
+fn impossible(how: impl Into<String>) -> object_store::Result<ProbeResult> {
     Ok(ProbeResult::No(how.into()))
 }
 
@@ -149,8 +149,8 @@ async fn write(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Pro
     store.delete(path).await?;
     match store.head(path).await {
         Err(E::NotFound { .. }) if read == "1" => Ok(ProbeResult::Yes),
-        Ok(_) => no("an object still exists after it was deleted"),
-        Err(E::NotFound { .. }) => no("the content that was read differs from what was written"),
+        Ok(_) => impossible("an object still exists after it was deleted"),
+        Err(E::NotFound { .. }) => impossible("the content that was read differs from what was written"),
         Err(e) => Err(e),
     }
 }
@@ -162,14 +162,14 @@ async fn list(store: &dyn ObjectStore, folder: &Path, path: &Path) -> object_sto
     store.put(path, "1".into()).await?;
     let there = names().await?;
     store.delete(path).await?;
-    if (there, names().await?) == (1, 0) { Ok(ProbeResult::Yes) } else { no("listings are not up to date") }
+    if (there, names().await?) == (1, 0) { Ok(ProbeResult::Yes) } else { impossible("listings are not up to date") }
 }
 
 async fn put_if_absent(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<ProbeResult> {
     for round in 0..ROUNDS {
-        let winners = race(store, &folder.clone().join(format!("{round}"))).await?;
+        let winners = race_puts(store, &folder.clone().join(format!("{round}"))).await?;
         if winners != 1 {
-            return no(format!("{winners} of {PUTS} writers created the same object"));
+            return impossible(format!("{winners} of {PUTS} writers created the same object"));
         }
     }
     Ok(ProbeResult::Yes)
@@ -180,22 +180,22 @@ async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::
     let update = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
     match store.put_opts(path, "2".into(), update(first.e_tag.clone()).into()).await {
         Ok(_) => {}
-        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return no("the store does not support it"),
-        Err(E::Precondition { .. }) => return no("a put with the right ETag is refused"),
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return impossible("the store does not support it"),
+        Err(E::Precondition { .. }) => return impossible("a put with the right ETag is refused"),
         Err(e) => return Err(e),
     }
     match store.put_opts(path, "3".into(), update(first.e_tag).into()).await {
         Err(E::Precondition { .. }) => Ok(ProbeResult::Yes),
-        Ok(_) => no("a put with a wrong ETag succeeds"),
+        Ok(_) => impossible("a put with a wrong ETag succeeds"),
         Err(e) => Err(e),
     }
 }
 
-async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
+async fn try_copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
     store.put(from, "1".into()).await?;
     store.copy_opts(from, to, CopyOptions::new()).await?;
     let read = store.get(to).await?.bytes().await?;
-    if read == "1" { Ok(ProbeResult::Yes) } else { no("the copy differs from its source") }
+    if read == "1" { Ok(ProbeResult::Yes) } else { impossible("the copy differs from its source") }
 }
 
 async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
@@ -204,13 +204,13 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
     match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
         Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(ProbeResult::Yes),
-        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store does not support it"),
-        Ok(()) => no("the copy replaces an existing object"),
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => impossible("the store does not support it"),
+        Ok(()) => impossible("the copy replaces an existing object"),
         Err(e) => Err(e),
     }
 }
 
-async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result<ProbeResult> {
+async fn try_multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result<ProbeResult> {
     let mut upload = store.put_multipart(path).await?;
     let parts: [Bytes; 2] = [vec![1; PART].into(), vec![2; 1].into()];
     let sent = async {
@@ -230,8 +230,8 @@ async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result
         }
     };
     match (early, store.head(path).await?.size) {
-        (true, _) => no("the object is visible before it is complete"),
+        (true, _) => impossible("the object is visible before it is complete"),
         (false, size) if size == PART as u64 + 1 => Ok(ProbeResult::Yes),
-        (false, size) => no(format!("the object has {size} bytes, but {} were sent", PART + 1)),
+        (false, size) => impossible(format!("the object has {size} bytes, but {} were sent", PART + 1)),
     }
 }

@@ -16,13 +16,18 @@ pub(crate) const PUTS: usize = 16;
 
 /// Proves that put-if-absent has exactly one winner in this store. The safety of commits rests on it, and there are
 /// stores that accept the condition and ignore it.
-pub(crate) async fn probe(store: &dyn ObjectStore, state: &Path, writers: WriterPolicy, writer_id: &str) -> Result<()> {
+pub(crate) async fn check_put_if_absent(
+    store: &dyn ObjectStore,
+    state: &Path,
+    writers: WriterPolicy,
+    writer_id: &str,
+) -> Result<()> {
     if writers == WriterPolicy::One {
         return Ok(());
     }
     for round in 0..ROUNDS {
         let path = state.clone().join("probe").join(format!("{writer_id}-{round}"));
-        let winners = race(store, &path).await;
+        let winners = race_puts(store, &path).await;
         match store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("delete", &path, e)),
@@ -41,7 +46,7 @@ pub(crate) async fn probe(store: &dyn ObjectStore, state: &Path, writers: Writer
 }
 
 /// Puts an object if absent, many times at once. Returns the number of puts that were told that they had created it.
-pub(crate) async fn race(store: &dyn ObjectStore, path: &Path) -> object_store::Result<usize> {
+pub(crate) async fn race_puts(store: &dyn ObjectStore, path: &Path) -> object_store::Result<usize> {
     let puts = (0..PUTS).map(|i| async move {
         let put = store.put_opts(path, i.to_string().into(), PutMode::Create.into()).await;
         match put {

@@ -86,7 +86,7 @@ impl LocalDisk {
         Self(store)
     }
 
-    async fn sync(&self, path: &Path, folder: bool) -> Result<()> {
+    async fn sync_path(&self, path: &Path, folder: bool) -> Result<()> {
         let file =
             self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::internal::store_error("sync", path, e))?;
         let synced = tokio::task::spawn_blocking(move || {
@@ -110,11 +110,11 @@ impl LocalDisk {
 #[async_trait::async_trait]
 impl WriteDurability for LocalDisk {
     async fn sync_file(&self, path: &Path) -> Result<()> {
-        self.sync(path, false).await
+        self.sync_path(path, false).await
     }
 
     async fn sync_folder_of(&self, path: &Path) -> Result<()> {
-        self.sync(path, true).await
+        self.sync_path(path, true).await
     }
 
     async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {

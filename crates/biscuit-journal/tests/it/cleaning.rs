@@ -56,7 +56,7 @@ async fn crash_after_the_record_shows_the_new_version_and_any_run_finishes_it() 
     assert_eq!(recovered.rolled_forward, Some(2));
     assert_eq!(texts(&j).await, ["two"]);
     assert_eq!(names(&storage, "lake/t/").await.len(), 1);
-    assert_eq!(j.recover().await.expect("again").rolled_forward, None);
+    assert_eq!(j.recover().await.expect("the second recovery succeeds").rolled_forward, None);
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ async fn lost_answer_to_the_put_of_the_record_is_a_success() {
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
     set(&journal(&storage.with_store(recording.clone())), "two").await.expect("the commit succeeds");
     let calls = recording.calls();
-    let record = calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("2.json")).expect("a record");
+    let record =
+        calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("2.json")).expect("the record is found");
     let fresh = memory();
     set(&journal(&fresh), "one").await.expect("the commit succeeds");
     let lossy = FaultStore::new(fresh.store.clone(), InjectedFault::LoseAnswer, record as u64 + 1);
@@ -59,7 +60,7 @@ async fn empty_change_writes_no_version() {
     let j = journal(&storage);
     set(&j, "one").await.expect("the commit succeeds");
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.with_property("absent", serde_json::Value::Null);
     replace.without_state("absent");
     let done = replace.commit().await.expect("an empty commit succeeds");
@@ -72,17 +73,20 @@ async fn state_files_and_properties_carry_on_until_they_are_removed() {
     let storage = memory();
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
     replace.with_property("key", json!(["id"]));
     replace.with_commit_id(&CommitId::new("job/run/x"));
     replace.commit().await.expect("the commit succeeds");
     set(&j, "one").await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
-    assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("a state file"), "seven");
-    assert_eq!((head.properties["key"].clone(), head.committed(&CommitId::new("job/run/x"))), (json!(["id"]), Some(1)));
+    assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("the state file is readable"), "seven");
+    assert_eq!(
+        (head.properties["key"].clone(), head.version_of_commit(&CommitId::new("job/run/x"))),
+        (json!(["id"]), Some(1))
+    );
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.without_state("bookmark");
     replace.with_property("key", serde_json::Value::Null);
     replace.commit().await.expect("the commit succeeds");
@@ -96,7 +100,7 @@ async fn a_damaged_state_file_is_diverged() {
     let storage = memory();
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
     replace.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
@@ -133,14 +137,17 @@ async fn checkpoints_contain_the_same_as_all_records() {
     assert_eq!(names(&often, ".checkpoint").await.len(), 3);
     assert!(names(&never, ".checkpoint").await.is_empty());
     assert_eq!(texts(&a).await, texts(&b).await);
-    assert_eq!(a.head().await.expect("the head can be read").version, b.head().await.expect("a head").version);
-    assert_eq!(a.history().await.expect("a history").len(), 10);
+    assert_eq!(
+        a.head().await.expect("the head can be read").version,
+        b.head().await.expect("the head is readable").version
+    );
+    assert_eq!(a.history().await.expect("the history is readable").len(), 10);
 }
 
 /// Serializes an object of the journal with its checksum as the last member.
 fn sealed(object: &serde_json::Value) -> String {
     let text = object.to_string();
-    let open = text.strip_suffix('}').expect("an object");
+    let open = text.strip_suffix('}').expect("the value is an object");
     format!("{open},\"checksum\":\"crc32:{:08x}\"}}", crc32fast::hash(open.as_bytes()))
 }
 
@@ -148,23 +155,25 @@ fn sealed(object: &serde_json::Value) -> String {
 /// calls, which the time depends on.
 #[tokio::test]
 async fn table_of_5000_versions_is_opened_with_a_few_reads() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let store =
+        object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists");
     let storage = biscuit_journal::TableStorage::local(Arc::new(store));
     set(&journal(&storage), "one").await.expect("the commit succeeds");
     // Versions 2 to 4,990 change a property. Their records and marks are made from the first one, with other numbers.
     let journals = folder.path().join("lake/.biscuit/t/journal");
-    let read = |name: &str| std::fs::read_to_string(journals.join(name)).expect("it is there");
-    let mut record: serde_json::Value = serde_json::from_str(&read("00000000000000000001.json")).expect("JSON");
+    let read = |name: &str| std::fs::read_to_string(journals.join(name)).expect("the file exists");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&read("00000000000000000001.json")).expect("the JSON is valid");
     let done = sealed(&json!({"format": 3, "writer_id": record["writer_id"], "etags": {}}));
     for name in ["publish", "checksum"] {
-        record.as_object_mut().expect("an object").remove(name);
+        record.as_object_mut().expect("the value is an object").remove(name);
     }
     for version in 2..=4990_u64 {
         record["version"] = json!(version);
         record["properties"] = json!({"fact": version});
-        std::fs::write(journals.join(format!("{version:020}.json")), sealed(&record)).expect("a file");
-        std::fs::write(journals.join(format!("{version:020}.done")), &done).expect("a file");
+        std::fs::write(journals.join(format!("{version:020}.json")), sealed(&record)).expect("the file is written");
+        std::fs::write(journals.join(format!("{version:020}.done")), &done).expect("the file is written");
     }
     for _ in 4990..5000 {
         set(&journal(&storage), "more").await.expect("the commit succeeds");

@@ -10,21 +10,23 @@ use object_store::local::LocalFileSystem;
 use crate::table::{journal, journal_with, memory, names, put, read, set, texts};
 
 fn disk(folder: &tempfile::TempDir) -> TableStorage {
-    TableStorage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
+    TableStorage::local(Arc::new(
+        LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists"),
+    ))
 }
 
 /// Adds a copy of the first file of the table in the folder `b`, and a new file in `c` with a copy of it in `d`.
 async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     let observed = journal.observe().await?;
-    let mut replace = journal.replace(&observed);
+    let mut replace = journal.begin_commit(&observed);
     let stager = replace.stager();
     let source = &observed.files[0];
     let rows = observed.head.live[&source.path].rows;
-    let copied = stager.copy(source, "b", rows, &observed.head.content(source)).await?;
+    let copied = stager.copy_file(source, "b", rows, &observed.head.content_name(source)).await?;
     let mut writer = stager.writer("c", "txt");
     writer.write("new".into()).await?;
     let new = writer.finish().await?;
-    let again = stager.again(new.entry(), "d").await?;
+    let again = stager.copy_staged(new.entry(), "d").await?;
     for file in [copied, new, again] {
         replace.publish(file);
     }
@@ -32,7 +34,7 @@ async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
 }
 
 fn contents(files: &[ObjectRef], head: &biscuit_journal::TableHead) -> Vec<String> {
-    files.iter().map(|f| head.content(f)).collect()
+    files.iter().map(|f| head.content_name(f)).collect()
 }
 
 async fn check(storage: TableStorage, _: u64) {
@@ -79,7 +81,7 @@ async fn identical_files_are_known_after_a_checkpoint() {
     let storage = memory();
     let j = journal_with(&storage, JournalOptions::default().with_checkpoint_every(2));
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.stage("z", "txt", "old".into()).await.expect("the file is staged");
     replace.commit().await.expect("the commit succeeds");
     copy(&j).await.expect("the commit succeeds");
@@ -88,8 +90,8 @@ async fn identical_files_are_known_after_a_checkpoint() {
     assert_eq!(sorted, ["new", "new", "old", "old"]);
     let observed = j.observe().await.expect("the table can be observed");
     let by_path = |start: &str| {
-        let file = observed.files.iter().find(|f| f.path.starts_with(start)).expect("a file");
-        observed.head.content(file)
+        let file = observed.files.iter().find(|f| f.path.starts_with(start)).expect("the file is found");
+        observed.head.content_name(file)
     };
     assert_eq!(by_path("b/"), by_path("z/"));
     assert_eq!(by_path("c/"), by_path("d/"));
@@ -101,7 +103,7 @@ async fn identical_files_are_known_after_a_checkpoint() {
 async fn copies_on_a_disk_are_separate_files_unless_hard_links_are_allowed() {
     use std::os::unix::fs::MetadataExt;
     for hard_links in [false, true] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("the folder is created");
         let (recorder, storage) = RecordingStore::storage(&disk(&folder));
         let options = JournalOptions::default();
         let options = if hard_links { options.with_hard_links() } else { options };
@@ -112,11 +114,11 @@ async fn copies_on_a_disk_are_separate_files_unless_hard_links_are_allowed() {
         let links: Vec<u64> = names(&storage, "lake/t/")
             .await
             .iter()
-            .map(|name| std::fs::metadata(folder.path().join(name)).expect("a file").nlink())
+            .map(|name| std::fs::metadata(folder.path().join(name)).expect("the file exists").nlink())
             .collect();
         assert_eq!(links, if hard_links { [2; 4] } else { [1; 4] }, "links of each file");
         let calls = recorder.calls();
-        let record = calls.all().iter().position(|c| c.ends_with("0002.json")).expect("a record");
+        let record = calls.all().iter().position(|c| c.ends_with("0002.json")).expect("the record is found");
         let before = calls.all()[..record].iter().filter(|c| c.starts_with("sync ") && c.contains("/staging/1-"));
         let synced: std::collections::BTreeSet<_> = before.filter(|c| c.ends_with(".txt.staged")).collect();
         assert_eq!(synced.len(), 3, "all staged files are durable before the commit: {:#?}", calls.all());
@@ -130,19 +132,25 @@ async fn changed_source_is_not_copied() {
     put(&storage, "lake/t/part-0.txt", "theirs").await;
     let observed = j.observe().await.expect("the table can be observed");
     let source = observed.files[0].clone();
-    assert!(observed.head.content(&source).starts_with("part-0.txt "), "the name of the content contains the ETag");
+    assert!(
+        observed.head.content_name(&source).starts_with("part-0.txt "),
+        "the name of the content contains the ETag"
+    );
     put(&storage, "lake/t/part-0.txt", "other!").await;
-    let replace = j.replace(&observed);
+    let replace = j.begin_commit(&observed);
     let stager = replace.stager();
-    let e = stager.copy(&source, "b", None, "x").await.expect_err("the source is another file");
+    let e = stager.copy_file(&source, "b", None, "x").await.expect_err("the source is another file");
     assert_eq!(e.code(), "Conflict", "{e}");
     let mut large = source.clone();
     large.size = 5 << 30;
-    assert_eq!(stager.copy(&large, "b", None, "x").await.expect_err("too large").code(), "FileTooLarge");
+    assert_eq!(
+        stager.copy_file(&large, "b", None, "x").await.expect_err("the file is too large").code(),
+        "FileTooLarge"
+    );
     replace.abandon().await.expect("the staged files are deleted");
     assert_eq!(read(&storage.store, "lake/t/part-0.txt").await, "other!");
     let failing = FaultStore::new(storage.store.clone(), InjectedFault::Fail, 0);
     let j = journal(&storage.with_store(Arc::new(failing)));
-    let e = j.replace(&observed).stager().copy(&source, "b", None, "x").await.expect_err("the store fails");
+    let e = j.begin_commit(&observed).stager().copy_file(&source, "b", None, "x").await.expect_err("the store fails");
     assert_ne!(e.code(), "Internal", "{e}");
 }

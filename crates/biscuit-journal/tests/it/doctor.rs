@@ -17,7 +17,7 @@ use crate::table::memory;
 async fn shown(storage: &TableStorage) -> Vec<(StoreCapability, ProbeResult)> {
     let shown =
         probe_store(storage, &Path::from("lake/.biscuit/t/probe/doctor-1")).await.expect("the listing succeeds");
-    let left: Vec<ObjectMeta> = storage.store.list(None).try_collect().await.expect("a listing");
+    let left: Vec<ObjectMeta> = storage.store.list(None).try_collect().await.expect("the listing succeeds");
     assert!(left.is_empty(), "{left:?}");
     shown
 }
@@ -29,11 +29,15 @@ fn missing(shown: &[(StoreCapability, ProbeResult)]) -> Vec<StoreCapability> {
 #[tokio::test]
 async fn memory_has_all_capabilities_and_a_disk_all_but_conditional_puts() {
     assert_eq!(missing(&shown(&memory()).await), []);
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store"));
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let disk = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists"));
     assert_eq!(missing(&shown(&TableStorage::local(disk)).await), [StoreCapability::ConditionalPut]);
     let probes = folder.path().join("lake/.biscuit/t/probe");
-    assert_eq!(std::fs::read_dir(probes).expect("the folder of probes").count(), 0, "no folder is left in it");
+    assert_eq!(
+        std::fs::read_dir(probes).expect("the folder of probes is readable").count(),
+        0,
+        "no folder is left in it"
+    );
 }
 
 #[tokio::test]

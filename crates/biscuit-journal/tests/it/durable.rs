@@ -34,17 +34,19 @@ impl Log {
 }
 
 fn disk(folder: &tempfile::TempDir) -> TableStorage {
-    TableStorage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
+    TableStorage::local(Arc::new(
+        LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists"),
+    ))
 }
 
 #[tokio::test]
 async fn calls_of_a_commit_have_an_order_that_survives_a_loss_of_power() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     set(&journal(&disk(&folder)), "one").await.expect("the commit succeeds");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.stage("day=1", "txt", "two".into()).await.expect("the file is staged");
     replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
     observed.files.iter().for_each(|f| replace.remove(f));
@@ -83,7 +85,7 @@ async fn calls_of_a_commit_have_an_order_that_survives_a_loss_of_power() {
 
 #[tokio::test]
 async fn partition_is_synced_before_its_replaced_files_are_deleted() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     set(&journal(&disk(&folder)), "one").await.expect("the commit succeeds");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     set(&journal(&storage), "two").await.expect("the commit succeeds");
@@ -95,7 +97,7 @@ async fn partition_is_synced_before_its_replaced_files_are_deleted() {
 
 #[tokio::test]
 async fn checkpoints_and_the_pointer_are_synced_before_they_get_their_names() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     set(&journal_with(&storage, JournalOptions::default().with_checkpoint_every(1)), "one")
         .await
@@ -117,7 +119,7 @@ async fn checkpoints_and_the_pointer_are_synced_before_they_get_their_names() {
 
 #[tokio::test]
 async fn recovery_deletes_partial_files_of_killed_writes() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let storage = disk(&folder);
     let j = journal(&storage);
     for text in ["one", "two"] {
@@ -125,11 +127,11 @@ async fn recovery_deletes_partial_files_of_killed_writes() {
     }
     // A partial file of a process that was killed during a write. No listing of the store shows it.
     let dead = folder.path().join("lake/.biscuit/t/staging/1-00000000000000ff");
-    std::fs::create_dir_all(&dead).expect("a folder");
-    std::fs::write(dead.join("biscuit-00000000000000ff-00000.txt.staged#1"), "half").expect("a file");
+    std::fs::create_dir_all(&dead).expect("the folder is created");
+    std::fs::write(dead.join("biscuit-00000000000000ff-00000.txt.staged#1"), "half").expect("the file is written");
     j.recover().await.expect("the recovery succeeds");
     let left: Vec<_> = std::fs::read_dir(folder.path().join("lake/.biscuit/t/staging"))
-        .map(|entries| entries.map(|e| e.expect("an entry").file_name()).collect())
+        .map(|entries| entries.map(|e| e.expect("the entry is readable").file_name()).collect())
         .unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -142,7 +144,7 @@ async fn run_on_a_disk_that_sleeps_at_any_call_succeeds_or_conflicts() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let folders = Mutex::new(Vec::new());
         let setup = || async {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("the folder is created");
             let storage = disk(&folder);
             folders.lock().expect("no holder of this lock panics").push(folder);
             set(&journal(&storage), "one").await.expect("the commit succeeds");

@@ -43,11 +43,12 @@ async fn retained_files_have_their_times_and_are_released_as_one_step() {
     let record = |v: u64| Path::from(format!("lake/.biscuit/t/journal/{v:020}.json"));
     for (file, since, stays) in &found.files {
         let version = found.observed.head.retained[&file.path].since;
-        let at = storage.store.head(&record(version)).await.expect("a record").last_modified.timestamp_micros();
+        let at =
+            storage.store.head(&record(version)).await.expect("the record exists").last_modified.timestamp_micros();
         assert_eq!((since.as_micros(), *stays), (at, Duration::from_secs(60)));
     }
     let first = found.files[0].0.clone();
-    let committed = j.release(&found.observed, std::slice::from_ref(&first)).await.expect("the release succeeds");
+    let committed = j.release_files(&found.observed, std::slice::from_ref(&first)).await.expect("the release succeeds");
     assert!(committed.exceptions.is_empty());
     assert_eq!(names(&storage, "lake/t/").await.len(), 2);
     let left = j.retained_files().await.expect("the listing succeeds");
@@ -73,7 +74,7 @@ async fn retention_counts_from_the_checkpoint_if_the_record_was_dropped() {
     assert_eq!(found.files.len(), 4);
     let time = async |name: &str| {
         let path = Path::from(format!("lake/.biscuit/t/journal/{name}"));
-        storage.store.head(&path).await.expect("it is there").last_modified.timestamp_micros()
+        storage.store.head(&path).await.expect("the object exists").last_modified.timestamp_micros()
     };
     let (checkpoint, four) = (time("00000000000000000002.checkpoint").await, time("00000000000000000004.json").await);
     let five = time("00000000000000000005.json").await;
@@ -93,7 +94,7 @@ async fn overwritten_retained_file_is_an_external_file() {
     let observed = j.observe().await.expect("the table can be observed");
     assert_eq!((observed.retained.len(), observed.external.len()), (0, 1));
     // An adopted file is no longer retained.
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.stage("", "txt", "two".into()).await.expect("the file is staged");
     replace.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
@@ -114,12 +115,12 @@ async fn a_release_survives_a_crash_at_every_call() {
         j.recover().await?;
         let found = j.retained_files().await?;
         let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
-        j.release(&found.observed, &files).await.map(drop)
+        j.release_files(&found.observed, &files).await.map(drop)
     }
     async fn check(storage: biscuit_journal::TableStorage, at: u64) {
         let j = holding(&storage);
         j.recover_with_fence().await.expect("the recovery succeeds");
-        release(storage.clone()).await.expect("once more");
+        release(storage.clone()).await.expect("the second release succeeds");
         assert_eq!(texts(&j).await, ["three"], "call {at}");
         assert_eq!(names(&storage, "lake/t/").await.len(), 1, "call {at}");
         assert!(j.head().await.expect("the head can be read").retained.is_empty(), "call {at}");
@@ -165,14 +166,15 @@ async fn retained_file_with_another_etag_is_still_retained_and_can_be_released()
     assert_eq!(retained.len(), 2);
     for file in &retained {
         let path = Path::from(format!("lake/t/{}", file.path));
-        let bytes = storage.store.get(&path).await.expect("a file").bytes().await.expect("bytes");
+        let bytes =
+            storage.store.get(&path).await.expect("the file is found").bytes().await.expect("the bytes are read");
         storage.store.put(&path, bytes.into()).await.expect("the put succeeds");
     }
     assert_eq!(texts(&j).await, ["two"], "no removed row is back");
     assert_eq!(j.observe().await.expect("the table can be observed").retained.len(), 2);
     let found = j.retained_files().await.expect("the listing succeeds");
     let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
-    assert!(j.release(&found.observed, &files).await.expect("the release succeeds").exceptions.is_empty());
+    assert!(j.release_files(&found.observed, &files).await.expect("the release succeeds").exceptions.is_empty());
     assert_eq!(names(&storage, "lake/t/").await.len(), 1);
 }
 
@@ -188,7 +190,7 @@ async fn release_leaves_orphan_files_and_external_files_unchanged() {
     }
     let found = j.retained_files().await.expect("the listing succeeds");
     let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
-    let committed = j.release(&found.observed, &files).await.expect("the release succeeds");
+    let committed = j.release_files(&found.observed, &files).await.expect("the release succeeds");
     assert_eq!((committed.adopted, committed.orphan_files), (0, 0));
     assert_eq!(names(&storage, "lake/t/").await.len(), 3);
     let observed = j.observe().await.expect("the table can be observed");

@@ -13,7 +13,7 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
     let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("the table can be observed");
-    let (mut dropped, mut refused) = (j.replace(&observed), j.replace(&observed));
+    let (mut dropped, mut refused) = (j.begin_commit(&observed), j.begin_commit(&observed));
     for replace in [&mut dropped, &mut refused] {
         replace.stage("", "txt", "never".into()).await.expect("the file is staged");
         replace.with_state("bookmark", "never".into()).await.expect("the file is staged");
@@ -21,7 +21,7 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
     assert!(interrupt.stop(), "nothing is being committed");
     drop(dropped);
     assert_eq!(refused.commit().await.unwrap_err().kind(), ErrorKind::Interrupted);
-    interrupt.clean_up().await.expect("a clean-up");
+    interrupt.clean_up().await.expect("the clean-up succeeds");
     assert!(names(&storage, "-").await.iter().all(|n| !n.contains("/staging/") && !n.contains("/state/")));
     assert!(texts(&j).await.is_empty());
 }
@@ -32,16 +32,16 @@ async fn clean_up_keeps_files_that_were_committed_before_the_stop() {
     let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("the table can be observed");
-    let other = j.replace(&observed);
-    let mut replace = j.replace(&observed);
+    let other = j.begin_commit(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.stage("", "txt", "one".into()).await.expect("the file is staged");
     replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
     replace.commit().await.expect("the commit succeeds");
     assert_eq!(interrupt.committing(), None);
     assert!(interrupt.stop());
     drop(other);
-    interrupt.clean_up().await.expect("a clean-up");
+    interrupt.clean_up().await.expect("the clean-up succeeds");
     let head = j.head().await.expect("the head can be read");
-    assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("a state file"), "seven");
+    assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("the state file is readable"), "seven");
     assert_eq!(texts(&j).await, ["one"]);
 }

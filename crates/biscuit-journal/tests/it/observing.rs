@@ -26,7 +26,7 @@ async fn external_files_are_adopted_by_the_first_commit_and_then_checked() {
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
     assert_eq!(observed.external.len(), 1);
-    let mut replace = j.replace(&observed);
+    let mut replace = j.begin_commit(&observed);
     replace.stage("", "txt", "ours".into()).await.expect("the file is staged");
     assert_eq!(replace.commit().await.expect("the commit succeeds").adopted, 1);
     assert!(j.observe().await.expect("the table can be observed").external.is_empty());
@@ -93,7 +93,7 @@ async fn another_state_root_is_refused_and_the_pointer_leads_to_the_right_one() 
     let moved = journal(&storage).with_state_root(Path::from("elsewhere/t"));
     set(&moved, "one").await.expect("the commit succeeds");
     assert_eq!(set(&journal(&storage), "two").await.unwrap_err().code(), "StateRootMismatch");
-    let found = journal(&storage).follow_pointer().await.expect("a pointer");
+    let found = journal(&storage).follow_pointer().await.expect("the pointer is readable");
     assert_eq!(found.state_root(), moved.state_root());
     set(&found, "two").await.expect("the commit succeeds");
     assert_eq!(texts(&found).await, ["two"]);
@@ -104,10 +104,11 @@ async fn a_copy_of_a_table_does_not_write_to_the_state_of_the_original() {
     use futures::TryStreamExt;
     let storage = memory();
     set(&journal(&storage), "one").await.expect("the commit succeeds");
-    let all: Vec<object_store::ObjectMeta> = storage.store.list(None).try_collect().await.expect("a listing");
+    let all: Vec<object_store::ObjectMeta> =
+        storage.store.list(None).try_collect().await.expect("the listing succeeds");
     for object in all {
         let copy = Path::from(format!("copy/{}", object.location));
-        storage.store.copy(&object.location, &copy).await.expect("a copy");
+        storage.store.copy(&object.location, &copy).await.expect("the copy succeeds");
     }
     let copy = biscuit_journal::Journal::new(storage.clone(), Path::from("copy/lake/t"), JournalOptions::default());
     assert_eq!(copy.clone().follow_pointer().await.unwrap_err().code(), "StateRootMismatch");

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use crate::table::{journal, memory, names, put, set};
 
 fn table(storage: &TableStorage, path: &str) -> Journal {
-    Journal::new(storage.clone(), Path::parse(path).expect("a path"), JournalOptions::default())
+    Journal::new(storage.clone(), Path::parse(path).expect("the path is valid"), JournalOptions::default())
 }
 
 fn code<T>(result: Result<T>) -> &'static str {
@@ -59,7 +59,7 @@ async fn two_concurrent_runs_do_not_make_nested_tables() {
         let sleepy = FaultStore::new(storage.store.clone(), InjectedFault::Pause, at);
         let outer = table(&storage.with_store(Arc::new(sleepy.clone())), "lake/a");
         let meanwhile = async {
-            let paused = sleepy.paused().await;
+            let paused = sleepy.wait_for_pause().await;
             let inner = set(&table(&storage, "lake/a/b"), "inner").await;
             sleepy.resume();
             paused.then_some(inner)
@@ -77,9 +77,9 @@ async fn two_concurrent_runs_do_not_make_nested_tables() {
 async fn refused_claim_is_withdrawn() {
     let storage = memory();
     let outer = table(&storage, "lake/a");
-    let observed = outer.observe().await.expect("a place for a table");
+    let observed = outer.observe().await.expect("the place is free for a table");
     set(&table(&storage, "lake/a/b"), "inner").await.expect("the commit succeeds");
-    let mut replace = outer.replace(&observed);
+    let mut replace = outer.begin_commit(&observed);
     replace.stage("", "txt", "outer".into()).await.expect("the file is staged");
     assert_eq!(code(replace.commit().await), "OverlapsTable");
     assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a pointer nor staged files remain");
@@ -93,10 +93,11 @@ async fn readers_do_not_see_the_files_of_a_table_inside_the_folder() {
     // Simulates that the objects of a table were copied into the folder by hand.
     let inner = memory();
     set(&table(&inner, "lake/a/b"), "inner").await.expect("the commit succeeds");
-    let objects: Vec<_> = inner.store.list(None).try_collect().await.expect("a listing");
+    let objects: Vec<_> = inner.store.list(None).try_collect().await.expect("the listing succeeds");
     for object in objects {
-        let bytes = inner.store.get_opts(&object.location, Default::default()).await.expect("it is there");
-        let text = String::from_utf8(bytes.bytes().await.expect("bytes").to_vec()).expect("text");
+        let bytes = inner.store.get_opts(&object.location, Default::default()).await.expect("the object exists");
+        let text =
+            String::from_utf8(bytes.bytes().await.expect("the bytes are read").to_vec()).expect("the text is UTF-8");
         put(&storage, object.location.as_ref(), &text).await;
     }
     let outer = table(&storage, "lake/a");
@@ -127,5 +128,5 @@ async fn names_that_differ_only_by_case_or_unicode_form_are_refused() {
     for other in ["lake/\u{e4}pfel", "lake/A\u{308}pfel"] {
         assert_eq!(code(set(&table(&storage, other), "y").await), "LooksAlike", "{other}");
     }
-    set(&table(&storage, "other/\u{e4}pfel"), "y").await.expect("another folder");
+    set(&table(&storage, "other/\u{e4}pfel"), "y").await.expect("the other folder is set");
 }

@@ -92,7 +92,7 @@ async fn lost_version_is_diverged() {
             .delete_stream(futures::stream::iter([Ok(path)]).boxed())
             .try_collect::<Vec<_>>()
             .await
-            .expect("gone");
+            .expect("the object is deleted");
         assert_eq!(journal(&storage).head().await.unwrap_err().code(), "Diverged", "{lost}");
     }
 }

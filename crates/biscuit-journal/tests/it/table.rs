@@ -28,7 +28,7 @@ pub(crate) async fn set(journal: &Journal, text: &str) -> Result<CommitSummary> 
 }
 
 pub(crate) async fn set_on(journal: &Journal, observed: &ObservedTable, text: &str) -> Result<CommitSummary> {
-    let mut replace = journal.replace(observed);
+    let mut replace = journal.begin_commit(observed);
     replace.stage("", "txt", text.to_owned().into()).await?;
     observed.files.iter().for_each(|f| replace.remove(f));
     replace.commit().await
@@ -45,8 +45,8 @@ pub(crate) async fn texts(journal: &Journal) -> Vec<String> {
 }
 
 pub(crate) async fn read(store: &dyn ObjectStore, path: &str) -> String {
-    let got = store.get(&Path::from(path)).await.expect("it is there").bytes().await.expect("bytes");
-    String::from_utf8(got.to_vec()).expect("text")
+    let got = store.get(&Path::from(path)).await.expect("the object exists").bytes().await.expect("the bytes are read");
+    String::from_utf8(got.to_vec()).expect("the text is UTF-8")
 }
 
 pub(crate) async fn put(storage: &TableStorage, path: &str, text: &str) {
@@ -55,6 +55,6 @@ pub(crate) async fn put(storage: &TableStorage, path: &str, text: &str) {
 
 pub(crate) async fn names(storage: &TableStorage, with: &str) -> Vec<String> {
     let all: Vec<String> =
-        storage.store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.expect("a listing");
+        storage.store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.expect("the listing succeeds");
     all.into_iter().filter(|n| n.contains(with)).collect()
 }

@@ -37,7 +37,7 @@ async fn asleep_at<F: Future<Output = ()>>(
     let sleepy = FaultStore::new(storage.store.clone(), fault, at);
     let j = journal(&storage.with_store(Arc::new(sleepy.clone())));
     let others = async {
-        assert!(sleepy.paused().await);
+        assert!(sleepy.wait_for_pause().await);
         meanwhile(storage.clone()).await;
         sleepy.resume();
     };
@@ -48,7 +48,7 @@ async fn asleep_at<F: Future<Output = ()>>(
 #[tokio::test]
 async fn a_fence_ends_a_run_that_sleeps_before_its_commit() {
     let fence = |s: TableStorage| async move {
-        let done = journal(&s).recover_with_fence().await.expect("a fence");
+        let done = journal(&s).recover_with_fence().await.expect("the fence succeeds");
         assert_eq!((done.fence, done.cleaned), (Some(2), 1));
     };
     let (storage, answer) = asleep_at(InjectedFault::Pause, &["create", "2.json"], fence).await;
@@ -98,7 +98,7 @@ async fn late_copy_of_a_sleeping_run_is_an_orphan_file_that_the_next_commit_dele
     let (storage, answer) = asleep_at(InjectedFault::PauseAfter, &["copy", " lake/t/biscuit-"], |s| async move {
         let landed = names(&s, "lake/t/").await;
         set(&journal(&s), "three").await.expect("the commit succeeds");
-        let two = landed.iter().find(|n| n.contains("biscuit-")).expect("it is there").clone();
+        let two = landed.iter().find(|n| n.contains("biscuit-")).expect("the object is found").clone();
         put(&s, &two, "two").await;
     })
     .await;
@@ -123,7 +123,7 @@ async fn put_that_is_refused_with_409_without_a_winner_is_repeated() {
 
 /// Adds a file to the table in a commit with this id.
 async fn add(j: &Journal, observed: &ObservedTable, id: &str, text: &str) -> Result<biscuit_journal::CommitSummary> {
-    let mut replace = j.replace(observed);
+    let mut replace = j.begin_commit(observed);
     replace.with_commit_id(&CommitId::new(id));
     replace.stage("", "txt", text.to_owned().into()).await?;
     replace.commit().await
@@ -134,10 +134,10 @@ async fn two_live_attempts_of_a_run_write_once() {
     let storage = memory();
     let j = journal(&storage);
     let base = j.observe().await.expect("the table can be observed");
-    add(&j, &base, "job/run-7/orders", "seven").await.expect("attempt 1");
+    add(&j, &base, "job/run-7/orders", "seven").await.expect("attempt 1 succeeds");
     assert_eq!(add(&j, &base, "job/run-7/orders", "seven").await.unwrap_err().code(), "Conflict");
     let now = j.observe().await.expect("the table can be observed");
-    let again = add(&j, &now, "job/run-7/orders", "seven").await.expect("attempt 2, again");
+    let again = add(&j, &now, "job/run-7/orders", "seven").await.expect("attempt 2 succeeds again");
     assert_eq!((again.version, again.outcome), (1, Outcome::Unchanged));
     assert_eq!(texts(&j).await, ["seven"]);
     assert!(names(&storage, "/staging/").await.is_empty(), "the staged files of attempt 2 were deleted");
@@ -180,7 +180,8 @@ async fn void_record_is_not_in_the_history() {
         set(&j, text).await.expect("the commit succeeds");
     }
     assert_eq!(set_on(&j, &sleeping, "zombie").await.unwrap_err().code(), "Conflict");
-    let versions: Vec<u64> = j.history().await.expect("a history").iter().map(|v| v.record.version).collect();
+    let versions: Vec<u64> =
+        j.history().await.expect("the history is readable").iter().map(|v| v.record.version).collect();
     assert!(!versions.contains(&2), "{versions:?}");
     assert_eq!(texts(&j).await, ["4"]);
     assert_eq!(set(&j, "5").await.expect("the commit succeeds").version, 5);
@@ -206,7 +207,8 @@ async fn two_jobs_that_name_different_state_roots_have_one_winner() {
     let storage = memory();
     let a = journal(&storage).with_state_root(Path::from("states/a"));
     let b = journal(&storage).with_state_root(Path::from("states/b"));
-    let (on_a, on_b) = (a.observe().await.expect("the table can be observed"), b.observe().await.expect("a base"));
+    let (on_a, on_b) =
+        (a.observe().await.expect("the table can be observed"), b.observe().await.expect("the base is observed"));
     set_on(&a, &on_a, "a").await.expect("the commit succeeds");
     assert_eq!(set_on(&b, &on_b, "b").await.unwrap_err().code(), "StateRootMismatch");
     assert_eq!(texts(&a).await, ["a"]);

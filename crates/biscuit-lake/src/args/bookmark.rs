@@ -17,8 +17,8 @@ use biscuit_journal::CommitExtras;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::args::duration::duration;
-use crate::args::parquet::bytes;
+use crate::args::duration::parse_duration;
+use crate::args::parquet::parse_bytes;
 use crate::environment::context::CommandContext;
 
 /// Values of `--bookmark-mode`.
@@ -69,7 +69,7 @@ pub(crate) enum OverwrittenName {
 pub(crate) struct LookBackArg(Option<Duration>);
 
 fn allowed_lateness(text: &str) -> Result<LookBackArg, String> {
-    if text == "none" { Ok(LookBackArg(None)) } else { duration(text).map(|d| LookBackArg(Some(d))) }
+    if text == "none" { Ok(LookBackArg(None)) } else { parse_duration(text).map(|d| LookBackArg(Some(d))) }
 }
 
 /// Options that select the input files of a run.
@@ -117,7 +117,7 @@ pub(crate) struct BookmarkArgs {
     limit_files: Option<usize>,
 
     /// Read at most this number of bytes, such as `10GB`, but at least one file; the next run reads the rest
-    #[arg(long, requires = "bookmark", value_parser = bytes, value_name = "BYTES")]
+    #[arg(long, requires = "bookmark", value_parser = parse_bytes, value_name = "BYTES")]
     limit_bytes: Option<usize>,
 
     /// Choose how a file that has changed since it was read is recognised
@@ -144,8 +144,8 @@ pub(crate) struct BookmarkArgs {
 
 impl BookmarkArgs {
     /// Returns the read mode. The three kinds of replay exclude one another, and `--bookmark-mode full`.
-    fn mode(&self) -> Result<ReadMode> {
-        let runs = ReplayRange::runs(self.after.as_deref(), self.through.as_deref())?;
+    fn read_mode(&self) -> Result<ReadMode> {
+        let runs = ReplayRange::parse_runs(self.after.as_deref(), self.through.as_deref())?;
         let modified = self.modified_after.zip(self.modified_through);
         let modified = modified.map(|(after, through)| ReplayRange::Modified { after, through });
         let objects = (!self.replay_input.is_empty()).then(|| ReplayRange::Objects(vec![]));
@@ -158,7 +158,7 @@ impl BookmarkArgs {
         Ok(replay.map_or_else(|| self.bookmark_mode.into(), ReadMode::Replay))
     }
 
-    fn options(&self, reading: Value) -> BookmarkOptions {
+    fn bookmark_options(&self, reading: Value) -> BookmarkOptions {
         let mut limit = RunLimit::default();
         limit.files = self.limit_files;
         limit.bytes = self.limit_bytes.map(|b| b as u64);
@@ -179,7 +179,7 @@ impl BookmarkArgs {
     }
 
     /// Returns the input files of this run among those at `places`, or `None` without a bookmark.
-    pub(crate) async fn choose(
+    pub(crate) async fn choose_inputs(
         &self,
         places: &[String],
         reading: InputReading,
@@ -187,10 +187,10 @@ impl BookmarkArgs {
         context: &CommandContext,
     ) -> Result<Option<ChosenInputs>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
-        let mut options = self.options(reading.format);
+        let mut options = self.bookmark_options(reading.format);
         options.allow_empty = reading.allow_empty;
         let bookmark = Bookmark::new(name)?.with_options(options);
-        let mut mode = self.mode()?;
+        let mut mode = self.read_mode()?;
         // `mode` has no access to stores, so that the named files are turned into URLs here.
         if let ReadMode::Replay(ReplayRange::Objects(urls)) = &mut mode {
             for place in &self.replay_input {
@@ -237,7 +237,7 @@ impl ChosenInputs {
     }
 
     /// Returns the state files and properties of the advanced bookmark, for the commit of the rows.
-    pub(crate) fn extras(&self) -> Result<CommitExtras> {
+    pub(crate) fn commit_extras(&self) -> Result<CommitExtras> {
         let extras =
             self.input.state.advance(&self.input.selection, &self.run, RunOutput::default())?.unwrap_or_default();
         Ok(extras.with_run(self.run.id.to_string()))
@@ -246,9 +246,9 @@ impl ChosenInputs {
     /// Removes the missing file from the choice if the run failed because of it and `--allow-missing` is given.
     ///
     /// Returns whether the run can be tried again.
-    pub(crate) fn without(&mut self, e: &Error) -> bool {
+    pub(crate) fn remove_missing(&mut self, e: &Error) -> bool {
         let gone = self.missing == MissingObjects::Allow && e.is(biscuit_apply::codes::INPUT_GONE);
-        let found = gone && e.file().is_some_and(|file| self.input.selection.without(file));
+        let found = gone && e.file().is_some_and(|file| self.input.selection.remove_missing(file));
         if found {
             tracing::warn!("{e}; continuing without this file");
         }
@@ -256,7 +256,7 @@ impl ChosenInputs {
     }
 
     /// Adds the choice to a report: counts, the name of the bookmark and the first five late files.
-    pub(crate) fn report(&self, json: &mut Value, text: &mut String) {
+    pub(crate) fn add_to_report(&self, json: &mut Value, text: &mut String) {
         let SelectedInput { state, selection, .. } = &self.input;
         let mut chosen = json!(selection);
         chosen["name"] = json!(state.name());

@@ -8,13 +8,13 @@ use biscuit_journal::OtherTableFormats;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::args::aws::AwsArgs;
-use crate::args::duration::duration;
+use crate::args::duration::parse_duration;
 use crate::args::merge::MergeCommand;
 use crate::args::quarantine::QuarantineCommand;
-use crate::args::table::{AdoptArgs, RecoverArgs, ShowArgs, TableArgs, VerifyArgs};
+use crate::args::table::{AdoptArgs, RecoverArgs, ShowTableArgs, TableArgs, VerifyArgs};
 use crate::commands::bookmark::BookmarkCommand;
 use crate::commands::inspect::doctor::DoctorArgs;
-use crate::commands::inspect::explain::ExplainArgs;
+use crate::commands::inspect::explain::ExplainCodeArgs;
 use crate::commands::inspect::schema::SchemaCommand;
 use crate::commands::maintain::forget::ForgetArgs;
 use crate::commands::maintain::lifecycle::LifecycleCommand;
@@ -60,7 +60,7 @@ pub(crate) struct Cli {
     /// After a signal, wait at most this long for a committed version to be finished, such as 30s or 5m [default:
     /// 30s]
     // No default in clap: `purge` has an option of the same name with another meaning.
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, value_parser = parse_duration, value_name = "DURATION")]
     pub(crate) grace: Option<Duration>,
 
     #[command(flatten)]
@@ -127,9 +127,9 @@ pub(crate) enum Command {
     /// Check a table for duplicate keys and for unreadable, missing, external and orphan files
     Verify(VerifyArgs),
     /// Print the rows of a table
-    Show(ShowArgs),
+    Show(ShowTableArgs),
     /// Print kind, cause and remedy of an error code, or list all codes
-    Explain(ExplainArgs),
+    Explain(ExplainCodeArgs),
 }
 
 impl Command {

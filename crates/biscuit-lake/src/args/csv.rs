@@ -54,7 +54,7 @@ impl CsvArgs {
     /// # Errors
     /// `InvalidArguments`.
     pub(crate) fn encoding(&self) -> Result<Option<TextEncoding>> {
-        self.encoding.as_deref().map(TextEncoding::of).transpose()
+        self.encoding.as_deref().map(TextEncoding::from_label).transpose()
     }
 
     /// Returns dialect and encoding in the form that a job takes.

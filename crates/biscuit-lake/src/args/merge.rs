@@ -10,12 +10,12 @@ use clap::{Args, ValueEnum};
 
 use crate::args::bookmark::BookmarkArgs;
 use crate::args::csv::CsvArgs;
-use crate::args::duration::duration;
-use crate::args::parquet::{ParquetArgs, bytes};
+use crate::args::duration::parse_duration;
+use crate::args::parquet::{ParquetArgs, parse_bytes};
 
 /// Values of `--format`: formats of change files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatName {
+pub(crate) enum ChangeFormatName {
     /// Parquet, Avro, JSON lines or CSV with an operation column or a delete flag
     Rows,
     /// Debezium envelopes, complete or flattened
@@ -24,7 +24,7 @@ pub(crate) enum FormatName {
     Dms,
 }
 
-impl FormatName {
+impl ChangeFormatName {
     /// Returns the name of the format on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ pub(crate) struct MergeArgs {
 
     /// Read the change files in this format
     #[arg(long, value_enum)]
-    pub(crate) format: FormatName,
+    pub(crate) format: ChangeFormatName,
 
     /// Identify rows by these columns [default: key of the contract, the records or the table]
     #[arg(long, value_delimiter = ',')]
@@ -179,7 +179,7 @@ pub(crate) struct MergeArgs {
 
     /// Stop if more than this share of the rows would be deleted, in percent; tables of up to 1,000 rows have no
     /// limit
-    #[arg(long, default_value = "30", value_parser = percent, value_name = "PERCENT")]
+    #[arg(long, default_value = "30", value_parser = parse_percent, value_name = "PERCENT")]
     pub(crate) max_deleted: f64,
 
     /// Choose what happens to invalid records
@@ -187,12 +187,12 @@ pub(crate) struct MergeArgs {
     pub(crate) bad_rows: BadRowsName,
 
     /// Stop and change nothing if more than this share of the records would be quarantined, in percent
-    #[arg(long, default_value = "0.1", value_parser = percent, value_name = "PERCENT")]
+    #[arg(long, default_value = "0.1", value_parser = parse_percent, value_name = "PERCENT")]
     pub(crate) max_quarantined: f64,
 
     /// Limit the memory of change records and row groups, such as `512MB`. Beyond it, records of Parquet files are
     /// spilled to a temporary file, and fewer row groups are processed at a time [default: no limit]
-    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
     /// Apply a new full load: the newest record of each key replaces the stored row, even if the stored row is newer
@@ -214,7 +214,7 @@ pub(crate) struct MergeArgs {
 
     /// Limit the decompressed or decoded size of one change file [default: 4 GiB for text, and 250 times the size of
     /// a compressed file, at least 64 MiB; 2,000 times the size of a Parquet or Avro file, at least 256 MiB]
-    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) max_decompressed: Option<usize>,
 
     #[command(flatten)]
@@ -242,7 +242,7 @@ pub(crate) struct MergeArgs {
 
     /// Retain replaced files this long for slow readers, such as 2h, until `biscuit purge --retained` deletes them.
     /// Only for tables that are not read by listing the folder
-    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     pub(crate) retention: Duration,
 
     /// Promise that no other run writes to the table, and accept stores that cannot detect one
@@ -283,7 +283,7 @@ impl MergeArgs {
 }
 
 /// Parses a percentage from 0 to 100, with or without the sign.
-fn percent(text: &str) -> Result<f64, String> {
+fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
         Ok(p) if (0.0..=100.0).contains(&p) => Ok(p),
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn percentages_may_have_their_sign() {
-        assert_eq!(percent("12.5%"), Ok(12.5));
-        assert!(percent("101").is_err() && percent("x").is_err());
+        assert_eq!(parse_percent("12.5%"), Ok(12.5));
+        assert!(parse_percent("101").is_err() && parse_percent("x").is_err());
     }
 }

@@ -9,15 +9,15 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::args::merge::{BadRowsName, FormatName, MergeArgs, NewServerName, TiesName};
+use crate::args::merge::{BadRowsName, ChangeFormatName, MergeArgs, NewServerName, TiesName};
 
 /// Returns whether the run commits or only plans.
-pub(crate) fn mode(args: &MergeArgs) -> RunMode {
+pub(crate) fn run_mode(args: &MergeArgs) -> RunMode {
     if args.dry_run { RunMode::DryRun } else { RunMode::Commit }
 }
 
 /// Reads the contract of `--schema`, as TOML or JSON.
-pub(crate) fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
+pub(crate) fn read_contract(args: &MergeArgs) -> Result<Option<Contract>> {
     let Some(path) = &args.schema else { return Ok(None) };
     // With `--table '*'` the name is a template, and a table may have no contract.
     if args.of_many && !std::path::Path::new(path).exists() {
@@ -40,15 +40,16 @@ pub(crate) fn format_with(
     contract: Option<&Contract>,
     expected: Option<SchemaRef>,
 ) -> Result<ChangeFormat> {
-    let formats = |given: bool, option: &str, formats: &[FormatName]| match given && !formats.contains(&args.format) {
-        true => {
-            let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
-            let message = format!("{option} needs --format {}", names.join(" or "));
-            Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message))
-        }
-        false => Ok(()),
-    };
-    use FormatName::{Debezium, Dms, Rows};
+    let formats =
+        |given: bool, option: &str, formats: &[ChangeFormatName]| match given && !formats.contains(&args.format) {
+            true => {
+                let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
+                let message = format!("{option} needs --format {}", names.join(" or "));
+                Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message))
+            }
+            false => Ok(()),
+        };
+    use ChangeFormatName::{Debezium, Dms, Rows};
     formats(args.op.is_some(), "--op", &[Rows, Dms])?;
     formats(!args.op_map.is_empty(), "--op-map", &[Rows, Dms])?;
     formats(args.delete_column.is_some(), "--delete-column", &[Rows])?;
@@ -80,9 +81,9 @@ pub(crate) fn format_with(
     settings.bad_rows = bad_rows(args);
     settings.max_decompressed = max_decompressed(args);
     Ok(match args.format {
-        FormatName::Debezium => settings.debezium(),
-        FormatName::Dms => settings.dms(),
-        FormatName::Rows => settings.rows(),
+        ChangeFormatName::Debezium => settings.debezium(),
+        ChangeFormatName::Dms => settings.dms(),
+        ChangeFormatName::Rows => settings.rows(),
     })
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn max_decompressed(args: &MergeArgs) -> Option<u64> {
 }
 
 /// Returns what decides which record of a key wins.
-pub(crate) fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
+pub(crate) fn merge_spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
     Ok(MergeSpec::new(key, order)?
         .with_op_rank(&args.op_rank)
         .with_ignore_null(IgnoreNull::named(&args.ignore_null))
@@ -105,7 +106,7 @@ pub(crate) fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Re
 }
 
 /// Returns the options of the merge.
-pub(crate) fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
+pub(crate) fn merge_options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
     let partition_by = match (args.partition_by.as_slice(), contract) {
         ([], Some(contract)) => contract.partition_by.clone(),
         (named, _) => named.to_vec(),

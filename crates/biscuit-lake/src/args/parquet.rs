@@ -9,7 +9,7 @@ use parquet::basic::Compression;
 pub(crate) struct ParquetArgs {
     /// Compress files with this codec: `zstd`, `zstd:LEVEL`, `snappy`, `gzip`, `lz4_raw`, `uncompressed`
     /// [default: codec of the replaced file; zstd:1 for new files]
-    #[arg(long, value_parser = codec)]
+    #[arg(long, value_parser = parse_codec)]
     pub(crate) codec: Option<Compression>,
 
     /// Write at most this number of rows per row group [default: as in the replaced file; 262144 for new files]
@@ -30,7 +30,7 @@ impl ParquetArgs {
 /// Parses a number of bytes. The units K, M, G and T are powers of 1,000; with the suffix `iB` powers of 1,024.
 ///
 /// Zero and fractions are errors, and so are numbers above `usize`.
-pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -49,7 +49,7 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
 }
 
 /// Parses the name of a Parquet codec, with an optional level after a colon, such as `zstd:3`.
-fn codec(text: &str) -> Result<Compression, String> {
+fn parse_codec(text: &str) -> Result<Compression, String> {
     let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
     // The parser of the `parquet` crate expects `name(level)`, and requires a level for zstd and gzip.
     let written = match level {
@@ -74,13 +74,13 @@ mod tests {
         for (text, want) in
             [("7", 7), ("5kb", 5000), ("512MB", 512_000_000), ("2 GiB", 2 << 30), ("1T", 1_000_000_000_000)]
         {
-            assert_eq!(bytes(text), Ok(want), "{text}");
+            assert_eq!(parse_bytes(text), Ok(want), "{text}");
         }
         for text in ["", "MB", "0", "1.5GB", "5iB", "-1", "9999999999T"] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
-        assert_eq!(codec("snappy"), Ok(Compression::SNAPPY));
-        assert_eq!(codec("zstd:3").map(|c| c.to_string()), Ok("ZSTD(ZstdLevel(3))".to_owned()));
-        assert!(codec("zstd:99").is_err() && codec("lzo").is_err() && codec("zip").is_err());
+        assert_eq!(parse_codec("snappy"), Ok(Compression::SNAPPY));
+        assert_eq!(parse_codec("zstd:3").map(|c| c.to_string()), Ok("ZSTD(ZstdLevel(3))".to_owned()));
+        assert!(parse_codec("zstd:99").is_err() && parse_codec("lzo").is_err() && parse_codec("zip").is_err());
     }
 }

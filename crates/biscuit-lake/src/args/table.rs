@@ -46,7 +46,7 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct ShowTableArgs {
     #[command(flatten)]
     pub(crate) table: TableArgs,
 

@@ -2,7 +2,7 @@
 //!
 //! Each change is a commit of its own that replaces no file.
 
-use biscuit_bookmark::{Bookmark, BookmarkOptions, BookmarkState, RunKind, RunRecord, RunRef, bookmarks, list};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, BookmarkState, RunKind, RunRecord, RunRef, bookmark_names, list};
 use biscuit_core::{Clock, Error, Outcome, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_journal::{CommitExtras, ExternalFiles, JournalOptions, TableHead};
@@ -18,9 +18,9 @@ use crate::render::output::CommandOutput;
 #[derive(Debug, Subcommand)]
 pub(crate) enum BookmarkCommand {
     /// List the bookmarks of a table and their runs
-    Show(ShowArgs),
+    Show(ShowBookmarkArgs),
     /// Explain why the next run reads an input file or does not
-    Explain(ExplainArgs),
+    Explain(ExplainObjectArgs),
     /// Forget all runs: the next run reads all input. The rows of the table do not change
     Reset(ChangeArgs),
     /// Forget the runs after a given run: the next run reads their input again. The rows of the table do not change
@@ -30,7 +30,7 @@ pub(crate) enum BookmarkCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct ShowBookmarkArgs {
     #[command(flatten)]
     table: TableArgs,
 
@@ -78,7 +78,7 @@ pub(crate) struct SetArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
+pub(crate) struct ExplainObjectArgs {
     #[command(flatten)]
     table: TableArgs,
 
@@ -96,24 +96,25 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) async fn run(command: &BookmarkCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
-        BookmarkCommand::Show(args) => show(args, context).await,
-        BookmarkCommand::Explain(args) => explain(args, context).await,
+        BookmarkCommand::Show(args) => show_bookmark(args, context).await,
+        BookmarkCommand::Explain(args) => explain_object(args, context).await,
         BookmarkCommand::Reset(args) => {
-            change(args, context, "reset: the next run reads all input", async |state, _| state.reset()).await
+            commit_change(args, context, "reset: the next run reads all input", async |state, _| state.reset()).await
         }
         BookmarkCommand::Rewind(args) => {
             let done = format!("rewound: the next run reads again what was read after run {}", args.to);
-            change(&args.change, context, &done, async |state, _| state.rewind(&args.to)).await
+            commit_change(&args.change, context, &done, async |state, _| state.rewind(&args.to)).await
         }
         BookmarkCommand::SetToNow(args) => {
             let done = "set to now: all existing input counts as read";
-            change(&args.change, context, done, async |state, context| {
-                let places = places(&args.input, state)?;
+            commit_change(&args.change, context, done, async |state, context| {
+                let places = input_places(&args.input, state)?;
                 let input = list(&open_places(&places, context).await?).await?;
                 let start = SystemClock.now();
                 let run = Run::new("biscuit", RunId::new(start.to_string()), start);
                 // External files may have rows of the input as well: their partitions count, too.
-                let (_, snapshot) = viewed(context.open(&args.change.table, JournalOptions::default()).await?).await?;
+                let (_, snapshot) =
+                    open_view(context.open(&args.change.table, JournalOptions::default()).await?).await?;
                 state.set_to_now(&input, &run, snapshot.observed.folders())
             })
             .await
@@ -122,39 +123,43 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &CommandContext) -> 
 }
 
 /// Opens a view of a table that may have no version yet.
-async fn viewed(dataset: Dataset) -> Result<(Dataset, TableVersion)> {
+async fn open_view(dataset: Dataset) -> Result<(Dataset, TableVersion)> {
     let snapshot = dataset.view().await?;
     Ok((dataset, snapshot))
 }
 
-async fn show(args: &ShowArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn show_bookmark(args: &ShowBookmarkArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = &context.open_table(&args.table).await?;
-    dataset.read(|snapshot| async move { shown(args, dataset, &snapshot.observed.head).await }).await
+    dataset.read(|snapshot| async move { render_bookmark(args, dataset, &snapshot.observed.head).await }).await
 }
 
-async fn shown(args: &ShowArgs, dataset: &Dataset, head: &TableHead) -> Result<CommandOutput> {
+async fn render_bookmark(args: &ShowBookmarkArgs, dataset: &Dataset, head: &TableHead) -> Result<CommandOutput> {
     let names = match &args.bookmark {
         Some(name) => vec![name.clone()],
-        None => bookmarks(head),
+        None => bookmark_names(head),
     };
     let (mut json, mut text) = (Vec::new(), String::new());
     for name in names {
         let state = Bookmark::new(&name)?.load(dataset.journal(), head).await?;
         if args.bookmark.is_some() {
-            known(&state)?;
+            check_has_runs(&state)?;
         }
         let runs: Vec<(&RunRecord, bool)> = state.runs().collect();
         let watermark = state.watermark().map(|w| w.to_string());
         let newest = watermark.as_deref().map(|w| format!(", newest input modified {w}")).unwrap_or_default();
-        text.push_str(&format!("{name}: {} runs{newest}, {} bytes of state\n", state.last(), state.bytes()));
+        text.push_str(&format!(
+            "{name}: {} runs{newest}, {} bytes of state\n",
+            state.last_run(),
+            state.compressed_size()
+        ));
         let hidden = runs.len().saturating_sub(args.limit);
         if hidden > 0 {
             text.push_str(&format!("  {hidden} earlier runs are not shown\n"));
         }
-        runs.iter().skip(hidden).for_each(|(run, counts)| text.push_str(&line(run, *counts)));
+        runs.iter().skip(hidden).for_each(|(run, counts)| text.push_str(&render_run(run, *counts)));
         json.push(json!({
-            "name": name, "last": state.last(), "watermark": watermark, "bytes": state.bytes(),
-            "runs": runs.iter().skip(hidden).map(|(run, counts)| entry(run, *counts)).collect::<Vec<_>>(),
+            "name": name, "last": state.last_run(), "watermark": watermark, "bytes": state.compressed_size(),
+            "runs": runs.iter().skip(hidden).map(|(run, counts)| run_entry(run, *counts)).collect::<Vec<_>>(),
         }));
     }
     if json.is_empty() {
@@ -163,15 +168,15 @@ async fn shown(args: &ShowArgs, dataset: &Dataset, head: &TableHead) -> Result<C
     Ok(CommandOutput::Report { json: json!({ "bookmarks": json }), text, exit: 0 })
 }
 
-fn kind(kind: RunKind) -> Value {
+fn run_kind(kind: RunKind) -> Value {
     json!(kind)
 }
 
 /// Renders a run as a line of text. `counts` is false for a run that was rewound.
-fn line(run: &RunRecord, counts: bool) -> String {
+fn render_run(run: &RunRecord, counts: bool) -> String {
     let what = match run.kind {
         RunKind::Advance => String::new(),
-        other => format!("  {}", kind(other).as_str().unwrap_or_default()),
+        other => format!("  {}", run_kind(other).as_str().unwrap_or_default()),
     };
     let rewound = if counts { "" } else { "  rewound" };
     let attempt = if run.attempt > 1 { format!(", attempt {}", run.attempt) } else { String::new() };
@@ -179,20 +184,20 @@ fn line(run: &RunRecord, counts: bool) -> String {
     format!("  {number:>5}  {id}{attempt}  {objects} files, {bytes} bytes{what}{rewound}\n")
 }
 
-fn entry(run: &RunRecord, counts: bool) -> Value {
+fn run_entry(run: &RunRecord, counts: bool) -> Value {
     json!({
         "number": run.number, "id": run.id, "attempt": run.attempt, "started": run.started().to_string(),
-        "kind": kind(run.kind), "objects": run.objects, "bytes": run.bytes, "places": run.places,
+        "kind": run_kind(run.kind), "objects": run.objects, "bytes": run.bytes, "places": run.places,
         "replaced": run.replaced, "partitions": run.output.partitions, "counts": counts,
     })
 }
 
-async fn explain(args: &ExplainArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn explain_object(args: &ExplainObjectArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = &context.open_table(&args.table).await?;
     let bookmark = &Bookmark::new(&args.bookmark)?;
     let load = |snapshot: TableVersion| async move { bookmark.load(dataset.journal(), &snapshot.observed.head).await };
     let state = dataset.read(load).await?;
-    let input = list(&open_places(&places(&args.input, &state)?, context).await?).await?;
+    let input = list(&open_places(&input_places(&args.input, &state)?, context).await?).await?;
     let url = open_place(&args.path, context).await?.url();
     let reason = state.explain(&input, &url)?;
     let mut json = json!(reason);
@@ -201,11 +206,11 @@ async fn explain(args: &ExplainArgs, context: &CommandContext) -> Result<Command
 }
 
 /// Returns the given places of the input, or otherwise the places of the last run.
-fn places(given: &[String], state: &BookmarkState) -> Result<Vec<String>> {
+fn input_places(given: &[String], state: &BookmarkState) -> Result<Vec<String>> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
-    known(state)?;
+    check_has_runs(state)?;
     Ok(state.runs().last().map(|(run, _)| run.places.clone()).unwrap_or_default())
 }
 
@@ -213,8 +218,8 @@ fn places(given: &[String], state: &BookmarkState) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// `UnknownBookmark`.
-fn known(state: &BookmarkState) -> Result<()> {
-    match state.last() {
+fn check_has_runs(state: &BookmarkState) -> Result<()> {
+    match state.last_run() {
         0 => {
             let message = format!(
                 "the table has no bookmark `{}` yet; `biscuit bookmark show` lists the bookmarks",
@@ -227,7 +232,7 @@ fn known(state: &BookmarkState) -> Result<()> {
 }
 
 /// Commits a change of a bookmark, and of nothing else in the table.
-async fn change(
+async fn commit_change(
     args: &ChangeArgs,
     context: &CommandContext,
     done: &str,
@@ -243,11 +248,11 @@ async fn change(
     let change = of(&state, context).await?;
     // Only a known bookmark can be reset or rewound, while `set-to-now` may begin a new one.
     if change.state.is_empty() {
-        known(&state)?;
+        check_has_runs(&state)?;
     }
     let mut version = observed.head.version;
     if !args.dry_run {
-        let mut replace = journal.replace(&observed);
+        let mut replace = journal.begin_commit(&observed);
         replace.with_extras(change).await?;
         replace.with_report(json!({"bookmark": args.bookmark, "done": done}));
         version = replace.commit().await?.version;

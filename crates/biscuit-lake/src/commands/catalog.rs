@@ -32,7 +32,7 @@ impl CatalogTable {
     }
 
     /// Returns the partitions whose folders the plans empty, or have emptied.
-    pub(crate) async fn emptied(
+    pub(crate) async fn emptied_partitions(
         &self,
         plans: &[PurgePlan],
         place: &DeletePlace,
@@ -53,13 +53,13 @@ impl CatalogTable {
         let dropped = match self.catalog.drop_partitions(&self.name, &emptied).await {
             Ok(dropped) => dropped.failed,
             Err(e) => {
-                failed.note(Err(e));
+                failed.record_result(Err(e));
                 return vec![];
             }
         };
         // The catalog reports only failures; every other partition is dropped, or was absent already.
         let done = emptied.into_iter().filter(|p| dropped.iter().all(|(values, _)| *values != p.values)).collect();
-        dropped.into_iter().for_each(|(_, e)| failed.note(Err(e)));
+        dropped.into_iter().for_each(|(_, e)| failed.record_result(Err(e)));
         done
     }
 }

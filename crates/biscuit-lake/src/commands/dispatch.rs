@@ -11,14 +11,14 @@ use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 
 /// Dispatches to the implementation of the command.
-pub(crate) async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
+pub(crate) async fn dispatch(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         Command::Merge(args) => merge::run(args, context).await,
         Command::Snapshot(args) => snapshot::run(args, context).await,
         Command::Periods(args) => periods::run(args, context).await,
         Command::Quarantine(command) => quarantine::run(command, context).await,
         Command::Run(args) => run::run(args, context).await,
-        Command::Impact(args) => run::reached(args, context).await,
+        Command::Impact(args) => run::run_impact(args, context).await,
         Command::Schema(command) => schema::run(command, context).await,
         Command::Bookmark(command) => bookmark::run(command, context).await,
         Command::Pii(command) => pii::run(command, context).await,

@@ -73,7 +73,7 @@ pub(crate) struct ScanArgs {
     rows: usize,
 
     /// Report findings of at least this likelihood
-    #[arg(long, default_value = "likely", value_parser = likelihood, value_name = "possible|likely|certain")]
+    #[arg(long, default_value = "likely", value_parser = parse_likelihood, value_name = "possible|likely|certain")]
     min_likelihood: Likelihood,
 
     /// Also use Amazon Comprehend in this language (en, es); each distinct text is charged
@@ -99,7 +99,7 @@ pub(crate) struct ApplyArgs {
 
     /// Read the files in this format [default: by their names]
     #[arg(long, value_enum)]
-    format: Option<crate::commands::inspect::schema::FormatName>,
+    format: Option<crate::commands::inspect::schema::SchemaFormatName>,
 
     /// Take the classes of columns from this contract
     #[arg(long, value_name = "FILE")]
@@ -149,27 +149,27 @@ pub(crate) struct DetokenizeArgs {
     contract: Option<String>,
 }
 
-fn likelihood(text: &str) -> Result<Likelihood, String> {
+fn parse_likelihood(text: &str) -> Result<Likelihood, String> {
     serde_json::from_value(json!(text)).map_err(|_| "use possible, likely or certain".to_owned())
 }
 
 pub(crate) async fn run(command: &PiiCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
-        PiiCommand::Keygen(args) => keygen(args, context).await,
-        PiiCommand::Scan(args) => scan(args, context).await,
-        PiiCommand::Apply(args) => apply(args, context).await,
-        PiiCommand::Detokenize(args) => detokenize(args, context).await,
+        PiiCommand::Keygen(args) => generate_keys(args, context).await,
+        PiiCommand::Scan(args) => scan_columns(args, context).await,
+        PiiCommand::Apply(args) => apply_policy(args, context).await,
+        PiiCommand::Detokenize(args) => detokenize_columns(args, context).await,
     }
 }
 
-async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn generate_keys(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOutput> {
     let path = Path::new(&args.file);
     if args.file.contains("://") {
         let message = format!("`{}` is not a local file; create the key file on this machine and copy it", args.file);
         return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let file = if args.rotate {
-        rotate(path, context).await?
+        rotate_keys(path, context).await?
     } else {
         let file = match &args.kms {
             Some(key) => KeyFile::new(KeyWrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
@@ -190,7 +190,7 @@ async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOu
 }
 
 /// Adds keys to a file. A lock makes concurrent processes wait for one another, so that no key is lost.
-async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
+async fn rotate_keys(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     // Links are resolved, so that the file is replaced and a link to it remains a link.
     let path = std::fs::canonicalize(path).map_err(|e| {
         let message = format!("the key file {} cannot be read: {e}", path.display());
@@ -201,7 +201,7 @@ async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     let locked = locked.map_err(|e| Error::internal("the thread that waits for the lock stopped").with_source(e))??;
     let file = KeyFile::open(&path)?;
     let provider = context.stores.key_provider(&file).await?;
-    let file = file.rotated(&*provider).await?;
+    let file = file.with_new_keys(&*provider).await?;
     // The lock is advisory: a program that does not take it may have replaced the file.
     if !locked.is_current(&path) {
         let message = format!("another process has replaced `{}`; run the command again", path.display());
@@ -211,7 +211,7 @@ async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     Ok(file)
 }
 
-async fn scan(args: &ScanArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn scan_columns(args: &ScanArgs, context: &CommandContext) -> Result<CommandOutput> {
     let place = open_place(&args.url, context).await?;
     let (text, keys) = (args.csv.spec()?, context.file_keys().await?);
     let batches = sample(&place, None, &text, args.rows, SystemClock.now(), keys.as_ref()).await?;
@@ -297,7 +297,7 @@ impl OpenPolicy {
     }
 
     /// Opens a table, with the keys of the policy for its encrypted files unless `--file-keys` has them.
-    pub(crate) async fn dataset(&self, url: &str, context: &CommandContext) -> Result<Dataset> {
+    pub(crate) async fn open_dataset(&self, url: &str, context: &CommandContext) -> Result<Dataset> {
         let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
         Ok(match &self.means.provider {
             Some(provider) if dataset.encryption().is_none() => {
@@ -326,7 +326,7 @@ fn name_of(url: &str) -> &str {
 }
 
 /// Treats files by a policy. It runs a job with one source without bookmark, in the mode `replace`.
-async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn apply_policy(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutput> {
     let (policy, _) = policy_of(&args.policy)?;
     let name = policy.table.clone().unwrap_or_else(|| name_of(&args.table).to_owned());
     let format = match args.format {
@@ -373,7 +373,7 @@ fn split_columns(columns: &str) -> Vec<&str> {
 }
 
 /// Parses `--columns` into names, and into types by name for columns that are not text.
-fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>)> {
+fn parse_columns(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>)> {
     let (mut names, mut kinds) = (vec![], BTreeMap::new());
     for column in columns.iter().flat_map(|columns| split_columns(columns)) {
         let (name, kind) = column.split_once(':').map_or((column, None), |(name, kind)| (name, Some(kind)));
@@ -385,15 +385,15 @@ fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>
     Ok((names, kinds))
 }
 
-async fn detokenize(args: &DetokenizeArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn detokenize_columns(args: &DetokenizeArgs, context: &CommandContext) -> Result<CommandOutput> {
     let url = args.url.as_deref().unwrap_or_default();
     let open = OpenPolicy::open(&args.policy, url, args.contract.as_deref(), context).await?;
     let name = args.table_name.as_ref().unwrap_or(&open.table);
-    let (columns, kinds) = wanted(&args.columns)?;
+    let (columns, kinds) = parse_columns(&args.columns)?;
     let protector = open.protector(name)?;
     let access = AccessRequest::new(&args.requester.who, &args.reason, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
-    let dataset = open.dataset(url, context).await?;
+    let dataset = open.open_dataset(url, context).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
     for (path, batch) in dataset.read(all_rows).await? {
@@ -508,7 +508,7 @@ mod tests {
             split_columns("amt:decimal(16,2), name,m:map<string,int>"),
             ["amt:decimal(16,2)", "name", "m:map<string,int>"]
         );
-        let (names, kinds) = wanted(&["amt:decimal(16,2)".to_owned()]).unwrap();
+        let (names, kinds) = parse_columns(&["amt:decimal(16,2)".to_owned()]).unwrap();
         assert_eq!((names, &kinds["amt"]), (vec!["amt".to_owned()], &DataType::Decimal128(16, 2)));
     }
 }

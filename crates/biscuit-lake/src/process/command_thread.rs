@@ -33,21 +33,21 @@ impl CommandThread {
                 tokio::select! {
                     // Check the request to stop first: a command that is always ready would otherwise never see it.
                     biased;
-                    _ = stopped => Err(late()),
-                    ended = command => ended.unwrap_or_else(|_| Err(panics::error())),
+                    _ = stopped => Err(stopped_error()),
+                    ended = command => ended.unwrap_or_else(|_| Err(panics::panic_error())),
                 }
             });
             let _ = send.send(ended);
         };
         let thread = std::thread::Builder::new().name("command".to_owned()).stack_size(STACK);
-        thread.spawn(work).map_err(|e| cannot_start(e.to_string()))?;
+        thread.spawn(work).map_err(|e| start_error(e.to_string()))?;
         Ok(Self { answer, stop: Some(stop) })
     }
 
     /// Waits for the answer of the command. The future can be dropped and created again until it has returned.
-    pub(crate) async fn ended(&mut self) -> Result<CommandOutput> {
+    pub(crate) async fn wait_for_answer(&mut self) -> Result<CommandOutput> {
         // The sender is dropped without an answer only if the thread has panicked.
-        (&mut self.answer).await.unwrap_or_else(|_| Err(panics::error()))
+        (&mut self.answer).await.unwrap_or_else(|_| Err(panics::panic_error()))
     }
 
     /// Drops the command at its next await point.
@@ -57,12 +57,12 @@ impl CommandThread {
 }
 
 /// Returns the error of an operation that a signal has ended.
-pub(crate) fn late() -> Error {
+pub(crate) fn stopped_error() -> Error {
     Error::new(biscuit_core::codes::INTERRUPTED, "the process received a signal to stop")
 }
 
 /// Returns the error for a system that refuses a thread or a file descriptor.
-pub(crate) fn cannot_start(what: impl std::fmt::Display) -> Error {
+pub(crate) fn start_error(what: impl std::fmt::Display) -> Error {
     let message = format!("the system has too few threads or file descriptors to start the command: {what}");
     Error::new(codes::CANNOT_START, message)
 }

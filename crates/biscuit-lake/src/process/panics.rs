@@ -23,7 +23,7 @@ pub(crate) struct ThreadPanic {
 }
 
 /// Installs the hook: from now on panics are remembered instead of being printed.
-pub(crate) fn remember() {
+pub(crate) fn install_hook() {
     std::panic::set_hook(Box::new(|panic| {
         // The panic of a decoder on damaged input is caught, and becomes an error that names the file.
         if biscuit_core::internal::is_catching() {
@@ -31,23 +31,23 @@ pub(crate) fn remember() {
         }
         let mut seen = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.len() < MOST {
-            seen.push(defect(panic));
+            seen.push(describe_panic(panic));
         }
     }));
 }
 
 /// Returns the panics so far, in their order.
-pub(crate) fn seen() -> Vec<ThreadPanic> {
+pub(crate) fn recorded_panics() -> Vec<ThreadPanic> {
     SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
 }
 
 /// Returns the error of a command that panicked.
-pub(crate) fn error() -> Error {
+pub(crate) fn panic_error() -> Error {
     Error::internal("the command stopped because of a defect in Biscuit; please report it together with its place")
 }
 
-fn defect(panic: &PanicHookInfo<'_>) -> ThreadPanic {
-    let place = panic.location().map(|at| format!("{}:{}", portable(at.file()), at.line()));
+fn describe_panic(panic: &PanicHookInfo<'_>) -> ThreadPanic {
+    let place = panic.location().map(|at| format!("{}:{}", portable_path(at.file()), at.line()));
     ThreadPanic {
         place: place.unwrap_or_else(|| "an unknown place".to_owned()),
         message: panic.payload_as_str().unwrap_or_default().to_owned(),
@@ -55,7 +55,7 @@ fn defect(panic: &PanicHookInfo<'_>) -> ThreadPanic {
 }
 
 /// Returns the path of a source file without the folder in which its crate was compiled.
-fn portable(file: &str) -> &str {
+fn portable_path(file: &str) -> &str {
     let below_registry = file.split_once("/registry/src/").and_then(|(_, rest)| rest.split_once('/'));
     let below_crates = file.rsplit_once("/crates/");
     below_registry.or(below_crates).map_or(file, |(_, rest)| rest)
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn place_of_a_panic_does_not_contain_the_build_folder() {
         let registry = "/home/me/.cargo/registry/src/index-1949cf8c6b5b557f/parquet-59.3.0/src/file/reader.rs";
-        assert_eq!(portable(registry), "parquet-59.3.0/src/file/reader.rs");
-        assert_eq!(portable("/build/biscuit/crates/biscuit-lake/src/main.rs"), "biscuit-lake/src/main.rs");
-        assert_eq!(portable("crates/biscuit-lake/src/main.rs"), "crates/biscuit-lake/src/main.rs");
+        assert_eq!(portable_path(registry), "parquet-59.3.0/src/file/reader.rs");
+        assert_eq!(portable_path("/build/biscuit/crates/biscuit-lake/src/main.rs"), "biscuit-lake/src/main.rs");
+        assert_eq!(portable_path("crates/biscuit-lake/src/main.rs"), "crates/biscuit-lake/src/main.rs");
     }
 }

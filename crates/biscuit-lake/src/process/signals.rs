@@ -51,13 +51,13 @@ pub(crate) async fn run(
     signals: &mut Signals,
 ) -> (Result<CommandOutput>, Option<StopSignal>) {
     let signal = tokio::select! {
-        answer = work.ended() => return (answer, None),
+        answer = work.wait_for_answer() => return (answer, None),
         signal = signals.next() => signal,
     };
     // `stop` and the commit of a run exclude each other: it returns true only if the run cannot commit any more.
     if context.interrupt.stop() {
         work.stop();
-        if let Ok(Ok(answer)) = tokio::time::timeout(STOPPING, work.ended()).await {
+        if let Ok(Ok(answer)) = tokio::time::timeout(STOPPING, work.wait_for_answer()).await {
             // The command had already ended when the signal arrived.
             return (Ok(answer), None);
         }
@@ -73,11 +73,11 @@ pub(crate) async fn run(
             true => "the run was stopped before its commit; nothing has changed",
             false => "the run was stopped; changes made so far remain, and another run does the rest",
         };
-        return (Err(interrupted(message)), Some(signal));
+        return (Err(interrupted_error(message)), Some(signal));
     }
     tracing::warn!("the run stops after it has finished the committed version");
     let answer = tokio::select! {
-        answer = work.ended() => Some(answer),
+        answer = work.wait_for_answer() => Some(answer),
         () = tokio::time::sleep(grace) => None,
         _ = signals.next() => None,
     };
@@ -90,12 +90,12 @@ pub(crate) async fn run(
             let message = format!(
                 "version {version} is committed but not finished; the next run or `biscuit recover` finishes it"
             );
-            (Err(interrupted(message)), Some(signal))
+            (Err(interrupted_error(message)), Some(signal))
         }
     }
 }
 
-fn interrupted(message: impl Into<String>) -> Error {
+fn interrupted_error(message: impl Into<String>) -> Error {
     Error::new(biscuit_core::codes::INTERRUPTED, message)
 }
 

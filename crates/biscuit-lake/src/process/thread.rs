@@ -15,9 +15,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::args::command::Cli;
-use crate::commands::dispatch::answer;
+use crate::commands::dispatch::dispatch;
 use crate::environment::context::CommandContext;
-use crate::process::command_thread::{CommandThread, cannot_start, late};
+use crate::process::command_thread::{CommandThread, start_error, stopped_error};
 use crate::process::signals::{self, Signals, StopSignal};
 use crate::render::output::{self, RenderedOutput};
 use crate::{codes, process::panics};
@@ -50,13 +50,13 @@ const URLS: [&str; 12] = [
 pub(crate) fn run(cli: Cli) -> ExitCode {
     hide_secrets(&cli);
     let (json, show_values) = (cli.json, cli.show_values);
-    let ended = catch_unwind(AssertUnwindSafe(|| conduct(&Arc::new(cli))));
+    let ended = catch_unwind(AssertUnwindSafe(|| run_on_threads(&Arc::new(cli))));
     let failed = match ended {
         Ok(Ok(code)) => return code.into(),
         Ok(Err(e)) => e,
-        Err(_) => panics::error(),
+        Err(_) => panics::panic_error(),
     };
-    output::failed(&failed, json, show_values)
+    output::print_error(&failed, json, show_values)
 }
 
 /// Registers the secrets of the environment and the command line, so that they are masked in all output.
@@ -68,17 +68,17 @@ fn hide_secrets(cli: &Cli) {
 }
 
 /// Runs the command on threads of its own, and returns the exit code after the answer is printed.
-fn conduct(cli: &Arc<Cli>) -> Result<u8> {
+fn run_on_threads(cli: &Arc<Cli>) -> Result<u8> {
     // The order matters: the handlers are installed before any other work, so that a signal is never lost. Signals
     // have their own runtime, and the command its own thread, so that blocking work cannot delay the handling of a
     // signal.
-    let watch = Builder::new_current_thread().enable_all().build().map_err(|e| cannot_start(e.to_string()))?;
+    let watch = Builder::new_current_thread().enable_all().build().map_err(|e| start_error(e.to_string()))?;
     let mut signals = {
         let _inside = watch.enter();
         Signals::listen()
     };
     tracing::debug!("signal handlers are installed");
-    let runtime = workers(worker_threads(std::env::var_os("TOKIO_WORKER_THREADS"))?)?;
+    let runtime = start_runtime(worker_threads(std::env::var_os("TOKIO_WORKER_THREADS"))?)?;
     let context = Arc::new(CommandContext::new(
         AwsEnvironment::new(cli.aws.options()).with_other_formats(cli.other_formats()),
         cli.show_values,
@@ -86,23 +86,23 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
     ));
     let code = watch.block_on(async {
         let (of, with) = (cli.clone(), context.clone());
-        let command = move || async move { answer(&of.command, &with).await };
+        let command = move || async move { dispatch(&of.command, &with).await };
         let work = CommandThread::begin(command, runtime.handle().clone())?;
         let grace = cli.grace.unwrap_or(signals::GRACE);
         let (answer, signal) = signals::run(work, &cli.command, &context, grace, &mut signals).await;
         // From here on the answer is fixed. Writing the report can only add `report_error` to it.
-        let mut answer = output::rendered(answer, cli.json, &context, signal.map(StopSignal::code));
+        let mut answer = output::render_answer(answer, cli.json, &context, signal.map(StopSignal::code));
         if let Some(place) = &cli.report {
             let patience = if signal.is_some() { REPORTING } else { Duration::MAX };
             let written = tokio::select! {
                 written = tokio::time::timeout(patience, output::write_report(place, answer.json(), &context)) => {
-                    written.unwrap_or_else(|_| Err(late()))
+                    written.unwrap_or_else(|_| Err(stopped_error()))
                 }
-                _ = signals.next() => Err(late()),
+                _ = signals.next() => Err(stopped_error()),
             };
-            answer.reported(written);
+            answer.with_report_result(written);
         }
-        let printed = print(answer)?;
+        let printed = print_answer(answer)?;
         Ok(tokio::select! {
             code = printed => code.unwrap_or(1),
             // The reader of the output may never read it. A signal ends the process all the same.
@@ -116,13 +116,13 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
 }
 
 /// Prints the answer on a separate thread, since standard output may be a full pipe without a reader.
-fn print(answer: RenderedOutput) -> Result<oneshot::Receiver<u8>> {
+fn print_answer(answer: RenderedOutput) -> Result<oneshot::Receiver<u8>> {
     let (send, printed) = oneshot::channel();
     let thread = std::thread::Builder::new().name("print".to_owned());
     let thread = thread.spawn(move || {
         let _ = send.send(answer.print());
     });
-    thread.map_err(|e| cannot_start(e.to_string()))?;
+    thread.map_err(|e| start_error(e.to_string()))?;
     Ok(printed)
 }
 
@@ -141,15 +141,15 @@ fn worker_threads(asked: Option<std::ffi::OsString>) -> Result<Option<usize>> {
 }
 
 /// Starts the runtime that does the work.
-fn workers(threads: Option<usize>) -> Result<Runtime> {
+fn start_runtime(threads: Option<usize>) -> Result<Runtime> {
     // An explicit number keeps the runtime from reading the variable itself, which panics on invalid values.
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     // The runtime panics if the system refuses to create a thread.
     let built = catch_unwind(|| Builder::new_multi_thread().worker_threads(threads).enable_all().build());
     match built {
         Ok(Ok(runtime)) => Ok(runtime),
-        Ok(Err(e)) => Err(cannot_start(e.to_string())),
-        Err(_) => Err(cannot_start(format!("{threads} threads"))),
+        Ok(Err(e)) => Err(start_error(e.to_string())),
+        Err(_) => Err(start_error(format!("{threads} threads"))),
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn runtime() -> Runtime {
-        workers(Some(1)).unwrap()
+        start_runtime(Some(1)).unwrap()
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
                 panic!("SECRET-VALUE")
             };
             let mut work = CommandThread::begin(command, runtime.handle().clone()).unwrap();
-            let e = runtime.block_on(work.ended()).unwrap_err();
+            let e = runtime.block_on(work.wait_for_answer()).unwrap_err();
             assert_eq!((e.kind(), e.code()), (ErrorKind::Internal, "Internal"));
             assert!(!format!("{e} {e:?}").contains("SECRET-VALUE"), "{e:?}");
         }

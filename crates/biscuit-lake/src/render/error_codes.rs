@@ -45,7 +45,7 @@ pub(crate) fn list(lists: CodeLists) -> String {
 }
 
 /// Renders all codes as a document, by kind and name. `exit` returns the exit code of a kind.
-pub(crate) fn markdown(lists: CodeLists, exit: impl Fn(ErrorKind) -> u8) -> String {
+pub(crate) fn render_markdown(lists: CodeLists, exit: impl Fn(ErrorKind) -> u8) -> String {
     let mut text = String::from(
         "# Error codes\n\n<!-- Made by `biscuit explain --markdown > docs/error-codes.md`; a test of biscuit-lake checks it. -->\n\n\
          Every error has a code, which is stable, and every code has one kind, which decides the exit code of the\n\

@@ -51,7 +51,7 @@ impl JsonLinesOutput {
     }
 
     /// Adds a line, without its line end.
-    pub(crate) fn line(&mut self, line: String) {
+    pub(crate) fn write_line(&mut self, line: String) {
         // If the writer has failed, `close` returns its error.
         if let Some((lines, _)) = &self.0 {
             drop(lines.send(line));
@@ -84,5 +84,5 @@ fn to_file(mut file: NewFile, mut queue: mpsc::UnboundedReceiver<String>) -> Res
     while let Some(line) = queue.blocking_recv() {
         file.write(format!("{line}\n").as_bytes())?;
     }
-    file.place(ExistingFile::Replace)
+    file.put_in_place(ExistingFile::Replace)
 }

@@ -33,7 +33,7 @@ pub(crate) const AGAIN: u8 = 4;
 pub(crate) const BAD_DATA: u8 = 3;
 
 /// Returns the exit code for a kind of error.
-pub(crate) fn code(kind: ErrorKind) -> u8 {
+pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
         ErrorKind::Data => BAD_DATA,
@@ -59,7 +59,7 @@ pub(crate) struct RenderedOutput {
 
 /// Prepares the answer: adds the costs, masks secrets, and escapes control characters in text. `stopped` is the exit
 /// code of the signal that stopped the command.
-pub(crate) fn rendered(
+pub(crate) fn render_answer(
     answer: biscuit_core::Result<CommandOutput>,
     wants_json: bool,
     context: &CommandContext,
@@ -67,12 +67,12 @@ pub(crate) fn rendered(
 ) -> RenderedOutput {
     progress::finish();
     let (mut json, text, rows, mut exit) = match answer {
-        Ok(CommandOutput::Report { json, text, exit }) => (json, shown(&text), None, exit),
+        Ok(CommandOutput::Report { json, text, exit }) => (json, display_text(&text), None, exit),
         // Rows are not masked: they contain data of the table, not secrets of the process.
         Ok(CommandOutput::Rows { json_lines, text }) => {
             (json!({}), printable_lines(&text).into_owned(), Some(json_lines), 0)
         }
-        Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, code(e.kind())),
+        Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, exit_code(e.kind())),
     };
     // A signal decides the exit code, since a scheduler tells a stopped run from a failed run by it.
     if let Some(code) = stopped {
@@ -83,7 +83,7 @@ pub(crate) fn rendered(
         json.extend(costs);
     }
     // Last, so that everything that was added above is masked as well.
-    mask(&mut json);
+    mask_json(&mut json);
     RenderedOutput { json, text, rows, failed, wants_json, exit }
 }
 
@@ -96,10 +96,10 @@ impl RenderedOutput {
     /// Adds the error of writing the report file, if there was one, and prints it to standard error.
     ///
     /// An exit code other than 0 is kept, since the error of the command matters more.
-    pub(crate) fn reported(&mut self, written: biscuit_core::Result<()>) {
+    pub(crate) fn with_report_result(&mut self, written: biscuit_core::Result<()>) {
         let Err(e) = written else { return };
-        complain(&format!("error: the report cannot be written: {}\n", printable(&e.to_string())));
-        self.exit = if self.exit == 0 { code(e.kind()) } else { self.exit };
+        write_to_stderr(&format!("error: the report cannot be written: {}\n", printable(&e.to_string())));
+        self.exit = if self.exit == 0 { exit_code(e.kind()) } else { self.exit };
         if let Value::Object(json) = &mut self.json {
             json.insert("report_error".to_owned(), error_json(&e, false)["error"].take());
         }
@@ -111,43 +111,43 @@ impl RenderedOutput {
             (Some(json_lines), true, _) => json_lines,
             (None, true, _) => format!("{}\n", self.json),
             (_, false, true) => {
-                complain(&self.text);
+                write_to_stderr(&self.text);
                 return self.exit;
             }
             (_, false, false) => self.text,
         };
-        print(&text, self.exit)
+        write_to_stdout(&text, self.exit)
     }
 }
 
 /// Prints an error that occurred outside of a command, such as a panic, and returns its exit code.
-pub(crate) fn failed(e: &Error, json: bool, show_values: bool) -> ExitCode {
+pub(crate) fn print_error(e: &Error, json: bool, show_values: bool) -> ExitCode {
     progress::finish();
     if json {
         let mut json = error_json(e, show_values);
-        mask(&mut json);
-        return print(&format!("{json}\n"), code(e.kind())).into();
+        mask_json(&mut json);
+        return write_to_stdout(&format!("{json}\n"), exit_code(e.kind())).into();
     }
-    complain(&error_text(e, show_values));
-    code(e.kind()).into()
+    write_to_stderr(&error_text(e, show_values));
+    exit_code(e.kind()).into()
 }
 
 /// Masks the secrets in all texts of a JSON value. Names of fields are not masked.
-fn mask(json: &mut Value) {
+fn mask_json(json: &mut Value) {
     match json {
         Value::String(text) => {
             if let Cow::Owned(masked) = mask_secrets(text) {
                 *text = masked;
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        Value::Object(fields) => fields.values_mut().for_each(mask),
+        Value::Array(items) => items.iter_mut().for_each(mask_json),
+        Value::Object(fields) => fields.values_mut().for_each(mask_json),
         _ => {}
     }
 }
 
 /// Returns the text with secrets masked and control characters escaped.
-fn shown(text: &str) -> String {
+fn display_text(text: &str) -> String {
     printable_lines(&mask_secrets(text)).into_owned()
 }
 
@@ -176,9 +176,9 @@ fn error_text(e: &Error, show_values: bool) -> String {
     if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
         line("  use --file-keys with the key file that the files were written with");
     }
-    causes(e, show_values).iter().for_each(|cause| line(&format!("  because: {cause}")));
-    places(e, show_values).iter().for_each(|place| line(&format!("  at: {place}")));
-    if hides(e, show_values) {
+    cause_messages(e, show_values).iter().for_each(|cause| line(&format!("  because: {cause}")));
+    panic_places(e, show_values).iter().for_each(|place| line(&format!("  at: {place}")));
+    if hides_details(e, show_values) {
         line("  use --show-values for details, which may contain values of rows");
     }
     text
@@ -198,19 +198,19 @@ pub(crate) fn error_json(e: &Error, show_values: bool) -> Value {
     if show_values && !e.details().is_empty() {
         error["details"] = e.details().iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
     }
-    for (name, texts) in [("causes", causes(e, show_values)), ("places", places(e, show_values))] {
+    for (name, texts) in [("causes", cause_messages(e, show_values)), ("places", panic_places(e, show_values))] {
         if !texts.is_empty() {
             error[name] = json!(texts);
         }
     }
-    if hides(e, show_values) {
+    if hides_details(e, show_values) {
         error["show_values"] = json!("shows details, which may contain values of rows");
     }
     json!({ "error": error })
 }
 
 /// Returns the messages of the causes. A cause that may contain values of rows is included only with `--show-values`.
-fn causes(e: &Error, show_values: bool) -> Vec<String> {
+fn cause_messages(e: &Error, show_values: bool) -> Vec<String> {
     let mut causes = Vec::new();
     let quoting = e.quoting_source().filter(|_| show_values);
     let mut at = std::error::Error::source(e).or(quoting);
@@ -227,55 +227,55 @@ fn causes(e: &Error, show_values: bool) -> Vec<String> {
 }
 
 /// Returns the places of the panics that caused an internal error.
-fn places(e: &Error, show_values: bool) -> Vec<String> {
+fn panic_places(e: &Error, show_values: bool) -> Vec<String> {
     if e.kind() != ErrorKind::Internal {
         return vec![];
     }
     let place = |d: panics::ThreadPanic| if show_values { format!("{}: {}", d.place, d.message) } else { d.place };
-    panics::seen().into_iter().map(place).collect()
+    panics::recorded_panics().into_iter().map(place).collect()
 }
 
 /// Returns whether the error has details that only `--show-values` shows.
-fn hides(e: &Error, show_values: bool) -> bool {
+fn hides_details(e: &Error, show_values: bool) -> bool {
     !show_values && (e.quoting_source().is_some() || !e.details().is_empty())
 }
 
 /// Prints the answer to a command line without a command: an error, or the text of `--help` or `--version`.
-pub(crate) fn usage(e: &clap::Error) -> ExitCode {
+pub(crate) fn print_usage(e: &clap::Error) -> ExitCode {
     let asked = !e.use_stderr();
     // The options are not parsed in this case, so that `--json` is looked for among the words.
     let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
     let wants_json = words().any(|word| word == "--json" || word.to_string_lossy().starts_with("--json="));
-    let message = shown(&e.render().to_string());
+    let message = display_text(&e.render().to_string());
     if !wants_json {
         if asked {
-            return print(&message, 0).into();
+            return write_to_stdout(&message, 0).into();
         }
-        complain(&message);
+        write_to_stderr(&message);
         return ExitCode::from(2);
     }
     if asked {
-        return print(&format!("{}\n", json!({ "text": message.trim_end() })), 0).into();
+        return write_to_stdout(&format!("{}\n", json!({ "text": message.trim_end() })), 0).into();
     }
     let message = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     let message = message.trim_start_matches("error: ");
     let error = json!({"error": {"kind": "usage", "code": INVALID_ARGUMENTS.name(), "message": message}});
-    print(&format!("{error}\n"), 2).into()
+    write_to_stdout(&format!("{error}\n"), 2).into()
 }
 
 /// Writes to standard error. A failure is ignored, since there is no other place to report it.
-fn complain(text: &str) {
+fn write_to_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes to standard output and returns the exit code. A reader that closed the pipe, such as `head`, is not a
 /// failure.
-fn print(text: &str, exit: u8) -> u8 {
+fn write_to_stdout(text: &str, exit: u8) -> u8 {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            complain(&format!("error: {CANNOT_PRINT}: standard output cannot be written: {e}\n"));
-            if exit == 0 { code(ErrorKind::Unavailable) } else { exit }
+            write_to_stderr(&format!("error: {CANNOT_PRINT}: standard output cannot be written: {e}\n"));
+            if exit == 0 { exit_code(ErrorKind::Unavailable) } else { exit }
         }
         _ => exit,
     }

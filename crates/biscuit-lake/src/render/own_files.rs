@@ -24,7 +24,7 @@ pub(crate) enum ExistingFile {
 
 /// New file under a unique temporary name in its target folder, readable by its owner only.
 ///
-/// The temporary file is deleted on drop unless [`place`](Self::place) has renamed it.
+/// The temporary file is deleted on drop unless [`put_in_place`](Self::put_in_place) has renamed it.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     file: File,
@@ -39,49 +39,49 @@ impl NewFile {
     /// # Errors
     /// `CannotWrite`; `FileExists` if the name is taken, or is not the name of a regular file.
     pub(crate) fn begin(path: &Path, existing: ExistingFile) -> Result<Self> {
-        check(path, existing)?;
-        let name = path.file_name().ok_or_else(|| cannot(path, "it is not the name of a file"))?;
+        check_creatable(path, existing)?;
+        let name = path.file_name().ok_or_else(|| creation_error(path, "it is not the name of a file"))?;
         if let Some(folder) = path.parent().filter(|_| existing == ExistingFile::Replace) {
-            std::fs::create_dir_all(folder).map_err(|e| failed(path, e))?;
+            std::fs::create_dir_all(folder).map_err(|e| write_error(path, e))?;
         }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{:016x}.tmp", RandomWriterIds.next()));
         let temporary = path.with_file_name(hidden);
-        let file = private().write(true).create_new(true).open(&temporary).map_err(|e| failed(path, e))?;
+        let file = private_options().write(true).create_new(true).open(&temporary).map_err(|e| write_error(path, e))?;
         Ok(Self { file, path: path.to_owned(), temporary, placed: false })
     }
 
     /// Appends to the file.
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
-        self.file.write_all(content).map_err(|e| failed(&self.path, e))
+        self.file.write_all(content).map_err(|e| write_error(&self.path, e))
     }
 
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
     /// The errors of [`begin`](Self::begin).
-    pub(crate) fn place(mut self, existing: ExistingFile) -> Result<()> {
+    pub(crate) fn put_in_place(mut self, existing: ExistingFile) -> Result<()> {
         let path = self.path.clone();
-        check(&path, existing)?;
+        check_creatable(&path, existing)?;
         // First the content, then the name, then the folder: after a crash the name never leads to a partial file.
-        self.file.sync_all().map_err(|e| failed(&path, e))?;
+        self.file.sync_all().map_err(|e| write_error(&path, e))?;
         match existing {
             ExistingFile::Replace => {
-                std::fs::rename(&self.temporary, &path).map_err(|e| failed(&path, e))?;
+                std::fs::rename(&self.temporary, &path).map_err(|e| write_error(&path, e))?;
                 self.placed = true;
             }
             // A rename would replace a file that appeared meanwhile. A hard link fails if the name is taken.
             ExistingFile::Refuse => match std::fs::hard_link(&self.temporary, &path) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(&path)),
-                Err(_) => copy(&self.temporary, &path)?,
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists_error(&path)),
+                Err(_) => copy_to_free_name(&self.temporary, &path)?,
                 Ok(()) => {}
             },
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Folders can be synchronised on Unix only.
         File::open(folder).and_then(|folder| folder.sync_all()).or_else(|e| match cfg!(unix) {
-            true => Err(failed(&path, e)),
+            true => Err(write_error(&path, e)),
             false => Ok(()),
         })
     }
@@ -103,26 +103,26 @@ impl Drop for NewFile {
 pub(crate) fn write(path: &Path, content: &[u8], existing: ExistingFile) -> Result<()> {
     let mut file = NewFile::begin(path, existing)?;
     file.write(content)?;
-    file.place(existing)
+    file.put_in_place(existing)
 }
 
 /// Copies a file to a free name, for file systems without hard links.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let content = std::fs::read(from).map_err(|e| failed(to, e))?;
-    let mut file = private().write(true).create_new(true).open(to).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(to),
-        _ => failed(to, e),
+fn copy_to_free_name(from: &Path, to: &Path) -> Result<()> {
+    let content = std::fs::read(from).map_err(|e| write_error(to, e))?;
+    let mut file = private_options().write(true).create_new(true).open(to).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => exists_error(to),
+        _ => write_error(to, e),
     })?;
     let written = file.write_all(&content).and_then(|()| file.sync_all());
     written.map_err(|e| {
         // `create_new` has created this file, so that it is safe to delete.
         drop(std::fs::remove_file(to));
-        failed(to, e)
+        write_error(to, e)
     })
 }
 
 /// Checks whether the file may be created at `path`.
-fn check(path: &Path, existing: ExistingFile) -> Result<()> {
+fn check_creatable(path: &Path, existing: ExistingFile) -> Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     match existing {
         ExistingFile::Replace if there.is_file() => Ok(()),
@@ -130,7 +130,7 @@ fn check(path: &Path, existing: ExistingFile) -> Result<()> {
             codes::FILE_EXISTS,
             format!("`{}` is a folder, a link or a device; only a regular file is replaced", path.display()),
         )),
-        ExistingFile::Refuse => Err(exists(path)),
+        ExistingFile::Refuse => Err(exists_error(path)),
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) async fn check_outside(storage: &TableStorage, path: &str, place: &st
 }
 
 /// Returns options that create a file for its owner only.
-fn private() -> OpenOptions {
+fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     // The mode is set when the file is created: no other user can open it in between.
@@ -187,16 +187,16 @@ fn private() -> OpenOptions {
     options
 }
 
-fn exists(path: &Path) -> Error {
+fn exists_error(path: &Path) -> Error {
     Error::new(codes::FILE_EXISTS, format!("`{}` already exists and is not replaced", path.display()))
 }
 
-fn cannot(path: &Path, reason: impl std::fmt::Display) -> Error {
+fn creation_error(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::new(codes::CANNOT_WRITE, format!("`{}` cannot be written: {reason}", path.display()))
 }
 
-fn failed(path: &Path, e: std::io::Error) -> Error {
-    cannot(path, &e).with_source(e)
+fn write_error(path: &Path, e: std::io::Error) -> Error {
+    creation_error(path, &e).with_source(e)
 }
 
 /// Exclusive advisory lock of a file. It is released on drop, or when the process ends.
@@ -210,10 +210,10 @@ impl FileLock {
     /// `CannotWrite`.
     pub(crate) fn wait(path: &Path) -> Result<Self> {
         loop {
-            let file = File::open(path).map_err(|e| failed(path, e))?;
-            file.lock().map_err(|e| failed(path, e))?;
-            let there = std::fs::metadata(path).map_err(|e| failed(path, e))?;
-            if is_same(&file.metadata().map_err(|e| failed(path, e))?, &there) {
+            let file = File::open(path).map_err(|e| write_error(path, e))?;
+            file.lock().map_err(|e| write_error(path, e))?;
+            let there = std::fs::metadata(path).map_err(|e| write_error(path, e))?;
+            if is_same(&file.metadata().map_err(|e| write_error(path, e))?, &there) {
                 return Ok(Self(file));
             }
             // Another process has replaced the file while this one waited: this lock is on the old file. Try

@@ -15,20 +15,20 @@ use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::{Layer, layer};
 
 /// Returns the bar of the process. It is hidden unless standard error is a terminal.
-fn bar() -> &'static ProgressBar {
+fn progress_bar() -> &'static ProgressBar {
     static BAR: OnceLock<ProgressBar> = OnceLock::new();
     BAR.get_or_init(|| {
         if !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(spinner());
+        bar.set_style(spinner_style());
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     })
 }
 
-fn spinner() -> ProgressStyle {
+fn spinner_style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
@@ -47,7 +47,7 @@ impl<S: Subscriber> Layer<S> for ProgressSteps {
     fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
         let mut step = ProgressStep::default();
         event.record(&mut step);
-        show(&step.name, step.done, step.all);
+        show_step(&step.name, step.done, step.all);
     }
 }
 
@@ -77,8 +77,8 @@ impl Visit for ProgressStep {
 }
 
 /// Shows a step with `done` of `all` parts done. If `all` is 0, the number of parts is unknown.
-fn show(step: &str, done: usize, all: usize) {
-    let bar = bar();
+fn show_step(step: &str, done: usize, all: usize) {
+    let bar = progress_bar();
     bar.set_message(printable(step).into_owned());
     if all > 0 {
         let style = ProgressStyle::with_template("{spinner} {elapsed} {msg} [{bar:30}] {pos}/{len}");
@@ -86,17 +86,17 @@ fn show(step: &str, done: usize, all: usize) {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     } else {
-        bar.set_style(spinner());
+        bar.set_style(spinner_style());
     }
 }
 
 /// Removes the bar, before the report is printed.
 pub(crate) fn finish() {
-    bar().finish_and_clear();
+    progress_bar().finish_and_clear();
 }
 
 /// Returns the writer of logs: standard error, above the bar, with secrets masked and control characters escaped.
-pub(crate) fn above_the_bar() -> impl Write {
+pub(crate) fn log_writer() -> impl Write {
     AboveTheBar
 }
 
@@ -107,7 +107,7 @@ impl Write for AboveTheBar {
         let lines = String::from_utf8_lossy(text);
         let lines = mask_secrets(&lines);
         // A failure is ignored, since there is no other place to report it.
-        let _ = bar().suspend(|| std::io::stderr().lock().write_all(printable_lines(&lines).as_bytes()));
+        let _ = progress_bar().suspend(|| std::io::stderr().lock().write_all(printable_lines(&lines).as_bytes()));
         Ok(text.len())
     }
 

@@ -10,7 +10,7 @@ use biscuit_purge::ListedObject;
 use serde_json::{Value, json};
 
 use crate::render::json_lines::JsonLinesOutput;
-use crate::render::output::{AGAIN, CommandOutput, code};
+use crate::render::output::{AGAIN, CommandOutput, exit_code};
 
 /// Maximum number of objects that a dry run prints as text. The manifest has all of them.
 const SHOWN: usize = 40;
@@ -20,7 +20,7 @@ const NAMED: usize = 10_000;
 const FIRST: usize = 5;
 
 /// Returns the answer of a dry run, or of a run with nothing to do, and writes the plans to the manifest.
-pub(crate) fn planned(
+pub(crate) fn render_planned(
     planned: &PlannedPurge,
     manifest: &mut JsonLinesOutput,
     emptied: &[CatalogPartition],
@@ -31,7 +31,7 @@ pub(crate) fn planned(
     for plan in planned.plans() {
         for object in plan.deletes() {
             if shown < SHOWN {
-                text.push_str(&row(&object));
+                text.push_str(&plan_line(&object));
                 shown += 1;
             } else {
                 more += 1;
@@ -48,7 +48,7 @@ pub(crate) fn planned(
                 Some("abort") => abort.push(value),
                 _ => {}
             }
-            manifest.line(line);
+            manifest.write_line(line);
         }
     }
     if more > 0 {
@@ -61,11 +61,11 @@ pub(crate) fn planned(
         text.push('\n');
     }
     let outcome = if nothing { Outcome::Unchanged } else { Outcome::Planned };
-    let _ = writeln!(text, "{outcome}: {}", of(&totals));
-    text.push_str(&kept_text(&totals));
+    let _ = writeln!(text, "{outcome}: {}", render_totals(&totals));
+    text.push_str(&render_kept(&totals));
     text.push_str(&catalog_text(emptied, "to drop"));
     let json = json!({
-        "outcome": outcome, "plan": totals, "delete": delete, "abort": abort, "drop_partitions": values(emptied),
+        "outcome": outcome, "plan": totals, "delete": delete, "abort": abort, "drop_partitions": partition_values(emptied),
         "caveats": planned.caveat().into_iter().collect::<Vec<_>>(),
     });
     CommandOutput::Report { json, text, exit: 0 }
@@ -84,24 +84,24 @@ pub(crate) struct FailedDeletes {
 
 impl FailedDeletes {
     /// Records why an object was not deleted.
-    pub(crate) fn add(&mut self, error: &Error) {
-        self.exit = self.exit.max(code(error.kind()));
+    pub(crate) fn record_error(&mut self, error: &Error) {
+        self.exit = self.exit.max(exit_code(error.kind()));
         if self.first.len() < FIRST {
             self.first.push(error.message().to_owned());
         }
     }
 
     /// Records a failure that happened after the deletes, so that the report of the deletes is still printed.
-    pub(crate) fn note(&mut self, result: Result<()>) {
+    pub(crate) fn record_result(&mut self, result: Result<()>) {
         if let Err(e) = result {
-            self.exit = self.exit.max(code(e.kind()));
+            self.exit = self.exit.max(exit_code(e.kind()));
             self.exceptions.push(format!("{}: {}", e.code(), e.message()));
         }
     }
 }
 
 /// Returns the report of a purge. `dropped` has the partitions that were dropped from the catalog.
-pub(crate) fn purged(
+pub(crate) fn render_purged(
     planned: &PlannedPurge,
     done: &PurgeOutcome,
     failed: &FailedDeletes,
@@ -120,12 +120,12 @@ pub(crate) fn purged(
     counts.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
     failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
     failed.exceptions.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
-    text.push_str(&kept_text(&totals));
+    text.push_str(&render_kept(&totals));
     text.push_str(&catalog_text(dropped, "dropped"));
     let json = json!({
         "outcome": outcome, "plan": totals, "deleted": counts.deleted, "bytes": counts.bytes, "absent": counts.absent,
         "aborted": counts.aborted, "kept": counts.kept, "failed": counts.failed, "delete_batches": counts.batches,
-        "emptied_folders": emptied_folders, "dropped_partitions": values(dropped), "exceptions": failed.exceptions, "caveats": planned.caveat().into_iter().collect::<Vec<_>>(),
+        "emptied_folders": emptied_folders, "dropped_partitions": partition_values(dropped), "exceptions": failed.exceptions, "caveats": planned.caveat().into_iter().collect::<Vec<_>>(),
     });
     // An object that was kept or not deleted counts as an exception, even without a worse failure.
     let exit = if counts.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
@@ -133,7 +133,7 @@ pub(crate) fn purged(
 }
 
 /// Renders the number of objects, bytes and uploads to delete.
-fn of(totals: &PurgeTotals) -> String {
+fn render_totals(totals: &PurgeTotals) -> String {
     let uploads = match totals.uploads {
         0 => String::new(),
         uploads => format!(" and {uploads} unfinished uploads"),
@@ -141,11 +141,11 @@ fn of(totals: &PurgeTotals) -> String {
     format!("{} objects, {} bytes{uploads} to delete", totals.objects, totals.bytes)
 }
 
-fn kept_text(totals: &PurgeTotals) -> String {
+fn render_kept(totals: &PurgeTotals) -> String {
     totals.kept.iter().map(|(reason, n)| format!("  kept       {n} ({reason})\n")).collect()
 }
 
-fn values(partitions: &[CatalogPartition]) -> Vec<&[String]> {
+fn partition_values(partitions: &[CatalogPartition]) -> Vec<&[String]> {
     partitions.iter().map(|p| p.values.as_slice()).collect()
 }
 
@@ -160,7 +160,7 @@ fn catalog_text(partitions: &[CatalogPartition], what: &str) -> String {
 }
 
 /// Renders an object as a line of the plan.
-fn row(object: &ListedObject) -> String {
+fn plan_line(object: &ListedObject) -> String {
     let modified = object.modified.map(|t| t.to_string()).unwrap_or_default();
     let modified = modified.get(..19).unwrap_or(&modified);
     let class = object.storage_class.as_deref().unwrap_or("");

@@ -7,7 +7,7 @@ use biscuit_schema::coercion::ColumnLosses;
 
 /// Renders the last lines of the text report of a merge or a snapshot: skipped input, changed columns, lost values,
 /// quarantine and exceptions.
-pub(crate) fn remarks(of: &MergeRemarks, quarantined: u64) -> String {
+pub(crate) fn render_remarks(of: &MergeRemarks, quarantined: u64) -> String {
     let mut out = String::new();
     if of.other_tables > 0 {
         out.push_str(&format!("  skipped     {} records or files of other tables\n", of.other_tables));
@@ -20,7 +20,7 @@ pub(crate) fn remarks(of: &MergeRemarks, quarantined: u64) -> String {
         out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
     }
     for (column, losses) in &of.losses {
-        out.push_str(&format!("  lost        {column}: {}\n", lost(losses)));
+        out.push_str(&format!("  lost        {column}: {}\n", render_losses(losses)));
     }
     for conflict in &of.conflicts {
         out.push_str(&format!("  types       {conflict}\n"));
@@ -33,7 +33,7 @@ pub(crate) fn remarks(of: &MergeRemarks, quarantined: u64) -> String {
 }
 
 /// Renders how many values of a column were lost, and how.
-pub(crate) fn lost(losses: &ColumnLosses) -> String {
+pub(crate) fn render_losses(losses: &ColumnLosses) -> String {
     let by_code = |what: &str, counts: &BTreeMap<&'static str, u64>| {
         let codes: Vec<String> = counts.iter().map(|(code, n)| format!("{code} {n}")).collect();
         (!codes.is_empty()).then(|| format!("{} {what} ({})", counts.values().sum::<u64>(), codes.join(", ")))
@@ -49,7 +49,7 @@ pub(crate) fn lost(losses: &ColumnLosses) -> String {
 }
 
 /// Renders the numbers of a JSON object that are not 0, with their names, such as `inserted 1, pending 2`.
-pub(crate) fn counts(value: serde_json::Value) -> String {
+pub(crate) fn render_counts(value: serde_json::Value) -> String {
     let serde_json::Value::Object(object) = value else { return String::new() };
     let shown = object.iter().filter(|(_, n)| n.as_u64() != Some(0)).map(|(k, n)| format!("{k} {n}"));
     shown.collect::<Vec<_>>().join(", ").replace('_', " ")

@@ -73,12 +73,12 @@ impl Folder {
     pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
         fn walk(at: &Path, all: &mut Vec<(PathBuf, u64, std::time::SystemTime)>) {
             let Ok(entries) = std::fs::read_dir(at) else { return };
-            for entry in entries.map(|e| e.expect("an entry")) {
-                let meta = entry.metadata().expect("metadata");
+            for entry in entries.map(|e| e.expect("the entry is readable")) {
+                let meta = entry.metadata().expect("the file exists");
                 if meta.is_dir() {
                     walk(&entry.path(), all);
                 } else {
-                    all.push((entry.path(), meta.len(), meta.modified().expect("a time")));
+                    all.push((entry.path(), meta.len(), meta.modified().expect("the file has a time")));
                 }
             }
         }

@@ -162,7 +162,9 @@ fn file_limit_spreads_the_input_over_several_runs() {
     let f = Folder::new();
     (1..=5).for_each(|n| f.write(&format!("raw/{n}.jsonl"), record(n, 1)));
     let read: Vec<u64> = (0..4)
-        .map(|_| f.run(&format!("{MERGE} --limit-files 2 --json")).json()["records"].as_u64().expect("a number"))
+        .map(|_| {
+            f.run(&format!("{MERGE} --limit-files 2 --json")).json()["records"].as_u64().expect("the value is a number")
+        })
         .collect();
     assert_eq!(read, [2, 2, 1, 0]);
 }

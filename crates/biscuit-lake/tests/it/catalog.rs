@@ -28,29 +28,35 @@ impl Lake {
         let s3 = aws_sdk_s3::Client::from_conf(config.build());
         let glue = aws_sdk_glue::Client::new(aws.sdk_config().await);
         let lake = Self { s3, glue, name: format!("catalog_{}", std::process::id()), endpoint };
-        let database = DatabaseInput::builder().name(&lake.name).build().expect("a database");
-        lake.glue.create_database().database_input(database).send().await.expect("a database");
-        let day = Column::builder().name("day").r#type("date").build().expect("a column");
-        let table = TableInput::builder().name("clicks").partition_keys(day).build().expect("a table");
-        lake.glue.create_table().database_name(&lake.name).table_input(table).send().await.expect("a table");
+        let database = DatabaseInput::builder().name(&lake.name).build().expect("the database is valid");
+        lake.glue.create_database().database_input(database).send().await.expect("the database is created");
+        let day = Column::builder().name("day").r#type("date").build().expect("the column is built");
+        let table = TableInput::builder().name("clicks").partition_keys(day).build().expect("the table is valid");
+        lake.glue
+            .create_table()
+            .database_name(&lake.name)
+            .table_input(table)
+            .send()
+            .await
+            .expect("the table is created");
         for (day, slash) in [("2024-02-28", ""), ("2024-02-29", "/"), ("2024-03-01", "")] {
             let location = format!("s3a://{BUCKET}/{}/day={day}{slash}", lake.name);
             let place = StorageDescriptor::builder().location(location).build();
             let partition = PartitionInput::builder().values(day).storage_descriptor(place).build();
             let put = lake.glue.create_partition().database_name(&lake.name).table_name("clicks");
-            put.partition_input(partition).send().await.expect("a partition");
+            put.partition_input(partition).send().await.expect("the partition is created");
         }
         lake
     }
 
     async fn put(&self, name: &str) {
         let put = self.s3.put_object().bucket(BUCKET).key(format!("{}/{name}", self.name));
-        put.body(b"x".to_vec().into()).send().await.expect("a put");
+        put.body(b"x".to_vec().into()).send().await.expect("the put succeeds");
     }
 
     async fn days(&self) -> Vec<String> {
         let found = self.glue.get_partitions().database_name(&self.name).table_name("clicks").send().await;
-        let found = found.expect("partitions").partitions.unwrap_or_default();
+        let found = found.expect("the partitions are found").partitions.unwrap_or_default();
         let mut days: Vec<String> = found.into_iter().flat_map(|p| p.values.unwrap_or_default()).collect();
         days.sort();
         days
@@ -60,7 +66,7 @@ impl Lake {
 #[test]
 #[ignore = "needs a server with S3 and Glue: BISCUIT_TEST_S3"]
 fn drop_partitions_removes_exactly_the_partitions_that_the_purge_emptied() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the runtime starts");
     let lake = runtime.block_on(Lake::new());
     let f = Folder::new();
     let url = format!("s3://{BUCKET}/{}", lake.name);
@@ -104,7 +110,7 @@ fn drop_partitions_removes_exactly_the_partitions_that_the_purge_emptied() {
     let day = aws_sdk_glue::types::StorageDescriptor::builder().location(format!("{url}/day=2024-02-28")).build();
     let day = PartitionInput::builder().values("2024-02-28").storage_descriptor(day).build();
     let put = lake.glue.create_partition().database_name(&lake.name).table_name("clicks").partition_input(day);
-    runtime.block_on(put.send()).expect("a partition");
+    runtime.block_on(put.send()).expect("the partition is read");
     let again = purge(&format!("--plan plan.jsonl --drop-partitions {table}")).json();
     assert_eq!((again["absent"].as_u64(), again["deleted"].as_u64()), (Some(3), Some(0)), "{again}");
     assert_eq!(again["dropped_partitions"], serde_json::json!([["2024-02-28"]]), "{again}");

@@ -53,7 +53,7 @@ fn invalid_environment_variable_is_a_usage_error() {
             .env("TOKIO_WORKER_THREADS", threads)
             .output()
             .expect("the binary starts");
-        let error: Value = serde_json::from_slice(&out.stdout).expect("an object");
+        let error: Value = serde_json::from_slice(&out.stdout).expect("the object is valid");
         assert_eq!((out.status.code(), &error["error"]["code"]), (Some(2), &"InvalidEnvironment".into()), "{threads}");
     }
 }
@@ -73,7 +73,7 @@ fn argument_that_is_not_utf8_is_a_usage_error() {
 #[test]
 fn full_standard_output_is_reported_as_cannot_print() {
     let f = Folder::new();
-    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("a device"));
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("the device is opened"));
     let help = biscuit(&f).arg("--help").stdout(full()).output().expect("the binary starts");
     assert_eq!(help.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&help.stderr).contains("CannotPrint"));
@@ -86,12 +86,12 @@ fn full_standard_output_is_reported_as_cannot_print() {
 fn fifo(f: &Folder, name: &str) {
     let path = f.path().join(name);
     std::fs::create_dir_all(path.parent().expect("the path has a parent")).expect("the folder can be created");
-    assert!(Command::new("mkfifo").arg(path).status().expect("the command `mkfifo`").success());
+    assert!(Command::new("mkfifo").arg(path).status().expect("the command `mkfifo` runs").success());
 }
 
 #[cfg(unix)]
 fn send(signal: &str, child: &Child) {
-    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("the command `kill`");
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("the command `kill` runs");
     assert!(sent.success(), "the process had ended already");
 }
 
@@ -110,12 +110,12 @@ fn signal_ends_a_run_that_waits_for_its_input() {
             started.args(words).env("RUST_LOG", "biscuit=debug").stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = started.spawn().expect("the binary starts");
             // The first line of the log reports that the handlers are installed. After that the run blocks on the pipe.
-            let log = child.stderr.as_mut().expect("a pipe");
-            BufReader::new(log).read_line(&mut String::new()).expect("a line");
+            let log = child.stderr.as_mut().expect("the process has a pipe");
+            BufReader::new(log).read_line(&mut String::new()).expect("the line is read");
             send(signal, &child);
             let out = child.wait_with_output().expect("the process ends");
             assert_eq!(out.status.code(), Some(code), "{command}: {}", String::from_utf8_lossy(&out.stderr));
-            let error: Value = serde_json::from_slice(&out.stdout).expect("an object");
+            let error: Value = serde_json::from_slice(&out.stdout).expect("the object is valid");
             assert_eq!(error["error"]["code"], "Interrupted", "{command}");
         }
     }
@@ -132,8 +132,8 @@ fn signal_ends_a_process_whose_output_is_not_read() {
     let mut child =
         biscuit(&f).args(["show", "lake/t", "--json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
     // The first byte shows that printing has begun. Two megabytes do not fit into the buffer of the pipe.
-    let mut output = child.stdout.take().expect("a pipe");
-    output.read_exact(&mut [0]).expect("a byte");
+    let mut output = child.stdout.take().expect("the process has a pipe");
+    output.read_exact(&mut [0]).expect("the byte is read");
     send("-TERM", &child);
     assert_eq!(child.wait().expect("the process ends").code(), Some(143));
 }

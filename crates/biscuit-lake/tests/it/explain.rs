@@ -32,7 +32,7 @@ fn unknown_code_is_a_usage_error_that_names_similar_codes() {
 fn every_list_of_codes_is_explained_and_every_code_has_one_meaning() {
     let f = Folder::new();
     let json = f.run("explain --json").json();
-    let codes = json["codes"].as_array().expect("a list of codes");
+    let codes = json["codes"].as_array().expect("the codes are a list");
     let of = |field: &str| -> Vec<&str> { codes.iter().filter_map(|code| code[field].as_str()).collect() };
     let names: BTreeSet<&str> = of("code").into_iter().collect();
     assert_eq!(names.len(), codes.len(), "a name is in two lists");
@@ -42,8 +42,9 @@ fn every_list_of_codes_is_explained_and_every_code_has_one_meaning() {
         };
         assert!(sentence("cause") && sentence("remedy"), "{code}");
     }
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of the crates");
-    let folders = std::fs::read_dir(crates).expect("the folder can be read").map(|entry| entry.expect("an entry"));
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the folder of the crates");
+    let folders =
+        std::fs::read_dir(crates).expect("the folder can be read").map(|entry| entry.expect("the entry is readable"));
     let with_codes: BTreeSet<String> = folders
         .filter(|entry| entry.path().join("src/codes.rs").exists())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -129,11 +129,11 @@ fn names_of_source_tables_cannot_escape_the_target_folder() {
     ] {
         let ran = merge_all(&f, "lake/in/{schema}/{table}", &[event(schema, table, 1), event("public", "good", 2)]);
         let json = ran.json();
-        let tables = json["tables"].as_array().expect("tables");
-        let good = tables.iter().find(|t| t["table"] == "public.good").expect("the other table");
+        let tables = json["tables"].as_array().expect("the tables are an array");
+        let good = tables.iter().find(|t| t["table"] == "public.good").expect("the other table is found");
         assert!(matches!(good["outcome"].as_str(), Some("committed" | "unchanged")), "{schema}, {table}: {json}");
         for (path, ..) in f.files(".") {
-            let relative = path.strip_prefix(f.path()).expect("below");
+            let relative = path.strip_prefix(f.path()).expect("the path is below the prefix");
             let inside = relative == Path::new("events.jsonl") || relative.starts_with("lake/in");
             assert!(inside, "{schema}, {table}: {}", relative.display());
         }
@@ -141,8 +141,8 @@ fn names_of_source_tables_cannot_escape_the_target_folder() {
     assert_eq!(f.rows("lake/in/public/good").len(), 1);
     let names = |at: &str| {
         let mut names: Vec<String> = std::fs::read_dir(f.path().join(at))
-            .expect("a folder")
-            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .expect("the folder is readable")
+            .map(|e| e.expect("the entry is readable").file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
         names
@@ -187,10 +187,14 @@ fn source_tables_with_similar_names_have_separate_targets_or_are_refused() {
         let ran = merge_all(&f, target, &events);
         assert_eq!(ran.code, 2, "{target}: {}", ran.out);
         let json = ran.json();
-        let codes: Vec<&str> =
-            json["tables"].as_array().expect("tables").iter().filter_map(|t| t["error"]["code"].as_str()).collect();
+        let codes: Vec<&str> = json["tables"]
+            .as_array()
+            .expect("the tables are an array")
+            .iter()
+            .filter_map(|t| t["error"]["code"].as_str())
+            .collect();
         assert_eq!(codes, ["SeveralTables", "SeveralTables"], "{target}");
-        assert_eq!(parquet_files(&f, target.split('/').next().expect("a folder")), 0);
+        assert_eq!(parquet_files(&f, target.split('/').next().expect("the folder has an entry")), 0);
     }
     f.write("two.jsonl", dotted_lines());
     let ran = f.run("merge --target lake/one --table a.b.c --format debezium --changes two.jsonl");

@@ -74,8 +74,8 @@ fn changes_come_from_files_folders_globs_and_formats() {
     f.write("in/_hidden/x.jsonl", r#"{"id":99,"seq":1,"n":1.5,"op":"c"}"#);
     f.write("in/sub/b.csv", "id,seq,n,op\n2,1,2.5,c\n3,1,,c\n");
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(br#"{"id":4,"seq":1,"n":4.5,"op":"c"}"#).expect("bytes");
-    f.write("more/d.jsonl.gz", gz.finish().expect("bytes"));
+    gz.write_all(br#"{"id":4,"seq":1,"n":4.5,"op":"c"}"#).expect("the bytes are written");
+    f.write("more/d.jsonl.gz", gz.finish().expect("the bytes are written"));
     f.write("more/e.other", "not read");
     let ran = f.run(&format!("{MERGE} in more/*.gz --json"));
     assert_eq!(ran.json()["rows"]["inserted"], 4, "{}{}", ran.out, ran.err);
@@ -94,16 +94,16 @@ fn parquet_changes_with_a_delete_flag_merge_into_external_parquet_files() {
     let write = |name: &str, batch: RecordBatch| {
         f.write(name, "");
         let file = File::create(f.path().join(name)).expect("the file can be created");
-        let mut w = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
-        w.write(&batch).expect("rows");
-        w.close().expect("a file");
+        let mut w = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("the writer is created");
+        w.write(&batch).expect("the rows are written");
+        w.close().expect("the file is closed");
     };
     let ints = |v: Vec<i64>| Arc::new(Int64Array::from(v)) as arrow::array::ArrayRef;
     let target = [("id", ints(vec![1, 2, 3])), ("seq", ints(vec![1, 1, 1]))];
-    write("lake/t/part-0.snappy.parquet", RecordBatch::try_from_iter(target).expect("rows"));
+    write("lake/t/part-0.snappy.parquet", RecordBatch::try_from_iter(target).expect("the rows are valid"));
     let gone = Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])) as arrow::array::ArrayRef;
     let changes = [("id", ints(vec![1, 2, 4])), ("seq", ints(vec![2, 2, 2])), ("gone", gone)];
-    write("c.parquet", RecordBatch::try_from_iter(changes).expect("rows"));
+    write("c.parquet", RecordBatch::try_from_iter(changes).expect("the rows are valid"));
     let ran =
         f.run("merge --target lake/t --format rows --key id --order seq --delete-column gone --changes c.parquet");
     assert_eq!(ran.code, 0, "{}", ran.err);

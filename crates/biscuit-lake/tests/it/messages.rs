@@ -20,7 +20,7 @@ fn output(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
         .output()
         .expect("the binary starts");
     let text = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
-    (out.status.code().expect("an exit code"), text)
+    (out.status.code().expect("the process has an exit code"), text)
 }
 
 /// Asserts that a command fails because of its data or settings, and that its output has no value, as text and as
@@ -212,7 +212,7 @@ fn error_of_a_damaged_table_contains_no_value() {
     );
     let file = f.files("lake/u")[0].0.clone();
     let whole = std::fs::read(&file).expect("the file can be read");
-    let at = whole.windows(CANARY.len()).position(|w| w == CANARY.as_bytes()).expect("a value in the clear");
+    let at = whole.windows(CANARY.len()).position(|w| w == CANARY.as_bytes()).expect("a value is in the clear");
     for (offset, byte) in [(4, 0xff), (1, 0x7f), (0, 0x00)] {
         let mut damaged = whole.clone();
         damaged[at - offset..at].fill(byte);

@@ -483,13 +483,13 @@ fn bytes_of(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("the file can be read");
     if bytes.starts_with(b"PAR1") {
         let file = std::fs::File::open(path).expect("the file can be opened");
-        let reader = SerializedFileReader::new(file).expect("Parquet");
+        let reader = SerializedFileReader::new(file).expect("the file is valid Parquet");
         for group in 0..reader.num_row_groups() {
-            let group = reader.get_row_group(group).expect("a row group");
+            let group = reader.get_row_group(group).expect("the row group is readable");
             let clear = |column: &usize| group.metadata().column(*column).crypto_metadata().is_none();
             for column in (0..group.num_columns()).filter(clear) {
-                let mut pages = group.get_column_page_reader(column).expect("pages");
-                while let Some(page) = pages.get_next_page().expect("a page") {
+                let mut pages = group.get_column_page_reader(column).expect("the pages are readable");
+                while let Some(page) = pages.get_next_page().expect("the page is read") {
                     bytes.extend_from_slice(page.buffer());
                 }
             }

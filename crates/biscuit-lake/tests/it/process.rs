@@ -54,7 +54,7 @@ fn standard_output_has_only_the_report_and_logs_can_be_json_lines() {
     f.write("c.jsonl", ONE);
     let ran = f.run(&format!("{MERGE} c.jsonl --json --log-format json"));
     assert_eq!(ran.json()["outcome"], "committed");
-    let logs: Vec<Value> = ran.err.lines().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect();
+    let logs: Vec<Value> = ran.err.lines().map(|l| serde_json::from_str(l).expect("the line is valid JSON")).collect();
     assert!(logs.iter().any(|l| l["fields"]["message"] == "reading changes"), "{}", ran.err);
     let text = f.run(&format!("{MERGE} c.jsonl"));
     assert!(text.out.starts_with("unchanged: version 1") && text.err.contains("reading changes"), "{}", text.err);
@@ -82,13 +82,13 @@ fn report_contains_the_costs_and_is_also_written_to_a_file() {
     assert!(n("get") > 0 && n("put") > 0 && n("list") > 0 && n("copy") > 0 && n("head") > 0, "{report}");
     assert!(report["bytes_read"].as_u64() > Some(0) && report["bytes_written"].as_u64() > Some(100), "{report}");
     assert!(report["seconds"].as_f64() > Some(0.0) && report["peak_memory_bytes"].as_u64() > Some(1 << 20), "{report}");
-    let written = std::fs::read_to_string(f.path().join("reports/today.json")).expect("a report");
-    assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON")["outcome"], "committed");
+    let written = std::fs::read_to_string(f.path().join("reports/today.json")).expect("the report is readable");
+    assert_eq!(serde_json::from_str::<Value>(&written).expect("the JSON is valid")["outcome"], "committed");
     // An error is a report as well. A report that cannot be written is an error, but undoes nothing.
     f.write("bad.jsonl", "{\"id\":null,\"seq\":2,\"op\":\"c\"}\n");
     assert_eq!(f.run(&format!("{MERGE} bad.jsonl --report reports/bad.json")).code, 3);
-    let written = std::fs::read_to_string(f.path().join("reports/bad.json")).expect("a report");
-    assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON")["error"]["code"], "NullKey");
+    let written = std::fs::read_to_string(f.path().join("reports/bad.json")).expect("the report is readable");
+    assert_eq!(serde_json::from_str::<Value>(&written).expect("the JSON is valid")["error"]["code"], "NullKey");
     let refused = f.run("history lake/t --report ftp://nowhere/x");
     assert!(refused.code == 2 && refused.out.contains("finished") && refused.err.contains("report"), "{}", refused.err);
 }
@@ -102,7 +102,7 @@ fn reader_that_closes_the_pipe_early_is_not_a_failure() {
     f.run(&format!("{MERGE} c.jsonl"));
     let shell = format!("'{}' show lake/t --json | head -1", env!("CARGO_BIN_EXE_biscuit"));
     let out = Command::new("bash").args(["-c", &format!("set -o pipefail; {shell}")]).current_dir(f.path()).output();
-    let out = out.expect("a shell");
+    let out = out.expect("the shell runs");
     assert!(out.status.success() && out.stdout.starts_with(b"{\"id\""), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
@@ -143,7 +143,7 @@ fn signalled(f: &Folder, options: &str, signal: &str, when: impl Fn(&Path) -> bo
     while !when(&state) && Instant::now() < patience {
         std::thread::sleep(Duration::from_micros(500));
     }
-    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("the command `kill`");
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("the command `kill` runs");
     assert!(sent.success(), "the process had ended already");
     child.wait_with_output().expect("the process ends")
 }
@@ -163,7 +163,7 @@ fn signal_before_the_commit_leaves_the_table_unchanged() {
         let before = f.files("lake/t");
         let out = signalled(&f, "", signal, is_staging);
         assert_eq!(out.status.code(), Some(code), "{}", String::from_utf8_lossy(&out.stderr));
-        let error: Value = serde_json::from_slice(&out.stdout).expect("a report");
+        let error: Value = serde_json::from_slice(&out.stdout).expect("the report is readable");
         assert_eq!(
             (error["error"]["kind"].as_str(), error["error"]["code"].as_str()),
             (Some("interrupted"), Some("Interrupted"))
@@ -182,7 +182,7 @@ fn signal_after_the_commit_lets_the_run_finish() {
     let f = prepared();
     let out = signalled(&f, "--grace 60s", "-TERM", is_committed);
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
-    let report: Value = serde_json::from_slice(&out.stdout).expect("a report");
+    let report: Value = serde_json::from_slice(&out.stdout).expect("the report is readable");
     assert_eq!((report["outcome"].as_str(), report["version"].as_u64()), (Some("committed"), Some(2)));
     assert_eq!(f.run("recover lake/t --json").json()["outcome"], "unchanged");
     assert_eq!(f.rows("lake/t").iter().filter(|r| r.contains("\"v\":\"2\"")).count(), PARTITIONS as usize);
@@ -193,7 +193,7 @@ fn without_grace_a_recovery_finishes_the_committed_version() {
     let f = prepared();
     let out = signalled(&f, "--grace 0", "-TERM", is_committed);
     assert_eq!(out.status.code(), Some(143), "{}", String::from_utf8_lossy(&out.stderr));
-    let error: Value = serde_json::from_slice(&out.stdout).expect("a report");
+    let error: Value = serde_json::from_slice(&out.stdout).expect("the report is readable");
     assert!(
         error["error"]["message"].as_str().is_some_and(|m| m.contains("version 2") && m.contains("biscuit recover")),
         "{error}"
@@ -243,7 +243,7 @@ fn all_tables_of_the_files_are_merged_in_one_pass() {
     let ran = f.run_with(&words);
     let report = ran.json();
     assert_eq!((ran.code, report["outcome"].as_str()), (3, Some("committed")), "{report}");
-    let tables = report["tables"].as_array().expect("tables");
+    let tables = report["tables"].as_array().expect("the tables are an array");
     let of = |name: &str| tables.iter().find(|t| t["table"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
     assert_eq!(of("s.t")["verdicts"]["inserted"], 1);
     assert_eq!(of("s.u")["rows"]["after"], 1);
@@ -277,13 +277,13 @@ fn table_on_s3_works_with_only_a_profile() {
     let run = |words: &str| {
         let out = with_env(&f, &format!("{words} --profile lake"), &files);
         assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).expect("text")
+        String::from_utf8(out.stdout).expect("the text is UTF-8")
     };
     let merge = format!("merge --target {table} --format rows --key id --order seq --op op --changes c.jsonl --json");
-    let report: Value = serde_json::from_str(&run(&merge)).expect("a report");
+    let report: Value = serde_json::from_str(&run(&merge)).expect("the report is readable");
     assert_eq!((report["outcome"].as_str(), report["rows"]["after"].as_u64()), (Some("committed"), Some(1)));
     assert!(report["requests"]["put"].as_u64() > Some(48), "the probe is 48 puts: {report}");
-    let again: Value = serde_json::from_str(&run(&merge)).expect("a report");
+    let again: Value = serde_json::from_str(&run(&merge)).expect("the report is readable");
     assert_eq!((again["outcome"].as_str(), again["requests"]["put"].as_u64()), (Some("unchanged"), Some(0)));
     assert_eq!(run(&format!("show {table} --json")).trim(), r#"{"id":1,"seq":1,"v":"a"}"#);
     for command in ["history", "verify", "recover", "adopt", "quarantine list"] {

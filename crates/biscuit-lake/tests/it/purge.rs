@@ -21,12 +21,19 @@ fn merged(hold: &str) -> Folder {
 /// Sets the modification time of a file to some years ago.
 fn age(f: &Folder, name: &str) {
     let then = UNIX_EPOCH + Duration::from_secs(1_577_836_800);
-    File::options().write(true).open(f.path().join(name)).expect("a file").set_modified(then).expect("a time");
+    File::options()
+        .write(true)
+        .open(f.path().join(name))
+        .expect("the file is opened")
+        .set_modified(then)
+        .expect("the time of the file is set");
 }
 
 fn names(f: &Folder, below: &str) -> Vec<String> {
     let root = f.path().join(below);
-    let name = |path: std::path::PathBuf| path.strip_prefix(&root).expect("below").to_string_lossy().into_owned();
+    let name = |path: std::path::PathBuf| {
+        path.strip_prefix(&root).expect("the path is below the prefix").to_string_lossy().into_owned()
+    };
     f.files(below).into_iter().map(|(path, ..)| name(path)).collect()
 }
 
@@ -82,7 +89,7 @@ fn folder_without_a_journal_is_purged_by_age_and_its_sibling_is_not() {
     let plan = f.run("purge lake/junk --older-than 30d --dry-run --manifest plan.jsonl --json").json();
     assert_eq!((plan["outcome"].as_str(), plan["plan"]["objects"].as_u64()), (Some("planned"), Some(2)));
     assert_eq!(plan["delete"].as_array().map(Vec::len), Some(2));
-    assert!(plan["caveats"][0].as_str().expect("a caveat").contains("no conditional delete"));
+    assert!(plan["caveats"][0].as_str().expect("the report has a caveat").contains("no conditional delete"));
     assert_eq!(names(&f, "lake/junk").len(), 3, "a dry run deletes nothing");
     assert!(!f.path().join("lake/.biscuit").exists(), "a dry run leaves no folder");
     let table = f.run("purge lake/junk --older-than 30d --dry-run").out;
@@ -96,7 +103,7 @@ fn folder_without_a_journal_is_purged_by_age_and_its_sibling_is_not() {
     let report = done.json();
     assert_eq!((report["deleted"].as_u64(), report["kept"]["changed"].as_u64()), (Some(1), Some(1)));
     assert_eq!(names(&f, "lake/junk"), ["new", "old-2"]);
-    let manifest = std::fs::read_to_string(f.path().join("done.jsonl")).expect("a manifest");
+    let manifest = std::fs::read_to_string(f.path().join("done.jsonl")).expect("the manifest is readable");
     assert!(manifest.contains("\"outcome\":\"deleted\"") && manifest.contains("\"reason\":\"changed\""), "{manifest}");
     assert_eq!(names(&f, "lake/junk_backup").len(), 3);
 
@@ -105,7 +112,7 @@ fn folder_without_a_journal_is_purged_by_age_and_its_sibling_is_not() {
     assert_eq!(f.run(&format!("{MERGE} c.jsonl")).code, 0);
     let record = f.path().join("lake/.biscuit/t/journal/00000000000000000001.json");
     let key = record.to_string_lossy();
-    let size = std::fs::metadata(&record).expect("a record").len();
+    let size = std::fs::metadata(&record).expect("the record exists").len();
     f.write(
         "evil.jsonl",
         format!("{{\"key\":\"{}\",\"size\":{size},\"action\":\"delete\"}}", key.trim_start_matches('/')),
@@ -186,13 +193,13 @@ fn doctor_reports_capabilities_of_a_disk_and_leaves_no_object() {
     assert_eq!(seen.code, 0, "{}", seen.err);
     let seen = seen.json();
     assert_eq!(seen["outcome"], "this store is safe for many writers");
-    let checks = seen["checks"].as_array().expect("checks");
-    let ok = |what: &str| checks.iter().find(|c| c["check"] == what).expect("a check")["ok"].as_bool();
+    let checks = seen["checks"].as_array().expect("the report has checks");
+    let ok = |what: &str| checks.iter().find(|c| c["check"] == what).expect("the report has the check")["ok"].as_bool();
     assert_eq!(
         (ok("put if absent"), ok("conditional put"), ok("conditional delete")),
         (Some(true), Some(false), Some(false))
     );
-    assert!(checks.iter().all(|c| !c["needed_for"].as_str().expect("text").is_empty()));
+    assert!(checks.iter().all(|c| !c["needed_for"].as_str().expect("the value is a text").is_empty()));
     assert_eq!(f.files("lake"), before);
     let text = f.run("doctor lake/t").out;
     assert!(text.contains("put if absent             yes   the commit"), "{text}");
@@ -206,7 +213,7 @@ fn iam_policies_are_printed_without_a_request_to_the_store() {
     let words = "doctor s3://b/lake/t --policy purge --endpoint-url http://127.0.0.1:9 --region us-east-1 --state s3://b/states/t";
     let ran = f.run(words);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let policy: serde_json::Value = serde_json::from_str(&ran.out).expect("a policy");
+    let policy: serde_json::Value = serde_json::from_str(&ran.out).expect("the policy is valid");
     let text = policy.to_string();
     assert!(text.contains("arn:aws:s3:::b/lake/t/*") && text.contains("arn:aws:s3:::b/states/t/*"), "{text}");
     assert!(text.contains("s3:DeleteObject") && !text.contains("s3:DeleteObjectVersion"), "{text}");
@@ -263,7 +270,8 @@ fn unwritable_manifest_is_reported_before_anything_is_deleted() {
 #[test]
 fn nothing_is_purged_by_age_while_a_version_is_unfinished() {
     let f = merged("");
-    std::fs::remove_file(f.path().join("lake/.biscuit/t/journal/00000000000000000002.done")).expect("a mark");
+    std::fs::remove_file(f.path().join("lake/.biscuit/t/journal/00000000000000000002.done"))
+        .expect("the mark is removed");
     f.write("lake/t/_temporary/x", "x");
     for words in ["purge lake/t --older-than 0s --allow overlap", "purge lake --older-than 0s --allow overlap"] {
         let e = f.run(words);

@@ -98,7 +98,7 @@ fn help_does_not_show_values_of_the_environment() {
     ] {
         let env = ["BISCUIT_FILE_KEYS", "BISCUIT_RUN_ID", "USER"].map(|name| (name, SECRET));
         let out = Command::new(env!("CARGO_BIN_EXE_biscuit")).args(words).current_dir(f.path()).envs(env).output();
-        let text = String::from_utf8(out.expect("the binary starts").stdout).expect("text");
+        let text = String::from_utf8(out.expect("the binary starts").stdout).expect("the text is UTF-8");
         assert!(text.contains("Usage") && !text.contains(SECRET), "{words:?}: {text}");
     }
 }

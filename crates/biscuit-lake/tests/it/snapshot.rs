@@ -83,10 +83,10 @@ fn periods_are_drawn_as_text_and_html() {
         "{}",
         drawn.out
     );
-    let april = drawn.out.lines().find(|l| l.starts_with("2024-04")).expect("April");
+    let april = drawn.out.lines().find(|l| l.starts_with("2024-04")).expect("April exists");
     assert!(april.contains("░") && !april.contains("█"), "April shares its files with March: {april}");
     assert_eq!(f.run("periods lake/t --html periods.html").code, 0, "a page is replaced by a newer one");
-    let page = std::fs::read_to_string(f.path().join("periods.html")).expect("a page");
+    let page = std::fs::read_to_string(f.path().join("periods.html")).expect("the page is readable");
     assert!(page.contains("<th>2024-03</th>") && !page.contains("http"), "the page has no external resources");
     let json = f.run("periods lake/t --json").json();
     assert_eq!((json["periods"][3]["rows"].as_u64(), json["periods"][3]["shared"].as_u64()), (Some(3), Some(1)));

@@ -20,7 +20,8 @@ fn control_characters_are_escaped_in_tables_and_unchanged_in_json() {
     let text = f.run("show lake/t").out;
     assert!(is_clean(&text) && text.matches(SHOWN).count() == 2 && text.contains(r"x\ty"), "{text}");
     assert_eq!(text.lines().count(), 5, "a row is a line: {text}");
-    let shown: serde_json::Value = serde_json::from_str(f.run("show lake/t --json").out.trim()).expect("a row");
+    let shown: serde_json::Value =
+        serde_json::from_str(f.run("show lake/t --json").out.trim()).expect("the row is valid");
     assert_eq!(shown[MARKS], MARKS);
     for command in ["history lake/t", "schema show lake/t", "schema check lake/t", "verify lake/t"] {
         let ran = f.run(command);

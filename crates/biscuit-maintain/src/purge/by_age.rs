@@ -28,15 +28,15 @@ enum LimitMoment {
 impl AgeLimit {
     /// Limits a purge to objects that were modified before an instant.
     pub fn before(instant: Instant) -> Self {
-        Self::at(LimitMoment::At(instant))
+        Self::from_moment(LimitMoment::At(instant))
     }
 
     /// Limits a purge to objects that were modified longer ago than `age` at the time of the probe.
     pub fn older_than(age: Duration) -> Self {
-        Self::at(LimitMoment::Ago(age))
+        Self::from_moment(LimitMoment::Ago(age))
     }
 
-    fn at(moment: LimitMoment) -> Self {
+    fn from_moment(moment: LimitMoment) -> Self {
         Self { moment, grace: Duration::ZERO, excluded: vec![], versions: ListedVersions::Current }
     }
 
@@ -70,9 +70,9 @@ impl AgeLimit {
 /// Plans to delete the objects of the folder that are older than the limit and are not part of a table.
 pub(crate) async fn plan_by_age(folder: &TargetFolder, limit: &AgeLimit) -> Result<PlannedPurge> {
     let place = &folder.place;
-    place.check(&folder.allow)?;
+    place.check_allowed(&folder.allow)?;
     let own = folder.own_table().await?;
-    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    let look = place.store().probe(&folder.scratch(own.as_ref())).await?;
     let listing = place.store().list(place.prefix(), limit.versions).await?;
     // The tables have to be read after the listing: see the documentation of the module.
     let tables = folder.tables(own.as_ref(), &[&listing]).await?;

@@ -30,7 +30,7 @@ use crate::purge::{retained, stored};
 /// let storage = TableStorage::durable(Arc::new(InMemory::new()));
 /// let table = Journal::new(storage.clone(), Path::from("data/lake/orders"), JournalOptions::default());
 /// let observed = table.observe().await?;
-/// let mut commit = table.replace(&observed);
+/// let mut commit = table.begin_commit(&observed);
 /// commit.stage("", "parquet", "rows".into()).await?;
 /// commit.commit().await?;
 /// storage.store.put(&Path::from("data/lake/tmp/part-0"), "x".into()).await?;
@@ -81,7 +81,7 @@ impl FolderPurge {
     /// Plans to delete the objects of the folder that are older than the limit and are not part of a table.
     ///
     /// # Errors
-    /// `NothingThere` and `EmptyPrefix` of [`DeletePlace::check`]; `OtherTableFormat`;
+    /// `NothingThere` and `EmptyPrefix` of [`DeletePlace::check_allowed`]; `OtherTableFormat`;
     /// `RawLayer` for a table that is declared raw; `Unfinished` if the newest version of a table is not finished; the
     /// guards of [`PurgeRules::plan`](biscuit_purge::PurgeRules::plan); the errors of the store.
     pub async fn plan_by_age(&self, limit: &AgeLimit) -> Result<PlannedPurge> {

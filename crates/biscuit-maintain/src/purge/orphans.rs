@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use biscuit_core::{Instant, Result};
 use biscuit_purge::{
-    JobMarker, KeepReason, ListedObject, ListedVersions, MultipartUpload, ProtectedTable, PurgePlan, is_leaving,
+    JobMarker, KeepReason, ListedObject, ListedVersions, MultipartUpload, ProtectedTable, PurgePlan, is_leftover,
 };
 use biscuit_rewrite::RunMode;
 
@@ -45,9 +45,9 @@ impl OrphanLimit {
 /// Plans to delete leftovers, after it has finished an unfinished version of the table unless this is a dry run.
 pub(crate) async fn plan_orphans(folder: &TargetFolder, limit: &OrphanLimit, mode: RunMode) -> Result<PlannedPurge> {
     let place = &folder.place;
-    place.check(&folder.allow)?;
+    place.check_allowed(&folder.allow)?;
     let own = folder.own_table().await?;
-    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    let look = place.store().probe(&folder.scratch(own.as_ref())).await?;
     let cutoff = look.now.saturating_sub(limit.age);
     let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
     let listing = place.store().list(place.prefix(), ListedVersions::Current).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn plan_orphans(folder: &TargetFolder, limit: &OrphanLimit, mod
     let keep = |o: &ListedObject| young.contains(o.key()).then_some(KeepReason::Newer);
     let plan = PurgePlan::keeping(place.prefix(), listing, keep)?;
     let uploads = async |prefix: &str| -> Result<Vec<MultipartUpload>> {
-        let found = place.store().uploads(prefix).await?.unwrap_or_default();
+        let found = place.store().list_uploads(prefix).await?.unwrap_or_default();
         Ok(found.into_iter().filter(|u| old(u.begun)).collect())
     };
     let mut plans = vec![plan.with_uploads(uploads(place.prefix()).await?)?];
@@ -91,7 +91,7 @@ pub(crate) async fn plan_orphans(folder: &TargetFolder, limit: &OrphanLimit, mod
 /// for example, are not leftovers, but those in `_temporary/_temporary` are.
 fn is_left(object: &ListedObject, prefix: &str, tables: &[ProtectedTable], marks: &[JobMarker]) -> bool {
     let below = |folder: &str| object.key().strip_prefix(folder)?.strip_prefix('/');
-    let leaves = |folder: &str| is_leaving(below(folder).unwrap_or(object.key()), marks);
+    let leaves = |folder: &str| is_leftover(below(folder).unwrap_or(object.key()), marks);
     if !leaves(prefix) {
         return false;
     }

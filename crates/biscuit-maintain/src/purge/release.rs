@@ -22,7 +22,7 @@ impl RetainedRelease {
     /// Deletes the files of the plan. The journal names retained files, so this is a version of the table.
     ///
     /// # Errors
-    /// `Conflict` if another run has committed since the plan; the errors of [`Journal::release`].
+    /// `Conflict` if another run has committed since the plan; the errors of [`Journal::release_files`].
     pub(crate) async fn carry_out(
         &self,
         plan: &PurgePlan,
@@ -32,7 +32,7 @@ impl RetainedRelease {
         if self.files.is_empty() {
             return Ok(DeleteCounts::default());
         }
-        let committed = self.journal.release(&self.observed, &self.files).await?;
+        let committed = self.journal.release_files(&self.observed, &self.files).await?;
         let mut counts = DeleteCounts::default();
         // `due` returns the objects of the plan and the files in the same order.
         for (object, file) in plan.deletes().zip(&self.files) {
@@ -42,7 +42,7 @@ impl RetainedRelease {
                 (false, true) => DeleteOutcome::Deleted,
                 (false, false) => DeleteOutcome::Absent,
             };
-            counts.count(&outcome, object.listed.size);
+            counts.count_outcome(&outcome, object.listed.size);
             each(PurgeEvent::Done { item: DeleteItem::Object(&object), outcome: &outcome });
         }
         Ok(counts)

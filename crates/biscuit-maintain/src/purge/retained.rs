@@ -14,7 +14,7 @@ use crate::purge::target::TargetFolder;
 /// Plans to delete retained files whose retention ended at least `grace` ago.
 pub(crate) async fn plan_retained(folder: &TargetFolder, grace: Duration, mode: RunMode) -> Result<PlannedPurge> {
     let place = &folder.place;
-    place.check(&folder.allow)?;
+    place.check_allowed(&folder.allow)?;
     let Some(journal) = folder.own_table().await? else {
         let message = format!("`{}` is not a table with a journal, and has no retained files", place.name());
         return Err(Error::new(codes::NO_JOURNAL, message));
@@ -22,9 +22,9 @@ pub(crate) async fn plan_retained(folder: &TargetFolder, grace: Duration, mode: 
     if mode == RunMode::Commit {
         journal.finished_head().await?;
     }
-    let look = place.store().look(&folder.scratch(Some(&journal))).await?;
+    let look = place.store().probe(&folder.scratch(Some(&journal))).await?;
     let found = journal.retained_files().await?;
-    let (plan, files) = found.due(journal.table(), look.now, grace)?;
+    let (plan, files) = found.plan_due(journal.table(), look.now, grace)?;
     let release = RetainedRelease::new(journal, found.observed, files);
     // The journal compares each file right before it deletes it; it does not use conditional deletes.
     Ok(PlannedPurge::new(vec![plan], DeleteCondition::LookedAt, PlanSource::Retained(Box::new(release))))

@@ -9,14 +9,14 @@ use crate::purge::target::TargetFolder;
 /// Reads a plan from JSON lines and compares it with the tables as they are now.
 pub(crate) async fn plan_stored(folder: &TargetFolder, name: &str, content: &[u8]) -> Result<PlannedPurge> {
     let place = &folder.place;
-    place.check(&folder.allow)?;
+    place.check_allowed(&folder.allow)?;
     let text = std::str::from_utf8(content).map_err(|e| {
         let message = format!("`{name}` is not UTF-8 text; use a manifest of `purge --dry-run`");
         Error::new(biscuit_purge::codes::UNREADABLE_PLAN, message).with_source(e)
     })?;
     let plan = PurgePlan::from_json_lines(place.prefix(), name, text)?;
     let own = folder.own_table().await?;
-    let look = place.store().look(&folder.scratch(own.as_ref())).await?;
+    let look = place.store().probe(&folder.scratch(own.as_ref())).await?;
     // Tables are looked for both ways: the plan does not show tables that were created since, and the listing
     // does not show objects that only the plan names. As for a plan by age, the journals are read after the
     // listing.

@@ -85,7 +85,7 @@ impl TargetFolder {
         if let Some(own) = own {
             // The caller may name another state root than the one that was found.
             tables.retain(|t| t.root != prefix);
-            tables.extend(own.protected().await?);
+            tables.extend(own.protected_table().await?);
         }
         for listing in listings {
             tables.extend(tables_within(storage, listing).await?);

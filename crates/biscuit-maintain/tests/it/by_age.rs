@@ -123,7 +123,7 @@ async fn staged_file_of_a_run_that_is_under_way_survives_every_plan() {
     set(&table, "one").await;
     put(&storage, "lake/old.csv", "x").await;
     let observed = table.observe().await.unwrap();
-    let mut replace = table.replace(&observed);
+    let mut replace = table.begin_commit(&observed);
     replace.stage("", "txt", "two".into()).await.unwrap();
     assert_eq!(names(&storage, "lake/.biscuit/t/staging").await.len(), 1);
 

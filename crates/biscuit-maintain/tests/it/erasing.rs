@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use biscuit_apply::{Merge, MergeOptions, MergeSpec, quarantined};
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, quarantined_records};
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_core::{Error, Outcome, Result};
 use biscuit_dataset::{Dataset, Location, OpenFile};
@@ -110,7 +110,7 @@ async fn stored_values(world: &TokenizedTable, roots: &RootKeys, name: &str, ssn
 /// Checks that nothing of ann remains, and everything of bob.
 async fn check_erased(world: &TokenizedTable, roots: &RootKeys, after: &str) {
     assert_eq!(rows(&world.storage).await, 1, "{after}");
-    let quarantine = quarantined(&dataset(&world.storage)).await.expect("the quarantine is readable");
+    let quarantine = quarantined_records(&dataset(&world.storage)).await.expect("the quarantine is readable");
     assert_eq!(quarantine.len(), 0, "{after}");
     assert_eq!(stored_values(world, roots, "ann", "111-11-1111").await, [false, false], "{after}");
     assert_eq!(stored_values(world, roots, "bob", "222-22-2222").await, [true, true], "{after}");
@@ -153,7 +153,7 @@ impl TokenStore for FailingTokens {
 async fn erasure_covers_tokens_rows_quarantine_and_keys() {
     let roots = RootKeys::in_memory().unwrap();
     let world = populated(&roots).await;
-    assert_eq!(group_quarantined(&quarantined(&dataset(&world.storage)).await.unwrap()).len(), 1);
+    assert_eq!(group_quarantined(&quarantined_records(&dataset(&world.storage)).await.unwrap()).len(), 1);
     let report = erase(&world.storage, world.tokens.clone(), &roots, RunMode::Commit).await.unwrap();
     check_erased(&world, &roots, "one run").await;
     assert!(report.outcome == Outcome::Done && !report.has_exceptions(), "{report:?}");
@@ -290,7 +290,7 @@ impl AccessAudit for CountingAudit {
 async fn access_to_quarantined_records_is_recorded_before_they_are_decrypted() {
     let roots = RootKeys::in_memory().unwrap();
     let world = populated(&roots).await;
-    let mut records = quarantined(&dataset(&world.storage)).await.unwrap();
+    let mut records = quarantined_records(&dataset(&world.storage)).await.unwrap();
     // The record is sealed and there are no keys, so decrypting it is an error.
     records[0].refused.raw = b"biscuit-sealed:x".to_vec();
     let audit = Arc::new(CountingAudit { entries: AtomicU32::new(0), limit: 1 });

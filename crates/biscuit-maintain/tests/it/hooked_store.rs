@@ -81,9 +81,9 @@ impl fmt::Debug for HookedStore {
 
 #[async_trait]
 impl PurgeStore for HookedStore {
-    async fn look(&self, scratch: &str) -> Result<StoreProbe> {
+    async fn probe(&self, scratch: &str) -> Result<StoreProbe> {
         self.note("look");
-        let look = self.inner.look(scratch).await?;
+        let look = self.inner.probe(scratch).await?;
         Ok(StoreProbe { now: look.now.saturating_add(self.ahead), ..look })
     }
 
@@ -95,8 +95,8 @@ impl PurgeStore for HookedStore {
         listing
     }
 
-    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
-        self.inner.uploads(prefix).await
+    async fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
+        self.inner.list_uploads(prefix).await
     }
 
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
@@ -104,12 +104,12 @@ impl PurgeStore for HookedStore {
         self.inner.delete(objects).await
     }
 
-    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
-        self.inner.abort(upload).await
+    async fn abort_upload(&self, upload: &MultipartUpload) -> DeleteOutcome {
+        self.inner.abort_upload(upload).await
     }
 
-    fn batch(&self) -> usize {
-        self.inner.batch()
+    fn batch_size(&self) -> usize {
+        self.inner.batch_size()
     }
 }
 

@@ -45,7 +45,7 @@ async fn run_that_is_under_way_commits_after_a_purge_of_orphans() {
     let table = journal(&storage, "lake/t");
     set(&table, "one").await;
     let observed = table.observe().await.unwrap();
-    let mut replace = table.replace(&observed);
+    let mut replace = table.begin_commit(&observed);
     replace.stage("", "txt", "two".into()).await.unwrap();
     let purge = purge(&storage, shared(HookedStore::ahead(&storage)), "lake/t");
     let planned = purge.plan_orphans(&any_age(), RunMode::Commit).await.unwrap();

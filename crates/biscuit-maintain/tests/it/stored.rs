@@ -22,7 +22,7 @@ async fn plan_of_everything(storage: &TableStorage) -> String {
 async fn adopt(storage: TableStorage) {
     let table = journal(&storage, "lake/t");
     let observed = table.observe().await.expect("the table can be observed");
-    let mut change = table.replace(&observed);
+    let mut change = table.begin_commit(&observed);
     change.stage("", "txt", "two".into()).await.expect("the file is staged");
     change.commit().await.expect("the commit succeeds");
 }

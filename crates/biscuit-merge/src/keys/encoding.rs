@@ -88,7 +88,7 @@ impl TupleEncoder {
         let schema = batch.schema();
         let column = |name: &String| {
             let array = batch.column(biscuit_schema::internal::column_index(&schema, name, place)?);
-            EncodedColumn::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
+            EncodedColumn::new(array).ok_or_else(|| unsupported_type_error(name, array.data_type(), purpose, place))
         };
         Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })
     }
@@ -111,16 +111,16 @@ impl TupleEncoder {
     pub fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
         for (i, column) in self.columns.iter().enumerate() {
             match column {
-                EncodedColumn::Integer(a) if a.is_valid(row) => number(i128::from(a.value(row)), 0, out),
-                EncodedColumn::Decimal(a, scale) if a.is_valid(row) => number(a.value(row), *scale, out),
+                EncodedColumn::Integer(a) if a.is_valid(row) => encode_number(i128::from(a.value(row)), 0, out),
+                EncodedColumn::Decimal(a, scale) if a.is_valid(row) => encode_number(a.value(row), *scale, out),
                 EncodedColumn::Text(a) if a.is_valid(row) => match self.purpose {
-                    TuplePurpose::Key => escaped(TEXT, a.value(row).as_bytes(), out),
+                    TuplePurpose::Key => encode_escaped(TEXT, a.value(row).as_bytes(), out),
                     TuplePurpose::Order => order_text(a.value(row), out).map_err(|()| EncodeError::NumberAsText(i))?,
                 },
-                EncodedColumn::Binary(a) if a.is_valid(row) => escaped(BINARY, a.value(row), out),
+                EncodedColumn::Binary(a) if a.is_valid(row) => encode_escaped(BINARY, a.value(row), out),
                 EncodedColumn::Boolean(a) if a.is_valid(row) => out.extend([BOOLEAN, u8::from(a.value(row))]),
                 EncodedColumn::Time(a, tag, nanos) if a.is_valid(row) => {
-                    instant(*tag, i128::from(a.value(row)) * i128::from(*nanos), out);
+                    encode_instant(*tag, i128::from(a.value(row)) * i128::from(*nanos), out);
                 }
                 _ => return Err(EncodeError::Null(i)),
             }
@@ -136,32 +136,32 @@ impl EncodedColumn {
         Some(match &t {
             DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
             // Values of u64 may exceed i64. As numbers they are encoded like integers.
-            DataType::UInt64 => Self::decimal(&to(DataType::Decimal128(20, 0))?, 0),
+            DataType::UInt64 => Self::from_decimal(&to(DataType::Decimal128(20, 0))?, 0),
             t if t.is_integer() => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
-                Self::decimal(&to(DataType::Decimal128(*p, *s))?, *s)
+                Self::from_decimal(&to(DataType::Decimal128(*p, *s))?, *s)
             }
             DataType::Utf8 => Self::Text(to(t)?.as_string::<i32>().clone()),
             DataType::Binary => Self::Binary(to(t)?.as_binary::<i32>().clone()),
-            DataType::Date32 => Self::Time(ints(&cast(&to(t)?, &DataType::Int32).ok()?)?, DATE, 1),
-            DataType::Timestamp(unit, _) => Self::Time(ints(&to(t.clone())?)?, INSTANT, nanos(*unit)),
-            DataType::Time64(unit) => Self::Time(ints(&to(t.clone())?)?, TIME, nanos(*unit)),
+            DataType::Date32 => Self::Time(to_integers(&cast(&to(t)?, &DataType::Int32).ok()?)?, DATE, 1),
+            DataType::Timestamp(unit, _) => Self::Time(to_integers(&to(t.clone())?)?, INSTANT, nanos_per_unit(*unit)),
+            DataType::Time64(unit) => Self::Time(to_integers(&to(t.clone())?)?, TIME, nanos_per_unit(*unit)),
             // A column of nulls has no type. Every row of it is refused as null.
             DataType::Null => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
             _ => return None,
         })
     }
 
-    fn decimal(array: &ArrayRef, scale: i8) -> Self {
+    fn from_decimal(array: &ArrayRef, scale: i8) -> Self {
         Self::Decimal(array.as_primitive().clone(), scale)
     }
 }
 
-fn ints(array: &ArrayRef) -> Option<Int64Array> {
+fn to_integers(array: &ArrayRef) -> Option<Int64Array> {
     Some(cast(array, &DataType::Int64).ok()?.as_primitive().clone())
 }
 
-fn nanos(unit: TimeUnit) -> i64 {
+fn nanos_per_unit(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1_000_000_000,
         TimeUnit::Millisecond => 1_000_000,
@@ -170,7 +170,7 @@ fn nanos(unit: TimeUnit) -> i64 {
     }
 }
 
-fn refused(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Error {
+fn unsupported_type_error(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Error {
     let (what, code) = match purpose {
         TuplePurpose::Key => ("key", codes::KEY_TYPE),
         TuplePurpose::Order => ("order", codes::ORDER_TYPE),
@@ -187,7 +187,7 @@ fn refused(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Erro
 /// less than 1.25.
 /// All bytes of a negative number after the tag are inverted, so that the greater magnitude compares less. Zero is
 /// the single byte 0x80, between the signs 0x7e and 0x81.
-fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
+fn encode_number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     out.push(NUMBER);
     if unscaled == 0 {
         out.push(0x80);
@@ -219,7 +219,7 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
 
 /// Appends the tuple of a single integer.
 pub fn encode_integer(integer: i64, out: &mut Vec<u8>) {
-    number(i128::from(integer), 0, out);
+    encode_number(i128::from(integer), 0, out);
 }
 
 /// Type of a value that is encoded as its bytes.
@@ -243,12 +243,12 @@ impl RawType {
 
 /// Appends the tuple of a single text or binary value.
 pub fn encode_raw(raw: &[u8], raw_type: RawType, out: &mut Vec<u8>) {
-    escaped(raw_type.tag(), raw, out);
+    encode_escaped(raw_type.tag(), raw, out);
 }
 
 /// Appends bytes with a marked end, so that a prefix compares less than what it is a prefix of.
 /// A zero byte becomes `00 ff`, and the end is `00 00`: "a" is `61 00 00`, "a\0" is `61 00 ff 00 00`.
-fn escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
+fn encode_escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
     for &b in bytes {
         out.push(b);
@@ -261,7 +261,7 @@ fn escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends nanoseconds as 16 bytes, big endian, with the sign bit inverted: negative instants compare less than
 /// positive ones.
-fn instant(tag: u8, nanos: i128, out: &mut Vec<u8>) {
+fn encode_instant(tag: u8, nanos: i128, out: &mut Vec<u8>) {
     out.push(tag);
     out.extend((nanos ^ i128::MIN).to_be_bytes());
 }
@@ -275,11 +275,11 @@ fn order_text(text: &str, out: &mut Vec<u8>) -> std::result::Result<(), ()> {
     let date_like = trimmed.len() >= 10 && trimmed.as_bytes().first().is_some_and(u8::is_ascii_digit);
     let parsed = if date_like { as_nanos(trimmed) } else { None };
     match (parsed, log_sequence_number(trimmed)) {
-        (Some(n), _) => instant(INSTANT, n, out),
-        (None, Some(n)) => number(n, 0, out),
+        (Some(n), _) => encode_instant(INSTANT, n, out),
+        (None, Some(n)) => encode_number(n, 0, out),
         // A date in another format than ISO does not sort as the dates do: `12/31/2023` is greater than `01/01/2024`.
         (None, None) if is_other_date(trimmed) => return Err(()),
-        (None, None) => escaped(TEXT, text.as_bytes(), out),
+        (None, None) => encode_escaped(TEXT, text.as_bytes(), out),
     }
     Ok(())
 }
@@ -339,7 +339,7 @@ pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], raw_type: RawType) -> bool {
         return plain && bytes.ends_with(&[0, 0]);
     }
     let mut encoded = Vec::with_capacity(raw.len() + 8);
-    escaped(tag, raw, &mut encoded);
+    encode_escaped(tag, raw, &mut encoded);
     encoded == bytes
 }
 
@@ -351,12 +351,12 @@ pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, RawType)> {
         BINARY => RawType::Binary,
         _ => return None,
     };
-    let (raw, used) = unescaped(rest);
+    let (raw, used) = decode_escaped(rest);
     (used == rest.len()).then_some((raw, raw_type))
 }
 
 /// Divides a tuple into its values, each as a tuple of one value. Returns `None` for bytes that are not a tuple.
-pub fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+pub fn split_tuple(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
         let length = match tag {
@@ -388,14 +388,14 @@ pub fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Returns the values of a tuple as text, for messages that show values and for tests.
-pub fn decode(mut bytes: &[u8]) -> Vec<String> {
+pub fn decode_tuple(mut bytes: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
         let (value, used) = match tag {
             BOOLEAN => ((rest[0] != 0).to_string(), 1),
             NUMBER => decode_number(rest),
             TEXT | BINARY => {
-                let (raw, used) = unescaped(rest);
+                let (raw, used) = decode_escaped(rest);
                 (String::from_utf8_lossy(&raw).into_owned(), used)
             }
             _ => {
@@ -429,7 +429,7 @@ fn decode_number(bytes: &[u8]) -> (String, usize) {
 }
 
 /// Decodes escaped bytes after their tag. Returns the bytes and the number of bytes read, with the end.
-fn unescaped(bytes: &[u8]) -> (Vec<u8>, usize) {
+fn decode_escaped(bytes: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::new();
     let mut i = 0;
     loop {
@@ -468,7 +468,7 @@ mod tests {
 
     fn num(unscaled: i128, scale: i8) -> Vec<u8> {
         let mut out = Vec::new();
-        number(unscaled, scale, &mut out);
+        encode_number(unscaled, scale, &mut out);
         out
     }
 
@@ -537,28 +537,28 @@ mod tests {
         let mut values = vec![num(-1250, 2), num(0, 0), num(7, 3), num(i128::MAX, 0), num(-1, 0)];
         for (tag, text) in [(TEXT, "a\0b"), (TEXT, ""), (BINARY, "\0"), (TEXT, "z")] {
             let mut bytes = Vec::new();
-            escaped(tag, text.as_bytes(), &mut bytes);
+            encode_escaped(tag, text.as_bytes(), &mut bytes);
             values.push(bytes);
         }
         let mut time = Vec::new();
-        instant(INSTANT, -5, &mut time);
+        encode_instant(INSTANT, -5, &mut time);
         values.extend([time, vec![BOOLEAN, 1]]);
         let tuple = values.concat();
-        assert_eq!(split(&tuple).unwrap(), values);
+        assert_eq!(split_tuple(&tuple).unwrap(), values);
         for end in 0..tuple.len() {
             // Truncated bytes are not a tuple, or are a tuple of fewer values.
-            assert!(split(&tuple[..end]).is_none_or(|some| some == values[..some.len()]), "{end}");
+            assert!(split_tuple(&tuple[..end]).is_none_or(|some| some == values[..some.len()]), "{end}");
         }
-        assert_eq!(split(&[0x99, 1]), None);
+        assert_eq!(split_tuple(&[0x99, 1]), None);
     }
 
     #[test]
     fn encoded_tuples_are_decoded_as_text() {
         let mut out = Vec::new();
-        number(-1250, 2, &mut out);
-        escaped(TEXT, b"a\0b", &mut out);
-        number(7, 3, &mut out);
-        number(12_300, 0, &mut out);
-        assert_eq!(decode(&out), ["-12.5", "a\0b", "0.007", "12300"]);
+        encode_number(-1250, 2, &mut out);
+        encode_escaped(TEXT, b"a\0b", &mut out);
+        encode_number(7, 3, &mut out);
+        encode_number(12_300, 0, &mut out);
+        assert_eq!(decode_tuple(&out), ["-12.5", "a\0b", "0.007", "12300"]);
     }
 }

@@ -20,7 +20,7 @@ use crate::keys::encoding::{RawType, SingleColumnKeys, as_integer, as_raw, encod
 ///    only *notes* it: the table stores the integer in a list and returns its position in the list with the bit
 ///    `NOTED`.
 /// 2. [`renumber`](Self::renumber), called once after the last record, gives every key its final number, in the order
-///    of the keys. Callers translate the numbers that they hold with `Renumbering::of`.
+///    of the keys. Callers translate the numbers that they hold with `Renumbering::final_number`.
 /// 3. Keys that are interned later get the next numbers, which are not in the order of the keys. Final numbers never
 ///    change.
 ///
@@ -60,21 +60,21 @@ impl KeyTable {
 
     /// The encoded tuple of a key.
     pub fn bytes(&self, key: u32) -> &[u8] {
-        tuple(&self.tuples, &self.ends, key)
+        key_tuple(&self.tuples, &self.ends, key)
     }
 
     /// Returns all numbers in the order of their keys. Integers are compared by value, which is the order of their
     /// tuples.
     pub fn sorted(&self) -> Vec<u32> {
         if self.in_order == self.len() {
-            return (0..number(self.len())).collect();
+            return (0..key_number(self.len())).collect();
         }
         if self.integers().len() == self.len() {
             let mut integers: Vec<(i64, u32)> = self.integers().iter().copied().collect();
             integers.sort_unstable();
             return integers.into_iter().map(|(_, key)| key).collect();
         }
-        let mut keys: Vec<u32> = (0..number(self.len())).collect();
+        let mut keys: Vec<u32> = (0..key_number(self.len())).collect();
         keys.sort_unstable_by(|a, b| self.bytes(*a).cmp(self.bytes(*b)));
         keys
     }
@@ -115,7 +115,7 @@ impl KeyTable {
         let known: Vec<(i64, u32)> = self.integers().iter().copied().collect();
         // Integers that were interned before, by their old numbers, are sorted together with the noted ones.
         integers.extend(known.iter().map(|(integer, _)| *integer));
-        let sorted = ascending(&integers);
+        let sorted = sort_with_positions(&integers);
         let mut new = vec![0; integers.len()];
         *self = Self { hasher: self.hasher.clone(), ..Self::default() };
         for (integer, at) in &sorted {
@@ -124,7 +124,7 @@ impl KeyTable {
                 encode_integer(*integer, &mut self.tuples);
                 self.ends.push(self.tuples.len());
             }
-            new[*at as usize] = number(self.len() - 1);
+            new[*at as usize] = key_number(self.len() - 1);
         }
         self.in_order = self.len();
         let mut old = vec![0; known.len()];
@@ -143,7 +143,7 @@ impl KeyTable {
         self.integers.get_or_init(|| {
             let mut table = HashTable::with_capacity(self.ascending.len());
             for (key, integer) in (0..).zip(&self.ascending) {
-                table.insert_unique(spread(*integer), (*integer, key), |(i, _)| spread(*i));
+                table.insert_unique(hash_integer(*integer), (*integer, key), |(i, _)| hash_integer(*i));
             }
             table
         })
@@ -153,7 +153,7 @@ impl KeyTable {
     /// number.
     pub fn note_integer(&mut self, integer: i64) -> u32 {
         self.noted.push(integer);
-        NOTED | number(self.noted.len() - 1)
+        NOTED | key_number(self.noted.len() - 1)
     }
 
     /// Returns the number of a key, and adds the key if it is new.
@@ -166,11 +166,11 @@ impl KeyTable {
         }
         let hash = self.hasher.hash_one(bytes);
         let (tuples, ends) = (&self.tuples, &self.ends);
-        if let Some((_, key)) = self.others.find(hash, |(_, k)| tuple(tuples, ends, *k) == bytes) {
+        if let Some((_, key)) = self.others.find(hash, |(_, k)| key_tuple(tuples, ends, *k) == bytes) {
             return *key;
         }
         self.tuples.extend(bytes);
-        let key = self.end();
+        let key = self.finish_tuple();
         self.others.insert_unique(hash, (hash, key), |(hash, _)| *hash);
         key
     }
@@ -181,9 +181,9 @@ impl KeyTable {
             return key;
         }
         encode_integer(integer, &mut self.tuples);
-        let key = self.end();
+        let key = self.finish_tuple();
         let integers = self.integers.get_mut().expect("`find_integer` has filled the table");
-        integers.insert_unique(spread(integer), (integer, key), |(i, _)| spread(*i));
+        integers.insert_unique(hash_integer(integer), (integer, key), |(i, _)| hash_integer(*i));
         key
     }
 
@@ -194,15 +194,15 @@ impl KeyTable {
             return key;
         }
         encode_raw(raw, raw_type, &mut self.tuples);
-        let key = self.end();
+        let key = self.finish_tuple();
         self.raw.insert_unique(hash, (hash, key), |(hash, _)| *hash);
         key
     }
 
     /// Ends the tuple that was appended to `tuples`, and returns its number.
-    fn end(&mut self) -> u32 {
+    fn finish_tuple(&mut self) -> u32 {
         self.ends.push(self.tuples.len());
-        number(self.len() - 1)
+        key_number(self.len() - 1)
     }
 
     /// Returns the number of a key; `None` if the table does not have it. Equal numbers of different types are one
@@ -219,7 +219,7 @@ impl KeyTable {
     }
 
     fn find_integer(&self, integer: i64) -> Option<u32> {
-        self.integers().find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
+        self.integers().find(hash_integer(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
     }
 
     fn find_raw(&self, hash: u64, raw: &[u8], raw_type: RawType) -> Option<u32> {
@@ -285,7 +285,7 @@ impl KeyTable {
 
     /// Returns the number of the key in a row, or for an integer what stands for it until `renumber`. Returns `None`
     /// if the key is null.
-    pub fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
+    pub fn intern_row(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
         match values {
             SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
             SingleColumnKeys::Texts(a) => {
@@ -313,7 +313,7 @@ pub struct Renumbering {
 
 impl Renumbering {
     /// Returns the final number for what `note`, `intern` or `find` has returned.
-    pub fn of(&self, key: u32) -> u32 {
+    pub fn final_number(&self, key: u32) -> u32 {
         match key & NOTED {
             0 => self.old[key as usize],
             _ => self.noted[(key ^ NOTED) as usize],
@@ -322,7 +322,7 @@ impl Renumbering {
 }
 
 /// Sorts integers together with their positions.
-fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
+fn sort_with_positions(integers: &[i64]) -> Vec<(i64, u32)> {
     let (Some(&minimum), Some(&maximum)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
     let places = usize::BITS - integers.len().leading_zeros();
     if maximum.abs_diff(minimum).leading_zeros() >= places {
@@ -341,12 +341,12 @@ fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
 }
 
 /// Converts an index to the number of a key.
-fn number(keys: usize) -> u32 {
+fn key_number(keys: usize) -> u32 {
     u32::try_from(keys).ok().filter(|number| *number < NOTED).expect("there are fewer than 2^31 keys")
 }
 
 /// Returns the tuple of a key.
-fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
+fn key_tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
     let key = key as usize;
     let start = if key == 0 { 0 } else { ends[key - 1] };
     &tuples[start..ends[key]]
@@ -355,7 +355,7 @@ fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
 /// Fibonacci hashing: multiplication by 2^64 divided by the golden ratio spreads consecutive integers over the hash
 /// table. The shift mixes the upper bits into the lower ones: `hashbrown` takes the bucket from the low bits and a
 /// tag from the high bits.
-fn spread(integer: i64) -> u64 {
+fn hash_integer(integer: i64) -> u64 {
     let mixed = (integer as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 32)
 }
@@ -372,11 +372,12 @@ mod tests {
     fn keys(columns: &[ArrayRef]) -> KeyTable {
         let mut keys = KeyTable::default();
         for column in columns {
-            let batch = RecordBatch::try_from_iter([("k", column.clone())]).expect("a batch");
-            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
+            let batch = RecordBatch::try_from_iter([("k", column.clone())]).expect("the batch is valid");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here")
+                .expect("the encoder is created");
             for row in 0..batch.num_rows() {
                 let mut bytes = Vec::new();
-                encoder.encode(row, &mut bytes).expect("a key");
+                encoder.encode(row, &mut bytes).expect("the key is encoded");
                 keys.intern(&bytes);
             }
         }
@@ -407,10 +408,11 @@ mod tests {
     fn a_key_has_one_number_in_all_representations() {
         let mut keys = KeyTable::default();
         let tuple = |column: ArrayRef| {
-            let batch = RecordBatch::try_from_iter([("k", column)]).expect("a batch");
-            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
+            let batch = RecordBatch::try_from_iter([("k", column)]).expect("the batch is valid");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here")
+                .expect("the encoder is created");
             let mut bytes = Vec::new();
-            encoder.encode(0, &mut bytes).expect("a key");
+            encoder.encode(0, &mut bytes).expect("the key is encoded");
             bytes
         };
         for integer in [7, -7, 0, i64::MIN, i64::MAX, 1200] {
@@ -432,7 +434,10 @@ mod tests {
         let sorted = keys.sorted();
         assert!(sorted.windows(2).all(|w| keys.bytes(w[0]) < keys.bytes(w[1])) && sorted.len() == 13);
         let (before, new) = (keys.bytes(3).to_vec(), keys.renumber());
-        assert_eq!((keys.bytes(new.of(3)), keys.find(&before)), (before.as_slice(), Some(new.of(3))));
+        assert_eq!(
+            (keys.bytes(new.final_number(3)), keys.find(&before)),
+            (before.as_slice(), Some(new.final_number(3)))
+        );
         assert_eq!(keys.sorted(), (0..13).collect::<Vec<u32>>());
         assert_eq!(keys.intern_integer(-1_000_000), 13);
         assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "after the least integer");
@@ -449,7 +454,7 @@ mod tests {
             sorted.sort_unstable();
             sorted.dedup();
             for (noted, integer) in noted.iter().zip(integers) {
-                let key = numbers.of(*noted);
+                let key = numbers.final_number(*noted);
                 assert_eq!(sorted[key as usize], *integer);
                 assert_eq!((keys.find_integer(*integer), keys.intern_integer(*integer)), (Some(key), key));
             }
@@ -469,9 +474,9 @@ mod tests {
             let noted = [9, 5, 1].map(|i| keys.note_integer(i));
             let text = text.map(|text| keys.intern_raw(text.as_bytes(), RawType::Text));
             let numbers = keys.renumber();
-            assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
-            assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);
-            assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text sorts after numbers");
+            assert_eq!([seven, five].map(|k| numbers.final_number(k)), [2, 1]);
+            assert_eq!(noted.map(|k| numbers.final_number(k)), [3, 1, 0]);
+            assert_eq!(text.map(|k| numbers.final_number(k)), text.map(|_| 4), "text sorts after numbers");
             assert_eq!(numbers.order, None);
             assert!((1..keys.len()).all(|k| keys.bytes(k as u32 - 1) < keys.bytes(k as u32)));
             assert_eq!([1, 5, 7, 9].map(|i| keys.find_integer(i)), [0, 1, 2, 3].map(Some));

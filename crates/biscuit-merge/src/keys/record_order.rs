@@ -34,7 +34,7 @@ impl RecordOrder {
         bytes[0] = rank;
         bytes[1..=columns.len()].copy_from_slice(columns);
         bytes[columns.len() + 1] = op_rank;
-        Self(OrderBytes::Inline(length(columns.len() + 2), bytes))
+        Self(OrderBytes::Inline(inline_length(columns.len() + 2), bytes))
     }
 
     /// Restores an order from its stored bytes.
@@ -43,7 +43,7 @@ impl RecordOrder {
         match bytes.get_mut(..stored.len()) {
             Some(start) => {
                 start.copy_from_slice(stored);
-                Self(OrderBytes::Inline(length(stored.len()), bytes))
+                Self(OrderBytes::Inline(inline_length(stored.len()), bytes))
             }
             None => Self(OrderBytes::Shared(stored.into())),
         }
@@ -69,13 +69,13 @@ pub const PLAIN_RANK: u8 = 1;
 
 /// Converts inline bytes to two numbers that compare as the bytes do, without a call of `memcmp`. The first number
 /// has bytes 0 to 15 and the second bytes 14 to 21, so that two bytes are in both.
-fn words(bytes: &[u8; INLINE]) -> (u128, u64) {
+fn to_words(bytes: &[u8; INLINE]) -> (u128, u64) {
     let first = bytes.first_chunk().expect("there are 16 bytes");
     let last = bytes.last_chunk().expect("there are 8 bytes");
     (u128::from_be_bytes(*first), u64::from_be_bytes(*last))
 }
 
-fn length(bytes: usize) -> u8 {
+fn inline_length(bytes: usize) -> u8 {
     u8::try_from(bytes).expect("inline orders have at most 22 bytes")
 }
 
@@ -99,7 +99,7 @@ impl Ord for RecordOrder {
             // Bytes after the end are zero, and so at most what the other order has there. If all bytes are equal,
             // the shorter order is a prefix of the longer one and compares less.
             (OrderBytes::Inline(a_length, a), OrderBytes::Inline(b_length, b)) => {
-                (words(a), a_length).cmp(&(words(b), b_length))
+                (to_words(a), a_length).cmp(&(to_words(b), b_length))
             }
             _ => self.bytes().cmp(other.bytes()),
         }

@@ -30,7 +30,7 @@ impl RowOrders {
     }
 
     /// Encodes the key of a row into `out`. `number` is the number of the row in the file, for messages.
-    pub fn key(&self, row: usize, spec: &MergeSpec, place: &str, number: u64, out: &mut Vec<u8>) -> Result<()> {
+    pub fn encode_key(&self, row: usize, spec: &MergeSpec, place: &str, number: u64, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         self.keys.encode(row, out).map_err(|reason| {
             let (EncodeError::Null(i) | EncodeError::NumberAsText(i)) = reason;

@@ -50,7 +50,7 @@ pub struct ChangeBatch {
     /// Operation of each record.
     pub ops: Vec<ChangeOp>,
     /// Operation code of each record in lower case, or empty text if the record has none. Empty if no record has a
-    /// code; use [`code`](Self::code).
+    /// code; use [`operation_code`](Self::operation_code).
     pub codes: Vec<Arc<str>>,
     /// For each column, the records in which it is present; `None` if it is present in all records. A column that is
     /// not present is an unchanged value.
@@ -111,7 +111,7 @@ impl ChangeBatch {
     ///
     /// # Errors
     /// `Internal`.
-    pub fn without(self, rows: &[usize]) -> Result<Self> {
+    pub fn without_rows(self, rows: &[usize]) -> Result<Self> {
         if rows.is_empty() {
             return Ok(self);
         }
@@ -119,14 +119,14 @@ impl ChangeBatch {
             .filter(|r| !rows.contains(r))
             .map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows"))
             .collect();
-        self.pick(&keep)
+        self.select_rows(&keep)
     }
 
     /// Returns the batch of these rows, in this order.
     ///
     /// # Errors
     /// `Internal`.
-    pub fn pick(&self, rows: &[u32]) -> Result<Self> {
+    pub fn select_rows(&self, rows: &[u32]) -> Result<Self> {
         let old = || rows.iter().map(|&r| r as usize);
         let failed = |e| Error::internal("cannot select records of a batch").with_source(e);
         let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
@@ -140,7 +140,7 @@ impl ChangeBatch {
             codes: if self.codes.is_empty() { vec![] } else { old().map(|r| self.codes[r].clone()).collect() },
             present: self.present.iter().map(|g| g.as_ref().map(bits)).collect(),
             places: old().map(|r| self.places[r]).collect(),
-            raw: self.raw.as_ref().map(|r| r.0.pick(rows).map(RawRows)).transpose()?,
+            raw: self.raw.as_ref().map(|r| r.0.select_rows(rows).map(RawRows)).transpose()?,
             key_changes: self.key_changes.iter().filter_map(moved).collect(),
             file: self.file.clone(),
             completeness: self.completeness,
@@ -151,12 +151,12 @@ impl ChangeBatch {
     }
 
     /// Returns the operation code of a record in lower case, or empty text if it has none.
-    pub fn code(&self, row: usize) -> &str {
+    pub fn operation_code(&self, row: usize) -> &str {
         self.codes.get(row).map_or("", |code| code)
     }
 
     /// Approximate number of bytes that the records take in memory.
-    pub fn memory(&self) -> usize {
+    pub fn memory_size(&self) -> usize {
         let raw = match self.raw.as_ref().map(|r| &r.0) {
             None => 0,
             Some(RawSource::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
@@ -185,7 +185,7 @@ impl ChangeBatch {
     ///
     /// # Errors
     /// `e` itself if the reader did not keep the raw records: without them the record would be lost.
-    pub fn refuse(&self, row: usize, e: Error) -> Result<RefusedRecord> {
+    pub fn refuse_row(&self, row: usize, e: Error) -> Result<RefusedRecord> {
         match &self.raw {
             Some(raw) => Ok(RefusedRecord::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
             None => Err(e),

@@ -40,11 +40,11 @@ const HEADER: &str = "header";
 /// Prefix of the metadata keys of the raw records.
 const OF_RAW: &str = "raw ";
 
-fn failed(e: ArrowError) -> Error {
+fn arrow_error(e: ArrowError) -> Error {
     Error::internal("cannot pack or unpack change records").with_source(e)
 }
 
-fn damaged() -> Error {
+fn damaged_batch() -> Error {
     Error::internal("the batch does not contain packed change records")
 }
 
@@ -123,7 +123,7 @@ impl PackedWriter {
                     None,
                     rows.num_rows(),
                 );
-                self.add(RAW, Arc::new(rows.map_err(failed)?));
+                self.add(RAW, Arc::new(rows.map_err(arrow_error)?));
             }
         }
         Ok(())
@@ -152,7 +152,7 @@ impl PackedWriter {
     pub(crate) fn finish(self, records: usize) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(records));
         let schema = Schema::new(self.fields).with_metadata(self.metadata);
-        RecordBatch::try_new_with_options(Arc::new(schema), self.columns, &options).map_err(failed)
+        RecordBatch::try_new_with_options(Arc::new(schema), self.columns, &options).map_err(arrow_error)
     }
 }
 
@@ -183,16 +183,16 @@ impl<'a> PackedReader<'a> {
         let options = RecordBatchOptions::new().with_row_count(Some(records));
         let fields: Fields = self.packed.schema().fields().iter().take(self.width).cloned().collect();
         let columns = self.packed.columns().iter().take(self.width).cloned().collect();
-        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(failed)
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(arrow_error)
     }
 
     pub(crate) fn ops(&self) -> Result<Vec<ChangeOp>> {
-        let ops = self.column(OP).and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(damaged)?;
+        let ops = self.column(OP).and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(damaged_batch)?;
         ops.values().iter().map(|op| op_of(*op)).collect()
     }
 
     pub(crate) fn places(&self) -> Result<Vec<u64>> {
-        let places = self.column(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged)?;
+        let places = self.column(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged_batch)?;
         Ok(places.values().to_vec())
     }
 
@@ -209,7 +209,7 @@ impl<'a> PackedReader<'a> {
     }
 
     pub(crate) fn raw(&self, encode: RowEncoder) -> Result<Option<RawSource>> {
-        self.column(RAW).map(|column| raws(column, &self.packed.schema(), encode)).transpose()
+        self.column(RAW).map(|column| restore_raws(column, &self.packed.schema(), encode)).transpose()
     }
 
     pub(crate) fn key_changes(&self, records: usize) -> Result<Vec<KeyChange>> {
@@ -229,19 +229,19 @@ impl<'a> PackedReader<'a> {
     }
 
     pub(crate) fn rank(&self) -> Result<u8> {
-        u8::try_from(number(self.packed, RANK)?).map_err(|_| damaged())
+        u8::try_from(number(self.packed, RANK)?).map_err(|_| damaged_batch())
     }
 
     pub(crate) fn period(&self) -> Result<u32> {
-        u32::try_from(number(self.packed, PERIOD)?).map_err(|_| damaged())
+        u32::try_from(number(self.packed, PERIOD)?).map_err(|_| damaged_batch())
     }
 
     pub(crate) fn server<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        self.metadata(SERVER).map(serde_json::from_str).transpose().map_err(|_| damaged())
+        self.metadata(SERVER).map(serde_json::from_str).transpose().map_err(|_| damaged_batch())
     }
 
     pub(crate) fn file(&self) -> Result<Arc<str>> {
-        Ok(self.metadata(FILE).ok_or_else(damaged)?.into())
+        Ok(self.metadata(FILE).ok_or_else(damaged_batch)?.into())
     }
 }
 
@@ -250,7 +250,7 @@ fn metadata<'a>(packed: &'a RecordBatch, name: &str) -> Option<&'a str> {
 }
 
 fn number(packed: &RecordBatch, name: &str) -> Result<usize> {
-    metadata(packed, name).and_then(|n| n.parse().ok()).ok_or_else(damaged)
+    metadata(packed, name).and_then(|n| n.parse().ok()).ok_or_else(damaged_batch)
 }
 
 /// Inverse of `ChangeOp as u8`.
@@ -258,24 +258,24 @@ fn op_of(number: u8) -> Result<ChangeOp> {
     [ChangeOp::Upsert, ChangeOp::Delete, ChangeOp::Truncate]
         .into_iter()
         .find(|op| *op as u8 == number)
-        .ok_or_else(damaged)
+        .ok_or_else(damaged_batch)
 }
 
 /// Restores the raw records. The type of the column tells the variant: struct for rows, binary for single records,
 /// text for lines.
-fn raws(column: &ArrayRef, schema: &Schema, encode: RowEncoder) -> Result<RawSource> {
+fn restore_raws(column: &ArrayRef, schema: &Schema, encode: RowEncoder) -> Result<RawSource> {
     if let Some(rows) = column.as_struct_opt() {
         let own = schema.metadata().iter().filter_map(|(k, v)| Some((k.strip_prefix(OF_RAW)?.to_owned(), v.clone())));
         let schema = Schema::new(rows.fields().clone()).with_metadata(own.collect());
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let rows = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
-        return Ok(RawSource::Rows { rows: rows.map_err(failed)?, encode });
+        return Ok(RawSource::Rows { rows: rows.map_err(arrow_error)?, encode });
     }
     if let Some(each) = column.as_binary_opt::<i32>() {
         return Ok(RawSource::Each(each.iter().map(|raw| Arc::from(raw.unwrap_or_default())).collect()));
     }
     if *column.data_type() != DataType::Utf8 {
-        return Err(damaged());
+        return Err(damaged_batch());
     }
     let (mut text, mut spans) = (String::new(), Vec::with_capacity(column.len()));
     for record in column.as_string::<i32>().iter() {
@@ -289,13 +289,13 @@ fn raws(column: &ArrayRef, schema: &Schema, encode: RowEncoder) -> Result<RawSou
 
 /// Key of one key change as an Arrow IPC stream: key columns may have other types than the columns of the table.
 fn to_bytes(key: &RecordBatch) -> Result<Vec<u8>> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &key.schema()).map_err(failed)?;
-    writer.write(key).and_then(|()| writer.finish()).map_err(failed)?;
-    writer.into_inner().map_err(failed)
+    let mut writer = StreamWriter::try_new(Vec::new(), &key.schema()).map_err(arrow_error)?;
+    writer.write(key).and_then(|()| writer.finish()).map_err(arrow_error)?;
+    writer.into_inner().map_err(arrow_error)
 }
 
 fn from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
-    StreamReader::try_new(bytes, None).map_err(failed)?.next().ok_or_else(damaged)?.map_err(failed)
+    StreamReader::try_new(bytes, None).map_err(arrow_error)?.next().ok_or_else(damaged_batch)?.map_err(arrow_error)
 }
 
 #[cfg(test)]
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn picked_records_keep_places_key_changes_and_present_columns() {
-        let picked = batch(None).pick(&[2, 0]).unwrap();
+        let picked = batch(None).select_rows(&[2, 0]).unwrap();
         assert_eq!((picked.ops, picked.places), (vec![ChangeOp::Delete, ChangeOp::Upsert], vec![27, 3]));
         assert_eq!(picked.key_changes.iter().map(|m| m.row).collect::<Vec<_>>(), [0]);
         assert_eq!(picked.present[1], Some(BooleanBuffer::from(vec![true, true])));

@@ -53,7 +53,7 @@ impl UnchangedPlaceholder {
 
     /// Returns whether the JSON text of a value may be the placeholder. A cheap test before decoding;
     /// decoding decides.
-    pub fn may_be(&self, raw: &str) -> bool {
+    pub fn may_match(&self, raw: &str) -> bool {
         match raw.as_bytes().first() {
             Some(b'"') => self.raws.iter().any(|r| r == raw),
             // A list with the text as its only item, or of the bytes as numbers (at most `-128, ` with spaces for
@@ -79,7 +79,7 @@ impl UnchangedPlaceholder {
     }
 
     /// Returns the rows of an array whose value is the placeholder, in ascending order.
-    pub fn rows(&self, array: &dyn Array) -> Vec<usize> {
+    pub fn find_rows(&self, array: &dyn Array) -> Vec<usize> {
         if self.bytes.is_empty() {
             return vec![];
         }
@@ -95,7 +95,7 @@ impl UnchangedPlaceholder {
                 let list = array.as_list::<i32>();
                 let alone = |row: usize| {
                     let items = list.is_valid(row).then(|| list.value(row)).filter(|items| items.len() == 1);
-                    items.is_some_and(|items| !self.rows(&items).is_empty())
+                    items.is_some_and(|items| !self.find_rows(&items).is_empty())
                 };
                 (0..list.len()).filter(|row| alone(*row)).collect()
             }
@@ -125,8 +125,8 @@ mod tests {
         let p = UnchangedPlaceholder::new(None).unwrap();
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some(PLACEHOLDER), None]));
         let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![PLACEHOLDER.as_bytes(), b"a"]));
-        assert_eq!((p.rows(&texts), p.rows(&bytes)), (vec![1], vec![0]));
+        assert_eq!((p.find_rows(&texts), p.find_rows(&bytes)), (vec![1], vec![0]));
         let none = UnchangedPlaceholder::new(Some("")).unwrap();
-        assert_eq!(none.rows(&texts), Vec::<usize>::new());
+        assert_eq!(none.find_rows(&texts), Vec::<usize>::new());
     }
 }

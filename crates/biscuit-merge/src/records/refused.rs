@@ -80,7 +80,7 @@ pub enum RawSource {
 
 impl RawSource {
     /// Returns the raw records of these rows, in this order.
-    pub fn pick(&self, rows: &[u32]) -> Result<Self> {
+    pub fn select_rows(&self, rows: &[u32]) -> Result<Self> {
         Ok(match self {
             Self::Text { text, header, spans } => {
                 let spans = rows.iter().map(|&r| spans[r as usize].clone()).collect();

@@ -134,9 +134,9 @@ pub fn raw_row_changes(
     options: &ChangeColumns,
 ) -> Result<(ChangeBatch, u64)> {
     check_names(&batch.schema(), &format!("`{file}`"))?;
-    let codes = codes(batch, options.op.as_deref(), file)?;
+    let codes = operation_codes(batch, options.op.as_deref(), file)?;
     let deleted = delete_flags(batch, options.delete_column.as_deref(), file, &places)?;
-    let (ops, keep) = operations(&places, codes.as_ref(), deleted.as_ref(), options, file)?;
+    let (ops, keep) = row_operations(&places, codes.as_ref(), deleted.as_ref(), options, file)?;
     let ignored = batch.num_rows() - ops.len();
     let stored: Vec<usize> =
         (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
@@ -145,7 +145,7 @@ pub fn raw_row_changes(
         rows = take_record_batch(&rows, &UInt32Array::from(keep.clone()))
             .map_err(|e| Error::internal("cannot select rows of a batch").with_source(e))?;
         places = keep.iter().map(|&r| places[r as usize]).collect();
-        raws = raws.map(|r| r.pick(&keep)).transpose()?;
+        raws = raws.map(|r| r.select_rows(&keep)).transpose()?;
     }
     let codes: Vec<Arc<str>> = match codes {
         None => vec![],
@@ -166,7 +166,7 @@ pub fn raw_row_changes(
 
 /// Returns the operation of each row that becomes a record, and the numbers of these rows. The numbers are filled only if
 /// there are codes, since rows are left out only because of their code.
-fn operations(
+fn row_operations(
     places: &[u64],
     codes: Option<&StringArray>,
     deleted: Option<&BooleanArray>,
@@ -202,7 +202,7 @@ fn operations(
 }
 
 /// Returns the operation codes as text; `None` if the batch has no operation column.
-fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
+fn operation_codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
     let t = plain_type(array.data_type());
     if !matches!(t, DataType::Utf8 | DataType::Null) && !t.is_integer() {
@@ -274,11 +274,11 @@ fn present_records(
     let mut all = Vec::with_capacity(rows.num_columns());
     for (i, column) in rows.columns().iter().enumerate() {
         let mut missing: Vec<usize> = Vec::new();
-        for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == ChangeOp::Upsert) {
+        for row in placeholder.find_rows(column).into_iter().filter(|&r| ops[r] == ChangeOp::Upsert) {
             match codes.get(row).map_or("", |code| code) {
                 code if code.is_empty() || is_update(code) => missing.push(row),
                 "r" => {}
-                _ => return Err(ambiguous(rows.schema().field(i).name(), file, places[row])),
+                _ => return Err(ambiguous_placeholder(rows.schema().field(i).name(), file, places[row])),
             }
         }
         all.push(
@@ -289,7 +289,7 @@ fn present_records(
 }
 
 /// Returns the error of a placeholder that may be an ordinary value.
-pub fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
+pub fn ambiguous_placeholder(column: &str, file: &Arc<str>, row: u64) -> Error {
     let message = format!(
         "column `{column}` of a create contains the placeholder for unchanged values, and without headers it may also be an ordinary value"
     );

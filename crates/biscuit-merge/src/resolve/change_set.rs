@@ -9,7 +9,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::internal::conform;
 
 use crate::codes;
-use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose, decode};
+use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose, decode_tuple};
 use crate::keys::key_table::KeyTable;
 use crate::keys::record_order::RecordOrder;
 use crate::records::change_batch::ChangeBatch;
@@ -81,13 +81,13 @@ impl ChangeSet {
         let mut set = Self { bad_rows, ..Self::default() };
         for batch in batches.into_iter().filter(|b| !b.ops.is_empty()) {
             let place = format!("`{}`", batch.file);
-            let table = tables.add(conform(&batch.rows, target, &place)?);
+            let table = tables.add_table(conform(&batch.rows, target, &place)?);
             let mut refused = BTreeSet::new();
             for (row, e) in invalid_rows(&batch) {
-                set.refuse(&batch, row, e)?;
+                set.refuse_record(&batch, row, e)?;
                 refused.insert(row);
             }
-            set.encode(&batch, spec, table, refused)?;
+            set.encode_batch(&batch, spec, table, refused)?;
             set.present_columns.push(PresentColumns::new(&batch, target, &spec.ignore_null));
             set.batches.push(batch);
         }
@@ -97,11 +97,11 @@ impl ChangeSet {
         // they were encoded.
         let numbers = set.keys_mut().renumber();
         for record in &mut set.records {
-            record.key = numbers.of(record.key);
-            record.link = record.link.map(|(kind, other)| (kind, numbers.of(other)));
+            record.key = numbers.final_number(record.key);
+            record.link = record.link.map(|(kind, other)| (kind, numbers.final_number(other)));
         }
         // If all keys are single integers of records, renumbering has sorted the records by key already.
-        set.group(numbers.order);
+        set.group_by_key(numbers.order);
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)
     }
@@ -112,7 +112,13 @@ impl ChangeSet {
     }
 
     /// Encodes the keys and orders of a batch. Rows in `bad` are refused already.
-    fn encode(&mut self, batch: &ChangeBatch, spec: &MergeSpec, table: u32, mut bad: BTreeSet<usize>) -> Result<()> {
+    fn encode_batch(
+        &mut self,
+        batch: &ChangeBatch,
+        spec: &MergeSpec,
+        table: u32,
+        mut bad: BTreeSet<usize>,
+    ) -> Result<()> {
         let place = format!("`{}`", batch.file);
         let keys = TupleEncoder::new(&batch.rows, &spec.key, TuplePurpose::Key, &place)?;
         let orders = TupleEncoder::new(&batch.rows, &spec.order, TuplePurpose::Order, &place)?;
@@ -122,7 +128,7 @@ impl ChangeSet {
                 Ok(other) => links[m.row] = Some((m.kind, other)),
                 Err(e) => {
                     if bad.insert(m.row) {
-                        self.refuse(batch, m.row, e)?;
+                        self.refuse_record(batch, m.row, e)?;
                     }
                 }
             }
@@ -135,7 +141,7 @@ impl ChangeSet {
             let order = match encoded.and_then(|()| op_rank(spec, batch, row)) {
                 Ok(rank) => RecordOrder::new(batch.rank, &order, rank),
                 Err(e) => {
-                    self.refuse(batch, row, e)?;
+                    self.refuse_record(batch, row, e)?;
                     continue;
                 }
             };
@@ -145,7 +151,7 @@ impl ChangeSet {
                 continue;
             }
             let key = match &values {
-                Some(values) => self.keys_mut().note(values, row).ok_or(EncodeError::Null(0)),
+                Some(values) => self.keys_mut().intern_row(values, row).ok_or(EncodeError::Null(0)),
                 None => {
                     bytes.clear();
                     keys.encode(row, &mut bytes).map(|()| self.keys_mut().intern(&bytes))
@@ -154,7 +160,7 @@ impl ChangeSet {
             let key = match key {
                 Ok(key) => key,
                 Err(reason) => {
-                    self.refuse(batch, row, null_key(reason, &spec.key, batch, row))?;
+                    self.refuse_record(batch, row, null_key(reason, &spec.key, batch, row))?;
                     continue;
                 }
             };
@@ -166,11 +172,11 @@ impl ChangeSet {
     }
 
     /// Quarantines a record, or fails with its error.
-    fn refuse(&mut self, batch: &ChangeBatch, row: usize, e: Error) -> Result<()> {
+    fn refuse_record(&mut self, batch: &ChangeBatch, row: usize, e: Error) -> Result<()> {
         if self.bad_rows == BadRows::Fail {
             return Err(e);
         }
-        self.refused.push(batch.refuse(row, e)?);
+        self.refused.push(batch.refuse_row(row, e)?);
         Ok(())
     }
 
@@ -184,7 +190,7 @@ impl ChangeSet {
 
     /// Groups the records by key, and sorts the records of each key by order. `by_key` has the indices of the records
     /// by key, if these are known. Otherwise a counting sort finds them.
-    fn group(&mut self, by_key: Option<Vec<u32>>) {
+    fn group_by_key(&mut self, by_key: Option<Vec<u32>>) {
         // First the number of records of each key, then the prefix sums of these numbers.
         self.starts = vec![0; self.keys.len() + 1];
         for record in &self.records {
@@ -230,16 +236,17 @@ impl ChangeSet {
         let records = std::mem::take(&mut self.records);
         for same in records.chunk_by(same) {
             let (first, others) = same.split_first().expect("`chunk_by` returns no empty chunk");
-            let differs = |r: &ChangeRecord| Some((r.clone(), self.difference(first, r, target, tables)?));
+            let differs = |r: &ChangeRecord| Some((r.clone(), self.find_difference(first, r, target, tables)?));
             if let Some((other, column)) = others.iter().find_map(differs) {
-                let e = self.ambiguous(first, &other, column.as_deref(), spec);
+                let e = self.ambiguous_order(first, &other, column.as_deref(), spec);
                 if self.bad_rows == BadRows::Fail {
                     return Err(e);
                 }
                 for r in same {
-                    let e = self.ambiguous(first, if r.at == first.at { &other } else { r }, column.as_deref(), spec);
+                    let e =
+                        self.ambiguous_order(first, if r.at == first.at { &other } else { r }, column.as_deref(), spec);
                     let batch = &self.batches[r.at.table as usize];
-                    self.refused.push(batch.refuse(r.at.row as usize, e)?);
+                    self.refused.push(batch.refuse_row(r.at.row as usize, e)?);
                 }
                 continue;
             }
@@ -262,7 +269,7 @@ impl ChangeSet {
 
     /// Returns how two records differ: `Some(None)` in the operation, `Some(column)` in a column, `None` if their
     /// content is equal. Values of deletes are not compared.
-    fn difference(
+    fn find_difference(
         &self,
         a: &ChangeRecord,
         b: &ChangeRecord,
@@ -278,13 +285,13 @@ impl ChangeSet {
         let (ga, gb) = (&self.present_columns[a.at.table as usize], &self.present_columns[b.at.table as usize]);
         let (ra, rb) = (a.at.row as usize, b.at.row as usize);
         let differs = |c: &usize| {
-            let (x, y) = (ga.gives(ra, *c), gb.gives(rb, *c));
-            x != y || (x && !tables.same(Some(a.at), Some(b.at), *c))
+            let (x, y) = (ga.has_column(ra, *c), gb.has_column(rb, *c));
+            x != y || (x && !tables.is_same_value(Some(a.at), Some(b.at), *c))
         };
         (0..target.fields().len()).find(differs).map(|c| Some(target.field(c).name().clone()))
     }
 
-    fn ambiguous(&self, a: &ChangeRecord, b: &ChangeRecord, column: Option<&str>, spec: &MergeSpec) -> Error {
+    fn ambiguous_order(&self, a: &ChangeRecord, b: &ChangeRecord, column: Option<&str>, spec: &MergeSpec) -> Error {
         let what = column.map_or("in their operation".to_owned(), |c| format!("in column `{c}`"));
         let (file, row) = self.place(b.at);
         let (first, first_row) = self.place(a.at);
@@ -314,7 +321,7 @@ impl ChangeSet {
 
     /// Returns the values of a key as text. Only for details of errors, which are shown on request.
     pub fn key_text(&self, key: u32) -> String {
-        decode(self.keys.bytes(key)).join(", ")
+        decode_tuple(self.keys.bytes(key)).join(", ")
     }
 
     /// Returns the present columns of the batch of a record, and the row of the record in it.
@@ -328,7 +335,7 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
     if spec.op_rank.is_empty() {
         return Ok(0);
     }
-    let code = batch.code(row);
+    let code = batch.operation_code(row);
     // A row without a code is one of a full load, and ranks below all listed codes.
     if code.is_empty() {
         return Ok(0);

@@ -80,7 +80,8 @@ impl KeyMoves<'_> {
         let Some((KeyChangeKind::From, from)) = record.link else { return Ok(vec![]) };
         let (present_columns, row) = self.set.present_columns_of(record);
         // The row brings the columns that the record does not give: unchanged values, and ignored nulls.
-        let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
+        let asked: Vec<usize> =
+            (0..self.schema.fields().len()).filter(|&c| !present_columns.has_column(row, c)).collect();
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(record.key).into();
         let order = &record.order;
         let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
@@ -132,7 +133,7 @@ impl KeyMoves<'_> {
     /// is newer and remains.
     /// A row may have moved several times, so the new values go through a work list from key to key. It ends because
     /// each step follows a key change of a greater order, also if the row returns to an earlier key.
-    pub(crate) fn late_for_moves(
+    pub(crate) fn apply_late_to_key_changes(
         &self,
         record: &ChangeRecord,
         values: Vec<(usize, Option<RowRef>)>,
@@ -151,7 +152,7 @@ impl KeyMoves<'_> {
                         Some(s)
                             if by == ValueSource::ByRecord
                                 && s.order == order
-                                && (m.applied || self.tables.same(s.value, value, c)) =>
+                                && (m.applied || self.tables.is_same_value(s.value, value, c)) =>
                         {
                             continue;
                         }
@@ -173,7 +174,7 @@ impl KeyMoves<'_> {
                 for (c, value) in &filled {
                     // Only if the register still has the value of the key change; every other value is newer.
                     if *work.now.column(*c).0 == order {
-                        work.now.set(*c, &order, *value);
+                        work.now.set_column(*c, &order, *value);
                         work.touched = true;
                     }
                 }
@@ -185,7 +186,7 @@ impl KeyMoves<'_> {
     /// Returns the columns that a record gives, with their values.
     pub(crate) fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
         let (present_columns, row) = self.set.present_columns_of(record);
-        let present = (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c));
+        let present = (0..self.schema.fields().len()).filter(|&c| present_columns.has_column(row, c));
         present.map(|c| (c, Some(record.at))).collect()
     }
 

@@ -17,7 +17,7 @@ impl KeyUnionFind {
     /// `sorted` has all keys in order. Keys are connected by the key changes of records in `set`, and by `ties` from
     /// the key metadata.
     /// Example: with the keys a, b, c, d and a key change from b to d, the result is (a, a), (b, b), (b, d), (c, c).
-    pub fn of(set: &ChangeSet, ties: &[(u32, u32)], sorted: &[u32]) -> Vec<(u32, u32)> {
+    pub fn group_keys(set: &ChangeSet, ties: &[(u32, u32)], sorted: &[u32]) -> Vec<(u32, u32)> {
         let links = || set.records.iter().filter_map(|r| r.link.map(|(_, other)| (r.key, other)));
         // Most runs have no key change: each key is its own group.
         if ties.is_empty() && links().next().is_none() {
@@ -28,9 +28,9 @@ impl KeyUnionFind {
             rank[*key as usize] = at;
         }
         let mut groups = Self::new(sorted.len());
-        links().chain(ties.iter().copied()).for_each(|(a, b)| groups.join(rank[a as usize], rank[b as usize]));
+        links().chain(ties.iter().copied()).for_each(|(a, b)| groups.unite(rank[a as usize], rank[b as usize]));
         let ranks = 0..u32::try_from(sorted.len()).expect("there are fewer than 2^32 keys");
-        let mut by_root: Vec<(u32, u32)> = ranks.map(|r| (groups.root(r), r)).collect();
+        let mut by_root: Vec<(u32, u32)> = ranks.map(|r| (groups.find_root(r), r)).collect();
         by_root.sort_unstable();
         by_root.into_iter().map(|(root, r)| (sorted[root as usize], sorted[r as usize])).collect()
     }
@@ -42,7 +42,7 @@ impl KeyUnionFind {
 
     /// Returns the root of a key. Path halving: each visited key is linked to its grandparent, so that paths stay
     /// short.
-    fn root(&mut self, key: u32) -> u32 {
+    fn find_root(&mut self, key: u32) -> u32 {
         let mut at = key;
         while self.0[at as usize] != at {
             let up = self.0[at as usize];
@@ -53,8 +53,8 @@ impl KeyUnionFind {
     }
 
     /// Unites the sets of two keys. The lesser root becomes the root of both.
-    fn join(&mut self, a: u32, b: u32) {
-        let (a, b) = (self.root(a), self.root(b));
+    fn unite(&mut self, a: u32, b: u32) {
+        let (a, b) = (self.find_root(a), self.find_root(b));
         self.0[a.max(b) as usize] = a.min(b);
     }
 }

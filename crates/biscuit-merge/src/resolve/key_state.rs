@@ -69,7 +69,7 @@ impl KeyState {
     }
 
     /// Sets the register of a column, whatever its order is.
-    pub fn set(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
+    pub fn set_column(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
         match self.columns.iter_mut().find(|c| c.column == column) {
             Some(c) => (c.order, c.value) = (order.clone(), value),
             None => self.columns.push(ColumnState { column, order: order.clone(), value }),
@@ -85,7 +85,7 @@ impl KeyState {
             for &column in except {
                 let (order, value) = self.column(column);
                 let (order, value) = (order.clone(), value);
-                self.set(column, &order, value);
+                self.set_column(column, &order, value);
             }
             (self.base, self.source) = (order.clone(), value);
         }
@@ -94,7 +94,7 @@ impl KeyState {
             (c.order, c.value) = (order.clone(), value);
             set = true;
         }
-        self.simplify();
+        self.drop_redundant_columns();
         set
     }
 
@@ -110,12 +110,12 @@ impl KeyState {
             (c.order, c.value) = (order.clone(), None);
             set = true;
         }
-        self.simplify();
+        self.drop_redundant_columns();
         set
     }
 
     /// Removes the row, at this order.
-    pub fn remove(&mut self, order: &RecordOrder) {
+    pub fn remove_row(&mut self, order: &RecordOrder) {
         self.live = None;
         (self.base, self.source) = (order.clone(), None);
         self.columns.clear();
@@ -123,13 +123,13 @@ impl KeyState {
 
     /// Removes registers that equal the rest of the row. States that mean the same have to be equal, since unchanged
     /// key metadata is recognised by comparison.
-    fn simplify(&mut self) {
+    fn drop_redundant_columns(&mut self) {
         let (base, source) = (&self.base, self.source);
         self.columns.retain(|c| c.order != *base || c.value != source);
     }
 
     /// Returns where the values of the row are.
-    pub fn row(&self, columns: usize) -> CellLocation {
+    pub fn row_location(&self, columns: usize) -> CellLocation {
         if let (Some(source), true) = (self.source, self.columns.is_empty()) {
             return CellLocation::Row(source);
         }
@@ -177,7 +177,7 @@ mod tests {
     fn late_delete_clears_only_older_columns() {
         let mut s = KeyState::unknown();
         s.set_all(&order(1), at(1), &[]);
-        s.set(0, &order(5), at(5));
+        s.set_column(0, &order(5), at(5));
         assert!(s.clear_older(&order(3)));
         assert_eq!((s.column(0), s.column(1)), ((&order(5), at(5)), (&order(3), None)));
         assert!(!s.clear_older(&order(2)));

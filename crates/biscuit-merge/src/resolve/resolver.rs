@@ -83,7 +83,7 @@ impl KeyResolver<'_> {
     /// Resolves a group of keys that key changes connect; most groups are one key. If a record is invalid and invalid
     /// records are quarantined, the group is resolved again without it, from the prior states: effects of a failed
     /// attempt are dropped.
-    pub fn group(
+    pub fn resolve_group(
         &self,
         keys: &[(u32, PriorKeyState)],
         records: &[&ChangeRecord],
@@ -118,12 +118,12 @@ impl KeyResolver<'_> {
         records: &[&ChangeRecord],
         out: &mut ResolvedKeys,
     ) -> Result<(), ResolveError> {
-        let mut works: Vec<KeyInProgress> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
+        let mut works: Vec<KeyInProgress> = keys.iter().map(|(key, prior)| self.begin_key(*key, prior)).collect();
         let raised;
         let mut records: Vec<&ChangeRecord> = records.to_vec();
         if self.spec.authority == OrderAuthority::Reload {
             // A reload raises orders before the sort, so that the raised record is still the last one of its key.
-            raised = raise(&records, &works);
+            raised = raise_orders(&records, &works);
             records = raised.iter().collect();
         }
         // A delete is applied before the create of the same order: it stores the image that the create half may ask
@@ -133,7 +133,7 @@ impl KeyResolver<'_> {
         });
         let (mut open, mut cleared) = (Vec::new(), Vec::new());
         for record in records {
-            match self.apply(record, &mut works)? {
+            match self.apply_record(record, &mut works)? {
                 RecordEffect::Final(count) => *count(&mut out.verdicts) += u64::from(self.is_own(record)),
                 RecordEffect::Open => open.push(record),
                 RecordEffect::Cleared => cleared.push(record),
@@ -164,7 +164,7 @@ impl KeyResolver<'_> {
     /// The fast path for most keys of most runs. Resolves a key without key metadata whose records are all full
     /// images or deletes with other orders than the stored row: then the newest one wins, and the others have no
     /// effect. `group` has the same result. Returns false for any other key.
-    pub fn simple(
+    pub fn resolve_simple(
         &self,
         key: u32,
         row: Option<(&RecordOrder, RowRef)>,
@@ -201,7 +201,7 @@ impl KeyResolver<'_> {
             (true, stored) => {
                 *(if stored { &mut v.deleted } else { &mut v.unchanged }) += is_own;
                 let mut state = KeyState::unknown();
-                state.remove(order);
+                state.remove_row(order);
                 KeyOutcome { key, row: if stored { RowChange::Remove } else { RowChange::Keep }, state, before: None }
             }
         };
@@ -210,14 +210,14 @@ impl KeyResolver<'_> {
     }
 
     /// Begins a key with its prior state, after the truncates.
-    fn begin(&self, key: u32, prior: &PriorKeyState) -> KeyInProgress {
+    fn begin_key(&self, key: u32, prior: &PriorKeyState) -> KeyInProgress {
         let mut now = prior.state.clone();
         let mut touched = false;
         if let Some(t) = self.truncated {
             let gone = now.live.as_ref().is_some_and(|live| live <= t);
             if gone || (now.live.is_none() && now.base <= *t) {
                 touched = gone;
-                now.remove(t);
+                now.remove_row(t);
                 // An image is not needed any more if its create half is at or before the truncate.
                 now.key_changes.retain(|m| m.at > *t);
             } else {
@@ -229,7 +229,7 @@ impl KeyResolver<'_> {
     }
 
     /// Applies one record to its key.
-    fn apply(&self, record: &ChangeRecord, works: &mut [KeyInProgress]) -> Result<RecordEffect, ResolveError> {
+    fn apply_record(&self, record: &ChangeRecord, works: &mut [KeyInProgress]) -> Result<RecordEffect, ResolveError> {
         let reload = self.spec.authority == OrderAuthority::Reload && record.op == ChangeOp::Upsert;
         if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
             let known = self.truncated_before.is_some_and(|t| record.order <= *t);
@@ -237,15 +237,15 @@ impl KeyResolver<'_> {
         }
         let at = works.iter().position(|w| w.key == record.key).expect("every record's key is in its group");
         match record.op {
-            ChangeOp::Delete => self.delete(record, works, at),
-            ChangeOp::Upsert => self.upsert(record, works, at),
+            ChangeOp::Delete => self.apply_delete(record, works, at),
+            ChangeOp::Upsert => self.apply_upsert(record, works, at),
             ChangeOp::Truncate => Err(Error::internal("a truncate has no key").into()),
         }
     }
 
     /// Applies a delete. The newest record of its key removes the row. A late delete sets only older registers to
     /// null.
-    fn delete(
+    fn apply_delete(
         &self,
         record: &ChangeRecord,
         works: &mut [KeyInProgress],
@@ -274,7 +274,7 @@ impl KeyResolver<'_> {
         }
         let known = work.now.live.is_none() && work.now.base == *order;
         work.touched |= work.now.live.is_some();
-        work.now.remove(order);
+        work.now.remove_row(order);
         Ok(match (tie, known) {
             (true, _) => RecordEffect::Final(|v| &mut v.corrected),
             (_, true) => RecordEffect::Final(|v| &mut v.unchanged),
@@ -284,7 +284,7 @@ impl KeyResolver<'_> {
 
     /// Applies an upsert: values that it takes from an old key, values for rows that have moved on, then its own
     /// registers.
-    fn upsert(
+    fn apply_upsert(
         &self,
         record: &ChangeRecord,
         works: &mut [KeyInProgress],
@@ -292,7 +292,7 @@ impl KeyResolver<'_> {
     ) -> Result<RecordEffect, ResolveError> {
         let resolved = self.moves().resolve_key_change(record, works, at)?;
         let values = self.moves().given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
-        self.moves().late_for_moves(record, values, works, at);
+        self.moves().apply_late_to_key_changes(record, values, works, at);
         let order = &record.order;
         let work = &mut works[at];
         // Older than the tombstone: the row is not restored.
@@ -329,8 +329,10 @@ impl KeyResolver<'_> {
         let (present_columns, row) = self.set.present_columns_of(record);
         (0..self.schema.fields().len()).all(|c| {
             let (order, value) = work.now.column(c);
-            let present = present_columns.gives(row, c) && !resolved.iter().any(|(r, _)| *r == c);
-            !present || *order > record.order || (*order == record.order && self.tables.same(value, Some(record.at), c))
+            let present = present_columns.has_column(row, c) && !resolved.iter().any(|(r, _)| *r == c);
+            !present
+                || *order > record.order
+                || (*order == record.order && self.tables.is_same_value(value, Some(record.at), c))
         })
     }
 
@@ -345,19 +347,19 @@ impl KeyResolver<'_> {
             set |= now.set_all(order, value, &[]);
         } else if present_columns.gives_unknown {
             let except: Vec<usize> =
-                (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
+                (0..self.schema.fields().len()).filter(|&c| !present_columns.has_column(row, c)).collect();
             set |= now.set_all(order, value, &except);
         } else {
-            for c in (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c)) {
+            for c in (0..self.schema.fields().len()).filter(|&c| present_columns.has_column(row, c)) {
                 if now.column(c).0 <= order {
-                    now.set(c, order, value);
+                    now.set_column(c, order, value);
                     set = true;
                 }
             }
         }
         for (c, value) in resolved {
             if now.column(*c).0 <= order {
-                now.set(*c, order, *value);
+                now.set_column(*c, order, *value);
                 set = true;
             }
         }
@@ -430,7 +432,7 @@ impl KeyResolver<'_> {
 
 /// Returns the records of a reload: the newest record of each key gets the greatest order of its prior state, if this
 /// is greater than its own. So it replaces everything that is known of the key.
-fn raise(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord> {
+fn raise_orders(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord> {
     let mut raised: Vec<ChangeRecord> = records.iter().map(|r| (*r).clone()).collect();
     for work in works {
         let now = &work.now;

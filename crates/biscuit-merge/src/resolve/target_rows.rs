@@ -29,7 +29,7 @@ pub struct TargetRows(Vec<RecordBatch>);
 
 impl TargetRows {
     /// Adds a table, and returns its number.
-    pub fn add(&mut self, rows: RecordBatch) -> u32 {
+    pub fn add_table(&mut self, rows: RecordBatch) -> u32 {
         self.0.push(rows);
         u32::try_from(self.0.len() - 1).expect("there are fewer than 2^32 tables")
     }
@@ -46,7 +46,7 @@ impl TargetRows {
     }
 
     /// Whether two values are equal. NaN equals itself, and `None` equals null.
-    pub fn same(&self, a: Option<RowRef>, b: Option<RowRef>, column: usize) -> bool {
+    pub fn is_same_value(&self, a: Option<RowRef>, b: Option<RowRef>, column: usize) -> bool {
         let cell = |r: Option<RowRef>| r.filter(|r| !self.is_null(*r, column)).map(|r| self.column(r, column));
         match (cell(a), cell(b)) {
             (None, None) => true,
@@ -56,7 +56,7 @@ impl TargetRows {
     }
 
     /// Gathers rows from the tables, in the columns of `schema`, which are columns of `target`.
-    pub fn gather(&self, target: &Schema, schema: &SchemaRef, rows: &[&CellLocation]) -> Result<RecordBatch> {
+    pub fn gather_rows(&self, target: &Schema, schema: &SchemaRef, rows: &[&CellLocation]) -> Result<RecordBatch> {
         let failed = |e| Error::internal("rows could not be gathered").with_source(e);
         let whole: Option<Vec<RowRef>> =
             rows.iter().map(|r| if let CellLocation::Row(at) = r { Some(*at) } else { None }).collect();
@@ -65,7 +65,7 @@ impl TargetRows {
         let wanted: Vec<usize> = wanted.collect();
         let mut columns = Vec::with_capacity(wanted.len());
         if let Some(whole) = whole {
-            let (used, indices) = self.places(whole.iter().copied().map(Some));
+            let (used, indices) = self.value_places(whole.iter().copied().map(Some));
             let rows = UInt32Array::from_iter_values(whole.iter().map(|at| at.row));
             for &c in &wanted {
                 let arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
@@ -77,7 +77,7 @@ impl TargetRows {
             }
         } else {
             for &c in &wanted {
-                let (used, indices) = self.places(rows.iter().map(|r| r.cell(c)));
+                let (used, indices) = self.value_places(rows.iter().map(|r| r.cell(c)));
                 let nulls = new_null_array(target.field(c).data_type(), 1);
                 let mut arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
                 arrays.push(nulls.as_ref());
@@ -91,7 +91,7 @@ impl TargetRows {
     /// Returns the numbers of the tables that are used, and for each value its index among them and its row.
     /// `interleave` looks at all arrays that it gets, so it only gets these. A null has the index after the last
     /// table, where the caller puts an array of one null.
-    fn places(&self, cells: impl Iterator<Item = Option<RowRef>> + Clone) -> (Vec<u32>, Vec<(usize, usize)>) {
+    fn value_places(&self, cells: impl Iterator<Item = Option<RowRef>> + Clone) -> (Vec<u32>, Vec<(usize, usize)>) {
         let mut numbers = vec![u32::MAX; self.0.len()];
         let mut used = Vec::new();
         for at in cells.clone().flatten() {
@@ -179,7 +179,7 @@ impl PresentColumns {
     }
 
     /// Whether a row gives a column.
-    pub fn gives(&self, row: usize, column: usize) -> bool {
+    pub fn has_column(&self, row: usize, column: usize) -> bool {
         match &self.columns[column] {
             PresentColumn::All => true,
             PresentColumn::None => false,
@@ -199,13 +199,13 @@ impl PresentColumns {
 }
 
 /// Returns the schema without the columns to drop.
-pub fn without(schema: &SchemaRef, dropped: &[String]) -> SchemaRef {
+pub fn schema_without(schema: &SchemaRef, dropped: &[String]) -> SchemaRef {
     let kept: Vec<_> = schema.fields().iter().filter(|f| !dropped.contains(f.name())).cloned().collect();
     Arc::new(Schema::new(kept))
 }
 
 /// Returns the schema without columns that are null in all rows: their type is not known, and they have no values.
-pub fn known(schema: &SchemaRef) -> SchemaRef {
+pub fn schema_without_null_columns(schema: &SchemaRef) -> SchemaRef {
     let typed = schema.fields().iter().filter(|f| *f.data_type() != DataType::Null);
     Arc::new(Schema::new(typed.cloned().collect::<Vec<_>>()))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::rows::batch;
 
 fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a specification")
+    MergeSpec::new(["id"], ["seq"]).expect("the specification is valid")
 }
 
 /// Merges changes into the row `{"id": 1, "seq": 1, "v": "a"}`, and returns the error.
@@ -73,7 +73,7 @@ fn floats_cannot_be_keys_or_orders() {
     let one = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
     let float = || Arc::new(Float64Array::from(vec![1.0])) as ArrayRef;
     for (id, seq, code) in [(float(), one(), "KeyType"), (one(), float(), "OrderType")] {
-        let changes = RecordBatch::try_from_iter([("id", id), ("seq", seq)]).expect("columns");
+        let changes = RecordBatch::try_from_iter([("id", id), ("seq", seq)]).expect("the columns are valid");
         let e = merge_and_retain_last(&[], &[changes], &spec(), &ChangeColumns::default()).expect_err("a float");
         assert_eq!(e.code(), code);
     }
@@ -111,7 +111,8 @@ fn names_of_columns_must_differ_in_more_than_letter_case() {
     let named = |names: [&str; 3]| {
         let fields = names.map(|name| Field::new(name, DataType::Int64, true)).to_vec();
         let column = || Arc::new(Int64Array::from(vec![2])) as ArrayRef;
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![column(), column(), column()]).expect("columns")
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![column(), column(), column()])
+            .expect("the columns are valid")
     };
     for (names, code) in [(["id", "seq", "id"], "DuplicateColumn"), (["id", "seq", "ID"], "ColumnCase")] {
         let e = refused_with(&named(names), &spec(), &ChangeColumns::default());
@@ -128,8 +129,9 @@ fn names_of_columns_must_differ_in_more_than_letter_case() {
 fn operation_columns_and_delete_flags_have_a_type() {
     let one = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
     let two = || Arc::new(Int64Array::from(vec![2])) as ArrayRef;
-    let changes =
-        |column: ArrayRef| RecordBatch::try_from_iter([("id", one()), ("seq", two()), ("x", column)]).expect("columns");
+    let changes = |column: ArrayRef| {
+        RecordBatch::try_from_iter([("id", one()), ("seq", two()), ("x", column)]).expect("the columns are valid")
+    };
     let op = ChangeColumns::default().with_op("x");
     let e = refused_with(&changes(Arc::new(BooleanArray::from(vec![true]))), &spec(), &op);
     assert_eq!(e.code(), "WrongType", "an operation code is not boolean");
@@ -182,7 +184,7 @@ fn specifications_that_cannot_work_are_refused() {
     let e = refused_with(&batch(&[json!({"id": 1, "seq": 2, "op": "u"})]), &ranked, &columns);
     assert_eq!(e.code(), "UnknownOp", "a code that has no rank");
     for entries in [["X"], ["X=perhaps"], ["=delete"]] {
-        assert_eq!(OpMap::parse(entries).expect_err("no map").code(), "InvalidOpMap");
+        assert_eq!(OpMap::parse(entries).expect_err("the no map is valid").code(), "InvalidOpMap");
     }
     let odd = ChangeColumns::default().with_placeholder("hex:abc");
     let e = refused_with(&batch(&[json!({"id": 1, "seq": 2})]), &spec(), &odd);

@@ -57,7 +57,8 @@ struct Config {
 impl Config {
     fn spec(&self) -> MergeSpec {
         let columns = |names: &Option<Vec<String>>, default: &str| names.clone().unwrap_or(vec![default.to_owned()]);
-        let spec = MergeSpec::new(columns(&self.key, "id"), columns(&self.order, "seq")).expect("a specification");
+        let spec =
+            MergeSpec::new(columns(&self.key, "id"), columns(&self.order, "seq")).expect("the specification is valid");
         let mut spec = spec
             .with_op_rank(&self.op_rank)
             .with_ignore_null(IgnoreNull::named(&self.ignore_null))
@@ -85,7 +86,8 @@ impl Case {
         for (name, count) in got.as_object().expect("an object") {
             assert_eq!(count, want.get(name).unwrap_or(&0.into()), "{}: {name}", self.title);
         }
-        let total: u64 = want.as_object().expect("an object").values().map(|n| n.as_u64().expect("a count")).sum();
+        let total: u64 =
+            want.as_object().expect("an object").values().map(|n| n.as_u64().expect("the rows are counted")).sum();
         assert_eq!(verdicts.total(), total, "{}: an unknown verdict is named", self.title);
     }
 
@@ -96,7 +98,7 @@ impl Case {
         let columns = ChangeColumns::default().with_op("op");
         let merged = merge_and_retain_last(&current, &batches, &self.config.spec(), &columns);
         let (rows, report) = self.expected(merged)?;
-        assert_eq!(objects(&rows), *self.expect.as_ref().expect("rows"), "{}", self.title);
+        assert_eq!(objects(&rows), *self.expect.as_ref().expect("the rows are readable"), "{}", self.title);
         self.check_verdicts(&report.verdicts);
         assert_eq!(report.verdicts.total(), report.records, "{}", self.title);
         assert_eq!(report.rows.duplicate_target_keys, self.duplicate_target_keys, "{}", self.title);
@@ -129,8 +131,8 @@ impl Case {
             rows.sort_by_key(ToString::to_string);
             rows
         };
-        let want = self.expect.clone().expect("rows");
-        assert_eq!(sorted(memory.rows().expect("rows")), sorted(want), "{}", self.title);
+        let want = self.expect.clone().expect("the rows are readable");
+        assert_eq!(sorted(memory.rows().expect("the rows are readable")), sorted(want), "{}", self.title);
         if let Some(tombstones) = &self.tombstones {
             assert_eq!(memory.tombstones(), *tombstones, "{}", self.title);
         }
@@ -138,7 +140,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let cases: Vec<Case> = serde_json::from_str(include_str!("../data/reduction.json")).expect("cases");
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../data/reduction.json")).expect("the cases are valid");
     assert_eq!(cases.len(), 58);
     for case in &cases {
         let is_one = case.expect.is_some() != case.error.is_some();

@@ -23,7 +23,7 @@ fn texts(values: &[&str]) -> ArrayRef {
 fn merge(current: [ArrayRef; 3], changes: [ArrayRef; 3]) -> (RecordBatch, ReductionReport) {
     let rows = |columns: [ArrayRef; 3]| RecordBatch::try_from_iter(["id", "seq", "v"].into_iter().zip(columns));
     let (current, changes) = (rows(current).expect("current rows"), rows(changes).expect("changes"));
-    let spec = MergeSpec::new(["id"], ["seq"]).expect("a specification");
+    let spec = MergeSpec::new(["id"], ["seq"]).expect("the specification is valid");
     let (mut rows, report) =
         merge_and_retain_last(&[current], &[changes], &spec, &ChangeColumns::default()).expect("the merge succeeds");
     (rows.remove(0), report)
@@ -50,7 +50,7 @@ fn is_newer(change: ArrayRef, stored: ArrayRef) -> bool {
 fn equal_numbers_of_different_types_are_one_key() {
     let decimal = |unscaled: i128, scale: i8| {
         let decimal = Decimal128Array::from(vec![unscaled]).with_precision_and_scale(20, scale);
-        array(decimal.expect("a decimal"))
+        array(decimal.expect("the decimal is valid"))
     };
     let seven: [ArrayRef; 4] = [
         array(Int16Array::from(vec![7])),
@@ -83,7 +83,7 @@ fn texts_and_bytes_of_a_key_are_compared_exactly() {
 
 #[test]
 fn parts_of_a_composite_key_are_not_run_together() {
-    let spec = MergeSpec::new(["a", "b"], ["seq"]).expect("a specification");
+    let spec = MergeSpec::new(["a", "b"], ["seq"]).expect("the specification is valid");
     let current = batch(&[json!({"a": "x", "b": "yz", "seq": 1, "v": "old"})]);
     let changes = [
         json!({"a": "xy", "b": "z", "seq": 2, "v": "1"}),
@@ -99,7 +99,7 @@ fn parts_of_a_composite_key_are_not_run_together() {
 
 #[test]
 fn order_columns_are_compared_one_after_the_other() {
-    let spec = MergeSpec::new(["id"], ["file", "position"]).expect("a specification");
+    let spec = MergeSpec::new(["id"], ["file", "position"]).expect("the specification is valid");
     let records = [
         json!({"id": 1, "file": 2, "position": 9, "v": "older"}),
         json!({"id": 1, "file": 10, "position": 1, "v": "newest"}),

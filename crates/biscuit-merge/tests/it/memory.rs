@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use biscuit_core::Result;
 use biscuit_merge::internal::{
     ChangeSet, KeyResolver, KeyState, KeyUnionFind, PriorKeyState, RecordOrder, ResolvedKeys, RowOrders, RowRef,
-    TargetRows, decode, known, without,
+    TargetRows, decode_tuple, schema_without, schema_without_null_columns,
 };
 use biscuit_merge::{BadRows, ChangeColumns, MergeSpec, RecordVerdicts, TombstonePolicy, row_changes};
 use biscuit_schema::internal::conform;
@@ -45,7 +45,7 @@ impl Memory {
         let orders = (current.num_rows() > 0).then(|| RowOrders::new(current, spec, "the current rows")).transpose()?;
         for (row, orders) in (0..current.num_rows()).zip(orders.iter().cycle()) {
             let mut key = Vec::new();
-            orders.key(row, spec, "the current rows", row as u64, &mut key)?;
+            orders.encode_key(row, spec, "the current rows", row as u64, &mut key)?;
             let order = orders.order(row, spec, "the current rows", row as u64)?;
             let state = KeyState {
                 live: Some(order.clone()),
@@ -57,7 +57,7 @@ impl Memory {
                 keys.insert(key, RememberedKey { state, row: Some(current.slice(row, 1)) });
             }
         }
-        Ok(Self { spec: spec.clone(), schema: known(&current.schema()), keys, truncated: None })
+        Ok(Self { spec: spec.clone(), schema: schema_without_null_columns(&current.schema()), keys, truncated: None })
     }
 
     /// Applies the records of one run and returns their verdicts. A run that fails changes nothing.
@@ -69,8 +69,8 @@ impl Memory {
             let columns = ChangeColumns::default().with_op("op");
             let (batch, ignored) = row_changes(batch, &"the changes".into(), places, &columns)?;
             verdicts.ignored += ignored;
-            let stored = without(&batch.rows.schema(), &self.spec.drop_columns);
-            schema = known(&Arc::new(merge_schemas(&schema, &stored, "the changes")?));
+            let stored = schema_without(&batch.rows.schema(), &self.spec.drop_columns);
+            schema = schema_without_null_columns(&Arc::new(merge_schemas(&schema, &stored, "the changes")?));
             records.push(batch);
         }
         let mut tables = TargetRows::default();
@@ -104,10 +104,10 @@ impl Memory {
             period: 0,
         };
         let mut resolved = ResolvedKeys::default();
-        for group in KeyUnionFind::of(&set, &[], &keys).chunk_by(|a, b| a.0 == b.0) {
+        for group in KeyUnionFind::group_keys(&set, &[], &keys).chunk_by(|a, b| a.0 == b.0) {
             let priors: Vec<(u32, PriorKeyState)> = group.iter().map(|(_, k)| (*k, prior[k].clone())).collect();
             let records: Vec<_> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
-            resolver.group(&priors, &records, &mut resolved)?;
+            resolver.resolve_group(&priors, &records, &mut resolved)?;
         }
         verdicts.add(&resolved.verdicts);
         self.remember(&resolved, &set, &tables, schema, truncated)?;
@@ -121,7 +121,7 @@ impl Memory {
         };
         let mut state = key.state.clone();
         if let Some(row) = &key.row {
-            let at = RowRef { table: tables.add(conform(row, schema, "the current rows")?), row: 0 };
+            let at = RowRef { table: tables.add_table(conform(row, schema, "the current rows")?), row: 0 };
             refer_to(&mut state, at);
         }
         Ok(PriorKeyState { stored: state.live.is_some(), state, is_new: false })
@@ -140,8 +140,8 @@ impl Memory {
         for outcome in &resolved.outcomes {
             let key = set.keys.bytes(outcome.key).to_vec();
             let mut state = outcome.state.clone();
-            let row = state.live.is_some().then(|| state.row(schema.fields().len()));
-            let row = row.map(|row| tables.gather(&schema, &schema, &[&row])).transpose()?;
+            let row = state.live.is_some().then(|| state.row_location(schema.fields().len()));
+            let row = row.map(|row| tables.gather_rows(&schema, &schema, &[&row])).transpose()?;
             refer_to(&mut state, REMEMBERED);
             changed.insert(key.clone());
             self.keys.insert(key, RememberedKey { state, row });
@@ -150,7 +150,7 @@ impl Memory {
             for (_, other) in self.keys.iter_mut().filter(|(key, _)| !changed.contains(*key)) {
                 match other.state.live.as_ref().is_some_and(|live| live > order) {
                     true => drop(other.state.clear_older(order)),
-                    false if other.state.base <= *order => other.state.remove(order),
+                    false if other.state.base <= *order => other.state.remove_row(order),
                     false => {}
                 }
             }
@@ -168,17 +168,17 @@ impl Memory {
         let mut rows = Vec::new();
         for key in self.keys.keys() {
             let state = self.prior(key, &self.schema, &mut tables)?.state;
-            rows.extend(state.live.is_some().then(|| state.row(self.schema.fields().len())));
+            rows.extend(state.live.is_some().then(|| state.row_location(self.schema.fields().len())));
         }
-        Ok(objects(&[tables.gather(&self.schema, &self.schema, &rows.iter().collect::<Vec<_>>())?]))
+        Ok(objects(&[tables.gather_rows(&self.schema, &self.schema, &rows.iter().collect::<Vec<_>>())?]))
     }
 
     /// Returns the keys of the tombstones with their orders, as texts.
     pub(crate) fn tombstones(&self) -> BTreeMap<String, String> {
         // The first and the last byte are the ranks of the source and of the operation.
-        let order = |base: &RecordOrder| decode(&base.bytes()[1..base.bytes().len() - 1]).join(",");
+        let order = |base: &RecordOrder| decode_tuple(&base.bytes()[1..base.bytes().len() - 1]).join(",");
         let dead = self.keys.iter().filter(|(_, key)| key.state.live.is_none());
-        dead.map(|(key, remembered)| (decode(key).join(","), order(&remembered.state.base))).collect()
+        dead.map(|(key, remembered)| (decode_tuple(key).join(","), order(&remembered.state.base))).collect()
     }
 }
 

@@ -84,7 +84,7 @@ fn runs_with_memory(history: &History) {
         let verdicts = memory.run(&batches(std::slice::from_ref(records))).expect("the records are valid");
         assert_eq!(verdicts.total(), records.len() as u64, "{verdicts:?}");
     }
-    let rows: Rows = parse(&memory.rows().expect("rows")).into_iter().collect();
+    let rows: Rows = parse(&memory.rows().expect("the rows are readable")).into_iter().collect();
     assert_eq!(rows, replay(&history.current, &history.records, history.nulls));
 }
 

@@ -59,7 +59,7 @@ impl Nulls {
             Self::Ignored => IgnoreNull::All,
             Self::IgnoredInB => IgnoreNull::named(&["b".to_owned()]),
         };
-        MergeSpec::new(["id"], ["seq"]).expect("a specification").with_ignore_null(ignored)
+        MergeSpec::new(["id"], ["seq"]).expect("the specification is valid").with_ignore_null(ignored)
     }
 
     /// Whether a null is an unchanged value in the column with this index.

@@ -19,7 +19,7 @@ pub(crate) fn batch(rows: &[Value]) -> RecordBatch {
         return RecordBatch::new_empty(Arc::new(Schema::empty()));
     }
     let columns = names.into_iter().map(|name| (name, column(rows, name), true));
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+    RecordBatch::try_from_iter_with_nullable(columns).expect("the columns have one length")
 }
 
 fn column(rows: &[Value], name: &str) -> ArrayRef {

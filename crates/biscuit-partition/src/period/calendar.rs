@@ -85,19 +85,19 @@ impl PeriodCalendar {
     /// # Errors
     /// `PeriodOutOfRange` outside of the years 1 to 9999.
     pub fn period(&self, at: Instant) -> Result<Period> {
-        let local = self.local(at)?;
+        let local = self.local_time(at)?;
         if self.granularity == Granularity::Hour {
-            return self.hour(at);
+            return self.hour_of(at);
         }
         let mut first = self.first_day(local.date())?;
         // If a clock is put back over midnight, the same date is shown before and after the end of its day, so the
         // first guess may be one period off in either direction.
         for _ in 0..3 {
-            let (start, end) = (self.midnight(first)?, self.midnight(self.step(first, 1)?)?);
+            let (start, end) = (self.begin_of_date(first)?, self.begin_of_date(self.step_period(first, 1)?)?);
             if at < start {
-                first = self.step(first, -1)?;
+                first = self.step_period(first, -1)?;
             } else if at >= end {
-                first = self.step(first, 1)?;
+                first = self.step_period(first, 1)?;
             } else {
                 return Ok(Period { calendar: *self, start, end });
             }
@@ -135,20 +135,20 @@ impl PeriodCalendar {
                 let (y, week) = text.split_once("-W").ok_or_else(invalid)?;
                 let week = week.parse().ok().filter(|_| week.len() == 2);
                 let monday = year(y).zip(week).and_then(|(y, w)| NaiveDate::from_isoywd_opt(y, w, Weekday::Mon));
-                monday.map(|d| self.midnight(d)).transpose()?
+                monday.map(|d| self.begin_of_date(d)).transpose()?
             }
             Granularity::Quarter => {
                 let (y, quarter) = text.split_once("-Q").ok_or_else(invalid)?;
                 let quarter = quarter.parse::<u32>().ok().filter(|q| (1..=4).contains(q));
                 let first = year(y).zip(quarter).and_then(|(y, q)| NaiveDate::from_ymd_opt(y, q * 3 - 2, 1));
-                first.map(|d| self.midnight(d)).transpose()?
+                first.map(|d| self.begin_of_date(d)).transpose()?
             }
-            Granularity::Month => date(&format!("{text}-01")).map(|d| self.midnight(d)).transpose()?,
+            Granularity::Month => date(&format!("{text}-01")).map(|d| self.begin_of_date(d)).transpose()?,
             Granularity::Year => {
                 let first = year(text).and_then(|y| NaiveDate::from_ymd_opt(y, 1, 1));
-                first.map(|d| self.midnight(d)).transpose()?
+                first.map(|d| self.begin_of_date(d)).transpose()?
             }
-            _ => date(text).map(|d| self.midnight(d)).transpose()?,
+            _ => date(text).map(|d| self.begin_of_date(d)).transpose()?,
         };
         // Printing the period again rejects other spellings, such as `2024-2`, and dates on which no period begins.
         let period = self.period(at.ok_or_else(invalid)?)?;
@@ -184,11 +184,11 @@ impl PeriodCalendar {
         }
         for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
             if let Ok(shown) = NaiveDateTime::parse_from_str(text, form) {
-                return self.instant(shown).map(Some);
+                return self.instant_of_local(shown).map(Some);
             }
         }
         if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            return self.midnight(date).map(Some);
+            return self.begin_of_date(date).map(Some);
         }
         Ok(None)
     }
@@ -198,7 +198,7 @@ impl PeriodCalendar {
     ///
     /// # Errors
     /// `PeriodOutOfRange`.
-    pub(crate) fn instant(&self, local: NaiveDateTime) -> Result<Instant> {
+    pub(crate) fn instant_of_local(&self, local: NaiveDateTime) -> Result<Instant> {
         let at = match self.zone.from_local_datetime(&local) {
             MappedLocalTime::Single(at) => at.timestamp_micros(),
             MappedLocalTime::Ambiguous(earlier, _) => earlier.timestamp_micros(),
@@ -228,12 +228,12 @@ impl PeriodCalendar {
     }
 
     /// Returns the instant at which a date begins.
-    pub(crate) fn midnight(&self, date: NaiveDate) -> Result<Instant> {
-        self.instant(date.and_time(chrono::NaiveTime::MIN))
+    pub(crate) fn begin_of_date(&self, date: NaiveDate) -> Result<Instant> {
+        self.instant_of_local(date.and_time(chrono::NaiveTime::MIN))
     }
 
     /// Returns the time on the clock of the zone.
-    fn local(&self, at: Instant) -> Result<NaiveDateTime> {
+    fn local_time(&self, at: Instant) -> Result<NaiveDateTime> {
         let utc = DateTime::<Utc>::from_timestamp_micros(at.as_micros()).ok_or_else(out_of_range)?;
         let local = utc.with_timezone(&self.zone).naive_local();
         if !(1..=9999).contains(&local.year()) {
@@ -245,10 +245,10 @@ impl PeriodCalendar {
     /// Returns the hour that contains an instant. Hours have sixty minutes, and begin when the clock shows a full
     /// hour. Some zones put their clocks forward by less than an hour. There, hours begin where the clock showed a
     /// full hour at the beginning of 2024: otherwise hours would overlap or differ in length.
-    fn hour(&self, at: Instant) -> Result<Period> {
-        self.local(at)?;
+    fn hour_of(&self, at: Instant) -> Result<Period> {
+        self.local_time(at)?;
         const HOUR: i64 = 3_600_000_000;
-        let ahead = self.local(Instant::from_micros(1_704_067_200_000_000))?;
+        let ahead = self.local_time(Instant::from_micros(1_704_067_200_000_000))?;
         let ahead = i64::from(ahead.minute() * 60 + ahead.second()) * 1_000_000;
         let start = (at.as_micros() + ahead).div_euclid(HOUR) * HOUR - ahead;
         let end = Instant::from_micros(start + 3_600_000_000);
@@ -276,7 +276,7 @@ impl PeriodCalendar {
     }
 
     /// Returns the first day of the period that is `by` periods after the period that begins with `first`.
-    fn step(&self, first: NaiveDate, by: i32) -> Result<NaiveDate> {
+    fn step_period(&self, first: NaiveDate, by: i32) -> Result<NaiveDate> {
         let days = |n: u32| first.checked_add_signed(TimeDelta::days(i64::from(n) * i64::from(by)));
         let months = |n: u32| match u32::try_from(by) {
             Ok(by) => first.checked_add_months(Months::new(n * by)),
@@ -378,11 +378,12 @@ mod tests {
     use super::*;
 
     fn calendar(granularity: &str, zone: &str) -> PeriodCalendar {
-        PeriodCalendar::new(granularity.parse().expect("a granularity"), zone).expect("a calendar")
+        PeriodCalendar::new(granularity.parse().expect("the granularity is valid"), zone)
+            .expect("the calendar is valid")
     }
 
     fn at(text: &str) -> Instant {
-        text.parse().expect("an instant")
+        text.parse().expect("the instant is valid")
     }
 
     #[test]
@@ -401,12 +402,15 @@ mod tests {
         ];
         for (granularity, zone, name) in cases {
             let calendar = calendar(granularity, zone);
-            let period = calendar.period(at("2024-02-29T13:10:00Z")).expect("a period");
+            let period = calendar.period(at("2024-02-29T13:10:00Z")).expect("the period is known");
             assert_eq!(period.to_string(), name, "{granularity}");
-            assert_eq!(calendar.parse(name).expect("a period"), period);
+            assert_eq!(calendar.parse(name).expect("the period is valid"), period);
             assert_eq!(calendar.granularity().to_string(), granularity);
-            assert_eq!(period.next().and_then(|p| p.previous()).expect("a period"), period);
-            assert_eq!(calendar.period(period.end()).expect("a period"), period.next().expect("a period"));
+            assert_eq!(period.next().and_then(|p| p.previous()).expect("the period is valid"), period);
+            assert_eq!(
+                calendar.period(period.end()).expect("the period is known"),
+                period.next().expect("there is a next period")
+            );
             assert!(period.contains(period.start()) && !period.contains(period.end()));
         }
     }
@@ -440,14 +444,15 @@ mod tests {
     fn days_are_as_long_as_the_clock_makes_them() {
         let berlin = calendar("day", "Europe/Berlin");
         let hours = |day: &str| {
-            let day = berlin.parse(day).expect("a day");
+            let day = berlin.parse(day).expect("the day is valid");
             (day.end().as_micros() - day.start().as_micros()) / 3_600_000_000
         };
         assert_eq!((hours("2024-03-31"), hours("2024-10-27"), hours("2024-02-29")), (23, 25, 24));
         let hour = calendar("hour", "Europe/Berlin");
-        let twice = ["2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"].map(|t| hour.period(at(t)).expect("an hour"));
+        let twice =
+            ["2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"].map(|t| hour.period(at(t)).expect("the hour is known"));
         assert_eq!(twice.map(|p| p.to_string()), ["2024-10-27T02+0200", "2024-10-27T02+0100"]);
-        assert!(twice[0] < twice[1] && twice[0].next().expect("an hour") == twice[1]);
+        assert!(twice[0] < twice[1] && twice[0].next().expect("there is a next hour") == twice[1]);
     }
 
     #[test]
@@ -456,12 +461,12 @@ mod tests {
             [("Australia/Lord_Howe", "2024-10-05T12:00:00Z"), ("Asia/Kathmandu", "1985-12-31T12:00:00Z")]
         {
             let hour = calendar("hour", zone);
-            let mut period = hour.period(at(from)).expect("an hour");
+            let mut period = hour.period(at(from)).expect("the hour is known");
             for _ in 0..12 {
-                let next = period.next().expect("an hour");
+                let next = period.next().expect("there is a next hour");
                 assert_eq!(next.start(), period.end(), "{zone} {period}");
                 assert_ne!(next.to_string(), period.to_string());
-                assert_eq!(hour.parse(&next.to_string()).expect("an hour"), next);
+                assert_eq!(hour.parse(&next.to_string()).expect("the hour is valid"), next);
                 period = next;
             }
         }
@@ -470,25 +475,28 @@ mod tests {
     #[test]
     fn date_is_read_as_midnight_in_the_zone() {
         let new_york = calendar("month", "America/New_York");
-        let march = new_york.read("2024-03-01").expect("an instant");
+        let march = new_york.read("2024-03-01").expect("the instant is read");
         assert_eq!(
-            (march.to_string().as_str(), new_york.period(march).expect("a month").to_string().as_str()),
+            (march.to_string().as_str(), new_york.period(march).expect("the month is known").to_string().as_str()),
             ("2024-03-01T05:00:00Z", "2024-03")
         );
-        assert_eq!(new_york.read("2024-03-01T00:00:00Z").expect("an instant").to_string(), "2024-03-01T00:00:00Z");
+        assert_eq!(
+            new_york.read("2024-03-01T00:00:00Z").expect("the instant is read").to_string(),
+            "2024-03-01T00:00:00Z"
+        );
         assert_eq!(new_york.read("March").unwrap_err().code(), "InvalidInstant");
     }
 
     #[test]
     fn day_without_midnight_begins_when_the_clock_is_put_forward() {
         // In São Paulo the clock went from 2018-11-03 24:00 to 01:00.
-        let day = calendar("day", "America/Sao_Paulo").parse("2018-11-04").expect("a day");
+        let day = calendar("day", "America/Sao_Paulo").parse("2018-11-04").expect("the day is valid");
         assert_eq!(day.start().to_string(), "2018-11-04T03:00:00Z");
-        assert_eq!(day.previous().expect("a day").end(), day.start());
+        assert_eq!(day.previous().expect("there is a previous day").end(), day.start());
         // Samoa had no 2011-12-30.
         let samoa = calendar("day", "Pacific/Apia");
-        let before = samoa.parse("2011-12-29").expect("a day");
-        assert_eq!(before.next().expect("a day").to_string(), "2011-12-31");
+        let before = samoa.parse("2011-12-29").expect("the day is valid");
+        assert_eq!(before.next().expect("there is a next day").to_string(), "2011-12-31");
         assert_eq!(samoa.parse("2011-12-30").unwrap_err().code(), "InvalidPeriod");
     }
 
@@ -497,13 +505,13 @@ mod tests {
         for zone in ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns"] {
             for granularity in ["day", "week", "week:saturday", "month", "quarter", "year", "10d"] {
                 let calendar = calendar(granularity, zone);
-                let mut period = calendar.period(at("2011-06-15T12:00:00Z")).expect("a period");
+                let mut period = calendar.period(at("2011-06-15T12:00:00Z")).expect("the period is known");
                 for _ in 0..400 {
-                    let next = period.next().expect("a period");
+                    let next = period.next().expect("there is a next period");
                     assert_eq!(next.start(), period.end(), "{zone} {period}");
                     assert!(next.start() < next.end() && next.to_string() > period.to_string(), "{zone} {period}");
                     let middle = (period.start().as_micros() + period.end().as_micros()) / 2;
-                    assert_eq!(calendar.period(Instant::from_micros(middle)).expect("a period"), period);
+                    assert_eq!(calendar.period(Instant::from_micros(middle)).expect("the period is known"), period);
                     if period.start() > at("2030-01-01") {
                         break;
                     }
@@ -523,7 +531,7 @@ mod tests {
     #[test]
     fn text_can_be_a_date_a_local_time_or_an_instant() {
         let calendar = calendar("day", "Europe/Berlin");
-        let read = |text: &str| calendar.instant_in(text).expect("in range").map(|at| at.to_string());
+        let read = |text: &str| calendar.instant_in(text).expect("the instant is in range").map(|at| at.to_string());
         let utc = "2024-02-29T11:00:00Z";
         for text in [
             "2024-02-29T12:00:00",
@@ -533,9 +541,9 @@ mod tests {
             "2024-02-29T06:00:00.000-05:00",
             "2024-02-29T12:00:00+01",
         ] {
-            assert_eq!(read(text).expect("a time"), utc, "{text}");
+            assert_eq!(read(text).expect("the time is read"), utc, "{text}");
         }
-        assert_eq!(read("2024-02-29").expect("a date"), "2024-02-28T23:00:00Z");
+        assert_eq!(read("2024-02-29").expect("the date is read"), "2024-02-28T23:00:00Z");
         for text in ["", "29.02.2024", "2024-02-30", "1709204400", "2024-02"] {
             assert_eq!(read(text), None, "{text}");
         }

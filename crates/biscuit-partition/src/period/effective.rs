@@ -37,14 +37,14 @@ impl EffectiveColumn {
     pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
         let place = format!("`{}`", batch.file);
         let at = biscuit_schema::internal::column_index(batch.rows.schema_ref(), name, &place)?;
-        Self::of(batch.rows.column(at), name, &place)
+        Self::from_array(batch.rows.column(at), name, &place)
     }
 
     /// Takes the values of an array.
     ///
     /// # Errors
     /// `EffectiveType`.
-    pub(crate) fn of(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
+    pub(crate) fn from_array(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
         let failed = |e| {
             let message = format!("column `{name}` of {place} contains a time that is out of range");
             Error::new(biscuit_schema::codes::OVERFLOW, message).with_column(name).with_source(e)
@@ -78,7 +78,7 @@ impl EffectiveColumn {
     /// # Errors
     /// `NullEffective`, `EffectiveType` for text that is not a time, and `PeriodOutOfRange`, all without file and
     /// row.
-    pub(crate) fn at(&self, row: usize, name: &str, calendar: &PeriodCalendar) -> Result<Instant> {
+    pub(crate) fn effective_time(&self, row: usize, name: &str, calendar: &PeriodCalendar) -> Result<Instant> {
         let null = || {
             Error::new(
                 codes::NULL_EFFECTIVE,
@@ -99,11 +99,11 @@ impl EffectiveColumn {
             EffectiveValues::Local(a) => {
                 let micros = a.as_primitive::<TimestampMicrosecondType>().value(row);
                 let shown = DateTime::from_timestamp_micros(micros).ok_or_else(out_of_range)?;
-                calendar.instant(shown.naive_utc())
+                calendar.instant_of_local(shown.naive_utc())
             }
             EffectiveValues::Dates(a) => {
                 let date = NaiveDate::from_epoch_days(a.as_primitive::<Date32Type>().value(row));
-                calendar.midnight(date.ok_or_else(out_of_range)?)
+                calendar.begin_of_date(date.ok_or_else(out_of_range)?)
             }
             EffectiveValues::Text(a) => calendar.instant_in(a.value(row))?.ok_or_else(|| {
                 let message = format!(

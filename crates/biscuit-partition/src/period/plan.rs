@@ -139,12 +139,12 @@ impl PeriodsProperty {
         }
     }
 
-    pub(crate) fn value(&self) -> Result<Value> {
+    pub(crate) fn to_json(&self) -> Result<Value> {
         serde_json::to_value(self).map_err(|e| Error::internal("cannot serialize the periods").with_source(e))
     }
 
     /// Returns the property of a table. `None` if no run with periods has committed to the table.
-    pub(crate) fn of(snapshot: &TableVersion) -> Result<Option<Self>> {
+    pub(crate) fn from_table(snapshot: &TableVersion) -> Result<Option<Self>> {
         let Some(property) = snapshot.observed.head.properties.get(PERIODS) else { return Ok(None) };
         let damaged = |e| {
             Error::new(biscuit_journal::codes::DIVERGED, "cannot read the property `periods` of the journal")
@@ -154,7 +154,7 @@ impl PeriodsProperty {
     }
 
     /// Returns the plan that the property describes.
-    pub(crate) fn periods(&self) -> Result<PeriodPlan> {
+    pub(crate) fn period_plan(&self) -> Result<PeriodPlan> {
         let by = match &self.effective {
             Some(column) => PeriodBasis::Effective(column.clone()),
             None => PeriodBasis::Ingestion,
@@ -166,7 +166,7 @@ impl PeriodsProperty {
     }
 
     /// Checks that a run divides the table as earlier runs did.
-    fn check(&self, periods: &PeriodPlan) -> Result<()> {
+    fn check_plan(&self, periods: &PeriodPlan) -> Result<()> {
         let now = Self::new(
             periods,
             &periods.calendar.period(Instant::from_micros(0))?,
@@ -203,10 +203,10 @@ impl PeriodsProperty {
 /// `SpecDrift` if the periods differ from `periods`; `MissingPeriods` if there is a gap between folders;
 /// `InvalidPeriod` for a folder that is not the name of a period; `PartitioningDiffers` for a file outside of such
 /// folders.
-pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<Option<(Period, Period)>> {
+pub(crate) fn existing_periods(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<Option<(Period, Period)>> {
     let calendar = &periods.calendar;
-    if let Some(property) = PeriodsProperty::of(snapshot)? {
-        property.check(periods)?;
+    if let Some(property) = PeriodsProperty::from_table(snapshot)? {
+        property.check_plan(periods)?;
         return Ok(Some((calendar.parse(&property.first)?, calendar.parse(&property.last)?)));
     }
     let mut there = std::collections::BTreeSet::new();

@@ -78,7 +78,7 @@ impl PeriodTable {
             let message = format!("`{}` has no periods; create them with `biscuit snapshot`", dataset.location());
             Error::new(codes::NO_PERIODS, message)
         };
-        let periods = PeriodsProperty::of(&snapshot)?.ok_or_else(none)?.periods()?;
+        let periods = PeriodsProperty::from_table(&snapshot)?.ok_or_else(none)?.period_plan()?;
         let spec = stored_spec(&snapshot.observed.head.properties)?.ok_or_else(none)?;
         Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
     }
@@ -172,7 +172,7 @@ impl PeriodTable {
     ///
     /// # Errors
     /// As [`periods`](Self::periods).
-    pub async fn missing(&self, until: Instant) -> Result<Vec<Period>> {
+    pub async fn missing_periods(&self, until: Instant) -> Result<Vec<Period>> {
         let until = self.merge.periods.calendar.period(until)?;
         match self.periods().await?.last() {
             Some(last) => Ok(last.range(&until)?.into_iter().skip(1).collect()),

@@ -41,7 +41,7 @@ impl PeriodTableReport {
     }
 
     /// Adds the report of a commit.
-    pub(crate) fn take(&mut self, merged: MergeReport) {
+    pub(crate) fn add_merge(&mut self, merged: MergeReport) {
         if merged.outcome != Outcome::Unchanged {
             self.outcome = merged.outcome;
             self.commits += u64::from(merged.outcome == Outcome::Committed);

@@ -54,8 +54,8 @@ async fn rerun_changes_nothing() {
 async fn period_without_records_is_a_copy_of_the_previous_one() {
     let storage = lab::memory();
     let table = table(&storage, spec(), effective());
-    run(&table, &record("k1", "a", "2024-01-10", "c"), "2024-01-31").await.expect("January");
-    let report = run(&table, &record("k3", "n", "2024-03-02", "c"), MARCH).await.expect("March");
+    run(&table, &record("k1", "a", "2024-01-10", "c"), "2024-01-31").await.expect("the run of January succeeds");
+    let report = run(&table, &record("k3", "n", "2024-03-02", "c"), MARCH).await.expect("the run of March succeeds");
     assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=a", "k1=a,k3=n"]);
     assert_eq!(report.commits, 2, "one per period");
     assert_eq!(
@@ -361,7 +361,7 @@ fn of_type(eff: &str, id: &str, n: &str) -> biscuit_change::ChangeRecords {
     let columns = biscuit_change::ChangeColumns::default();
     let (batch, _) =
         biscuit_change::row_changes(&rows, &"rows".into(), vec![1], &columns).expect("the records are valid");
-    biscuit_change::ChangeRecords::of(vec![batch])
+    biscuit_change::ChangeRecords::from_batches(vec![batch])
 }
 
 #[tokio::test]
@@ -370,7 +370,7 @@ async fn type_widened_by_a_later_commit_is_wide_in_all_periods() {
     let spec = biscuit_apply::MergeSpec::new(["id"], ["eff"]).expect("the spec is valid");
     let table = table(&storage, spec, effective());
     let run = |changes, as_of: &str| table.run(changes, as_of.parse().expect("the instant is valid"), RunMode::Commit);
-    run(of_type("2024-01-10", "k1", "int"), "2024-01-31").await.expect("January");
+    run(of_type("2024-01-10", "k1", "int"), "2024-01-31").await.expect("the run of January succeeds");
     // February and March are two commits. The wider type comes with the second.
     let mut both = of_type("2024-02-10", "k2", "int");
     both.batches.extend(of_type("2024-03-10", "k3", "bigint").batches);

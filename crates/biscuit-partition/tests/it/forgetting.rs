@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use biscuit_apply::internal::held_keys;
+use biscuit_apply::internal::stored_key_metadata;
 use biscuit_apply::report::MergeReport;
-use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, quarantined, readmit};
+use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode, quarantined_records, readmit};
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
@@ -271,7 +271,7 @@ async fn erasure_after_a_key_change_removes_the_old_key_and_its_image() {
         assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0], "{column}, {halves}");
         assert_eq!(merge_events(&d, &story).await.unwrap().verdicts.forgotten, 3, "{column}, {halves}");
         assert_eq!((objects_with(&storage, "canary").await, count(&d).await), (vec![], 0), "{column}, {halves}");
-        assert_eq!(held_keys(&d).await.unwrap(), []);
+        assert_eq!(stored_key_metadata(&d).await.unwrap(), []);
     }
 }
 
@@ -312,7 +312,7 @@ async fn quarantined_records_are_erased_and_not_quarantined_again() {
     let merge = Merge::new(d.clone(), by_seq(), MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0));
     let merge = merge.unwrap();
     assert_eq!(merge.run(refused(lines).unwrap(), RunMode::Commit).await.unwrap().verdicts.quarantined, 2);
-    let theirs: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
+    let theirs: Vec<_> = quarantined_records(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
     let theirs: Vec<_> = theirs.into_iter().filter(|r| r.raw.windows(6).any(|w| w == b"canary")).collect();
     let version = d.view().await.unwrap().observed.head.version;
     let snapshot = d.observe().await.unwrap();
@@ -322,7 +322,7 @@ async fn quarantined_records_are_erased_and_not_quarantined_again() {
     let again = merge.run(refused(lines).unwrap(), RunMode::Commit).await.unwrap();
     assert_eq!((again.verdicts.forgotten, again.verdicts.quarantined), (2, 1), "{:?}", again.verdicts);
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
-    assert_eq!(quarantined(&d).await.unwrap().len(), 1);
+    assert_eq!(quarantined_records(&d).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ async fn as_of_returns_the_rows_of_one_period() {
     k2        | 2024-02-07 | c
     ");
     for out in ["2023-12-31T23:59:59Z", "2024-05-01T00:00:00Z"] {
-        let e = table.as_of(&ctx, out.parse().expect("the instant is valid")).await.expect_err("no such period");
+        let e =
+            table.as_of(&ctx, out.parse().expect("the instant is valid")).await.expect_err("the period does not exist");
         assert_eq!(e.code(), "NoSuchPeriod");
         assert!(e.to_string().contains("2024-01 to 2024-04"), "{e}");
     }
@@ -90,8 +91,10 @@ async fn history_has_one_row_for_each_state() {
 async fn table_is_opened_with_the_plan_in_its_journal() {
     let (storage, _) = four_months().await;
     let table = PeriodTable::open(dataset(storage.clone())).await.expect("the table is readable");
-    let missing =
-        table.missing("2024-06-02".parse().expect("the instant is valid")).await.expect("the periods are readable");
+    let missing = table
+        .missing_periods("2024-06-02".parse().expect("the instant is valid"))
+        .await
+        .expect("the periods are readable");
     assert_eq!(missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2024-05", "2024-06"]);
     // A run without records opens the missing periods, with one commit for each.
     let report =
@@ -100,7 +103,7 @@ async fn table_is_opened_with_the_plan_in_its_journal() {
     assert_eq!((report.commits, report.periods.len()), (2, 6));
     assert!(
         table
-            .missing("2024-06-02".parse().expect("the instant is valid"))
+            .missing_periods("2024-06-02".parse().expect("the instant is valid"))
             .await
             .expect("the periods are readable")
             .is_empty()
@@ -111,7 +114,7 @@ async fn table_is_opened_with_the_plan_in_its_journal() {
     assert_eq!(shown[..4], all);
     assert_eq!(shown[4..], [("2024-05", 1, 1, 1), ("2024-06", 1, 1, 1)]);
     let plain = lab::memory();
-    assert_eq!(PeriodTable::open(dataset(plain)).await.expect_err("no periods").code(), "NoPeriods");
+    assert_eq!(PeriodTable::open(dataset(plain)).await.expect_err("the table has no periods").code(), "NoPeriods");
 }
 
 #[tokio::test]
@@ -160,7 +163,10 @@ async fn audit_finds_differences_and_rebuild_repairs_exactly_these() {
             .all(biscuit_partition::report::PeriodAudit::is_sound)
     );
     let may = [calendar.parse("2024-05").expect("the period is valid")];
-    assert_eq!(table.rebuild(&may, events(), RunMode::Commit).await.expect_err("no May").code(), "NoSuchPeriod");
+    assert_eq!(
+        table.rebuild(&may, events(), RunMode::Commit).await.expect_err("May does not exist").code(),
+        "NoSuchPeriod"
+    );
 }
 
 #[tokio::test]
@@ -168,18 +174,21 @@ async fn by_ingestion_records_count_in_the_period_of_the_run() {
     let storage = lab::memory();
     let table = lab::table(&storage, spec(), lab::months(PeriodBasis::Ingestion));
     let line = |v: &str, eff: &str, op: &str| format!(r#"{{"id":"k1","eff":"{eff}","v":"{v}","op":"{op}"}}"#);
-    run(&table, &line("a", "2024-01-10", "c"), "2024-01-31T23:00:00Z").await.expect("January");
-    let report = run(&table, &line("b", "2024-01-20", "u"), "2024-02-01T00:00:00Z").await.expect("February");
+    run(&table, &line("a", "2024-01-10", "c"), "2024-01-31T23:00:00Z").await.expect("the run of January succeeds");
+    let report =
+        run(&table, &line("b", "2024-01-20", "u"), "2024-02-01T00:00:00Z").await.expect("the run of February succeeds");
     assert_eq!(report.periods.iter().map(|p| p.keys).collect::<Vec<_>>(), [0, 1]);
     let months = ["2024-01", "2024-02", "2024-03"];
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=b", ""]);
     // A retry of January after its end passes the same instant. Its record is older than February's.
-    run(&table, &line("a2", "2024-01-15", "u"), "2024-01-31T23:00:00Z").await.expect("January again");
+    run(&table, &line("a2", "2024-01-15", "u"), "2024-01-31T23:00:00Z")
+        .await
+        .expect("the second run of January succeeds");
     assert_eq!(states(&storage, &months).await, ["k1=a2", "k1=b", ""]);
-    run(&table, &line("", "2024-03-01", "d"), "2024-03-02").await.expect("March");
+    run(&table, &line("", "2024-03-01", "d"), "2024-03-02").await.expect("the run of March succeeds");
     assert_eq!(states(&storage, &months).await, ["k1=a2", "k1=b", ""]);
     // An older record does not bring the row back in April either.
-    run(&table, &line("old", "2024-02-20", "u"), "2024-04-02").await.expect("April");
+    run(&table, &line("old", "2024-02-20", "u"), "2024-04-02").await.expect("the run of April succeeds");
     assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["", ""]);
     assert_eq!(
         table
@@ -304,8 +313,11 @@ async fn events_without_a_period_are_quarantined_or_errors() {
     let early = r#"{"id":"k0","eff":"2023-11-20","v":"early","op":"c"}"#;
     let events = changes(&format!("{EVENTS}{early}")).expect("the records are valid");
     let february = effective().calendar.parse("2024-02").expect("the period is valid");
-    assert_eq!(table.audit(&february, &events).await.expect_err("before January").code(), "BeforeFirstPeriod");
-    let e = table.rebuild(&[february], events, RunMode::DryRun).await.expect_err("before January");
+    assert_eq!(
+        table.audit(&february, &events).await.expect_err("the period is before January").code(),
+        "BeforeFirstPeriod"
+    );
+    let e = table.rebuild(&[february], events, RunMode::DryRun).await.expect_err("the period is before January");
     assert_eq!(e.code(), "BeforeFirstPeriod");
 
     let options = lab::options().with_bad_rows(BadRows::Quarantine, 100.0);

@@ -63,16 +63,19 @@ async fn write_without_records_opens_periods_up_to_the_current_one() {
     let storage = memory();
     let run = Run::new("policies", RunId::new("1"), at("2024-02-29"));
     let february = sink(&storage, effective(), "2024-02-29");
-    let receipt =
-        february.write(&run, &CommitId::new("a"), changes(HISTORY).expect("records")).await.expect("a receipt");
+    let receipt = february
+        .write(&run, &CommitId::new("a"), changes(HISTORY).expect("the records are valid"))
+        .await
+        .expect("the write succeeds");
     assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 3));
     let april = sink(&storage, effective(), "2024-04-01");
     assert!(april.last_report().is_none());
-    let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("a receipt");
+    let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("the write succeeds");
     assert_eq!((receipt.outcome, receipt.rows), (Outcome::Committed, 0));
-    let opened = april.last_report().expect("a report").periods.into_iter().filter(|p| p.is_new).map(|p| p.period);
+    let opened =
+        april.last_report().expect("the report is readable").periods.into_iter().filter(|p| p.is_new).map(|p| p.period);
     assert_eq!(opened.collect::<Vec<_>>(), ["2024-03", "2024-04"]);
-    let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("a receipt");
+    let receipt = april.write(&run, &CommitId::new("b"), ChangeRecords::default()).await.expect("the write succeeds");
     assert_eq!(receipt.outcome, Outcome::Unchanged);
 }
 
@@ -80,6 +83,9 @@ async fn write_without_records_opens_periods_up_to_the_current_one() {
 fn spec_that_a_retry_would_apply_twice_is_refused() {
     for spec in [spec().with_authority(OrderAuthority::Reload), spec().with_tombstones(TombstonePolicy::Forget)] {
         let table = table(&memory(), spec, effective());
-        assert_eq!(PeriodSink::new(table, at("2024-02-29")).expect_err("refused").code(), "InvalidArguments");
+        assert_eq!(
+            PeriodSink::new(table, at("2024-02-29")).expect_err("the value is refused").code(),
+            "InvalidArguments"
+        );
     }
 }

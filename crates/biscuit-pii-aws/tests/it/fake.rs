@@ -28,7 +28,7 @@ impl HttpConnector for Service {
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let (status, answer) = (self.answer)(&operation, &body);
-        self.asked.lock().expect("no test panics in here").push((operation, body));
+        self.asked.lock().expect("no other test panicked while it had the lock").push((operation, body));
         let status = status.try_into().expect("the status code is valid");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, answer.to_string().into())))
     }
@@ -67,7 +67,7 @@ impl Service {
     }
 
     pub(crate) fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().expect("no test panics in here").clone()
+        self.asked.lock().expect("no other test panicked while it had the lock").clone()
     }
 
     /// Returns the number of requests for an operation.

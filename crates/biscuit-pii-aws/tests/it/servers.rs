@@ -49,7 +49,7 @@ async fn table(endpoint: &str, name: &str) -> DynamoStore {
 }
 
 fn roots() -> RootKeys {
-    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the key is valid")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -66,11 +66,11 @@ async fn sixty_four_tasks_get_equal_tokens() {
     for endpoint in dynamodb() {
         let store: Arc<dyn TokenStore> = Arc::new(table(&endpoint, "tasks").await);
         let task = |n: usize| {
-            let tokenizer = Tokenizer::random(roots(), "n", store.clone()).expect("a tokenizer");
+            let tokenizer = Tokenizer::random(roots(), "n", store.clone()).expect("the tokenizer is valid");
             tokio::spawn(async move {
                 let values: Vec<String> = (0..12).map(|at| format!("value {}", (at * 5 + n) % 12)).collect();
                 let asked: Vec<&str> = values.iter().map(String::as_str).collect();
-                let tokens = tokenizer.tokens(&asked).await.expect("tokens");
+                let tokens = tokenizer.tokens(&asked).await.expect("the tokens are created");
                 values.into_iter().zip(tokens).collect::<BTreeMap<_, _>>()
             })
         };
@@ -89,10 +89,10 @@ async fn child() {
     let variable = |name| std::env::var(name).expect("the parent process sets it");
     let (endpoint, name) = (variable("BISCUIT_TEST_CHILD"), variable("BISCUIT_TEST_TABLE"));
     let store = Arc::new(DynamoStore::new(client!(aws_sdk_dynamodb, endpoint), name));
-    let tokenizer = Tokenizer::random(roots(), "n", store).expect("a tokenizer");
+    let tokenizer = Tokenizer::random(roots(), "n", store).expect("the tokenizer is valid");
     let values: Vec<String> = (0..200).map(|n| format!("value {n}")).collect();
     let asked: Vec<&str> = values.iter().map(String::as_str).collect();
-    for (value, token) in values.iter().zip(tokenizer.tokens(&asked).await.expect("tokens")) {
+    for (value, token) in values.iter().zip(tokenizer.tokens(&asked).await.expect("the tokens are created")) {
         println!("token {value} {token}");
     }
 }
@@ -104,13 +104,14 @@ async fn two_concurrent_processes_get_equal_tokens() {
         let name = format!("processes-{}", std::process::id());
         DynamoStore::new(client!(aws_sdk_dynamodb, &endpoint), &name).create_table().await.unwrap();
         let child = || {
-            let mut command = tokio::process::Command::new(std::env::current_exe().expect("this test"));
+            let mut command =
+                tokio::process::Command::new(std::env::current_exe().expect("the path of this test is known"));
             let command = command.args(["--ignored", "--exact", "servers::child", "--nocapture"]);
             command.env("BISCUIT_TEST_CHILD", &endpoint).env("BISCUIT_TEST_TABLE", &name).output()
         };
         let (one, other) = tokio::join!(child(), child());
         let tokens = |output: std::io::Result<std::process::Output>| {
-            let output = String::from_utf8(output.expect("a process").stdout).expect("text");
+            let output = String::from_utf8(output.expect("the process runs").stdout).expect("the text is UTF-8");
             output.lines().filter(|line| line.starts_with("token ")).map(str::to_owned).collect::<Vec<_>>()
         };
         let (one, other) = (tokens(one), tokens(other));
@@ -142,7 +143,7 @@ async fn key_file_sealed_by_kms_is_unsealed_by_it() {
             let read = KeyFile::parse(&file.to_text().unwrap()).unwrap();
             let token = |roots| Tokenizer::siv(roots, "n").unwrap();
             let tokens = token(file.roots(&provider).await.unwrap()).tokens(&["v"]).await.unwrap();
-            let rotated = read.rotated(&provider).await.unwrap();
+            let rotated = read.with_new_keys(&provider).await.unwrap();
             assert_eq!(token(rotated.roots(&provider).await.unwrap()).tokens(&["v"]).await.unwrap()[0][..5], *"siv2_");
             assert_eq!(
                 tokens,

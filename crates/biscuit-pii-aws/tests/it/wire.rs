@@ -18,7 +18,7 @@ fn table(unprocessed: usize) -> Service {
     let items: Mutex<HashMap<String, Value>> = Mutex::default();
     let left = Mutex::new(3);
     Service::new(move |operation, body| {
-        let mut items = items.lock().expect("no test panics in here");
+        let mut items = items.lock().expect("no other test panicked while it had the lock");
         match operation {
             "BatchGetItem" => {
                 let keys = body["RequestItems"]["t"]["Keys"].as_array().cloned().unwrap_or_default();
@@ -26,7 +26,7 @@ fn table(unprocessed: usize) -> Service {
                 if names.len() > 100 || names.iter().collect::<HashSet<_>>().len() != names.len() {
                     return (400, json!({"__type": "ValidationException", "message": "too many, or one twice"}));
                 }
-                let mut rounds = left.lock().expect("no test panics in here");
+                let mut rounds = left.lock().expect("no other test panicked while it had the lock");
                 let skip = if *rounds > 0 { unprocessed.min(keys.len()) } else { 0 };
                 *rounds -= i32::from(*rounds > 0);
                 let found: Vec<&Value> = names[skip..].iter().filter_map(|name| items.get(*name)).collect();
@@ -55,7 +55,7 @@ fn table(unprocessed: usize) -> Service {
 }
 
 fn roots() -> RootKeys {
-    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the key is valid")
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ struct Entries(Mutex<Vec<AuditEntry>>);
 
 impl AccessAudit for Entries {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
-        self.0.lock().expect("no test panics in here").push(entry.clone());
+        self.0.lock().expect("no other test panicked while it had the lock").push(entry.clone());
         Ok(())
     }
 }
 
 fn means() -> PiiContext {
-    let roots = RootKeys::in_memory().expect("a key");
+    let roots = RootKeys::in_memory().expect("the key is valid");
     PiiContext::new().with_roots(roots).with_store(Arc::new(MemoryStore::new()))
 }
 
@@ -29,7 +29,7 @@ fn means() -> PiiContext {
 async fn rows(ctx: &SessionContext, sql: &str) -> std::result::Result<String, String> {
     let message = |e: datafusion::error::DataFusionError| e.strip_backtrace();
     let batches = ctx.sql(sql).await.map_err(message)?.collect().await.map_err(message)?;
-    let text = pretty_format_batches(&batches).expect("a table").to_string();
+    let text = pretty_format_batches(&batches).expect("the table is printable").to_string();
     Ok(text.lines().skip(3).filter(|line| !line.starts_with('+')).map(str::to_owned).collect::<Vec<_>>().join("\n"))
 }
 

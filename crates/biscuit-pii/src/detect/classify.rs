@@ -51,7 +51,7 @@ pub struct ColumnClass {
 /// ```
 ///
 /// # Errors
-/// Those of [`Redactor::hits`].
+/// Those of [`Redactor::find_hits`].
 pub async fn classify(
     sample: &[RecordBatch],
     detectors: &[Arc<dyn Detector>],
@@ -64,7 +64,7 @@ pub async fn classify(
         let all: u64 = counts.values().sum();
         let mut found: BTreeMap<EntityType, (u64, u64)> = BTreeMap::new();
         for ((text, count), hits) in
-            counts.iter().zip(redactor.hits(&ColumnTexts { name: &column, texts: &texts }).await?)
+            counts.iter().zip(redactor.find_hits(&ColumnTexts { name: &column, texts: &texts }).await?)
         {
             let plain = text.trim();
             // A text counts once for each entity type; the flag is true if one of its hits is the whole text.

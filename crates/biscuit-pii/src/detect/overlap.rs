@@ -16,7 +16,7 @@ pub fn without_overlaps(mut hits: Vec<PiiHit>) -> Vec<PiiHit> {
         match out.last_mut() {
             Some((whole, best)) if hit.range.start < whole.range.end => {
                 whole.range.end = whole.range.end.max(hit.range.end);
-                if rank(&hit) < rank(best) {
+                if hit_rank(&hit) < hit_rank(best) {
                     *best = hit;
                 }
             }
@@ -26,7 +26,7 @@ pub fn without_overlaps(mut hits: Vec<PiiHit>) -> Vec<PiiHit> {
     out.into_iter().map(|(whole, best)| PiiHit { range: whole.range, ..best }).collect()
 }
 
-fn rank(hit: &PiiHit) -> impl Ord + use<'_> {
+fn hit_rank(hit: &PiiHit) -> impl Ord + use<'_> {
     (Reverse(hit.range.len()), Reverse(hit.likelihood), &hit.entity, hit.range.start)
 }
 

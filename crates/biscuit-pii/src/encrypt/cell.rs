@@ -13,7 +13,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
-use crate::keys::secret::{KeyBytes, random};
+use crate::keys::secret::{KeyBytes, fill_random};
 
 pub(crate) const SALT: usize = 16;
 pub(crate) const TAG: usize = 16;
@@ -27,14 +27,14 @@ pub(crate) const SUBJECT_HEAD: usize = 1 + SUBJECT + MADE + NONCE;
 
 /// Key of a cell, as its head names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum KeyOf {
+pub(crate) enum CellKey {
     Column { version: u16, salt: [u8; SALT] },
     Subject { subject: [u8; SUBJECT], made: [u8; MADE] },
 }
 
 /// Parts of a cell.
 pub(crate) struct EncryptedCell<'a> {
-    pub(crate) key: KeyOf,
+    pub(crate) key: CellKey,
     head: &'a [u8],
     nonce: [u8; NONCE],
     sealed: &'a [u8],
@@ -43,7 +43,7 @@ pub(crate) struct EncryptedCell<'a> {
 
 /// Returns the authenticated place of a cell: table and column, each after its length, so that no other pair of names
 /// has the same bytes.
-pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
+pub(crate) fn cell_binding(table: &str, column: &str) -> Vec<u8> {
     let mut out = vec![];
     for part in [table, column] {
         out.extend((part.len() as u32).to_be_bytes());
@@ -53,7 +53,7 @@ pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
 }
 
 /// Creates AES-256-GCM for a key of a column or subject.
-pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
+pub(crate) fn value_cipher(key: &KeyBytes) -> Result<LessSafeKey> {
     let key =
         UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::internal("AES-256 needs a key of 32 bytes"))?;
     Ok(LessSafeKey::new(key))
@@ -61,7 +61,7 @@ pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
 
 /// Returns the nonce of a counter. Never use a counter twice with the same key: equal nonces reveal the XOR of the
 /// values and break authentication.
-pub(crate) fn counted(counter: u32) -> [u8; NONCE] {
+pub(crate) fn counter_nonce(counter: u32) -> [u8; NONCE] {
     let mut nonce = [0; NONCE];
     nonce[NONCE - 4..].copy_from_slice(&counter.to_be_bytes());
     nonce
@@ -100,7 +100,7 @@ pub(crate) fn unseal(
 /// Returns a random nonce, for keys that have no counter.
 pub(crate) fn random_nonce() -> Result<[u8; NONCE]> {
     let mut nonce = [0; NONCE];
-    random(&mut nonce)?;
+    fill_random(&mut nonce)?;
     Ok(nonce)
 }
 
@@ -118,11 +118,11 @@ impl<'a> EncryptedCell<'a> {
             let (version, rest) = head[1..].split_first_chunk::<2>()?;
             let (salt, counter) = rest.split_first_chunk::<SALT>()?;
             let version = u16::from_be_bytes(*version);
-            (KeyOf::Column { version, salt: *salt }, counted(u32::from_be_bytes(counter.try_into().ok()?)))
+            (CellKey::Column { version, salt: *salt }, counter_nonce(u32::from_be_bytes(counter.try_into().ok()?)))
         } else {
             let (subject, rest) = head[1..].split_first_chunk::<SUBJECT>()?;
             let (made, nonce) = rest.split_first_chunk::<MADE>()?;
-            (KeyOf::Subject { subject: *subject, made: *made }, nonce.try_into().ok()?)
+            (CellKey::Subject { subject: *subject, made: *made }, nonce.try_into().ok()?)
         };
         Some(Self { key, head, nonce, sealed, tag })
     }
@@ -166,7 +166,7 @@ mod tests {
         );
         let mut out = vec![7];
         let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
-        seal(&cipher(&KeyBytes::new(key)).unwrap(), nonce, &aad, &plain, &mut out).unwrap();
+        seal(&value_cipher(&KeyBytes::new(key)).unwrap(), nonce, &aad, &plain, &mut out).unwrap();
         assert_eq!(out, [&[7], &sealed[..]].concat());
     }
 }

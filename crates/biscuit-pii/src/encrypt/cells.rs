@@ -16,15 +16,15 @@ use biscuit_core::{Clock, Error, Result, SystemClock};
 
 use crate::codes;
 use crate::encrypt::cell::{
-    COLUMN_HEAD, EncryptedCell, KeyOf, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher,
-    counted, random_nonce, seal,
+    COLUMN_HEAD, CellKey, EncryptedCell, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, cell_binding,
+    counter_nonce, random_nonce, seal, value_cipher,
 };
 use crate::encrypt::digests::RowDigests;
-use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, in_row, opened};
+use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, decrypted_column, in_row};
 use crate::encrypt::subjects::{SubjectKey, SubjectKeys};
 use crate::keys::cache::{KeyCounters, KeyLimits};
 use crate::keys::roots::RootKeys;
-use crate::keys::secret::random;
+use crate::keys::secret::fill_random;
 use zeroize::Zeroizing;
 
 /// Encrypts columns value by value, and decrypts them. AES-256-GCM adds 39 bytes to each value, or 53 bytes with the
@@ -134,8 +134,8 @@ impl ValueEncryptor {
     pub fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
-        let mut made = made_for(column, bytes, COLUMN_HEAD)?;
-        let mut aad = binding(&self.table, column);
+        let mut made = reserve_values(column, bytes, COLUMN_HEAD)?;
+        let mut aad = cell_binding(&self.table, column);
         let bound = aad.len();
         // Counters are reserved for a whole batch at once. A batch above the limit of messages is split.
         let maximum = usize::try_from(self.limits.messages.min(1 << 32)).unwrap_or(usize::MAX).max(1);
@@ -152,13 +152,13 @@ impl ValueEncryptor {
                 if let Some(value) = value.filter(|value| !value.is_empty()) {
                     aad[bound + COLUMN_HEAD - 4..].copy_from_slice(&counter.to_be_bytes());
                     made.bytes().extend_from_slice(&aad[bound..]);
-                    seal(&cipher, counted(counter), &aad, value, made.bytes())?;
+                    seal(&cipher, counter_nonce(counter), &aad, value, made.bytes())?;
                     counter = counter.wrapping_add(1);
                 }
-                made.end();
+                made.end_value();
             }
         }
-        self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
+        self.form.to_column(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
     /// Returns the key for a batch of values, its salt, and the first free counter. The lock covers reading and
@@ -167,15 +167,15 @@ impl ValueEncryptor {
         let (now, count, bytes) = (self.clock.now(), values.len() as u64, values.values().len() as u64);
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = keys.get_mut(column)
-            && let Some(first) = key.used.take(&self.limits, now, count, bytes)
+            && let Some(first) = key.used.count_use(&self.limits, now, count, bytes)
         {
             return Ok((key.cipher.clone(), key.salt, first as u32));
         }
         let mut salt = [0; SALT];
-        random(&mut salt)?;
+        fill_random(&mut salt)?;
         let cipher = Arc::new(column_cipher(&self.roots, self.roots.current(), &salt)?);
         let mut used = KeyCounters::new(now);
-        used.take(&self.limits, now, count, bytes);
+        used.count_use(&self.limits, now, count, bytes);
         keys.insert(column.to_owned(), BatchKey { cipher: cipher.clone(), salt, used });
         Ok((cipher, salt, 0))
     }
@@ -190,14 +190,14 @@ impl ValueEncryptor {
     pub(crate) fn encrypt_repeatably(&self, column: &str, values: &ArrayRef, rows: &RowDigests) -> Result<ArrayRef> {
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
-        let mut made = made_for(column, bytes, COLUMN_HEAD)?;
-        let mut aad = binding(&self.table, column);
+        let mut made = reserve_values(column, bytes, COLUMN_HEAD)?;
+        let mut aad = cell_binding(&self.table, column);
         let bound = aad.len();
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 // The nonce is always 0, since the salt and therefore the key depend on row, place and value: two
                 // different plaintexts never share a key.
-                let salt: [u8; SALT] = rows.part(row, &aad[..bound], value);
+                let salt: [u8; SALT] = rows.derive(row, &aad[..bound], value);
                 let cipher = column_cipher(&self.roots, self.roots.current(), &salt)?;
                 aad.truncate(bound);
                 aad.push(OF_COLUMN);
@@ -205,11 +205,11 @@ impl ValueEncryptor {
                 aad.extend(salt);
                 aad.extend([0; 4]);
                 made.bytes().extend_from_slice(&aad[bound..]);
-                seal(&cipher, counted(0), &aad, value, made.bytes())?;
+                seal(&cipher, counter_nonce(0), &aad, value, made.bytes())?;
             }
-            made.end();
+            made.end_value();
         }
-        self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
+        self.form.to_column(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
     /// Encrypts each value with the key of its subject, which `subjects` has row by row. Deleting that key makes the
@@ -231,7 +231,7 @@ impl ValueEncryptor {
         subjects: &ArrayRef,
         rows: Option<&RowDigests>,
     ) -> Result<EncryptedColumn> {
-        let store = self.subjects()?;
+        let store = self.subject_keys_or_error()?;
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
         let names = names_of(subjects)?;
@@ -247,18 +247,18 @@ impl ValueEncryptor {
             wanted.entry(names.value(row)).or_default();
         }
         let list: Vec<&str> = wanted.keys().copied().collect();
-        for (name, key) in list.iter().zip(store.keys(&list).await?) {
+        for (name, key) in list.iter().zip(store.find_or_create(&list).await?) {
             wanted.insert(name, key);
         }
-        let mut made = made_for(column, bytes, SUBJECT_HEAD)?;
-        let mut aad = binding(&self.table, column);
+        let mut made = reserve_values(column, bytes, SUBJECT_HEAD)?;
+        let mut aad = cell_binding(&self.table, column);
         let (bound, mut forgotten) = (aad.len(), 0);
         let mut valid: Vec<bool> = (0..bytes.len()).map(|row| bytes.is_valid(row)).collect();
         for row in 0..bytes.len() {
             match sealed_at(row).then(|| &wanted[names.value(row)]) {
                 Some(Some(key)) => {
                     let nonce = match rows {
-                        Some(rows) => rows.part(row, &aad[..bound], bytes.value(row)),
+                        Some(rows) => rows.derive(row, &aad[..bound], bytes.value(row)),
                         None => random_nonce()?,
                     };
                     aad.truncate(bound);
@@ -272,9 +272,9 @@ impl ValueEncryptor {
                 Some(None) => (valid[row], forgotten) = (false, forgotten + 1),
                 None => {}
             }
-            made.end();
+            made.end_value();
         }
-        let column = self.form.store(column, made.finish(Some(valid.into()))?, values.data_type())?;
+        let column = self.form.to_column(column, made.finish(Some(valid.into()))?, values.data_type())?;
         Ok(EncryptedColumn { column, forgotten })
     }
 
@@ -287,8 +287,8 @@ impl ValueEncryptor {
         let one: ArrayRef = Arc::new(BinaryArray::from(vec![bytes]));
         let row = RecordBatch::try_from_iter([(column, one.clone())]);
         let row = row.map_err(|e| Error::internal("cannot build a row of one value").with_source(e))?;
-        let sealed = self.encrypt_repeatably(column, &one, &RowDigests::of(&self.roots, &row)?)?;
-        let sealed = EncryptedForm::load(column, &sealed)?;
+        let sealed = self.encrypt_repeatably(column, &one, &RowDigests::hash_rows(&self.roots, &row)?)?;
+        let sealed = EncryptedForm::from_column(column, &sealed)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(sealed.as_binary::<i64>().value(0)))
     }
 
@@ -309,12 +309,12 @@ impl ValueEncryptor {
     /// `to`; `UnknownKeyVersion` for a value whose root key is missing; `UnknownSubject` if the store does not know
     /// the subject of a value, which means that it is another store; the errors of the store.
     pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<DecryptedColumn> {
-        let bytes = EncryptedForm::load(column, stored)?;
+        let bytes = EncryptedForm::from_column(column, stored)?;
         let bytes = bytes.as_binary::<i64>();
         let subjects = self.subject_keys(bytes).await?;
         let mut ciphers: HashMap<(u16, [u8; SALT]), LessSafeKey> = HashMap::new();
         let mut made = EncodedValues::with_capacity(column, bytes.len(), bytes.values().len())?;
-        let (binding, mut aad) = (binding(&self.table, column), vec![]);
+        let (binding, mut aad) = (cell_binding(&self.table, column), vec![]);
         let mut valid: Vec<bool> = (0..bytes.len()).map(|row| bytes.is_valid(row)).collect();
         let mut forgotten = 0;
         for (row, value) in bytes.iter().enumerate() {
@@ -322,11 +322,11 @@ impl ValueEncryptor {
                 let cell = EncryptedCell::read(value)
                     .ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted value"))?;
                 let key = match cell.key {
-                    KeyOf::Column { version, salt } => match ciphers.entry((version, salt)) {
+                    CellKey::Column { version, salt } => match ciphers.entry((version, salt)) {
                         Entry::Occupied(there) => Some(&*there.into_mut()),
                         Entry::Vacant(place) => Some(&*place.insert(column_cipher(&self.roots, version, &salt)?)),
                     },
-                    KeyOf::Subject { subject, made } => match subjects.get(&subject) {
+                    CellKey::Subject { subject, made } => match subjects.get(&subject) {
                         // A different id is of a key that the subject had before it was forgotten and readmitted.
                         Some(key) => key.as_ref().filter(|key| key.made == made).map(|key| &*key.cipher),
                         None => return Err(unknown_subject(column, row)),
@@ -342,17 +342,17 @@ impl ValueEncryptor {
                     None => (valid[row], forgotten) = (false, forgotten + 1),
                 }
             }
-            made.end();
+            made.end_value();
         }
-        let column = opened(column, made.finish(Some(valid.into()))?, to)?;
+        let column = decrypted_column(column, made.finish(Some(valid.into()))?, to)?;
         Ok(DecryptedColumn { column, forgotten })
     }
 
     /// Returns the keys of all subjects of a column that the store knows, with `None` for forgotten subjects.
     async fn subject_keys(&self, bytes: &LargeBinaryArray) -> Result<HashMap<[u8; SUBJECT], Option<SubjectKey>>> {
         let of = |cell: EncryptedCell<'_>| match cell.key {
-            KeyOf::Subject { subject, .. } => Some(subject),
-            KeyOf::Column { .. } => None,
+            CellKey::Subject { subject, .. } => Some(subject),
+            CellKey::Column { .. } => None,
         };
         let mut wanted: Vec<[u8; SUBJECT]> =
             bytes.iter().flatten().filter_map(EncryptedCell::read).filter_map(of).collect();
@@ -361,11 +361,11 @@ impl ValueEncryptor {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        let keys = self.subjects()?.fetch(&wanted).await?;
+        let keys = self.subject_keys_or_error()?.fetch_keys(&wanted).await?;
         Ok(wanted.into_iter().zip(keys).filter_map(|(subject, key)| Some((subject, key?))).collect())
     }
 
-    fn subjects(&self) -> Result<&SubjectKeys> {
+    fn subject_keys_or_error(&self) -> Result<&SubjectKeys> {
         self.subjects.as_deref().ok_or_else(|| {
             Error::new(
                 codes::NO_SUBJECTS,
@@ -384,13 +384,13 @@ fn unknown_subject(column: &str, row: usize) -> Error {
 }
 
 /// Reserves memory for the encrypted values of a column, whose cells have a head of `head` bytes.
-fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<EncodedValues> {
+fn reserve_values(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<EncodedValues> {
     let (first, last) = (bytes.value_offsets()[0], bytes.value_offsets()[bytes.len()]);
     EncodedValues::with_capacity(column, bytes.len(), (last - first) as usize + bytes.len() * (head + TAG))
 }
 
 fn column_cipher(roots: &RootKeys, version: u16, salt: &[u8; SALT]) -> Result<LessSafeKey> {
-    cipher(&roots.derive(version, salt, &["biscuit cell"], 32)?)
+    value_cipher(&roots.derive_key(version, salt, &["biscuit cell"], 32)?)
 }
 
 /// Returns the subjects of a column as text.

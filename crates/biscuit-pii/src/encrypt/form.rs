@@ -32,20 +32,20 @@ pub enum EncryptedForm {
 /// `NotText` for a column whose values have no text form.
 pub(crate) fn as_bytes(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
     let text = match values.data_type() {
-        DataType::Dictionary(_, of) => return as_bytes(column, &casted(column, values, of)?),
+        DataType::Dictionary(_, of) => return as_bytes(column, &cast_column(column, values, of)?),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => values.clone(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => values.clone(),
-        DataType::FixedSizeBinary(_) => return casted(column, values, &DataType::LargeBinary),
+        DataType::FixedSizeBinary(_) => return cast_column(column, values, &DataType::LargeBinary),
         kind if kind.is_nested() => {
             let message = format!("column `{column}` has type {kind}; name its text fields by path");
             return Err(Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column));
         }
-        _ => casted(column, values, &DataType::LargeUtf8)?,
+        _ => cast_column(column, values, &DataType::LargeUtf8)?,
     };
-    casted(column, &text, &DataType::LargeBinary)
+    cast_column(column, &text, &DataType::LargeBinary)
 }
 
-fn casted(column: &str, values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+fn cast_column(column: &str, values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(values, to).map_err(|e| {
         let message = format!("column `{column}` has type {}, which has no text form", values.data_type());
         Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column).with_source(e)
@@ -80,7 +80,7 @@ impl EncodedValues {
 
     /// Ends a value, which consists of the bytes since the end of the last one. Without new bytes it is empty, or
     /// null.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end_value(&mut self) {
         self.ends.push(self.bytes.len() as i32);
     }
 
@@ -93,14 +93,14 @@ impl EncodedValues {
 
 impl EncryptedForm {
     /// Returns the column in this form. As text it has the text type of the original values.
-    pub(crate) fn store(self, column: &str, sealed: BinaryArray, was: &DataType) -> Result<ArrayRef> {
+    pub(crate) fn to_column(self, column: &str, sealed: BinaryArray, was: &DataType) -> Result<ArrayRef> {
         if self == Self::Binary {
             return Ok(Arc::new(sealed));
         }
         let text = |value: Option<&[u8]>| value.map(|value| BASE64_URL_SAFE_NO_PAD.encode(value));
         let texts: ArrayRef = Arc::new(sealed.iter().map(text).collect::<StringArray>());
         match was {
-            DataType::LargeUtf8 | DataType::Utf8View => casted(column, &texts, was),
+            DataType::LargeUtf8 | DataType::Utf8View => cast_column(column, &texts, was),
             _ => Ok(texts),
         }
     }
@@ -109,23 +109,27 @@ impl EncryptedForm {
     ///
     /// # Errors
     /// `CannotDecrypt` for a text that is not base64url, and for a column that is neither binary nor text.
-    pub(crate) fn load(column: &str, stored: &ArrayRef) -> Result<ArrayRef> {
+    pub(crate) fn from_column(column: &str, stored: &ArrayRef) -> Result<ArrayRef> {
         match stored.data_type() {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-                casted(column, stored, &DataType::LargeBinary)
+                cast_column(column, stored, &DataType::LargeBinary)
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                let texts = casted(column, stored, &DataType::LargeUtf8)?;
+                let texts = cast_column(column, stored, &DataType::LargeUtf8)?;
                 let mut made =
                     EncodedValues::with_capacity(column, texts.len(), texts.as_string::<i64>().values().len())?;
                 for (row, text) in texts.as_string::<i64>().iter().enumerate() {
                     let decoded = BASE64_URL_SAFE_NO_PAD.decode_vec(text.unwrap_or_default(), made.bytes());
                     decoded.map_err(|_| cannot_decrypt(column, row, "is not base64url"))?;
-                    made.end();
+                    made.end_value();
                 }
-                casted(column, &(Arc::new(made.finish(texts.nulls().cloned())?) as ArrayRef), &DataType::LargeBinary)
+                cast_column(
+                    column,
+                    &(Arc::new(made.finish(texts.nulls().cloned())?) as ArrayRef),
+                    &DataType::LargeBinary,
+                )
             }
-            DataType::Dictionary(_, of) => Self::load(column, &casted(column, stored, of)?),
+            DataType::Dictionary(_, of) => Self::from_column(column, &cast_column(column, stored, of)?),
             other => {
                 let message = format!("column `{column}` has type {other}; encrypted values are binary or text");
                 Err(Error::new(biscuit_core::codes::NOT_TEXT, message).with_column(column))
@@ -138,17 +142,17 @@ impl EncryptedForm {
 ///
 /// # Errors
 /// `CannotDecrypt` with the row of a value that is not UTF-8; without the row for a value that is not of type `to`.
-pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<ArrayRef> {
+pub(crate) fn decrypted_column(column: &str, bytes: BinaryArray, to: &DataType) -> Result<ArrayRef> {
     let bytes: ArrayRef = Arc::new(bytes);
     if matches!(to, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)) {
-        return casted(column, &bytes, to);
+        return cast_column(column, &bytes, to);
     }
     for (row, value) in bytes.as_binary::<i32>().iter().enumerate() {
         if value.is_some_and(|value| std::str::from_utf8(value).is_err()) {
             return Err(cannot_decrypt(column, row, "is not UTF-8"));
         }
     }
-    let text = casted(column, &bytes, &DataType::Utf8)?;
+    let text = cast_column(column, &bytes, &DataType::Utf8)?;
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(&text, to, &strict).map_err(|_| {
         // The cause is dropped on purpose: it quotes the value.

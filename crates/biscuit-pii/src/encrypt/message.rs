@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::codes;
 use crate::keys::provider::{DataKey, KeyContext, SealedKey};
 use crate::keys::roots::KeyLength;
-use crate::keys::secret::{KeyBytes, random};
+use crate::keys::secret::{KeyBytes, fill_random};
 
 /// Suite with AES-256-GCM, HKDF-SHA-512 and key commitment.
 const COMMITTED: u16 = 0x0478;
@@ -34,7 +34,7 @@ const TAG: usize = 16;
 const LAST: u32 = u32::MAX;
 const PUBLIC_KEY: &str = "aws-crypto-public-key";
 
-fn invalid(reason: &str) -> Error {
+fn invalid_message(reason: &str) -> Error {
     Error::new(codes::INVALID_MESSAGE, format!("cannot open the message: {reason}"))
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
 
 /// Derives the key of a message and its commitment. The commitment is in the header: a message opens with one data
 /// key only, so that it cannot show different texts to holders of different keys.
-fn derived(secret: &KeyBytes, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
+fn derive_key(secret: &KeyBytes, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
     let failed = |_| Error::internal("cannot derive the key of a message");
     let prk = Salt::new(HKDF_SHA512, id).extract(secret.expose());
     let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
@@ -96,8 +96,8 @@ fn nonce_of(number: u32) -> Nonce {
 pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<Vec<u8>> {
     let failed = |_| Error::internal("cannot encrypt a message");
     let mut id = [0; ID];
-    random(&mut id)?;
-    let (cipher, commitment) = derived(&key.secret, COMMITTED, &id)?;
+    fill_random(&mut id)?;
+    let (cipher, commitment) = derive_key(&key.secret, COMMITTED, &id)?;
     let context = context_bytes(context)?;
     let sealed = key.sealed.to_bytes()?;
     let mut out = Vec::with_capacity(plain.len() + context.len() + sealed.len() + 160);
@@ -119,7 +119,8 @@ pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<
     for at in 0..=full {
         // An empty text has one empty final frame.
         let (frame, last) = (frames.next().unwrap_or_default(), at == full);
-        number = number.checked_add(1).filter(|n| *n < LAST).ok_or_else(|| invalid("it has too many frames"))?;
+        number =
+            number.checked_add(1).filter(|n| *n < LAST).ok_or_else(|| invalid_message("it has too many frames"))?;
         if last {
             out.extend(LAST.to_be_bytes());
         }
@@ -160,27 +161,28 @@ pub(crate) struct EnvelopeMessage<'a> {
 struct ByteReader<'a>(&'a [u8]);
 
 impl<'a> ByteReader<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("it ends too early"))?;
+    fn take_bytes(&mut self, n: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid_message("it ends too early"))?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn number<const N: usize>(&mut self) -> Result<u64> {
-        Ok(self.take(N)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    fn read_number<const N: usize>(&mut self) -> Result<u64> {
+        Ok(self.take_bytes(N)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    fn short(&mut self) -> Result<usize> {
-        Ok(self.number::<2>()? as usize)
+    fn read_short(&mut self) -> Result<usize> {
+        Ok(self.read_number::<2>()? as usize)
     }
 
-    fn counted(&mut self) -> Result<&'a [u8]> {
-        let length = self.short()?;
-        self.take(length)
+    fn read_counted(&mut self) -> Result<&'a [u8]> {
+        let length = self.read_short()?;
+        self.take_bytes(length)
     }
 
-    fn text(&mut self) -> Result<String> {
-        let text = std::str::from_utf8(self.counted()?).map_err(|_| invalid("it has a text that is not UTF-8"))?;
+    fn read_text(&mut self) -> Result<String> {
+        let text = std::str::from_utf8(self.read_counted()?)
+            .map_err(|_| invalid_message("it has a text that is not UTF-8"))?;
         Ok(text.to_owned())
     }
 }
@@ -188,30 +190,30 @@ impl<'a> ByteReader<'a> {
 impl<'a> EnvelopeMessage<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
         let mut at = ByteReader(bytes);
-        match at.number::<1>()? {
+        match at.read_number::<1>()? {
             2 => {}
-            1 => return Err(uncommitted("version 1")),
-            _ => return Err(invalid("its version is unknown")),
+            1 => return Err(commitment_error("version 1")),
+            _ => return Err(invalid_message("its version is unknown")),
         }
-        let suite = at.short()? as u16;
+        let suite = at.read_short()? as u16;
         if suite != COMMITTED && suite != SIGNED {
-            return Err(uncommitted(&format!("suite {suite:04x}")));
+            return Err(commitment_error(&format!("suite {suite:04x}")));
         }
-        let id = at.take(ID)?;
+        let id = at.take_bytes(ID)?;
         let context = read_context(&mut at)?;
         let mut keys = vec![];
-        for _ in 0..at.short()? {
-            let (provider, info, bytes) = (at.text()?, at.counted()?.to_vec(), at.counted()?.to_vec());
+        for _ in 0..at.read_short()? {
+            let (provider, info, bytes) = (at.read_text()?, at.read_counted()?.to_vec(), at.read_counted()?.to_vec());
             keys.push(SealedKey { provider, info, bytes });
         }
-        let content = at.take(1)?[0];
-        let frame_length = at.number::<4>()? as usize;
+        let content = at.take_bytes(1)?[0];
+        let frame_length = at.read_number::<4>()? as usize;
         if !matches!((content, frame_length), (FRAMED, 1..) | (WHOLE, 0)) {
-            return Err(invalid("its content type is unknown"));
+            return Err(invalid_message("its content type is unknown"));
         }
-        let commitment = at.take(32)?;
+        let commitment = at.take_bytes(32)?;
         let header = &bytes[..bytes.len() - at.0.len()];
-        let tag = at.take(TAG)?;
+        let tag = at.take_bytes(TAG)?;
         Ok(Self { suite, id, context, keys, content, frame_length, commitment, header, tag, body: at.0, all: bytes })
     }
 
@@ -221,36 +223,37 @@ impl<'a> EnvelopeMessage<'a> {
     /// # Errors
     /// `InvalidMessage` if any part differs from what was sealed with this key.
     pub(crate) fn open(&self, secret: &KeyBytes, unwritten: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
-        let (cipher, commitment) = derived(secret, self.suite, self.id)?;
-        verify_slices_are_equal(&commitment, self.commitment).map_err(|_| invalid("it commits to another key"))?;
+        let (cipher, commitment) = derive_key(secret, self.suite, self.id)?;
+        verify_slices_are_equal(&commitment, self.commitment)
+            .map_err(|_| invalid_message("it commits to another key"))?;
         let aad = Aad::from([self.header, &context_bytes(unwritten)?].concat());
         let checked = cipher.open_separate_gather(nonce_of(0), aad, &[], self.tag, &mut []);
-        checked.map_err(|_| invalid("its header was changed"))?;
+        checked.map_err(|_| invalid_message("its header was changed"))?;
         let mut at = ByteReader(self.body);
         let plain = match self.content {
             WHOLE => self.open_whole(&cipher, &mut at)?,
             _ => self.open_frames(&cipher, &mut at)?,
         };
         if self.suite == SIGNED {
-            self.verify(&mut at)?;
+            self.verify_signature(&mut at)?;
         }
-        if at.0.is_empty() { Ok(plain) } else { Err(invalid("there are bytes after its end")) }
+        if at.0.is_empty() { Ok(plain) } else { Err(invalid_message("there are bytes after its end")) }
     }
 
     fn open_part(&self, cipher: &LessSafeKey, aad: &[u8], sealed: &[&[u8]; 3], out: &mut Vec<u8>) -> Result<()> {
         let [iv, content, tag] = sealed;
-        let nonce = Nonce::try_assume_unique_for_key(iv).map_err(|_| invalid("a nonce is too short"))?;
+        let nonce = Nonce::try_assume_unique_for_key(iv).map_err(|_| invalid_message("a nonce is too short"))?;
         let begin = out.len();
         out.resize(begin + content.len(), 0);
         let opened = cipher.open_separate_gather(nonce, Aad::from(aad), content, tag, &mut out[begin..]);
-        opened.map_err(|_| invalid("its content was changed"))
+        opened.map_err(|_| invalid_message("its content was changed"))
     }
 
     fn open_whole(&self, cipher: &LessSafeKey, at: &mut ByteReader<'a>) -> Result<Zeroizing<Vec<u8>>> {
         let mut plain = Zeroizing::new(vec![]);
-        let iv = at.take(IV)?;
-        let length = usize::try_from(at.number::<8>()?).map_err(|_| invalid("it is too long"))?;
-        let sealed = [iv, at.take(length)?, at.take(TAG)?];
+        let iv = at.take_bytes(IV)?;
+        let length = usize::try_from(at.read_number::<8>()?).map_err(|_| invalid_message("it is too long"))?;
+        let sealed = [iv, at.take_bytes(length)?, at.take_bytes(TAG)?];
         self.open_part(cipher, &body_aad(self.id, SINGLE_BLOCK, 1, length), &sealed, &mut plain)?;
         Ok(plain)
     }
@@ -260,20 +263,20 @@ impl<'a> EnvelopeMessage<'a> {
         // wiped.
         let mut plain = Zeroizing::new(Vec::with_capacity(at.0.len()));
         for number in 1u32.. {
-            let mut read = at.number::<4>()? as u32;
+            let mut read = at.read_number::<4>()? as u32;
             let last = read == LAST;
             if last {
-                read = at.number::<4>()? as u32;
+                read = at.read_number::<4>()? as u32;
             }
             if read != number {
-                return Err(invalid("its frames are not in order"));
+                return Err(invalid_message("its frames are not in order"));
             }
-            let iv = at.take(IV)?;
-            let length = if last { at.number::<4>()? as usize } else { self.frame_length };
+            let iv = at.take_bytes(IV)?;
+            let length = if last { at.read_number::<4>()? as usize } else { self.frame_length };
             if length > self.frame_length {
-                return Err(invalid("its last frame is too long"));
+                return Err(invalid_message("its last frame is too long"));
             }
-            let sealed = [iv, at.take(length)?, at.take(TAG)?];
+            let sealed = [iv, at.take_bytes(length)?, at.take_bytes(TAG)?];
             let aad = body_aad(self.id, if last { FINAL_FRAME } else { FRAME }, number, length);
             self.open_part(cipher, &aad, &sealed, &mut plain)?;
             if last {
@@ -284,42 +287,44 @@ impl<'a> EnvelopeMessage<'a> {
     }
 
     /// Reads the footer and verifies that the key in the context signed the whole message.
-    fn verify(&self, at: &mut ByteReader<'a>) -> Result<()> {
+    fn verify_signature(&self, at: &mut ByteReader<'a>) -> Result<()> {
         let signed = &self.all[..self.all.len() - at.0.len()];
-        let signature = at.counted()?;
-        let key =
-            self.context.get(PUBLIC_KEY).ok_or_else(|| invalid("it is signed, but its context has no public key"))?;
-        let key = BASE64_STANDARD.decode(key).map_err(|_| invalid("its public key is not base64"))?;
+        let signature = at.read_counted()?;
+        let key = self
+            .context
+            .get(PUBLIC_KEY)
+            .ok_or_else(|| invalid_message("it is signed, but its context has no public key"))?;
+        let key = BASE64_STANDARD.decode(key).map_err(|_| invalid_message("its public key is not base64"))?;
         let verified = UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key).verify(signed, signature);
-        verified.map_err(|_| invalid("its signature is wrong"))
+        verified.map_err(|_| invalid_message("its signature is wrong"))
     }
 }
 
 fn read_context(at: &mut ByteReader<'_>) -> Result<KeyContext> {
     let mut context = BTreeMap::new();
-    let mut inside = ByteReader(at.counted()?);
+    let mut inside = ByteReader(at.read_counted()?);
     if inside.0.is_empty() {
         return Ok(context);
     }
-    let count = inside.short()?;
+    let count = inside.read_short()?;
     let mut before: Option<&[u8]> = None;
     for _ in 0..count {
-        let key = inside.counted()?;
-        let key_text = std::str::from_utf8(key).map_err(|_| invalid("it has a text that is not UTF-8"))?;
+        let key = inside.read_counted()?;
+        let key_text = std::str::from_utf8(key).map_err(|_| invalid_message("it has a text that is not UTF-8"))?;
         // Keys have to be in ascending order: only the canonical form of a context can be verified.
         if before.is_some_and(|before| before >= key) {
-            return Err(invalid("its context is not in order"));
+            return Err(invalid_message("its context is not in order"));
         }
         before = Some(key);
-        context.insert(key_text.to_owned(), inside.text()?);
+        context.insert(key_text.to_owned(), inside.read_text()?);
     }
     if count == 0 || !inside.0.is_empty() {
-        return Err(invalid("the length of its context is wrong"));
+        return Err(invalid_message("the length of its context is wrong"));
     }
     Ok(context)
 }
 
-fn uncommitted(what: &str) -> Error {
+fn commitment_error(what: &str) -> Error {
     let message = format!(
         "a message of {what} does not commit to its key, so it could open to different texts; only suites \
         0478 and 0578 are supported"

@@ -6,7 +6,7 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::codes;
-use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, opened};
+use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, decrypted_column};
 use crate::encrypt::message::{self, EnvelopeMessage};
 use crate::keys::cache::KeyCache;
 use crate::keys::provider::KeyContext;
@@ -121,9 +121,9 @@ impl EnvelopeEncryptor {
                 }
                 made.bytes().extend(sealed);
             }
-            made.end();
+            made.end_value();
         }
-        self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
+        self.form.to_column(column, made.finish(bytes.nulls().cloned())?, values.data_type())
     }
 
     /// Decrypts a column to values of type `to`.
@@ -133,7 +133,7 @@ impl EnvelopeEncryptor {
     /// provider.
     pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let context = self.context_of(column);
-        let bytes = EncryptedForm::load(column, stored)?;
+        let bytes = EncryptedForm::from_column(column, stored)?;
         let bytes = bytes.as_binary::<i64>();
         let mut made = EncodedValues::with_capacity(column, bytes.len(), bytes.values().len())?;
         for (row, value) in bytes.iter().enumerate() {
@@ -146,8 +146,8 @@ impl EnvelopeEncryptor {
                 })?;
                 made.bytes().extend_from_slice(&plain);
             }
-            made.end();
+            made.end_value();
         }
-        opened(column, made.finish(bytes.nulls().cloned())?, to)
+        decrypted_column(column, made.finish(bytes.nulls().cloned())?, to)
     }
 }

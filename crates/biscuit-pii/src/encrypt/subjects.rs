@@ -9,10 +9,10 @@ use aws_lc_rs::aead::LessSafeKey;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 
 use crate::codes;
-use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, cipher, random_nonce, seal, unseal};
+use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, random_nonce, seal, unseal, value_cipher};
 use crate::keys::roots::RootKeys;
-use crate::keys::secret::{KeyBytes, random};
-use crate::mac::{hex, mac, mac_key};
+use crate::keys::secret::{KeyBytes, fill_random};
+use crate::mac::{compute_mac, encode_hex, mac_key};
 use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// One key for each subject, in a store. Deleting a key makes everything that was encrypted with it unreadable, in
@@ -89,7 +89,7 @@ impl SubjectKeys {
     pub async fn forget(&self, subject: &str) -> Result<()> {
         // All versions: another process may still create subjects with an older root key.
         for version in self.roots.versions() {
-            let id = self.id(version, subject)?;
+            let id = self.subject_id(version, subject)?;
             self.store.replace(TokenRecord { key: key_of(&id), value: vec![], alias: None }).await?;
             self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
@@ -101,7 +101,7 @@ impl SubjectKeys {
     /// # Errors
     /// Those of the store.
     pub async fn is_forgotten(&self, subject: &str) -> Result<bool> {
-        let ids = self.roots.versions().map(|version| self.id(version, subject)).collect::<Result<Vec<_>>>()?;
+        let ids = self.roots.versions().map(|version| self.subject_id(version, subject)).collect::<Result<Vec<_>>>()?;
         let keys: Vec<String> = ids.iter().map(key_of).collect();
         Ok(self.store.get(&keys).await?.into_iter().flatten().any(|record| record.value.is_empty()))
     }
@@ -112,7 +112,7 @@ impl SubjectKeys {
     /// Those of the store.
     pub async fn readmit(&self, subject: &str) -> Result<()> {
         for version in self.roots.versions() {
-            let id = self.id(version, subject)?;
+            let id = self.subject_id(version, subject)?;
             let there = self.store.get(&[key_of(&id)]).await?;
             if there.into_iter().flatten().any(|record| record.value.is_empty()) {
                 self.store.replace(self.new_record(&id)?).await?;
@@ -123,30 +123,31 @@ impl SubjectKeys {
     }
 
     /// Returns the key of each subject, and creates the key of a new subject. Returns `None` for forgotten subjects.
-    pub(crate) async fn keys(&self, subjects: &[&str]) -> Result<Vec<Option<SubjectKey>>> {
+    pub(crate) async fn find_or_create(&self, subjects: &[&str]) -> Result<Vec<Option<SubjectKey>>> {
         // The outer `Option` is whether the store knows the subject, the inner one whether it still has a key. The
         // current root key is asked first, older ones only for subjects that it does not know.
         let mut out: Vec<Option<Option<SubjectKey>>> = vec![None; subjects.len()];
         for version in self.roots.versions() {
             let open: Vec<usize> = (0..out.len()).filter(|at| out[*at].is_none()).collect();
-            let ids = open.iter().map(|at| self.id(version, subjects[*at])).collect::<Result<Vec<_>>>()?;
-            for (at, found) in open.into_iter().zip(self.fetch(&ids).await?) {
+            let ids = open.iter().map(|at| self.subject_id(version, subjects[*at])).collect::<Result<Vec<_>>>()?;
+            for (at, found) in open.into_iter().zip(self.fetch_keys(&ids).await?) {
                 out[at] = found;
             }
         }
         let open: Vec<usize> = (0..out.len()).filter(|at| out[*at].is_none()).collect();
-        let ids = open.iter().map(|at| self.id(self.roots.current(), subjects[*at])).collect::<Result<Vec<_>>>()?;
+        let ids =
+            open.iter().map(|at| self.subject_id(self.roots.current(), subjects[*at])).collect::<Result<Vec<_>>>()?;
         // The first insert wins. A process that loses a race takes the key of the winner, not the one it just made.
         let records = ids.iter().map(|id| self.new_record(id)).collect::<Result<Vec<_>>>()?;
         for ((at, id), winner) in open.into_iter().zip(ids).zip(self.store.insert(records).await?) {
-            out[at] = Some(self.hold(id, &winner.value)?);
+            out[at] = Some(self.cache_key(id, &winner.value)?);
         }
         Ok(out.into_iter().map(Option::flatten).collect())
     }
 
     /// Returns for each id `None` if the store does not know it, `Some(None)` if the subject was forgotten, else its
     /// key.
-    pub(crate) async fn fetch(&self, ids: &[[u8; SUBJECT]]) -> Result<Vec<Option<Option<SubjectKey>>>> {
+    pub(crate) async fn fetch_keys(&self, ids: &[[u8; SUBJECT]]) -> Result<Vec<Option<Option<SubjectKey>>>> {
         let now = self.clock.now();
         let mut out: Vec<Option<Option<SubjectKey>>> = {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,14 +158,14 @@ impl SubjectKeys {
         let keys: Vec<String> = open.iter().map(|at| key_of(&ids[*at])).collect();
         for (at, record) in open.into_iter().zip(self.store.get(&keys).await?) {
             if let Some(record) = record {
-                out[at] = Some(self.hold(ids[at], &record.value)?);
+                out[at] = Some(self.cache_key(ids[at], &record.value)?);
             }
         }
         Ok(out)
     }
 
     /// Opens the value of a record and caches the result. An empty value means that the subject was forgotten.
-    fn hold(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<Option<SubjectKey>> {
+    fn cache_key(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<Option<SubjectKey>> {
         let key = if value.is_empty() { None } else { Some(self.open(subject, value)?) };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() >= HELD {
@@ -175,9 +176,9 @@ impl SubjectKeys {
     }
 
     /// Returns the id of a subject: the first 16 bytes of HMAC-SHA-256 with a derived key.
-    fn id(&self, version: u16, subject: &str) -> Result<[u8; SUBJECT]> {
-        let key = self.roots.derive(version, b"", &["biscuit subject id"], 32)?;
-        let mac = mac(&mac_key(key.expose()), &[subject.as_bytes()]);
+    fn subject_id(&self, version: u16, subject: &str) -> Result<[u8; SUBJECT]> {
+        let key = self.roots.derive_key(version, b"", &["biscuit subject id"], 32)?;
+        let mac = compute_mac(&mac_key(key.expose()), &[subject.as_bytes()]);
         let mut id = [0; SUBJECT];
         id.copy_from_slice(&mac[..SUBJECT]);
         Ok(id)
@@ -188,12 +189,12 @@ impl SubjectKeys {
     fn new_record(&self, id: &[u8; SUBJECT]) -> Result<TokenRecord> {
         let (secret, version) = (KeyBytes::random()?, self.roots.current());
         let mut value = vec![0; MADE];
-        random(&mut value)?;
+        fill_random(&mut value)?;
         value.extend(version.to_be_bytes());
         let nonce = random_nonce()?;
         value.extend(nonce);
         let aad = [id, &value[..]].concat();
-        let key = cipher(&self.roots.derive(version, id, &["biscuit subject key"], 32)?)?;
+        let key = value_cipher(&self.roots.derive_key(version, id, &["biscuit subject key"], 32)?)?;
         seal(&key, nonce, &aad, secret.expose(), &mut value)?;
         Ok(TokenRecord { key: key_of(id), value, alias: None })
     }
@@ -211,10 +212,10 @@ impl SubjectKeys {
         }
         let (head, sealed) = value.split_at(HEAD);
         let version = u16::from_be_bytes([head[MADE], head[MADE + 1]]);
-        let key = cipher(&self.roots.derive(version, &subject, &["biscuit subject key"], 32)?)?;
+        let key = value_cipher(&self.roots.derive_key(version, &subject, &["biscuit subject key"], 32)?)?;
         let nonce = head[MADE + 2..].try_into().map_err(|_| invalid())?;
         let opened = unseal(&key, nonce, &[&subject, head].concat(), sealed).ok_or_else(invalid)?;
-        let cipher = Arc::new(cipher(&KeyBytes::from(opened))?);
+        let cipher = Arc::new(value_cipher(&KeyBytes::from(opened))?);
         let mut made = [0; MADE];
         made.copy_from_slice(&head[..MADE]);
         Ok(SubjectKey { subject, made, cipher })
@@ -222,5 +223,5 @@ impl SubjectKeys {
 }
 
 fn key_of(id: &[u8; SUBJECT]) -> String {
-    format!("subject:{}", hex(id))
+    format!("subject:{}", encode_hex(id))
 }

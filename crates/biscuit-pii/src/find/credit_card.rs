@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
-use crate::find::{detects_by, digits, is_whole_number, matches_of_words, regex};
+use crate::find::{compile_regex, detects_by, digits, is_whole_number, matches_of_words};
 
 /// Detects numbers of payment cards: prefix and length of an issuer (ISO/IEC 7812-1) with a valid Luhn check digit.
 /// Digits are contiguous, or in the usual groups with spaces or hyphens between them.
@@ -19,12 +19,12 @@ detects_by!(CreditCardDetector, |_, text, _| {
                 r"[0-9]{{4}}{s}(?:[0-9]{{4}}{s}[0-9]{{4}}{s}[0-9]{{4}}(?:{s}[0-9]{{3}})?|[0-9]{{6}}{s}[0-9]{{4,5}})"
             )
         };
-        [regex("[0-9]{12,19}"), regex(&grouped(" ")), regex(&grouped("-"))]
+        [compile_regex("[0-9]{12,19}"), compile_regex(&grouped(" ")), compile_regex(&grouped("-"))]
     });
     let card = |range: std::ops::Range<usize>| {
         let fits = is_whole_number(text, &range) && {
             let digits = digits(&text[range.clone()]);
-            is_issued(&digits) && luhn(&digits)
+            is_issued(&digits) && passes_luhn(&digits)
         };
         fits.then(|| PiiHit::new(EntityType::CREDIT_CARD, range, Likelihood::Certain))
     };
@@ -56,7 +56,7 @@ fn is_issued(digits: &[u32]) -> bool {
 
 /// Luhn algorithm (ISO/IEC 7812-1, annex B): every second digit from the right is doubled, the digits of the results
 /// are added, and the sum is a multiple of 10.
-fn luhn(digits: &[u32]) -> bool {
+fn passes_luhn(digits: &[u32]) -> bool {
     let value = |(at, digit): (usize, &u32)| match at % 2 {
         0 => *digit,
         _ => digit * 2 / 10 + digit * 2 % 10,

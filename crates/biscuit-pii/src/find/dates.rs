@@ -6,7 +6,7 @@ use regex::{Captures, Regex};
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
 use crate::detect::steps::steps;
-use crate::find::{detects_by, overlaps, regex, stands_alone};
+use crate::find::{compile_regex, detects_by, overlaps_any, stands_alone};
 
 /// Detects dates in common formats, and timestamps of ISO 8601. A date is `Possible`, since a date alone identifies
 /// no person. It is a date of birth, and `Likely`, if words around it or the name of the column mark it so.
@@ -21,14 +21,14 @@ detects_by!(DateDetector, |_, text, context| {
         let month = "(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)";
         let time = "(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)";
         [
-            regex(&format!("(?<y>[0-9]{{4}})-(?<m>[0-9]{{2}})-(?<d>[0-9]{{2}}){time}?")),
-            regex("(?<y>[0-9]{4})(?:/(?<m>[0-9]{1,2})/|[.](?<m2>[0-9]{1,2})[.])(?<d>[0-9]{1,2})"),
-            regex(
+            compile_regex(&format!("(?<y>[0-9]{{4}})-(?<m>[0-9]{{2}})-(?<d>[0-9]{{2}}){time}?")),
+            compile_regex("(?<y>[0-9]{4})(?:/(?<m>[0-9]{1,2})/|[.](?<m2>[0-9]{1,2})[.])(?<d>[0-9]{1,2})"),
+            compile_regex(
                 "(?<a>[0-9]{1,2})(?:/(?<b>[0-9]{1,2})/|[.](?<b2>[0-9]{1,2})[.]|-(?<b3>[0-9]{1,2})-)(?<y>[0-9]{4}|[0-9]{2})",
             ),
-            regex("(?<m>[0-9]{1,2})[/-](?<y>[0-9]{4}|[0-9]{2})"),
-            regex(&format!("(?<d>[0-9]{{1,2}})[ -]{month}[ .,-]+(?<y>[0-9]{{4}}|[0-9]{{2}})")),
-            regex(&format!("{month}[ .]+(?<d>[0-9]{{1,2}})(?:st|nd|rd|th)?,? +(?<y>[0-9]{{4}})")),
+            compile_regex("(?<m>[0-9]{1,2})[/-](?<y>[0-9]{4}|[0-9]{2})"),
+            compile_regex(&format!("(?<d>[0-9]{{1,2}})[ -]{month}[ .,-]+(?<y>[0-9]{{4}}|[0-9]{{2}})")),
+            compile_regex(&format!("{month}[ .]+(?<d>[0-9]{{1,2}})(?:st|nd|rd|th)?,? +(?<y>[0-9]{{4}})")),
         ]
     });
     let mut hits: Vec<PiiHit> = Vec::new();
@@ -38,7 +38,7 @@ detects_by!(DateDetector, |_, text, context| {
         for found in form.captures_iter(text) {
             let whole = found.get(0).expect("group 0 is the whole match").range();
             steps(whole.len());
-            let taken = overlaps(&of_others, &whole);
+            let taken = overlaps_any(&of_others, &whole);
             let number_goes_on = text[whole.end..].starts_with(['/', '-'])
                 && text[whole.end + 1..].starts_with(|c: char| c.is_ascii_digit());
             let number_began = text[..whole.start].ends_with(['/', '-', '.']);

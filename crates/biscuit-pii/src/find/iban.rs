@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
-use crate::find::{detects_by, matches_of_words, regex, stands_alone};
+use crate::find::{compile_regex, detects_by, matches_of_words, stands_alone};
 
 /// Detects international bank account numbers (ISO 13616): capital letters and digits, with single spaces or hyphens
 /// between them or without. The length depends on the country (IBAN registry of SWIFT), and the remainder modulo 97
@@ -13,18 +13,18 @@ use crate::find::{detects_by, matches_of_words, regex, stands_alone};
 pub struct IbanDetector;
 
 detects_by!(IbanDetector, |_, text, _| {
-    static START: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]"));
+    static START: LazyLock<Regex> = LazyLock::new(|| compile_regex("[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]"));
     matches_of_words(&START, text, |start| {
-        let end = end(text, start.start)?;
+        let end = number_end(text, start.start)?;
         let range = start.start..end;
-        let fits = stands_alone(text, &range) && remainder(&text[range.clone()]) == 1;
+        let fits = stands_alone(text, &range) && remainder_97(&text[range.clone()]) == 1;
         fits.then(|| PiiHit::new(EntityType::IBAN_CODE, range, Likelihood::Certain))
     })
 });
 
 /// Returns the end of the number that begins at `start`, from the length for its country.
-fn end(text: &str, start: usize) -> Option<usize> {
-    let length = length(&text[start..start + 2])?;
+fn number_end(text: &str, start: usize) -> Option<usize> {
+    let length = country_length(&text[start..start + 2])?;
     let (mut count, mut separated) = (0, false);
     for (at, c) in text[start..].char_indices() {
         match c {
@@ -43,7 +43,7 @@ fn end(text: &str, start: usize) -> Option<usize> {
 
 /// Returns the remainder modulo 97: country and check digits are moved to the end, and letters count as 10 to 35.
 /// Reduced after each character, since the number has up to 60 digits.
-fn remainder(text: &str) -> u32 {
+fn remainder_97(text: &str) -> u32 {
     let plain: Vec<u32> = text.chars().filter_map(|c| c.to_digit(36)).collect();
     let (head, rest) = plain.split_at(4);
     let add = |sum: u32, value: &u32| if *value < 10 { (sum * 10 + value) % 97 } else { (sum * 100 + value) % 97 };
@@ -51,7 +51,7 @@ fn remainder(text: &str) -> u32 {
 }
 
 /// Returns the number of letters and digits in the account numbers of a country.
-fn length(country: &str) -> Option<usize> {
+fn country_length(country: &str) -> Option<usize> {
     const LENGTHS: [(usize, &str); 18] = [
         (15, "NO"),
         (16, "BE"),

@@ -7,7 +7,9 @@ use regex::Regex;
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
 use crate::detect::steps::steps;
-use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex};
+use crate::find::{
+    character_after, character_before, compile_regex, detects_by, find_matches, is_in_word, overlaps_any,
+};
 
 /// Detects IP addresses that the standard library parses, with zone (version 6) and prefix length if present. The
 /// address `::` is only `Possible`, since two colons are mostly something else.
@@ -18,24 +20,24 @@ pub struct IpDetector;
 const LONGEST: usize = 45;
 
 detects_by!(IpDetector, |_, text, _| {
-    static FOUR: LazyLock<Regex> = LazyLock::new(|| regex("[0-9]{1,3}(?:[.][0-9]{1,3}){3}"));
-    let mut hits: Vec<PiiHit> = runs(text).filter_map(|run| of_run(text, run)).collect();
+    static FOUR: LazyLock<Regex> = LazyLock::new(|| compile_regex("[0-9]{1,3}(?:[.][0-9]{1,3}){3}"));
+    let mut hits: Vec<PiiHit> = address_runs(text).filter_map(|run| of_run(text, run)).collect();
     let taken: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
     let four = |range: Range<usize>| {
-        let inside = overlaps(&taken, &range);
+        let inside = overlaps_any(&taken, &range);
         let goes_on = |c: Option<char>| c.is_some_and(is_in_word);
-        let from = before(text, range.start);
-        let fits = !inside && !goes_on(from) && from != Some('.') && !goes_on(after(text, range.end));
+        let from = character_before(text, range.start);
+        let fits = !inside && !goes_on(from) && from != Some('.') && !goes_on(character_after(text, range.end));
         let fits = fits && text[range.clone()].parse::<Ipv4Addr>().is_ok();
         fits.then(|| PiiHit::new(EntityType::IP_ADDRESS, with_prefix(text, range, 32), Likelihood::Likely))
     };
-    hits.extend(matches(&FOUR, text, four));
+    hits.extend(find_matches(&FOUR, text, four));
     hits.sort_by_key(|hit| hit.range.start);
     hits
 });
 
 /// Returns the maximal runs of characters of IPv6 addresses that contain a colon.
-fn runs(text: &str) -> impl Iterator<Item = Range<usize>> {
+fn address_runs(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_of_one = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -59,11 +61,11 @@ fn of_run(text: &str, run: Range<usize>) -> Option<PiiHit> {
     let own = if own.ends_with(':') && !own.ends_with("::") { own.trim_end_matches(':') } else { own };
     let last = own.rfind(':')?;
     let end = run.start + own.len();
-    (own.len().saturating_sub(LONGEST)..=last).find_map(|start| six(text, run.start + start..end))
+    (own.len().saturating_sub(LONGEST)..=last).find_map(|start| match_ipv6(text, run.start + start..end))
 }
 
 /// Returns the IPv6 address in a range, if it is one and not a part of something longer.
-fn six(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
+fn match_ipv6(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
     let own = &text[range.clone()];
     let plain = own.trim_end_matches('.');
     // A single colon at the end is punctuation, two colons are a part of the address.
@@ -75,7 +77,7 @@ fn six(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
     // The range is the end of something longer that is not an address.
     let mut from = text[..range.start].chars().rev();
     let is_part = from.next() == Some(':') && from.next().is_some_and(|c| c == ':' || c.is_ascii_hexdigit());
-    if is_part || goes_on(before(text, range.start)) || goes_on(after(text, range.end)) {
+    if is_part || goes_on(character_before(text, range.start)) || goes_on(character_after(text, range.end)) {
         return None;
     }
     let likelihood = if plain == "::" { Likelihood::Possible } else { Likelihood::Likely };

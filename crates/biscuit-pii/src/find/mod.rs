@@ -54,7 +54,7 @@ macro_rules! detects_by {
                     &str,
                     &crate::find::context::HitContext<'_>,
                 ) -> Vec<crate::detect::hit::PiiHit> = $find;
-                let name = crate::find::context::words(column.name);
+                let name = crate::find::context::normalize_words(column.name);
                 let one = |text: &&str| find(self, text, &crate::find::context::HitContext::new(&name, text));
                 Ok(column.texts.iter().map(one).collect())
             }
@@ -64,7 +64,7 @@ macro_rules! detects_by {
 pub(crate) use detects_by;
 
 /// Compiles a pattern of this crate.
-fn regex(pattern: &str) -> Regex {
+fn compile_regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the patterns of this crate are valid")
 }
 
@@ -98,11 +98,11 @@ fn matches_from<T>(
 
 /// Finds the matches of a pattern that `accept` turns into hits. The matches must have a bounded length, since the
 /// search continues one character after the beginning of a rejected match.
-fn matches<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
+fn find_matches<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
     matches_from(regex, text, |range| accept(range.clone()).ok_or_else(|| next_character(text, range.start)))
 }
 
-/// Like [`matches`], for hits that [stand alone](stands_alone): after a rejected match the search continues at the
+/// Like [`find_matches`], for hits that [stand alone](stands_alone): after a rejected match the search continues at the
 /// end of the word, since no other match can begin inside of it.
 fn matches_of_words<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
     matches_from(regex, text, |range| {
@@ -120,18 +120,18 @@ fn next_character(text: &str, at: usize) -> usize {
 }
 
 /// Returns whether a range overlaps one of `taken`, which are sorted and do not overlap one another. Binary search.
-fn overlaps(taken: &[Range<usize>], range: &Range<usize>) -> bool {
+fn overlaps_any(taken: &[Range<usize>], range: &Range<usize>) -> bool {
     let first = taken.partition_point(|taken| taken.end <= range.start);
     taken.get(first).is_some_and(|taken| taken.start < range.end)
 }
 
 /// Returns the character before a position.
-fn before(text: &str, at: usize) -> Option<char> {
+fn character_before(text: &str, at: usize) -> Option<char> {
     text[..at].chars().next_back()
 }
 
 /// Returns the character after a position.
-fn after(text: &str, at: usize) -> Option<char> {
+fn character_after(text: &str, at: usize) -> Option<char> {
     text[at..].chars().next()
 }
 
@@ -142,7 +142,7 @@ fn is_in_word(c: char) -> bool {
 /// Returns whether no letter, digit or underscore is next to a range.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let in_word = |c: Option<char>| c.is_some_and(is_in_word);
-    !in_word(before(text, range.start)) && !in_word(after(text, range.end))
+    !in_word(character_before(text, range.start)) && !in_word(character_after(text, range.end))
 }
 
 /// Returns whether a number is a whole number: no letter or digit is next to it, and it is not a part of a decimal
@@ -150,7 +150,7 @@ fn stands_alone(text: &str, range: &Range<usize>) -> bool {
 fn is_whole_number(text: &str, range: &Range<usize>) -> bool {
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let (from, to) = (&text[..range.start], &text[range.end..]);
-    let fraction_of = from.ends_with(['.', ',']) && digit(before(from, from.len().saturating_sub(1)));
+    let fraction_of = from.ends_with(['.', ',']) && digit(character_before(from, from.len().saturating_sub(1)));
     let has_fraction = to.starts_with(['.', ',']) && digit(to.chars().nth(1));
     stands_alone(text, range) && !fraction_of && !has_fraction
 }
@@ -207,7 +207,7 @@ mod tests {
                 let looked_at = async |bytes: usize| {
                     let text = format!("{first}{}{last}", part.repeat(bytes / part.len()));
                     STEPS.set(0);
-                    detector.detect(&ColumnTexts { name: "c", texts: &[&text] }).await.expect("hits");
+                    detector.detect(&ColumnTexts { name: "c", texts: &[&text] }).await.expect("the detection succeeds");
                     STEPS.get()
                 };
                 let (short, long) = (looked_at(2_000).await, looked_at(8_000).await);

@@ -66,7 +66,7 @@ impl fmt::Debug for NameDetector {
 }
 
 detects_by!(NameDetector, |names, text, _| {
-    let words = words(text);
+    let words = capitalized_words(text);
     let is = |set: &HashSet<String>, word: &Range<usize>| set.contains(&text[word.clone()].to_lowercase());
     let (mut hits, mut at) = (Vec::new(), 0);
     // Index up to which no surname follows: a series of given names without surname is read once and not again from
@@ -82,7 +82,11 @@ detects_by!(NameDetector, |names, text, _| {
         // Given names and initials, and the surname after them.
         let mut last = at;
         let mut whole = None;
-        while given && at >= without_surname && last + 1 < words.len() && adjoin(text, &words[last], &words[last + 1]) {
+        while given
+            && at >= without_surname
+            && last + 1 < words.len()
+            && are_adjacent(text, &words[last], &words[last + 1])
+        {
             last += 1;
             steps(words[last].len());
             let word = &words[last];
@@ -104,7 +108,7 @@ detects_by!(NameDetector, |names, text, _| {
 });
 
 /// Returns the words of a text that begin with a capital letter.
-fn words(text: &str) -> Vec<Range<usize>> {
+fn capitalized_words(text: &str) -> Vec<Range<usize>> {
     let (mut words, mut start) = (Vec::new(), None);
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
         let inside = c.is_alphabetic() || (start.is_some() && matches!(c, '\'' | '’' | '-'));
@@ -124,7 +128,7 @@ fn words(text: &str) -> Vec<Range<usize>> {
 
 /// Returns whether two words can be parts of one name: one space is between them, or a point and a space after an
 /// initial.
-fn adjoin(text: &str, a: &Range<usize>, b: &Range<usize>) -> bool {
+fn are_adjacent(text: &str, a: &Range<usize>, b: &Range<usize>) -> bool {
     let initial = text[a.clone()].chars().nth(1).is_none();
     matches!(&text[a.end..b.start], " ") || (initial && &text[a.end..b.start] == ". ")
 }

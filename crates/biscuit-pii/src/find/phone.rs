@@ -12,7 +12,7 @@ use crate::codes;
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
 use crate::detect::steps::steps;
-use crate::find::{after, before, detects_by, matches, regex};
+use crate::find::{character_after, character_before, compile_regex, detects_by, find_matches};
 
 /// Detects phone numbers that are valid in the numbering plans of libphonenumber: with a country code, or without one
 /// in the format of certain regions.
@@ -91,11 +91,12 @@ impl PhoneDetector {
 }
 
 detects_by!(PhoneDetector, |phone, text, context| {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:\+|\()?[0-9](?:[ .\-/]?[()]?[ .\-]?[0-9]){5,16}"));
-    static DATE: LazyLock<Regex> = LazyLock::new(|| regex("^[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}"));
+    static FORM: LazyLock<Regex> =
+        LazyLock::new(|| compile_regex(r"(?:\+|\()?[0-9](?:[ .\-/]?[()]?[ .\-]?[0-9]){5,16}"));
+    static DATE: LazyLock<Regex> = LazyLock::new(|| compile_regex("^[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}"));
     let looks = Cell::new(0);
     let number = |range: Range<usize>| {
-        let from = before(text, range.start);
+        let from = character_before(text, range.start);
         let fits = !from.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '+' | '/' | '('));
         if !fits || DATE.is_match(&text[range.clone()]) {
             return None;
@@ -110,7 +111,7 @@ detects_by!(PhoneDetector, |phone, text, context| {
             let goes_on = |c: char| c.is_alphanumeric() || c == '_';
             let fraction = text[*end..].starts_with(['.', ',', '-', '/'])
                 && text[*end + 1..].starts_with(|c: char| c.is_ascii_digit());
-            !after(text, *end).is_some_and(goes_on) && !fraction
+            !character_after(text, *end).is_some_and(goes_on) && !fraction
         };
         (1..=ends.len()).rev().filter(|digits| ends_here(&ends[digits - 1])).find_map(|digits| {
             let whole = range.start..ends[digits - 1];
@@ -124,5 +125,5 @@ detects_by!(PhoneDetector, |phone, text, context| {
             Some(PiiHit::new(EntityType::PHONE_NUMBER, whole, likelihood?))
         })
     };
-    matches(&FORM, text, number)
+    find_matches(&FORM, text, number)
 });

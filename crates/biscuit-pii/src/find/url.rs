@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
 use crate::detect::steps::steps;
-use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex};
+use crate::find::{character_before, compile_regex, detects_by, is_in_word, matches_from, overlaps_any};
 
 /// Detects URLs of `http`, `https` and `ftp`, and host names without a scheme that have a common top-level domain. A
 /// last label of two letters may be a country or a file extension, so such a name is `Likely` only with `www.`, a
@@ -25,10 +25,10 @@ const USUAL: [&str; 24] = [
 // The parts of unbounded length, the rest of a URL and a path, are not in the patterns. They are read only after what
 // precedes them is a hit, which keeps the time linear.
 detects_by!(UrlDetector, |_, text, _| {
-    static SCHEME: LazyLock<Regex> = LazyLock::new(|| regex("(?i:https?|ftp)://"));
+    static SCHEME: LazyLock<Regex> = LazyLock::new(|| compile_regex("(?i:https?|ftp)://"));
     static HOST: LazyLock<Regex> = LazyLock::new(|| {
         let label = r"[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?";
-        regex(&format!(r"(?:{label}\.)+[A-Za-z]{{2,24}}"))
+        compile_regex(&format!(r"(?:{label}\.)+[A-Za-z]{{2,24}}"))
     });
     let mut end = 0;
     let mut hits = matches_from(&SCHEME, text, |scheme| {
@@ -50,7 +50,7 @@ detects_by!(UrlDetector, |_, text, _| {
         if host.start < end {
             return Err(next);
         }
-        let hit = of_host(text, host).filter(|hit| !overlaps(&taken, &hit.range)).ok_or(next)?;
+        let hit = of_host(text, host).filter(|hit| !overlaps_any(&taken, &hit.range)).ok_or(next)?;
         end = hit.range.end;
         Ok(hit)
     }));
@@ -60,7 +60,7 @@ detects_by!(UrlDetector, |_, text, _| {
 
 /// Returns whether no letter, digit or underscore is before a position.
 fn is_alone(text: &str, at: usize) -> bool {
-    !before(text, at).is_some_and(is_in_word)
+    !character_before(text, at).is_some_and(is_in_word)
 }
 
 /// Returns the end of the text that continues without white space or quote, without punctuation at its end.
@@ -74,12 +74,12 @@ fn run_end(text: &str, from: usize) -> usize {
 
 /// Returns the hit of a host name, extended by port and path, if it is likely enough to be a host.
 fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
-    let part = before(text, host.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
+    let part = character_before(text, host.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
     if part || !is_alone(text, host.start) {
         return None;
     }
     let name = &text[host.clone()];
-    let mut end = host.end + port(&text[host.end..]);
+    let mut end = host.end + port_length(&text[host.end..]);
     let has_path = text[end..].starts_with('/');
     let goes_on = |c: char| is_in_word(c) || c == '-' || c == '@';
     if text[end..].starts_with(goes_on) {
@@ -102,7 +102,7 @@ fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
 }
 
 /// Returns the length of a port with its colon at the beginning of a text, or 0.
-fn port(text: &str) -> usize {
+fn port_length(text: &str) -> usize {
     let Some(rest) = text.strip_prefix(':') else { return 0 };
     let digits = rest.bytes().take(5).take_while(u8::is_ascii_digit).count();
     if digits == 0 { 0 } else { digits + 1 }

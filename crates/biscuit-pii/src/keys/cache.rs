@@ -67,7 +67,7 @@ impl KeyCounters {
 
     /// Counts a use of `messages` and `bytes` if it is within the limits, and returns the number of messages before
     /// it. The first use is always allowed. The number returned is the first free counter of a nonce.
-    pub(crate) fn take(&mut self, limits: &KeyLimits, now: Instant, messages: u64, bytes: u64) -> Option<u64> {
+    pub(crate) fn count_use(&mut self, limits: &KeyLimits, now: Instant, messages: u64, bytes: u64) -> Option<u64> {
         let before = self.messages;
         let (messages, bytes) = (before.saturating_add(messages), self.bytes.saturating_add(bytes));
         let within = messages <= limits.messages.min(1 << 32)
@@ -118,14 +118,14 @@ impl KeyCache {
     pub async fn data_key(&self, context: &KeyContext, bytes: u64) -> Result<DataKey> {
         let now = self.clock.now();
         if let Some((key, used)) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get_mut(context)
-            && used.take(&self.limits, now, 1, bytes).is_some()
+            && used.count_use(&self.limits, now, 1, bytes).is_some()
         {
             return Ok(key.clone());
         }
         // The lock is not held during the request. Tasks that miss at the same time each get a key of their own, and
         // the last one is cached: correct, since each of the keys was counted for its own message.
         let (key, mut used) = (self.provider.generate(context).await?, KeyCounters::new(now));
-        used.take(&self.limits, now, 1, bytes);
+        used.count_use(&self.limits, now, 1, bytes);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(context.clone(), (key.clone(), used));
         Ok(key)
     }

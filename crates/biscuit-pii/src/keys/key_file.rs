@@ -104,7 +104,8 @@ impl KeyFile {
     /// Those of the provider; `InvalidKeyFile` after version 65,535.
     pub async fn with_new_root(mut self, provider: &dyn KeyProvider) -> Result<Self> {
         let last = self.roots.keys().last().copied().unwrap_or(0);
-        self.current = last.checked_add(1).ok_or_else(|| invalid("it has the maximum version of a root key"))?;
+        self.current =
+            last.checked_add(1).ok_or_else(|| invalid_key_file("it has the maximum version of a root key"))?;
         let key = provider.generate(&root_context()).await?;
         self.roots.insert(self.current, key.sealed);
         Ok(self)
@@ -119,7 +120,7 @@ impl KeyFile {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> biscuit_core::Result<()> {
     /// let file = KeyFile::local().await?;
     /// let KeyWrapping::Local(keys) = file.wrapping().clone() else { unreachable!() };
-    /// let rotated = file.rotated(&keys).await?;
+    /// let rotated = file.with_new_keys(&keys).await?;
     /// assert_eq!(rotated.current(), 2);
     ///
     /// let KeyWrapping::Local(keys) = rotated.wrapping() else { unreachable!() };
@@ -129,7 +130,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// Those of [`with_new_root`](Self::with_new_root).
-    pub async fn rotated(mut self, provider: &dyn KeyProvider) -> Result<Self> {
+    pub async fn with_new_keys(mut self, provider: &dyn KeyProvider) -> Result<Self> {
         let KeyWrapping::Local(keys) = &self.wrapping else { return self.with_new_root(provider).await };
         let numbers = keys.keys().keys().filter_map(|name| name.parse::<u32>().ok());
         let name = (numbers.max().unwrap_or(0).saturating_add(1)).to_string();
@@ -187,7 +188,7 @@ impl KeyFile {
     /// `InvalidKeyFile` with the reason; no key is in the message.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() as u64 > MOST_BYTES {
-            return Err(invalid(format!("it is larger than {MOST_BYTES} bytes")));
+            return Err(invalid_key_file(format!("it is larger than {MOST_BYTES} bytes")));
         }
         let written: WrittenKeyFile = toml::from_str(text).map_err(|e| {
             // The `Display` text of the error quotes the line, which may be a key; its message does not.
@@ -196,28 +197,33 @@ impl KeyFile {
             // Some messages quote a value, so only two known kinds are passed on.
             let said =
                 Some(e.message()).filter(|said| said.starts_with("unknown field") || said.starts_with("missing field"));
-            invalid(format!("{}{at}", said.unwrap_or("it is not valid TOML for a key file")))
+            invalid_key_file(format!("{}{at}", said.unwrap_or("it is not valid TOML for a key file")))
         })?;
         let wrapping = match written.wrapping {
             WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => KeyWrapping::Kms(key),
-            WrittenWrapping { kms: None, current: Some(current), keys } => KeyWrapping::Local(local(&current, keys)?),
-            _ => return Err(invalid("[wrapping] needs either `kms`, or `current` and [wrapping.keys]")),
+            WrittenWrapping { kms: None, current: Some(current), keys } => {
+                KeyWrapping::Local(local_wrapping_keys(&current, keys)?)
+            }
+            _ => return Err(invalid_key_file("[wrapping] needs either `kms`, or `current` and [wrapping.keys]")),
         };
         let mut roots = BTreeMap::new();
         for (version, key) in written.roots.keys {
-            let number = version
-                .parse()
-                .map_err(|_| invalid(format!("`{version}` is not a root key version; use a number from 0 to 65535")))?;
-            let bytes =
-                BASE64_STANDARD.decode(key).map_err(|_| invalid(format!("root key {version} is not base64")))?;
+            let number = version.parse().map_err(|_| {
+                invalid_key_file(format!("`{version}` is not a root key version; use a number from 0 to 65535"))
+            })?;
+            let bytes = BASE64_STANDARD
+                .decode(key)
+                .map_err(|_| invalid_key_file(format!("root key {version} is not base64")))?;
             let sealed = SealedKey::from_bytes(&bytes).map_err(|_| {
-                invalid(format!("root key {version} does not have the format that `biscuit pii keygen` writes"))
+                invalid_key_file(format!(
+                    "root key {version} does not have the format that `biscuit pii keygen` writes"
+                ))
             })?;
             roots.insert(number, sealed);
         }
         let current = written.roots.current;
         if !roots.contains_key(&current) {
-            return Err(invalid(format!("the current root key, {current}, is not in [roots.keys]")));
+            return Err(invalid_key_file(format!("the current root key, {current}, is not in [roots.keys]")));
         }
         Ok(Self { wrapping, current, roots })
     }
@@ -263,15 +269,15 @@ fn is_open(_: &Path) -> bool {
     false
 }
 
-fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<WrappingKeys> {
+fn local_wrapping_keys(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<WrappingKeys> {
     let mut secrets = BTreeMap::new();
     for (name, key) in keys {
         let bytes = BASE64_STANDARD.decode(key.as_bytes());
-        let bytes = bytes.map_err(|_| invalid(format!("the wrapping key `{name}` is not base64")))?;
+        let bytes = bytes.map_err(|_| invalid_key_file(format!("the wrapping key `{name}` is not base64")))?;
         secrets.insert(name, KeyBytes::from(Zeroizing::new(bytes)));
     }
     let Some(key) = secrets.remove(current) else {
-        return Err(invalid(format!("the current wrapping key, `{current}`, is not in [wrapping.keys]")));
+        return Err(invalid_key_file(format!("the current wrapping key, `{current}`, is not in [wrapping.keys]")));
     };
     let mut all = WrappingKeys::new(NAMESPACE, current, key)?;
     for (name, key) in secrets {
@@ -280,6 +286,6 @@ fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<Wra
     Ok(all)
 }
 
-fn invalid(reason: impl std::fmt::Display) -> Error {
+fn invalid_key_file(reason: impl std::fmt::Display) -> Error {
     Error::new(codes::INVALID_KEY_FILE, format!("invalid key file: {reason}"))
 }

@@ -13,7 +13,7 @@ use crate::encrypt::cell::{NONCE, random_nonce, seal, unseal};
 use crate::keys::cache::{KeyCache, KeyLimits};
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
 use crate::keys::secret::KeyBytes;
-use crate::keys::wrapping::{cipher, info, read_info};
+use crate::keys::wrapping::{provider_info, read_info, wrapping_cipher};
 
 /// Data keys of Parquet's modular encryption and their metadata in the file. The metadata is *key material* of
 /// version 1 (`PKMT1`) with double wrapping, as the key tools of parquet-mr and Arrow read and write it. A
@@ -81,11 +81,11 @@ const AWS_KMS: &str = "aws-kms";
 /// Length of the name of a key-encryption key in bytes.
 const NAME: usize = 16;
 
-fn context() -> KeyContext {
+fn material_context() -> KeyContext {
     KeyContext::from([("use".to_owned(), "parquet".to_owned())])
 }
 
-fn invalid(reason: &str) -> Error {
+fn invalid_material(reason: &str) -> Error {
     Error::new(codes::INVALID_KEY, format!("cannot use the key material of the file: {reason}"))
 }
 
@@ -101,14 +101,14 @@ impl ParquetKeys {
     /// Those of the provider.
     pub async fn new_key(&self, of: ParquetPart) -> Result<ParquetKey> {
         let secret = KeyBytes::random()?;
-        let wrapping = self.keys.data_key(&context(), secret.expose().len() as u64).await?;
+        let wrapping = self.keys.data_key(&material_context(), secret.expose().len() as u64).await?;
         // The name is derived from the wrapped key, so that equal key-encryption keys have equal names in all files.
         // It is authenticated with the data key.
         let name = &digest(&SHA256, &wrapping.sealed.bytes).as_ref()[..NAME].to_vec();
         let nonce = random_nonce()?;
         let mut sealed = nonce.to_vec();
-        seal(&cipher(&wrapping.secret)?, nonce, name, secret.expose(), &mut sealed)?;
-        let (master_key_id, wrapped) = named(&wrapping.sealed)?;
+        seal(&wrapping_cipher(&wrapping.secret)?, nonce, name, secret.expose(), &mut sealed)?;
+        let (master_key_id, wrapped) = master_key_of(&wrapping.sealed)?;
         let footer = of == ParquetPart::Footer;
         let kms = footer.then(|| DEFAULT.to_owned());
         let material = KeyMaterial {
@@ -136,28 +136,29 @@ impl ParquetKeys {
     /// provider does not have the master key; `CannotUnseal` if a key does not open; the errors of the provider.
     pub async fn key(&self, metadata: &[u8]) -> Result<KeyBytes> {
         if metadata.is_empty() {
-            return Err(invalid("it is empty"));
+            return Err(invalid_material("it is empty"));
         }
         let material: KeyMaterial =
-            serde_json::from_slice(metadata).map_err(|_| invalid("it is not JSON key material"))?;
+            serde_json::from_slice(metadata).map_err(|_| invalid_material("it is not JSON key material"))?;
         if material.key_material_type != TYPE {
-            return Err(invalid("its type is not PKMT1"));
+            return Err(invalid_material("its type is not PKMT1"));
         }
         if !material.internal_storage {
-            return Err(invalid("it is stored outside of the file"));
+            return Err(invalid_material("it is stored outside of the file"));
         }
-        let wrapped = decoded(&material.wrapped_dek)?;
+        let wrapped = decode_base64(&material.wrapped_dek)?;
         if !material.double_wrapping {
-            return self.unwrapped(&material.master_key_id, &wrapped).await;
+            return self.unwrap_key(&material.master_key_id, &wrapped).await;
         }
         let (Some(name), Some(kek)) = (&material.kek_id, &material.wrapped_kek) else {
-            return Err(invalid("it has no key-encryption key"));
+            return Err(invalid_material("it has no key-encryption key"));
         };
-        let name = decoded(name)?;
-        let wrapping = self.unwrapped(&material.master_key_id, &decoded(kek)?).await?;
+        let name = decode_base64(name)?;
+        let wrapping = self.unwrap_key(&material.master_key_id, &decode_base64(kek)?).await?;
         let opened = wrapped.split_first_chunk::<NONCE>();
-        let opened =
-            opened.map(|(nonce, sealed)| Ok(unseal(&cipher(&wrapping)?, *nonce, &name, sealed))).transpose()?;
+        let opened = opened
+            .map(|(nonce, sealed)| Ok(unseal(&wrapping_cipher(&wrapping)?, *nonce, &name, sealed)))
+            .transpose()?;
         opened.flatten().map(KeyBytes::from).ok_or_else(|| {
             let message =
                 "cannot unseal a data key: it was not sealed by the key-encryption key of the file, or is damaged";
@@ -165,9 +166,9 @@ impl ParquetKeys {
         })
     }
 
-    async fn unwrapped(&self, master_key: &str, wrapped: &[u8]) -> Result<KeyBytes> {
+    async fn unwrap_key(&self, master_key: &str, wrapped: &[u8]) -> Result<KeyBytes> {
         for sealed in sealed_by(master_key, wrapped) {
-            if let Some(key) = self.keys.unseal(&sealed, &context()).await? {
+            if let Some(key) = self.keys.unseal(&sealed, &material_context()).await? {
                 return Ok(key);
             }
         }
@@ -176,26 +177,27 @@ impl ParquetKeys {
     }
 }
 
-fn decoded(text: &str) -> Result<Vec<u8>> {
-    BASE64_STANDARD.decode(text).map_err(|_| invalid("a field is not base64"))
+fn decode_base64(text: &str) -> Result<Vec<u8>> {
+    BASE64_STANDARD.decode(text).map_err(|_| invalid_material("a field is not base64"))
 }
 
 /// Returns the name of the master key and the wrapped key: the ciphertext blob of KMS, or nonce, ciphertext and tag.
-fn named(sealed: &SealedKey) -> Result<(String, Vec<u8>)> {
+fn master_key_of(sealed: &SealedKey) -> Result<(String, Vec<u8>)> {
     if sealed.provider == AWS_KMS {
-        let arn = String::from_utf8(sealed.info.clone()).map_err(|_| invalid("the name of a key is not UTF-8"))?;
+        let arn =
+            String::from_utf8(sealed.info.clone()).map_err(|_| invalid_material("the name of a key is not UTF-8"))?;
         return Ok((arn, sealed.bytes.clone()));
     }
-    let (name, nonce) = read_info(&sealed.info).ok_or_else(|| invalid("an unknown provider sealed it"))?;
+    let (name, nonce) = read_info(&sealed.info).ok_or_else(|| invalid_material("an unknown provider sealed it"))?;
     Ok((format!("{}/{name}", sealed.provider), [&nonce[..], &sealed.bytes].concat()))
 }
 
-/// Returns the sealed keys that [`named`] may have encoded: one of a key file, and one of KMS by ARN, id or alias.
+/// Returns the sealed keys that [`master_key_of`] may have encoded: one of a key file, and one of KMS by ARN, id or alias.
 fn sealed_by(master_key: &str, wrapped: &[u8]) -> Vec<SealedKey> {
     let local = master_key.rsplit_once('/').filter(|_| !master_key.starts_with("arn:"));
     let local = local.zip(wrapped.split_first_chunk::<NONCE>()).map(|((provider, name), (nonce, bytes))| SealedKey {
         provider: provider.to_owned(),
-        info: info(name, *nonce),
+        info: provider_info(name, *nonce),
         bytes: bytes.to_vec(),
     });
     let (provider, info) = (AWS_KMS.to_owned(), master_key.as_bytes().to_vec());

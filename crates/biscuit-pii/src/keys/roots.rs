@@ -92,7 +92,7 @@ impl RootKeys {
     /// Derives a key of `bytes` bytes for one purpose: HKDF-SHA-256 (RFC 5869) of the root key with a salt. Each part
     /// of `purpose` follows its length, so that no two purposes have the same info bytes, and no two uses share a
     /// key.
-    pub(crate) fn derive(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<KeyBytes> {
+    pub(crate) fn derive_key(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<KeyBytes> {
         let lengths: Vec<[u8; 4]> = purpose.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
         let info: Vec<&[u8]> =
             purpose.iter().zip(&lengths).flat_map(|(part, length)| [&length[..], part.as_bytes()]).collect();
@@ -120,7 +120,7 @@ mod tests {
     fn derived_keys_depend_on_version_salt_and_purpose() {
         let roots =
             RootKeys::new(2, BTreeMap::from([(1, KeyBytes::new([1; 32])), (2, KeyBytes::new([2; 32]))])).unwrap();
-        let derive = |version, salt: &[u8], purpose: &[&str]| roots.derive(version, salt, purpose, 32).unwrap();
+        let derive = |version, salt: &[u8], purpose: &[&str]| roots.derive_key(version, salt, purpose, 32).unwrap();
         let all = [
             derive(2, b"", &["a", "bc"]),
             derive(1, b"", &["a", "bc"]),
@@ -132,7 +132,7 @@ mod tests {
             assert!(!all[..at].contains(key), "{at}");
         }
         assert_eq!(roots.versions().collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(roots.derive(3, b"", &["a"], 32).unwrap_err().code(), "UnknownKeyVersion");
+        assert_eq!(roots.derive_key(3, b"", &["a"], 32).unwrap_err().code(), "UnknownKeyVersion");
         assert_eq!(RootKeys::new(3, roots.keys.clone()).unwrap_err().code(), "UnknownKeyVersion");
         assert_eq!(RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([0; 31]))])).unwrap_err().code(), "WeakKey");
         assert!(!format!("{roots:?}").contains("[2"), "keys are not printed: {roots:?}");

@@ -20,7 +20,7 @@ impl KeyBytes {
     /// `NoRandomNumbers` if the operating system returns no random numbers.
     pub fn random() -> Result<Self> {
         let mut bytes = Zeroizing::new(vec![0; 32]);
-        random(&mut bytes)?;
+        fill_random(&mut bytes)?;
         Ok(Self(Arc::new(bytes)))
     }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for KeyBytes {
 
 /// Fills a buffer with random bytes of the operating system. Randomness is deliberately not an argument here, as it
 /// is elsewhere: these ciphers do not survive keys or nonces that a caller chooses.
-pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     let failed =
         |_| Error::new(biscuit_core::codes::NO_RANDOM_NUMBERS, "the operating system returned no random numbers");
     aws_lc_rs::rand::fill(bytes).map_err(failed)

@@ -46,7 +46,7 @@ impl WrappingKeys {
     /// # Errors
     /// `WeakKey` for a key of another length, as in [`new`](Self::new).
     pub fn with_key(mut self, name: impl Into<String>, key: KeyBytes) -> Result<Self> {
-        cipher(&key)?;
+        wrapping_cipher(&key)?;
         self.keys.insert(name.into(), key);
         Ok(self)
     }
@@ -65,7 +65,7 @@ impl WrappingKeys {
 ///
 /// # Errors
 /// `WeakKey` if the key does not have 16, 24 or 32 bytes.
-pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
+pub(crate) fn wrapping_cipher(key: &KeyBytes) -> Result<LessSafeKey> {
     let algorithm = match key.expose().len() {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,
@@ -86,7 +86,7 @@ pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
 const LENGTHS: [u8; 8] = [0, 0, 0, 8 * TAG as u8, 0, 0, 0, NONCE as u8];
 
 /// Provider information of a raw AES keyring: the name of the wrapping key, [`LENGTHS`] and the nonce.
-pub(crate) fn info(name: &str, nonce: [u8; NONCE]) -> Vec<u8> {
+pub(crate) fn provider_info(name: &str, nonce: [u8; NONCE]) -> Vec<u8> {
     [name.as_bytes(), &LENGTHS, &nonce].concat()
 }
 
@@ -101,16 +101,16 @@ pub(crate) fn read_info(info: &[u8]) -> Option<(&str, [u8; NONCE])> {
 impl KeyProvider for WrappingKeys {
     async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
         let (secret, nonce, mut bytes) = (KeyBytes::random()?, random_nonce()?, vec![]);
-        let key = cipher(&self.keys[&self.current])?;
+        let key = wrapping_cipher(&self.keys[&self.current])?;
         seal(&key, nonce, &context_bytes(context)?, secret.expose(), &mut bytes)?;
-        let info = info(&self.current, nonce);
+        let info = provider_info(&self.current, nonce);
         Ok(DataKey { secret, sealed: SealedKey { provider: self.namespace.clone(), info, bytes } })
     }
 
     async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>> {
         let Some((name, nonce)) = read_info(&sealed.info) else { return Ok(None) };
         let Some(key) = self.keys.get(name).filter(|_| sealed.provider == self.namespace) else { return Ok(None) };
-        let opened = unseal(&cipher(key)?, nonce, &context_bytes(context)?, &sealed.bytes);
+        let opened = unseal(&wrapping_cipher(key)?, nonce, &context_bytes(context)?, &sealed.bytes);
         opened.map(|bytes| Some(KeyBytes::from(bytes))).ok_or_else(|| {
             let message = format!(
                 "cannot unseal a data key with the wrapping key `{name}`: another key sealed it, its \

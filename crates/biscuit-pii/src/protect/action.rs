@@ -46,12 +46,12 @@ impl HitAction {
     }
 
     /// Returns the replacement of a hit with this text. `token` is its token if the action is `Tokenize`.
-    pub(crate) fn replace(&self, entity: &EntityType, text: &str, token: Option<&String>) -> String {
+    pub(crate) fn replace_hit(&self, entity: &EntityType, text: &str, token: Option<&String>) -> String {
         match self {
             Self::Type => format!("<{entity}>"),
             Self::Tokenize(_) => token.cloned().unwrap_or_else(|| format!("<{entity}>")),
-            Self::Mask => masked(text, 0, 0),
-            Self::Partial { first, last } => masked(text, *first, *last),
+            Self::Mask => mask_text(text, 0, 0),
+            Self::Partial { first, last } => mask_text(text, *first, *last),
             Self::Hash(key) => format!("<{entity}:{}>", key.hash(text)),
             Self::Keep => text.to_owned(),
         }
@@ -59,7 +59,7 @@ impl HitAction {
 }
 
 /// Replaces each letter and digit by `*`, except `first` at the beginning and `last` at the end.
-pub(crate) fn masked(text: &str, first: usize, last: usize) -> String {
+pub(crate) fn mask_text(text: &str, first: usize, last: usize) -> String {
     let all = text.chars().filter(|c| c.is_alphanumeric()).count();
     // Saturating: both numbers come from a policy, and an overflow would show the whole text.
     let too_many = first.saturating_add(last).saturating_mul(2) > all;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn masks_keep_the_form_and_never_show_most_of_a_text() {
-        let phone = |first, last| masked("+49 (30) 901-820", first, last);
+        let phone = |first, last| mask_text("+49 (30) 901-820", first, last);
         assert_eq!(phone(2, 2), "+49 (**) ***-*20");
         assert_eq!(phone(0, 0), "+** (**) ***-***");
         assert_eq!(phone(3, 4), "+** (**) ***-***", "seven of ten would be shown");
@@ -89,8 +89,8 @@ mod tests {
         for (first, last) in [(maximum, 1), (1, maximum), (maximum / 2, 1), (maximum / 2 + 1, 0), (maximum, maximum)] {
             assert_eq!(phone(first, last), "+** (**) ***-***", "{first} and {last}");
         }
-        assert_eq!(masked("Éva", 1, 1), "***");
-        assert_eq!(masked("Éva", 1, 0), "É**");
-        assert_eq!(HitAction::Keep.replace(&EntityType::URL, "x", None), "x");
+        assert_eq!(mask_text("Éva", 1, 1), "***");
+        assert_eq!(mask_text("Éva", 1, 0), "É**");
+        assert_eq!(HitAction::Keep.replace_hit(&EntityType::URL, "x", None), "x");
     }
 }

@@ -59,7 +59,7 @@ impl PiiContext {
         self
     }
 
-    pub(crate) fn roots(&self, path: &str) -> Result<RootKeys> {
+    pub(crate) fn load_roots(&self, path: &str) -> Result<RootKeys> {
         self.roots.clone().ok_or_else(|| {
             let message = format!(
                 "column `{path}` needs keys; set `keys` in [pii] to a key file, which `biscuit pii keygen` creates"
@@ -68,7 +68,7 @@ impl PiiContext {
         })
     }
 
-    pub(crate) fn store(&self, path: &str) -> Result<Arc<dyn TokenStore>> {
+    pub(crate) fn open_store(&self, path: &str) -> Result<Arc<dyn TokenStore>> {
         self.store.clone().ok_or_else(|| {
             let message = format!("column `{path}` needs a store; set one in [pii], such as `store = \"tokens.redb\"`");
             Error::new(codes::NO_STORE, message).with_column(path)
@@ -88,7 +88,7 @@ impl PiiContext {
             };
             means = means.with_roots(file.roots(provider).await?).with_provider(Arc::new(provider.clone()));
         }
-        if policy.dynamodb().is_some() {
+        if policy.dynamodb_table().is_some() {
             return Err(needs_aws("the token store is in DynamoDB"));
         }
         Ok(match policy.file_store(folder).await? {

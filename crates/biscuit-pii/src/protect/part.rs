@@ -7,11 +7,11 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, St
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use biscuit_core::{Error, Result};
 
-fn failed(e: arrow::error::ArrowError) -> Error {
+fn arrow_error(e: arrow::error::ArrowError) -> Error {
     Error::internal("cannot build the treated rows").with_source(e)
 }
 
-fn missing(path: &str, there: &Fields) -> Error {
+fn missing_path(path: &str, there: &Fields) -> Error {
     let names: Vec<&str> = there.iter().map(|field| field.name().as_str()).collect();
     Error::new(
         biscuit_core::codes::UNKNOWN_COLUMN,
@@ -21,7 +21,7 @@ fn missing(path: &str, there: &Fields) -> Error {
 }
 
 /// Returns the items of a list or the values of a map, without their grouping into rows.
-fn items(array: &ArrayRef) -> Option<ArrayRef> {
+fn list_items(array: &ArrayRef) -> Option<ArrayRef> {
     match array.data_type() {
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
             Some(make_array(array.to_data().child_data()[0].clone()))
@@ -36,20 +36,20 @@ fn items(array: &ArrayRef) -> Option<ArrayRef> {
 ///
 /// # Errors
 /// `UnknownColumn`.
-pub(crate) fn part(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
+pub(crate) fn values_at(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
     let fields = rows.schema_ref().fields();
     let mut steps = path.split('.');
     let at = steps.next().and_then(|name| fields.find(name));
-    let (at, _) = at.ok_or_else(|| missing(path, fields))?;
+    let (at, _) = at.ok_or_else(|| missing_path(path, fields))?;
     let mut array = rows.column(at).clone();
     for step in steps {
-        while let Some(inside) = items(&array) {
+        while let Some(inside) = list_items(&array) {
             array = inside;
         }
         let DataType::Struct(fields) = array.data_type() else {
-            return Err(missing(path, fields));
+            return Err(missing_path(path, fields));
         };
-        let (at, _) = fields.find(step).ok_or_else(|| missing(path, fields))?;
+        let (at, _) = fields.find(step).ok_or_else(|| missing_path(path, fields))?;
         array = array.as_struct().column(at).clone();
     }
     Ok(array)
@@ -76,18 +76,18 @@ pub(crate) enum NullRule {
     Allowed,
 }
 
-/// Replaces the values at a path. `new` has as many values as [`part`] returned; its type may be another one.
+/// Replaces the values at a path. `new` has as many values as [`values_at`] returned; its type may be another one.
 pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: NullRule) -> Result<RecordBatch> {
     let steps: Vec<&str> = path.split('.').collect();
     let schema = rows.schema_ref();
-    let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing(path, schema.fields()))?;
-    let (field, column) = replaced(field, rows.column(at), &steps[1..], new, nulls)?;
+    let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing_path(path, schema.fields()))?;
+    let (field, column) = replace_at(field, rows.column(at), &steps[1..], new, nulls)?;
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
     let mut columns = rows.columns().to_vec();
     (fields[at], columns[at]) = (field, column);
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(schema, columns, &options).map_err(failed)
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)
 }
 
 fn of_type(field: &FieldRef, kind: DataType) -> FieldRef {
@@ -96,7 +96,7 @@ fn of_type(field: &FieldRef, kind: DataType) -> FieldRef {
 
 /// Rebuilds `array` with `new` at the path `steps`. Only data types and the innermost values change: null buffers,
 /// offsets and the other fields of structs remain.
-fn replaced(
+fn replace_at(
     field: &FieldRef,
     array: &ArrayRef,
     steps: &[&str],
@@ -113,16 +113,16 @@ fn replaced(
         DataType::Struct(fields) => {
             let of = array.as_struct();
             let (at, inner) = fields.find(step).ok_or_else(internal)?;
-            let (inner, column) = replaced(inner, of.column(at), &steps[1..], new, nulls)?;
+            let (inner, column) = replace_at(inner, of.column(at), &steps[1..], new, nulls)?;
             let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
             let mut columns = of.columns().to_vec();
             (fields[at], columns[at]) = (inner, column);
             let made = StructArray::try_new_with_length(fields.into(), columns, of.nulls().cloned(), of.len());
-            Arc::new(made.map_err(failed)?) as ArrayRef
+            Arc::new(made.map_err(arrow_error)?) as ArrayRef
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             let data = array.to_data();
-            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, new, nulls)?;
+            let (item, values) = replace_at(item, &make_array(data.child_data()[0].clone()), steps, new, nulls)?;
             let kind = match array.data_type() {
                 DataType::List(_) => DataType::List(item),
                 DataType::LargeList(_) => DataType::LargeList(item),
@@ -130,17 +130,17 @@ fn replaced(
                 _ => return Err(internal()),
             };
             let made = data.into_builder().data_type(kind).child_data(vec![values.to_data()]).build();
-            make_array(made.map_err(failed)?)
+            make_array(made.map_err(arrow_error)?)
         }
         DataType::Map(entries, sorted) => {
             let map = array.as_map();
             let DataType::Struct(fields) = entries.data_type() else { return Err(internal()) };
-            let (value, values) = replaced(&fields[1], map.values(), steps, new, nulls)?;
+            let (value, values) = replace_at(&fields[1], map.values(), steps, new, nulls)?;
             let fields = Fields::from(vec![fields[0].clone(), value]);
             let entries = of_type(entries, DataType::Struct(fields.clone()));
-            let structs = StructArray::try_new(fields, vec![map.keys().clone(), values], None).map_err(failed)?;
+            let structs = StructArray::try_new(fields, vec![map.keys().clone(), values], None).map_err(arrow_error)?;
             let data = array.to_data().into_builder().data_type(DataType::Map(entries, *sorted));
-            make_array(data.child_data(vec![structs.to_data()]).build().map_err(failed)?)
+            make_array(data.child_data(vec![structs.to_data()]).build().map_err(arrow_error)?)
         }
         _ => return Err(internal()),
     };

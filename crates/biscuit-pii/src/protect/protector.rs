@@ -16,11 +16,11 @@ use crate::encrypt::digests::RowDigests;
 use crate::hash_key::HashKey;
 use crate::keys::roots::RootKeys;
 use crate::policy::{ColumnTreatment, Policy};
-use crate::protect::action::masked;
+use crate::protect::action::mask_text;
 use crate::protect::means::PiiContext;
-use crate::protect::part::{NullRule, is_one_a_row, part, with_part};
-use crate::protect::ready::{CompiledTreatment, ready};
-use crate::protect::remove::remove;
+use crate::protect::part::{NullRule, is_one_a_row, values_at, with_part};
+use crate::protect::ready::{CompiledTreatment, compile_treatment};
+use crate::protect::remove::remove_columns;
 use crate::protect::texts::{as_text, distinct_texts, is_all_text, map_texts};
 use crate::tokens::audit::AccessRequest;
 
@@ -112,7 +112,7 @@ impl Protector {
         let several = means.roots.as_ref().is_some_and(|roots| roots.versions().count() > 1);
         for (path, (treatment, class)) in policy.treatments(classes)? {
             let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
-            let ready = ready(&treatment, &table, &path, name, policy, means)?;
+            let ready = compile_treatment(&treatment, &table, &path, name, policy, means)?;
             let of_a_version = match (&treatment, &ready) {
                 (ColumnTreatment::Hash(how), _) => how.version.is_none(),
                 (ColumnTreatment::Tokenize(how), CompiledTreatment::Tokenize(tokenizer)) => {
@@ -142,7 +142,7 @@ impl Protector {
                     "the column is a field of a nested column"
                 }
                 CompiledTreatment::Cells(_) | CompiledTreatment::OfSubject(_) => {
-                    self.repeats = Some(means.roots(path)?);
+                    self.repeats = Some(means.load_roots(path)?);
                     continue;
                 }
                 _ => continue,
@@ -156,7 +156,7 @@ impl Protector {
     }
 
     /// The treatments of a column and of the fields in it.
-    fn of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a CompiledTreatment> {
+    fn treatments_of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a CompiledTreatment> {
         let is =
             move |path: &str| path.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.columns.iter().filter(move |(path, _)| is(path)).map(|(_, ready)| ready)
@@ -164,7 +164,7 @@ impl Protector {
 
     /// Returns whether two results are equal exactly if the values were equal. Keys and partition columns need this.
     pub fn keeps_equality(&self, column: &str) -> bool {
-        self.of(column).all(|ready| {
+        self.treatments_of(column).all(|ready| {
             matches!(ready, CompiledTreatment::Keep | CompiledTreatment::Hash(_) | CompiledTreatment::Tokenize(_))
         })
     }
@@ -176,24 +176,24 @@ impl Protector {
     }
 
     /// Returns whether the policy has a treatment, including `keep`, for a column or for a field in it.
-    pub fn names(&self, column: &str) -> bool {
-        self.of(column).next().is_some()
+    pub fn names_column(&self, column: &str) -> bool {
+        self.treatments_of(column).next().is_some()
     }
 
     /// Returns whether the policy has a treatment for a whole column, or for a whole field given by its path.
-    pub fn names_all(&self, path: &str) -> bool {
+    pub fn names_whole(&self, path: &str) -> bool {
         let covers = |of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.columns.iter().any(|(of, _)| covers(of))
     }
 
     /// Returns whether the treatment changes values of a column or of a field in it.
-    pub fn changes(&self, column: &str) -> bool {
-        self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep | CompiledTreatment::InFiles))
+    pub fn changes_column(&self, column: &str) -> bool {
+        self.treatments_of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep | CompiledTreatment::InFiles))
     }
 
     /// Returns whether the treatment changes a column or a field in it, or leaves it for Parquet encryption.
-    pub fn treats(&self, column: &str) -> bool {
-        self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep))
+    pub fn treats_column(&self, column: &str) -> bool {
+        self.treatments_of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep))
     }
 
     /// Declares that the writer of the rows encrypts the columns of [`in_files`](Self::in_files) inside of the files.
@@ -247,9 +247,9 @@ impl Protector {
     async fn apply_to(&self, rows: &RecordBatch, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<ProtectedRows> {
         let (mut out, mut columns, mut gone) = (rows.clone(), BTreeMap::new(), vec![]);
         // Digests are of the rows as they came, so that they do not depend on the order of the treatments.
-        let digests = self.repeats.as_ref().map(|roots| RowDigests::of(roots, rows)).transpose()?;
+        let digests = self.repeats.as_ref().map(|roots| RowDigests::hash_rows(roots, rows)).transpose()?;
         for (path, ready) in self.columns.iter().filter(|(path, _)| wanted(path)) {
-            let values = part(rows, path)?;
+            let values = values_at(rows, path)?;
             let mut treated =
                 TreatmentStats { values: (values.len() - values.null_count()) as u64, ..TreatmentStats::default() };
             match ready {
@@ -265,7 +265,7 @@ impl Protector {
                 // the subject.
                 CompiledTreatment::Remove => gone.push(path.as_str()),
                 _ => {
-                    let new = self.treat(path, ready, &values, rows, digests.as_ref(), &mut treated).await?;
+                    let new = self.treat_column(path, ready, &values, rows, digests.as_ref(), &mut treated).await?;
                     // The result is nullable even if no subject was forgotten yet, so that all batches have the same
                     // schema.
                     let nulls = if matches!(ready, CompiledTreatment::OfSubject(_)) {
@@ -278,10 +278,10 @@ impl Protector {
             }
             columns.insert(path.clone(), treated);
         }
-        Ok(ProtectedRows { rows: if gone.is_empty() { out } else { remove(&out, &gone)? }, columns })
+        Ok(ProtectedRows { rows: if gone.is_empty() { out } else { remove_columns(&out, &gone)? }, columns })
     }
 
-    async fn treat(
+    async fn treat_column(
         &self,
         path: &str,
         ready: &CompiledTreatment,
@@ -315,7 +315,7 @@ impl Protector {
             CompiledTreatment::Messages(messages) => messages.encrypt(path, values).await,
             CompiledTreatment::OfSubject(cells) => {
                 let subject = self.subject.as_deref().unwrap_or_default();
-                let subjects = part(rows, subject)?;
+                let subjects = values_at(rows, subject)?;
                 if !is_one_a_row(rows.schema_ref(), path) || !is_one_a_row(rows.schema_ref(), subject) {
                     let message = format!(
                         "column `{path}` or `{subject}` can have several values in a row; keys of subjects \
@@ -346,15 +346,18 @@ impl Protector {
     ) -> Result<ProtectedRows> {
         let (mut out, mut done) = (rows.clone(), BTreeMap::new());
         for path in columns.iter().map(AsRef::as_ref) {
-            let values = part(rows, path)?;
+            let values = values_at(rows, path)?;
             let ready = self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready);
             let to = kinds.get(path).cloned().unwrap_or(DataType::Utf8);
             let counts = (values.len() - values.null_count()) as u64;
             let (column, forgotten) = match ready {
                 Some(CompiledTreatment::Tokenize(tokenizer)) => {
                     let back = tokenizer.detokenize(path, &values, access).await?;
-                    let column =
-                        if back.column.data_type().is_nested() { back.column } else { kind(path, &back.column, &to)? };
+                    let column = if back.column.data_type().is_nested() {
+                        back.column
+                    } else {
+                        convert_column(path, &back.column, &to)?
+                    };
                     (column, back.forgotten)
                 }
                 Some(CompiledTreatment::Cells(cells) | CompiledTreatment::OfSubject(cells)) => {
@@ -412,7 +415,7 @@ impl Protector {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         match self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready) {
             Some(CompiledTreatment::Tokenize(tokenizer)) => {
-                Ok(tokenizer.known(&values).await?.into_iter().flatten().collect())
+                Ok(tokenizer.known_tokens(&values).await?.into_iter().flatten().collect())
             }
             Some(CompiledTreatment::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
             _ => {
@@ -428,7 +431,7 @@ impl Protector {
     /// # Errors
     /// `UnknownColumn`.
     pub fn tokens_of(&self, rows: &RecordBatch, path: &str) -> Result<Vec<String>> {
-        Ok(distinct_texts(&part(rows, path)?).into_iter().map(|(text, _)| text).collect())
+        Ok(distinct_texts(&values_at(rows, path)?).into_iter().map(|(text, _)| text).collect())
     }
 }
 
@@ -439,7 +442,7 @@ impl Protector {
 /// # Errors
 /// `NotText` for a column whose values have no text form.
 pub fn mask_texts(column: &str, values: &ArrayRef, first: usize, last: usize) -> Result<ArrayRef> {
-    map_texts(&as_text(column, values)?, &mut |text| masked(text, first, last))
+    map_texts(&as_text(column, values)?, &mut |text| mask_text(text, first, last))
 }
 
 /// Replaces the texts of a column by keyed hashes.
@@ -450,7 +453,7 @@ pub fn hash_texts(column: &str, values: &ArrayRef, key: &HashKey) -> Result<Arra
     map_texts(&as_text(column, values)?, &mut |text| key.hash(text))
 }
 
-fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+fn convert_column(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     // The cause is dropped on purpose: it quotes the value.
     cast_with_options(column, to, &strict).map_err(|_| {

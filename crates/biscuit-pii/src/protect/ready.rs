@@ -44,7 +44,7 @@ pub(crate) enum CompiledTreatment {
 }
 
 /// Compiles the treatment of the column `path` of a table. `name` is the namespace of the treatment if it names none.
-pub(crate) fn ready(
+pub(crate) fn compile_treatment(
     treatment: &ColumnTreatment,
     table: &str,
     path: &str,
@@ -57,21 +57,21 @@ pub(crate) fn ready(
         ColumnTreatment::Remove => CompiledTreatment::Remove,
         ColumnTreatment::Mask => CompiledTreatment::Mask { first: 0, last: 0 },
         ColumnTreatment::Partial { first, last } => CompiledTreatment::Mask { first: *first, last: *last },
-        ColumnTreatment::Redact(how) => CompiledTreatment::Redact(redactor(how, path, means)?),
+        ColumnTreatment::Redact(how) => CompiledTreatment::Redact(build_redactor(how, path, means)?),
         ColumnTreatment::Hash(how) => {
-            let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
+            let (roots, namespace) = (means.load_roots(path)?, how.namespace.as_deref().unwrap_or(name));
             CompiledTreatment::Hash(Box::new(HashKey::of_version(
                 &roots,
                 how.version.unwrap_or(roots.current()),
                 namespace,
             )?))
         }
-        ColumnTreatment::Tokenize(how) => CompiledTreatment::Tokenize(tokenizer(how, path, name, means)?),
-        ColumnTreatment::Encrypt(how) => encryption(how, table, path, policy, means)?,
+        ColumnTreatment::Tokenize(how) => CompiledTreatment::Tokenize(build_tokenizer(how, path, name, means)?),
+        ColumnTreatment::Encrypt(how) => compile_encryption(how, table, path, policy, means)?,
     })
 }
 
-fn encryption(
+fn compile_encryption(
     how: &ValueEncryption,
     table: &str,
     path: &str,
@@ -83,7 +83,7 @@ fn encryption(
     let form = if nested { EncryptedForm::Text } else { how.form };
 
     Ok(match how.key {
-        KeyUse::Column => CompiledTreatment::Cells(ValueEncryptor::new(means.roots(path)?, table).with_form(form)),
+        KeyUse::Column => CompiledTreatment::Cells(ValueEncryptor::new(means.load_roots(path)?, table).with_form(form)),
         KeyUse::Subject => {
             if policy.subject.is_none() {
                 let message = format!(
@@ -92,8 +92,8 @@ fn encryption(
                 );
                 return Err(Error::new(codes::NO_SUBJECT, message).with_column(path));
             }
-            let subjects = Arc::new(SubjectKeys::new(means.store(path)?, means.roots(path)?));
-            let cells = ValueEncryptor::new(means.roots(path)?, table).with_form(form).with_subjects(subjects);
+            let subjects = Arc::new(SubjectKeys::new(means.open_store(path)?, means.load_roots(path)?));
+            let cells = ValueEncryptor::new(means.load_roots(path)?, table).with_form(form).with_subjects(subjects);
             CompiledTreatment::OfSubject(cells)
         }
         KeyUse::File => {
@@ -102,11 +102,11 @@ fn encryption(
                     format!("column `{path}` is encrypted inside of files, where `form` has no effect; remove `form`");
                 return Err(Error::new(codes::INVALID_POLICY, message).with_column(path));
             }
-            provider(path, means)?;
+            build_provider(path, means)?;
             CompiledTreatment::InFiles
         }
         KeyUse::Message => {
-            let provider = provider(path, means)?;
+            let provider = build_provider(path, means)?;
             let context = KeyContext::from([("table".to_owned(), table.to_owned())]);
             let messages =
                 EnvelopeEncryptor::new(KeyCache::new(provider, KeyLimits::default()), context).with_form(form);
@@ -115,7 +115,7 @@ fn encryption(
     })
 }
 
-fn provider(path: &str, means: &PiiContext) -> Result<Arc<dyn KeyProvider>> {
+fn build_provider(path: &str, means: &PiiContext) -> Result<Arc<dyn KeyProvider>> {
     means.provider.clone().ok_or_else(|| {
         let message =
             format!("column `{path}` needs data keys, and there is no key provider; set `keys` in [pii] to a key file");
@@ -123,10 +123,10 @@ fn provider(path: &str, means: &PiiContext) -> Result<Arc<dyn KeyProvider>> {
     })
 }
 
-fn tokenizer(how: &TokenOptions, path: &str, name: &str, means: &PiiContext) -> Result<Tokenizer> {
-    let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
+fn build_tokenizer(how: &TokenOptions, path: &str, name: &str, means: &PiiContext) -> Result<Tokenizer> {
+    let (roots, namespace) = (means.load_roots(path)?, how.namespace.as_deref().unwrap_or(name));
     let tokenizer = match how.kind {
-        TokenKind::Random => Tokenizer::random(roots, namespace, means.store(path)?)?,
+        TokenKind::Random => Tokenizer::random(roots, namespace, means.open_store(path)?)?,
         TokenKind::Keyed => match means.store.clone() {
             Some(store) => Tokenizer::keyed_in(roots, namespace, store)?,
             None => Tokenizer::keyed(roots, namespace)?,
@@ -141,7 +141,7 @@ fn tokenizer(how: &TokenOptions, path: &str, name: &str, means: &PiiContext) -> 
     Ok(tokenizer.with_normalization(how.normalize.clone()))
 }
 
-fn redactor(how: &RedactionOptions, path: &str, means: &PiiContext) -> Result<Redactor> {
+fn build_redactor(how: &RedactionOptions, path: &str, means: &PiiContext) -> Result<Redactor> {
     let mut detectors = default_detectors();
     if !how.phone_regions.is_empty() {
         detectors.push(Arc::new(PhoneDetector::new(how.phone_regions.iter().map(String::as_str))?));
@@ -152,11 +152,11 @@ fn redactor(how: &RedactionOptions, path: &str, means: &PiiContext) -> Result<Re
             HitReplacement::Type => HitAction::Type,
             HitReplacement::Mask => HitAction::Mask,
             HitReplacement::Partial { first, last } => HitAction::partial(*first, *last),
-            HitReplacement::Hash => HitAction::hash(HashKey::of(&means.roots(path)?, "redacted")?),
+            HitReplacement::Hash => HitAction::hash(HashKey::from_roots(&means.load_roots(path)?, "redacted")?),
             HitReplacement::Keep => HitAction::Keep,
             HitReplacement::Tokenize(tokens) => {
                 let name = entity.map_or("redacted", EntityType::name);
-                HitAction::tokenize(tokenizer(tokens, path, name, means)?)
+                HitAction::tokenize(build_tokenizer(tokens, path, name, means)?)
             }
         })
     };

@@ -83,7 +83,7 @@ impl Redactor {
         self
     }
 
-    fn action(&self, entity: &EntityType) -> &HitAction {
+    fn action_for(&self, entity: &EntityType) -> &HitAction {
         self.actions.get(entity).unwrap_or(&self.otherwise)
     }
 
@@ -92,7 +92,7 @@ impl Redactor {
     /// # Errors
     /// `InvalidHit` if a detector returns a range that is empty, outside of its text or inside of a character, or
     /// results for another number of texts; the errors of detectors.
-    pub async fn hits(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
+    pub async fn find_hits(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
         let mut all: Vec<Vec<PiiHit>> = vec![vec![]; column.texts.len()];
         for detector in &self.detectors {
             let found = detector.detect(column).await?;
@@ -111,7 +111,7 @@ impl Redactor {
                 // Hits with the action `Keep` are dropped before overlaps are merged, so that they do not hide hits
                 // that they overlap: an e-mail address inside of a URL that is kept is still replaced.
                 let counts = |hit: &PiiHit| {
-                    hit.likelihood >= self.min_likelihood && !matches!(self.action(&hit.entity), HitAction::Keep)
+                    hit.likelihood >= self.min_likelihood && !matches!(self.action_for(&hit.entity), HitAction::Keep)
                 };
                 all.extend(hits.into_iter().filter(counts));
             }
@@ -124,19 +124,19 @@ impl Redactor {
     /// column `ssn` are likely a social security number.
     ///
     /// # Errors
-    /// Those of [`hits`](Self::hits) and of [`Tokenizer::tokens`](crate::tokens::Tokenizer::tokens).
+    /// Those of [`find_hits`](Self::find_hits) and of [`Tokenizer::tokens`](crate::tokens::Tokenizer::tokens).
     pub async fn redact(&self, name: &str, column: &ArrayRef) -> Result<RedactedColumn> {
         let distinct = distinct_texts(column);
         let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
-        let hits = self.hits(&ColumnTexts { name, texts: &texts }).await?;
-        let tokens = self.tokens(&texts, &hits).await?;
+        let hits = self.find_hits(&ColumnTexts { name, texts: &texts }).await?;
+        let tokens = self.hit_tokens(&texts, &hits).await?;
         let (mut new, mut replaced) = (HashMap::new(), BTreeMap::new());
         for ((text, count), hits) in distinct.iter().zip(&hits).filter(|(_, hits)| !hits.is_empty()) {
             // Dictionary values that no row refers to are replaced, but not counted.
             if *count > 0 {
                 hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
             }
-            new.insert(text.as_str(), self.without(text, hits, &tokens));
+            new.insert(text.as_str(), self.replace_hits(text, hits, &tokens));
         }
         let column = if new.is_empty() { column.clone() } else { with_texts(column, &new)? };
         Ok(RedactedColumn { column, counts: replaced })
@@ -144,16 +144,16 @@ impl Redactor {
 
     /// Returns the tokens of all hits with the action `Tokenize`, by entity type and text. One request for each
     /// entity type.
-    async fn tokens<'a>(&self, texts: &[&'a str], hits: &[Vec<PiiHit>]) -> Result<HitTokens<'a>> {
+    async fn hit_tokens<'a>(&self, texts: &[&'a str], hits: &[Vec<PiiHit>]) -> Result<HitTokens<'a>> {
         let mut wanted: BTreeMap<&EntityType, BTreeSet<&'a str>> = BTreeMap::new();
         for (text, hit) in texts.iter().zip(hits).flat_map(|(text, hits)| hits.iter().map(move |hit| (text, hit))) {
-            if matches!(self.action(&hit.entity), HitAction::Tokenize(_)) {
+            if matches!(self.action_for(&hit.entity), HitAction::Tokenize(_)) {
                 wanted.entry(&hit.entity).or_default().insert(&text[hit.range.clone()]);
             }
         }
         let mut all = HitTokens::new();
         for (entity, texts) in wanted {
-            let HitAction::Tokenize(tokenizer) = self.action(entity) else { continue };
+            let HitAction::Tokenize(tokenizer) = self.action_for(entity) else { continue };
             let texts: Vec<&str> = texts.into_iter().collect();
             let tokens = tokenizer.tokens(&texts).await?;
             all.insert(entity.clone(), texts.into_iter().zip(tokens).collect());
@@ -162,13 +162,13 @@ impl Redactor {
     }
 
     /// Replaces the hits of a text. The hits are in order and do not overlap.
-    fn without(&self, text: &str, hits: &[PiiHit], tokens: &HitTokens<'_>) -> String {
+    fn replace_hits(&self, text: &str, hits: &[PiiHit], tokens: &HitTokens<'_>) -> String {
         let (mut out, mut at) = (String::with_capacity(text.len()), 0);
         for hit in hits {
             let found = &text[hit.range.clone()];
             let token = tokens.get(&hit.entity).and_then(|tokens| tokens.get(found));
             out.push_str(&text[at..hit.range.start]);
-            out.push_str(&self.action(&hit.entity).replace(&hit.entity, found, token));
+            out.push_str(&self.action_for(&hit.entity).replace_hit(&hit.entity, found, token));
             at = hit.range.end;
         }
         out.push_str(&text[at..]);

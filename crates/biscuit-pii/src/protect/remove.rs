@@ -12,22 +12,22 @@ use biscuit_core::{Error, Result};
 ///
 /// # Errors
 /// `UnknownColumn` for a path that the rows do not have, so that a misspelt path is not ignored silently.
-pub fn remove<S: AsRef<str>>(rows: &RecordBatch, paths: &[S]) -> Result<RecordBatch> {
+pub fn remove_columns<S: AsRef<str>>(rows: &RecordBatch, paths: &[S]) -> Result<RecordBatch> {
     let paths: Vec<Vec<&str>> = paths.iter().map(|path| path.as_ref().split('.').collect()).collect();
     let schema = rows.schema_ref();
-    let kept = without(schema.fields(), rows.columns(), &paths, &[])?;
+    let kept = remaining_fields(schema.fields(), rows.columns(), &paths, &[])?;
     let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = kept.into_iter().unzip();
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(schema, columns, &options).map_err(failed)
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)
 }
 
-fn failed(e: arrow::error::ArrowError) -> Error {
+fn arrow_error(e: arrow::error::ArrowError) -> Error {
     Error::internal("cannot build the rows without the removed columns").with_source(e)
 }
 
 /// Returns the remaining fields with their columns. `inside` is the path of the struct that contains the fields.
-fn without(
+fn remaining_fields(
     fields: &Fields,
     columns: &[ArrayRef],
     paths: &[Vec<&str>],
@@ -69,13 +69,13 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
     match column.data_type() {
         DataType::Struct(fields) => {
             let of = column.as_struct();
-            let kept = without(fields, of.columns(), paths, at)?;
+            let kept = remaining_fields(fields, of.columns(), paths, at)?;
             if kept.is_empty() {
                 return Ok(None);
             }
             let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = kept.into_iter().unzip();
             let made = StructArray::try_new_with_length(fields.into(), columns, of.nulls().cloned(), of.len());
-            Ok(Some(Arc::new(made.map_err(failed)?)))
+            Ok(Some(Arc::new(made.map_err(arrow_error)?)))
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             let data = column.to_data();
@@ -90,7 +90,7 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
                 other => other.clone(),
             };
             let made = data.into_builder().data_type(kind).child_data(vec![items.to_data()]).build();
-            Ok(Some(make_array(made.map_err(failed)?)))
+            Ok(Some(make_array(made.map_err(arrow_error)?)))
         }
         DataType::Map(entries, sorted) => {
             let map = column.as_map();
@@ -100,10 +100,11 @@ fn part_without(column: &ArrayRef, paths: &[Vec<&str>], at: &[&str]) -> Result<O
             };
             let value = fields[1].as_ref().clone().with_data_type(values.data_type().clone());
             let fields = Fields::from(vec![fields[0].clone(), Arc::new(value)]);
-            let new = StructArray::try_new(fields.clone(), vec![map.keys().clone(), values], None).map_err(failed)?;
+            let new =
+                StructArray::try_new(fields.clone(), vec![map.keys().clone(), values], None).map_err(arrow_error)?;
             let entries = Arc::new(entries.as_ref().clone().with_data_type(DataType::Struct(fields)));
             let data = column.to_data().into_builder().data_type(DataType::Map(entries, *sorted));
-            Ok(Some(make_array(data.child_data(vec![new.to_data()]).build().map_err(failed)?)))
+            Ok(Some(make_array(data.child_data(vec![new.to_data()]).build().map_err(arrow_error)?)))
         }
         _ => {
             let message = format!("`{}` has no fields, so it does not contain `{}`", at.join("."), paths[0].join("."));

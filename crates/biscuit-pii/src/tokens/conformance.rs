@@ -47,11 +47,11 @@ pub async fn store_conformance(store: Arc<dyn TokenStore>) {
     let keys: Vec<String> = many.iter().map(|record| record.key.clone()).collect();
     let there: Vec<TokenRecord> = store.get(&keys).await.expect("the read succeeds").into_iter().flatten().collect();
     assert_eq!(there, many);
-    one_wins(&store).await;
+    check_one_winner(&store).await;
 }
 
 /// Tests that exactly one of many concurrent inserts with the same key wins.
-async fn one_wins(store: &Arc<dyn TokenStore>) {
+async fn check_one_winner(store: &Arc<dyn TokenStore>) {
     for round in 0..8 {
         let contend = |n: usize| {
             let (store, key) = (store.clone(), format!("race-{round}"));

@@ -30,7 +30,7 @@ impl TokenAlphabet {
 
     /// Minimum number of characters. It is the smallest with at least a million values, which NIST SP 800-38G Rev. 1
     /// requires.
-    fn minimum(self) -> usize {
+    fn minimum_length(self) -> usize {
         match self {
             Self::Digits => 6,
             Self::Alphanumeric => 4,
@@ -54,7 +54,7 @@ pub(crate) enum TokenDirection {
 
 impl Ff1Cipher {
     pub(crate) fn new(roots: &RootKeys, version: u16, namespace: &str, alphabet: TokenAlphabet) -> Result<Self> {
-        let key = roots.derive(version, b"", &["biscuit token ff1", namespace], 32)?;
+        let key = roots.derive_key(version, b"", &["biscuit token ff1", namespace], 32)?;
         let ff1 =
             FF1::new(key.expose(), alphabet.radix()).map_err(|_| Error::internal("FF1 does not take this radix"))?;
         Ok(Self { ff1, tweak: namespace.as_bytes().to_vec(), alphabet })
@@ -76,7 +76,7 @@ impl Ff1Cipher {
             return Err(Error::new(codes::OTHER_CHARACTER, message));
         }
         let numerals: Vec<u16> = value.chars().filter_map(|c| c.to_digit(radix)).map(|n| n as u16).collect();
-        let minimum = self.alphabet.minimum();
+        let minimum = self.alphabet.minimum_length();
         if numerals.len() < minimum {
             let message = format!(
                 "FF1 would hide nothing in a value of {} characters, with fewer than a million forms; it \

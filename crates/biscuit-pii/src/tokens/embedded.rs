@@ -64,17 +64,17 @@ impl FileStore {
     ) -> Result<T> {
         let database = self.database.clone();
         let done = tokio::task::spawn_blocking(move || work(&database)).await;
-        done.map_err(|e| ended(&self.path, e))?.map_err(|e| failed(&self.path, e))
+        done.map_err(|e| panic_error(&self.path, e))?.map_err(|e| store_error(&self.path, e))
     }
 }
 
 /// Turns a panic of redb into an error: redb asserts the structure of the file, so a damaged file makes it panic.
-fn ended(path: &Path, e: tokio::task::JoinError) -> Error {
+fn panic_error(path: &Path, e: tokio::task::JoinError) -> Error {
     let message = format!("cannot read the store {}: it is damaged", path.display());
     Error::new(codes::STORE_FAILED, message).with_source(e)
 }
 
-fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
+fn store_error(path: &Path, e: impl Into<redb::Error>) -> Error {
     let e = e.into();
     let message = format!("cannot read or write the store {}: {e}", path.display());
     Error::new(codes::STORE_FAILED, message).with_source(e)
@@ -84,13 +84,13 @@ fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
 async fn open(path: &Path) -> Result<Option<Database>> {
     let at = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
-        private(&at).map_err(|e| DatabaseError::Storage(redb::StorageError::Io(e)))?;
+        create_private(&at).map_err(|e| DatabaseError::Storage(redb::StorageError::Io(e)))?;
         Database::create(&at)
     });
-    let database = match opened.await.map_err(|e| ended(path, e))? {
+    let database = match opened.await.map_err(|e| panic_error(path, e))? {
         Ok(database) => database,
         Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
-        Err(e) => return Err(failed(path, e)),
+        Err(e) => return Err(store_error(path, e)),
     };
     let tables = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
@@ -99,13 +99,13 @@ async fn open(path: &Path) -> Result<Option<Database>> {
         write.commit()?;
         Ok(())
     };
-    tables().map_err(|e| failed(path, e))?;
+    tables().map_err(|e| store_error(path, e))?;
     Ok(Some(database))
 }
 
 /// Creates the file with read permission for its owner only, if it does not exist. Before redb opens it, since redb
 /// would create it with default permissions.
-fn private(path: &Path) -> std::io::Result<()> {
+fn create_private(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

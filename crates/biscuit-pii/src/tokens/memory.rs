@@ -49,7 +49,7 @@ impl TokenStore for MemoryStore {
         let put = |record: TokenRecord| match kept.records.get(&record.key) {
             Some(there) => there.clone(),
             None => {
-                kept.put(&record);
+                kept.put_record(&record);
                 record
             }
         };
@@ -57,13 +57,13 @@ impl TokenStore for MemoryStore {
     }
 
     async fn replace(&self, record: TokenRecord) -> Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(&record);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put_record(&record);
         Ok(())
     }
 }
 
 impl StoredRecords {
-    fn put(&mut self, record: &TokenRecord) {
+    fn put_record(&mut self, record: &TokenRecord) {
         if let Some(alias) = &record.alias {
             self.aliases.insert(alias.clone(), record.key.clone());
         }

@@ -18,7 +18,7 @@ pub enum ValueNormalization {
 }
 
 /// Applies normalization steps to a value.
-pub(crate) fn normalized(value: &str, steps: &[ValueNormalization]) -> String {
+pub(crate) fn normalize(value: &str, steps: &[ValueNormalization]) -> String {
     steps.iter().fold(value.to_owned(), |value, step| match step {
         ValueNormalization::Trim => value.trim().to_owned(),
         ValueNormalization::Lowercase => value.to_lowercase(),

@@ -11,27 +11,27 @@ use crate::keys::roots::RootKeys;
 
 /// Creates AES-SIV with a key of 512 bits. The namespace is authenticated, so that a token opens in its namespace
 /// only.
-fn cipher(roots: &RootKeys, version: u16, namespace: &str) -> Result<Aes256Siv> {
-    let key = roots.derive(version, b"", &["biscuit token siv", namespace], 64)?;
+fn siv_cipher(roots: &RootKeys, version: u16, namespace: &str) -> Result<Aes256Siv> {
+    let key = roots.derive_key(version, b"", &["biscuit token siv", namespace], 64)?;
     Aes256Siv::new_from_slice(key.expose()).map_err(|_| Error::internal("AES-SIV needs a key of 64 bytes"))
 }
 
 /// Returns the token of a value: `siv<version>_` and the ciphertext in base64url.
-pub(crate) fn token(roots: &RootKeys, version: u16, namespace: &str, value: &str) -> Result<String> {
-    let sealed = cipher(roots, version, namespace)?.encrypt([namespace.as_bytes()], value.as_bytes());
+pub(crate) fn encode_token(roots: &RootKeys, version: u16, namespace: &str, value: &str) -> Result<String> {
+    let sealed = siv_cipher(roots, version, namespace)?.encrypt([namespace.as_bytes()], value.as_bytes());
     let sealed = sealed.map_err(|_| Error::internal("cannot encrypt a value"))?;
     Ok(format!("siv{version}_{}", BASE64_URL_SAFE_NO_PAD.encode(sealed)))
 }
 
 /// Returns the value of a token, or `None` if the text is not a token of this namespace.
-pub(crate) fn value(roots: &RootKeys, namespace: &str, token: &str) -> Result<Option<Zeroizing<String>>> {
+pub(crate) fn decode_token(roots: &RootKeys, namespace: &str, token: &str) -> Result<Option<Zeroizing<String>>> {
     let parts = token.strip_prefix("siv").and_then(|rest| rest.split_once('_'));
     let Some((version, sealed)) =
         parts.and_then(|(v, s)| Some((v.parse().ok()?, BASE64_URL_SAFE_NO_PAD.decode(s).ok()?)))
     else {
         return Ok(None);
     };
-    let opened = cipher(roots, version, namespace)?.decrypt([namespace.as_bytes()], &sealed);
+    let opened = siv_cipher(roots, version, namespace)?.decrypt([namespace.as_bytes()], &sealed);
     Ok(opened.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Zeroizing::new))
 }
 

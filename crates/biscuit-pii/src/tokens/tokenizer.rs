@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 use crate::codes;
 use crate::encrypt::form::in_row;
 use crate::keys::roots::RootKeys;
-use crate::keys::secret::random;
-use crate::mac::{hex, mac, mac_key};
+use crate::keys::secret::fill_random;
+use crate::mac::{compute_mac, encode_hex, mac_key};
 use crate::protect::texts::{as_text, distinct_texts, with_texts};
 use crate::tokens::audit::AccessRequest;
 use crate::tokens::digits::{Ff1Cipher, TokenAlphabet, TokenDirection};
-use crate::tokens::normalize::{ValueNormalization, normalized};
+use crate::tokens::normalize::{ValueNormalization, normalize};
 use crate::tokens::siv;
 use crate::tokens::store::TokenStore;
 use crate::tokens::vault::{StoredToken, TokenVault, ValueMacs};
@@ -74,7 +74,7 @@ impl Tokenizer {
     fn new(roots: RootKeys, namespace: impl Into<String>, kind: TokenizerKind) -> Result<Self> {
         let namespace = namespace.into();
         let key = |version| {
-            let key = roots.derive(version, b"", &["biscuit token", &namespace], 32)?;
+            let key = roots.derive_key(version, b"", &["biscuit token", &namespace], 32)?;
             Ok((version, mac_key(key.expose())))
         };
         let macs = roots.versions().map(key).collect::<Result<_>>()?;
@@ -134,7 +134,7 @@ impl Tokenizer {
     /// `UnknownKeyVersion` if there is no such version; `InStore` for tokens in a store, which do not depend on the
     /// version.
     pub fn with_version(mut self, version: u16) -> Result<Self> {
-        self.roots.derive(version, b"", &["biscuit token"], 32)?;
+        self.roots.derive_key(version, b"", &["biscuit token"], 32)?;
         if self.keeps_values() {
             return Err(Error::new(
                 codes::IN_STORE,
@@ -159,8 +159,8 @@ impl Tokenizer {
     }
 
     /// Returns the keyed hash of a normalized value for each version.
-    fn macs(&self, value: &str) -> ValueMacs {
-        self.macs.iter().map(|(version, key)| (*version, mac(key, &[value.as_bytes()]))).collect()
+    fn hash_value(&self, value: &str) -> ValueMacs {
+        self.macs.iter().map(|(version, key)| (*version, compute_mac(key, &[value.as_bytes()]))).collect()
     }
 
     /// Returns the token of each value. An empty value has an empty token. Values may be repeated; the store is asked
@@ -169,21 +169,23 @@ impl Tokenizer {
     /// # Errors
     /// Those of the store; `SmallDomain` and `OtherCharacter` for values that FF1 does not support.
     pub async fn tokens(&self, values: &[&str]) -> Result<Vec<String>> {
-        self.tokens_or(values).await.map_err(|(_, e)| e)
+        self.try_tokens(values).await.map_err(|(_, e)| e)
     }
 
     /// Like [`tokens`](Self::tokens); an error comes with the index of the value that caused it, if there is one.
-    async fn tokens_or(&self, values: &[&str]) -> Result<Vec<String>, (Option<usize>, Error)> {
-        let plain = self.normalized(values);
+    async fn try_tokens(&self, values: &[&str]) -> Result<Vec<String>, (Option<usize>, Error)> {
+        let plain = self.normalize_all(values);
         match &self.kind {
-            TokenizerKind::Siv => each(&plain, |value| siv::token(&self.roots, self.version, &self.namespace, value)),
+            TokenizerKind::Siv => {
+                token_of_each(&plain, |value| siv::encode_token(&self.roots, self.version, &self.namespace, value))
+            }
             TokenizerKind::Ff1(alphabet) => {
                 let digits =
                     Ff1Cipher::new(&self.roots, self.version, &self.namespace, *alphabet).map_err(|e| (None, e))?;
-                each(&plain, |value| digits.convert(value, TokenDirection::There))
+                token_of_each(&plain, |value| digits.convert(value, TokenDirection::There))
             }
-            TokenizerKind::Keyed(None) => each(&plain, |value| {
-                let macs = self.macs(value);
+            TokenizerKind::Keyed(None) => token_of_each(&plain, |value| {
+                let macs = self.hash_value(value);
                 let mac = macs.iter().find(|(version, _)| *version == self.version);
                 mac.map(|mac| self.keyed_token(mac))
                     .ok_or_else(|| Error::internal("the version of the tokenizer has no key"))
@@ -196,9 +198,9 @@ impl Tokenizer {
 
     /// Normalizes values. A value of which nothing would remain is left as it is: with `DigitsOnly`, `n/a` and
     /// `unknown` are still two values.
-    fn normalized(&self, values: &[&str]) -> Vec<Zeroizing<String>> {
+    fn normalize_all(&self, values: &[&str]) -> Vec<Zeroizing<String>> {
         let one = |value: &&str| {
-            let plain = normalized(value, &self.steps);
+            let plain = normalize(value, &self.steps);
             Zeroizing::new(if plain.is_empty() { (*value).to_owned() } else { plain })
         };
         values.iter().map(one).collect()
@@ -208,18 +210,19 @@ impl Tokenizer {
     ///
     /// # Errors
     /// Those of [`tokens`](Self::tokens).
-    pub async fn known(&self, values: &[&str]) -> Result<Vec<Option<String>>> {
+    pub async fn known_tokens(&self, values: &[&str]) -> Result<Vec<Option<String>>> {
         match &self.kind {
             TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
-                let macs: Vec<ValueMacs> = self.normalized(values).iter().map(|value| self.macs(value)).collect();
-                vault.known(&macs).await
+                let macs: Vec<ValueMacs> =
+                    self.normalize_all(values).iter().map(|value| self.hash_value(value)).collect();
+                vault.known_tokens(&macs).await
             }
             _ => Ok(self.tokens(values).await?.into_iter().map(Some).collect()),
         }
     }
 
     fn keyed_token(&self, (version, mac): &(u16, [u8; 32])) -> String {
-        format!("tok{version}_{}", hex(&mac[..16]))
+        format!("tok{version}_{}", encode_hex(&mac[..16]))
     }
 
     /// Returns tokens of a store. An empty value has an empty token.
@@ -237,17 +240,17 @@ impl Tokenizer {
                 firsts.len() - 1
             });
         }
-        let macs: Vec<ValueMacs> = firsts.iter().map(|at| self.macs(&plain[*at])).collect();
+        let macs: Vec<ValueMacs> = firsts.iter().map(|at| self.hash_value(&plain[*at])).collect();
         let asked: Vec<&str> = firsts.iter().map(|at| values[*at]).collect();
         let new = |at: usize| match &self.kind {
             TokenizerKind::Random(_) => {
                 let mut bytes = [0; 16];
-                random(&mut bytes)?;
-                Ok(format!("tok_{}", hex(&bytes)))
+                fill_random(&mut bytes)?;
+                Ok(format!("tok_{}", encode_hex(&bytes)))
             }
             _ => Ok(self.keyed_token(&macs[at][0])),
         };
-        let tokens = vault.tokens(&self.roots, &self.namespace, &asked, &macs, new).await?;
+        let tokens = vault.find_or_create(&self.roots, &self.namespace, &asked, &macs, new).await?;
         let token =
             |value: &Zeroizing<String>| numbers.get(value.as_str()).map_or(String::new(), |at| tokens[*at].clone());
         Ok(plain.iter().map(token).collect())
@@ -262,8 +265,8 @@ impl Tokenizer {
         let texts = as_text(column, values)?;
         let distinct = distinct_texts(&texts);
         let asked: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
-        let tokens = self.tokens_or(&asked).await.map_err(|(at, e)| match at {
-            Some(at) => placed(column, &texts, asked[at], &e),
+        let tokens = self.try_tokens(&asked).await.map_err(|(at, e)| match at {
+            Some(at) => with_place(column, &texts, asked[at], &e),
             None => e,
         })?;
         with_texts(&texts, &asked.into_iter().zip(tokens).collect())
@@ -292,7 +295,7 @@ impl Tokenizer {
         };
         let mut values = HashMap::new();
         let mut gone = HashMap::new();
-        for ((token, count), stored) in distinct.iter().zip(self.stored(&asked).await?) {
+        for ((token, count), stored) in distinct.iter().zip(self.stored_tokens(&asked).await?) {
             match stored {
                 StoredToken::Value(value) => {
                     values.insert(token.as_str(), value.to_string());
@@ -300,21 +303,21 @@ impl Tokenizer {
                 StoredToken::Forgotten => {
                     gone.insert(token.as_str(), *count);
                 }
-                StoredToken::Unknown => return Err(placed(column, &texts, token, &unknown())),
+                StoredToken::Unknown => return Err(with_place(column, &texts, token, &unknown())),
             }
         }
-        let column = with_texts(&nulled(column, &texts, &gone)?, &values)?;
+        let column = with_texts(&null_forgotten(column, &texts, &gone)?, &values)?;
         Ok(DetokenizedColumn { column, forgotten: gone.values().sum() })
     }
 
-    async fn stored(&self, tokens: &[&str]) -> Result<Vec<StoredToken>> {
+    async fn stored_tokens(&self, tokens: &[&str]) -> Result<Vec<StoredToken>> {
         let known = |value: Option<Zeroizing<String>>| value.map_or(StoredToken::Unknown, StoredToken::Value);
         match &self.kind {
             TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
-                vault.values(&self.roots, &self.namespace, tokens).await
+                vault.stored_values(&self.roots, &self.namespace, tokens).await
             }
             TokenizerKind::Siv => {
-                tokens.iter().map(|t| Ok(known(siv::value(&self.roots, &self.namespace, t)?))).collect()
+                tokens.iter().map(|t| Ok(known(siv::decode_token(&self.roots, &self.namespace, t)?))).collect()
             }
             TokenizerKind::Ff1(alphabet) => {
                 let digits = Ff1Cipher::new(&self.roots, self.version, &self.namespace, *alphabet)?;
@@ -346,10 +349,10 @@ impl Tokenizer {
             return Err(Error::new(codes::NO_STORE, message));
         };
         let mut forgotten = 0;
-        for (at, stored) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
+        for (at, stored) in vault.stored_values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
             match stored {
                 StoredToken::Value(value) => {
-                    vault.forget(tokens[at], &self.macs(&self.normalized(&[&value])[0])).await?;
+                    vault.forget_token(tokens[at], &self.hash_value(&self.normalize_all(&[&value])[0])).await?;
                     forgotten += 1;
                 }
                 StoredToken::Forgotten => {}
@@ -364,7 +367,7 @@ impl Tokenizer {
 }
 
 /// Computes the token of each value that is not empty.
-fn each(
+fn token_of_each(
     values: &[Zeroizing<String>],
     token: impl Fn(&str) -> Result<String>,
 ) -> Result<Vec<String>, (Option<usize>, Error)> {
@@ -375,7 +378,7 @@ fn each(
 }
 
 /// Adds the column to an error and, unless the column is nested, the row.
-fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
+fn with_place(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
     let flat = cast(texts, &DataType::LargeUtf8).ok();
     let row = flat.and_then(|flat| flat.as_string::<i64>().iter().position(|value| value == Some(text)));
     let e = Error::new(e.error_code(), format!("column `{column}`: {}", e.message()));
@@ -386,7 +389,7 @@ fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
 }
 
 /// Replaces the texts of forgotten tokens by null.
-fn nulled(column: &str, texts: &ArrayRef, gone: &HashMap<&str, u64>) -> Result<ArrayRef> {
+fn null_forgotten(column: &str, texts: &ArrayRef, gone: &HashMap<&str, u64>) -> Result<ArrayRef> {
     if gone.is_empty() {
         return Ok(texts.clone());
     }

@@ -12,9 +12,9 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::codes;
-use crate::encrypt::cell::{NONCE, cipher, random_nonce, seal, unseal};
+use crate::encrypt::cell::{NONCE, random_nonce, seal, unseal, value_cipher};
 use crate::keys::roots::RootKeys;
-use crate::mac::hex;
+use crate::mac::encode_hex;
 use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// Keyed hashes of a value by version of the root key, the current one first.
@@ -45,7 +45,7 @@ const HELD: usize = 200_000;
 const AT_ONCE: usize = 1000;
 
 fn key_of((version, mac): &(u16, [u8; 32])) -> String {
-    format!("token:{version}:{}", hex(mac))
+    format!("token:{version}:{}", encode_hex(mac))
 }
 
 impl TokenVault {
@@ -54,7 +54,7 @@ impl TokenVault {
     }
 
     /// Returns the token of each value. The values are distinct; `new` creates the token of a value that has none.
-    pub(crate) async fn tokens(
+    pub(crate) async fn find_or_create(
         &self,
         roots: &RootKeys,
         namespace: &str,
@@ -70,7 +70,7 @@ impl TokenVault {
         let (mut older, mut forgotten) = (vec![], HashSet::new());
         let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
         let of: Vec<&ValueMacs> = open.iter().map(|at| &macs[*at]).collect();
-        for (at, found) in open.into_iter().zip(self.records(&of).await?) {
+        for (at, found) in open.into_iter().zip(self.find_records(&of).await?) {
             let Some((version, record)) = found else { continue };
             if record.value.is_empty() {
                 forgotten.insert(at);
@@ -91,7 +91,7 @@ impl TokenVault {
                     // A forgotten value must not be stored again only because the keys were rotated.
                     return Ok(TokenRecord { key: key_of(&macs[*at][0]), value: vec![], alias: Some(token) });
                 }
-                record(roots, namespace, &macs[*at][0], token, values[*at])
+                new_record(roots, namespace, &macs[*at][0], token, values[*at])
             };
             let records = put.iter().map(record).collect::<Result<Vec<_>>>()?;
             for (at, winner) in put.iter().zip(self.store.insert(records).await?) {
@@ -111,15 +111,15 @@ impl TokenVault {
     }
 
     /// Returns the token of each value that has one.
-    pub(crate) async fn known(&self, macs: &[ValueMacs]) -> Result<Vec<Option<String>>> {
+    pub(crate) async fn known_tokens(&self, macs: &[ValueMacs]) -> Result<Vec<Option<String>>> {
         let macs: Vec<&ValueMacs> = macs.iter().collect();
-        let found = self.records(&macs).await?;
+        let found = self.find_records(&macs).await?;
         found.into_iter().map(|found| found.map(|(_, record)| token_of(record)).transpose()).collect()
     }
 
     /// Returns the record of each value with the index of the version that found it. The current version is asked
     /// first, older ones only for values that it does not know.
-    async fn records(&self, macs: &[&ValueMacs]) -> Result<Vec<Option<(usize, TokenRecord)>>> {
+    async fn find_records(&self, macs: &[&ValueMacs]) -> Result<Vec<Option<(usize, TokenRecord)>>> {
         let mut all: Vec<Option<(usize, TokenRecord)>> = vec![None; macs.len()];
         let versions = 0..macs.first().map_or(0, |macs| macs.len());
         for version in versions {
@@ -133,7 +133,12 @@ impl TokenVault {
     }
 
     /// Returns the value of each token.
-    pub(crate) async fn values(&self, roots: &RootKeys, namespace: &str, tokens: &[&str]) -> Result<Vec<StoredToken>> {
+    pub(crate) async fn stored_values(
+        &self,
+        roots: &RootKeys,
+        namespace: &str,
+        tokens: &[&str],
+    ) -> Result<Vec<StoredToken>> {
         let aliases: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
         let records = self.store.find(&aliases).await?;
         let value = |(token, record): (&&str, Option<TokenRecord>)| match record {
@@ -145,7 +150,7 @@ impl TokenVault {
     }
 
     /// Deletes the value of a token under all versions. The token remains.
-    pub(crate) async fn forget(&self, token: &str, macs: &ValueMacs) -> Result<()> {
+    pub(crate) async fn forget_token(&self, token: &str, macs: &ValueMacs) -> Result<()> {
         for mac in macs {
             let key = key_of(mac);
             let there = self.store.get(std::slice::from_ref(&key)).await?.into_iter().flatten().next();
@@ -169,22 +174,29 @@ fn token_of(record: TokenRecord) -> Result<String> {
     record.alias.ok_or_else(|| Error::new(codes::INVALID_RECORD, "the store has a token record without a token"))
 }
 
-fn record(roots: &RootKeys, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<TokenRecord> {
+fn new_record(
+    roots: &RootKeys,
+    namespace: &str,
+    mac: &(u16, [u8; 32]),
+    token: String,
+    value: &str,
+) -> Result<TokenRecord> {
     let version = roots.current();
     let mut sealed = version.to_be_bytes().to_vec();
     let nonce = random_nonce()?;
     sealed.extend(nonce);
     // Each token has its own key: a key with random nonces is safe for only a few billion messages.
-    let key = roots.derive(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
-    seal(&cipher(&key)?, nonce, token.as_bytes(), value.as_bytes(), &mut sealed)?;
+    let key = roots.derive_key(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
+    seal(&value_cipher(&key)?, nonce, token.as_bytes(), value.as_bytes(), &mut sealed)?;
     Ok(TokenRecord { key: key_of(mac), value: sealed, alias: Some(token) })
 }
 
 fn open(roots: &RootKeys, namespace: &str, token: &str, sealed: &[u8]) -> Result<StoredToken> {
     let parts = sealed.split_first_chunk::<2>().and_then(|(v, rest)| Some((v, rest.split_first_chunk::<NONCE>()?)));
     let Some((version, (nonce, sealed))) = parts else { return Ok(StoredToken::Unknown) };
-    let key = roots.derive(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
-    let opened = unseal(&cipher(&key)?, *nonce, token.as_bytes(), sealed);
+    let key =
+        roots.derive_key(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
+    let opened = unseal(&value_cipher(&key)?, *nonce, token.as_bytes(), sealed);
     // A token of another namespace does not open, and counts as unknown.
     let text = opened.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     Ok(text.map_or(StoredToken::Unknown, |text| StoredToken::Value(Zeroizing::new(text.to_owned()))))

@@ -26,8 +26,8 @@ fn detector(entity: &str) -> Option<Box<dyn Detector>> {
         "US_DRIVER_LICENSE" => Box::new(UsDriverLicenseDetector),
         "UK_DRIVING_LICENCE" => Box::new(UkDrivingLicenceDetector),
         "PHONE_NUMBER" => Box::new(PhoneDetector::defaults()),
-        "PH_MOBILE_NUMBER" => Box::new(PhoneDetector::new(["PH"]).expect("a region")),
-        "TR_PHONE_NUMBER" => Box::new(PhoneDetector::new(["TR"]).expect("a region")),
+        "PH_MOBILE_NUMBER" => Box::new(PhoneDetector::new(["PH"]).expect("the region is valid")),
+        "TR_PHONE_NUMBER" => Box::new(PhoneDetector::new(["TR"]).expect("the region is valid")),
         _ => return None,
     })
 }
@@ -55,10 +55,15 @@ async fn detectors_find_the_labelled_spans_and_nothing_else() {
     let mut wrong = Vec::new();
     for line in include_str!("../data/detect.jsonl").lines() {
         let case: Value = serde_json::from_str(line).expect("a case is JSON");
-        let (entity, text) = (case["entity"].as_str().expect("a name"), case["text"].as_str().expect("a text"));
+        let (entity, text) = (
+            case["entity"].as_str().expect("the value is a name"),
+            case["text"].as_str().expect("the value is a text"),
+        );
         let detector = detector(entity).unwrap_or_else(|| panic!("no detector for {entity}"));
-        let hits = detector.detect(&ColumnTexts { name: "", texts: &[text] }).await.expect("hits").remove(0);
-        let want: Vec<(usize, usize)> = serde_json::from_value(case["found"].clone()).expect("pairs of numbers");
+        let hits =
+            detector.detect(&ColumnTexts { name: "", texts: &[text] }).await.expect("the detection succeeds").remove(0);
+        let want: Vec<(usize, usize)> =
+            serde_json::from_value(case["found"].clone()).expect("the values are pairs of numbers");
         let found = spans(text, &hits);
         if found != want {
             wrong.push(format!("{entity} {text:?}: {found:?} instead of {want:?}"));
@@ -75,12 +80,14 @@ async fn detectors_find_at_least_95_percent_of_presidio_spans_with_2_percent_fal
     let mut scores: BTreeMap<String, Score> = BTreeMap::new();
     for line in cases.lines() {
         let case: Value = serde_json::from_str(line).expect("a case is JSON");
-        let entity = case["entities"][0].as_str().expect("a name").to_owned();
+        let entity = case["entities"][0].as_str().expect("the value is a name").to_owned();
         let Some(detector) = detector(&entity) else { continue };
-        let text = case["text"].as_str().expect("a text");
-        let hits = detector.detect(&ColumnTexts { name: "", texts: &[text] }).await.expect("hits").remove(0);
-        let number = |v: &Value| usize::try_from(v.as_u64().expect("a number")).expect("it is small");
-        let found = case["found"].as_array().expect("a list");
+        let text = case["text"].as_str().expect("the value is a text");
+        let hits =
+            detector.detect(&ColumnTexts { name: "", texts: &[text] }).await.expect("the detection succeeds").remove(0);
+        let number =
+            |v: &Value| usize::try_from(v.as_u64().expect("the value is a number")).expect("the number is small");
+        let found = case["found"].as_array().expect("the value is a list");
         let want: Vec<_> = found.iter().map(|f| (number(&f[1]), number(&f[2]))).collect();
         let spans = spans(text, &hits);
         let score = scores.entry(entity.clone()).or_default();

@@ -136,7 +136,9 @@ async fn after_rotation_new_rows_use_the_new_key_and_old_rows_are_readable() {
 /// Returns salt and counter of each cell.
 fn nonces(column: &ArrayRef) -> Vec<(Vec<u8>, u32)> {
     let cells = column.as_binary::<i32>().iter().flatten().filter(|cell| !cell.is_empty());
-    cells.map(|cell| (cell[3..19].to_vec(), u32::from_be_bytes(cell[19..23].try_into().expect("four bytes")))).collect()
+    cells
+        .map(|cell| (cell[3..19].to_vec(), u32::from_be_bytes(cell[19..23].try_into().expect("there are four bytes"))))
+        .collect()
 }
 
 #[test]

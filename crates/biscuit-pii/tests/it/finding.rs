@@ -8,7 +8,8 @@ use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, Redactor};
 use proptest::prelude::*;
 
 async fn found(detector: &dyn Detector, column: &str, text: &str) -> Vec<(String, Likelihood)> {
-    let hits = detector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("hits").remove(0);
+    let hits =
+        detector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("the detection succeeds").remove(0);
     hits.into_iter().map(|hit| (text[hit.range].to_owned(), hit.likelihood)).collect()
 }
 
@@ -26,12 +27,12 @@ proptest! {
         text in r"([0-9]{1,5}|[A-Za-z]{1,4}|[ .,:;/@%+()_-]|é|ß|🍪|::|ssn|born|\PC){0,24}",
         other in r"[0-9:@. a-z]{0,20}",
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
         let redactor = Redactor::defaults().with_min_likelihood(Possible);
-        let hits = |texts: &[&str]| runtime.block_on(redactor.hits(&ColumnTexts { name: "", texts }));
+        let hits = |texts: &[&str]| runtime.block_on(redactor.find_hits(&ColumnTexts { name: "", texts }));
         // A hit that begins or ends inside of a character would be an error.
-        let alone = hits(&[&text]).expect("hits");
-        let beside = hits(&[&other, &text]).expect("hits");
+        let alone = hits(&[&text]).expect("the detection succeeds");
+        let beside = hits(&[&other, &text]).expect("the detection succeeds");
         prop_assert_eq!(&alone[0], &beside[1]);
         prop_assert!(alone[0].windows(2).all(|w| w[0].range.end <= w[1].range.start));
     }
@@ -132,7 +133,11 @@ async fn phone_numbers_have_to_be_in_a_numbering_plan() {
 #[tokio::test]
 async fn date_is_a_date_of_birth_near_words_for_birth() {
     let of = async |column: &str, text: &str| {
-        let hits = DateDetector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("hits").remove(0);
+        let hits = DateDetector
+            .detect(&ColumnTexts { name: column, texts: &[text] })
+            .await
+            .expect("the detection succeeds")
+            .remove(0);
         hits.into_iter().map(|hit| (hit.entity, text[hit.range].to_owned())).collect::<Vec<_>>()
     };
     let birth = |text: &str| vec![(EntityType::DATE_OF_BIRTH, text.to_owned())];
@@ -198,9 +203,9 @@ async fn detectors_finish_adversarial_long_texts() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let hits = Redactor::defaults()
         .with_min_likelihood(Possible)
-        .hits(&ColumnTexts { name: "c", texts: &texts })
+        .find_hits(&ColumnTexts { name: "c", texts: &texts })
         .await
-        .expect("hits");
+        .expect("the detection succeeds");
     assert_eq!(hits.len(), parts.len());
     assert_eq!(hits[12].len(), 4_545, "all of the dates");
 }

@@ -128,7 +128,7 @@ async fn key_file_is_written_read_and_rotated_and_keeps_older_versions() {
     let text = file.to_text().unwrap();
     let read = KeyFile::parse(&text).unwrap();
     let before = read.roots(&keys).await.unwrap();
-    let rotated = KeyFile::parse(&read.rotated(&keys).await.unwrap().to_text().unwrap()).unwrap();
+    let rotated = KeyFile::parse(&read.with_new_keys(&keys).await.unwrap().to_text().unwrap()).unwrap();
     let KeyWrapping::Local(keys) = rotated.wrapping().clone() else { panic!() };
     assert_eq!((rotated.current(), keys.current()), (2, "2"));
     let after = rotated.roots(&keys).await.unwrap();

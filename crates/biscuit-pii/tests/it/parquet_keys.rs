@@ -13,20 +13,20 @@ use serde_json::{Value, json};
 use crate::keys::Counted;
 
 fn wrapping() -> WrappingKeys {
-    WrappingKeys::new("biscuit", "2", KeyBytes::new([5; 32])).expect("a key")
+    WrappingKeys::new("biscuit", "2", KeyBytes::new([5; 32])).expect("the key is valid")
 }
 
 async fn material(keys: &ParquetKeys, of: ParquetPart) -> (KeyBytes, Value) {
-    let key = keys.new_key(of).await.expect("a key");
-    (key.secret, serde_json::from_slice(&key.metadata).expect("JSON"))
+    let key = keys.new_key(of).await.expect("the key is created");
+    (key.secret, serde_json::from_slice(&key.metadata).expect("the JSON is valid"))
 }
 
 fn opened(key: &[u8], aad: &[u8], wrapped: &str) -> Vec<u8> {
-    let bytes = BASE64_STANDARD.decode(wrapped).expect("base64");
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("a key"));
-    let nonce = Nonce::try_assume_unique_for_key(&bytes[..12]).expect("a nonce");
+    let bytes = BASE64_STANDARD.decode(wrapped).expect("the base64 is valid");
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key is valid"));
+    let nonce = Nonce::try_assume_unique_for_key(&bytes[..12]).expect("the nonce is valid");
     let mut rest = bytes[12..].to_vec();
-    key.open_in_place(nonce, Aad::from(aad), &mut rest).expect("it opens").to_vec()
+    key.open_in_place(nonce, Aad::from(aad), &mut rest).expect("the ciphertext opens").to_vec()
 }
 
 /// Unwraps a data key like another reader, with the field names and formats of the key tools.
@@ -43,10 +43,12 @@ async fn key_material_has_the_format_of_the_key_tools() {
     // The wrapping key opens the key-encryption key, which opens the data key. The name of the key-encryption key is
     // authenticated.
     let context = b"\x00\x01\x00\x03use\x00\x07parquet";
-    let kek = opened(&[5; 32], context, footer["wrappedKEK"].as_str().expect("text"));
-    let name = BASE64_STANDARD.decode(footer["keyEncryptionKeyID"].as_str().expect("text")).expect("base64");
+    let kek = opened(&[5; 32], context, footer["wrappedKEK"].as_str().expect("the value is a text"));
+    let name = BASE64_STANDARD
+        .decode(footer["keyEncryptionKeyID"].as_str().expect("the value is a text"))
+        .expect("the base64 is valid");
     assert_eq!(name.len(), 16);
-    assert_eq!(opened(&kek, &name, footer["wrappedDEK"].as_str().expect("text")), secret.expose());
+    assert_eq!(opened(&kek, &name, footer["wrappedDEK"].as_str().expect("the value is a text")), secret.expose());
     let (other, column) = material(&keys, ParquetPart::Column).await;
     assert_eq!((&column["isFooterKey"], column.get("kmsInstanceID")), (&json!(false), None));
     assert_eq!(column["wrappedKEK"], footer["wrappedKEK"], "files share a key-encryption key");
@@ -94,8 +96,9 @@ async fn errors_of_unusable_key_material_have_a_reason() {
         other.to_string()
     };
     let damaged = |name: &str| {
-        let mut bytes = BASE64_STANDARD.decode(good[name].as_str().expect("text")).expect("base64");
-        *bytes.last_mut().expect("a byte") ^= 1;
+        let mut bytes =
+            BASE64_STANDARD.decode(good[name].as_str().expect("the value is a text")).expect("the base64 is valid");
+        *bytes.last_mut().expect("the file has a last byte") ^= 1;
         with(name, json!(BASE64_STANDARD.encode(bytes)))
     };
     let without = with("keyEncryptionKeyID", Value::Null);
@@ -138,12 +141,14 @@ async fn file_encryption_is_refused_if_the_writer_does_not_encrypt() {
     let done = protector.apply(&rows).await.unwrap();
     assert_eq!((&done.rows, done.columns["email"].values), (&rows, 1));
     assert_eq!(protector.in_files().collect::<Vec<_>>(), ["email"]);
-    assert!(protector.treats("email") && !protector.changes("email") && !protector.keeps_equality("email"));
+    assert!(
+        protector.treats_column("email") && !protector.changes_column("email") && !protector.keeps_equality("email")
+    );
     let part = Policy::parse("[columns]\n\"address.city\" = \"keep\"\n").unwrap();
     let part = Protector::new(&part, "t", [], &means).unwrap();
-    let whole = [part.names_all("address.city"), part.names_all("address.zip"), part.names_all("address")];
+    let whole = [part.names_whole("address.city"), part.names_whole("address.zip"), part.names_whole("address")];
     assert_eq!(whole, [true, false, false]);
-    assert!(part.names("address") && protector.names_all("email.part"));
+    assert!(part.names_column("address") && protector.names_whole("email.part"));
     // The access is recorded even though the values are already in clear.
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");

@@ -18,7 +18,7 @@ fn column(texts: &[Option<&str>]) -> ArrayRef {
 }
 
 async fn one(redactor: &Redactor, text: &str) -> String {
-    let redacted = redactor.redact("", &column(&[Some(text)])).await.expect("a column");
+    let redacted = redactor.redact("", &column(&[Some(text)])).await.expect("the column is redacted");
     redacted.column.as_string::<i32>().value(0).to_owned()
 }
 
@@ -104,12 +104,13 @@ async fn texts_of_every_type_and_nesting_are_redacted_and_keep_their_type() {
 async fn rare_nested_types_and_unreferenced_dictionary_values_are_redacted() {
     let texts: ArrayRef = column(&[Some("a@example.com"), Some("kept")]);
     let ends = Int32Array::from(vec![1, 3]);
-    let run_ends: ArrayRef = Arc::new(RunArray::<Int32Type>::try_new(&ends, &texts).expect("runs"));
+    let run_ends: ArrayRef = Arc::new(RunArray::<Int32Type>::try_new(&ends, &texts).expect("the runs are valid"));
     let item = Arc::new(Field::new("item", DataType::Utf8, true));
     let views: ArrayRef = Arc::new(ListViewArray::new(item, vec![0, 1].into(), vec![1, 1].into(), texts.clone(), None));
-    let fields = UnionFields::try_new([0], [Field::new("t", DataType::Utf8, true)]).expect("fields");
-    let union: ArrayRef =
-        Arc::new(UnionArray::try_new(fields, vec![0, 0].into(), None, vec![texts.clone()]).expect("a union"));
+    let fields = UnionFields::try_new([0], [Field::new("t", DataType::Utf8, true)]).expect("the fields are valid");
+    let union: ArrayRef = Arc::new(
+        UnionArray::try_new(fields, vec![0, 0].into(), None, vec![texts.clone()]).expect("the union is valid"),
+    );
     for column in [run_ends, views, union] {
         let new = Redactor::defaults().redact("mail", &column).await.unwrap().column;
         assert_eq!((new.data_type(), new.len()), (column.data_type(), column.len()));

@@ -394,7 +394,7 @@ async fn forgotten_value_keeps_its_token_and_cannot_be_detokenized() {
     let column = texts(&[Some(&tokens[0])]);
     assert_eq!(later(3).detokenize("c", &column, &access()).await.unwrap().forgotten, 1);
     assert_eq!(
-        later(3).known(&["one", "never"]).await.unwrap(),
+        later(3).known_tokens(&["one", "never"]).await.unwrap(),
         [Some(tokens[0].clone()), None],
         "no token is created"
     );

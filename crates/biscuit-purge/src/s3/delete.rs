@@ -7,7 +7,7 @@ use biscuit_core::{Error, ErrorKind};
 use futures::{FutureExt, StreamExt, stream};
 
 use crate::listed::ListedObject;
-use crate::s3::error::{answer, failure};
+use crate::s3::error::{object_outcome, request_failure};
 use crate::s3::{EtagComparison, S3Store};
 use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
@@ -36,7 +36,7 @@ impl S3Store {
         let done = match request.set_request_payer(self.payer.clone()).send().await {
             Ok(done) => done,
             Err(e) => {
-                let f = failure("delete objects of", self.place(""), e);
+                let f = request_failure("delete objects of", self.describe_key(""), e);
                 return objects.iter().map(|o| DeleteOutcome::Failed(self.copy_of(&f, o))).collect();
             }
         };
@@ -49,13 +49,13 @@ impl S3Store {
         }
         for e in done.errors() {
             let (key, code) = (e.key().unwrap_or_default(), e.code().unwrap_or("Unknown"));
-            let answer = answer(code, e.message().unwrap_or_default(), &self.place(key));
+            let answer = object_outcome(code, e.message().unwrap_or_default(), &self.describe_key(key));
             answers.insert(name(key, e.version_id().filter(|v| !v.is_empty())), answer);
         }
         let of = |object: &ListedObject| {
             let found = answers.remove(&name(object.key(), object.version.as_deref()));
             found.or_else(|| answers.remove(&name(object.key(), None))).unwrap_or_else(|| {
-                let message = format!("the answer of the store does not contain `{}`", self.place(object.key()));
+                let message = format!("the answer of the store does not contain `{}`", self.describe_key(object.key()));
                 let error = Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message);
                 DeleteOutcome::Failed(DeleteFailure { code: "NoAnswer".to_owned(), error, again: true })
             })
@@ -65,7 +65,7 @@ impl S3Store {
 
     /// Returns the failure of a whole request as the failure of one of its objects.
     fn copy_of(&self, f: &DeleteFailure, object: &ListedObject) -> DeleteFailure {
-        let message = format!("`{}` was not deleted: {}", self.place(object.key()), f.error.message());
+        let message = format!("`{}` was not deleted: {}", self.describe_key(object.key()), f.error.message());
         DeleteFailure { code: f.code.clone(), error: Error::new(f.error.error_code(), message), again: f.again }
     }
 
@@ -79,7 +79,7 @@ impl S3Store {
         match delete.set_request_payer(self.payer.clone()).send().await {
             Ok(_) => DeleteOutcome::Deleted,
             Err(e) => {
-                let f = failure("delete", self.place(object.key()), e);
+                let f = request_failure("delete", self.describe_key(object.key()), e);
                 match f.code.as_str() {
                     "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
                     "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
@@ -120,7 +120,7 @@ impl S3Store {
             match found {
                 Ok(found) => now.extend(found.into_iter().map(|o| (o.key().to_owned(), o))),
                 Err(e) => failed.extend(range.iter().map(|o| {
-                    let message = format!("`{}` was not deleted: {}", self.place(o.key()), e.message());
+                    let message = format!("`{}` was not deleted: {}", self.describe_key(o.key()), e.message());
                     let error = Error::new(e.error_code(), message);
                     (
                         o.key(),

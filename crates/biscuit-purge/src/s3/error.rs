@@ -8,7 +8,7 @@ use biscuit_core::{Error, ErrorCode, codes};
 use crate::stores::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// Returns the code of an error for a code of S3, and whether another attempt may succeed.
-fn meaning(code: &str) -> (ErrorCode, bool) {
+fn error_code_of(code: &str) -> (ErrorCode, bool) {
     match code {
         "SlowDown"
         | "ServiceUnavailable"
@@ -39,12 +39,12 @@ fn meaning(code: &str) -> (ErrorCode, bool) {
 }
 
 /// Returns the outcome for the error of a single object in the answer to a batch.
-pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
+pub(super) fn object_outcome(code: &str, message: &str, place: &str) -> DeleteOutcome {
     match code {
         "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
         "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
         _ => {
-            let (listed, again) = meaning(code);
+            let (listed, again) = error_code_of(code);
             let message = format!("cannot delete `{place}`: {code}: {message}");
             let error = Error::new(listed, message);
             DeleteOutcome::Failed(DeleteFailure { code: code.to_owned(), error, again })
@@ -53,7 +53,7 @@ pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
 }
 
 /// Converts the error of a whole request. The message contains the code, the text and the request id of S3.
-pub(super) fn failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> DeleteFailure
+pub(super) fn request_failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> DeleteFailure
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     SdkError<E>: RequestId,
@@ -61,7 +61,7 @@ where
     let service = e.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or("").to_owned();
     let (listed, again) = match &e {
-        SdkError::ServiceError(_) if !code.is_empty() => match meaning(&code) {
+        SdkError::ServiceError(_) if !code.is_empty() => match error_code_of(&code) {
             (codes::REFUSED, _) if e.raw_response().is_some_and(|r| r.status().is_server_error()) => {
                 (codes::STORE_UNAVAILABLE, true)
             }
@@ -88,5 +88,5 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     SdkError<E>: RequestId,
 {
-    failure(operation, place, e).error
+    request_failure(operation, place, e).error
 }

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{
 };
 use biscuit_core::{Error, Result};
 
-use crate::keys::whole;
+use crate::keys::folder_prefix;
 use crate::rules::ProtectedTable;
 use crate::s3::S3Store;
 use crate::s3::error::s3_error;
@@ -63,7 +63,7 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
     let staged = LifecycleExpiration::builder().days(days.staging).build();
     let rule = |kind: &str, prefix: String, expiration, uploads: bool| {
         LifecycleRule::builder()
-            .id(format!("biscuit-{kind}-{:016x}", fnv(&prefix)))
+            .id(format!("biscuit-{kind}-{:016x}", hash_fnv(&prefix)))
             .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
             .status(ExpirationStatus::Enabled)
             .expiration(expiration)
@@ -72,9 +72,9 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
             .build()
             .expect("the rule has a status")
     };
-    let state = whole(state);
+    let state = folder_prefix(state);
     vec![
-        rule("table", whole(root), marks.clone(), true),
+        rule("table", folder_prefix(root), marks.clone(), true),
         rule("staging", format!("{state}staging/"), staged, true),
         rule("state", format!("{state}state/"), marks, false),
     ]
@@ -90,7 +90,7 @@ pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table
                 plan.rules.push(rule.clone());
                 plan.added.push(id.to_owned());
             }
-            Some(has) if !same(has, rule) => {
+            Some(has) if !has_same_effect(has, rule) => {
                 *has = rule.clone();
                 plan.changed.push(id.to_owned());
             }
@@ -98,7 +98,7 @@ pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table
         }
     }
     let ours = |rule: &&LifecycleRule| !wanted.iter().any(|w| w.id() == rule.id());
-    plan.dangers = current.iter().filter(ours).filter_map(|rule| danger(rule, table)).collect();
+    plan.dangers = current.iter().filter(ours).filter_map(|rule| describe_danger(rule, table)).collect();
     plan
 }
 
@@ -112,7 +112,7 @@ pub fn lifecycle_prefix(rule: &LifecycleRule) -> &str {
 }
 
 /// Whether two rules have the same effect. A store may return a rule in another form than the one that was put.
-fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
+fn has_same_effect(a: &LifecycleRule, b: &LifecycleRule) -> bool {
     let days = |r: &LifecycleRule| {
         let expiration = r.expiration();
         (
@@ -132,17 +132,17 @@ fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
 
 /// Describes how another rule would harm a table; `None` if it does not. The most harmful effect comes first, since one
 /// rule may cover several places.
-fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
+fn describe_danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
     let ProtectedTable { root, state, pointer, .. } = table;
     let prefix = lifecycle_prefix(rule);
     let covers = |folder: &str| folder.starts_with(prefix) || prefix.starts_with(folder);
-    let what = if covers(&format!("{}journal/", whole(state))) {
+    let what = if covers(&format!("{}journal/", folder_prefix(state))) {
         "the journal"
-    } else if covers(&whole(root)) {
+    } else if covers(&folder_prefix(root)) {
         "files of the table"
-    } else if covers(&format!("{}state/", whole(state))) {
+    } else if covers(&format!("{}state/", folder_prefix(state))) {
         "the state"
-    } else if !pointer.is_empty() && covers(&whole(pointer)) {
+    } else if !pointer.is_empty() && covers(&folder_prefix(pointer)) {
         "the pointer to the state root"
     } else {
         return None;
@@ -161,7 +161,7 @@ fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
 
 /// FNV-1a hash with 64 bits (constants of the Fowler-Noll-Vo draft). An id of a rule has at most 255 characters, a
 /// prefix up to 1,024, so the id contains a hash of the prefix.
-fn fnv(text: &str) -> u64 {
+fn hash_fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
@@ -174,7 +174,7 @@ impl S3Store {
         match self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await {
             Ok(found) => Ok(found.rules.unwrap_or_default()),
             Err(e) if e.code() == Some("NoSuchLifecycleConfiguration") => Ok(vec![]),
-            Err(e) => Err(s3_error("read the lifecycle rules of", self.place(""), e)),
+            Err(e) => Err(s3_error("read the lifecycle rules of", self.describe_key(""), e)),
         }
     }
 
@@ -196,9 +196,9 @@ impl S3Store {
         let rules = BucketLifecycleConfiguration::builder().set_rules(Some(plan.rules.clone())).build();
         let rules = rules.map_err(|e| Error::internal("lifecycle rules could not be built").with_source(e))?;
         let put = self.client.put_bucket_lifecycle_configuration().bucket(&self.bucket).lifecycle_configuration(rules);
-        put.send().await.map_err(|e| s3_error("write the lifecycle rules of", self.place(""), e))?;
+        put.send().await.map_err(|e| s3_error("write the lifecycle rules of", self.describe_key(""), e))?;
         let now = self.lifecycle().await?;
-        let has = |rule: &LifecycleRule| now.iter().any(|r| r.id() == rule.id() && same(r, rule));
+        let has = |rule: &LifecycleRule| now.iter().any(|r| r.id() == rule.id() && has_same_effect(r, rule));
         if now.len() == plan.rules.len() && plan.rules.iter().all(has) {
             return Ok(());
         }

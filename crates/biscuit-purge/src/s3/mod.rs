@@ -15,11 +15,11 @@ use aws_sdk_s3::types::RequestPayer;
 use biscuit_core::{Error, Instant, Result};
 
 use crate::codes;
-use crate::keys::whole;
+use crate::keys::folder_prefix;
 use crate::listed::{ListedObject, ListedVersions, MultipartUpload};
 use crate::listing::ObjectListing;
-use crate::s3::error::{failure, s3_error};
-use crate::stores::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marker};
+use crate::s3::error::{request_failure, s3_error};
+use crate::stores::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, random_marker_name};
 
 pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 
@@ -48,7 +48,7 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// Creates a purge store for a bucket. The first [`look`](PurgeStore::look) finds out whether its deletes are
+    /// Creates a purge store for a bucket. The first [`probe`](PurgeStore::probe) finds out whether its deletes are
     /// conditional; until then each object is checked before its delete.
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
         Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(DeleteCondition::LookedAt)) }
@@ -72,34 +72,34 @@ impl S3Store {
         &self.client
     }
 
-    /// Condition of deletes that the last [`look`](PurgeStore::look) has found.
+    /// Condition of deletes that the last [`probe`](PurgeStore::probe) has found.
     pub fn condition(&self) -> DeleteCondition {
         *self.condition.lock().expect(UNPOISONED)
     }
 
-    fn place(&self, key: &str) -> String {
+    fn describe_key(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }
 
     async fn put_marker(&self, key: &str) -> Result<()> {
         let put = self.client.put_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
         let put = put.body(ByteStream::from_static(b"")).send().await;
-        put.map(drop).map_err(|e| s3_error("write", self.place(key), e))
+        put.map(drop).map_err(|e| s3_error("write", self.describe_key(key), e))
     }
 
     /// Returns the time when the marker was written; `None` if it does not exist.
     async fn head_marker(&self, key: &str) -> Result<Option<Instant>> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
         match head.send().await {
-            Ok(found) => match found.last_modified().and_then(instant) {
+            Ok(found) => match found.last_modified().and_then(to_instant) {
                 Some(at) => Ok(Some(at)),
                 None => {
-                    let message = format!("`{}` has no time of modification", self.place(key));
+                    let message = format!("`{}` has no time of modification", self.describe_key(key));
                     Err(Error::new(codes::NO_STORE_TIME, message))
                 }
             },
             Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
-            Err(e) => Err(s3_error("check", self.place(key), e)),
+            Err(e) => Err(s3_error("check", self.describe_key(key), e)),
         }
     }
 
@@ -123,17 +123,17 @@ impl S3Store {
 
 #[async_trait]
 impl PurgeStore for S3Store {
-    async fn look(&self, scratch: &str) -> Result<StoreProbe> {
-        let key = marker(scratch)?;
+    async fn probe(&self, scratch: &str) -> Result<StoreProbe> {
+        let key = random_marker_name(scratch)?;
         self.put_marker(&key).await?;
         let now = self.head_marker(&key).await?.ok_or_else(|| {
-            let message = format!("`{}` does not exist right after it was written", self.place(&key));
+            let message = format!("`{}` does not exist right after it was written", self.describe_key(&key));
             Error::new(biscuit_core::codes::STORE_UNAVAILABLE, message)
         })?;
         let condition = self.try_condition(&key).await;
         let gone = self.client.delete_object().bucket(&self.bucket).key(&key).set_request_payer(self.payer.clone());
         let gone = gone.send().await;
-        gone.map_err(|e| s3_error("delete", self.place(&key), e))?;
+        gone.map_err(|e| s3_error("delete", self.describe_key(&key), e))?;
         let condition = condition?;
         *self.condition.lock().expect(UNPOISONED) = condition;
         Ok(StoreProbe { now, condition })
@@ -145,14 +145,14 @@ impl PurgeStore for S3Store {
             ListedVersions::All => self.list_versions(prefix).await?,
         };
         // Some tools create a marker `t/` for the folder `t`; it is not below the prefix.
-        let mark = whole(prefix);
+        let mark = folder_prefix(prefix);
         if mark.is_empty() || !found.iter().any(|o| o.key() == mark) {
             return Ok(found);
         }
         Ok(found.iter().filter(|o| o.key() != mark).collect())
     }
 
-    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
+    async fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
         self.list_uploads(prefix).await.map(Some)
     }
 
@@ -171,21 +171,21 @@ impl PurgeStore for S3Store {
         }
     }
 
-    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
+    async fn abort_upload(&self, upload: &MultipartUpload) -> DeleteOutcome {
         let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
         match abort.set_request_payer(self.payer.clone()).send().await {
             Ok(_) => DeleteOutcome::Deleted,
             Err(e) if e.as_service_error().is_some_and(|e| e.code() == Some("NoSuchUpload")) => DeleteOutcome::Absent,
-            Err(e) => DeleteOutcome::Failed(failure("abort the upload of", self.place(&upload.key), e)),
+            Err(e) => DeleteOutcome::Failed(request_failure("abort the upload of", self.describe_key(&upload.key), e)),
         }
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         BATCH
     }
 }
 
 /// Converts a time of S3, which has whole seconds.
-fn instant(at: &DateTime) -> Option<Instant> {
+fn to_instant(at: &DateTime) -> Option<Instant> {
     Some(Instant::from_micros(at.secs().checked_mul(1_000_000)?))
 }

@@ -13,7 +13,9 @@ use crate::codes;
 use crate::keys::is_below;
 use crate::listed::{ListedObject, ListedVersions, MultipartUpload};
 use crate::listing::ObjectListing;
-use crate::stores::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, marker};
+use crate::stores::store::{
+    DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, random_marker_name,
+};
 use crate::stores::store_error::store_error;
 
 /// A [`PurgeStore`] for any store that `object_store` supports. It has no conditional deletes, versions, storage
@@ -43,8 +45,8 @@ impl AnyStore {
 
 #[async_trait]
 impl PurgeStore for AnyStore {
-    async fn look(&self, scratch: &str) -> Result<StoreProbe> {
-        let path = Path::from(marker(scratch)?);
+    async fn probe(&self, scratch: &str) -> Result<StoreProbe> {
+        let path = Path::from(random_marker_name(scratch)?);
         self.store.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
         let seen = self.store.head(&path).await.map_err(|e| store_error("check", &path, e));
         self.store.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
@@ -70,7 +72,7 @@ impl PurgeStore for AnyStore {
         Ok(listing)
     }
 
-    async fn uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
+    async fn list_uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
         Ok(None)
     }
 
@@ -82,13 +84,13 @@ impl PurgeStore for AnyStore {
         answers
     }
 
-    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
+    async fn abort_upload(&self, upload: &MultipartUpload) -> DeleteOutcome {
         let message = format!("the upload of `{}` cannot be aborted through this store", upload.key);
         let error = Error::new(biscuit_core::codes::NOT_SUPPORTED, message);
         DeleteOutcome::Failed(DeleteFailure { code: error.code().to_owned(), error, again: false })
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         1
     }
 }

@@ -91,27 +91,27 @@ pub struct StoreProbe {
 pub trait PurgeStore: fmt::Debug + Send + Sync {
     /// Probes the store: writes a marker object below `scratch`, reads the time of the store from it, tries whether a
     /// delete with a wrong ETag is refused, and deletes the marker.
-    async fn look(&self, scratch: &str) -> Result<StoreProbe>;
+    async fn probe(&self, scratch: &str) -> Result<StoreProbe>;
 
     /// Lists the objects below a prefix, compared by whole segments.
     async fn list(&self, prefix: &str, versions: ListedVersions) -> Result<ObjectListing>;
 
     /// Lists the unfinished uploads below a prefix; `None` if the store cannot list uploads.
-    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
+    async fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
 
-    /// Deletes at most [`batch`](Self::batch) objects, each only if it is still the listed one. Returns one outcome
+    /// Deletes at most [`batch_size`](Self::batch_size) objects, each only if it is still the listed one. Returns one outcome
     /// for each object, in the order of `objects`. If an object has a version, exactly that version is deleted.
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome>;
 
     /// Aborts an unfinished upload.
-    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome;
+    async fn abort_upload(&self, upload: &MultipartUpload) -> DeleteOutcome;
 
     /// Maximum number of objects in one request.
-    fn batch(&self) -> usize;
+    fn batch_size(&self) -> usize;
 }
 
 /// Returns a random name for a marker object, which no other program writes.
-pub(crate) fn marker(scratch: &str) -> Result<String> {
+pub(crate) fn random_marker_name(scratch: &str) -> Result<String> {
     let nonce = getrandom::u64().map_err(|e| {
         Error::new(biscuit_core::codes::NO_RANDOM_NUMBERS, "the operating system provides no random numbers")
             .with_source(std::io::Error::other(e.to_string()))

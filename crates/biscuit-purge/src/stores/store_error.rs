@@ -23,7 +23,7 @@ pub fn store_error(operation: &str, place: impl Display, e: object_store::Error)
             Some(io::ErrorKind::InvalidFilename) => codes::NAME_TOO_LONG,
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => codes::STORAGE_FULL,
             // `object_store` has no error for a missing bucket, which running again does not repair.
-            _ if mentions(&e, "NoSuchBucket") => codes::NO_SUCH_BUCKET,
+            _ if mentions_code(&e, "NoSuchBucket") => codes::NO_SUCH_BUCKET,
             _ => codes::STORE_UNAVAILABLE,
         },
     };
@@ -50,7 +50,7 @@ fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
 }
 
 /// Whether the text of an error in the chain of sources contains a code.
-fn mentions(e: &(dyn StdError + 'static), code: &str) -> bool {
+fn mentions_code(e: &(dyn StdError + 'static), code: &str) -> bool {
     let mut at = Some(e);
     while let Some(e) = at {
         if e.to_string().contains(code) {

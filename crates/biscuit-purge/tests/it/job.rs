@@ -81,7 +81,7 @@ async fn crash_at_any_call_and_a_rerun_leave_exactly_the_new_files() {
             let faulty = FaultStore::new(store.clone(), fault, at);
             let ran = job(Arc::new(faulty.clone()), "first").await;
             if !faulty.has_struck() {
-                assert_eq!(ran.expect("no fault").deleted, FILES as u64);
+                assert_eq!(ran.expect("no fault occurs").deleted, FILES as u64);
                 break;
             }
             let between = names(&*store).await;

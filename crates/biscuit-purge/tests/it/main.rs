@@ -74,7 +74,7 @@ async fn one_failure_is_reported_and_does_not_stop_the_others() {
 #[tokio::test]
 async fn key_that_is_not_a_path_is_reported_and_the_others_are_deleted() {
     let store = store_with(&["t/a"]).await;
-    let etag = store.head(&Path::from("t/a")).await.expect("it is there").e_tag;
+    let etag = store.head(&Path::from("t/a")).await.expect("the object exists").e_tag;
     let files =
         [ListedObject::new("t//b", 1, None), ListedObject::new("t/a", 1, etag), ListedObject::new("t/gone", 1, None)];
     let mut failed = Vec::new();
@@ -95,8 +95,8 @@ async fn key_that_is_not_a_path_is_reported_and_the_others_are_deleted() {
 async fn store_without_conditions_reports_what_it_cannot_guarantee() {
     let store = store_with(&["t/a"]).await;
     let any = AnyStore::new(store.clone());
-    let look = any.look("scratch").await.expect("the probe succeeds");
-    let then = store.head(&Path::from("t/a")).await.expect("it is there").last_modified.timestamp_micros();
+    let look = any.probe("scratch").await.expect("the probe succeeds");
+    let then = store.head(&Path::from("t/a")).await.expect("the object exists").last_modified.timestamp_micros();
     assert!(look.now.as_micros() >= then, "the time is on the clock of the store");
     assert_eq!(look.condition, DeleteCondition::LookedAt);
     assert!(look.condition.caveat().expect("the condition has a caveat").contains("no conditional delete"));

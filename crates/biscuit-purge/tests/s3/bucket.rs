@@ -53,7 +53,7 @@ impl Bucket {
     }
 
     pub(crate) fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
-        f(&mut self.0.lock().expect("no test panics in here"))
+        f(&mut self.0.lock().expect("no other test panicked while it had the lock"))
     }
 
     pub(crate) fn store(&self) -> S3Store {
@@ -105,7 +105,7 @@ impl Bucket {
             }
             "POST" if w.no_batches => respond(501, "<Error><Code>NotImplemented</Code></Error>"),
             "POST" if asked("delete") => {
-                let body = String::from_utf8_lossy(request.body().bytes().expect("a body in memory")).into_owned();
+                let body = String::from_utf8_lossy(request.body().bytes().expect("the body is in memory")).into_owned();
                 let answer = w.delete(&body);
                 w.batches.push(body);
                 respond(200, &answer)
@@ -146,7 +146,7 @@ impl World {
                 let (_, rest) = object.split_once(&format!("<{name}>"))?;
                 Some(unescape(rest.split_once(&format!("</{name}>"))?.0))
             };
-            let key = field("Key").expect("a key");
+            let key = field("Key").expect("the record has the key");
             if self.silent.contains(&key) {
                 continue;
             }
@@ -213,7 +213,7 @@ impl World {
 }
 
 fn respond(status: u16, body: &str) -> HttpResponse {
-    HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body))
+    HttpResponse::new(status.try_into().expect("the status is complete"), SdkBody::from(body))
 }
 
 /// Returns the ETag of content number `n`.
@@ -225,7 +225,7 @@ fn decode(text: &str) -> String {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
     while let Some(&byte) = bytes.get(at) {
         if byte == b'%' {
-            out.push(u8::from_str_radix(&text[at + 1..at + 3], 16).expect("a percent code"));
+            out.push(u8::from_str_radix(&text[at + 1..at + 3], 16).expect("the percent code is valid"));
             at += 3;
         } else {
             out.push(byte);

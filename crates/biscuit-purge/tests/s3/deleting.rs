@@ -40,7 +40,7 @@ async fn probe_finds_out_whether_deletes_are_conditional() {
         bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
         let store = bucket.store();
         assert_eq!(store.condition(), DeleteCondition::LookedAt, "a store counts as unconditional before it is probed");
-        let look = store.look("lake/.biscuit/t/probe").await.expect("the probe succeeds");
+        let look = store.probe("lake/.biscuit/t/probe").await.expect("the probe succeeds");
         assert_eq!((look.condition, store.condition()), (want, want));
         assert_eq!(look.now.to_string(), "2024-02-29T12:00:00Z");
         assert_eq!(bucket.world(|w| w.objects.len()), 0, "the marker was deleted");
@@ -52,7 +52,7 @@ async fn store_that_refuses_all_batches_does_not_count_as_conditional() {
     let bucket = Bucket::default();
     bucket.world(|w| (w.no_batches, w.conditional_single) = (true, true));
     let store = bucket.store();
-    assert_eq!(store.look("probe").await.expect("the probe succeeds").condition, DeleteCondition::OneByOne);
+    assert_eq!(store.probe("probe").await.expect("the probe succeeds").condition, DeleteCondition::OneByOne);
     bucket.world(|w| w.objects.insert("t/a".to_owned(), etag(1)));
     let plan = plan(&store, "t").await;
     assert_eq!(go(&store, &plan).await.0.deleted, 1);
@@ -65,7 +65,7 @@ async fn object_that_was_overwritten_after_the_listing_is_kept_and_reported() {
         let bucket = Bucket::with(keys(3));
         bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
         let store = bucket.store();
-        store.look("probe").await.expect("the probe succeeds");
+        store.probe("probe").await.expect("the probe succeeds");
         let plan = plan(&store, "t").await;
         bucket.world(|w| w.objects.insert("t/00001".to_owned(), etag(2)));
         let (done, lines) = go(&store, &plan).await;
@@ -84,7 +84,7 @@ async fn every_object_of_a_batch_has_its_condition() {
     let bucket = Bucket::with(keys(2));
     bucket.world(|w| w.conditional_batches = true);
     let store = bucket.store();
-    store.look("probe").await.expect("the probe succeeds");
+    store.probe("probe").await.expect("the probe succeeds");
     bucket.world(|w| w.batches.clear());
     let plan = plan(&store, "t").await;
     go(&store, &plan).await;
@@ -104,7 +104,7 @@ async fn access_denied_on_three_keys_is_reported_and_the_others_are_deleted() {
         }
     });
     let store = bucket.store();
-    store.look("probe").await.expect("the probe succeeds");
+    store.probe("probe").await.expect("the probe succeeds");
     bucket.world(|w| w.batches.clear());
     let plan = plan(&store, "t").await;
     let (done, lines) = go(&store, &plan).await;
@@ -166,7 +166,7 @@ async fn unusual_keys_are_deleted_and_missing_objects_are_not_failures() {
         let bucket = Bucket::with(odd.iter().map(|k| (*k).to_owned()).chain(["t_backup/a".to_owned()]));
         bucket.world(|w| w.conditional_batches = conditional);
         let store = bucket.store();
-        store.look("probe").await.expect("the probe succeeds");
+        store.probe("probe").await.expect("the probe succeeds");
         let listing = store.list("t", ListedVersions::Current).await.expect("the listing succeeds");
         assert_eq!(listing.len(), odd.len());
         let files = listing.iter().chain([ListedObject::new("t/missing", 1, None)]);
@@ -194,7 +194,7 @@ async fn deleting_100000_objects_takes_100_requests_several_at_a_time() {
     let bucket = Bucket::with((0..100).flat_map(|day| (0..1_000).map(move |i| format!("t/day={day:02}/{i:05}"))));
     bucket.world(|w| w.conditional_batches = true);
     let store = bucket.store();
-    store.look("probe").await.expect("the probe succeeds");
+    store.probe("probe").await.expect("the probe succeeds");
     let plan = plan(&store, "t").await;
     bucket.world(|w| (w.batches.clear(), w.in_flight = (0, 0)));
     let (done, _) = go(&store, &plan).await;

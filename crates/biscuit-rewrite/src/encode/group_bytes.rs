@@ -22,15 +22,15 @@ impl GroupBytes {
     pub(crate) async fn fetch(file: &OpenFile, groups: &[usize]) -> Result<Self> {
         let metadata = file.metadata().metadata();
         let chunks = groups.iter().flat_map(|&g| metadata.row_group(g).columns());
-        let ranges = joined(chunks.map(|c| c.byte_range()).map(|(from, len)| from..from + len).collect());
-        let bytes = file.bytes(&ranges).await?;
+        let ranges = merge_ranges(chunks.map(|c| c.byte_range()).map(|(from, len)| from..from + len).collect());
+        let bytes = file.read_ranges(&ranges).await?;
         Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.size() })
     }
 
     /// Fetches the byte ranges `ranges`.
     pub(crate) async fn fetch_ranges(file: &OpenFile, ranges: Vec<Range<u64>>) -> Result<Self> {
-        let ranges = joined(ranges);
-        let bytes = file.bytes(&ranges).await?;
+        let ranges = merge_ranges(ranges);
+        let bytes = file.read_ranges(&ranges).await?;
         Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.size() })
     }
 
@@ -44,7 +44,7 @@ impl GroupBytes {
 }
 
 /// Sorts ranges, and merges those with a gap of at most `GAP` bytes.
-fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+fn merge_ranges(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|r| r.start);
     let mut out: Vec<Range<u64>> = Vec::new();
     for r in ranges {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn adjacent_ranges_are_fetched_together_and_distant_ones_apart() {
         let far = 10 + GAP + 1;
-        assert_eq!(joined(vec![far..far + 5, 4..10, 0..4]), [0..10, far..far + 5]);
+        assert_eq!(merge_ranges(vec![far..far + 5, 4..10, 0..4]), [0..10, far..far + 5]);
         let parts = GroupBytes { parts: vec![(10, Bytes::from_static(b"abcdef"))], size: 100 };
         assert_eq!(parts.get_bytes(12, 3).unwrap(), &b"cde"[..]);
         assert!(parts.get_bytes(12, 5).is_err() && parts.get_bytes(9, 1).is_err());

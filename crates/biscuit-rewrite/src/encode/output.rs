@@ -17,7 +17,7 @@ use crate::pages::page_store::{PageBuffer, PageSink};
 use crate::plan::unit::WrittenUnit;
 
 /// A file that is being written.
-struct OpenOut {
+struct OpenOutputFile {
     writer: SerializedFileWriter<PageSink>,
     /// Rows, copied row groups and encoded row groups so far.
     stage: StagedWriter,
@@ -32,7 +32,7 @@ struct OpenOut {
 pub(crate) struct FileOutput {
     target: Arc<UnitTarget>,
     number: usize,
-    file: Option<OpenOut>,
+    file: Option<OpenOutputFile>,
     done: Vec<WrittenUnit>,
 }
 
@@ -41,7 +41,7 @@ impl FileOutput {
         Self { target, number, file: None, done: vec![] }
     }
 
-    pub(crate) async fn append(&mut self, group: ReadyRowGroup) -> Result<()> {
+    pub(crate) async fn append_group(&mut self, group: ReadyRowGroup) -> Result<()> {
         match group {
             ReadyRowGroup::Copied(..) if self.target.is_encrypted() => {
                 Err(Error::internal("a row group of an encrypted file cannot be copied"))
@@ -49,17 +49,17 @@ impl FileOutput {
             ReadyRowGroup::Copied(bytes, closes) => {
                 let size = closes.iter().map(|c| c.bytes_written).sum();
                 let mut file = self.open(size).await?;
-                let copied = file.copy(&bytes, closes, &self.target.passing);
+                let copied = file.copy_group(&bytes, closes, &self.target.passing);
                 file.copied += 1;
-                self.store(file, copied).await
+                self.store_bytes(file, copied).await
             }
             ReadyRowGroup::Encoded(groups) => {
                 for chunks in groups {
                     let size = chunks.iter().map(|c| c.close().bytes_written).sum();
                     let mut file = self.open(size).await?;
-                    let encoded = file.encode(chunks, &self.target.passing);
+                    let encoded = file.encode_group(chunks, &self.target.passing);
                     file.encoded += 1;
-                    self.store(file, encoded).await?;
+                    self.store_bytes(file, encoded).await?;
                 }
                 Ok(())
             }
@@ -72,13 +72,14 @@ impl FileOutput {
                 // AAD), so the ordinal must be known before the row group is encoded. The open file holds it: no row
                 // group can come between.
                 let number = file.copied + file.encoded;
-                let groups = self.target.bind(*job, factory, usize::try_from(number).unwrap_or(usize::MAX)).await;
+                let groups =
+                    self.target.encode_for_file(*job, factory, usize::try_from(number).unwrap_or(usize::MAX)).await;
                 self.file = Some(file);
                 for chunks in groups? {
                     let Some(mut file) = self.file.take() else { continue };
-                    let encoded = file.encode(chunks, &self.target.passing);
+                    let encoded = file.encode_group(chunks, &self.target.passing);
                     file.encoded += 1;
-                    self.store(file, encoded).await?;
+                    self.store_bytes(file, encoded).await?;
                 }
                 Ok(())
             }
@@ -87,32 +88,32 @@ impl FileOutput {
 
     /// Returns the file for a row group of `size` bytes. Begins another file if the current one would become too
     /// large.
-    async fn open(&mut self, size: u64) -> Result<OpenOut> {
+    async fn open(&mut self, size: u64) -> Result<OpenOutputFile> {
         if let Some(file) = self.file.take() {
             if file.writer.bytes_written() as u64 + size <= self.target.unit.max_file_size {
                 return Ok(file);
             }
-            self.end(file).await?;
+            self.finish_file(file).await?;
         }
         let t = &self.target;
         let (writer, factory) = t.writer().await?;
         let stage = t.shared.stager.writer(&t.unit.folder, "parquet");
-        Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0, factory })
+        Ok(OpenOutputFile { writer, stage, rows: 0, copied: 0, encoded: 0, factory })
     }
 
     /// Hands the bytes that were written so far to the staged file.
-    async fn store(&mut self, mut file: OpenOut, done: parquet::errors::Result<()>) -> Result<()> {
+    async fn store_bytes(&mut self, mut file: OpenOutputFile, done: parquet::errors::Result<()>) -> Result<()> {
         done.map_err(|e| parquet_error(self.target.unit.name(), e))?;
         file.drain().await?;
         self.file = Some(file);
         Ok(())
     }
 
-    async fn end(&mut self, mut file: OpenOut) -> Result<()> {
+    async fn finish_file(&mut self, mut file: OpenOutputFile) -> Result<()> {
         file.writer.finish().map_err(|e| parquet_error("the new file", e))?;
         file.drain().await?;
         let staged = file.stage.finish().await?;
-        let staged = self.target.check(staged, file.rows).await?;
+        let staged = self.target.check_staged(staged, file.rows).await?;
         self.done.push(WrittenUnit {
             unit: self.number,
             file: staged.entry().clone(),
@@ -124,14 +125,14 @@ impl FileOutput {
 
     pub(crate) async fn finish(mut self) -> Result<Vec<WrittenUnit>> {
         if let Some(file) = self.file.take() {
-            self.end(file).await?;
+            self.finish_file(file).await?;
         }
         Ok(self.done)
     }
 }
 
-impl OpenOut {
-    fn copy(
+impl OpenOutputFile {
+    fn copy_group(
         &mut self,
         bytes: &GroupBytes,
         closes: Vec<ColumnCloseResult>,
@@ -149,7 +150,7 @@ impl OpenOut {
         group.close().map(drop)
     }
 
-    fn encode(&mut self, chunks: EncodedRowGroup, passing: &PageBuffer) -> parquet::errors::Result<()> {
+    fn encode_group(&mut self, chunks: EncodedRowGroup, passing: &PageBuffer) -> parquet::errors::Result<()> {
         self.rows += chunks.first().map_or(0, |c| c.close().rows_written);
         let mut at = self.writer.bytes_written() as u64;
         let mut group = self.writer.next_row_group()?;
@@ -163,7 +164,7 @@ impl OpenOut {
 
     async fn drain(&mut self) -> Result<()> {
         self.writer.flush().map_err(|e| Error::internal("a buffer in memory could not be flushed").with_source(e))?;
-        for bytes in self.writer.inner_mut().take() {
+        for bytes in self.writer.inner_mut().take_bytes() {
             self.stage.write(bytes).await?;
         }
         Ok(())

@@ -27,8 +27,8 @@ use parquet::file::writer::SerializedRowGroupWriter;
 
 use crate::encode::group_bytes::GroupBytes;
 use crate::pages::bloom;
-use crate::plan::apply::{RowEdit, apply};
-use crate::transcode::OwnChunk;
+use crate::plan::apply::{RowEdit, apply_edits};
+use crate::transcode::TranscodedChunk;
 
 /// Number of rows that are decoded, edited and encoded at a time.
 const BATCH: usize = 8192;
@@ -83,7 +83,7 @@ pub(crate) enum EncodedChunk {
     /// Encoded from values by arrow-rs.
     Encoded(Box<ArrowColumnChunk>),
     /// Made from the pages of the source by `transcode`.
-    Own(Box<OwnChunk>),
+    Own(Box<TranscodedChunk>),
 }
 
 impl EncodedChunk {
@@ -123,10 +123,10 @@ impl EncodedChunk {
 impl RowGroupEncoder {
     /// Decodes, edits and encodes all rows in one pass. Rows beyond the limits of a row group make further ones.
     /// `own` contains, by leaf, the columns that were already made from pages.
-    pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<EncodedRowGroup>> {
-        let mut done = match self.encoded(&own)? {
+    pub(crate) fn run(mut self, own: Vec<Option<TranscodedChunk>>) -> Result<Vec<EncodedRowGroup>> {
+        let mut done = match self.encode_columns(&own)? {
             Some(mut rest) => {
-                let leaf = |own: Option<OwnChunk>| match own {
+                let leaf = |own: Option<TranscodedChunk>| match own {
                     Some(own) => Some(EncodedChunk::Own(Box::new(own))),
                     None => rest.next(),
                 };
@@ -134,9 +134,9 @@ impl RowGroupEncoder {
             }
             // No column was made from pages, or the rows make several row groups, to whose limits the chunks from
             // pages do not conform. Encode all columns.
-            None => self.encode(&[])?,
+            None => self.encode_groups(&[])?,
         };
-        self.carry_blooms(&mut done)?;
+        self.copy_bloom_filters(&mut done)?;
         Ok(done)
     }
 
@@ -148,11 +148,11 @@ impl RowGroupEncoder {
         memory: &MemoryReservation,
         full: &mut dyn FnMut(EncodedRowGroup) -> bool,
     ) -> Result<()> {
-        let mut out = self.out(&[]);
+        let mut out = self.new_output(&[]);
         for rows in rows {
             out.write(&rows?)?;
-            if memory.try_resize(out.memory()).is_err() {
-                out.close()?;
+            if memory.try_resize(out.memory_size()).is_err() {
+                out.close_group()?;
             }
             for chunks in out.done.drain(..) {
                 if !full(chunks) {
@@ -178,7 +178,7 @@ impl RowGroupEncoder {
 
     /// Encodes the columns that were not made from pages. Returns `None` if no column was made from pages, or if the
     /// rows make several row groups.
-    fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<EncodedChunk>>> {
+    fn encode_columns(&self, own: &[Option<TranscodedChunk>]) -> Result<Option<std::vec::IntoIter<EncodedChunk>>> {
         if own.iter().all(Option::is_none) {
             return Ok(None);
         }
@@ -186,13 +186,13 @@ impl RowGroupEncoder {
             return Ok(Some(vec![].into_iter()));
         }
         let made: Vec<bool> = own.iter().map(Option::is_some).collect();
-        let mut groups = self.encode(&made)?;
+        let mut groups = self.encode_groups(&made)?;
         let one = groups.pop().filter(|_| groups.is_empty());
         Ok(one.map(IntoIterator::into_iter))
     }
 
     /// Returns an encoder of all columns that are not in `made`, by leaf.
-    fn out(&self, made: &[bool]) -> EncodeOutput<'_> {
+    fn new_output(&self, made: &[bool]) -> EncodeOutput<'_> {
         let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
         // Only columns with a single leaf are made from pages, so looking at the first leaf of a column is enough.
         let (mut columns, mut leaf) = (Vec::new(), 0);
@@ -200,28 +200,28 @@ impl RowGroupEncoder {
             if !is_made(leaf) {
                 columns.push(i);
             }
-            leaf += leaves(field.data_type());
+            leaf += count_leaves(field.data_type());
         }
         let writers = (0..leaf).map(|l| !is_made(l)).collect();
         EncodeOutput { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
     }
 
     /// Encodes all columns that are not in `made`, by leaf.
-    fn encode(&self, made: &[bool]) -> Result<Vec<EncodedRowGroup>> {
-        let mut out = self.out(made);
+    fn encode_groups(&self, made: &[bool]) -> Result<Vec<EncodedRowGroup>> {
+        let mut out = self.new_output(made);
         for part in &self.parts {
             match part {
-                EncodePart::Group(group) => self.group(group, &mut out)?,
+                EncodePart::Group(group) => self.encode_group(group, &mut out)?,
                 EncodePart::Rows(rows) => {
                     let rows = rows.project(&out.columns).expect("the indices come from this schema");
-                    out.add(rows)?;
+                    out.add_batch(rows)?;
                 }
             }
         }
         out.finish()
     }
 
-    fn group(&self, group: &EncodeGroup, out: &mut EncodeOutput<'_>) -> Result<()> {
+    fn encode_group(&self, group: &EncodeGroup, out: &mut EncodeOutput<'_>) -> Result<()> {
         let path = group.source.path();
         let metadata = group.source.metadata().clone();
         check_times(&group.source, group.group, &group.bytes)?;
@@ -246,7 +246,7 @@ impl RowGroupEncoder {
                 let batch = conform(&batch, &self.schema, &format!("`{path}`"))?;
                 batch.project(&out.columns).expect("the indices come from this schema")
             };
-            out.add(apply(&batch, mine, base, &new)?)?;
+            out.add_batch(apply_edits(&batch, mine, base, &new)?)?;
             base = end;
         }
         let rows = u64::try_from(group.source.metadata().metadata().row_group(group.group).num_rows()).unwrap_or(0);
@@ -269,7 +269,7 @@ impl RowGroupEncoder {
     /// Adds new values to the carried bloom filters. Values of removed rows remain in a filter: it may answer
     /// "perhaps" for them, but never "no" for a value of the row group. A filter that cannot take all new values is
     /// dropped.
-    fn carry_blooms(&mut self, groups: &mut [EncodedRowGroup]) -> Result<()> {
+    fn copy_bloom_filters(&mut self, groups: &mut [EncodedRowGroup]) -> Result<()> {
         if self.blooms.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -302,11 +302,11 @@ pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
 }
 
 /// Returns the number of leaf columns that Parquet has for a type.
-pub(crate) fn leaves(t: &DataType) -> usize {
+pub(crate) fn count_leaves(t: &DataType) -> usize {
     match t {
-        DataType::Struct(fields) => fields.iter().map(|f| leaves(f.data_type())).sum(),
+        DataType::Struct(fields) => fields.iter().map(|f| count_leaves(f.data_type())).sum(),
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
-            leaves(f.data_type())
+            count_leaves(f.data_type())
         }
         _ => 1,
     }
@@ -325,7 +325,7 @@ struct EncodeOutput<'a> {
 }
 
 impl EncodeOutput<'_> {
-    fn add(&mut self, batch: RecordBatch) -> Result<()> {
+    fn add_batch(&mut self, batch: RecordBatch) -> Result<()> {
         if self.job.sorting.is_empty() {
             return self.write(&batch);
         }
@@ -337,17 +337,17 @@ impl EncodeOutput<'_> {
         let mut at = 0;
         while at < batch.num_rows() {
             let part = batch.slice(at, (batch.num_rows() - at).min(self.job.max_rows - self.rows));
-            self.encode(&part)?;
+            self.encode_batch(&part)?;
             at += part.num_rows();
             let bytes: usize = self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
             if self.rows >= self.job.max_rows || bytes >= self.job.max_bytes {
-                self.close()?;
+                self.close_group()?;
             }
         }
         Ok(())
     }
 
-    fn encode(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn encode_batch(&mut self, batch: &RecordBatch) -> Result<()> {
         let failed = |e| parquet_error("the new file", e);
         if self.writers.is_empty() {
             let all = self.job.factory.create_column_writers(self.job.number + self.done.len()).map_err(failed)?;
@@ -365,11 +365,11 @@ impl EncodeOutput<'_> {
     }
 
     /// Returns the memory of the unfinished row group, in bytes.
-    fn memory(&self) -> usize {
+    fn memory_size(&self) -> usize {
         self.writers.iter().map(ArrowColumnWriter::memory_size).sum()
     }
 
-    fn close(&mut self) -> Result<()> {
+    fn close_group(&mut self) -> Result<()> {
         if self.rows > 0 {
             let chunks = std::mem::take(&mut self.writers).into_iter();
             let chunks = chunks.map(|w| w.close().map(|chunk| EncodedChunk::Encoded(Box::new(chunk))));
@@ -381,19 +381,19 @@ impl EncodeOutput<'_> {
 
     fn finish(mut self) -> Result<Vec<EncodedRowGroup>> {
         if !self.held.is_empty() {
-            let rows = sorted(&self.held, &self.job.schema, &self.job.sorting)?;
+            let rows = sort_batches(&self.held, &self.job.schema, &self.job.sorting)?;
             self.held.clear();
             for at in (0..rows.num_rows()).step_by(BATCH) {
                 self.write(&rows.slice(at, BATCH.min(rows.num_rows() - at)))?;
             }
         }
-        self.close()?;
+        self.close_group()?;
         Ok(self.done)
     }
 }
 
 /// Sorts rows by the sorting columns of a file. Rows that are already in order are not copied.
-fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> Result<RecordBatch> {
+fn sort_batches(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> Result<RecordBatch> {
     let failed = |e| Error::internal("the rows of a row group could not be sorted").with_source(e);
     let rows = concat_batches(schema, batches).map_err(failed)?;
     let columns = by.iter().map(|c| SortColumn {

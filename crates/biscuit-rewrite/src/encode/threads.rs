@@ -45,7 +45,7 @@ impl EncodeThreads {
     }
 
     /// Runs `work` on an encoder thread, in order of arrival, and returns its result.
-    pub(crate) async fn on_one<T: Send + 'static>(
+    pub(crate) async fn run_on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -57,14 +57,14 @@ impl EncodeThreads {
             }
         });
         let cut_off = || Error::internal("the thread that encoded a row group ended");
-        self.work.get_or_init(|| threads(self.number)).send(work).map_err(|_| cut_off())?;
+        self.work.get_or_init(|| start_threads(self.number)).send(work).map_err(|_| cut_off())?;
         ended.await.map_err(|e| cut_off().with_source(e))?
     }
 }
 
 type EncodeJob = Box<dyn FnOnce() + Send>;
 
-fn threads(number: usize) -> mpsc::Sender<EncodeJob> {
+fn start_threads(number: usize) -> mpsc::Sender<EncodeJob> {
     let (send, receive) = mpsc::channel::<EncodeJob>();
     let receive = Arc::new(Mutex::new(receive));
     for _ in 0..number {
@@ -99,7 +99,7 @@ impl UnitResources {
     ///
     /// # Errors
     /// `MemoryExhausted` if no other row group holds memory.
-    pub(crate) async fn hold(&self, bytes: usize, name: &str) -> Result<ReservedMemory> {
+    pub(crate) async fn reserve_memory(&self, bytes: usize, name: &str) -> Result<ReservedMemory> {
         let consumer = MemoryConsumer::new(format!("RewriteUnitsExec `{name}`"));
         let reservation = consumer.register(self.context.memory_pool());
         loop {
@@ -130,8 +130,8 @@ mod tests {
     #[tokio::test]
     async fn panic_in_a_job_is_an_error_and_the_thread_survives() {
         let cores = EncodeThreads::new(1);
-        let cut_off: Result<()> = cores.on_one(|| panic!("a defect")).await;
+        let cut_off: Result<()> = cores.run_on_thread(|| panic!("a defect")).await;
         assert_eq!(cut_off.expect_err("the job panicked").code(), "Internal");
-        assert_eq!(cores.on_one(|| Ok(7)).await.expect("the job ends"), 7);
+        assert_eq!(cores.run_on_thread(|| Ok(7)).await.expect("the job ends"), 7);
     }
 }

@@ -25,12 +25,12 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor, TypePtr};
 use crate::encode::group_bytes::GroupBytes;
 use crate::encode::row_group::{EncodeGroup, EncodePart, EncodedRowGroup, RowGroupEncoder};
 use crate::encode::threads::{ReservedMemory, UnitResources};
-use crate::pages::copy::{CarriedMetadata, blooms};
+use crate::pages::copy::{CarriedMetadata, read_bloom_filters};
 use crate::pages::page_store::{PageBuffer, PageKeeper, PageSink};
 use crate::pages::paged_group::PagedRowGroup;
 use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, RowGroupPart};
 use crate::plan::edits::RowGroupEdits;
-use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, following, sorting};
+use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, common_sorting, derive_properties};
 use crate::plan::unit::{BloomFilters, RewriteUnit, SourceGroup};
 
 /// A row group that is ready to be written.
@@ -66,7 +66,7 @@ pub(crate) struct UnitTarget {
     making: Arc<ArrowRowGroupWriterFactory>,
 }
 
-fn unfit(e: parquet::errors::ParquetError) -> Error {
+fn unwritable_error(e: parquet::errors::ParquetError) -> Error {
     Error::new(
         biscuit_dataset::codes::UNSTORABLE_TYPE,
         format!("these columns cannot be stored in a Parquet file: {e}"),
@@ -87,17 +87,17 @@ impl UnitTarget {
         let (schema, root) = match unit.sources.first().filter(|_| columns == ColumnFidelity::Same) {
             Some(s) => (s.metadata().schema().clone(), s.metadata().parquet_schema().root_schema_ptr()),
             None => {
-                let converted = ArrowSchemaConverter::new().convert(&unit.schema).map_err(unfit)?;
+                let converted = ArrowSchemaConverter::new().convert(&unit.schema).map_err(unwritable_error)?;
                 (unit.schema.clone(), converted.root_schema_ptr())
             }
         };
-        let sorting = sorting(&unit.sources).filter(|_| columns == ColumnFidelity::Same).unwrap_or_default();
-        let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
+        let sorting = common_sorting(&unit.sources).filter(|_| columns == ColumnFidelity::Same).unwrap_or_default();
+        let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { declared_sorting(&unit) };
         let sample = if unit.sources.is_empty() { unit.inserts.first() } else { None };
         let sample = sample.map(|insert| insert.rows.get()).transpose()?;
-        let (encryption, hidden) = encryption(&unit, &root)?;
+        let (encryption, hidden) = unit_encryption(&unit, &root)?;
         let follow = |blooms| {
-            let mut properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            let mut properties = derive_properties(&unit.sources, &unit.parquet, columns, blooms);
             // The Parquet library writes bloom filters without encryption, which would reveal values of encrypted
             // columns.
             for path in &hidden {
@@ -111,7 +111,8 @@ impl UnitTarget {
         let passing = PageBuffer::default();
         let factory = |properties: Arc<WriterProperties>| -> Result<_> {
             // The factory takes schema and properties from a writer. This writer writes nothing.
-            let writer = SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unfit)?;
+            let writer =
+                SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unwritable_error)?;
             let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
             Ok(Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(passing.clone())))))
         };
@@ -122,7 +123,7 @@ impl UnitTarget {
         for source in unit.sources.iter().filter(|_| choice == RewriteChoice::Splice) {
             carried.push(CarriedMetadata::read(source).await?);
         }
-        let groups = unit.groups();
+        let groups = unit.source_groups();
         let made = Self {
             unit,
             shared,
@@ -152,7 +153,7 @@ impl UnitTarget {
     ) -> Result<(SerializedFileWriter<PageSink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
         let mut properties = self.properties.clone();
         if let Some(encryption) = &self.encryption
-            && let Some(keys) = encryption.properties(&SchemaDescriptor::new(self.root.clone())).await?
+            && let Some(keys) = encryption.file_properties(&SchemaDescriptor::new(self.root.clone())).await?
         {
             let builder = properties.as_ref().clone().into_builder();
             properties = Arc::new(builder.with_file_encryption_properties(keys).build());
@@ -168,24 +169,24 @@ impl UnitTarget {
     }
 
     /// Opens the staged file and checks it.
-    pub(crate) async fn check(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
+    pub(crate) async fn check_staged(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
         check_staged(staged, rows, &self.shared.stager.storage().store, self.encryption.as_ref()).await
     }
 
     /// Encodes a row group for the open file.
-    pub(crate) async fn bind(
+    pub(crate) async fn encode_for_file(
         &self,
         mut job: RowGroupEncoder,
         factory: Arc<ArrowRowGroupWriterFactory>,
         number: usize,
     ) -> Result<Vec<EncodedRowGroup>> {
         (job.factory, job.number) = (factory, number);
-        self.shared.cores.on_one(move || job.run(vec![])).await
+        self.shared.cores.run_on_thread(move || job.run(vec![])).await
     }
 
     /// Reserves the memory that a row group needs. Waits while other row groups hold memory.
-    pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<ReservedMemory> {
-        self.shared.hold(self.needs(plan), self.unit.name()).await
+    pub(crate) async fn reserve_memory(&self, plan: &GroupPlan) -> Result<ReservedMemory> {
+        self.shared.reserve_memory(self.estimate_memory(plan), self.unit.name()).await
     }
 
     /// Estimates the memory of a row group in bytes.
@@ -193,7 +194,7 @@ impl UnitTarget {
     /// A copy needs the source's bytes. An encoded row group needs the source's bytes, as much again for the encoded
     /// pages, four batches between decoder and encoder, the largest column in plain form for `transcode`, and the new
     /// rows.
-    fn needs(&self, plan: &GroupPlan) -> usize {
+    fn estimate_memory(&self, plan: &GroupPlan) -> usize {
         let (mut compressed, mut batch, mut column, mut new) = (0, 0, 0, 0);
         let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
         for part in &plan.parts {
@@ -202,36 +203,38 @@ impl UnitTarget {
                     let at = self.groups[*g];
                     let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
                     compressed += bytes(group.compressed_size());
-                    new += self.unit.edits.get(g).map_or(0, RowGroupEdits::memory);
+                    new += self.unit.edits.get(g).map_or(0, RowGroupEdits::memory_size);
                     let largest = group.columns().iter().map(|c| bytes(c.uncompressed_size())).max();
                     column = column.max(largest.unwrap_or(0));
                     batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
                 }
-                RowGroupPart::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
+                RowGroupPart::Insert(i) => new += self.unit.inserts[*i].rows.memory_size(),
             }
         }
         if plan.copy { compressed } else { 2 * compressed + 4 * batch + column + new }
     }
 
     /// Copies or encodes a row group.
-    pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<ReadyRowGroup> {
+    pub(crate) async fn make_group(&self, plan: &GroupPlan) -> Result<ReadyRowGroup> {
         // Copy only if every chunk has an offset index. A chunk without one would remove the page index of the file.
         if let (true, Some(g)) = (plan.copy, plan.only_group())
             && let Some(carried) = self.carried.get(self.groups[g].source)
         {
             let (source, group) = (&self.unit.sources[self.groups[g].source], self.groups[g].group);
             let bytes = GroupBytes::fetch(source, &[group]).await?;
-            if let Some(closes) = carried.copied(source, group, &bytes, blooms(source, group).await?)? {
+            if let Some(closes) =
+                carried.copied_metadata(source, group, &bytes, read_bloom_filters(source, group).await?)?
+            {
                 return Ok(ReadyRowGroup::Copied(bytes, closes));
             }
         }
-        let job = self.job(plan).await?;
-        self.encode(job).await
+        let job = self.new_encoder(plan).await?;
+        self.encode_on_threads(job).await
     }
 
     /// Encodes a row group on the encoder threads. Columns that can be transcoded are changed page by page, each as a
     /// job of its own; the other columns are decoded and encoded together.
-    async fn encode(&self, job: RowGroupEncoder) -> Result<ReadyRowGroup> {
+    async fn encode_on_threads(&self, job: RowGroupEncoder) -> Result<ReadyRowGroup> {
         if self.is_encrypted() {
             return Ok(ReadyRowGroup::Bound(Box::new(job)));
         }
@@ -241,20 +244,20 @@ impl UnitTarget {
             own.resize_with(paged.leaves, || None);
             let columns = paged.columns.iter().map(|&(column, leaf)| {
                 let (job, paged) = (job.clone(), paged.clone());
-                self.shared.cores.on_one(move || Ok((leaf, paged.own_chunk(&job, column, leaf)?)))
+                self.shared.cores.run_on_thread(move || Ok((leaf, paged.own_chunk(&job, column, leaf)?)))
             });
             for (leaf, chunk) in try_join_all(columns).await? {
                 own[leaf] = chunk;
             }
         }
         let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column of the row group is still in use"))?;
-        Ok(ReadyRowGroup::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
+        Ok(ReadyRowGroup::Encoded(self.shared.cores.run_on_thread(move || job.run(own)).await?))
     }
 
     /// Encodes rows as a row group of their own.
     pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<ReadyRowGroup> {
         let parts = rows.into_iter().map(EncodePart::Rows).collect();
-        self.encode(self.job_of(parts, vec![], self.making.clone())).await
+        self.encode_on_threads(self.job_of(parts, vec![], self.making.clone())).await
     }
 
     /// Encodes rows as they arrive. `full` takes each finished row group, and returns whether to go on.
@@ -268,7 +271,7 @@ impl UnitTarget {
         self.job_of(vec![], vec![], self.making.clone()).run_stream(rows, memory, full)
     }
 
-    async fn job(&self, plan: &GroupPlan) -> Result<RowGroupEncoder> {
+    async fn new_encoder(&self, plan: &GroupPlan) -> Result<RowGroupEncoder> {
         let carries = |at: SourceGroup| {
             let source = &self.unit.sources[at.source];
             // With other columns, values may have another form than that in which the filters hash them.
@@ -284,7 +287,8 @@ impl UnitTarget {
                     let at = self.groups[*g];
                     let source = self.unit.sources[at.source].clone();
                     let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
-                    let (edits, new) = self.unit.edits.get(g).map(RowGroupEdits::load).transpose()?.unwrap_or_default();
+                    let (edits, new) =
+                        self.unit.edits.get(g).map(RowGroupEdits::load_edits).transpose()?.unwrap_or_default();
                     let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
                     EncodePart::Group(Box::new(EncodeGroup {
                         source,
@@ -299,7 +303,7 @@ impl UnitTarget {
         }
         Ok(match carried {
             Some(at) => {
-                let blooms = blooms(&self.unit.sources[at.source], at.group).await?;
+                let blooms = read_bloom_filters(&self.unit.sources[at.source], at.group).await?;
                 self.job_of(parts, blooms, self.carrying.clone())
             }
             None => self.job_of(parts, vec![], self.making.clone()),
@@ -341,10 +345,10 @@ impl UnitTarget {
 }
 
 /// Returns the encryption of the files of a unit, if any, and the leaf columns that are encrypted.
-fn encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncryption>, Vec<ColumnPath>)> {
+fn unit_encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncryption>, Vec<ColumnPath>)> {
     let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
     let schema = SchemaDescriptor::new(root.clone());
-    let leaves = encryption.leaves(&schema)?;
+    let leaves = encryption.encrypted_leaves(&schema)?;
     let paths = schema.columns().iter().map(|leaf| leaf.path()).filter(|path| leaves.contains(&path.string()));
     let paths: Vec<ColumnPath> = paths.cloned().collect();
     Ok((Some(encryption).filter(|_| !paths.is_empty()), paths))
@@ -368,7 +372,7 @@ fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
 
 /// Returns the sorting columns that a footer declares for a sorted unit. The result is empty if columns are nested,
 /// since then the indices of leaves are not those of columns.
-fn sort_claim(unit: &RewriteUnit) -> Vec<SortingColumn> {
+fn declared_sorting(unit: &RewriteUnit) -> Vec<SortingColumn> {
     if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
         return vec![];
     }

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt, TryStreamExt, poll, stream};
 use crate::encode::output::FileOutput;
 use crate::encode::threads::{ReservedMemory, UnitResources};
 use crate::encode::unit_target::{ReadyRowGroup, UnitTarget};
-use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, choose, plan};
+use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, choose_rewrite, plan_groups};
 use crate::plan::unit::RewriteUnit;
 use crate::sort::sorted_groups;
 
@@ -25,7 +25,7 @@ pub(crate) async fn write(
     unit: Arc<RewriteUnit>,
     shared: Arc<UnitResources>,
 ) -> Result<Option<FileOutput>> {
-    let choice = choose(&unit);
+    let choice = choose_rewrite(&unit);
     if choice == RewriteChoice::Keep {
         return Ok(None);
     }
@@ -39,36 +39,36 @@ pub(crate) async fn write(
     let target = Arc::new(UnitTarget::new(unit, shared, choice).await?);
     let mut out = FileOutput::new(target.clone(), number);
     if target.unit.sort_by.is_empty() {
-        groups(&target, choice, &mut out).await?;
+        write_groups(&target, choice, &mut out).await?;
     } else {
-        sorted(&target, &mut out).await?;
+        write_sorted(&target, &mut out).await?;
     }
     Ok(Some(out))
 }
 
-async fn groups(target: &Arc<UnitTarget>, choice: RewriteChoice, out: &mut FileOutput) -> Result<()> {
-    let plans = plan(&target.unit, choice);
+async fn write_groups(target: &Arc<UnitTarget>, choice: RewriteChoice, out: &mut FileOutput) -> Result<()> {
+    let plans = plan_groups(&target.unit, choice);
     // Row groups reserve memory before they are prepared. With a limit, all of them form one stream and reserve in
     // output order: otherwise a row group could wait for memory that is held by one that must be written after it,
     // which is a deadlock. Without a limit, copied row groups form a stream of their own, so that encoding starts
     // before the copies in front of it are written.
     let limited = !matches!(target.shared.context.memory_pool().memory_limit(), MemoryLimit::Infinite);
     let aside = |plan: &&GroupPlan| plan.copy && !limited;
-    let mut copied = pin!(ready(target, plans.iter().filter(aside).cloned().collect()));
-    let mut others = pin!(ready(target, plans.iter().filter(|plan| !aside(plan)).cloned().collect()).peekable());
+    let mut copied = pin!(make_groups(target, plans.iter().filter(aside).cloned().collect()));
+    let mut others = pin!(make_groups(target, plans.iter().filter(|plan| !aside(plan)).cloned().collect()).peekable());
     for plan in &plans {
         // Polling once starts the jobs of the encoded row groups, also while copied ones are written.
         let _ = poll!(others.as_mut().peek());
         let next = if aside(&plan) { copied.next().await } else { others.next().await };
         let (group, held) = next.ok_or_else(|| Error::internal("a row group is missing"))??;
-        out.append(group).await?;
+        out.append_group(group).await?;
         drop(held);
     }
     Ok(())
 }
 
 /// Returns the row groups in the order of `plans`. Some of them are prepared ahead.
-fn ready(
+fn make_groups(
     target: &Arc<UnitTarget>,
     plans: Vec<GroupPlan>,
 ) -> impl Stream<Item = Result<(ReadyRowGroup, ReservedMemory)>> {
@@ -76,7 +76,7 @@ fn ready(
         let target = target.clone();
         move |plan| {
             let target = target.clone();
-            async move { target.hold(&plan).await.map(|held| (plan, held)) }
+            async move { target.reserve_memory(&plan).await.map(|held| (plan, held)) }
         }
     });
     let (target, cores) = (target.clone(), target.shared.cores.number());
@@ -85,7 +85,7 @@ fn ready(
         async move {
             let (plan, held) = held?;
             // A task of its own makes progress while another row group is written.
-            let task = tokio::spawn(async move { target.ready(&plan).await });
+            let task = tokio::spawn(async move { target.make_group(&plan).await });
             let ready =
                 task.await.map_err(|e| Error::internal("the task of a row group was cut off").with_source(e))??;
             Ok((ready, held))
@@ -96,7 +96,7 @@ fn ready(
 }
 
 /// Sorts all rows, in memory or beyond the limit on disk, and encodes them one row group at a time.
-async fn sorted(target: &Arc<UnitTarget>, out: &mut FileOutput) -> Result<()> {
+async fn write_sorted(target: &Arc<UnitTarget>, out: &mut FileOutput) -> Result<()> {
     let rows = sorted_groups(&target.unit, &target.shared, target.max_rows())?;
     let jobs = rows.map_ok(|rows| {
         let target = target.clone();
@@ -107,7 +107,7 @@ async fn sorted(target: &Arc<UnitTarget>, out: &mut FileOutput) -> Result<()> {
     });
     let mut ready = pin!(jobs.try_buffered(target.shared.cores.number()));
     while let Some(group) = ready.try_next().await? {
-        out.append(group).await?;
+        out.append_group(group).await?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ impl CarriedMetadata {
 
     /// Returns the metadata of a copied row group. Returns `None` if there is no offset index for a chunk; the row
     /// group must then be encoded, since one chunk without an index would remove the page index of the whole file.
-    pub(crate) fn copied(
+    pub(crate) fn copied_metadata(
         &self,
         file: &OpenFile,
         group: usize,
@@ -50,7 +50,9 @@ impl CarriedMetadata {
         let metadata = file.metadata().metadata();
         let (group_metadata, mut closes) = (metadata.row_group(group), Vec::new());
         for ((leaf, chunk), bloom_filter) in group_metadata.columns().iter().enumerate().zip(blooms) {
-            let Some((offset_index, column_index)) = self.index(file, group, leaf, bytes)? else { return Ok(None) };
+            let Some((offset_index, column_index)) = self.copied_index(file, group, leaf, bytes)? else {
+                return Ok(None);
+            };
             closes.push(ColumnCloseResult {
                 bytes_written: u64::try_from(chunk.compressed_size()).unwrap_or(0),
                 rows_written: u64::try_from(group_metadata.num_rows()).unwrap_or(0),
@@ -63,7 +65,7 @@ impl CarriedMetadata {
         Ok(Some(closes))
     }
 
-    fn index(
+    fn copied_index(
         &self,
         file: &OpenFile,
         group: usize,
@@ -126,7 +128,7 @@ fn has_nan(statistics: &Statistics) -> bool {
 }
 
 /// Returns the bloom filters of a row group, by leaf column.
-pub(crate) async fn blooms(file: &OpenFile, group: usize) -> Result<Vec<Option<Sbbf>>> {
+pub(crate) async fn read_bloom_filters(file: &OpenFile, group: usize) -> Result<Vec<Option<Sbbf>>> {
     let columns = file.metadata().metadata().row_group(group).columns();
     let range = |c: &ColumnChunkMetaData| {
         let start = u64::try_from(c.bloom_filter_offset()?).ok()?;

@@ -66,33 +66,33 @@ impl HeaderInput<'_> {
         // Fields of PageHeader in parquet.thrift: 3 is compressed_page_size, 5 is data_page_header, 8 is
         // data_page_header_v2. In the latter two, field 1 is num_values; in version 2, field 3 is num_rows.
         let (mut header, mut field) = (PageHeader::default(), 0);
-        while let Some(kind) = self.field(&mut field)? {
+        while let Some(kind) = self.read_field(&mut field)? {
             match (field, kind) {
-                (3, 5) => header.compressed = self.int()?,
-                (5, STRUCT) => header.values = self.numbers()?[0],
+                (3, 5) => header.compressed = self.read_int()?,
+                (5, STRUCT) => header.values = self.read_numbers()?[0],
                 (8, STRUCT) => {
-                    let numbers = self.numbers()?;
+                    let numbers = self.read_numbers()?;
                     (header.values, header.rows) = (numbers[0], numbers[2]);
                 }
-                _ => self.skip(kind, 0)?,
+                _ => self.skip_value(kind, 0)?,
             }
         }
         (header.compressed >= 0).then_some(header)
     }
 
     /// Reads the first three fields of a struct if they are 32-bit integers, and skips the others.
-    fn numbers(&mut self) -> Option<[Option<i32>; 3]> {
+    fn read_numbers(&mut self) -> Option<[Option<i32>; 3]> {
         let (mut numbers, mut field) = ([None; 3], 0);
-        while let Some(kind) = self.field(&mut field)? {
+        while let Some(kind) = self.read_field(&mut field)? {
             match (field, kind) {
-                (1..=3, 5) => numbers[usize::from(field) - 1] = Some(self.int()?),
-                _ => self.skip(kind, 0)?,
+                (1..=3, 5) => numbers[usize::from(field) - 1] = Some(self.read_int()?),
+                _ => self.skip_value(kind, 0)?,
             }
         }
         Some(numbers)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    fn read_byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         Some(byte)
@@ -101,22 +101,22 @@ impl HeaderInput<'_> {
     /// Reads the header of the next field and returns its type; `None` inside at the end of the struct. `number` is
     /// updated: the high four bits are the difference to the last field number, or 0 if the number follows as an
     /// integer.
-    fn field(&mut self, number: &mut u8) -> Option<Option<u8>> {
-        let byte = self.byte()?;
+    fn read_field(&mut self, number: &mut u8) -> Option<Option<u8>> {
+        let byte = self.read_byte()?;
         if byte == 0 {
             return Some(None);
         }
         *number = match byte >> 4 {
-            0 => u8::try_from(self.int()?).ok()?,
+            0 => u8::try_from(self.read_int()?).ok()?,
             delta => number.checked_add(delta)?,
         };
         Some(Some(byte & 0x0f))
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    fn read_varint(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0_u64, 0);
         loop {
-            let byte = self.byte()?;
+            let byte = self.read_byte()?;
             value |= u64::from(byte & 0x7f).checked_shl(shift)?;
             if byte & 0x80 == 0 {
                 return Some(value);
@@ -125,17 +125,17 @@ impl HeaderInput<'_> {
         }
     }
 
-    fn int(&mut self) -> Option<i32> {
-        let zigzag = self.varint()?;
+    fn read_int(&mut self) -> Option<i32> {
+        let zigzag = self.read_varint()?;
         i32::try_from((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)).ok()
     }
 
-    fn forward(&mut self, bytes: u64) -> Option<()> {
+    fn skip_bytes(&mut self, bytes: u64) -> Option<()> {
         self.at = self.at.checked_add(usize::try_from(bytes).ok()?)?;
         (self.at <= self.bytes.len()).then_some(())
     }
 
-    fn skip(&mut self, kind: u8, depth: u8) -> Option<()> {
+    fn skip_value(&mut self, kind: u8, depth: u8) -> Option<()> {
         // Headers are not nested deeper than this. The limit protects the stack from damaged files.
         if depth > 8 {
             return None;
@@ -144,25 +144,25 @@ impl HeaderInput<'_> {
         // 9 a list, 10 a set, 12 a struct.
         match kind {
             1 | 2 => Some(()),
-            3 => self.forward(1),
-            4..=6 => self.varint().map(drop),
-            7 => self.forward(8),
+            3 => self.skip_bytes(1),
+            4..=6 => self.read_varint().map(drop),
+            7 => self.skip_bytes(8),
             8 => {
-                let length = self.varint()?;
-                self.forward(length)
+                let length = self.read_varint()?;
+                self.skip_bytes(length)
             }
             9 | 10 => {
-                let byte = self.byte()?;
-                let length = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
+                let byte = self.read_byte()?;
+                let length = if byte >> 4 == 15 { self.read_varint()? } else { u64::from(byte >> 4) };
                 // Unlike boolean fields, booleans in lists take one byte each.
                 (0..length).try_for_each(|_| {
-                    if byte & 0x0f <= 2 { self.forward(1) } else { self.skip(byte & 0x0f, depth + 1) }
+                    if byte & 0x0f <= 2 { self.skip_bytes(1) } else { self.skip_value(byte & 0x0f, depth + 1) }
                 })
             }
             STRUCT => {
                 let mut field = 0;
-                while let Some(kind) = self.field(&mut field)? {
-                    self.skip(kind, depth + 1)?;
+                while let Some(kind) = self.read_field(&mut field)? {
+                    self.skip_value(kind, depth + 1)?;
                 }
                 Some(())
             }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn pages_are_found_after_the_dictionary() {
         let chunk = [DICTIONARY, DATA, DATA].concat();
-        let index = offset_index(&chunk, 1000, 6, ValuesPerRow::One).expect("an index");
+        let index = offset_index(&chunk, 1000, 6, ValuesPerRow::One).expect("the file has an offset index");
         let found: Vec<_> =
             index.page_locations().iter().map(|p| (p.offset, p.compressed_page_size, p.first_row_index)).collect();
         let (first, len) = (1000 + DICTIONARY.len() as i64, DATA.len() as i32);

@@ -8,7 +8,7 @@ pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u
     }
     let (mut left, value_bytes) = (count, width.div_ceil(8) as usize);
     while left > 0 {
-        let header = varint(&mut bytes)?;
+        let header = read_varint(&mut bytes)?;
         let length = usize::try_from(header >> 1).ok()?;
         // The lowest bit of the header selects the kind of the run: 0 is a repeated value, 1 are groups of eight
         // packed values.
@@ -30,7 +30,7 @@ pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u
             if own.len() * 8 < run * width as usize || run == 0 {
                 return None;
             }
-            unpack(own, width, run, out);
+            unpack_bits(own, width, run, out);
             bytes = &bytes[own.len()..];
             left -= run;
         }
@@ -38,7 +38,7 @@ pub(crate) fn decode(mut bytes: &[u8], width: u32, count: usize, out: &mut Vec<u
     Some(())
 }
 
-fn unpack(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
+fn unpack_bits(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
     let (mut buffer, mut bits, mut at) = (0_u64, 0_u32, 0);
     let mask = (1_u64 << width) - 1;
     out.reserve(count);
@@ -54,7 +54,7 @@ fn unpack(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
     }
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..63).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -74,7 +74,7 @@ pub(crate) fn encode(values: &[u32], width: u32, out: &mut Vec<u8>) {
     while at < values.len() {
         let eight = &values[at..values.len().min(at + 8)];
         if eight.len() == 8 && eight.iter().all(|v| *v == eight[0]) {
-            pack(&values[literal..at], width, out);
+            pack_bits(&values[literal..at], width, out);
             let run = 8 + values[at + 8..].iter().take_while(|v| **v == eight[0]).count();
             push_varint((run as u64) << 1, out);
             out.extend_from_slice(&eight[0].to_le_bytes()[..width.div_ceil(8) as usize]);
@@ -84,11 +84,11 @@ pub(crate) fn encode(values: &[u32], width: u32, out: &mut Vec<u8>) {
             at += eight.len();
         }
     }
-    pack(&values[literal..], width, out);
+    pack_bits(&values[literal..], width, out);
 }
 
 /// Packs values in groups of eight. The last group is filled with zeros.
-fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
+fn pack_bits(values: &[u32], width: u32, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }
@@ -120,7 +120,7 @@ fn push_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// Returns the number of bits that a number needs, at least 1.
-pub(crate) fn width(maximum: u32) -> u32 {
+pub(crate) fn bit_width(maximum: u32) -> u32 {
     (32 - maximum.leading_zeros()).max(1)
 }
 

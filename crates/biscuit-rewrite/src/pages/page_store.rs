@@ -59,7 +59,7 @@ impl PageBuffer {
     }
 
     /// Returns the announced page that these bytes are, if they are the same memory.
-    fn take(&self, bytes: &[u8]) -> Option<Bytes> {
+    fn take_page(&self, bytes: &[u8]) -> Option<Bytes> {
         let pages = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).pages;
         let same = |page: &Bytes| std::ptr::eq(page.as_ptr(), bytes.as_ptr()) && page.len() == bytes.len();
         // The pages before it were small and came as copies. They are dropped.
@@ -85,7 +85,7 @@ impl PageSink {
 
     /// Returns all bytes since the last call. Must be called after a complete row group, since announced pages are
     /// forgotten.
-    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+    pub(crate) fn take_bytes(&mut self) -> Vec<Bytes> {
         self.passing.clear();
         self.end_rest();
         std::mem::take(&mut self.done)
@@ -113,7 +113,7 @@ impl Write for PageSink {
             next => {
                 let before = next.map_or(usize::MAX, |(before, _)| usize::try_from(before).unwrap_or(usize::MAX));
                 let bytes = &bytes[..bytes.len().min(before)];
-                match self.passing.take(bytes) {
+                match self.passing.take_page(bytes) {
                     Some(page) => {
                         self.end_rest();
                         self.done.push(page);
@@ -191,7 +191,7 @@ mod tests {
         passing.push(c.clone());
         sink.write_all(b"between").unwrap();
         sink.write_all(&c).unwrap();
-        let out = sink.take();
+        let out = sink.take_bytes();
         assert!(std::ptr::eq(out[1].as_ptr(), a.as_ptr()) && std::ptr::eq(out[3].as_ptr(), c.as_ptr()));
         assert_eq!(out.concat(), [b"PAR1".as_slice(), &a, &b, b"betweenbetween", &c].concat());
         // Chunks are written in pieces. The first piece may begin with other bytes, and the last may end with some.
@@ -201,10 +201,13 @@ mod tests {
         passing.push_chunk(at + 103, a.clone());
         let all = [b"xyz".as_slice(), &chunk, &a, b"end"].concat();
         all.chunks(40).for_each(|piece| sink.write_all(piece).unwrap());
-        let out = sink.take();
+        let out = sink.take_bytes();
         assert_eq!((out.concat(), out.len()), (all, 4));
         assert!(std::ptr::eq(out[1].as_ptr(), chunk.as_ptr()) && std::ptr::eq(out[2].as_ptr(), a.as_ptr()));
         passing.push(a.clone());
-        assert!(sink.take().is_empty() && passing.take(&a).is_none(), "no page is held beyond its row group");
+        assert!(
+            sink.take_bytes().is_empty() && passing.take_page(&a).is_none(),
+            "no page is held beyond its row group"
+        );
     }
 }

@@ -6,8 +6,8 @@ use biscuit_core::Result;
 use biscuit_dataset::internal::decode_parquet;
 use datafusion::arrow::array::RecordBatch;
 
-use crate::encode::row_group::{EncodePart, RowGroupEncoder, leaves};
-use crate::transcode::{OwnChunk, RowRun, runs, transcode};
+use crate::encode::row_group::{EncodePart, RowGroupEncoder, count_leaves};
+use crate::transcode::{RowRun, TranscodedChunk, row_runs, transcode_chunk};
 
 /// A row group whose columns may be made from the pages of its source.
 pub(crate) struct PagedRowGroup {
@@ -41,13 +41,13 @@ impl PagedRowGroup {
             return None;
         }
         let rows = usize::try_from(source.num_rows()).unwrap_or(0);
-        let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
+        let runs = row_runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
         if runs.iter().map(RowRun::rows).sum::<usize>() > encoder.max_rows {
             return None;
         }
         let (mut columns, mut leaf) = (Vec::new(), 0);
         for (i, field) in encoder.schema.fields().iter().enumerate() {
-            let leaves = leaves(field.data_type());
+            let leaves = count_leaves(field.data_type());
             if leaves == 1 && !field.data_type().is_nested() {
                 columns.push((i, leaf));
             }
@@ -60,12 +60,17 @@ impl PagedRowGroup {
 
     /// Makes a column of the row group from the pages of its source. Returns `None` if the column cannot be
     /// transcoded.
-    pub(crate) fn own_chunk(&self, encoder: &RowGroupEncoder, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
+    pub(crate) fn own_chunk(
+        &self,
+        encoder: &RowGroupEncoder,
+        column: usize,
+        leaf: usize,
+    ) -> Result<Option<TranscodedChunk>> {
         let Some(EncodePart::Group(group)) = encoder.parts.first() else { return Ok(None) };
         let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
         let new: Vec<_> = self.batches.iter().map(|b| b.column(column).clone()).collect();
         let codec = encoder.properties.compression(chunk.column_path());
-        let made = || transcode(&group.bytes, chunk, codec, self.rows, &self.runs, &new);
+        let made = || transcode_chunk(&group.bytes, chunk, codec, self.rows, &self.runs, &new);
         decode_parquet(group.source.path(), made)
     }
 }

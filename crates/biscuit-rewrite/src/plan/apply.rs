@@ -21,7 +21,7 @@ pub(crate) enum RowEdit {
 ///
 /// `edits` are ascending by row number; `base` is the number of the first row of the batch. The rows between two
 /// edits are copied as one run, so the cost is that of copying memory.
-pub(crate) fn apply(
+pub(crate) fn apply_edits(
     batch: &RecordBatch,
     edits: &[(u64, RowEdit)],
     base: u64,
@@ -91,7 +91,7 @@ mod tests {
             (103, RowEdit::Replace { batch: 0, row: 0 }),
             (105, RowEdit::Remove),
         ];
-        let out = apply(&rows(&[0, 1, 2, 3, 4, 5]), &edits, 100, &new).unwrap();
+        let out = apply_edits(&rows(&[0, 1, 2, 3, 4, 5]), &edits, 100, &new).unwrap();
         assert_eq!(out.column(0).as_primitive::<Int64Type>().values(), &[1, 92, 90, 4]);
         assert_eq!(out, rows(&[1, 92, 90, 4]));
     }
@@ -99,6 +99,6 @@ mod tests {
     #[test]
     fn all_rows_can_be_removed() {
         let edits: Vec<_> = (0..3).map(|r| (r, RowEdit::Remove)).collect();
-        assert_eq!(apply(&rows(&[1, 2, 3]), &edits, 0, &[]).unwrap(), rows(&[]));
+        assert_eq!(apply_edits(&rows(&[1, 2, 3]), &edits, 0, &[]).unwrap(), rows(&[]));
     }
 }

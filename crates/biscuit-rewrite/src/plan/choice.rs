@@ -55,7 +55,7 @@ pub enum NoSpliceReason {
 /// ```
 /// use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 /// use biscuit_journal::JournalOptions;
-/// use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose};
+/// use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose_rewrite};
 /// use datafusion::prelude::*;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -68,13 +68,13 @@ pub enum NoSpliceReason {
 ///
 /// // The file has three row groups of 100 rows.
 /// let unit = RewriteUnit::new(file.clone(), file.schema().clone(), "");
-/// assert_eq!(choose(&unit), RewriteChoice::Keep);
-/// assert_eq!(choose(&unit.clone().with_removed(&[7])), RewriteChoice::Splice);
+/// assert_eq!(choose_rewrite(&unit), RewriteChoice::Keep);
+/// assert_eq!(choose_rewrite(&unit.clone().with_removed(&[7])), RewriteChoice::Splice);
 /// let every_group = unit.with_removed(&[7, 107, 207]);
-/// assert_eq!(choose(&every_group), RewriteChoice::Rewrite(NoSpliceReason::EveryGroup));
+/// assert_eq!(choose_rewrite(&every_group), RewriteChoice::Rewrite(NoSpliceReason::EveryGroup));
 /// # Ok(()) }
 /// ```
-pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
+pub fn choose_rewrite(unit: &RewriteUnit) -> RewriteChoice {
     if !unit.sort_by.is_empty() {
         return RewriteChoice::Rewrite(NoSpliceReason::Sorted);
     }
@@ -82,10 +82,10 @@ pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if stays && unit.force == ForcedRewrite::No && unit.small_groups == SmallGroups::Keep && has_types(unit) {
         return RewriteChoice::Keep;
     }
-    if let Some(reason) = obstacle(unit) {
+    if let Some(reason) = find_obstacle(unit) {
         return RewriteChoice::Rewrite(reason);
     }
-    let copies = plan(unit, RewriteChoice::Splice).iter().any(|p| p.copy);
+    let copies = plan_groups(unit, RewriteChoice::Splice).iter().any(|p| p.copy);
     if copies { RewriteChoice::Splice } else { RewriteChoice::Rewrite(NoSpliceReason::EveryGroup) }
 }
 
@@ -111,13 +111,13 @@ pub(crate) enum RowGroupPart {
 
 impl GroupPlan {
     /// Returns the source row groups.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn source_groups(&self) -> impl Iterator<Item = usize> + '_ {
         self.parts.iter().filter_map(|p| if let RowGroupPart::Group(g) = p { Some(*g) } else { None })
     }
 
     /// Returns the source row group if there is exactly one. It may have edits and inserted rows.
     pub(crate) fn only_group(&self) -> Option<usize> {
-        let mut groups = self.groups();
+        let mut groups = self.source_groups();
         groups.next().filter(|_| groups.next().is_none())
     }
 }
@@ -130,14 +130,14 @@ struct SourceRowGroup {
 }
 
 impl SourceRowGroup {
-    fn of(unit: &RewriteUnit) -> Vec<Self> {
+    fn from_unit(unit: &RewriteUnit) -> Vec<Self> {
         let group = |(g, source): (usize, SourceGroup)| {
             let edits = unit.edits.get(&g).filter(|e| !e.is_empty());
             let removed = edits.map_or(0, RowGroupEdits::removed);
             let inserted: u64 = unit.inserts.iter().filter(|i| i.group == Some(g)).map(rows_of).sum();
             Self { rows: source.rows - removed + inserted, touched: edits.is_some() || inserted > 0 }
         };
-        unit.groups().into_iter().enumerate().map(group).collect()
+        unit.source_groups().into_iter().enumerate().map(group).collect()
     }
 }
 
@@ -149,14 +149,14 @@ fn rows_of(insert: &InsertedRows) -> u64 {
 ///
 /// Encoded row groups are joined while they fit into one, together with small neighbours, so that deletes and inserts
 /// do not leave many small row groups. See `push` for the exact rule.
-pub(crate) fn plan(unit: &RewriteUnit, choice: RewriteChoice) -> Vec<GroupPlan> {
+pub(crate) fn plan_groups(unit: &RewriteUnit, choice: RewriteChoice) -> Vec<GroupPlan> {
     let full = unit.parquet.row_group_rows.map_or_else(|| default_rows(&unit.sources), |rows| rows as u64);
     let inserts = |group: usize| {
         let own = move |i: &usize| unit.inserts[*i].group == Some(group);
         (0..unit.inserts.len()).filter(own).map(RowGroupPart::Insert)
     };
     let mut plans: Vec<GroupPlan> = Vec::new();
-    for (g, group) in SourceRowGroup::of(unit).into_iter().enumerate() {
+    for (g, group) in SourceRowGroup::from_unit(unit).into_iter().enumerate() {
         let parts = std::iter::once(RowGroupPart::Group(g)).chain(inserts(g)).collect();
         let joins = unit.small_groups == SmallGroups::Join && group.rows < full / 2;
         let copy = choice == RewriteChoice::Splice && !group.touched && !joins;
@@ -212,7 +212,7 @@ pub(crate) fn largest_group(sources: &[OpenFile]) -> u64 {
 }
 
 /// Returns the reason why the unit cannot be spliced, if there is one.
-fn obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
+fn find_obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
     if unit.force == ForcedRewrite::Rewrite {
         return Some(NoSpliceReason::Forced);
     }
@@ -350,7 +350,7 @@ mod tests {
         for (g, (rows, copy)) in sizes.iter().enumerate() {
             push(&mut plans, GroupPlan { parts: vec![RowGroupPart::Group(g)], copy: *copy, rows: *rows }, full);
         }
-        plans.into_iter().map(|p| (p.groups().collect(), p.copy)).collect()
+        plans.into_iter().map(|p| (p.source_groups().collect(), p.copy)).collect()
     }
 
     #[test]

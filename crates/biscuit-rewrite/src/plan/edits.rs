@@ -28,10 +28,10 @@ const NUMBER: &str = "\u{0}row";
 
 impl RowGroupEdits {
     /// Removes the rows with these numbers.
-    pub fn remove(&mut self, numbers: &[u64]) {
+    pub fn remove_rows(&mut self, numbers: &[u64]) {
         if !numbers.is_empty() {
             let numbers: ArrayRef = Arc::new(UInt64Array::from(numbers.to_vec()));
-            let rows = RecordBatch::try_from_iter([(NUMBER, numbers)]).expect("a column without nulls");
+            let rows = RecordBatch::try_from_iter([(NUMBER, numbers)]).expect("the column has no nulls");
             self.removed.push(rows.into());
         }
     }
@@ -40,7 +40,7 @@ impl RowGroupEdits {
     ///
     /// # Errors
     /// `Internal` if there are not as many rows as numbers.
-    pub fn replace(&mut self, numbers: &[u64], rows: &RecordBatch) -> Result<()> {
+    pub fn replace_rows(&mut self, numbers: &[u64], rows: &RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 && numbers.is_empty() {
             return Ok(());
         }
@@ -65,8 +65,8 @@ impl RowGroupEdits {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub fn spilled(self, spill: &Arc<SpillFolder>) -> Result<Self> {
-        let all = |rows: Vec<BufferedRows>| rows.into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>();
+    pub fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
+        let all = |rows: Vec<BufferedRows>| rows.into_iter().map(|r| r.spill(spill)).collect::<Result<_>>();
         Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
     }
 
@@ -85,20 +85,20 @@ impl RowGroupEdits {
     }
 
     /// Returns the memory that the loaded edits take, in bytes.
-    pub(crate) fn memory(&self) -> usize {
-        self.removed.iter().chain(&self.replaced).map(BufferedRows::memory).sum()
+    pub(crate) fn memory_size(&self) -> usize {
+        self.removed.iter().chain(&self.replaced).map(BufferedRows::memory_size).sum()
     }
 
     /// Loads the edits in ascending order of row numbers, and the batches of new rows that they refer to.
-    pub(crate) fn load(&self) -> Result<LoadedEdits> {
+    pub(crate) fn load_edits(&self) -> Result<LoadedEdits> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
         for rows in &self.removed {
-            edits.extend(numbers(&rows.get()?).iter().map(|n| (*n, RowEdit::Remove)));
+            edits.extend(row_numbers(&rows.get()?).iter().map(|n| (*n, RowEdit::Remove)));
         }
         for rows in &self.replaced {
             let rows = rows.get()?;
             let batch = u32::try_from(batches.len()).expect("there are fewer than 2^32 batches");
-            edits.extend(numbers(&rows).iter().zip(0..).map(|(n, row)| (*n, RowEdit::Replace { batch, row })));
+            edits.extend(row_numbers(&rows).iter().zip(0..).map(|(n, row)| (*n, RowEdit::Replace { batch, row })));
             let columns: Vec<usize> = (0..rows.num_columns() - 1).collect();
             batches.push(rows.project(&columns).expect("indices come from this batch"));
         }
@@ -107,7 +107,7 @@ impl RowGroupEdits {
     }
 }
 
-fn numbers(rows: &RecordBatch) -> Vec<u64> {
+fn row_numbers(rows: &RecordBatch) -> Vec<u64> {
     let last = rows.columns().last().expect("the last column contains the row numbers");
     last.as_primitive::<UInt64Type>().values().to_vec()
 }

@@ -50,19 +50,19 @@ struct SourceColumn {
 
 /// Derives the properties of a new file from its sources: for each column codec, dictionary, encoding and bloom
 /// filter; for the file row group size, sorting columns and key-value metadata. `options` take precedence.
-pub(crate) fn following(
+pub(crate) fn derive_properties(
     sources: &[OpenFile],
     options: &ParquetOptions,
     columns: ColumnFidelity,
     blooms: BloomFilterPolicy,
 ) -> WriterPropertiesBuilder {
-    let mut builder = options.properties().set_statistics_enabled(EnabledStatistics::Page);
+    let mut builder = options.writer_properties().set_statistics_enabled(EnabledStatistics::Page);
     if options.row_group_rows.is_none() {
         let rows = usize::try_from(crate::plan::choice::default_rows(sources)).unwrap_or(usize::MAX);
         builder = builder.set_max_row_group_row_count(Some(rows));
     }
     let mut found: BTreeMap<&[String], SourceColumn> = BTreeMap::new();
-    for chunk in groups(sources).flat_map(|g| g.columns()) {
+    for chunk in row_groups(sources).flat_map(|g| g.columns()) {
         let column = found.entry(chunk.column_path().parts()).or_default();
         column.compression = column.compression.or(Some(chunk.compression()));
         column.dictionary |= chunk.dictionary_page_offset().is_some();
@@ -84,12 +84,12 @@ pub(crate) fn following(
         }
     }
     if columns == ColumnFidelity::Same {
-        builder = builder.set_sorting_columns(sorting(sources));
+        builder = builder.set_sorting_columns(common_sorting(sources));
     }
     builder.set_key_value_metadata(key_values(sources, columns))
 }
 
-fn groups(sources: &[OpenFile]) -> impl Iterator<Item = &RowGroupMetaData> {
+fn row_groups(sources: &[OpenFile]) -> impl Iterator<Item = &RowGroupMetaData> {
     sources.iter().flat_map(|s| s.metadata().metadata().row_groups())
 }
 
@@ -140,9 +140,9 @@ fn own_encoding(encodings: impl Iterator<Item = Encoding>) -> Option<Encoding> {
 
 /// Returns the sorting columns that all row groups declare. Returns `None` if they differ, or if there are nested
 /// columns: then the indices of leaves are not those of columns.
-pub(crate) fn sorting(sources: &[OpenFile]) -> Option<Vec<SortingColumn>> {
-    let first = groups(sources).next()?.sorting_columns().filter(|s| !s.is_empty())?;
-    let agree = groups(sources).all(|g| g.sorting_columns() == Some(first));
-    let flat = groups(sources).flat_map(|g| g.columns()).all(|c| c.column_path().parts().len() == 1);
+pub(crate) fn common_sorting(sources: &[OpenFile]) -> Option<Vec<SortingColumn>> {
+    let first = row_groups(sources).next()?.sorting_columns().filter(|s| !s.is_empty())?;
+    let agree = row_groups(sources).all(|g| g.sorting_columns() == Some(first));
+    let flat = row_groups(sources).flat_map(|g| g.columns()).all(|c| c.column_path().parts().len() == 1);
     (agree && flat).then(|| first.clone())
 }

@@ -36,7 +36,7 @@ impl InsertedRows {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForcedRewrite {
-    /// [`choose`](crate::choose) decides.
+    /// [`choose_rewrite`](crate::choose_rewrite) decides.
     #[default]
     No,
     /// All rows are encoded.
@@ -121,11 +121,11 @@ pub struct RewriteUnit {
 impl RewriteUnit {
     /// Creates a unit that keeps `source` as it is, in the columns of `schema`.
     pub fn new(source: OpenFile, schema: SchemaRef, folder: impl Into<String>) -> Self {
-        Self::of(vec![source], schema, folder)
+        Self::from_sources(vec![source], schema, folder)
     }
 
     /// Creates a unit that joins `sources` to one file, in this order.
-    pub fn of(sources: Vec<OpenFile>, schema: SchemaRef, folder: impl Into<String>) -> Self {
+    pub fn from_sources(sources: Vec<OpenFile>, schema: SchemaRef, folder: impl Into<String>) -> Self {
         Self {
             sources,
             edits: BTreeMap::new(),
@@ -156,7 +156,7 @@ impl RewriteUnit {
     /// Removes the rows with these numbers, which are ascending and counted from 0 through all sources.
     pub fn with_removed(mut self, numbers: &[u64]) -> Self {
         for (group, at) in self.by_group(numbers) {
-            self.edits.entry(group).or_default().remove(&numbers[at]);
+            self.edits.entry(group).or_default().remove_rows(&numbers[at]);
         }
         self
     }
@@ -172,7 +172,7 @@ impl RewriteUnit {
         }
         for (group, at) in self.by_group(numbers) {
             let new = rows.slice(at.start, at.len());
-            self.edits.entry(group).or_default().replace(&numbers[at], &new)?;
+            self.edits.entry(group).or_default().replace_rows(&numbers[at], &new)?;
         }
         Ok(self)
     }
@@ -186,7 +186,7 @@ impl RewriteUnit {
     /// Returns, for each row group, the range of `numbers` that lies in it.
     fn by_group(&self, numbers: &[u64]) -> Vec<(usize, Range<usize>)> {
         let place = |row: u64| numbers.partition_point(|n| *n < row);
-        let groups = self.groups().into_iter().enumerate();
+        let groups = self.source_groups().into_iter().enumerate();
         groups.map(|(g, at)| (g, place(at.first)..place(at.first + at.rows))).filter(|(_, r)| !r.is_empty()).collect()
     }
 
@@ -221,7 +221,7 @@ impl RewriteUnit {
     }
 
     /// Returns the row groups of all sources.
-    pub(crate) fn groups(&self) -> Vec<SourceGroup> {
+    pub(crate) fn source_groups(&self) -> Vec<SourceGroup> {
         let (mut groups, mut first) = (Vec::new(), 0);
         for (source, file) in self.sources.iter().enumerate() {
             for (group, metadata) in file.metadata().metadata().row_groups().iter().enumerate() {
@@ -256,7 +256,7 @@ impl RewriteUnit {
 
     /// Returns the estimated cost in rows: all rows of the sources and all inserted rows. A row counts the same
     /// whether it is encoded or copied, although copying costs about a thirtieth.
-    pub(crate) fn cost(&self) -> u64 {
+    pub(crate) fn estimate_cost(&self) -> u64 {
         let inserted: u64 = self.inserts.iter().map(|i| i.rows.len() as u64).sum();
         self.sources.iter().map(OpenFile::rows).sum::<u64>() + inserted
     }

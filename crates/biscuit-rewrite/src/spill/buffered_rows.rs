@@ -12,7 +12,7 @@ use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
 
 use crate::spill::columnar::ColumnarSpill;
-use crate::spill::files::{SpillFiles, damaged, failed};
+use crate::spill::files::{SpillFiles, damaged_spill, spill_error};
 
 /// Temporary files for rows that do not fit into memory, in the folder for temporary files (`TMPDIR`). The files have
 /// no names, so the operating system removes them however the process ends.
@@ -35,9 +35,9 @@ impl SpillFolder {
     /// # Errors
     /// `SpillFailed`, for example if the disk is full.
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
-        let bytes = to_bytes(rows).map_err(failed)?;
+        let bytes = to_bytes(rows).map_err(spill_error)?;
         let length = bytes.len() as u64;
-        let (file, at) = self.files.room(length);
+        let (file, at) = self.files.reserve(length);
         self.files.file(file).write(&bytes, at)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
         let on_disk = OnDisk { files: self.files.clone(), file, at, length, schema: rows.schema(), nulls };
@@ -163,7 +163,7 @@ impl BufferedRows {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub fn spilled(self, spill: &Arc<SpillFolder>) -> Result<Self> {
+    pub fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
         match &self.held {
             RowsStorage::Memory(rows) => spill.write(rows),
             RowsStorage::Disk(_) | RowsStorage::Part(..) => Ok(self),
@@ -171,7 +171,7 @@ impl BufferedRows {
     }
 
     /// Returns the memory that the rows take when they are loaded, in bytes.
-    pub fn memory(&self) -> usize {
+    pub fn memory_size(&self) -> usize {
         match &self.held {
             RowsStorage::Memory(rows) => rows.get_array_memory_size(),
             RowsStorage::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
@@ -191,12 +191,12 @@ impl BufferedRows {
 
 impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
-        let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(spill_error)?];
         self.files.file(self.file).read(&mut bytes, self.at)?;
         // The arrays are slices of this buffer, without a copy.
         let mut bytes = Buffer::from(bytes);
-        let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;
-        decoded.ok_or_else(damaged)
+        let decoded = StreamDecoder::new().decode(&mut bytes).map_err(spill_error)?;
+        decoded.ok_or_else(damaged_spill)
     }
 }
 
@@ -224,6 +224,6 @@ mod tests {
         }
         assert!(written[0].has_null("name") && !written[0].has_null("id") && written[0].has_null("other"));
         // For a slice, only its visible rows are written.
-        assert!(written[2].memory() < BufferedRows::from(batches[2].clone()).memory());
+        assert!(written[2].memory_size() < BufferedRows::from(batches[2].clone()).memory_size());
     }
 }

@@ -7,7 +7,7 @@ use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBa
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::spill::files::{SpillFiles, damaged, failed};
+use crate::spill::files::{SpillFiles, damaged_spill, spill_error};
 
 /// Rows on disk, in parts that can be read alone or together with parts of other batches. Values are written from
 /// their Arrow buffers and read into new ones, without an encoding in between.
@@ -40,7 +40,7 @@ enum ValueLayout {
     Bytes,
 }
 
-fn form(t: &DataType) -> Option<ValueLayout> {
+fn value_layout(t: &DataType) -> Option<ValueLayout> {
     match t {
         DataType::Boolean => Some(ValueLayout::Boolean),
         DataType::Utf8 | DataType::Binary => Some(ValueLayout::Bytes),
@@ -59,13 +59,13 @@ impl ColumnarSpill {
     /// # Errors
     /// `SpillFailed`.
     pub(crate) fn write(spill: &Arc<SpillFiles>, rows: &RecordBatch, counts: &[usize]) -> Result<Option<Arc<Self>>> {
-        let columns: Option<Vec<ColumnWriter>> = rows.columns().iter().map(ColumnWriter::of).collect();
+        let columns: Option<Vec<ColumnWriter>> = rows.columns().iter().map(ColumnWriter::from_column).collect();
         let Some(columns) = columns else { return Ok(None) };
-        let (file, mut at) = spill.room(columns.iter().map(ColumnWriter::bytes).sum::<usize>() as u64);
+        let (file, mut at) = spill.reserve(columns.iter().map(ColumnWriter::bytes).sum::<usize>() as u64);
         let (mut parts, mut row, mut waiting) = (Vec::with_capacity(counts.len()), 0, Vec::new());
         for &count in counts {
             parts.push((count, at + waiting.len() as u64));
-            columns.iter().for_each(|column| column.put(row, count, &mut waiting));
+            columns.iter().for_each(|column| column.write_rows(row, count, &mut waiting));
             row += count;
             if waiting.len() >= AT_HAND {
                 spill.file(file).write(&waiting, at)?;
@@ -101,12 +101,12 @@ impl ColumnarSpill {
             lanes.spill.file(lanes.file).read(&mut piece, at)?;
             let mut rest = piece.as_slice();
             for (column, has_nulls) in columns.iter_mut().zip(&lanes.nulls) {
-                column.take(&mut rest, rows, *has_nulls).ok_or_else(damaged)?;
+                column.take_rows(&mut rest, rows, *has_nulls).ok_or_else(damaged_spill)?;
             }
         }
         let columns = columns.into_iter().map(ColumnReader::finish).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(first.schema.clone(), columns, &options).map_err(failed)
+        RecordBatch::try_new_with_options(first.schema.clone(), columns, &options).map_err(spill_error)
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -133,10 +133,10 @@ struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    fn of(column: &ArrayRef) -> Option<Self> {
+    fn from_column(column: &ArrayRef) -> Option<Self> {
         let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
         let valid = nulls.map(|nulls| nulls.inner().clone());
-        Some(Self { form: form(column.data_type())?, data: column.to_data(), valid })
+        Some(Self { form: value_layout(column.data_type())?, data: column.to_data(), valid })
     }
 
     /// Returns the offset of each text or binary value, and the end of the last one.
@@ -150,13 +150,13 @@ impl ColumnWriter {
         let values = match self.form {
             ValueLayout::Fixed(width) => width * rows,
             ValueLayout::Boolean => rows,
-            ValueLayout::Bytes => 4 * rows + length(self.offsets()),
+            ValueLayout::Bytes => 4 * rows + span_length(self.offsets()),
         };
         values + if self.valid.is_some() { rows } else { 0 }
     }
 
     /// Appends the lanes of `count` rows from `row` on.
-    fn put(&self, row: usize, count: usize, out: &mut Vec<u8>) {
+    fn write_rows(&self, row: usize, count: usize, out: &mut Vec<u8>) {
         if let Some(valid) = &self.valid {
             out.extend(valid.slice(row, count).iter().map(u8::from));
         }
@@ -175,14 +175,14 @@ impl ColumnWriter {
                     *bytes = (pair[1] - pair[0]).to_ne_bytes();
                 }
                 let start = usize::try_from(offsets[0]).unwrap_or(0);
-                out.extend_from_slice(&buffers[1][start..start + length(offsets)]);
+                out.extend_from_slice(&buffers[1][start..start + span_length(offsets)]);
             }
         }
     }
 }
 
 /// Returns the number of bytes between the first and the last of these ascending offsets.
-fn length(offsets: &[i32]) -> usize {
+fn span_length(offsets: &[i32]) -> usize {
     let length = offsets.last().zip(offsets.first()).map_or(0, |(last, first)| last - first);
     usize::try_from(length).unwrap_or(0)
 }
@@ -203,7 +203,7 @@ struct ColumnReader {
 
 impl ColumnReader {
     fn new(t: &DataType, rows: usize, nulls: bool, max_bytes: usize) -> Result<Self> {
-        let form = form(t).ok_or_else(damaged)?;
+        let form = value_layout(t).ok_or_else(damaged_spill)?;
         let (width, offsets) = match form {
             ValueLayout::Fixed(width) => (width, vec![]),
             ValueLayout::Boolean => (1, vec![]),
@@ -219,7 +219,7 @@ impl ColumnReader {
     }
 
     /// Takes the lanes of `rows` rows from `piece`. Returns `None` if `piece` is too short.
-    fn take(&mut self, piece: &mut &[u8], rows: usize, has_nulls: bool) -> Option<()> {
+    fn take_rows(&mut self, piece: &mut &[u8], rows: usize, has_nulls: bool) -> Option<()> {
         if has_nulls {
             let valid = piece.split_off(..rows)?;
             self.valid.as_mut()?.extend_from_slice(valid);
@@ -256,7 +256,7 @@ impl ColumnReader {
             ValueLayout::Boolean => data.add_buffer(bits(&self.values).into_inner()),
             ValueLayout::Bytes => data.add_buffer(Buffer::from_vec(self.offsets)).add_buffer(self.values.into()),
         };
-        Ok(make_array(data.build().map_err(failed)?))
+        Ok(make_array(data.build().map_err(spill_error)?))
     }
 }
 
@@ -274,7 +274,7 @@ mod tests {
     /// Rows of all types with a layout. Every third value is null if `nulls` is set, except in `id`.
     fn rows(from: i64, nulls: bool) -> RecordBatch {
         let all = || (from..from + 100).map(move |i| (!nulls || i % 3 != 0).then_some(i));
-        let text = |i: i64| "x".repeat(usize::try_from(i % 7).expect("a length")) + &i.to_string();
+        let text = |i: i64| "x".repeat(usize::try_from(i % 7).expect("the length is in range")) + &i.to_string();
         let decimals = Decimal128Array::from_iter(all().map(|i| i.map(|i| i128::from(i) << 70)));
         let columns: [(&str, ArrayRef); 6] = [
             ("id", Arc::new(Int64Array::from_iter_values(from..from + 100))),
@@ -282,7 +282,7 @@ mod tests {
             ("text", Arc::new(all().map(|i| i.map(text)).collect::<StringArray>())),
             ("bytes", Arc::new(all().map(|i| i.map(|i| i.to_be_bytes())).collect::<BinaryArray>())),
             ("day", Arc::new(all().map(|i| i.map(|i| i as i32)).collect::<Date32Array>())),
-            ("amount", Arc::new(decimals.with_precision_and_scale(38, 2).expect("a precision"))),
+            ("amount", Arc::new(decimals.with_precision_and_scale(38, 2).expect("the precision is valid"))),
         ];
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
             .expect("the columns have the same length")
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn parts_of_several_batches_are_read_together() {
-        let spill = SpillFolder::new().expect("a disk");
+        let spill = SpillFolder::new().expect("the folder on the disk exists");
         // The batches include a slice, whose buffers begin at an offset. Some columns have nulls, and some do not.
         let batches = [rows(0, true), rows(200, false), rows(400, true).slice(7, 50)];
         let parts = [[10, 0, 40], [60, 30, 10], [0, 1, 49]];
@@ -302,11 +302,11 @@ mod tests {
             let of = |(batch, parts): (&RecordBatch, &[usize; 3])| batch.slice(parts[..part].iter().sum(), parts[part]);
             let want: Vec<RecordBatch> = batches.iter().zip(&parts).map(of).collect();
             let rows: Vec<BufferedRows> = written.iter().map(|parts| parts[part].clone()).collect();
-            let together = concat_batches(&batches[0].schema(), &want).expect("one batch");
+            let together = concat_batches(&batches[0].schema(), &want).expect("the batches have one schema");
             assert_eq!(BufferedRows::concat(&rows).expect("the parts are read"), together);
             for (rows, want) in rows.iter().zip(&want) {
                 assert_eq!((&rows.get().expect("the parts are read"), rows.len()), (want, want.num_rows()));
-                assert_eq!(rows.memory() > 0, want.num_rows() > 0);
+                assert_eq!(rows.memory_size() > 0, want.num_rows() > 0);
             }
         }
         assert!(written[0][0].has_null("text") && !written[1][0].has_null("text") && !written[0][0].has_null("id"));
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn parts_larger_than_the_write_buffer_are_read_back() {
-        let spill = SpillFolder::new().expect("a disk");
+        let spill = SpillFolder::new().expect("the folder on the disk exists");
         let texts: ArrayRef = Arc::new((0..1000).map(|i| Some("long ".repeat(i))).collect::<StringArray>());
         let rows = RecordBatch::try_from_iter([("text", texts)]).expect("the columns have the same length");
         let parts = spill.write_parts(&rows, &[1, 999]).expect("it is written");
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn types_without_a_layout_are_read_back() {
-        let spill = SpillFolder::new().expect("a disk");
+        let spill = SpillFolder::new().expect("the folder on the disk exists");
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>((0..30).map(|i| Some(vec![Some(i); 2])));
         let inner = rows(0, true).slice(0, 30);
         let columns: [(&str, ArrayRef); 2] =

@@ -47,7 +47,7 @@ impl SpillFiles {
     }
 
     /// Reserves `bytes` bytes, and returns the number of the file and the offset in it.
-    pub(crate) fn room(&self, bytes: u64) -> (usize, u64) {
+    pub(crate) fn reserve(&self, bytes: u64) -> (usize, u64) {
         let file = self.next.fetch_add(1, Ordering::Relaxed) % self.files.len();
         (file, self.files[file].end.fetch_add(bytes, Ordering::Relaxed))
     }
@@ -59,7 +59,7 @@ impl SpillFiles {
 
 impl SpillFile {
     fn new() -> Result<Self> {
-        let file = tempfile::tempfile().map_err(failed)?;
+        let file = tempfile::tempfile().map_err(spill_error)?;
         #[cfg(not(unix))]
         let file = Mutex::new(file);
         Ok(Self { file, end: AtomicU64::new(0) })
@@ -67,33 +67,33 @@ impl SpillFile {
 
     #[cfg(unix)]
     pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(failed)
+        self.file.write_all_at(bytes, at).map_err(spill_error)
     }
 
     #[cfg(unix)]
     pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
-        self.file.read_exact_at(bytes, at).map_err(failed)
+        self.file.read_exact_at(bytes, at).map_err(spill_error)
     }
 
     #[cfg(not(unix))]
     pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.seek(at)?.write_all(bytes).map_err(failed)
+        self.seek(at)?.write_all(bytes).map_err(spill_error)
     }
 
     #[cfg(not(unix))]
     pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
-        self.seek(at)?.read_exact(bytes).map_err(failed)
+        self.seek(at)?.read_exact(bytes).map_err(spill_error)
     }
 
     #[cfg(not(unix))]
     fn seek(&self, at: u64) -> Result<MutexGuard<'_, File>> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(at)).map_err(failed)?;
+        file.seek(SeekFrom::Start(at)).map_err(spill_error)?;
         Ok(file)
     }
 }
 
-pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn spill_error(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     // Only errors of the operating system are quoted. Others, such as Arrow errors, may contain values of rows.
     let any: &(dyn std::error::Error + 'static) = &e;
     let disk = any.downcast_ref::<std::io::Error>().map_or(String::new(), |e| format!(": {e}"));
@@ -104,7 +104,7 @@ pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error
 }
 
 /// Error for a temporary file with other content than this process wrote.
-pub(crate) fn damaged() -> Error {
+pub(crate) fn damaged_spill() -> Error {
     let message = "a temporary file does not contain the rows that were spilled to it; check the disk and run again";
     Error::new(biscuit_dataset::codes::SPILL_FAILED, message)
 }

@@ -14,7 +14,7 @@ use crate::encode::output::FileOutput;
 use crate::encode::row_group::bytes_of;
 use crate::encode::threads::{EncodeThreads, UnitResources};
 use crate::encode::unit_target::{ReadyRowGroup, UnitTarget};
-use crate::plan::choice::choose;
+use crate::plan::choice::choose_rewrite;
 use crate::plan::unit::{InsertedRows, RewriteUnit, WrittenUnit};
 
 /// Writes new files of a folder while their rows are produced. A thread encodes the rows, and row groups are staged
@@ -80,22 +80,22 @@ impl RowsWriter {
     pub async fn write(&mut self, rows: RecordBatch) -> Result<()> {
         let bytes = bytes_of(&rows);
         let own = u32::try_from(bytes >> 10).unwrap_or(WAITING).clamp(1, WAITING);
-        let room = self.room_for(own).await?;
+        let room = self.reserve_kib(own).await?;
         let memory = self.memory.new_empty();
         if memory.try_grow(bytes).is_err() {
             // The pool is used up: wait until no other batch is in the queue, then go on without an accounting.
-            drop(self.room_for(WAITING - own).await?);
+            drop(self.reserve_kib(WAITING - own).await?);
         }
         if self.rows.send(PendingRows { rows, _room: room, _memory: memory }).is_ok() {
             return Ok(());
         }
-        match self.writing.ended().await {
+        match self.writing.wait_for_units().await {
             Ok(_) => Err(Error::internal("the writer ended before its rows did")),
             Err(e) => Err(e),
         }
     }
 
-    async fn room_for(&self, kib: u32) -> Result<OwnedSemaphorePermit> {
+    async fn reserve_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit> {
         let room = self.room.clone().acquire_many_owned(kib).await;
         room.map_err(|e| Error::internal("the queue of the writer is closed").with_source(e))
     }
@@ -108,7 +108,7 @@ impl RowsWriter {
     pub async fn finish(self) -> Result<Vec<WrittenUnit>> {
         let Self { rows, mut writing, .. } = self;
         drop(rows);
-        writing.ended().await
+        writing.wait_for_units().await
     }
 
     /// Stops writing. No file is staged after this returns. Files that were staged before are deleted when the caller
@@ -116,12 +116,12 @@ impl RowsWriter {
     pub async fn stop(mut self) {
         self.writing.0.abort();
         // The outcome does not matter, only that the task has ended.
-        let _ = self.writing.ended().await;
+        let _ = self.writing.wait_for_units().await;
     }
 }
 
 impl WriterTask {
-    async fn ended(&mut self) -> Result<Vec<WrittenUnit>> {
+    async fn wait_for_units(&mut self) -> Result<Vec<WrittenUnit>> {
         (&mut self.0).await.map_err(|e| Error::internal("the task of the writer was cut off").with_source(e))?
     }
 }
@@ -131,10 +131,10 @@ type RowReceiver = mpsc::UnboundedReceiver<PendingRows>;
 async fn write(mut unit: RewriteUnit, shared: Arc<UnitResources>, mut rows: RowReceiver) -> Result<Vec<WrittenUnit>> {
     let Some(PendingRows { rows: first, .. }) = rows.recv().await else { return Ok(vec![]) };
     unit.inserts = vec![InsertedRows::new(None, first.clone())];
-    let choice = choose(&unit);
+    let choice = choose_rewrite(&unit);
     let target = Arc::new(UnitTarget::new(Arc::new(unit), shared, choice).await?);
     if target.is_encrypted() {
-        return gathered(&target, first, rows).await;
+        return write_gathered(&target, first, rows).await;
     }
     let (full, mut groups) = mpsc::channel(1);
     let encoder = target.clone();
@@ -147,7 +147,7 @@ async fn write(mut unit: RewriteUnit, shared: Arc<UnitResources>, mut rows: RowR
     });
     let mut out = FileOutput::new(target.clone(), 0);
     while let Some(chunks) = groups.recv().await {
-        out.append(ReadyRowGroup::Encoded(vec![chunks])).await?;
+        out.append_group(ReadyRowGroup::Encoded(vec![chunks])).await?;
     }
     encoding.await.map_err(|e| Error::internal("the thread that encodes rows was cut off").with_source(e))??;
     out.finish().await
@@ -155,7 +155,11 @@ async fn write(mut unit: RewriteUnit, shared: Arc<UnitResources>, mut rows: RowR
 
 /// Writes files with encrypted columns. Their row groups are encoded when their file is open, so the rows of a row
 /// group are collected first.
-async fn gathered(target: &Arc<UnitTarget>, first: RecordBatch, mut rows: RowReceiver) -> Result<Vec<WrittenUnit>> {
+async fn write_gathered(
+    target: &Arc<UnitTarget>,
+    first: RecordBatch,
+    mut rows: RowReceiver,
+) -> Result<Vec<WrittenUnit>> {
     let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
     let memory = consumer.register(target.shared.context.memory_pool());
     let (max_rows, max_bytes) = (target.max_rows(), GATHERED * target.unit.parquet.row_group_bytes);
@@ -169,7 +173,7 @@ async fn gathered(target: &Arc<UnitTarget>, first: RecordBatch, mut rows: RowRec
             (at, count) = (at + part.num_rows(), count + part.num_rows());
             group.push(target.of_file(&part)?);
             if full || count >= max_rows {
-                out.append(target.encode_rows(std::mem::take(&mut group)).await?).await?;
+                out.append_group(target.encode_rows(std::mem::take(&mut group)).await?).await?;
                 memory.free();
                 (count, full) = (0, false);
             }
@@ -177,7 +181,7 @@ async fn gathered(target: &Arc<UnitTarget>, first: RecordBatch, mut rows: RowRec
         next = rows.recv().await.map(|waiting| waiting.rows);
     }
     if !group.is_empty() {
-        out.append(target.encode_rows(group).await?).await?;
+        out.append_group(target.encode_rows(group).await?).await?;
     }
     out.finish().await
 }

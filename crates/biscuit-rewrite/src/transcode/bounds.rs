@@ -13,9 +13,9 @@ impl ValueBounds {
             self.0 = Some((value.to_vec(), value.to_vec()));
             return;
         };
-        let bound = if kind.less(value, min) {
+        let bound = if kind.is_less(value, min) {
             min
-        } else if kind.less(max, value) {
+        } else if kind.is_less(max, value) {
             max
         } else {
             return;
@@ -27,18 +27,18 @@ impl ValueBounds {
 
 /// Returns a lower bound of `value` of at most `BOUND_BYTES` bytes: the value, or a prefix of it. A bound of text is
 /// valid text.
-pub(super) fn lower(value: &[u8], text: bool) -> Vec<u8> {
-    value[..cut(value, text)].to_vec()
+pub(super) fn lower_bound(value: &[u8], text: bool) -> Vec<u8> {
+    value[..prefix_length(value, text)].to_vec()
 }
 
 /// Returns an upper bound of `value` of at most `BOUND_BYTES` bytes: the value, or a prefix whose last byte or
 /// character is incremented. With a limit of two bytes, the bound of `abc` would be `ac`. Returns the whole value if
 /// nothing can be incremented. A bound of text is valid text.
-pub(super) fn upper(value: &[u8], text: bool) -> Vec<u8> {
+pub(super) fn upper_bound(value: &[u8], text: bool) -> Vec<u8> {
     if value.len() <= BOUND_BYTES {
         return value.to_vec();
     }
-    let start = &value[..cut(value, text)];
+    let start = &value[..prefix_length(value, text)];
     if !text {
         // Bytes that are 0xff cannot be incremented; the bound ends at the last byte that can.
         let last = start.iter().rposition(|b| *b < 0xff);
@@ -53,7 +53,7 @@ pub(super) fn upper(value: &[u8], text: bool) -> Vec<u8> {
 }
 
 /// Returns the length of the prefix that is a bound. A character of text is not cut.
-fn cut(value: &[u8], text: bool) -> usize {
+fn prefix_length(value: &[u8], text: bool) -> usize {
     let mut end = value.len().min(BOUND_BYTES);
     // 0b10xxxxxx is a continuation byte of UTF-8.
     while text && end > 0 && end < value.len() && value[end] & 0xc0 == 0x80 {
@@ -70,12 +70,15 @@ mod tests {
     fn bounds_are_short_and_enclose_the_value() {
         let long = "é".repeat(50);
         for value in ["", "a", &"b".repeat(64), &"b".repeat(65), &long, &"\u{10ffff}".repeat(20)] {
-            let (low, high) = (lower(value.as_bytes(), true), upper(value.as_bytes(), true));
+            let (low, high) = (lower_bound(value.as_bytes(), true), upper_bound(value.as_bytes(), true));
             assert!(low.as_slice() <= value.as_bytes() && high.as_slice() >= value.as_bytes(), "{value}");
             assert!(std::str::from_utf8(&low).is_ok() && std::str::from_utf8(&high).is_ok(), "{value}");
             assert!(low.len() <= BOUND_BYTES && (high.len() <= BOUND_BYTES || high == value.as_bytes()));
         }
-        assert_eq!(upper(&[0xff; 70], false), [0xff; 70]);
-        assert_eq!(upper(&[[1; 63].as_slice(), &[0xff; 10]].concat(), false), [[1; 62].as_slice(), &[2]].concat());
+        assert_eq!(upper_bound(&[0xff; 70], false), [0xff; 70]);
+        assert_eq!(
+            upper_bound(&[[1; 63].as_slice(), &[0xff; 10]].concat(), false),
+            [[1; 62].as_slice(), &[2]].concat()
+        );
     }
 }

@@ -25,7 +25,7 @@ const DICTIONARY_BYTES: usize = 1 << 20;
 /// Applies the edits to dictionary indices: returns one index for each new row, and a dictionary with the new
 /// values. Plain values are returned unchanged; `write` applies their edits. Returns `None` if the dictionary
 /// would be too large.
-pub(super) fn edited(values: SourceValues, runs: &[RowRun], new: &NewValues) -> Option<SourceValues> {
+pub(super) fn apply_edits(values: SourceValues, runs: &[RowRun], new: &NewValues) -> Option<SourceValues> {
     let SourceValues::Indices(indices, mut dictionary) = values else { return Some(values) };
     let mut numbers: HashMap<Bytes, u32> = HashMap::new();
     let mut out = Vec::with_capacity(indices.len());
@@ -70,8 +70,8 @@ pub(super) fn has_null(values: &SourceValues, runs: &[RowRun], new: &NewValues) 
 pub(super) fn write(values: &SourceValues, runs: &[RowRun], new: &NewValues, writer: &mut ChunkWriter) -> Result<()> {
     match values {
         SourceValues::Indices(indices, dictionary) => {
-            writer.dictionary(dictionary)?;
-            let width = hybrid::width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
+            writer.write_dictionary(dictionary)?;
+            let width = hybrid::bit_width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
             // The number of the page in which each dictionary value was last seen. A value widens the bounds once
             // for each page.
             let mut seen = vec![0; dictionary.len()];
@@ -86,12 +86,12 @@ pub(super) fn write(values: &SourceValues, runs: &[RowRun], new: &NewValues, wri
                 let mut values = vec![width as u8];
                 if nulls == 0 {
                     hybrid::encode(rows, width, &mut values);
-                    writer.page(rows.len(), None, &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                    writer.write_page(rows.len(), None, &values, &bounds, Encoding::RLE_DICTIONARY)?;
                 } else {
                     let valid: Vec<u32> = rows.iter().copied().filter(|i| *i != NULL).collect();
                     hybrid::encode(&valid, width, &mut values);
                     let levels: Vec<u32> = rows.iter().map(|i| u32::from(*i != NULL)).collect();
-                    writer.page(rows.len(), Some(&levels), &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                    writer.write_page(rows.len(), Some(&levels), &values, &bounds, Encoding::RLE_DICTIONARY)?;
                 }
             }
             Ok(())
@@ -105,7 +105,7 @@ pub(super) fn write(values: &SourceValues, runs: &[RowRun], new: &NewValues, wri
                     RowRun::Kept(rows) => {
                         let mut at = rows.start;
                         while at < rows.end {
-                            let end = source.fitting(at, rows.end, &page);
+                            let end = source.end_of_fitting(at, rows.end, &page);
                             page.add_kept(&source, at..end);
                             at = end;
                             page.end_if_full(writer)?;
@@ -113,7 +113,7 @@ pub(super) fn write(values: &SourceValues, runs: &[RowRun], new: &NewValues, wri
                     }
                 }
             }
-            page.end(writer)
+            page.finish_page(writer)
         }
     }
 }
@@ -142,7 +142,7 @@ struct PlainRows<'a> {
 
 impl PlainRows<'_> {
     /// Returns the offset at which a row begins; for the row after the last one, the end.
-    fn start(&self, row: usize) -> usize {
+    fn row_start(&self, row: usize) -> usize {
         match self.ends {
             PlainValueEnds::Every(width) => row * width,
             PlainValueEnds::Of(_) if row == 0 => 0,
@@ -151,10 +151,10 @@ impl PlainRows<'_> {
     }
 
     /// Returns the end of the rows, from `from` on, that still fit into the page; at least one row.
-    fn fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
+    fn end_of_fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
         let max_end = end.min(from + (PAGE_ROWS - page.rows));
         let room = PAGE_BYTES.saturating_sub(page.values.len());
-        let start = self.start(from);
+        let start = self.row_start(from);
         let fits = match self.ends {
             PlainValueEnds::Every(width) => from + room / width,
             PlainValueEnds::Of(ends) => from + ends[from..max_end].partition_point(|e| *e as usize - start <= room),
@@ -175,21 +175,21 @@ struct PlainPage {
 
 impl PlainPage {
     fn add_kept(&mut self, source: &PlainRows<'_>, rows: Range<usize>) {
-        let bytes = &source.bytes[source.start(rows.start)..source.start(rows.end)];
+        let bytes = &source.bytes[source.row_start(rows.start)..source.row_start(rows.end)];
         self.values.extend_from_slice(bytes);
         match (source.kind, source.ends) {
             (kind, PlainValueEnds::Every(width)) => {
-                for bound in extremes(bytes, *width) {
+                for bound in min_and_max(bytes, *width) {
                     self.bounds.widen(&bound.to_le_bytes()[..*width], kind);
                 }
             }
             (kind, _) => {
                 let prefix = if kind.width().is_some() { 0 } else { 4 };
-                let mut start = source.start(rows.start);
+                let mut start = source.row_start(rows.start);
                 for row in rows.clone() {
-                    let end = source.start(row + 1);
+                    let end = source.row_start(row + 1);
                     if end == start {
-                        self.null(row - rows.start);
+                        self.begin_null(row - rows.start);
                         self.levels.push(0);
                         continue;
                     }
@@ -203,11 +203,11 @@ impl PlainPage {
                 return;
             }
         }
-        self.valid(rows.len());
+        self.count_valid(rows.len());
     }
 
     /// Counts `rows` rows that are not null.
-    fn valid(&mut self, rows: usize) {
+    fn count_valid(&mut self, rows: usize) {
         if !self.levels.is_empty() {
             self.levels.resize(self.levels.len() + rows, 1);
         }
@@ -216,7 +216,7 @@ impl PlainPage {
 
     /// Prepares the levels for a null. If it is the first one of the page, all rows so far, and the `before` rows
     /// that are not counted yet, get level 1.
-    fn null(&mut self, before: usize) {
+    fn begin_null(&mut self, before: usize) {
         if self.levels.is_empty() {
             self.levels = vec![1; self.rows + before];
         }
@@ -224,7 +224,7 @@ impl PlainPage {
 
     fn add_new(&mut self, new: &NewValues, batch: usize, row: usize, writer: &mut ChunkWriter) -> Result<()> {
         if new.is_null(batch, row) {
-            self.null(0);
+            self.begin_null(0);
             self.levels.push(0);
             self.rows += 1;
         } else {
@@ -236,19 +236,19 @@ impl PlainPage {
             }
             self.values.extend_from_slice(value);
             self.bounds.widen(value, writer.kind);
-            self.valid(1);
+            self.count_valid(1);
         }
         self.end_if_full(writer)
     }
 
     fn end_if_full(&mut self, writer: &mut ChunkWriter) -> Result<()> {
-        if self.rows >= PAGE_ROWS || self.values.len() >= PAGE_BYTES { self.end(writer) } else { Ok(()) }
+        if self.rows >= PAGE_ROWS || self.values.len() >= PAGE_BYTES { self.finish_page(writer) } else { Ok(()) }
     }
 
-    fn end(&mut self, writer: &mut ChunkWriter) -> Result<()> {
+    fn finish_page(&mut self, writer: &mut ChunkWriter) -> Result<()> {
         if self.rows > 0 {
             let levels = (!self.levels.is_empty()).then_some(self.levels.as_slice());
-            writer.page(self.rows, levels, &self.values, &self.bounds, Encoding::PLAIN)?;
+            writer.write_page(self.rows, levels, &self.values, &self.bounds, Encoding::PLAIN)?;
         }
         self.values.clear();
         self.levels.clear();
@@ -258,7 +258,7 @@ impl PlainPage {
 }
 
 /// Returns the minimum and maximum of integers of `width` bytes.
-fn extremes(bytes: &[u8], width: usize) -> [i64; 2] {
+fn min_and_max(bytes: &[u8], width: usize) -> [i64; 2] {
     let widest = [i64::MAX, i64::MIN];
     let widen = |[min, max]: [i64; 2], v: i64| [min.min(v), max.max(v)];
     if width == 4 {

@@ -20,7 +20,7 @@ pub(super) enum ValueKind {
 impl ValueKind {
     /// Returns the kind of a column, or `None` for a type that is not supported here: unsigned integers have another
     /// order than signed ones, and further types another form.
-    pub(super) fn of(chunk: &ColumnChunkMetaData) -> Option<Self> {
+    pub(super) fn from_chunk(chunk: &ColumnChunkMetaData) -> Option<Self> {
         let descriptor = chunk.column_descr();
         let signed = |logical: Option<&LogicalType>| match logical {
             None
@@ -58,15 +58,15 @@ impl ValueKind {
     }
 
     /// Returns whether value `a` is before value `b`.
-    pub(super) fn less(self, a: &[u8], b: &[u8]) -> bool {
+    pub(super) fn is_less(self, a: &[u8], b: &[u8]) -> bool {
         match self {
             Self::Bytes { .. } => a < b,
-            _ => integer(a) < integer(b),
+            _ => decode_integer(a) < decode_integer(b),
         }
     }
 }
 
-pub(super) fn integer(bytes: &[u8]) -> i64 {
+pub(super) fn decode_integer(bytes: &[u8]) -> i64 {
     match <[u8; 8]>::try_from(bytes) {
         Ok(eight) => i64::from_le_bytes(eight),
         Err(_) => bytes.try_into().map_or(0, |four| i64::from(i32::from_le_bytes(four))),
@@ -81,9 +81,9 @@ pub(super) enum NewValues {
 }
 
 impl NewValues {
-    pub(super) fn of(kind: ValueKind, columns: &[ArrayRef]) -> Option<Self> {
+    pub(super) fn from_columns(kind: ValueKind, columns: &[ArrayRef]) -> Option<Self> {
         let integers = |width| {
-            let all = columns.iter().map(|c| integers(c, width)).collect::<Option<Vec<_>>>()?;
+            let all = columns.iter().map(|c| to_integers(c, width)).collect::<Option<Vec<_>>>()?;
             Some(Self::Integers(all, width))
         };
         match kind {
@@ -121,7 +121,7 @@ impl NewValues {
 
 /// Converts values to integers of `width` bytes as Parquet stores them. Returns `None` if a value does not fit or the
 /// type is not supported.
-fn integers(column: &ArrayRef, width: usize) -> Option<Int64Array> {
+fn to_integers(column: &ArrayRef, width: usize) -> Option<Int64Array> {
     let fits = |value: i64| width == 8 || i32::try_from(value).is_ok();
     let integers: Int64Array = match (column.data_type(), width) {
         (DataType::Decimal128(..), _) => {

@@ -19,7 +19,7 @@ use crate::transcode::kind::{NewValues, ValueKind};
 use crate::transcode::source::SourceValues;
 use crate::transcode::writer::{ChunkWriter, PageCompressor};
 
-pub(crate) use crate::transcode::writer::OwnChunk;
+pub(crate) use crate::transcode::writer::TranscodedChunk;
 
 /// A run of rows of a new row group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl RowRun {
 ///
 /// Example: 6 rows from number 9 on, with row 10 removed, row 11 replaced and row 14 removed, are the runs
 /// `Kept(0..1)`, `New(..)`, `Kept(3..5)`.
-pub(crate) fn runs(
+pub(crate) fn row_runs(
     rows: usize,
     first: u64,
     edits: &[(u64, RowEdit)],
@@ -75,22 +75,22 @@ pub(crate) fn runs(
 ///
 /// Returns `None` for a chunk that is not flat, or whose encoding, type or codec is not supported. The caller then
 /// decodes and encodes the column.
-pub(crate) fn transcode(
+pub(crate) fn transcode_chunk(
     source: &GroupBytes,
     chunk: &ColumnChunkMetaData,
     codec: Compression,
     rows: usize,
     runs: &[RowRun],
     new: &[ArrayRef],
-) -> Result<Option<OwnChunk>> {
+) -> Result<Option<TranscodedChunk>> {
     let descriptor = chunk.column_descr();
-    if descriptor.max_rep_level() > 0 || descriptor.max_def_level() > 1 || !PageCompressor::knows(codec) {
+    if descriptor.max_rep_level() > 0 || descriptor.max_def_level() > 1 || !PageCompressor::supports(codec) {
         return Ok(None);
     }
-    let Some(kind) = ValueKind::of(chunk) else { return Ok(None) };
-    let Some(new) = NewValues::of(kind, new) else { return Ok(None) };
+    let Some(kind) = ValueKind::from_chunk(chunk) else { return Ok(None) };
+    let Some(new) = NewValues::from_columns(kind, new) else { return Ok(None) };
     let Some(values) = SourceValues::read(source, chunk, rows, kind)? else { return Ok(None) };
-    let Some(values) = content::edited(values, runs, &new) else { return Ok(None) };
+    let Some(values) = content::apply_edits(values, runs, &new) else { return Ok(None) };
     if descriptor.max_def_level() == 0 && content::has_null(&values, runs, &new) {
         return Ok(None);
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn edits_split_rows_into_runs() {
         let edits = [(10, RowEdit::Remove), (11, RowEdit::Replace { batch: 0, row: 3 }), (14, RowEdit::Remove)];
-        let runs = runs(6, 9, &edits, 0..0, &[]);
+        let runs = row_runs(6, 9, &edits, 0..0, &[]);
         assert_eq!(runs, [RowRun::Kept(0..1), RowRun::New(0, 3), RowRun::Kept(3..5)]);
     }
 }

@@ -48,15 +48,17 @@ impl SourceValues {
         let mut plain = (Vec::new(), Vec::new());
         let (mut count, mut nulls) = (0, false);
         while let Some(page) = pages.get_next_page()? {
-            let Some(data) = DataPage::of(&page, nullable, &mut levels) else {
+            let Some(data) = DataPage::parse(&page, nullable, &mut levels) else {
                 let Page::DictionaryPage { buf, num_values, .. } = page else { return Ok(None) };
                 let Some(values) = dictionary_values(&buf, num_values as usize, kind) else { return Ok(None) };
                 dictionary = Some(values);
                 continue;
             };
             let read = match (&dictionary, data.encoding) {
-                (Some(_), Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) => data.indices(&levels, &mut indices),
-                (None, Encoding::PLAIN) => data.plain(&levels, kind, &mut plain.0, &mut plain.1),
+                (Some(_), Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) => {
+                    data.read_indices(&levels, &mut indices)
+                }
+                (None, Encoding::PLAIN) => data.read_plain(&levels, kind, &mut plain.0, &mut plain.1),
                 _ => None,
             };
             if read.is_none() {
@@ -94,7 +96,7 @@ struct DataPage<'a> {
 impl<'a> DataPage<'a> {
     /// Splits a data page into levels and values. `levels` remains empty if no row is null. Returns `None` for
     /// another kind of page, or if the page is damaged.
-    fn of(page: &'a Page, nullable: bool, levels: &mut Vec<u32>) -> Option<Self> {
+    fn parse(page: &'a Page, nullable: bool, levels: &mut Vec<u32>) -> Option<Self> {
         levels.clear();
         match page {
             Page::DataPage { buf, num_values, encoding, def_level_encoding, .. } => {
@@ -123,7 +125,7 @@ impl<'a> DataPage<'a> {
         }
     }
 
-    fn indices(&self, levels: &[u32], out: &mut Vec<u32>) -> Option<()> {
+    fn read_indices(&self, levels: &[u32], out: &mut Vec<u32>) -> Option<()> {
         let valid = if levels.is_empty() { self.rows } else { levels.iter().filter(|l| **l == 1).count() };
         let (width, packed) = match self.values.split_first() {
             Some((width, packed)) => (u32::from(*width), packed),
@@ -144,7 +146,7 @@ impl<'a> DataPage<'a> {
     }
 
     /// Appends the values of the page to `bytes`, and the end of each row to `ends`.
-    fn plain(&self, levels: &[u32], kind: ValueKind, bytes: &mut Vec<u8>, ends: &mut Vec<u32>) -> Option<()> {
+    fn read_plain(&self, levels: &[u32], kind: ValueKind, bytes: &mut Vec<u8>, ends: &mut Vec<u32>) -> Option<()> {
         let (base, mut at) = (bytes.len(), 0);
         // Fast path: with a fixed width and without nulls, the ends follow from the width.
         if let (Some(width), true) = (kind.width(), levels.is_empty()) {
@@ -157,7 +159,7 @@ impl<'a> DataPage<'a> {
                     at += match kind.width() {
                         Some(width) => width,
                         None => {
-                            let length = self.values.get(at..at + 4)?.try_into().expect("four bytes");
+                            let length = self.values.get(at..at + 4)?.try_into().expect("there are four bytes");
                             4 + u32::from_le_bytes(length) as usize
                         }
                     };
@@ -184,7 +186,7 @@ fn dictionary_values(buffer: &Bytes, count: usize, kind: ValueKind) -> Option<Ve
         let length = match kind.width() {
             Some(width) => width,
             None => {
-                let length = buffer.get(at..at + 4)?.try_into().expect("four bytes");
+                let length = buffer.get(at..at + 4)?.try_into().expect("there are four bytes");
                 at += 4;
                 u32::from_le_bytes(length) as usize
             }

@@ -12,12 +12,12 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use crate::pages::hybrid;
-use crate::transcode::bounds::{ValueBounds, lower, upper};
-use crate::transcode::kind::{ValueKind, integer};
+use crate::transcode::bounds::{ValueBounds, lower_bound, upper_bound};
+use crate::transcode::kind::{ValueKind, decode_integer};
 
 /// A column chunk that was made page by page from another one.
 #[derive(Debug)]
-pub(crate) struct OwnChunk {
+pub(crate) struct TranscodedChunk {
     pub(crate) bytes: Bytes,
     pub(crate) close: ColumnCloseResult,
 }
@@ -29,7 +29,7 @@ pub(super) enum PageCompressor {
 }
 
 impl PageCompressor {
-    pub(super) fn knows(codec: Compression) -> bool {
+    pub(super) fn supports(codec: Compression) -> bool {
         matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_))
     }
 
@@ -96,7 +96,7 @@ impl ChunkWriter {
         })
     }
 
-    pub(super) fn dictionary(&mut self, values: &[Bytes]) -> Result<()> {
+    pub(super) fn write_dictionary(&mut self, values: &[Bytes]) -> Result<()> {
         let mut bytes = Vec::new();
         for value in values {
             if self.kind.width().is_none() {
@@ -107,7 +107,7 @@ impl ChunkWriter {
         let (size, num_values) = (bytes.len(), u32::try_from(values.len()).unwrap_or(u32::MAX));
         let buf = self.compressor.compress(bytes)?.into();
         let page = Page::DictionaryPage { buf, num_values, encoding: Encoding::PLAIN, is_sorted: false };
-        let (offset, _) = self.put(page, size)?;
+        let (offset, _) = self.put_page(page, size)?;
         self.dictionary_offset = Some(offset);
         self.encodings.push(PageEncodingStats {
             page_type: PageType::DICTIONARY_PAGE,
@@ -118,7 +118,7 @@ impl ChunkWriter {
     }
 
     /// Writes a data page. `levels` are the definition levels of its rows, if one of them is null.
-    pub(super) fn page(
+    pub(super) fn write_page(
         &mut self,
         rows: usize,
         levels: Option<&[u32]>,
@@ -146,7 +146,7 @@ impl ChunkWriter {
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let (offset, length) = self.put(page, size)?;
+        let (offset, length) = self.put_page(page, size)?;
         self.data_offset = self.data_offset.or(Some(offset));
         match self.encodings.last_mut().filter(|e| e.page_type == PageType::DATA_PAGE) {
             Some(pages) => pages.count += 1,
@@ -158,9 +158,9 @@ impl ChunkWriter {
         let count = i64::try_from(nulls).unwrap_or(i64::MAX);
         match &bounds.0 {
             Some((min, max)) => {
-                let (min, max) = (self.lower(min), self.upper(max));
+                let (min, max) = (self.lower_bound(min), self.upper_bound(max));
                 if let Some((last_min, last_max)) = &self.last.0 {
-                    let less = |a: &[u8], b: &[u8]| self.kind.less(a, b);
+                    let less = |a: &[u8], b: &[u8]| self.kind.is_less(a, b);
                     self.ascending &= !less(&min, last_min) && !less(&max, last_max);
                 }
                 self.last = ValueBounds(Some((min.clone(), max.clone())));
@@ -175,22 +175,22 @@ impl ChunkWriter {
         Ok(())
     }
 
-    fn lower(&self, value: &[u8]) -> Vec<u8> {
+    fn lower_bound(&self, value: &[u8]) -> Vec<u8> {
         match self.kind {
-            ValueKind::Bytes { text } => lower(value, text),
+            ValueKind::Bytes { text } => lower_bound(value, text),
             _ => value.to_vec(),
         }
     }
 
-    fn upper(&self, value: &[u8]) -> Vec<u8> {
+    fn upper_bound(&self, value: &[u8]) -> Vec<u8> {
         match self.kind {
-            ValueKind::Bytes { text } => upper(value, text),
+            ValueKind::Bytes { text } => upper_bound(value, text),
             _ => value.to_vec(),
         }
     }
 
     /// Writes a page, and returns its offset and its length, header included.
-    fn put(&mut self, page: Page, uncompressed: usize) -> Result<(i64, i32)> {
+    fn put_page(&mut self, page: Page, uncompressed: usize) -> Result<(i64, i32)> {
         let spec = SerializedPageWriter::new(&mut self.sink).write_page(CompressedPage::new(page, uncompressed))?;
         self.uncompressed += spec.uncompressed_size;
         let number = |e: std::num::TryFromIntError| ParquetError::External(Box::new(e));
@@ -200,7 +200,7 @@ impl ChunkWriter {
     fn statistics(&self) -> Statistics {
         let nulls = Some(self.nulls as u64);
         let bounds = self.bounds.0.as_ref();
-        let ints = || bounds.map(|(min, max)| (integer(min), integer(max))).unzip();
+        let ints = || bounds.map(|(min, max)| (decode_integer(min), decode_integer(max))).unzip();
         match self.kind {
             ValueKind::Int32 => {
                 let (min, max): (Option<i64>, Option<i64>) = ints();
@@ -211,7 +211,7 @@ impl ChunkWriter {
                 Statistics::int64(min, max, None, nulls, false)
             }
             ValueKind::Bytes { text } => {
-                let (min, max) = bounds.map(|(min, max)| (lower(min, text), upper(max, text))).unzip();
+                let (min, max) = bounds.map(|(min, max)| (lower_bound(min, text), upper_bound(max, text))).unzip();
                 let exact = |cut: &Option<Vec<u8>>, whole: Option<&Vec<u8>>| cut.as_ref() == whole;
                 let (min_exact, max_exact) = (exact(&min, bounds.map(|b| &b.0)), exact(&max, bounds.map(|b| &b.1)));
                 let value = |v: Option<Vec<u8>>| v.map(ByteArray::from);
@@ -221,7 +221,7 @@ impl ChunkWriter {
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<OwnChunk> {
+    pub(super) fn finish(mut self) -> Result<TranscodedChunk> {
         let statistics = self.statistics();
         let mut encodings: Vec<Encoding> = vec![Encoding::RLE];
         for page in &self.encodings {
@@ -253,6 +253,6 @@ impl ChunkWriter {
             column_index: Some(self.column_index.build()?),
             offset_index: Some(self.offset_index.build()),
         };
-        Ok(OwnChunk { bytes, close })
+        Ok(TranscodedChunk { bytes, close })
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::lab::{file, flat, footer, plain};
 
 fn dataset(storage: TableStorage) -> Dataset {
-    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("the place is valid"), JournalOptions::default())
 }
 
 /// Two folders of three files each, with 60 rows a file and overlapping ids.
@@ -33,7 +33,13 @@ async fn lake() -> TableStorage {
 }
 
 async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
-    dataset.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
+    dataset
+        .load(&SessionContext::new())
+        .await
+        .expect("the table is loaded")
+        .collect()
+        .await
+        .expect("the rows are readable")
 }
 
 async fn run(storage: &TableStorage, options: &CompactOptions) -> CompactReport {
@@ -44,8 +50,9 @@ async fn run(storage: &TableStorage, options: &CompactOptions) -> CompactReport 
 async fn small_files_of_a_folder_are_joined_and_a_second_run_changes_nothing() {
     let storage = lake().await;
     let before = rows(&dataset(storage.clone())).await;
-    let planned =
-        compact(&dataset(storage.clone()), &CompactOptions::default(), RunMode::DryRun).await.expect("a plan");
+    let planned = compact(&dataset(storage.clone()), &CompactOptions::default(), RunMode::DryRun)
+        .await
+        .expect("the plan is made");
     assert_eq!((planned.outcome, planned.files_replaced, planned.files_written), (Outcome::Planned, 6, 0));
     let mut options = CompactOptions::default();
     options.parquet.row_group_rows = Some(100);
@@ -55,7 +62,14 @@ async fn small_files_of_a_folder_are_joined_and_a_second_run_changes_nothing() {
         (Outcome::Committed, 6, 2, 360)
     );
     assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
-    for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
+    for file in dataset(storage.clone())
+        .view()
+        .await
+        .expect("the table is readable")
+        .open_files()
+        .await
+        .expect("the files are opened")
+    {
         let sizes: Vec<i64> = file.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect();
         assert_eq!(sizes, [90, 90]);
     }
@@ -97,12 +111,25 @@ async fn rows_are_sorted_across_files_and_row_groups() {
         options.memory = memory;
         run(&storage, &options).await;
         assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
-        let mut files = dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files");
+        let mut files = dataset(storage.clone())
+            .view()
+            .await
+            .expect("the table is readable")
+            .open_files()
+            .await
+            .expect("the files are opened");
         assert!(files.len() > 2, "files end at the target size");
         files.retain(|f| f.path().starts_with("region=0"));
         let mut ranges = Vec::new();
         for open in files {
-            let bytes = storage.store.get(&open.file.object).await.expect("a get").bytes().await.expect("bytes");
+            let bytes = storage
+                .store
+                .get(&open.file.object)
+                .await
+                .expect("the get succeeds")
+                .bytes()
+                .await
+                .expect("the bytes are read");
             let sorting = footer(&bytes)
                 .row_group(0)
                 .sorting_columns()
@@ -134,7 +161,14 @@ async fn compaction_changes_the_codec_if_one_is_chosen() {
         (12, 0),
         "each row group makes a file, since it exceeds the target size"
     );
-    for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
+    for file in dataset(storage.clone())
+        .view()
+        .await
+        .expect("the table is readable")
+        .open_files()
+        .await
+        .expect("the files are opened")
+    {
         let mut chunks = file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns());
         assert!(chunks.all(|c| matches!(c.compression(), Compression::ZSTD(_))));
     }
@@ -146,9 +180,9 @@ async fn missing_sort_column_is_an_error_and_changes_nothing() {
     let storage = lake().await;
     let mut options = CompactOptions::default();
     options.sort_by = vec![by("price", false)];
-    let e = compact(&dataset(storage.clone()), &options, RunMode::Commit).await.expect_err("no such column");
+    let e = compact(&dataset(storage.clone()), &options, RunMode::Commit).await.expect_err("the column does not exist");
     assert_eq!(e.code(), "UnknownColumn");
-    assert_eq!(dataset(storage).view().await.expect("a view").files().len(), 6);
+    assert_eq!(dataset(storage).view().await.expect("the table is readable").files().len(), 6);
 }
 
 #[tokio::test]
@@ -163,7 +197,7 @@ async fn rows_survive_a_failure_at_any_call() {
         let check = |storage: TableStorage, call: u64| async move {
             let found = rows(&dataset(storage.clone())).await;
             assert_rows_eq!(found, rows(&dataset(lake().await)).await);
-            let files = dataset(storage).view().await.expect("a view").files().len();
+            let files = dataset(storage).view().await.expect("the table is readable").files().len();
             assert_eq!(files, 2, "after call {call}");
         };
         assert!(crash_at_every_call(fault, lake, job, check).await.crashed > 20);

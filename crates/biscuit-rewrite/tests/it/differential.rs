@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use biscuit_dataset::ParquetOptions;
 use biscuit_dataset::encryption::FileEncryption;
 use biscuit_rewrite::unit::{ForcedRewrite, InsertedRows};
-use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, SpillFolder, choose};
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, SpillFolder, choose_rewrite};
 use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
@@ -119,7 +119,7 @@ impl Work {
             out.extend(self.inserted(Some(g)));
         }
         out.extend(self.inserted(None));
-        concat_batches(&schema, &out).expect("one batch")
+        concat_batches(&schema, &out).expect("the batches have one schema")
     }
 
     fn inserted(&self, group: Option<usize>) -> Vec<RecordBatch> {
@@ -139,12 +139,13 @@ impl Work {
         let groups = (0..self.source.groups.len()).map(Some).chain([None]);
         let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| InsertedRows::new(g, rows)));
         let unit = lab.unit().await.with_removed(&of(true).collect::<Vec<_>>()).with_inserts(inserts.collect());
-        let unit = unit.with_replaced(a, &new(a)).and_then(|u| u.with_replaced(b, &new(b))).expect("rows by number");
+        let unit =
+            unit.with_replaced(a, &new(a)).and_then(|u| u.with_replaced(b, &new(b))).expect("the rows have numbers");
         let unit = if how.spilled { on_disk(unit) } else { unit };
         let mut parquet = ParquetOptions::default();
         parquet.encryption.clone_from(&how.encryption);
         let unit = unit.with_parquet(parquet).with_force(how.force);
-        let choice = choose(&unit);
+        let choice = choose_rewrite(&unit);
         let written = lab.run(unit).await;
         match (written.is_empty(), choice) {
             (_, RewriteChoice::Keep) => (Some(lab.only_file().await), choice),
@@ -188,16 +189,19 @@ fn encrypted(source: &Source, keys: &MemoryKeys) -> Bytes {
         keys.insert(leaf.as_bytes(), vec![2; 32]);
         properties = properties.with_column_key_and_metadata(leaf, vec![2; 32], leaf.as_bytes().to_vec());
     }
-    let properties = properties.with_plaintext_footer(true).build().expect("properties");
+    let properties = properties.with_plaintext_footer(true).build().expect("the properties are valid");
     file(&source.batches(), source.properties().with_file_encryption_properties(properties))
 }
 
 /// The unit with all new rows on disk.
 fn on_disk(unit: RewriteUnit) -> RewriteUnit {
-    let spill = SpillFolder::new().expect("a temporary file");
-    let edits = unit.edits.iter().map(|(g, e)| (*g, e.clone().spilled(&spill).expect("room on the disk"))).collect();
+    let spill = SpillFolder::new().expect("the temporary file is created");
+    let edits = unit.edits.iter().map(|(g, e)| (*g, e.clone().spill(&spill).expect("the disk has room"))).collect();
     let insert = |i: &InsertedRows| {
-        InsertedRows::new(i.group, spill.write(&i.rows.get().expect("rows")).expect("room on the disk"))
+        InsertedRows::new(
+            i.group,
+            spill.write(&i.rows.get().expect("the rows are readable")).expect("the disk has room"),
+        )
     };
     let inserts = unit.inserts.iter().map(insert).collect();
     unit.with_edits(edits).with_inserts(inserts)
@@ -206,19 +210,22 @@ fn on_disk(unit: RewriteUnit) -> RewriteUnit {
 /// Reads every third row of a file, through the page index.
 fn read_selected(file: &Bytes, keys: Option<&MemoryKeys>) -> Vec<i64> {
     let options = reading(PageIndexPolicy::Required, keys);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .expect("the file has a page index");
     let rows = builder.metadata().file_metadata().num_rows() as usize;
     let selection: Vec<RowSelector> =
         (0..rows).map(|r| if r % 3 == 0 { RowSelector::select(1) } else { RowSelector::skip(1) }).collect();
-    let reader = builder.with_row_selection(RowSelection::from(selection)).build().expect("a reader");
-    let ids = reader.flat_map(|b| b.expect("rows").column(0).as_primitive::<Int64Type>().values().to_vec());
+    let reader = builder.with_row_selection(RowSelection::from(selection)).build().expect("the reader is created");
+    let ids =
+        reader.flat_map(|b| b.expect("the rows are valid").column(0).as_primitive::<Int64Type>().values().to_vec());
     ids.collect()
 }
 
 /// Checks that the bounds and null counts of the page index and of the footer hold for every page and row group.
 fn check_bounds(file: &Bytes, keys: Option<&MemoryKeys>) {
     let options = reading(PageIndexPolicy::Required, keys);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .expect("the file has a page index");
     let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
     let rows = read_with(file, keys);
     let mut first = 0;
@@ -226,20 +233,22 @@ fn check_bounds(file: &Bytes, keys: Option<&MemoryKeys>) {
         let count = group.num_rows() as usize;
         for (i, field) in schema.fields().iter().enumerate().filter(|(_, f)| !f.data_type().is_nested()) {
             let column = rows.column(i).slice(first, count);
-            let converter =
-                StatisticsConverter::try_new(field.name(), &schema, builder.parquet_schema()).expect("a column");
+            let converter = StatisticsConverter::try_new(field.name(), &schema, builder.parquet_schema())
+                .expect("the column is valid");
             let of_group = [group];
             let (mins, maxes) = (converter.row_group_mins(of_group), converter.row_group_maxes(of_group));
-            check_between(&mins.expect("bounds"), 0, &column, &maxes.expect("bounds"));
-            let nulls = converter.row_group_null_counts(of_group).expect("null counts");
+            check_between(&mins.expect("the bounds are present"), 0, &column, &maxes.expect("the bounds are present"));
+            let nulls = converter.row_group_null_counts(of_group).expect("the null counts are present");
             assert_eq!(nulls.value(0), column.null_count() as u64, "nulls of {}", field.name());
-            let (columns, offsets) =
-                (metadata.column_index().expect("an index"), metadata.offset_index().expect("an index"));
-            let leaf = converter.parquet_column_index().expect("a leaf");
+            let (columns, offsets) = (
+                metadata.column_index().expect("the file has a column index"),
+                metadata.offset_index().expect("the file has an offset index"),
+            );
+            let leaf = converter.parquet_column_index().expect("the leaf is found");
             let pages = offsets[g][leaf].page_locations();
-            let mins = converter.data_page_mins(columns, offsets, [&g]).expect("bounds");
-            let maxes = converter.data_page_maxes(columns, offsets, [&g]).expect("bounds");
-            let nulls = converter.data_page_null_counts(columns, offsets, [&g]).expect("null counts");
+            let mins = converter.data_page_mins(columns, offsets, [&g]).expect("the bounds are present");
+            let maxes = converter.data_page_maxes(columns, offsets, [&g]).expect("the bounds are present");
+            let nulls = converter.data_page_null_counts(columns, offsets, [&g]).expect("the null counts are present");
             for (p, page) in pages.iter().enumerate() {
                 let from = page.first_row_index as usize;
                 let to = pages.get(p + 1).map_or(count, |next| next.first_row_index as usize);
@@ -256,10 +265,11 @@ fn check_between(mins: &ArrayRef, at: usize, values: &ArrayRef, maxes: &ArrayRef
     if mins.is_null(at) || maxes.is_null(at) {
         return;
     }
-    let bound = |b: &ArrayRef| Scalar::new(cast(&b.slice(at, 1), values.data_type()).expect("a value of the column"));
+    let bound =
+        |b: &ArrayRef| Scalar::new(cast(&b.slice(at, 1), values.data_type()).expect("the value fits the column"));
     let holds = |b: BooleanArray| b.iter().all(|b| b != Some(false));
-    assert!(holds(lt_eq(&bound(mins), values).expect("values")), "a value is below the minimum");
-    assert!(holds(gt_eq(&bound(maxes), values).expect("values")), "a value is above the maximum");
+    assert!(holds(lt_eq(&bound(mins), values).expect("the values are comparable")), "a value is below the minimum");
+    assert!(holds(gt_eq(&bound(maxes), values).expect("the values are comparable")), "a value is above the maximum");
 }
 
 proptest! {
@@ -267,7 +277,7 @@ proptest! {
 
     #[test]
     fn spliced_and_rewritten_files_hold_the_same_rows_in_the_same_order(work in works()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("the runtime starts");
         let bytes = file(&work.source.batches(), work.source.properties());
         let want = work.model();
         let keys = MemoryKeys::new();
@@ -301,6 +311,7 @@ proptest! {
 
 fn footer_with(file: &Bytes, keys: Option<&MemoryKeys>) -> ParquetMetaData {
     let options = reading(PageIndexPolicy::Skip, keys);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .expect("the file is valid Parquet");
     builder.metadata().as_ref().clone()
 }

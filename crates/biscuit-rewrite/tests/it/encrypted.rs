@@ -7,8 +7,8 @@ use biscuit_dataset::encryption::FileEncryption;
 use biscuit_dataset::{Dataset, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{
-    CompactOptions, ErasureSubjects, NoSpliceReason, RewriteChoice, RewriteUnit, RunMode, SortBy, choose, compact,
-    erase,
+    CompactOptions, ErasureSubjects, NoSpliceReason, RewriteChoice, RewriteUnit, RunMode, SortBy, choose_rewrite,
+    compact, erase,
 };
 use biscuit_testkit::{MemoryKeys, assert_rows_eq};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch};
@@ -26,21 +26,29 @@ fn memory() -> TableStorage {
 }
 
 fn dataset(storage: &TableStorage) -> Dataset {
-    Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(
+        Location::new(storage.clone(), "lake/t", "lake/t").expect("the place is valid"),
+        JournalOptions::default(),
+    )
 }
 
 async fn append(d: &Dataset, rows: RecordBatch) {
     let options = WriteOptions::default().with_parquet(ParquetOptions::default().with_row_group_rows(100));
-    let frame = SessionContext::new().read_batch(rows).expect("a frame");
-    d.observe().await.expect("a table").write(frame, WriteMode::Append, &options).await.expect("a write");
+    let frame = SessionContext::new().read_batch(rows).expect("the frame is valid");
+    d.observe()
+        .await
+        .expect("the table is observed")
+        .write(frame, WriteMode::Append, &options)
+        .await
+        .expect("the write succeeds");
 }
 
 async fn files(d: &Dataset) -> Vec<OpenFile> {
-    d.view().await.expect("a view").open_files().await.expect("files")
+    d.view().await.expect("the table is readable").open_files().await.expect("the files are opened")
 }
 
 async fn rows(d: &Dataset) -> Vec<RecordBatch> {
-    d.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
+    d.load(&SessionContext::new()).await.expect("the table is loaded").collect().await.expect("the rows are readable")
 }
 
 /// Three files. The first one was written before the table had encrypted columns.
@@ -91,7 +99,7 @@ async fn single_plain_file_is_compacted_to_be_encrypted() {
 async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
     let keys = MemoryKeys::new();
     let (storage, d) = lake(&keys).await;
-    let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one");
+    let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one is found");
     let untouched = files(&d).await[clear].path().to_owned();
     let e = erase(&dataset(&storage), &ErasureSubjects::new("note", ["b of 70"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
@@ -111,7 +119,7 @@ async fn bloom_filters_of_encrypted_columns_are_dropped_and_others_remain() {
     let lab = Lab::with(file(&groups, plain().set_bloom_filter_enabled(true))).await.with_keys(&keys);
     let unit = lab.unit().await.with_removed(&[5]);
     let unit = unit.with_parquet(ParquetOptions::default().with_encryption(keys.encrypting(["note"])));
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
     lab.run(unit).await;
     let open = lab.open().await;
     for group in open.metadata().metadata().row_groups() {
@@ -125,14 +133,17 @@ async fn gathered(max_file_size: u64, memory: usize) -> Vec<u64> {
     let batches: Vec<RecordBatch> = (0..11).map(|b| flat(&(b * 30..(b + 1) * 30).collect::<Vec<_>>(), "new")).collect();
     let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await.with_keys(&keys);
     let parquet = ParquetOptions::default().with_row_group_rows(100).with_encryption(keys.encrypting(["note", "id"]));
-    let unit =
-        RewriteUnit::of(vec![], lab.unit().await.schema, "").with_parquet(parquet).with_max_file_size(max_file_size);
+    let unit = RewriteUnit::from_sources(vec![], lab.unit().await.schema, "")
+        .with_parquet(parquet)
+        .with_max_file_size(max_file_size);
     let written = lab.write(unit, &batches, memory).await;
     let mut read: Vec<RecordBatch> = lab.files().await.iter().map(|bytes| read_with(bytes, Some(&keys))).collect();
     read.sort_by_key(|rows| rows["id"].to_data().buffers()[0].typed_data::<i64>()[0]);
     let schema = read[0].schema();
-    let (got, want) =
-        (concat_batches(&schema, &read).expect("rows"), concat_batches(&batches[0].schema(), &batches).expect("rows"));
+    let (got, want) = (
+        concat_batches(&schema, &read).expect("the batches have one schema"),
+        concat_batches(&batches[0].schema(), &batches).expect("the batches have one schema"),
+    );
     assert_eq!(got.columns(), want.columns());
     if max_file_size == u64::MAX {
         assert_eq!(written.len(), 1);
@@ -173,7 +184,7 @@ async fn list_of_another_writer_remains_encrypted_with_another_element_name() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
     let fields = [("id", DataType::Int64), ("list", list), ("more", DataType::Utf8)];
     unit.schema = Arc::new(Schema::new(fields.map(|(name, t)| Field::new(name, t, true)).to_vec()));
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
     lab.run(unit).await;
     let open = lab.open().await;
     assert!(open.is_encrypted("list") && !open.is_encrypted("id"));

@@ -17,7 +17,7 @@ use object_store::path::Path;
 use crate::lab::{file, flat, plain};
 
 fn dataset(storage: TableStorage) -> Dataset {
-    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("the place is valid"), JournalOptions::default())
 }
 
 /// Three files, with ids from 0 to 59, with ids from 100 to 159, and with id 7 only.
@@ -26,14 +26,15 @@ async fn lake() -> TableStorage {
     for (part, ids) in [(0..60).collect::<Vec<i64>>(), (100..160).collect(), vec![7]].into_iter().enumerate() {
         let bytes = file(&[flat(&ids, "a")], plain());
         let path = format!("lake/t/region={}/part-{part}.parquet", part % 2);
-        storage.store.put(&Path::from(path), bytes.into()).await.expect("a put");
+        storage.store.put(&Path::from(path), bytes.into()).await.expect("the put succeeds");
     }
     storage
 }
 
 async fn ids(storage: &TableStorage) -> Vec<i64> {
-    let frame = dataset(storage.clone()).load(&SessionContext::new()).await.expect("a table");
-    let rows: Vec<RecordBatch> = frame.select_columns(&["id"]).expect("a column").collect().await.expect("rows");
+    let frame = dataset(storage.clone()).load(&SessionContext::new()).await.expect("the table is loaded");
+    let rows: Vec<RecordBatch> =
+        frame.select_columns(&["id"]).expect("the column is present").collect().await.expect("the rows are readable");
     let mut all: Vec<i64> =
         rows.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
     all.sort_unstable();
@@ -46,7 +47,7 @@ async fn rows_of_subjects_are_erased_and_other_files_remain() {
     let before = ids(&storage).await;
     let table = || dataset(storage.clone());
     let subjects = ErasureSubjects::new("id", ["7", "59", "none"]);
-    let found = SubjectRows::of(&table().view().await.unwrap(), &subjects).await.unwrap();
+    let found = SubjectRows::find(&table().view().await.unwrap(), &subjects).await.unwrap();
     let rows: usize = found.read(None).await.unwrap().iter().map(RecordBatch::num_rows).sum();
     assert_eq!((rows, found.rows()), (3, 3), "rows that the erasure would delete");
     let planned = erase(&table(), &subjects, RunMode::DryRun).await.unwrap();
@@ -85,7 +86,7 @@ async fn erasure_completes_after_a_crash_at_any_call() {
 
 #[tokio::test]
 async fn erasing_from_a_missing_table_is_an_error() {
-    let nowhere = Location::new(lake().await, "lake/typo", "lake/typo").expect("a place");
+    let nowhere = Location::new(lake().await, "lake/typo", "lake/typo").expect("the place is valid");
     let nowhere = Dataset::new(nowhere, JournalOptions::default());
     for mode in [RunMode::DryRun, RunMode::Commit] {
         let e = erase(&nowhere, &ErasureSubjects::new("id", ["7"]), mode).await.unwrap_err();
@@ -98,7 +99,7 @@ async fn retained_files_with_erased_rows_are_deleted_and_others_remain() {
     let storage = lake().await;
     let slow = JournalOptions::default().with_retention(std::time::Duration::from_secs(86_400));
     let table = || {
-        let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
+        let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("the place is valid");
         Dataset::new(location, slow.clone())
     };
     let erased = |id: &str| ErasureSubjects::new("id", [id.to_owned()]);
@@ -124,12 +125,12 @@ async fn erasure_without_matches_deletes_staged_files_of_dead_runs() {
     erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
     let snapshot = table().observe().await.unwrap();
     let journal = table().journal().clone();
-    let mut dead = journal.replace(&snapshot.observed);
+    let mut dead = journal.begin_commit(&snapshot.observed);
     dead.stage("", "parquet", file(&[flat(&[7], "a")], plain())).await.unwrap();
     let staged = || async {
         use futures::TryStreamExt;
         let all = storage.store.list(Some(&Path::from("lake/.biscuit/t/staging"))).try_collect::<Vec<_>>().await;
-        all.expect("a listing").len()
+        all.expect("the listing succeeds").len()
     };
     assert_eq!(staged().await, 1);
     let report = erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();

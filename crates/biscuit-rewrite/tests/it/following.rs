@@ -1,7 +1,7 @@
 //! Properties of new files that follow their sources.
 
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::{NoSpliceReason, RewriteChoice, choose};
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, choose_rewrite};
 use datafusion::arrow::array::RecordBatch;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::ParquetMetaData;
@@ -44,7 +44,7 @@ async fn options_take_precedence_over_the_source() {
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let options = ParquetOptions::default().with_compression(zstd).with_row_group_rows(40);
     let unit = lab.unit().await.with_removed(&[0]).with_parquet(options);
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherSettings));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherSettings));
     lab.run(unit).await;
     let metadata = footer(&lab.only_file().await);
     assert!(codecs(&metadata).iter().flatten().all(|c| matches!(c, Compression::ZSTD(_))));

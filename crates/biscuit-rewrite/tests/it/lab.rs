@@ -41,7 +41,7 @@ pub(crate) fn rows(ids: &[i64], version: &str) -> RecordBatch {
         ("note", Arc::new(notes)),
         ("list", Arc::new(lists)),
     ];
-    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("the batch is valid")
 }
 
 /// Rows with further columns of other types, some with nulls, and texts that are longer than bounds.
@@ -49,7 +49,7 @@ pub(crate) fn wide(ids: &[i64], version: &str) -> RecordBatch {
     let each = |null: i64| ids.iter().map(move |i| (i % null != 0).then_some(*i));
     let decimal = |precision, scale, null| {
         let values: Decimal128Array = each(null).map(|i| i.map(|i| i128::from(7 * i - 900))).collect();
-        values.with_precision_and_scale(precision, scale).expect("a decimal")
+        values.with_precision_and_scale(precision, scale).expect("the decimal is valid")
     };
     let long = |i: i64| format!("{version} {}{i}", "é".repeat(i as usize % 60));
     let at: TimestampMicrosecondArray = ids.iter().map(|i| Some(i * 1_000_003)).collect();
@@ -67,12 +67,12 @@ pub(crate) fn wide(ids: &[i64], version: &str) -> RecordBatch {
     let more = columns.iter().map(|(n, c)| Arc::new(Field::new(*n, c.data_type().clone(), *n != "at")));
     let schema = Arc::new(Schema::new(fields.into_iter().chain(more).collect::<Vec<_>>()));
     let columns = narrow.columns().iter().cloned().chain(columns.into_iter().map(|(_, c)| c)).collect();
-    RecordBatch::try_new(schema, columns).expect("a batch")
+    RecordBatch::try_new(schema, columns).expect("the batch is valid")
 }
 
 /// Rows without the list, for sorting columns and bloom filters.
 pub(crate) fn flat(ids: &[i64], version: &str) -> RecordBatch {
-    rows(ids, version).project(&[0, 1, 2]).expect("columns")
+    rows(ids, version).project(&[0, 1, 2]).expect("the columns exist")
 }
 
 pub(crate) fn plain() -> WriterPropertiesBuilder {
@@ -82,12 +82,13 @@ pub(crate) fn plain() -> WriterPropertiesBuilder {
 /// A file with one row group for each batch, or as the properties say.
 pub(crate) fn file(batches: &[RecordBatch], properties: WriterPropertiesBuilder) -> Bytes {
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batches[0].schema(), Some(properties.build())).expect("a writer");
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batches[0].schema(), Some(properties.build())).expect("the writer is created");
     for batch in batches {
-        writer.write(batch).expect("rows");
-        writer.flush().expect("a row group");
+        writer.write(batch).expect("the rows are written");
+        writer.flush().expect("the row group is written");
     }
-    writer.close().expect("a file");
+    writer.close().expect("the file is closed");
     bytes.into()
 }
 
@@ -100,16 +101,17 @@ pub(crate) fn without_page_index(file: &Bytes, groups: &[usize]) -> Bytes {
         for column in columns.iter_mut().filter(|_| groups.contains(&g)) {
             let without = column.clone().into_builder().set_offset_index_offset(None).set_offset_index_length(None);
             let without = without.set_column_index_offset(None).set_column_index_length(None);
-            *column = without.build().expect("a chunk");
+            *column = without.build().expect("the chunk is built");
         }
-        builder = builder
-            .add_row_group(group.clone().into_builder().set_column_metadata(columns).build().expect("a row group"));
+        builder = builder.add_row_group(
+            group.clone().into_builder().set_column_metadata(columns).build().expect("the row group is built"),
+        );
     }
     let (trailer, metadata) = (&file[file.len() - 8..file.len() - 4], builder.build());
-    let old = u32::from_le_bytes(trailer.try_into().expect("four bytes")) as usize;
+    let old = u32::from_le_bytes(trailer.try_into().expect("there are four bytes")) as usize;
     let mut bytes = file[..file.len() - 8 - old].to_vec();
     let mut out = Vec::new();
-    ParquetMetaDataWriter::new(&mut out, &metadata).finish().expect("a footer");
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish().expect("the footer is written");
     bytes.extend_from_slice(&out);
     bytes.into()
 }
@@ -124,7 +126,7 @@ fn context(memory: usize) -> Arc<TaskContext> {
     }
     let config = SessionConfig::new().with_target_partitions(2);
     let context = TaskContext::default().with_session_config(config);
-    Arc::new(context.with_runtime(runtime.build_arc().expect("a runtime")))
+    Arc::new(context.with_runtime(runtime.build_arc().expect("the runtime starts")))
 }
 
 pub(crate) struct Lab {
@@ -136,7 +138,7 @@ impl Lab {
     pub(crate) async fn with(file: Bytes) -> Self {
         let storage = TableStorage::durable(Arc::new(InMemory::new()));
         storage.store.put(&Path::from("lake/t/part-0.parquet"), file.into()).await.expect("the put succeeds");
-        let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
+        let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("the place is valid");
         Self { storage, dataset: Dataset::new(location, JournalOptions::default()) }
     }
 
@@ -147,11 +149,11 @@ impl Lab {
     }
 
     pub(crate) async fn open(&self) -> OpenFile {
-        self.try_open().await.expect("files")
+        self.try_open().await.expect("the files are opened")
     }
 
     pub(crate) async fn try_open(&self) -> biscuit_core::Result<OpenFile> {
-        let files = self.dataset.view().await.expect("a view").open_files().await?;
+        let files = self.dataset.view().await.expect("the table is readable").open_files().await?;
         let [file] = files.as_slice() else { panic!("one file") };
         Ok(file.clone())
     }
@@ -170,7 +172,7 @@ impl Lab {
 
     pub(crate) async fn try_run(&self, unit: RewriteUnit, memory: usize) -> Result<Vec<WrittenUnit>> {
         let snapshot = self.dataset.observe().await?;
-        let mut replace = self.dataset.journal().replace(&snapshot.observed);
+        let mut replace = self.dataset.journal().begin_commit(&snapshot.observed);
         let context = context(memory);
         let stager = replace.stager();
         let written = rewrite_units(vec![unit], &stager, context.clone()).await?;
@@ -187,8 +189,8 @@ impl Lab {
 
     /// Writes rows into a new file with a `RowsWriter`, and replaces the only file.
     pub(crate) async fn write(&self, unit: RewriteUnit, rows: &[RecordBatch], memory: usize) -> Vec<WrittenUnit> {
-        let snapshot = self.dataset.observe().await.expect("a snapshot");
-        let mut replace = self.dataset.journal().replace(&snapshot.observed);
+        let snapshot = self.dataset.observe().await.expect("the table is observed");
+        let mut replace = self.dataset.journal().begin_commit(&snapshot.observed);
         let (context, stager) = (context(memory), replace.stager());
         let mut writer = RowsWriter::new(unit, &stager, context.clone());
         for rows in rows {
@@ -198,29 +200,29 @@ impl Lab {
         assert_eq!(context.memory_pool().reserved(), 0, "all memory is released");
         written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
         replace.remove(&snapshot.observed.files[0]);
-        replace.commit().await.expect("a commit");
+        replace.commit().await.expect("the commit succeeds");
         written
     }
 
     /// Writes rows and stops. Returns the objects in the store.
     pub(crate) async fn give_up(&self, unit: RewriteUnit, rows: &[RecordBatch]) -> Vec<Path> {
-        let snapshot = self.dataset.observe().await.expect("a snapshot");
-        let replace = self.dataset.journal().replace(&snapshot.observed);
+        let snapshot = self.dataset.observe().await.expect("the table is observed");
+        let replace = self.dataset.journal().begin_commit(&snapshot.observed);
         let mut writer = RowsWriter::new(unit, &replace.stager(), context(1 << 30));
         for rows in rows {
             writer.write(rows.clone()).await.expect("rows are taken");
         }
         writer.stop().await;
-        let listed: Vec<_> = self.storage.store.list(None).try_collect().await.expect("a listing");
+        let listed: Vec<_> = self.storage.store.list(None).try_collect().await.expect("the listing succeeds");
         listed.into_iter().map(|object| object.location).collect()
     }
 
     /// The contents of the live files, ordered by name.
     pub(crate) async fn files(&self) -> Vec<Bytes> {
         let mut files = Vec::new();
-        for file in self.dataset.view().await.expect("a view").files() {
-            let got = self.storage.store.get(&file.object).await.expect("a get");
-            files.push(got.bytes().await.expect("bytes"));
+        for file in self.dataset.view().await.expect("the table is readable").files() {
+            let got = self.storage.store.get(&file.object).await.expect("the get succeeds");
+            files.push(got.bytes().await.expect("the bytes are read"));
         }
         files
     }
@@ -241,7 +243,7 @@ struct Held(MemoryKeys);
 
 impl KeyRetriever for Held {
     fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
-        let key = self.0.key(metadata).now_or_never().expect("it does not wait").expect("a key of the test");
+        let key = self.0.key(metadata).now_or_never().expect("it does not wait").expect("the key is one of the test");
         Ok(key.to_vec())
     }
 }
@@ -251,7 +253,7 @@ pub(crate) fn reading(policy: PageIndexPolicy, keys: Option<&MemoryKeys>) -> Arr
     let options = ArrowReaderOptions::new().with_page_index_policy(policy);
     let Some(keys) = keys else { return options };
     let properties = FileDecryptionProperties::with_key_retriever(Arc::new(Held(keys.clone())));
-    options.with_file_decryption_properties(properties.build().expect("properties"))
+    options.with_file_decryption_properties(properties.build().expect("the properties are valid"))
 }
 
 /// Reads the rows of a file, with its page index if it has one.
@@ -262,11 +264,15 @@ pub(crate) fn read(file: &Bytes) -> RecordBatch {
 /// Reads the rows of a file with keys.
 pub(crate) fn read_with(file: &Bytes, keys: Option<&MemoryKeys>) -> RecordBatch {
     let options = reading(PageIndexPolicy::Optional, keys);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .expect("the file is valid Parquet");
     let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> =
-        builder.build().expect("a reader").collect::<std::result::Result<_, _>>().expect("rows");
-    datafusion::arrow::compute::concat_batches(&schema, &batches).expect("one batch")
+    let batches: Vec<RecordBatch> = builder
+        .build()
+        .expect("the reader is created")
+        .collect::<std::result::Result<_, _>>()
+        .expect("the rows are readable");
+    datafusion::arrow::compute::concat_batches(&schema, &batches).expect("the batches have one schema")
 }
 
 pub(crate) fn footer(file: &Bytes) -> ParquetMetaData {
@@ -279,6 +285,7 @@ pub(crate) fn footer_alone(file: &Bytes) -> ParquetMetaData {
 
 fn footer_with(file: &Bytes, page_index: PageIndexPolicy) -> ParquetMetaData {
     let options = ArrowReaderOptions::new().with_page_index_policy(page_index);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .expect("the file is valid Parquet");
     builder.metadata().as_ref().clone()
 }

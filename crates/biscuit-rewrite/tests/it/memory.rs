@@ -16,7 +16,7 @@ async fn memory_for_one_row_group_is_enough() {
     let metadata = footer(&bytes);
     let one =
         metadata.row_groups().iter().map(|g| 2 * g.compressed_size() + 4 * (g.total_byte_size() / g.num_rows() * 8192));
-    let largest = one.max().expect("a group") as usize;
+    let largest = one.max().expect("there is a group") as usize;
     let unit = lab.unit().await.with_removed(&[0]).with_force(ForcedRewrite::Rewrite);
     let written = lab.try_run(unit, largest + largest / 4).await.expect("row groups wait for each other's memory");
     assert_eq!((written[0].encoded, read(&lab.only_file().await).num_rows()), (8, 799));

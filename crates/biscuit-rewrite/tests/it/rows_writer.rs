@@ -14,14 +14,14 @@ fn batches() -> Vec<RecordBatch> {
 
 async fn lab() -> (Lab, RewriteUnit) {
     let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await;
-    let unit = RewriteUnit::of(vec![], lab.unit().await.schema, "day=1");
+    let unit = RewriteUnit::from_sources(vec![], lab.unit().await.schema, "day=1");
     (lab, unit.with_parquet(ParquetOptions::default().with_row_group_rows(100)))
 }
 
 async fn rows_of_groups(lab: &Lab) -> Vec<i64> {
     let file = lab.only_file().await;
     let all = batches();
-    let want = concat_batches(&all[0].schema(), &all).expect("one batch");
+    let want = concat_batches(&all[0].schema(), &all).expect("the batches have one schema");
     assert_eq!(read(&file).columns(), want.columns());
     footer(&file).row_groups().iter().map(|g| g.num_rows()).collect()
 }
@@ -50,7 +50,10 @@ async fn file_ends_at_its_maximum_size() {
     let written = several.write(unit.with_max_file_size(whole / 2), &batches(), 1 << 30).await;
     let rows: Vec<u64> = written.iter().filter_map(|w| w.file.rows).collect();
     assert!(rows.len() > 1 && rows.iter().sum::<u64>() == 330, "{rows:?}");
-    assert!(rows.split_last().expect("a file").1.iter().all(|rows| rows % 100 == 0), "row groups are full: {rows:?}");
+    assert!(
+        rows.split_last().expect("the path has a file").1.iter().all(|rows| rows % 100 == 0),
+        "row groups are full: {rows:?}"
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_dataset::ParquetOptions;
 use biscuit_rewrite::unit::InsertedRows;
-use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose};
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, RewriteUnit, choose_rewrite};
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -23,7 +23,7 @@ fn groups(version: &str) -> Vec<RecordBatch> {
 /// Replaces row 150 by another row with id 150, and removes row 151.
 fn one_group(unit: RewriteUnit) -> RewriteUnit {
     let new = flat(&[150], "new");
-    unit.with_replaced(&[150], &new).expect("a row for each number").with_removed(&[151])
+    unit.with_replaced(&[150], &new).expect("there is a row for each number").with_removed(&[151])
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn the_bytes_of_untouched_row_groups_are_copied() {
     let before = file(&groups("old"), plain());
     let lab = Lab::with(before.clone()).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), RewriteChoice::Splice);
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Splice);
     let written = lab.run(unit).await;
     assert_eq!((written[0].copied, written[0].encoded, written[0].file.rows), (3, 1, Some(399)));
     let after = lab.only_file().await;
@@ -80,7 +80,7 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
     lab.run(one_group(lab.unit().await).with_inserts(inserts)).await;
     let after = lab.only_file().await;
     let metadata = footer(&after);
-    let all = metadata.file_metadata().key_value_metadata().expect("metadata");
+    let all = metadata.file_metadata().key_value_metadata().expect("the file has metadata");
     assert!(all.iter().any(|kv| kv.key == "owner" && kv.value.as_deref() == Some("sales")));
     assert!(all.iter().any(|kv| kv.key == "ARROW:schema"), "the schema is exactly that of the source");
     let got = read(&after);
@@ -91,8 +91,11 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
         first += rows.num_rows();
         let ids = rows.column(0).as_primitive::<Int64Type>().values();
         assert!(ids.is_sorted(), "{ids:?}");
-        let filter =
-            |c: usize| Sbbf::read_from_column_chunk(group.column(c), &after).expect("bytes").expect("a filter");
+        let filter = |c: usize| {
+            Sbbf::read_from_column_chunk(group.column(c), &after)
+                .expect("the bytes are readable")
+                .expect("the column has a filter")
+        };
         let (filter_of_ids, by_note) = (filter(0), filter(2));
         assert!(ids.iter().all(|id| filter_of_ids.check(id)));
         assert!(rows.column(2).as_string::<i32>().iter().flatten().all(|note| by_note.check(note)));
@@ -111,17 +114,20 @@ async fn a_file_without_a_page_index_gets_one() {
         .set_dictionary_enabled(true);
     let lab = Lab::with(file(&groups("old"), properties)).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), RewriteChoice::Splice);
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Splice);
     let written = lab.run(unit).await;
     assert_eq!((written[0].copied, written[0].encoded), (3, 1));
     let metadata = footer(&lab.only_file().await);
-    let (offsets, columns) = (metadata.offset_index().expect("offsets"), metadata.column_index().expect("columns"));
+    let (offsets, columns) = (
+        metadata.offset_index().expect("the file has an offset index"),
+        metadata.column_index().expect("the file has a column index"),
+    );
     for g in 0..4 {
         for c in 0..3 {
             assert_eq!(offsets[g][c].page_locations().len(), 1);
             assert_eq!(
                 columns[g][c].null_counts().map(|n| n[0] as u64),
-                metadata.row_group(g).column(c).statistics().expect("statistics").null_count_opt()
+                metadata.row_group(g).column(c).statistics().expect("the column has statistics").null_count_opt()
             );
         }
     }
@@ -137,16 +143,19 @@ async fn partial_page_index_is_completed_for_all_row_groups() {
         assert!((0..4).all(|g| has_index(g) != without.contains(&g)));
         let lab = Lab::with(mixed).await;
         let unit = one_group(lab.unit().await);
-        assert_eq!(choose(&unit), RewriteChoice::Splice);
+        assert_eq!(choose_rewrite(&unit), RewriteChoice::Splice);
         let written = lab.run(unit).await;
         assert_eq!((written[0].copied, written[0].encoded), (3, 1));
         let after = lab.only_file().await;
         let metadata = footer(&after);
-        let offsets = metadata.offset_index().expect("offsets");
+        let offsets = metadata.offset_index().expect("the file has an offset index");
         assert!([0, 2, 3].iter().all(|g| offsets[*g].iter().all(|c| c.page_locations().len() == 4)));
-        let all = concat_batches(&flat(&[], "old").schema(), &groups("old")).expect("one batch");
+        let all = concat_batches(&flat(&[], "old").schema(), &groups("old")).expect("the batches have one schema");
         let parts = [all.slice(0, 150), flat(&[150], "new"), all.slice(152, 248)];
-        assert_eq!(read(&after).columns(), concat_batches(&all.schema(), &parts).expect("one batch").columns());
+        assert_eq!(
+            read(&after).columns(),
+            concat_batches(&all.schema(), &parts).expect("the batches have one schema").columns()
+        );
     }
 }
 
@@ -164,8 +173,9 @@ async fn pages_without_row_counts_are_encoded_again() {
     let written = lab.run(unit).await;
     // A list has several pages, and none of them contains its number of rows.
     assert_eq!((written[0].copied, written[0].encoded), (0, 3));
-    let all = concat_batches(&batches[0].schema(), &batches).expect("one batch");
-    let want = concat_batches(&all.schema(), &[all.slice(0, 5), all.slice(6, 294)]).expect("one batch");
+    let all = concat_batches(&batches[0].schema(), &batches).expect("the batches have one schema");
+    let want =
+        concat_batches(&all.schema(), &[all.slice(0, 5), all.slice(6, 294)]).expect("the batches have one schema");
     assert_eq!(read(&lab.only_file().await).columns(), want.columns());
 }
 
@@ -176,7 +186,7 @@ async fn a_unit_without_a_source_makes_a_new_file() {
     let rows = |from: i64| flat(&(from..from + 60).collect::<Vec<_>>(), "new");
     let inserts = (0..5).map(|i| InsertedRows::new(None, rows(60 * i))).collect();
     let options = ParquetOptions::default().with_row_group_rows(120);
-    let unit = RewriteUnit::of(vec![], schema, "day=1").with_inserts(inserts).with_parquet(options);
+    let unit = RewriteUnit::from_sources(vec![], schema, "day=1").with_inserts(inserts).with_parquet(options);
     let written = lab.run(unit).await;
     assert_eq!((written.len(), written[0].encoded, written[0].file.rows), (1, 3, Some(300)));
     assert!(written[0].file.path.starts_with("day=1/"), "{}", written[0].file.path);
@@ -207,23 +217,23 @@ async fn files_that_cannot_be_spliced_are_rewritten() {
     let lab = Lab::with(file(&groups("old"), plain())).await;
     let mut unit = one_group(lab.unit().await);
     unit.schema = Arc::new(new_columns);
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
     lab.run(unit).await;
     let got = read(&lab.only_file().await);
     assert_eq!((got.num_rows(), got.column(3).null_count()), (399, 399));
 
     let lab = Lab::with(file(&groups("old"), plain().set_created_by("somebody version 1".to_owned()))).await;
-    assert_eq!(choose(&one_group(lab.unit().await)), RewriteChoice::Rewrite(NoSpliceReason::UnknownWriter));
-    assert_eq!(choose(&lab.unit().await), RewriteChoice::Keep);
+    assert_eq!(choose_rewrite(&one_group(lab.unit().await)), RewriteChoice::Rewrite(NoSpliceReason::UnknownWriter));
+    assert_eq!(choose_rewrite(&lab.unit().await), RewriteChoice::Keep);
 
     let key = FileEncryptionProperties::builder(b"0123456789012345".to_vec())
         .with_plaintext_footer(true)
         .with_column_key("note", b"0123456789012345".to_vec())
         .build()
-        .expect("keys");
+        .expect("the keys are valid");
     let lab = Lab::with(file(&groups("old"), plain().with_file_encryption_properties(key))).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
     let before = lab.only_file().await;
     let e = lab.try_run(unit, 1 << 30).await.expect_err("there is no key");
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
@@ -235,11 +245,11 @@ async fn a_null_in_a_required_column_rewrites_the_file() {
     let required = |rows: RecordBatch| {
         let fields: Vec<Field> = rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
         let fields = vec![fields[0].clone().with_nullable(false), fields[1].clone(), fields[2].clone()];
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec()).expect("no nulls")
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec()).expect("the column has no nulls")
     };
     let batches: Vec<RecordBatch> = groups("old").into_iter().map(required).collect();
     let lab = Lab::with(file(&batches, plain())).await;
-    assert_eq!(choose(&one_group(lab.unit().await)), RewriteChoice::Splice);
+    assert_eq!(choose_rewrite(&one_group(lab.unit().await)), RewriteChoice::Splice);
     let null = RecordBatch::try_new(
         nullable(&batches[0].schema()),
         vec![
@@ -248,9 +258,9 @@ async fn a_null_in_a_required_column_rewrites_the_file() {
             batches[0].column(2).slice(0, 1),
         ],
     );
-    let inserts = vec![InsertedRows::new(Some(0), null.expect("a batch"))];
+    let inserts = vec![InsertedRows::new(Some(0), null.expect("the batch is valid"))];
     let unit = lab.unit().await.with_inserts(inserts);
-    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::NullInRequired));
+    assert_eq!(choose_rewrite(&unit), RewriteChoice::Rewrite(NoSpliceReason::NullInRequired));
     lab.run(unit).await;
     let got = read(&lab.only_file().await);
     assert_eq!((got.num_rows(), got.column(0).null_count()), (401, 1));
@@ -268,7 +278,8 @@ async fn a_file_that_would_be_too_large_becomes_several() {
 #[tokio::test]
 async fn file_without_its_column_chunks_is_reported_as_unreadable() {
     let whole = file(&groups("old"), plain());
-    let length = u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().expect("four bytes")) as usize;
+    let length =
+        u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().expect("there are four bytes")) as usize;
     let footer_alone = [&whole[..4], &whole[whole.len() - 8 - length..]].concat();
     let lab = Lab::with(footer_alone.into()).await;
     let e = lab.try_open().await.expect_err("there is nothing to read");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use serde_json::Value;
 
 use crate::codes;
@@ -33,10 +33,10 @@ pub(crate) fn read_record(text: &str) -> Result<AvroRecord> {
         reason if reason.starts_with("recursion limit") => {
             Error::new(codes::SCHEMA_TOO_LARGE, too_deep("the Avro schema").message())
         }
-        reason => invalid(&unquoted(&reason)).with_source(e),
+        reason => invalid_schema(&remove_quoted_text(&reason)).with_source(e),
     })?;
     if schema["type"] != "record" {
-        return Err(invalid("it is not a record"));
+        return Err(invalid_schema("it is not a record"));
     }
     let mut names = AvroNames { known: HashMap::new() };
     let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
@@ -44,7 +44,7 @@ pub(crate) fn read_record(text: &str) -> Result<AvroRecord> {
     for field in fields_of(&schema)? {
         let name = name_of(field)?;
         let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.error_code() {
-            codes::INVALID_AVRO => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
+            codes::INVALID_AVRO => invalid_schema(&format!("field `{name}`: {}", e.message())).with_column(name),
             code => Error::new(code, e.message()).with_column(name),
         })?;
         let mut column = ContractColumn { nullable, ..ContractColumn::new(name, ColumnType::of_arrow(t)) };
@@ -66,11 +66,11 @@ pub(crate) fn read_record(text: &str) -> Result<AvroRecord> {
 }
 
 fn fields_of(record: &Value) -> Result<&Vec<Value>> {
-    record["fields"].as_array().ok_or_else(|| invalid("a record has no fields"))
+    record["fields"].as_array().ok_or_else(|| invalid_schema("a record has no fields"))
 }
 
 fn name_of(value: &Value) -> Result<&str> {
-    value["name"].as_str().ok_or_else(|| invalid("a record or field has no name"))
+    value["name"].as_str().ok_or_else(|| invalid_schema("a record or field has no name"))
 }
 
 /// Named types that were declared up to this point, by name and by full name. Avro requires a declaration before its
@@ -82,24 +82,24 @@ struct AvroNames {
 impl AvroNames {
     fn read(&mut self, schema: &Value, namespace: &str) -> Result<AvroType> {
         match schema {
-            Value::String(name) => Ok((self.simple(name, namespace)?, false)),
+            Value::String(name) => Ok((self.parse_simple(name, namespace)?, false)),
             Value::Array(branches) => {
                 // A union of null and one type is the way of Avro to declare a nullable value.
                 let rest: Vec<&Value> = branches.iter().filter(|b| *b != "null").collect();
                 match rest.as_slice() {
-                    [] => Err(invalid("a union contains only null")),
+                    [] => Err(invalid_schema("a union contains only null")),
                     [one] => Ok((self.read(one, namespace)?.0, rest.len() < branches.len())),
-                    _ => Err(invalid("a union of several types cannot be a column")),
+                    _ => Err(invalid_schema("a union of several types cannot be a column")),
                 }
             }
-            Value::Object(_) => Ok((self.complex(schema, namespace)?, false)),
-            _ => Err(invalid("a type must be a name, a union or an object")),
+            Value::Object(_) => Ok((self.parse_complex(schema, namespace)?, false)),
+            _ => Err(invalid_schema("a type must be a name, a union or an object")),
         }
     }
 
-    fn simple(&self, name: &str, namespace: &str) -> Result<DataType> {
+    fn parse_simple(&self, name: &str, namespace: &str) -> Result<DataType> {
         Ok(match name {
-            "null" => return Err(invalid("the type null alone cannot be a column")),
+            "null" => return Err(invalid_schema("the type null alone cannot be a column")),
             "boolean" => DataType::Boolean,
             "int" => DataType::Int32,
             "long" => DataType::Int64,
@@ -111,15 +111,15 @@ impl AvroNames {
                 let known = self.known.get(name).or_else(|| self.known.get(&format!("{namespace}.{name}")));
                 return known
                     .cloned()
-                    .ok_or_else(|| invalid(&format!("the type `{name}` is not declared before it is used")));
+                    .ok_or_else(|| invalid_schema(&format!("the type `{name}` is not declared before it is used")));
             }
         })
     }
 
-    fn complex(&mut self, schema: &Value, namespace: &str) -> Result<DataType> {
-        if let Some(t) = logical(schema)? {
+    fn parse_complex(&mut self, schema: &Value, namespace: &str) -> Result<DataType> {
+        if let Some(t) = logical_type(schema)? {
             // A `fixed` with a logical type declares a name as well.
-            self.declare(schema, namespace, &t);
+            self.declare_name(schema, namespace, &t);
             return Ok(t);
         }
         let Some(kind) = schema["type"].as_str() else { return Ok(self.read(&schema["type"], namespace)?.0) };
@@ -145,16 +145,16 @@ impl AvroNames {
                     Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
                 DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
             }
-            simple => self.simple(simple, namespace)?,
+            simple => self.parse_simple(simple, namespace)?,
         };
         // A type can refer to named types that refer to others, so the result can be exponentially larger than the
         // text. The size is checked after each step.
         check_type_size(&t, "the Avro schema")?;
-        self.declare(schema, &own, &t);
+        self.declare_name(schema, &own, &t);
         Ok(t)
     }
 
-    fn declare(&mut self, schema: &Value, namespace: &str, t: &DataType) {
+    fn declare_name(&mut self, schema: &Value, namespace: &str, t: &DataType) {
         if let Some(name) = schema["name"].as_str() {
             self.known.insert(name.to_owned(), t.clone());
             self.known.insert(format!("{namespace}.{name}"), t.clone());
@@ -164,7 +164,7 @@ impl AvroNames {
 
 /// Returns the Arrow type of a logical type, or `None` for an unknown one, which the specification tells readers to
 /// ignore.
-fn logical(schema: &Value) -> Result<Option<DataType>> {
+fn logical_type(schema: &Value) -> Result<Option<DataType>> {
     let Some(logical) = schema["logicalType"].as_str() else { return Ok(None) };
     let utc = || Some("UTC".into());
     Ok(Some(match logical {
@@ -175,7 +175,7 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
             match (precision, i8::try_from(scale)) {
                 (Some(p), Ok(s)) if scale <= u64::from(p) => DataType::Decimal128(p, s),
                 _ => {
-                    return Err(invalid(
+                    return Err(invalid_schema(
                         "a decimal must have a precision of 1 to 38 and a scale that does not exceed it",
                     ));
                 }
@@ -192,6 +192,6 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
     }))
 }
 
-fn invalid(reason: &str) -> Error {
+fn invalid_schema(reason: &str) -> Error {
     Error::new(codes::INVALID_AVRO, format!("not an Avro schema of a table: {reason}"))
 }

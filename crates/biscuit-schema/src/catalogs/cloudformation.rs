@@ -1,6 +1,6 @@
 //! Contracts from and to CloudFormation and SAM templates.
 
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use serde_json::{Value, json};
 use serde_yaml_ng::Value as Yaml;
 
@@ -19,7 +19,7 @@ struct DeclaredTable {
 /// # Errors
 /// `InvalidTemplate`, `UnknownTable`.
 pub(crate) fn table_input(template: &str, table: &str) -> Result<Value> {
-    let mut declared = tables(template)?;
+    let mut declared = parse_tables(template)?;
     let of_name = declared.iter().position(|d| d.name.as_deref() == Some(table));
     let Some(found) = of_name.or_else(|| declared.iter().position(|d| d.logical == table)) else {
         let existing: Vec<String> = declared
@@ -54,11 +54,11 @@ pub(crate) fn template(logical: &str, contract: &GlueTable, place: &TablePlace) 
     Ok(json!({"AWSTemplateFormatVersion": "2010-09-09", "Resources": {logical: table}}))
 }
 
-fn tables(template: &str) -> Result<Vec<DeclaredTable>> {
-    let yaml: Yaml =
-        serde_yaml_ng::from_str(template).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
-    let Value::Object(resources) = plain(&yaml)["Resources"].take() else {
-        return Err(invalid("it has no Resources"));
+fn parse_tables(template: &str) -> Result<Vec<DeclaredTable>> {
+    let yaml: Yaml = serde_yaml_ng::from_str(template)
+        .map_err(|e| invalid_template(&remove_quoted_text(&e.to_string())).with_source(e))?;
+    let Value::Object(resources) = yaml_to_json(&yaml)["Resources"].take() else {
+        return Err(invalid_template("it has no Resources"));
     };
     let is_table = |resource: &Value| resource["Type"] == "AWS::Glue::Table";
     let declared = resources.into_iter().filter(|(_, r)| is_table(r)).map(|(logical, mut resource)| {
@@ -74,23 +74,23 @@ fn tables(template: &str) -> Result<Vec<DeclaredTable>> {
 
 /// Converts YAML to JSON. Short forms of intrinsic functions (`!Ref x`) become their long forms (`{"Ref": "x"}`). A
 /// `!Sub` without a variable becomes its text.
-fn plain(yaml: &Yaml) -> Value {
+fn yaml_to_json(yaml: &Yaml) -> Value {
     match yaml {
         Yaml::Null => Value::Null,
         Yaml::Bool(b) => json!(b),
         Yaml::Number(n) => serde_json::to_value(n).unwrap_or(Value::Null),
         Yaml::String(s) => json!(s),
-        Yaml::Sequence(items) => items.iter().map(plain).collect(),
+        Yaml::Sequence(items) => items.iter().map(yaml_to_json).collect(),
         Yaml::Mapping(pairs) => {
-            let key = |k: &Yaml| k.as_str().map_or_else(|| plain(k).to_string(), str::to_owned);
-            let object: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (key(k), plain(v))).collect();
+            let key = |k: &Yaml| k.as_str().map_or_else(|| yaml_to_json(k).to_string(), str::to_owned);
+            let object: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (key(k), yaml_to_json(v))).collect();
             match object.get("Fn::Sub").and_then(Value::as_str).filter(|s| object.len() == 1 && !s.contains("${")) {
                 Some(text) => json!(text),
                 None => Value::Object(object),
             }
         }
         Yaml::Tagged(tagged) => {
-            let (tag, value) = (tagged.tag.to_string(), plain(&tagged.value));
+            let (tag, value) = (tagged.tag.to_string(), yaml_to_json(&tagged.value));
             let tag = tag.trim_start_matches('!');
             match (tag, value.as_str()) {
                 ("Sub", Some(text)) if !text.contains("${") => value,
@@ -101,6 +101,6 @@ fn plain(yaml: &Yaml) -> Value {
     }
 }
 
-fn invalid(reason: &str) -> Error {
+fn invalid_template(reason: &str) -> Error {
     Error::new(codes::INVALID_TEMPLATE, format!("not a CloudFormation template: {reason}"))
 }

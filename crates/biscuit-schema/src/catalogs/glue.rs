@@ -2,7 +2,7 @@
 //!
 //! Key, order, grain and version have no field in Glue. They are stored as the table parameters `biscuit.*`.
 
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use serde_json::{Map, Value, json};
 
 use crate::codes;
@@ -136,7 +136,8 @@ impl GlueTable {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) fn read_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| invalid_table(&remove_quoted_text(&e.to_string())).with_source(e))?;
         let table = ["Table", "TableInput"].iter().find_map(|k| value.get(*k)).unwrap_or(&value);
         Self::read(table)
     }
@@ -147,9 +148,9 @@ impl GlueTable {
     /// `InvalidGlueTable`, `UnknownType`.
     pub(crate) fn read(table: &Value) -> Result<Self> {
         let declared = table["StorageDescriptor"]["Columns"].as_array();
-        let declared = declared.ok_or_else(|| invalid("it has no StorageDescriptor with Columns"))?;
+        let declared = declared.ok_or_else(|| invalid_table("it has no StorageDescriptor with Columns"))?;
         let keys = table["PartitionKeys"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let columns = declared.iter().chain(keys).map(column).collect::<Result<Vec<_>>>()?;
+        let columns = declared.iter().chain(keys).map(parse_column).collect::<Result<Vec<_>>>()?;
         let parameter = |name: &str| table["Parameters"][name].as_str().map(str::to_owned);
         let list = |name: &str| parameter(name).map(|l| l.split(',').map(str::to_owned).collect()).unwrap_or_default();
         Ok(Self {
@@ -177,7 +178,7 @@ impl GlueTable {
             }
             Ok(column)
         };
-        let (keys, columns) = self.divided();
+        let (keys, columns) = self.split_columns();
         let columns = columns.into_iter().map(column).collect::<Result<Vec<_>>>()?;
         let keys = keys.into_iter().map(column).collect::<Result<Vec<_>>>()?;
         let mut parameters: Map<String, Value> =
@@ -222,7 +223,7 @@ impl GlueTable {
             };
             Ok(columns.into_iter().map(line).collect::<Result<Vec<_>>>()?.join(",\n"))
         };
-        let (keys, columns) = self.divided();
+        let (keys, columns) = self.split_columns();
         let of = place.database.as_deref().map(|d| format!("{}.", name(d))).unwrap_or_default();
         let mut ddl = format!("CREATE EXTERNAL TABLE {of}{} (\n{}\n)\n", name(&place.name), lines(columns)?);
         if let Some(comment) = &self.comment {
@@ -243,14 +244,14 @@ impl GlueTable {
 
     /// Returns the partition columns in the order of `partition_by`, and the other columns. Catalogs declare them
     /// separately.
-    fn divided(&self) -> (Vec<&ContractColumn>, Vec<&ContractColumn>) {
+    fn split_columns(&self) -> (Vec<&ContractColumn>, Vec<&ContractColumn>) {
         let keys = self.partition_by.iter().filter_map(|name| self.columns.iter().find(|c| c.name == *name)).collect();
         (keys, self.columns.iter().filter(|c| !self.partition_by.contains(&c.name)).collect())
     }
 }
 
-fn column(value: &Value) -> Result<ContractColumn> {
-    let name = value["Name"].as_str().ok_or_else(|| invalid("a column has no Name"))?;
+fn parse_column(value: &Value) -> Result<ContractColumn> {
+    let name = value["Name"].as_str().ok_or_else(|| invalid_table("a column has no Name"))?;
     // The type is optional in Glue, and its default is text.
     let t = value["Type"].as_str().unwrap_or("string");
     let hive: HiveType = t.parse().map_err(|e: Error| {
@@ -263,6 +264,6 @@ fn column(value: &Value) -> Result<ContractColumn> {
     })
 }
 
-fn invalid(reason: &str) -> Error {
+fn invalid_table(reason: &str) -> Error {
     Error::new(codes::INVALID_GLUE_TABLE, format!("not a Glue table: {reason}"))
 }

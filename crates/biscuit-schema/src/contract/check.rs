@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use biscuit_core::{Error, ErrorCode, Result, parse_duration, unquoted};
+use biscuit_core::{Error, ErrorCode, Result, parse_duration, remove_quoted_text};
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
@@ -155,7 +155,7 @@ impl ContractCheck {
     }
 
     /// Checks that the columns of the rule exist in the contract, and that the rule is complete.
-    pub(crate) fn fits(&self, has_column: &dyn Fn(&str) -> bool) -> Result<()> {
+    pub(crate) fn check_rule(&self, has_column: &dyn Fn(&str) -> bool) -> Result<()> {
         let wrong = |message: String| Err(Error::new(codes::INVALID_CONTRACT, message));
         if let Some(name) = self.rule.columns().into_iter().find(|name| !has_column(name)) {
             return wrong(format!("`{name}` is named in a check, but is not a column"));
@@ -174,16 +174,16 @@ impl ContractCheck {
                 Ok(_) => Ok(()),
                 Err(e) => wrong(format!(
                     "the pattern of `{column}` is not a regular expression: {}",
-                    unquoted(&e.to_string())
+                    remove_quoted_text(&e.to_string())
                 )),
             },
-            CheckRule::Fresh { within, .. } => self::within(within).map(drop),
+            CheckRule::Fresh { within, .. } => self::parse_within(within).map(drop),
             _ => Ok(()),
         }
     }
 }
 
-pub(crate) fn within(text: &str) -> Result<Duration> {
+pub(crate) fn parse_within(text: &str) -> Result<Duration> {
     parse_duration(text)
 }
 

@@ -10,12 +10,12 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
-use biscuit_core::{Error, ErrorCode, Instant, Result, unquoted};
+use biscuit_core::{Error, ErrorCode, Instant, Result, remove_quoted_text};
 use regex::Regex;
 use serde::{Serialize, Serializer};
 use twox_hash::XxHash64;
 
-use crate::contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, within};
+use crate::contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, parse_within};
 use crate::types::union::column_index;
 use crate::values::coercion::RefusedRow;
 use crate::values::convert::convert;
@@ -133,7 +133,8 @@ impl ContractCompliance {
             if running.check.severity == CheckSeverity::Quarantine {
                 let column = running.check.rule.columns().first().copied().unwrap_or_default().to_owned();
                 let code = running.check.rule.code();
-                let message: Arc<str> = format!("the row breaks the rule: {}", words(&running.check.rule)).into();
+                let message: Arc<str> =
+                    format!("the row breaks the rule: {}", describe_rule(&running.check.rule)).into();
                 let row = |row| RefusedRow { row, column: column.clone(), code, message: message.clone() };
                 refused.extend(broken.into_iter().map(row));
             }
@@ -184,7 +185,7 @@ impl CheckFinding {
 }
 
 /// Returns a rule in words.
-fn words(rule: &CheckRule) -> String {
+fn describe_rule(rule: &CheckRule) -> String {
     let between = |min: &Option<String>, max: &Option<String>| match (min, max) {
         (Some(a), Some(b)) => format!("from {a} to {b}"),
         (Some(a), None) => format!("at least {a}"),
@@ -242,7 +243,10 @@ impl RunningCheck {
             CheckRule::Pattern { column, pattern } => CheckState::Regex(Regex::new(pattern).map_err(|e| {
                 Error::new(
                     codes::INVALID_CONTRACT,
-                    format!("the pattern of `{column}` is not a regular expression: {}", unquoted(&e.to_string())),
+                    format!(
+                        "the pattern of `{column}` is not a regular expression: {}",
+                        remove_quoted_text(&e.to_string())
+                    ),
                 )
                 .with_source(e)
             })?),
@@ -253,7 +257,7 @@ impl RunningCheck {
 
     fn finding(&self) -> CheckFinding {
         CheckFinding {
-            rule: words(&self.check.rule),
+            rule: describe_rule(&self.check.rule),
             code: self.check.rule.code(),
             severity: self.check.severity,
             rows: self.broken,
@@ -276,15 +280,15 @@ impl RunningCheck {
         };
         Ok(match &mut self.state {
             CheckState::Nothing => (0..column.len()).filter(|i| column.is_null(*i)).collect(),
-            CheckState::Seen(seen) => repeated(&columns, seen)?,
+            CheckState::Seen(seen) => find_repeated_rows(&columns, seen)?,
             CheckState::Bounds(min, max) => {
                 let mut rows: Vec<usize> = Vec::new();
                 let one = |bound: &ArrayRef| arrow::array::Scalar::new(bound.clone());
                 if let Some(min) = min {
-                    rows.extend(false_rows(cmp::gt_eq(column, &one(min)).map_err(internal)?));
+                    rows.extend(false_rows(cmp::gt_eq(column, &one(min)).map_err(internal_error)?));
                 }
                 if let Some(max) = max {
-                    rows.extend(false_rows(cmp::lt_eq(column, &one(max)).map_err(internal)?));
+                    rows.extend(false_rows(cmp::lt_eq(column, &one(max)).map_err(internal_error)?));
                 }
                 rows.sort_unstable();
                 rows.dedup();
@@ -295,18 +299,18 @@ impl RunningCheck {
                 let mut found = vec![false; column.len()];
                 for at in 0..values.len() {
                     let one = arrow::array::Scalar::new(values.slice(at, 1));
-                    let is = cmp::eq(column, &one).map_err(internal)?;
+                    let is = cmp::eq(column, &one).map_err(internal_error)?;
                     found.iter_mut().enumerate().for_each(|(i, f)| *f |= is.is_valid(i) && is.value(i));
                 }
                 (0..column.len()).filter(|i| column.is_valid(*i) && !found[*i]).collect()
             }
             CheckState::Regex(regex) => {
-                let texts = cast(column, &DataType::Utf8).map_err(internal)?;
+                let texts = cast(column, &DataType::Utf8).map_err(internal_error)?;
                 let texts = texts.as_string::<i32>();
                 (0..texts.len()).filter(|i| texts.is_valid(*i) && !regex.is_match(texts.value(*i))).collect()
             }
             CheckState::Newest(newest) => {
-                let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).map_err(internal)?;
+                let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).map_err(internal_error)?;
                 *newest = (*newest).max(max(micros.as_primitive::<TimestampMicrosecondType>()));
                 vec![]
             }
@@ -318,7 +322,7 @@ impl RunningCheck {
             (CheckRule::Rows { min, max }, _) => min.is_some_and(|n| rows < n) || max.is_some_and(|n| rows > n),
             (CheckRule::Fresh { within: text, .. }, CheckState::Newest(newest)) => {
                 // Without rows there is no newest time, and the rule is broken.
-                let oldest = within(text).map(|d| now.saturating_sub(d).as_micros()).unwrap_or(i64::MIN);
+                let oldest = parse_within(text).map(|d| now.saturating_sub(d).as_micros()).unwrap_or(i64::MIN);
                 newest.is_none_or(|n| n < oldest)
             }
             _ => return,
@@ -329,10 +333,10 @@ impl RunningCheck {
 
 /// Returns the rows whose values occurred before. Rows are identified by a hash of 128 bits, so that memory does not
 /// grow with the size of the values.
-fn repeated(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>> {
+fn find_repeated_rows(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>> {
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-    let converter = RowConverter::new(fields).map_err(internal)?;
-    let rows = converter.convert_columns(columns).map_err(internal)?;
+    let converter = RowConverter::new(fields).map_err(internal_error)?;
+    let rows = converter.convert_columns(columns).map_err(internal_error)?;
     let fingerprint =
         |bytes: &[u8]| u128::from(XxHash64::oneshot(1, bytes)) << 64 | u128::from(XxHash64::oneshot(2, bytes));
     // As in SQL, a null is not equal to another null.
@@ -340,6 +344,6 @@ fn repeated(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>
     Ok((0..rows.num_rows()).filter(|i| !has_null(*i) && !seen.insert(fingerprint(rows.row(*i).as_ref()))).collect())
 }
 
-fn internal(e: arrow::error::ArrowError) -> Error {
+fn internal_error(e: arrow::error::ArrowError) -> Error {
     Error::internal("cannot check the rows").with_source(e)
 }

@@ -1,7 +1,7 @@
 //! Contracts, the checks that their parts are consistent, and their conversion from and to other forms.
 
 use arrow::datatypes::{Field, Schema};
-use biscuit_core::{Error, Result, unquoted};
+use biscuit_core::{Error, Result, remove_quoted_text};
 use serde_json::Value;
 
 use crate::catalogs::glue::{GlueTable, TablePlace};
@@ -10,7 +10,7 @@ use crate::codes;
 use crate::contract::check::ContractCheck;
 use crate::contract::column::ContractColumn;
 use crate::contract::file::{ColumnFile, ContractFile};
-use crate::contract::settings::{DatasetLayer, DebeziumSettings, bad};
+use crate::contract::settings::{DatasetLayer, DebeziumSettings, invalid_contract};
 use crate::types::column_type::ColumnType;
 use crate::values::reading_rules::{ExtraColumns, OnError};
 
@@ -102,7 +102,7 @@ impl Contract {
     /// # Errors
     /// `InvalidContract` with the position of the mistake; `UnknownType` with the column.
     pub fn from_toml(text: &str) -> Result<Self> {
-        Self::from_file(toml::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
+        Self::from_file(toml::from_str(text).map_err(|e| invalid_contract(remove_quoted_text(&e.to_string())))?)
     }
 
     /// Reads a contract from JSON with the same structure.
@@ -110,7 +110,7 @@ impl Contract {
     /// # Errors
     /// See [`from_toml`](Self::from_toml).
     pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_file(serde_json::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
+        Self::from_file(serde_json::from_str(text).map_err(|e| invalid_contract(remove_quoted_text(&e.to_string())))?)
     }
 
     /// Reads a contract from an Avro schema, which must be a record. `doc` becomes the comment of a column, `default`
@@ -157,14 +157,19 @@ impl Contract {
         let schema = self.to_arrow();
         crate::types::limits::check_size(&schema, "the contract")
             .map_err(|e| Error::new(codes::SCHEMA_TOO_LARGE, e.message()))?;
-        crate::types::union::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
+        crate::types::union::check_names(&schema, "the contract")
+            .map_err(|e| invalid_contract(e.message().to_owned()))?;
         // Order columns may come from the change stream instead of the row, so they are not checked.
         let named = self.key.iter().chain(&self.partition_by).chain(&self.grain);
         if let Some(name) = named.into_iter().find(|n| self.column(n).is_none()) {
-            return Err(bad(format!("`{name}` is named in `key`, `grain` or `partition_by`, but is not a column")));
+            return Err(invalid_contract(format!(
+                "`{name}` is named in `key`, `grain` or `partition_by`, but is not a column"
+            )));
         }
         for check in &self.checks {
-            check.fits(&|name| self.column(name).is_some()).map_err(|e| bad(e.message().to_owned()))?;
+            check
+                .check_rule(&|name| self.column(name).is_some())
+                .map_err(|e| invalid_contract(e.message().to_owned()))?;
         }
         Ok(())
     }

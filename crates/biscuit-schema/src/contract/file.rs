@@ -48,7 +48,7 @@ pub(crate) struct ColumnFile {
     pub(crate) name: String,
     #[serde(rename = "type")]
     pub(crate) column_type: String,
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[serde(default = "default_true", skip_serializing_if = "is_yes")]
     pub(crate) nullable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) comment: Option<String>,
@@ -68,7 +68,7 @@ pub(crate) struct ColumnFile {
     pub(crate) rounding: DecimalRounding,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 

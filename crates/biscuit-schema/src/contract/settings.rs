@@ -12,39 +12,44 @@ use crate::codes;
 #[non_exhaustive]
 pub struct DebeziumSettings {
     /// `decimal.handling.mode`: `precise`, `double` or `string`.
-    #[serde(rename = "decimal.handling.mode", default = "precise")]
+    #[serde(rename = "decimal.handling.mode", default = "default_precise")]
     pub decimal: String,
     /// `time.precision.mode`: `adaptive`, `adaptive_time_microseconds`, `connect`, `isostring`, `microseconds` or
     /// `nanoseconds`.
-    #[serde(rename = "time.precision.mode", default = "adaptive")]
+    #[serde(rename = "time.precision.mode", default = "default_adaptive")]
     pub time: String,
     /// `binary.handling.mode`: `bytes`, `base64`, `base64-url-safe` or `hex`.
-    #[serde(rename = "binary.handling.mode", default = "bytes")]
+    #[serde(rename = "binary.handling.mode", default = "default_bytes")]
     pub binary: String,
     /// `interval.handling.mode`: `numeric` or `string`.
-    #[serde(rename = "interval.handling.mode", default = "numeric")]
+    #[serde(rename = "interval.handling.mode", default = "default_numeric")]
     pub interval: String,
 }
 
-fn precise() -> String {
+fn default_precise() -> String {
     "precise".into()
 }
 
-fn adaptive() -> String {
+fn default_adaptive() -> String {
     "adaptive".into()
 }
 
-fn bytes() -> String {
+fn default_bytes() -> String {
     "bytes".into()
 }
 
-fn numeric() -> String {
+fn default_numeric() -> String {
     "numeric".into()
 }
 
 impl Default for DebeziumSettings {
     fn default() -> Self {
-        Self { decimal: precise(), time: adaptive(), binary: bytes(), interval: numeric() }
+        Self {
+            decimal: default_precise(),
+            time: default_adaptive(),
+            binary: default_bytes(),
+            interval: default_numeric(),
+        }
     }
 }
 
@@ -62,7 +67,7 @@ impl DebeziumSettings {
         ];
         match known.iter().find(|(_, v, all)| !all.contains(v)) {
             Some((name, v, all)) => {
-                Err(bad(format!("`{name}` is `{v}`; the values of Debezium are {}", all.join(", "))))
+                Err(invalid_contract(format!("`{name}` is `{v}`; the values of Debezium are {}", all.join(", "))))
             }
             None => Ok(()),
         }
@@ -82,6 +87,6 @@ pub enum DatasetLayer {
     Curated,
 }
 
-pub(crate) fn bad(message: String) -> Error {
+pub(crate) fn invalid_contract(message: String) -> Error {
     Error::new(codes::INVALID_CONTRACT, message)
 }

@@ -130,14 +130,14 @@ impl SchemaInference {
 
     /// Reads one value of a JSON object.
     pub fn add_json_value(&mut self, file: &str, row: u64, name: &str, value: &str) {
-        self.add(name, of_json(value, !self.without_times), || format!("{file}, row {row}"));
+        self.add_shape(name, of_json(value, !self.without_times), || format!("{file}, row {row}"));
     }
 
     /// Reads one text cell.
     pub fn add_text(&mut self, file: &str, row: u64, name: &str, cell: &str) {
         let times = !self.without_times;
         let shape = if cell.is_empty() { LearnedShape::Unknown } else { of_text(cell, true, times) };
-        self.add(name, shape, || format!("{file}, row {row}"));
+        self.add_shape(name, shape, || format!("{file}, row {row}"));
     }
 
     /// Adds what another inference has learned from later rows.
@@ -145,7 +145,7 @@ impl SchemaInference {
         self.rows += other.rows;
         for learned in other.columns {
             let conflict = learned.conflict;
-            self.add(&learned.name, learned.shape, || learned.at.clone());
+            self.add_shape(&learned.name, learned.shape, || learned.at.clone());
             if let (Some(conflict), Some(at)) = (conflict, self.at.get(&learned.name)) {
                 // A conflict inside of the other part remains, unless this part already has one.
                 self.columns[*at].conflict.get_or_insert(conflict);
@@ -157,11 +157,11 @@ impl SchemaInference {
     pub fn add_schema(&mut self, file: &str, rows: u64, schema: &Schema) {
         self.rows += rows;
         for field in schema.fields() {
-            self.add(field.name(), of_type(&written_type(&plain_type(field.data_type()))), || file.to_owned());
+            self.add_shape(field.name(), of_type(&written_type(&plain_type(field.data_type()))), || file.to_owned());
         }
     }
 
-    fn add(&mut self, name: &str, shape: LearnedShape, at: impl Fn() -> String) {
+    fn add_shape(&mut self, name: &str, shape: LearnedShape, at: impl Fn() -> String) {
         let Some(known) = self.at.get(name).map(|at| &mut self.columns[*at]) else {
             // One column more than the limit is recorded, so that `finish` reports the error and memory is bounded.
             if self.columns.len() > MAX_FIELDS {
@@ -181,7 +181,7 @@ impl SchemaInference {
         }
         // Only the first conflict of a column is kept.
         let mut clash = None;
-        let joined = known.shape.join(&shape, name, &mut clash);
+        let joined = known.shape.join_shape(&shape, name, &mut clash);
         if let (Some((column, first, other)), None) = (clash, &known.conflict) {
             known.conflict = Some(TypeConflict { column, first: (first, known.at.clone()), other: (other, at()) });
         }
@@ -197,7 +197,7 @@ impl SchemaInference {
 
     /// Returns the spelling of a column name in the rows, found in any letter case, or `None` if no row has the
     /// column.
-    pub fn spelled(&self, name: &str) -> Option<&str> {
+    pub fn find_spelling(&self, name: &str) -> Option<&str> {
         let known = || self.columns.iter().map(|c| c.name.as_str());
         known().find(|own| *own == name).or_else(|| known().find(|own| own.eq_ignore_ascii_case(name)))
     }
@@ -231,7 +231,7 @@ fn of_text(text: &str, numbers: bool, times: bool) -> LearnedShape {
     let of = LearnedShape::Of;
     if numbers {
         if is_whole(text) {
-            return whole(text).unwrap_or(LearnedShape::Code);
+            return whole_number_shape(text).unwrap_or(LearnedShape::Code);
         }
         if is_decimal(text) {
             return if is_exact(text) { of(DataType::Float64) } else { LearnedShape::Code };
@@ -278,7 +278,7 @@ fn is_decimal(text: &str) -> bool {
 
 /// Returns the shape of a whole number, or `None` if it does not fit in a bigint. A double holds all integers up to
 /// 2^53.
-fn whole(text: &str) -> Option<LearnedShape> {
+fn whole_number_shape(text: &str) -> Option<LearnedShape> {
     let n: i64 = text.parse().ok()?;
     Some(if n.unsigned_abs() <= 1 << 53 { LearnedShape::Of(DataType::Int64) } else { LearnedShape::Wide })
 }
@@ -300,7 +300,7 @@ fn of_json(value: &str, times: bool) -> LearnedShape {
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
-            let join = |a: LearnedShape, b: &&RawValue| a.join(&of_json(b.get(), times), "", &mut None);
+            let join = |a: LearnedShape, b: &&RawValue| a.join_shape(&of_json(b.get(), times), "", &mut None);
             LearnedShape::List(Box::new(items.iter().fold(LearnedShape::Unknown, join)))
         }
         Some(b'{') => {
@@ -325,7 +325,7 @@ fn of_number(text: &str) -> LearnedShape {
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
         let digits = text.trim_start_matches('-').len();
         let decimal = || u8::try_from(digits).ok().filter(|digits| *digits <= 38);
-        return whole(text)
+        return whole_number_shape(text)
             .or_else(|| Some(LearnedShape::Of(DataType::Decimal128(decimal()?.max(20), 0))))
             .unwrap_or(LearnedShape::Text);
     }
@@ -367,7 +367,7 @@ impl LearnedShape {
     }
 
     /// Returns the shape that holds both shapes. If only text holds both, `clash` gets the path and the two types.
-    fn join(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
+    fn join_shape(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
         match (self, other) {
             (a, b) if a == b => a.clone(),
             (Self::Unknown, b) => b.clone(),
@@ -383,29 +383,29 @@ impl LearnedShape {
             // Both are numbers, but no number type holds both, so the digits are kept as text without a conflict.
             (Self::Wide, Self::Of(DataType::Float64)) | (Self::Of(DataType::Float64), Self::Wide) => Self::Code,
             (Self::Wide, Self::Of(t)) | (Self::Of(t), Self::Wide) if matches!(t, DataType::Decimal128(..)) => {
-                Self::Of(joined(&DataType::Int64, t).unwrap_or_else(|| t.clone()))
+                Self::Of(joined_type(&DataType::Int64, t).unwrap_or_else(|| t.clone()))
             }
-            (Self::List(a), Self::List(b)) => Self::List(Box::new(a.join(b, &format!("{at}[]"), clash))),
+            (Self::List(a), Self::List(b)) => Self::List(Box::new(a.join_shape(b, &format!("{at}[]"), clash))),
             (Self::Struct(a), Self::Struct(b)) => {
                 let mut fields = a.clone();
                 for (name, shape) in b {
                     match fields.iter_mut().find(|(n, _)| n == name) {
-                        Some((_, own)) => *own = own.join(shape, &format!("{at}.{name}"), clash),
+                        Some((_, own)) => *own = own.join_shape(shape, &format!("{at}.{name}"), clash),
                         None => fields.push((name.clone(), shape.clone())),
                     }
                 }
                 Self::Struct(fields)
             }
-            (Self::Of(a), Self::Of(b)) => match joined(a, b) {
+            (Self::Of(a), Self::Of(b)) => match joined_type(a, b) {
                 Some(t) => Self::Of(t),
-                None => self.text(other, at, clash),
+                None => self.join_as_text(other, at, clash),
             },
-            _ => self.text(other, at, clash),
+            _ => self.join_as_text(other, at, clash),
         }
     }
 
     /// Returns text, and records the first conflict.
-    fn text(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
+    fn join_as_text(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
         clash.get_or_insert_with(|| (at.to_owned(), self.name(), other.name()));
         Self::Text
     }
@@ -413,7 +413,7 @@ impl LearnedShape {
 
 /// Returns the common type of two types. It is wider than [`common_type`], because a sample shows only some of the
 /// values: whole numbers may belong to a column with fractions, and dates to a column of times.
-fn joined(a: &DataType, b: &DataType) -> Option<DataType> {
+fn joined_type(a: &DataType, b: &DataType) -> Option<DataType> {
     let set = BTreeSet::from([a, b]);
     let has = |t: &DataType| set.contains(t);
     if has(&DataType::Float64) && has(&DataType::Int64) {

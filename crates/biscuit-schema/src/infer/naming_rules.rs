@@ -57,12 +57,12 @@ impl NamingRule {
         self
     }
 
-    fn fits(&self, column: &ContractColumn) -> Result<bool> {
+    fn matches_column(&self, column: &ContractColumn) -> Result<bool> {
         let came = match &self.when {
             Some(t) => ColumnType::parse(t)?.arrow() == column.column_type.arrow(),
             None => true,
         };
-        Ok(came && like(&column.name.to_lowercase(), &self.pattern.to_lowercase()))
+        Ok(came && matches_pattern(&column.name.to_lowercase(), &self.pattern.to_lowercase()))
     }
 }
 
@@ -96,7 +96,7 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<
     let mut typed = Vec::new();
     for column in &mut contract.columns {
         for rule in rules {
-            if rule.fits(column)? {
+            if rule.matches_column(column)? {
                 let t = ColumnType::parse(&rule.column_type).map_err(|e| {
                     Error::new(codes::UNKNOWN_TYPE, format!("the rule for `{}`: {}", rule.pattern, e.message()))
                 })?;
@@ -114,7 +114,7 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<
 
 /// Returns whether a name matches a pattern in which `*` is the only wildcard. The parts between the wildcards are
 /// searched from left to right; the earliest match of each part is sufficient.
-fn like(name: &str, pattern: &str) -> bool {
+fn matches_pattern(name: &str, pattern: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
     let Some(mut name) = name.strip_prefix(start) else { return false };
     let parts: Vec<&str> = rest.split('*').collect();
@@ -158,7 +158,7 @@ mod tests {
             ("aa", "a*a*a", false),
             ("x", "*", true),
         ] {
-            assert_eq!(like(name, pattern), is, "{name} {pattern}");
+            assert_eq!(matches_pattern(name, pattern), is, "{name} {pattern}");
         }
     }
 }

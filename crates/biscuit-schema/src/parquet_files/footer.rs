@@ -31,16 +31,16 @@ const MAX_ELEMENTS: usize = 4 * MAX_FIELDS;
 pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String> {
     let mut thrift = ThriftReader { rest: footer };
     let (mut rows, mut leaves, mut groups) = (None, None, None);
-    thrift.fields(0, &mut |thrift, id, kind| {
+    thrift.read_fields(0, &mut |thrift, id, kind| {
         match (id, kind) {
             (2, LIST) => leaves = Some(schema(thrift)?),
-            (3, I64) => rows = Some(thrift.number()?),
+            (3, I64) => rows = Some(thrift.read_number()?),
             (4, LIST) => {
                 let leaves: &[bool] = leaves.as_deref().ok_or("it has row groups before its schema")?;
                 groups = Some(row_groups(thrift, leaves, file_size)?);
             }
             (2..=4, _) => return Err(OTHER_TYPE.to_owned()),
-            _ => thrift.skip(kind, 1)?,
+            _ => thrift.skip_value(kind, 1)?,
         }
         Ok(())
     })?;
@@ -68,13 +68,13 @@ fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
     let mut open: Vec<(i64, bool)> = vec![(1, false)];
     for element in 0..elements {
         let (mut children, mut repetition, mut typed) = (0, 0, false);
-        thrift.fields(1, &mut |thrift, id, kind| {
+        thrift.read_fields(1, &mut |thrift, id, kind| {
             typed |= id == 1;
             match (id, kind) {
-                (3, I32) => repetition = thrift.number()?,
-                (5, I32) => children = thrift.number()?,
+                (3, I32) => repetition = thrift.read_number()?,
+                (5, I32) => children = thrift.read_number()?,
                 (3 | 5, _) => return Err(OTHER_TYPE.to_owned()),
-                _ => thrift.skip(kind, 2)?,
+                _ => thrift.skip_value(kind, 2)?,
             }
             Ok(())
         })?;
@@ -110,12 +110,12 @@ fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) ->
     let mut all = 0_i64;
     for group in 0..groups {
         let (mut rows, mut columns) = (None, None);
-        thrift.fields(1, &mut |thrift, id, kind| {
+        thrift.read_fields(1, &mut |thrift, id, kind| {
             match (id, kind) {
-                (1, LIST) => columns = Some(chunks(thrift, file_size)?),
-                (3, I64) => rows = Some(thrift.number()?),
+                (1, LIST) => columns = Some(read_chunk_counts(thrift, file_size)?),
+                (3, I64) => rows = Some(thrift.read_number()?),
                 (1 | 3, _) => return Err(OTHER_TYPE.to_owned()),
-                _ => thrift.skip(kind, 2)?,
+                _ => thrift.skip_value(kind, 2)?,
             }
             Ok(())
         })?;
@@ -145,36 +145,36 @@ fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) ->
 }
 
 /// Returns the number of values of each column of a row group, or `None` for an encrypted column.
-fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Option<i64>>> {
+fn read_chunk_counts(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Option<i64>>> {
     let (_, columns) = thrift.list()?;
     let mut all = Vec::with_capacity(columns);
     for column in 0..columns {
         let (mut values, mut place) = (None, ColumnChunkRange::default());
         // Begin and size of the offset index, the column index and the Bloom filter of the column.
         let mut indexes = [(0, 0); 3];
-        thrift.fields(2, &mut |thrift, id, kind| {
+        thrift.read_fields(2, &mut |thrift, id, kind| {
             match (id, kind) {
                 // Field 3 of `ColumnChunk` is its `ColumnMetaData`, which may be absent if the column is encrypted.
-                (3, STRUCT) => thrift.fields(3, &mut |thrift, id, kind| {
+                (3, STRUCT) => thrift.read_fields(3, &mut |thrift, id, kind| {
                     match (id, kind) {
-                        (5, I64) => values = Some(thrift.number()?),
-                        (6, I64) => place.unpacked = thrift.number()?,
-                        (7, I64) => place.size = thrift.number()?,
-                        (9, I64) => place.data = thrift.number()?,
-                        (11, I64) => place.dictionary = Some(thrift.number()?),
-                        (14, I64) => indexes[2].0 = thrift.number()?,
-                        (15, I32) => indexes[2].1 = thrift.number()?,
+                        (5, I64) => values = Some(thrift.read_number()?),
+                        (6, I64) => place.unpacked = thrift.read_number()?,
+                        (7, I64) => place.size = thrift.read_number()?,
+                        (9, I64) => place.data = thrift.read_number()?,
+                        (11, I64) => place.dictionary = Some(thrift.read_number()?),
+                        (14, I64) => indexes[2].0 = thrift.read_number()?,
+                        (15, I32) => indexes[2].1 = thrift.read_number()?,
                         (5..=7 | 9 | 11 | 14 | 15, _) => return Err(OTHER_TYPE.to_owned()),
-                        _ => thrift.skip(kind, 4)?,
+                        _ => thrift.skip_value(kind, 4)?,
                     }
                     Ok(())
                 })?,
-                (4, I64) => indexes[0].0 = thrift.number()?,
-                (5, I32) => indexes[0].1 = thrift.number()?,
-                (6, I64) => indexes[1].0 = thrift.number()?,
-                (7, I32) => indexes[1].1 = thrift.number()?,
+                (4, I64) => indexes[0].0 = thrift.read_number()?,
+                (5, I32) => indexes[0].1 = thrift.read_number()?,
+                (6, I64) => indexes[1].0 = thrift.read_number()?,
+                (7, I32) => indexes[1].1 = thrift.read_number()?,
                 (3..=7, _) => return Err(OTHER_TYPE.to_owned()),
-                _ => thrift.skip(kind, 3)?,
+                _ => thrift.skip_value(kind, 3)?,
             }
             Ok(())
         })?;

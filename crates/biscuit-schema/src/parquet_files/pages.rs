@@ -160,7 +160,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
     let (mut rest, mut left) = (bytes.as_ref(), values);
     // Decoders stop after the last value, so bytes after it are not checked.
     while !rest.is_empty() && left > 0 {
-        let (header, content) = header(rest).map_err(of_column)?;
+        let (header, content) = read_page_header(rest).map_err(of_column)?;
         let (page, next) = content
             .split_at_checked(usize::try_from(header.size).unwrap_or(usize::MAX))
             .ok_or_else(|| of_column("it is longer than the column".to_owned()))?;
@@ -200,33 +200,35 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTot
 }
 
 /// Reads the header at the begin of `bytes`, and returns it with the bytes that follow.
-fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
+fn read_page_header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
     let mut header = PageHeaderFields { is_packed: true, ..PageHeaderFields::default() };
     let mut thrift = ThriftReader { rest: bytes };
     let size = |n: i64| u64::try_from(n).map_err(|_| "it has a negative size".to_owned());
-    thrift.fields(0, &mut |thrift, id, kind| {
+    thrift.read_fields(0, &mut |thrift, id, kind| {
         match (id, kind) {
-            (1, I32) => header.kind = thrift.number()?,
-            (2, I32) => header.unpacked = size(thrift.number()?)?,
-            (3, I32) => header.size = size(thrift.number()?)?,
+            (1, I32) => header.kind = thrift.read_number()?,
+            (2, I32) => header.unpacked = size(thrift.read_number()?)?,
+            (3, I32) => header.size = size(thrift.read_number()?)?,
             // Headers of data pages, dictionary pages and data pages of version 2. Their fields have different
             // numbers.
             (5 | 7 | 8, STRUCT) => {
                 let version_2 = id == 8;
-                thrift.fields(1, &mut |thrift, id, kind| {
+                thrift.read_fields(1, &mut |thrift, id, kind| {
                     match (id, kind, version_2) {
-                        (1, I32, _) => header.values = size(thrift.number()?)?,
-                        (2, I32, false) | (4, I32, true) => header.encoding = thrift.number()?,
-                        (5 | 6, I32, true) => header.levels = header.levels.saturating_add(size(thrift.number()?)?),
+                        (1, I32, _) => header.values = size(thrift.read_number()?)?,
+                        (2, I32, false) | (4, I32, true) => header.encoding = thrift.read_number()?,
+                        (5 | 6, I32, true) => {
+                            header.levels = header.levels.saturating_add(size(thrift.read_number()?)?)
+                        }
                         (7, flag, true) => header.is_packed = flag == crate::parquet_files::thrift::TRUE,
                         (1, ..) | (2, _, false) | (4..=6, _, true) => return Err(OTHER_TYPE.to_owned()),
-                        _ => thrift.skip(kind, 2)?,
+                        _ => thrift.skip_value(kind, 2)?,
                     }
                     Ok(())
                 })?;
             }
             (1..=3 | 5 | 7 | 8, _) => return Err(OTHER_TYPE.to_owned()),
-            _ => thrift.skip(kind, 1)?,
+            _ => thrift.skip_value(kind, 1)?,
         }
         Ok(())
     })?;
@@ -362,7 +364,7 @@ fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep {
         let rest = values_of(&page, column);
         // Header of DELTA_BINARY_PACKED: values in a block, miniblocks in a block, total number of values.
         let mut thrift = ThriftReader { rest };
-        let lengths = thrift.unsigned().and_then(|_| thrift.unsigned()).and_then(|_| thrift.unsigned());
+        let lengths = thrift.read_unsigned().and_then(|_| thrift.read_unsigned()).and_then(|_| thrift.read_unsigned());
         if lengths.is_ok_and(|lengths| lengths > values) {
             return Err("it has more lengths than values".to_owned());
         }
@@ -382,11 +384,11 @@ mod tests {
     fn file(texts: &[String], properties: WriterProperties) -> (ParquetMetaData, Bytes) {
         let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..texts.len() as i64));
         let text: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
-        let batch = RecordBatch::try_from_iter([("n", n), ("text", text)]).expect("two columns");
+        let batch = RecordBatch::try_from_iter([("n", n), ("text", text)]).expect("the batch has two columns");
         let mut writer =
             ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("the schema is supported");
         writer.write(&batch).expect("the rows can be written");
-        let bytes = Bytes::from(writer.into_inner().expect("a file"));
+        let bytes = Bytes::from(writer.into_inner().expect("the file is complete"));
         (ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("the footer can be read"), bytes)
     }
 
@@ -416,7 +418,7 @@ mod tests {
         let optional = "message m { optional int64 n; }";
         let schema = parquet::schema::parser::parse_message_type(optional).expect("the message type is valid");
         let schema = parquet::schema::types::SchemaDescriptor::new(Arc::new(schema));
-        let column = ColumnChunkMetaData::builder(schema.column(0)).build().expect("a column");
+        let column = ColumnChunkMetaData::builder(schema.column(0)).build().expect("the column is built");
         #[expect(deprecated, reason = "old writers used it")]
         let levels = [(Encoding::RLE, vec![2, 0, 0, 0, 18, 1]), (Encoding::BIT_PACKED, vec![255, 128])];
         for (def_level_encoding, levels) in levels {
@@ -505,7 +507,7 @@ mod tests {
     fn column(codec: Compression, values: i64) -> ColumnChunkMetaData {
         let file = file(&["a".to_owned()], WriterProperties::default());
         let text = file.0.row_group(0).column(1).clone();
-        text.into_builder().set_compression(codec).set_num_values(values).build().expect("a column")
+        text.into_builder().set_compression(codec).set_num_values(values).build().expect("the column is built")
     }
 
     fn wrong(codec: Compression, page: &Bytes) -> String {
@@ -545,7 +547,7 @@ mod tests {
         for (codec, packed) in packed {
             let codec: Compression = codec.parse().expect("the codec is supported");
             let page = page(1000, &packed, 10, 0);
-            let (header, content) = header(&page).expect("a header");
+            let (header, content) = read_page_header(&page).expect("the header is readable");
             let reason =
                 check_unpacked(codec, &header, content, 1 << 20).expect_err("the page decompresses to one byte more");
             assert!(reason.contains("decompresses to more than 1048576"), "{codec}: {reason}");

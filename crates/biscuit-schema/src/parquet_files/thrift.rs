@@ -13,7 +13,7 @@ const MAX_VALUES: usize = 32;
 /// # Errors
 /// The problem, as the end of a sentence.
 pub fn check_thrift(structure: &[u8]) -> Result<(), String> {
-    ThriftReader { rest: structure }.skip(STRUCT, 0)
+    ThriftReader { rest: structure }.skip_value(STRUCT, 0)
 }
 
 /// Type codes of the compact protocol. Booleans have their value in the type code.
@@ -43,7 +43,7 @@ pub(crate) const ENDS: &str = "its metadata end too early";
 pub(crate) const OTHER_TYPE: &str = "its metadata have a field with a type that the Parquet format does not allow";
 
 impl ThriftReader<'_> {
-    pub(crate) fn byte(&mut self) -> ThriftStep<u8> {
+    pub(crate) fn read_byte(&mut self) -> ThriftStep<u8> {
         let (first, rest) = self.rest.split_first().ok_or(ENDS)?;
         self.rest = rest;
         Ok(*first)
@@ -51,10 +51,10 @@ impl ThriftReader<'_> {
 
     /// Reads a variable-length integer (ULEB128): seven bits in each byte, the lowest bits first, and a high bit that
     /// means that another byte follows.
-    pub(crate) fn unsigned(&mut self) -> ThriftStep<u64> {
+    pub(crate) fn read_unsigned(&mut self) -> ThriftStep<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
+            let byte = self.read_byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
@@ -64,12 +64,12 @@ impl ThriftReader<'_> {
     }
 
     /// Reads a signed integer, which is zigzag-encoded: 0, -1, 1, -2 are stored as 0, 1, 2, 3.
-    pub(crate) fn number(&mut self) -> ThriftStep<i64> {
-        let value = self.unsigned()?;
+    pub(crate) fn read_number(&mut self) -> ThriftStep<i64> {
+        let value = self.read_unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    pub(crate) fn pass(&mut self, bytes: u64) -> ThriftStep {
+    pub(crate) fn skip_bytes(&mut self, bytes: u64) -> ThriftStep {
         self.rest = usize::try_from(bytes).ok().and_then(|bytes| self.rest.get(bytes..)).ok_or(ENDS)?;
         Ok(())
     }
@@ -77,9 +77,9 @@ impl ThriftReader<'_> {
     /// Reads the header of a list: the type and the number of its items. Each item takes at least one byte, so a list
     /// with more items than remaining bytes is invalid.
     pub(crate) fn list(&mut self) -> ThriftStep<(u8, usize)> {
-        let head = self.byte()?;
+        let head = self.read_byte()?;
         let short = u64::from(head >> 4);
-        let items = if short == 15 { self.unsigned()? } else { short };
+        let items = if short == 15 { self.read_unsigned()? } else { short };
         match usize::try_from(items) {
             Ok(items) if items <= self.rest.len() => Ok((head & 0x0f, items)),
             _ => Err("its metadata have a list with more items than bytes".to_owned()),
@@ -87,7 +87,7 @@ impl ThriftReader<'_> {
     }
 
     /// Reads the fields of a structure. `step` gets the number and the type of each field, and has to read its value.
-    pub(crate) fn fields(
+    pub(crate) fn read_fields(
         &mut self,
         depth: usize,
         step: &mut dyn FnMut(&mut Self, i64, u8) -> ThriftStep,
@@ -97,56 +97,56 @@ impl ThriftReader<'_> {
         }
         let mut id = 0_i64;
         loop {
-            let head = self.byte()?;
+            let head = self.read_byte()?;
             if head & 0x0f == 0 {
                 return Ok(());
             }
             // The header contains the difference to the previous field number in four bits; 0 means that the number
             // itself follows.
-            id = if head >> 4 == 0 { self.number()? } else { id.saturating_add(i64::from(head >> 4)) };
+            id = if head >> 4 == 0 { self.read_number()? } else { id.saturating_add(i64::from(head >> 4)) };
             step(self, id, head & 0x0f)?;
         }
     }
 
-    pub(crate) fn skip(&mut self, kind: u8, depth: usize) -> ThriftStep {
+    pub(crate) fn skip_value(&mut self, kind: u8, depth: usize) -> ThriftStep {
         if depth > MAX_VALUES {
             return Err("its metadata are nested too deep".to_owned());
         }
         match kind {
             TRUE | FALSE => Ok(()),
-            BYTE => self.pass(1),
-            I16 | I32 | I64 => self.unsigned().map(drop),
-            DOUBLE => self.pass(8),
+            BYTE => self.skip_bytes(1),
+            I16 | I32 | I64 => self.read_unsigned().map(drop),
+            DOUBLE => self.skip_bytes(8),
             BINARY => {
-                let length = self.unsigned()?;
-                self.pass(length)
+                let length = self.read_unsigned()?;
+                self.skip_bytes(length)
             }
             LIST | SET => {
                 let (kind, items) = self.list()?;
-                (0..items).try_for_each(|_| self.item(kind, depth + 1))
+                (0..items).try_for_each(|_| self.skip_item(kind, depth + 1))
             }
             MAP => {
-                let items = self.unsigned()?;
+                let items = self.read_unsigned()?;
                 if items == 0 {
                     return Ok(());
                 }
-                let kinds = self.byte()?;
+                let kinds = self.read_byte()?;
                 for _ in 0..items {
-                    self.item(kinds >> 4, depth + 1)?;
-                    self.item(kinds & 0x0f, depth + 1)?;
+                    self.skip_item(kinds >> 4, depth + 1)?;
+                    self.skip_item(kinds & 0x0f, depth + 1)?;
                 }
                 Ok(())
             }
-            STRUCT => self.fields(depth, &mut |thrift, _, kind| thrift.skip(kind, depth + 1)),
+            STRUCT => self.read_fields(depth, &mut |thrift, _, kind| thrift.skip_value(kind, depth + 1)),
             _ => Err("its metadata contain a value of an unknown type".to_owned()),
         }
     }
 
     /// Skips an item of a list or map. A boolean takes a byte there; in a field it is part of the type code.
-    pub(crate) fn item(&mut self, kind: u8, depth: usize) -> ThriftStep {
+    pub(crate) fn skip_item(&mut self, kind: u8, depth: usize) -> ThriftStep {
         match kind {
-            TRUE | FALSE => self.pass(1),
-            kind => self.skip(kind, depth),
+            TRUE | FALSE => self.skip_bytes(1),
+            kind => self.skip_value(kind, depth),
         }
     }
 }

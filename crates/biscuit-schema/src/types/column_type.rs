@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
 use crate::codes;
-use crate::types::limits::{ParseDepth, short};
+use crate::types::limits::{ParseDepth, shorten};
 
 /// Precision of a type name beyond its Arrow type: how a change stream with the types of the database encodes the
 /// values.
@@ -54,8 +54,8 @@ impl ColumnType {
     pub fn parse(text: &str) -> Result<Self> {
         let mut p = TypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.column_type()?;
-        p.space();
-        if p.at != text.len() { Err(p.unknown()) } else { Ok(parsed) }
+        p.skip_space();
+        if p.at != text.len() { Err(p.unknown_type()) } else { Ok(parsed) }
     }
 
     /// Creates the type of columns that are stored as this Arrow type.
@@ -97,20 +97,20 @@ struct TypeParser<'a> {
 }
 
 impl<'a> TypeParser<'a> {
-    fn unknown(&self) -> Error {
-        let (text, rest) = (short(self.text), short(&self.text[self.at..]));
+    fn unknown_type(&self) -> Error {
+        let (text, rest) = (shorten(self.text), shorten(&self.text[self.at..]));
         Error::new(
             codes::UNKNOWN_TYPE,
             format!("unknown type `{text}`, from `{rest}` on; use a type name of Hive or PostgreSQL"),
         )
     }
 
-    fn space(&mut self) {
+    fn skip_space(&mut self) {
         self.at += self.text[self.at..].len() - self.text[self.at..].trim_start().len();
     }
 
     fn eat(&mut self, token: &str) -> bool {
-        self.space();
+        self.skip_space();
         let rest = &self.text[self.at..];
         let found = rest.get(..token.len()).is_some_and(|r| r.eq_ignore_ascii_case(token));
         self.at += if found { token.len() } else { 0 };
@@ -118,11 +118,11 @@ impl<'a> TypeParser<'a> {
     }
 
     fn expect(&mut self, token: &str) -> Result<()> {
-        if self.eat(token) { Ok(()) } else { Err(self.unknown()) }
+        if self.eat(token) { Ok(()) } else { Err(self.unknown_type()) }
     }
 
-    fn word(&mut self) -> &'a str {
-        self.space();
+    fn read_word(&mut self) -> &'a str {
+        self.skip_space();
         let rest = &self.text[self.at..];
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         self.at += end;
@@ -131,15 +131,15 @@ impl<'a> TypeParser<'a> {
 
     /// Parses a field name: letters, digits and underscores, or any text in backquotes, in which a doubled backquote
     /// stands for one.
-    fn name(&mut self) -> Result<String> {
+    fn parse_name(&mut self) -> Result<String> {
         if !self.eat("`") {
-            let name = self.word();
-            return if name.is_empty() { Err(self.unknown()) } else { Ok(name.to_owned()) };
+            let name = self.read_word();
+            return if name.is_empty() { Err(self.unknown_type()) } else { Ok(name.to_owned()) };
         }
         let mut name = String::new();
         loop {
             let rest = &self.text[self.at..];
-            let end = rest.find('`').ok_or_else(|| self.unknown())?;
+            let end = rest.find('`').ok_or_else(|| self.unknown_type())?;
             name.push_str(&rest[..end]);
             self.at += end + 1;
             if !self.text[self.at..].starts_with('`') {
@@ -150,45 +150,45 @@ impl<'a> TypeParser<'a> {
         }
     }
 
-    fn number<T: std::str::FromStr>(&mut self) -> Result<T> {
+    fn parse_number<T: std::str::FromStr>(&mut self) -> Result<T> {
         let start = self.at;
         self.eat("-");
-        self.word();
-        self.text[start..self.at].trim().parse().map_err(|_| self.unknown())
+        self.read_word();
+        self.text[start..self.at].trim().parse().map_err(|_| self.unknown_type())
     }
 
     /// Parses up to two numbers in parentheses, if there are parentheses.
-    fn digits(&mut self) -> Result<(Option<i64>, Option<i64>)> {
+    fn parse_precision(&mut self) -> Result<(Option<i64>, Option<i64>)> {
         if !self.eat("(") {
             return Ok((None, None));
         }
-        let first = self.number()?;
-        let second = if self.eat(",") { Some(self.number()?) } else { None };
+        let first = self.parse_number()?;
+        let second = if self.eat(",") { Some(self.parse_number()?) } else { None };
         self.expect(")")?;
         Ok((Some(first), second))
     }
 
     fn column_type(&mut self) -> Result<ColumnType> {
-        self.parsed.down()?;
-        let mut t = self.simple()?;
+        self.parsed.enter()?;
+        let mut t = self.parse_simple()?;
         let mut lists = 0;
         while self.eat("[") {
             self.expect("]")?;
-            self.parsed.down()?;
+            self.parsed.enter()?;
             lists += 1;
             t = ColumnType { arrow: list(t.arrow), wire: WireType::Plain };
         }
         // Each `[]` added a level of nesting, so the depth is restored by one level for the type and one for each
         // list.
-        (0..=lists).for_each(|_| self.parsed.up());
+        (0..=lists).for_each(|_| self.parsed.leave());
         Ok(t)
     }
 
-    fn simple(&mut self) -> Result<ColumnType> {
+    fn parse_simple(&mut self) -> Result<ColumnType> {
         let start = self.at;
         // In each arm the words of a type that follow its first one are optional: `double precision`, `character
         // varying(n)`.
-        let word = self.word().to_ascii_lowercase();
+        let word = self.read_word().to_ascii_lowercase();
         let plain = |arrow| Ok(ColumnType { arrow, wire: WireType::Plain });
         match word.as_str() {
             "boolean" | "bool" => plain(DataType::Boolean),
@@ -202,59 +202,59 @@ impl<'a> TypeParser<'a> {
                 plain(DataType::Float64)
             }
             "float8" => plain(DataType::Float64),
-            "decimal" | "numeric" => self.decimal(),
+            "decimal" | "numeric" => self.parse_decimal(),
             "string" | "text" | "uuid" | "json" | "jsonb" | "inet" | "cidr" | "macaddr" | "xml" | "enum" => {
                 plain(DataType::Utf8)
             }
             "varchar" | "char" | "character" | "bpchar" => {
                 self.eat("varying");
-                self.digits()?;
+                self.parse_precision()?;
                 plain(DataType::Utf8)
             }
             "binary" | "bytea" => plain(DataType::Binary),
-            "bit" => self.bits(),
+            "bit" => self.parse_bits(),
             "date" => plain(DataType::Date32),
-            "time" | "timestamp" | "timestamptz" => self.time(&word),
+            "time" | "timestamp" | "timestamptz" => self.parse_time(&word),
             "interval" => Ok(ColumnType { arrow: DataType::Int64, wire: WireType::Interval }),
-            "array" | "struct" | "map" => self.nested(&word),
+            "array" | "struct" | "map" => self.parse_nested(&word),
             _ => {
                 self.at = start;
-                Err(self.unknown())
+                Err(self.unknown_type())
             }
         }
     }
 
-    fn decimal(&mut self) -> Result<ColumnType> {
-        match self.digits()? {
+    fn parse_decimal(&mut self) -> Result<ColumnType> {
+        match self.parse_precision()? {
             (None, _) => Ok(ColumnType { arrow: DataType::Utf8, wire: WireType::VariableDecimal }),
             // The scale may be negative or exceed the precision, as in PostgreSQL: `numeric(3,5)`.
             (Some(p @ 1..=38), s) if s.unwrap_or(0).abs() <= 38 => {
                 let arrow = DataType::Decimal128(p as u8, s.unwrap_or(0) as i8);
                 Ok(ColumnType { arrow, wire: WireType::Plain })
             }
-            _ => Err(self.unknown()),
+            _ => Err(self.unknown_type()),
         }
     }
 
-    fn bits(&mut self) -> Result<ColumnType> {
+    fn parse_bits(&mut self) -> Result<ColumnType> {
         let varying = self.eat("varying");
-        let bits = match self.digits()? {
-            (Some(n), None) => u32::try_from(n).map_err(|_| self.unknown())?,
+        let bits = match self.parse_precision()? {
+            (Some(n), None) => u32::try_from(n).map_err(|_| self.unknown_type())?,
             // PostgreSQL reports this length for `bit varying` without a length.
             (None, None) if varying => i32::MAX.unsigned_abs(),
             (None, None) => 1,
-            _ => return Err(self.unknown()),
+            _ => return Err(self.unknown_type()),
         };
         match bits {
-            0 => Err(self.unknown()),
+            0 => Err(self.unknown_type()),
             1 => Ok(ColumnType { arrow: DataType::Boolean, wire: WireType::Plain }),
             n => Ok(ColumnType { arrow: DataType::Utf8, wire: WireType::Bits(n) }),
         }
     }
 
-    fn time(&mut self, word: &str) -> Result<ColumnType> {
-        let (digits, None) = self.digits()? else { return Err(self.unknown()) };
-        let digits = u8::try_from(digits.unwrap_or(6)).ok().filter(|d| *d <= 9).ok_or_else(|| self.unknown())?;
+    fn parse_time(&mut self, word: &str) -> Result<ColumnType> {
+        let (digits, None) = self.parse_precision()? else { return Err(self.unknown_type()) };
+        let digits = u8::try_from(digits.unwrap_or(6)).ok().filter(|d| *d <= 9).ok_or_else(|| self.unknown_type())?;
         let zoned =
             if self.eat("with time zone") { true } else { !self.eat("without time zone") && word == "timestamptz" };
         let unit = if digits > 6 { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
@@ -267,21 +267,21 @@ impl<'a> TypeParser<'a> {
         Ok(ColumnType { arrow, wire: WireType::Digits(digits) })
     }
 
-    fn nested(&mut self, word: &str) -> Result<ColumnType> {
+    fn parse_nested(&mut self, word: &str) -> Result<ColumnType> {
         self.expect("<")?;
         let arrow = match word {
             "array" => list(self.column_type()?.arrow),
             "map" => {
                 let key = self.column_type()?.arrow;
                 self.expect(",")?;
-                map(key, self.column_type()?.arrow)
+                map_type(key, self.column_type()?.arrow)
             }
             _ => {
                 let mut fields = Vec::new();
                 loop {
-                    let name = self.name()?;
+                    let name = self.parse_name()?;
                     if fields.iter().any(|f: &Field| f.name() == &name) {
-                        return Err(self.unknown());
+                        return Err(self.unknown_type());
                     }
                     self.expect(":")?;
                     fields.push(Field::new(name, self.column_type()?.arrow, true));
@@ -301,7 +301,7 @@ fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("element", item, true)))
 }
 
-fn map(key: DataType, value: DataType) -> DataType {
+fn map_type(key: DataType, value: DataType) -> DataType {
     let entry = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
     DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
 }

@@ -29,7 +29,7 @@ pub fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
             Some(D::Time64(if nanos { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }))
         }
         (D::Timestamp(x, zx), D::Timestamp(y, zy)) if zx.is_some() == zy.is_some() => {
-            Some(D::Timestamp(finer(*x, *y), zx.as_ref().map(|_| "UTC".into())))
+            Some(D::Timestamp(finer_unit(*x, *y), zx.as_ref().map(|_| "UTC".into())))
         }
         (D::List(x), D::List(y)) => Some(D::List(Arc::new(common_field(x, y, x.name())?))),
         (D::Struct(x), D::Struct(y)) => common_struct(x, y),
@@ -108,7 +108,7 @@ pub fn written_type(t: &DataType) -> DataType {
 }
 
 /// Returns the finer of two units, at least microseconds, since [`plain_type`] has no coarser unit.
-fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
+fn finer_unit(a: TimeUnit, b: TimeUnit) -> TimeUnit {
     if a == TimeUnit::Nanosecond || b == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }
 }
 

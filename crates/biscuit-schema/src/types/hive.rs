@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
 use crate::codes;
-use crate::types::limits::{ParseDepth, short};
+use crate::types::limits::{ParseDepth, shorten};
 
 /// Type of the Hive grammar, which Glue, Athena and Spark use as well. Text is read and written back without loss;
 /// the names of struct fields keep their letter case.
@@ -208,8 +208,8 @@ impl FromStr for HiveType {
     fn from_str(text: &str) -> Result<Self> {
         let mut p = HiveTypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.hive_type()?;
-        p.space();
-        if p.at == text.len() { Ok(parsed) } else { Err(p.unknown("text follows the type")) }
+        p.skip_space();
+        if p.at == text.len() { Ok(parsed) } else { Err(p.unknown_type("text follows the type")) }
     }
 }
 
@@ -225,63 +225,63 @@ impl<'a> HiveTypeParser<'a> {
         &self.text[self.at..]
     }
 
-    fn unknown(&self, what: &str) -> Error {
-        let message = format!("`{}` is not a Hive type: {what}, at `{}`", short(self.text), short(self.rest()));
+    fn unknown_type(&self, what: &str) -> Error {
+        let message = format!("`{}` is not a Hive type: {what}, at `{}`", shorten(self.text), shorten(self.rest()));
         Error::new(codes::UNKNOWN_TYPE, message)
     }
 
-    fn space(&mut self) {
+    fn skip_space(&mut self) {
         self.at += self.rest().len() - self.rest().trim_start().len();
     }
 
     fn eat(&mut self, token: &str) -> bool {
-        self.space();
+        self.skip_space();
         let found = self.rest().get(..token.len()).is_some_and(|r| r.eq_ignore_ascii_case(token));
         self.at += if found { token.len() } else { 0 };
         found
     }
 
     fn expect(&mut self, token: &str) -> Result<()> {
-        if self.eat(token) { Ok(()) } else { Err(self.unknown(&format!("`{token}` is missing"))) }
+        if self.eat(token) { Ok(()) } else { Err(self.unknown_type(&format!("`{token}` is missing"))) }
     }
 
-    fn word(&mut self) -> &'a str {
-        self.space();
+    fn read_word(&mut self) -> &'a str {
+        self.skip_space();
         let rest = self.rest();
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         self.at += end;
         &rest[..end]
     }
 
-    fn number(&mut self, from: u32, to: u32) -> Result<u32> {
+    fn parse_number(&mut self, from: u32, to: u32) -> Result<u32> {
         let before = self.at;
-        match self.word().parse().ok().filter(|n| (from..=to).contains(n)) {
+        match self.read_word().parse().ok().filter(|n| (from..=to).contains(n)) {
             Some(n) => Ok(n),
             None => {
                 self.at = before;
-                Err(self.unknown(&format!("a number from {from} to {to} is missing")))
+                Err(self.unknown_type(&format!("a number from {from} to {to} is missing")))
             }
         }
     }
 
-    fn length(&mut self, maximum: u32) -> Result<u32> {
+    fn parse_length(&mut self, maximum: u32) -> Result<u32> {
         self.expect("(")?;
-        let length = self.number(1, maximum)?;
+        let length = self.parse_number(1, maximum)?;
         self.expect(")")?;
         Ok(length)
     }
 
-    fn decimal(&mut self) -> Result<HiveType> {
+    fn parse_decimal(&mut self) -> Result<HiveType> {
         if !self.eat("(") {
             return Ok(HiveType::Decimal(10, 0));
         }
-        let precision = self.number(1, 38)?;
-        let scale = if self.eat(",") { self.number(0, precision)? } else { 0 };
+        let precision = self.parse_number(1, 38)?;
+        let scale = if self.eat(",") { self.parse_number(0, precision)? } else { 0 };
         self.expect(")")?;
         Ok(HiveType::Decimal(precision as u8, scale as u8))
     }
 
-    fn timestamp(&mut self) -> Result<HiveType> {
+    fn parse_timestamp(&mut self) -> Result<HiveType> {
         // The zone consists of several words, so the position is restored if one of them differs.
         let zones = [
             ("with local time zone", HiveType::TimestampLocalTz),
@@ -290,7 +290,7 @@ impl<'a> HiveTypeParser<'a> {
         ];
         for (words, t) in zones {
             let before = self.at;
-            if words.split(' ').all(|word| self.word().eq_ignore_ascii_case(word)) {
+            if words.split(' ').all(|word| self.read_word().eq_ignore_ascii_case(word)) {
                 return Ok(t);
             }
             self.at = before;
@@ -299,16 +299,16 @@ impl<'a> HiveTypeParser<'a> {
     }
 
     fn hive_type(&mut self) -> Result<HiveType> {
-        self.parsed.down()?;
-        let parsed = self.one();
-        self.parsed.up();
+        self.parsed.enter()?;
+        let parsed = self.parse_type();
+        self.parsed.leave();
         parsed
     }
 
-    fn one(&mut self) -> Result<HiveType> {
-        self.space();
+    fn parse_type(&mut self) -> Result<HiveType> {
+        self.skip_space();
         let start = self.at;
-        match self.word().to_ascii_lowercase().as_str() {
+        match self.read_word().to_ascii_lowercase().as_str() {
             "boolean" => Ok(HiveType::Boolean),
             "tinyint" | "byte" => Ok(HiveType::TinyInt),
             "smallint" | "short" => Ok(HiveType::SmallInt),
@@ -319,13 +319,13 @@ impl<'a> HiveTypeParser<'a> {
                 self.eat("precision");
                 Ok(HiveType::Double)
             }
-            "decimal" | "dec" | "numeric" => self.decimal(),
+            "decimal" | "dec" | "numeric" => self.parse_decimal(),
             "string" => Ok(HiveType::String),
-            "char" => Ok(HiveType::Char(self.length(255)?)),
-            "varchar" => Ok(HiveType::Varchar(self.length(65_535)?)),
+            "char" => Ok(HiveType::Char(self.parse_length(255)?)),
+            "varchar" => Ok(HiveType::Varchar(self.parse_length(65_535)?)),
             "binary" => Ok(HiveType::Binary),
             "date" => Ok(HiveType::Date),
-            "timestamp" => self.timestamp(),
+            "timestamp" => self.parse_timestamp(),
             "timestamplocaltz" | "timestamp_ltz" => Ok(HiveType::TimestampLocalTz),
             "timestamp_ntz" => Ok(HiveType::Timestamp),
             "array" => {
@@ -342,32 +342,34 @@ impl<'a> HiveTypeParser<'a> {
                 self.expect(">")?;
                 Ok(HiveType::Map(Box::new(key), Box::new(value)))
             }
-            "struct" => self.fields(),
-            "uniontype" => Err(self.refused(start, "Parquet has no unions")),
-            "interval_year_month" | "interval_day_time" => Err(self.refused(start, "Hive does not store intervals")),
-            "void" => Err(self.refused(start, "Hive does not store values of this type")),
-            _ => Err(self.refused(start, "the name of the type is unknown")),
+            "struct" => self.parse_fields(),
+            "uniontype" => Err(self.refused_type(start, "Parquet has no unions")),
+            "interval_year_month" | "interval_day_time" => {
+                Err(self.refused_type(start, "Hive does not store intervals"))
+            }
+            "void" => Err(self.refused_type(start, "Hive does not store values of this type")),
+            _ => Err(self.refused_type(start, "the name of the type is unknown")),
         }
     }
 
-    fn refused(&mut self, start: usize, reason: &str) -> Error {
+    fn refused_type(&mut self, start: usize, reason: &str) -> Error {
         self.at = start;
-        self.unknown(reason)
+        self.unknown_type(reason)
     }
 
-    fn fields(&mut self) -> Result<HiveType> {
+    fn parse_fields(&mut self) -> Result<HiveType> {
         self.expect("<")?;
         let mut fields: Vec<HiveField> = Vec::new();
         loop {
-            let name = self.name()?;
+            let name = self.parse_name()?;
             // Hive does not distinguish letter case, so these names would be one field in Hive and two fields in
             // other readers.
             if fields.iter().any(|f| f.name.eq_ignore_ascii_case(&name)) {
-                return Err(self.unknown(&format!("the field `{name}` occurs twice")));
+                return Err(self.unknown_type(&format!("the field `{name}` occurs twice")));
             }
             self.expect(":")?;
             let field_type = self.hive_type()?;
-            let comment = if self.eat("comment") { Some(self.quoted()?) } else { None };
+            let comment = if self.eat("comment") { Some(self.parse_quoted()?) } else { None };
             fields.push(HiveField { name, field_type, comment });
             if !self.eat(",") {
                 break;
@@ -379,13 +381,13 @@ impl<'a> HiveTypeParser<'a> {
 
     /// Parses the name of a field: all text up to the colon, or a text in backquotes, in which a doubled backquote
     /// stands for one.
-    fn name(&mut self) -> Result<String> {
-        self.space();
+    fn parse_name(&mut self) -> Result<String> {
+        self.skip_space();
         if !self.eat("`") {
             let end = self.rest().find([':', ',', '<', '>', '`']).unwrap_or(self.rest().len());
             let name = self.rest()[..end].trim().to_owned();
             if name.is_empty() {
-                return Err(self.unknown("the name of a field is missing"));
+                return Err(self.unknown_type("the name of a field is missing"));
             }
             self.at += end;
             return Ok(name);
@@ -393,7 +395,7 @@ impl<'a> HiveTypeParser<'a> {
         let mut name = String::new();
         loop {
             let Some(end) = self.rest().find('`') else {
-                return Err(self.unknown("the closing backquote of a name is missing"));
+                return Err(self.unknown_type("the closing backquote of a name is missing"));
             };
             name.push_str(&self.rest()[..end]);
             self.at += end + 1;
@@ -402,14 +404,14 @@ impl<'a> HiveTypeParser<'a> {
                     name.push('`');
                     self.at += 1;
                 }
-                None if name.is_empty() => return Err(self.unknown("the name of a field is empty")),
+                None if name.is_empty() => return Err(self.unknown_type("the name of a field is empty")),
                 None => return Ok(name),
             }
         }
     }
 
     /// Parses a text in single quotes, in which a backslash escapes the next character.
-    fn quoted(&mut self) -> Result<String> {
+    fn parse_quoted(&mut self) -> Result<String> {
         self.expect("'")?;
         let (mut text, mut escaped) = (String::new(), false);
         for (i, c) in self.rest().char_indices() {
@@ -425,7 +427,7 @@ impl<'a> HiveTypeParser<'a> {
                 }
             }
         }
-        Err(self.unknown("the closing quote of a comment is missing"))
+        Err(self.unknown_type("the closing quote of a comment is missing"))
     }
 }
 

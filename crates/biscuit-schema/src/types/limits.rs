@@ -51,7 +51,7 @@ pub fn is_too_deep(json: &[u8]) -> bool {
 }
 
 /// Returns at most the first 200 characters of a text, for a message.
-pub(crate) fn short(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn shorten(text: &str) -> std::borrow::Cow<'_, str> {
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
@@ -67,11 +67,11 @@ pub(crate) struct ParseDepth {
 }
 
 impl ParseDepth {
-    /// Enters a level. The caller leaves it with [`up`](Self::up).
+    /// Enters a level. The caller leaves it with [`leave`](Self::leave).
     ///
     /// # Errors
     /// `SchemaTooLarge`.
-    pub(crate) fn down(&mut self) -> Result<()> {
+    pub(crate) fn enter(&mut self) -> Result<()> {
         self.depth += 1;
         self.fields += 1;
         if self.depth > MAX_DEPTH {
@@ -86,7 +86,7 @@ impl ParseDepth {
         Ok(())
     }
 
-    pub(crate) fn up(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.depth -= 1;
     }
 }
@@ -110,7 +110,7 @@ pub fn check_size(schema: &Schema, what: &str) -> Result<()> {
 /// # Errors
 /// See [`check_size`].
 pub(crate) fn check_type_size(t: &DataType, what: &str) -> Result<()> {
-    check_all(children(t).map(|f| (1, f)), what)
+    check_all(child_fields(t).map(|f| (1, f)), what)
 }
 
 fn check_fields(fields: &Fields, what: &str) -> Result<()> {
@@ -131,7 +131,7 @@ fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -
             return Err(too_deep(what));
         }
         let before = todo.len();
-        todo.extend(children(field.data_type()).map(|child| (depth + 1, child)));
+        todo.extend(child_fields(field.data_type()).map(|child| (depth + 1, child)));
         met += todo.len() - before;
     }
     if met > MAX_FIELDS {
@@ -141,7 +141,7 @@ fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -
     Ok(())
 }
 
-fn children(t: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
+fn child_fields(t: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
     match t {
         DataType::List(f)
         | DataType::LargeList(f)
@@ -156,7 +156,7 @@ fn children(t: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
         },
         DataType::Struct(fields) => Box::new(fields.iter().map(AsRef::as_ref)),
         DataType::Union(fields, _) => Box::new(fields.iter().map(|(_, f)| f.as_ref())),
-        DataType::Dictionary(_, value) => children(value),
+        DataType::Dictionary(_, value) => child_fields(value),
         _ => Box::new(std::iter::empty()),
     }
 }

@@ -33,7 +33,7 @@ use crate::{codes, common_type, type_name};
 /// only in letter case, and `DuplicateColumn` for a name that occurs twice.
 pub fn merge_schemas(base: &Schema, other: &Schema, what: &str) -> Result<Schema> {
     check_names(other, what)?;
-    let mut fields: Vec<Field> = base.fields().iter().map(|f| plain(f)).collect();
+    let mut fields: Vec<Field> = base.fields().iter().map(|f| plain_field(f)).collect();
     for f in other.fields() {
         match fields.iter_mut().find(|g| g.name().eq_ignore_ascii_case(f.name())) {
             Some(g) if g.name() == f.name() => {
@@ -41,13 +41,13 @@ pub fn merge_schemas(base: &Schema, other: &Schema, what: &str) -> Result<Schema
                 *g = Field::new(g.name(), t, true);
             }
             Some(g) => return Err(column_case(g.name(), f.name(), what)),
-            None => fields.push(plain(f)),
+            None => fields.push(plain_field(f)),
         }
     }
     Ok(Schema::new(fields))
 }
 
-fn plain(f: &Field) -> Field {
+fn plain_field(f: &Field) -> Field {
     Field::new(f.name(), plain_type(f.data_type()), true)
 }
 

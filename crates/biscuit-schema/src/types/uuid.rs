@@ -31,7 +31,7 @@ impl UuidColumns {
         // counter matches them.
         let (mut all, mut leaf) = (Self::default(), 0);
         for field in schema.fields() {
-            all.find(field.data_type(), field.name(), &mut |t| {
+            all.find_uuids(field.data_type(), field.name(), &mut |t| {
                 leaf += 1;
                 leaf <= parquet.num_columns() && is_uuid(leaf - 1) && is_bytes(t)
             });
@@ -39,18 +39,18 @@ impl UuidColumns {
         all
     }
 
-    fn find(&mut self, t: &DataType, place: &str, is_uuid: &mut dyn FnMut(&DataType) -> bool) {
+    fn find_uuids(&mut self, t: &DataType, place: &str, is_uuid: &mut dyn FnMut(&DataType) -> bool) {
         match t {
             DataType::Struct(fields) => {
-                fields.iter().for_each(|f| self.find(f.data_type(), &format!("{place}.{}", f.name()), is_uuid));
+                fields.iter().for_each(|f| self.find_uuids(f.data_type(), &format!("{place}.{}", f.name()), is_uuid));
             }
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                self.find(item.data_type(), &format!("{place}.[]"), is_uuid);
+                self.find_uuids(item.data_type(), &format!("{place}.[]"), is_uuid);
             }
             DataType::Map(entries, _) => {
                 let DataType::Struct(kv) = entries.data_type() else { return };
                 for (field, part) in kv.iter().zip(["{key}", "{value}"]) {
-                    self.find(field.data_type(), &format!("{place}.{part}"), is_uuid);
+                    self.find_uuids(field.data_type(), &format!("{place}.{part}"), is_uuid);
                 }
             }
             other if is_uuid(other) => drop(self.0.insert(place.to_owned())),
@@ -69,25 +69,27 @@ impl UuidColumns {
         if self.0.is_empty() {
             return schema.clone();
         }
-        let fields = schema.fields().iter().map(|f| self.field(f, f.name()));
+        let fields = schema.fields().iter().map(|f| self.mark_field(f, f.name()));
         Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
     }
 
-    fn field(&self, field: &FieldRef, place: &str) -> FieldRef {
+    fn mark_field(&self, field: &FieldRef, place: &str) -> FieldRef {
         if !self.is_within(place) {
             return field.clone();
         }
         let t = match field.data_type() {
             DataType::Struct(fields) => {
-                DataType::Struct(fields.iter().map(|f| self.field(f, &format!("{place}.{}", f.name()))).collect())
+                DataType::Struct(fields.iter().map(|f| self.mark_field(f, &format!("{place}.{}", f.name()))).collect())
             }
-            DataType::List(item) => DataType::List(self.field(item, &format!("{place}.[]"))),
-            DataType::LargeList(item) => DataType::LargeList(self.field(item, &format!("{place}.[]"))),
-            DataType::FixedSizeList(item, n) => DataType::FixedSizeList(self.field(item, &format!("{place}.[]")), *n),
+            DataType::List(item) => DataType::List(self.mark_field(item, &format!("{place}.[]"))),
+            DataType::LargeList(item) => DataType::LargeList(self.mark_field(item, &format!("{place}.[]"))),
+            DataType::FixedSizeList(item, n) => {
+                DataType::FixedSizeList(self.mark_field(item, &format!("{place}.[]")), *n)
+            }
             DataType::Map(entries, sorted) => {
                 let DataType::Struct(kv) = entries.data_type() else { return field.clone() };
                 let parts = kv.iter().zip(["{key}", "{value}"]);
-                let parts = parts.map(|(f, part)| self.field(f, &format!("{place}.{part}"))).collect();
+                let parts = parts.map(|(f, part)| self.mark_field(f, &format!("{place}.{part}"))).collect();
                 let entries = entries.as_ref().clone().with_data_type(DataType::Struct(parts));
                 DataType::Map(Arc::new(entries), *sorted)
             }
@@ -101,7 +103,7 @@ impl UuidColumns {
     ///
     /// # Errors
     /// `Internal` for a value that does not have 16 bytes.
-    pub fn texts(&self, rows: RecordBatch) -> Result<RecordBatch> {
+    pub fn to_texts(&self, rows: RecordBatch) -> Result<RecordBatch> {
         if self.0.is_empty() {
             return Ok(rows);
         }
@@ -109,11 +111,11 @@ impl UuidColumns {
         let columns = schema.fields().iter().zip(rows.columns()).map(|(f, c)| as_text(c, f.data_type()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(schema, columns, &options).map_err(internal)
+        RecordBatch::try_new_with_options(schema, columns, &options).map_err(internal_error)
     }
 }
 
-fn internal(e: ArrowError) -> Error {
+fn internal_error(e: ArrowError) -> Error {
     Error::internal("cannot convert UUIDs to text").with_source(e)
 }
 
@@ -125,7 +127,8 @@ fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     let children = |fields: &Fields, array: &StructArray| {
         let columns = fields.iter().zip(array.columns()).map(|(f, c)| as_text(c, f.data_type()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len()).map_err(internal)
+        StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
+            .map_err(internal_error)
     };
     Ok(match t {
         DataType::Struct(fields) => Arc::new(children(fields, array.as_struct())?),
@@ -133,19 +136,19 @@ fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
             let list = array.as_list::<i32>();
             let values = as_text(list.values(), item.data_type())?;
             let made = ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned());
-            Arc::new(made.map_err(internal)?)
+            Arc::new(made.map_err(internal_error)?)
         }
         DataType::LargeList(item) => {
             let list = array.as_list::<i64>();
             let values = as_text(list.values(), item.data_type())?;
             let made = LargeListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned());
-            Arc::new(made.map_err(internal)?)
+            Arc::new(made.map_err(internal_error)?)
         }
         DataType::FixedSizeList(item, n) => {
             let list = array.as_fixed_size_list();
             let values = as_text(list.values(), item.data_type())?;
             let made = FixedSizeListArray::try_new(item.clone(), *n, values, list.nulls().cloned());
-            Arc::new(made.map_err(internal)?)
+            Arc::new(made.map_err(internal_error)?)
         }
         DataType::Map(entries, sorted) => {
             let (map, DataType::Struct(fields)) = (array.as_map(), entries.data_type()) else {
@@ -153,9 +156,9 @@ fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
             };
             let made = children(fields, map.entries())?;
             let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
-            Arc::new(MapArray::try_new(entries.clone(), offsets, made, nulls, *sorted).map_err(internal)?)
+            Arc::new(MapArray::try_new(entries.clone(), offsets, made, nulls, *sorted).map_err(internal_error)?)
         }
-        _ => texts(array)?,
+        _ => uuid_texts(array)?,
     })
 }
 
@@ -163,7 +166,7 @@ fn is_bytes(t: &DataType) -> bool {
     matches!(t, DataType::FixedSizeBinary(_) | DataType::Binary)
 }
 
-fn texts(column: &ArrayRef) -> Result<ArrayRef> {
+fn uuid_texts(column: &ArrayRef) -> Result<ArrayRef> {
     let one = |bytes: Option<&[u8]>| match bytes.map(<[u8; 16]>::try_from) {
         None => Ok(None),
         Some(Ok(bytes)) => {

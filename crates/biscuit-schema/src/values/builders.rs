@@ -9,13 +9,13 @@ use arrow::datatypes::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 
-use crate::values::converted::{ConvertedColumn, valid};
+use crate::values::converted::{ConvertedColumn, combine_nulls};
 use crate::values::fault::ValueFault;
 use crate::values::reading_rules::DecimalRounding;
 use crate::values::scalar::{DAY_NANOS, DecimalDigits};
 
 /// Converts each value by itself. A value that fails becomes null.
-pub(super) fn each<T: ArrowPrimitiveType>(
+pub(super) fn convert_each<T: ArrowPrimitiveType>(
     len: usize,
     nulls: Option<&NullBuffer>,
     value: impl Fn(usize) -> Result<(T::Native, bool), ValueFault>,
@@ -38,17 +38,17 @@ pub(super) fn each<T: ArrowPrimitiveType>(
             }
         }
     }
-    let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
-    ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
+    let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), combine_nulls(len, nulls, &faults));
+    ConvertedColumn { faults, rounded, ..ConvertedColumn::without_faults(Arc::new(array)) }
 }
 
 /// Converts a whole number to a narrower type; never rounded, hence the `false`.
-pub(super) fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
+pub(super) fn narrow_integer<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
     N::try_from(v).map(|v| (v, false)).map_err(|_| ValueFault::Overflow)
 }
 
 /// Converts nanoseconds to a unit. They are treated as a decimal number whose scale is that of the unit.
-pub(super) fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
+pub(super) fn nanos_in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
     let scale = match unit {
         TimeUnit::Second => 9,
         TimeUnit::Millisecond => 6,
@@ -56,7 +56,7 @@ pub(super) fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) ->
         TimeUnit::Nanosecond => 0,
     };
     let (value, rounded) = DecimalDigits { value: nanos, scale }.at_scale(0, rounding)?;
-    narrow(value).map(|(value, _)| (value, rounded))
+    narrow_integer(value).map(|(value, _)| (value, rounded))
 }
 
 /// Returns the number of nanoseconds in one unit.
@@ -70,7 +70,7 @@ pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
 }
 
 /// Builds timestamps of any unit and time zone from nanoseconds since 1970.
-pub(super) fn timestamps(
+pub(super) fn build_timestamps(
     len: usize,
     nulls: Option<&NullBuffer>,
     unit: TimeUnit,
@@ -78,11 +78,11 @@ pub(super) fn timestamps(
     rounding: DecimalRounding,
     nanos: impl Fn(usize) -> Result<i128, ValueFault>,
 ) -> ConvertedColumn {
-    let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
+    let value = |i: usize| nanos_in_unit(nanos(i)?, unit, rounding);
     macro_rules! of {
         ($t:ty) => {{
             // The values are the same for all time zones, because Arrow stores instants in UTC.
-            let made = each::<$t>(len, nulls, value);
+            let made = convert_each::<$t>(len, nulls, value);
             let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
             ConvertedColumn { array: Arc::new(array), ..made }
         }};
@@ -106,30 +106,30 @@ pub(super) fn day_times(
 ) -> Option<ConvertedColumn> {
     let value = |i: usize| {
         let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
-        let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
+        let (value, rounded) = nanos_in_unit(nanos(i)?, unit, rounding)?;
         // The range is checked after rounding, which can reach the next midnight.
         if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(ValueFault::Overflow) }
     };
     match unit {
-        TimeUnit::Microsecond => Some(each::<Time64MicrosecondType>(len, nulls, value)),
-        TimeUnit::Nanosecond => Some(each::<Time64NanosecondType>(len, nulls, value)),
+        TimeUnit::Microsecond => Some(convert_each::<Time64MicrosecondType>(len, nulls, value)),
+        TimeUnit::Nanosecond => Some(convert_each::<Time64NanosecondType>(len, nulls, value)),
         TimeUnit::Second | TimeUnit::Millisecond => None,
     }
 }
 
-pub(super) fn decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<ConvertedColumn> {
+pub(super) fn build_decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<ConvertedColumn> {
     let array = made.array.as_primitive::<Decimal128Type>().clone().with_precision_and_scale(precision, scale).ok()?;
     Some(ConvertedColumn { array: Arc::new(array), ..made })
 }
 
 /// Checks that a value has at most `precision` digits.
-pub(super) fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
+pub(super) fn check_precision(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
     // 10^38 is within 128 bits, and no decimal has a higher precision.
     let maximum = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
     if value.0.unsigned_abs() < maximum.unsigned_abs() { Ok(value) } else { Err(ValueFault::Overflow) }
 }
 
-pub(super) fn booleans(
+pub(super) fn build_booleans(
     len: usize,
     nulls: Option<&NullBuffer>,
     value: impl Fn(usize) -> Result<bool, ValueFault>,
@@ -142,11 +142,11 @@ pub(super) fn booleans(
             false
         }));
     }
-    let array = BooleanArray::new(values.into(), valid(len, nulls, &faults));
-    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(array)) }
+    let array = BooleanArray::new(values.into(), combine_nulls(len, nulls, &faults));
+    ConvertedColumn { faults, ..ConvertedColumn::without_faults(Arc::new(array)) }
 }
 
-pub(super) fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> ConvertedColumn {
+pub(super) fn build_texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> ConvertedColumn {
     let mut texts = StringBuilder::with_capacity(len, len * 8);
     for i in 0..len {
         match nulls.is_some_and(|n| n.is_null(i)) {
@@ -154,5 +154,5 @@ pub(super) fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize
             false => texts.append_value(value(i)),
         }
     }
-    ConvertedColumn::whole(Arc::new(texts.finish()))
+    ConvertedColumn::without_faults(Arc::new(texts.finish()))
 }

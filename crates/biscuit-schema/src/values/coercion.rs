@@ -16,7 +16,7 @@ use crate::types::common::written_type;
 use crate::types::union::check_names;
 use crate::values::convert::{convert, convert_whole};
 use crate::values::fault::ValueFault;
-use crate::values::nested::place;
+use crate::values::nested::find_field;
 use crate::values::reading_rules::{ExtraColumns, OnError};
 use crate::{ColumnType, Contract, codes, type_name};
 
@@ -204,7 +204,7 @@ pub fn coerce_column(column: &ContractColumn, array: &ArrayRef) -> Result<Coerce
         }
     }
     let (array, defaulted) = match default_value(column)? {
-        Some(value) => filled(made.array, array, &value)?,
+        Some(value) => fill_nulls(made.array, array, &value)?,
         None => (made.array, 0),
     };
     Ok(CoercedColumn { array, refused, rounded: made.rounded, defaulted, dropped: made.dropped })
@@ -216,7 +216,7 @@ pub fn coerce_column(column: &ContractColumn, array: &ArrayRef) -> Result<Coerce
 /// `InvalidContract` if the default does not have the type of the column, `TooLarge` if the result exceeds 2^31
 /// bytes.
 pub fn default_values(column: &ContractColumn, rows: usize) -> Result<Option<ArrayRef>> {
-    default_value(column)?.map(|value| repeat(&value, rows)).transpose()
+    default_value(column)?.map(|value| repeat_value(&value, rows)).transpose()
 }
 
 /// Returns the default of a column as an array with one value of its type.
@@ -235,8 +235,8 @@ fn default_value(column: &ContractColumn) -> Result<Option<ArrayRef>> {
 
 /// Replaces values by the default where the input is null, and returns the number of replaced values. A value that
 /// became null by its conversion is lost data and does not get the default.
-fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayRef, u64)> {
-    let missing = is_null(input).map_err(internal)?;
+fn fill_nulls(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayRef, u64)> {
+    let missing = is_null(input).map_err(internal_error)?;
     let count = missing.true_count();
     if count == 0 {
         return Ok((array, 0));
@@ -245,7 +245,7 @@ fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayR
     // only index.
     let from: Vec<(usize, usize)> =
         missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
-    let array = interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)?;
+    let array = interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal_error)?;
     Ok((array, count as u64))
 }
 
@@ -301,7 +301,7 @@ impl Coercion {
             fields.push(Arc::new(Field::new(&column.name, column.column_type.arrow().clone(), column.nullable)));
             arrays.push(array);
         }
-        self.extra(batch, &mut work, &mut fields, &mut arrays)?;
+        self.treat_extra_columns(batch, &mut work, &mut fields, &mut arrays)?;
         let CoercionState { refused, mut report, .. } = work;
         report.refused = refused.len() as u64;
         for (column, fault) in refused.values() {
@@ -310,7 +310,7 @@ impl Coercion {
         }
         let kept = (!refused.is_empty())
             .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
-        let batch = assemble(fields, arrays, batch.num_rows(), kept.as_ref())?;
+        let batch = assemble_rows(fields, arrays, batch.num_rows(), kept.as_ref())?;
         let refused = refused.into_iter().map(|(row, (column, fault))| RefusedRow::new(row, column, fault)).collect();
         Ok(CoercedRows { batch, kept, refused, report })
     }
@@ -323,12 +323,12 @@ impl Coercion {
         work: &mut CoercionState<'a>,
     ) -> Result<ArrayRef> {
         let t = column.column_type.arrow();
-        let Some(at) = self.find(batch.schema_ref(), column, work)? else {
+        let Some(at) = self.find_input(batch.schema_ref(), column, work)? else {
             work.report.missing.insert(column.name.clone());
             return match default {
                 Some(value) => {
                     work.losses(&column.name).defaulted += batch.num_rows() as u64;
-                    repeat(value, batch.num_rows())
+                    repeat_value(value, batch.num_rows())
                 }
                 None if column.nullable => Ok(new_null_array(t, batch.num_rows())),
                 None => {
@@ -349,11 +349,11 @@ impl Coercion {
         }
         let policy = self.contract.on_error_of(column);
         for (row, fault) in &made.faults {
-            work.fault(column, *row, *fault, policy)?;
+            work.record_fault(column, *row, *fault, policy)?;
         }
         let array = match default {
             Some(value) => {
-                let (array, defaulted) = filled(made.array, input, value)?;
+                let (array, defaulted) = fill_nulls(made.array, input, value)?;
                 if defaulted > 0 {
                     work.losses(&column.name).defaulted += defaulted;
                 }
@@ -365,16 +365,21 @@ impl Coercion {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                 // The column is not nullable, so `on_error = "null"` cannot be applied and the run stops.
                 let policy = if policy == OnError::Null { OnError::Fail } else { policy };
-                work.fault(column, row, ValueFault::NullNotAllowed, policy)?;
+                work.record_fault(column, row, ValueFault::NullNotAllowed, policy)?;
             }
         }
         Ok(array)
     }
 
     /// Finds a column in the input by its name, or else by one of its former names. Each input column is used once.
-    fn find(&self, schema: &Schema, column: &ContractColumn, work: &mut CoercionState<'_>) -> Result<Option<usize>> {
+    fn find_input(
+        &self,
+        schema: &Schema,
+        column: &ContractColumn,
+        work: &mut CoercionState<'_>,
+    ) -> Result<Option<usize>> {
         for name in std::iter::once(&column.name).chain(&column.reading.renamed_from) {
-            let found = place(schema.fields().iter(), name, name).map_err(|e| e.in_file(work.file))?;
+            let found = find_field(schema.fields().iter(), name, name).map_err(|e| e.in_file(work.file))?;
             if let Some(at) = found.filter(|at| !work.used[*at]) {
                 work.used[at] = true;
                 let there = schema.field(at).name();
@@ -388,7 +393,7 @@ impl Coercion {
     }
 
     /// Treats the input columns that the contract does not have.
-    fn extra(
+    fn treat_extra_columns(
         &self,
         batch: &RecordBatch,
         work: &mut CoercionState<'_>,
@@ -452,7 +457,13 @@ impl<'a> CoercionState<'a> {
         self.report.columns.entry(column.to_owned()).or_default()
     }
 
-    fn fault(&mut self, column: &'a ContractColumn, row: usize, fault: ValueFault, policy: OnError) -> Result<()> {
+    fn record_fault(
+        &mut self,
+        column: &'a ContractColumn,
+        row: usize,
+        fault: ValueFault,
+        policy: OnError,
+    ) -> Result<()> {
         match policy {
             OnError::Fail => {
                 let code = fault.code();
@@ -479,11 +490,11 @@ fn message_of(column: &ContractColumn, fault: ValueFault) -> String {
     format!("a value of column `{}` ({t}) {}", column.name, fault.reason())
 }
 
-fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
-    take(value, &UInt32Array::from(vec![0; rows]), None).map_err(internal)
+fn repeat_value(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
+    take(value, &UInt32Array::from(vec![0; rows]), None).map_err(internal_error)
 }
 
-fn assemble(
+fn assemble_rows(
     fields: Vec<Arc<Field>>,
     arrays: Vec<ArrayRef>,
     rows: usize,
@@ -494,16 +505,17 @@ fn assemble(
     let strict: SchemaRef = Arc::new(Schema::new(fields));
     // Refused rows may have nulls in columns that are not nullable, so the rows are filtered before the strict schema
     // is applied.
-    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options).map_err(internal)?;
+    let batch =
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options).map_err(internal_error)?;
     let batch = match kept {
-        Some(kept) => filter_record_batch(&batch, kept).map_err(internal)?,
+        Some(kept) => filter_record_batch(&batch, kept).map_err(internal_error)?,
         None => batch,
     };
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(strict, batch.columns().to_vec(), &options).map_err(internal)
+    RecordBatch::try_new_with_options(strict, batch.columns().to_vec(), &options).map_err(internal_error)
 }
 
-fn internal(e: ArrowError) -> Error {
+fn internal_error(e: ArrowError) -> Error {
     match e {
         // A long default that is repeated in each row.
         ArrowError::OffsetOverflowError(_) => {

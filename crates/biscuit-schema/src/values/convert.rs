@@ -15,7 +15,10 @@ use arrow::datatypes::{
 };
 use biscuit_core::Result;
 
-use crate::values::builders::{booleans, day_times, decimals, each, fitting, nanos_of, narrow, texts, timestamps};
+use crate::values::builders::{
+    build_booleans, build_decimals, build_texts, build_timestamps, check_precision, convert_each, day_times, nanos_of,
+    narrow_integer,
+};
 use crate::values::converted::{ConvertedColumn, no_coercion};
 use crate::values::fault::ValueFault;
 use crate::values::nested;
@@ -48,29 +51,29 @@ pub(crate) fn convert(
     use DataType as D;
     let from = array.data_type();
     if from == to {
-        return Ok(ConvertedColumn::whole(array.clone()));
+        return Ok(ConvertedColumn::without_faults(array.clone()));
     }
     let failed = || no_coercion(column, from, to);
     let plain = |t: &DataType| arrow::compute::cast(array, t).map_err(|e| failed().with_source(e));
     let part = |column: &str, array: &ArrayRef, to: &DataType| convert(column, array, to, reading);
     match (from, to) {
-        (D::Null, _) => Ok(ConvertedColumn::whole(new_null_array(to, array.len()))),
+        (D::Null, _) => Ok(ConvertedColumn::without_faults(new_null_array(to, array.len()))),
         (D::LargeUtf8 | D::Utf8View, _) => convert(column, &plain(&D::Utf8)?, to, reading),
         (D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), _) => {
             convert(column, &plain(&D::Binary)?, to, reading)
         }
         (D::Dictionary(_, value), _) => convert(column, &plain(value)?, to, reading),
         (D::Date64, _) => convert(column, &plain(&D::Timestamp(TimeUnit::Millisecond, None))?, to, reading),
-        (D::Utf8, _) => text(array.as_string(), to, reading).ok_or_else(failed),
-        (D::Boolean, _) => truth(array.as_boolean(), to).ok_or_else(failed),
+        (D::Utf8, _) => convert_text(array.as_string(), to, reading).ok_or_else(failed),
+        (D::Boolean, _) => convert_booleans(array.as_boolean(), to).ok_or_else(failed),
         (D::Binary, D::Utf8) => Ok(text_of_bytes(array.as_binary())),
-        (D::Date32, _) => days(array.as_primitive(), to).ok_or_else(failed),
-        (D::Timestamp(unit, _), _) => times(array, *unit, to, reading).ok_or_else(failed),
+        (D::Date32, _) => convert_dates(array.as_primitive(), to).ok_or_else(failed),
+        (D::Timestamp(unit, _), _) => convert_timestamps(array, *unit, to, reading).ok_or_else(failed),
         (D::Time32(unit) | D::Time64(unit), _) => times_of_day(array, *unit, to, reading).ok_or_else(failed),
         (D::Float16, _) => convert(column, &plain(&D::Float32)?, to, reading),
         (D::Float32 | D::Float64, _) => {
             let doubles = plain(&D::Float64)?;
-            floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
+            convert_floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
         }
         (D::Decimal32(p, s) | D::Decimal64(p, s), _) => convert(column, &plain(&D::Decimal128(*p, *s))?, to, reading),
         (D::Decimal256(_, s), _) => {
@@ -88,10 +91,16 @@ pub(crate) fn convert(
         }
         (D::Decimal128(_, s), _) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
-            numbers(array.len(), array.nulls(), &|i| DecimalDigits { value: values.value(i), scale }, to, reading)
-                .ok_or_else(failed)
+            convert_numbers(
+                array.len(),
+                array.nulls(),
+                &|i| DecimalDigits { value: values.value(i), scale },
+                to,
+                reading,
+            )
+            .ok_or_else(failed)
         }
-        (t, _) if t.is_integer() => integers(array, to, reading).ok_or_else(failed),
+        (t, _) if t.is_integer() => convert_integers(array, to, reading).ok_or_else(failed),
         (D::LargeList(_) | D::FixedSizeList(..) | D::ListView(_) | D::LargeListView(_), D::List(_)) => {
             let (D::LargeList(item) | D::FixedSizeList(item, _) | D::ListView(item) | D::LargeListView(item)) = from
             else {
@@ -100,8 +109,8 @@ pub(crate) fn convert(
             convert(column, &plain(&D::List(item.clone()))?, to, reading)
         }
         (D::List(_), D::List(item)) => nested::list(column, array.as_list(), item, &part),
-        (D::Struct(_), D::Struct(fields)) => nested::structure(column, array.as_struct(), fields, &part),
-        (D::Map(..), D::Map(entry, sorted)) => nested::map(column, array.as_map(), entry, *sorted, &part),
+        (D::Struct(_), D::Struct(fields)) => nested::convert_struct(column, array.as_struct(), fields, &part),
+        (D::Map(..), D::Map(entry, sorted)) => nested::convert_map(column, array.as_map(), entry, *sorted, &part),
         _ => Err(failed()),
     }
 }
@@ -123,33 +132,36 @@ macro_rules! integer {
     };
 }
 
-fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+fn convert_text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     use DataType as D;
     let (len, nulls) = (from.len(), from.nulls());
     macro_rules! whole {
         ($t:ty) => {
-            each::<$t>(len, nulls, |i| {
-                let (v, rounded) = scalar::whole(from.value(i), reading.rounding)?;
-                narrow(v).map(|(v, _)| (v, rounded))
+            convert_each::<$t>(len, nulls, |i| {
+                let (v, rounded) = scalar::parse_whole(from.value(i), reading.rounding)?;
+                narrow_integer(v).map(|(v, _)| (v, rounded))
             })
         };
     }
     match to {
-        D::Boolean => Some(booleans(len, nulls, |i| scalar::boolean(from.value(i)))),
-        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
-            let (v, rounded) = scalar::float(from.value(i))?;
-            single(v).map(|(v, again)| (v, rounded || again))
+        D::Boolean => Some(build_booleans(len, nulls, |i| scalar::parse_boolean(from.value(i)))),
+        D::Float32 => Some(convert_each::<Float32Type>(len, nulls, |i| {
+            let (v, rounded) = scalar::parse_float(from.value(i))?;
+            to_single(v).map(|(v, again)| (v, rounded || again))
         })),
-        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)))),
+        D::Float64 => Some(convert_each::<Float64Type>(len, nulls, |i| scalar::parse_float(from.value(i)))),
         D::Decimal128(p, s) => {
-            let value =
-                |i: usize| fitting(DecimalDigits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
-            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+            let value = |i: usize| {
+                check_precision(DecimalDigits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p)
+            };
+            build_decimals(convert_each::<Decimal128Type>(len, nulls, value), *p, *s)
         }
-        D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
+        D::Date32 => {
+            Some(convert_each::<Date32Type>(len, nulls, |i| Ok((scalar::parse_date(from.value(i), reading)?, false))))
+        }
         D::Timestamp(unit, zone) => {
-            let nanos = |i: usize| scalar::timestamp(from.value(i), reading);
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
+            let nanos = |i: usize| scalar::parse_timestamp(from.value(i), reading);
+            Some(build_timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
         D::Time64(unit) => day_times(len, nulls, *unit, reading.rounding, |i| scalar::time_of_day(from.value(i))),
         D::Binary => Some(bytes_of_text(from, reading.bytes_in_text)),
@@ -159,7 +171,7 @@ fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<Con
 
 /// Returns the nearest float, and whether its shortest digits differ from those of the double. A whole number must
 /// have the same digits.
-fn single(v: f64) -> Result<(f32, bool), ValueFault> {
+fn to_single(v: f64) -> Result<(f32, bool), ValueFault> {
     let narrow = v as f32;
     if !v.is_finite() || f64::from(narrow) == v {
         return Ok((narrow, false));
@@ -173,22 +185,22 @@ fn single(v: f64) -> Result<(f32, bool), ValueFault> {
     }
 }
 
-fn truth(from: &BooleanArray, to: &DataType) -> Option<ConvertedColumn> {
+fn convert_booleans(from: &BooleanArray, to: &DataType) -> Option<ConvertedColumn> {
     let (len, nulls) = (from.len(), from.nulls());
     macro_rules! whole {
         ($t:ty) => {
-            each::<$t>(len, nulls, |i| narrow(i128::from(from.value(i))))
+            convert_each::<$t>(len, nulls, |i| narrow_integer(i128::from(from.value(i))))
         };
     }
     match to {
-        DataType::Utf8 => Some(texts(len, nulls, |i| from.value(i).to_string())),
+        DataType::Utf8 => Some(build_texts(len, nulls, |i| from.value(i).to_string())),
         _ => integer!(to, whole, None),
     }
 }
 
 fn bytes_of_text(from: &StringArray, form: BytesInText) -> ConvertedColumn {
     if form == BytesInText::Own {
-        return ConvertedColumn::whole(Arc::new(BinaryArray::from(from.clone())));
+        return ConvertedColumn::without_faults(Arc::new(BinaryArray::from(from.clone())));
     }
     let (mut bytes, mut faults) = (BinaryBuilder::new(), vec![]);
     for (row, text) in from.iter().enumerate() {
@@ -200,7 +212,7 @@ fn bytes_of_text(from: &StringArray, form: BytesInText) -> ConvertedColumn {
             value => bytes.append_option(value.flatten()),
         }
     }
-    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(bytes.finish())) }
+    ConvertedColumn { faults, ..ConvertedColumn::without_faults(Arc::new(bytes.finish())) }
 }
 
 fn text_of_bytes(from: &BinaryArray) -> ConvertedColumn {
@@ -215,41 +227,46 @@ fn text_of_bytes(from: &BinaryArray) -> ConvertedColumn {
             }
         }
     }
-    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(texts.finish())) }
+    ConvertedColumn { faults, ..ConvertedColumn::without_faults(Arc::new(texts.finish())) }
 }
 
 /// From dates.
-fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedColumn> {
+fn convert_dates(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedColumn> {
     let (len, nulls) = (from.len(), from.nulls());
     match to {
         DataType::Timestamp(unit, zone) => {
             let nanos = |i: usize| Ok(i128::from(from.value(i)) * DAY_NANOS);
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), DecimalRounding::Fail, nanos))
+            Some(build_timestamps(len, nulls, *unit, zone.as_ref(), DecimalRounding::Fail, nanos))
         }
-        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
+        DataType::Utf8 => Some(ConvertedColumn::without_faults(arrow::compute::cast(from, to).ok()?)),
         _ => None,
     }
 }
 
 /// From timestamps.
-fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+fn convert_timestamps(
+    array: &ArrayRef,
+    unit: TimeUnit,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Option<ConvertedColumn> {
     let per = nanos_of(unit);
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
     let ticks = ticks.as_primitive::<Int64Type>();
     let nanos = |i: usize| Ok(i128::from(ticks.value(i)) * per);
     match to {
         DataType::Timestamp(unit, zone) => {
-            Some(timestamps(array.len(), array.nulls(), *unit, zone.as_ref(), reading.rounding, nanos))
+            Some(build_timestamps(array.len(), array.nulls(), *unit, zone.as_ref(), reading.rounding, nanos))
         }
-        DataType::Date32 => Some(each::<Date32Type>(array.len(), array.nulls(), |i| {
+        DataType::Date32 => Some(convert_each::<Date32Type>(array.len(), array.nulls(), |i| {
             let nanos: i128 = nanos(i)?;
             if nanos.rem_euclid(DAY_NANOS) == 0 {
-                narrow(nanos.div_euclid(DAY_NANOS))
+                narrow_integer(nanos.div_euclid(DAY_NANOS))
             } else {
                 Err(ValueFault::PrecisionLoss)
             }
         })),
-        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?)),
+        DataType::Utf8 => Some(ConvertedColumn::without_faults(arrow::compute::cast(array, to).ok()?)),
         _ => None,
     }
 }
@@ -257,7 +274,7 @@ fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules
 /// From times of day.
 fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     if *to == DataType::Utf8 {
-        return Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?));
+        return Some(ConvertedColumn::without_faults(arrow::compute::cast(array, to).ok()?));
     }
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
     let ticks = ticks.as_primitive::<Int64Type>();
@@ -269,19 +286,19 @@ fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Readi
     }
 }
 
-fn integers(array: &ArrayRef, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+fn convert_integers(array: &ArrayRef, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     macro_rules! from {
         ($t:ty) => {{
             let values = array.as_primitive::<$t>();
             let digits = |i: usize| DecimalDigits { value: i128::from(values.value(i)), scale: 0 };
-            numbers(array.len(), array.nulls(), &digits, to, reading)
+            convert_numbers(array.len(), array.nulls(), &digits, to, reading)
         }};
     }
     integer!(array.data_type(), from, None)?
 }
 
 /// From integers and decimals, as decimal digits.
-fn numbers(
+fn convert_numbers(
     len: usize,
     nulls: Option<&NullBuffer>,
     value: &dyn Fn(usize) -> DecimalDigits,
@@ -291,46 +308,46 @@ fn numbers(
     use DataType as D;
     macro_rules! whole {
         ($t:ty) => {
-            each::<$t>(len, nulls, |i| {
+            convert_each::<$t>(len, nulls, |i| {
                 let (v, rounded) = value(i).at_scale(0, reading.rounding)?;
-                narrow(v).map(|(v, _)| (v, rounded))
+                narrow_integer(v).map(|(v, _)| (v, rounded))
             })
         };
     }
     match to {
-        D::Boolean => Some(booleans(len, nulls, |i| match value(i).at_scale(0, DecimalRounding::Fail) {
+        D::Boolean => Some(build_booleans(len, nulls, |i| match value(i).at_scale(0, DecimalRounding::Fail) {
             Ok((0, _)) => Ok(false),
             Ok((1, _)) => Ok(true),
             _ => Err(ValueFault::NotABoolean),
         })),
         D::Decimal128(p, s) => {
-            let fit = |i: usize| fitting(value(i).at_scale((*s).into(), reading.rounding)?, *p);
-            decimals(each::<Decimal128Type>(len, nulls, fit), *p, *s)
+            let fit = |i: usize| check_precision(value(i).at_scale((*s).into(), reading.rounding)?, *p);
+            build_decimals(convert_each::<Decimal128Type>(len, nulls, fit), *p, *s)
         }
-        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| double(value(i)).map(|v| (v, false)))),
-        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
-            let v = double(value(i))?;
+        D::Float64 => Some(convert_each::<Float64Type>(len, nulls, |i| to_double(value(i)).map(|v| (v, false)))),
+        D::Float32 => Some(convert_each::<Float32Type>(len, nulls, |i| {
+            let v = to_double(value(i))?;
             // A whole number that a float does not hold would be a different number. A fraction may be the nearest
             // float.
-            if value(i).scale == 0 && f64::from(v as f32) != v { Err(ValueFault::PrecisionLoss) } else { single(v) }
+            if value(i).scale == 0 && f64::from(v as f32) != v { Err(ValueFault::PrecisionLoss) } else { to_single(v) }
         })),
-        D::Utf8 => Some(texts(len, nulls, |i| {
+        D::Utf8 => Some(build_texts(len, nulls, |i| {
             let DecimalDigits { value, scale } = value(i);
             decimal_text(value, scale)
         })),
         D::Timestamp(unit, zone) => {
-            let nanos = |i: usize| scalar::epoch(value(i), reading.epoch);
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
+            let nanos = |i: usize| scalar::nanos_since_epoch(value(i), reading.epoch);
+            Some(build_timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
-        D::Date32 if reading.epoch == EpochUnit::Days => {
-            Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, DecimalRounding::Fail)?.0)))
-        }
+        D::Date32 if reading.epoch == EpochUnit::Days => Some(convert_each::<Date32Type>(len, nulls, |i| {
+            narrow_integer(value(i).at_scale(0, DecimalRounding::Fail)?.0)
+        })),
         _ => integer!(to, whole, None),
     }
 }
 
 /// Returns the nearest double. A whole number must be exact.
-fn double(number: DecimalDigits) -> Result<f64, ValueFault> {
+fn to_double(number: DecimalDigits) -> Result<f64, ValueFault> {
     if number.scale <= 0 {
         let (whole, _) = number.at_scale(0, DecimalRounding::Fail)?;
         let v = whole as f64;
@@ -352,7 +369,7 @@ fn decimal_text(value: i128, scale: i32) -> String {
     if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
-fn floats(
+fn convert_floats(
     from: &PrimitiveArray<Float64Type>,
     was_single: bool,
     to: &DataType,
@@ -373,29 +390,29 @@ fn floats(
     };
     macro_rules! whole {
         ($t:ty) => {
-            each::<$t>(len, nulls, |i| {
+            convert_each::<$t>(len, nulls, |i| {
                 let (v, rounded) = digits(i)?.at_scale(0, reading.rounding)?;
-                narrow(v).map(|(v, _)| (v, rounded))
+                narrow_integer(v).map(|(v, _)| (v, rounded))
             })
         };
     }
     match to {
-        D::Float64 => Some(ConvertedColumn::whole(Arc::new(from.clone()))),
-        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(from.value(i)))),
+        D::Float64 => Some(ConvertedColumn::without_faults(Arc::new(from.clone()))),
+        D::Float32 => Some(convert_each::<Float32Type>(len, nulls, |i| to_single(from.value(i)))),
         D::Decimal128(p, s) => {
-            let value = |i: usize| fitting(digits(i)?.at_scale((*s).into(), reading.rounding)?, *p);
-            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+            let value = |i: usize| check_precision(digits(i)?.at_scale((*s).into(), reading.rounding)?, *p);
+            build_decimals(convert_each::<Decimal128Type>(len, nulls, value), *p, *s)
         }
         D::Timestamp(unit, zone) => {
-            let nanos = |i: usize| scalar::epoch(digits(i)?, reading.epoch);
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
+            let nanos = |i: usize| scalar::nanos_since_epoch(digits(i)?, reading.epoch);
+            Some(build_timestamps(len, nulls, *unit, zone.as_ref(), reading.rounding, nanos))
         }
-        D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
+        D::Boolean => Some(build_booleans(len, nulls, |i| match from.value(i) {
             0.0 => Ok(false),
             1.0 => Ok(true),
             _ => Err(ValueFault::NotABoolean),
         })),
-        D::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
+        D::Utf8 => Some(ConvertedColumn::without_faults(arrow::compute::cast(from, to).ok()?)),
         _ => integer!(to, whole, None),
     }
 }

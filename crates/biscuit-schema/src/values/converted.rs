@@ -23,7 +23,7 @@ pub(crate) struct ConvertedColumn {
 }
 
 impl ConvertedColumn {
-    pub(crate) fn whole(array: ArrayRef) -> Self {
+    pub(crate) fn without_faults(array: ArrayRef) -> Self {
         Self { array, faults: vec![], rounded: 0, dropped: vec![], missing: vec![] }
     }
 }
@@ -36,7 +36,11 @@ pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error
 }
 
 /// Returns the nulls of a column together with the rows of the faults.
-pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, ValueFault)]) -> Option<NullBuffer> {
+pub(crate) fn combine_nulls(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    faults: &[(usize, ValueFault)],
+) -> Option<NullBuffer> {
     if faults.is_empty() {
         return nulls.cloned();
     }

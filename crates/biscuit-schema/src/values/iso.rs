@@ -14,7 +14,7 @@ use chrono::{NaiveDate, NaiveTime};
 /// ```
 pub fn iso_date_time(text: &str) -> Option<(i128, Option<i32>)> {
     let text = text.trim();
-    if let Some(plain) = plain(text.as_bytes()) {
+    if let Some(plain) = parse_usual_form(text.as_bytes()) {
         return Some(plain);
     }
     let split = text.find(['T', 't', ' ']);
@@ -32,7 +32,7 @@ pub fn iso_date_time(text: &str) -> Option<(i128, Option<i32>)> {
 
 /// Fast path for the usual form, `YYYY-MM-DDTHH:MM:SS[.f…][Z]`. Returns `None` for other forms, which may still be
 /// valid.
-fn plain(b: &[u8]) -> Option<(i128, Option<i32>)> {
+fn parse_usual_form(b: &[u8]) -> Option<(i128, Option<i32>)> {
     let marks =
         b.len() >= 19 && b[4] == b'-' && b[7] == b'-' && matches!(b[10], b'T' | b' ') && b[13] == b':' && b[16] == b':';
     if !marks {

@@ -10,7 +10,7 @@ use arrow::row::{RowConverter, SortField};
 use biscuit_core::{Error, Result};
 
 use crate::codes;
-use crate::values::converted::{ConvertedColumn, no_coercion, valid};
+use crate::values::converted::{ConvertedColumn, combine_nulls, no_coercion};
 use crate::values::fault::ValueFault;
 
 /// Converts a part of a nested column: name of the part for messages, its values, and the wanted type.
@@ -35,7 +35,7 @@ pub(crate) fn list(
     Ok(ConvertedColumn { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
 }
 
-pub(crate) fn map(
+pub(crate) fn convert_map(
     column: &str,
     from: &MapArray,
     entry: &FieldRef,
@@ -54,9 +54,9 @@ pub(crate) fn map(
     faults.extend(&broken);
     faults.sort_by_key(|(row, _)| *row);
     // A key is never null in Arrow, so a map with a key that could not be converted becomes null as a whole.
-    let nulls = valid(from.len(), from.nulls(), &broken);
+    let nulls = combine_nulls(from.len(), from.nulls(), &broken);
     // The keys of such a map still need values, because the key array must not contain nulls.
-    let keys = if broken.is_empty() { key.array.clone() } else { filled(&key.array)? };
+    let keys = if broken.is_empty() { key.array.clone() } else { remove_nulls(&key.array)? };
     let made = StructArray::try_new(kv.clone(), vec![keys, value.array.clone()], None)
         .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
     let array = made.map_err(|e| Error::internal("cannot build a map").with_source(e))?;
@@ -105,12 +105,12 @@ pub(crate) fn duplicate_keys(array: &ArrayRef) -> Result<Vec<usize>> {
 }
 
 /// Removes the nulls of a column; what value appears in their place does not matter.
-fn filled(array: &ArrayRef) -> Result<ArrayRef> {
+fn remove_nulls(array: &ArrayRef) -> Result<ArrayRef> {
     let data = array.to_data().into_builder().nulls(None).build();
     Ok(arrow::array::make_array(data.map_err(|e| Error::internal("cannot remove nulls from keys").with_source(e))?))
 }
 
-pub(crate) fn structure(
+pub(crate) fn convert_struct(
     column: &str,
     from: &StructArray,
     fields: &Fields,
@@ -120,11 +120,11 @@ pub(crate) fn structure(
     let (mut dropped, mut missing, mut used) = (Vec::new(), Vec::new(), vec![false; from.num_columns()]);
     for field in fields {
         let name = format!("{column}.{}", field.name());
-        match place(from.fields().iter(), field.name(), &name)? {
+        match find_field(from.fields().iter(), field.name(), &name)? {
             Some(at) => {
                 used[at] = true;
                 // A child may contain arbitrary values below a null struct. They must not cause faults.
-                let child = masked(from.column(at), from.nulls())?;
+                let child = add_parent_nulls(from.column(at), from.nulls())?;
                 let made = convert(&name, &child, field.data_type())?;
                 arrays.push(made.array);
                 faults.extend(made.faults);
@@ -150,7 +150,7 @@ pub(crate) fn structure(
 }
 
 /// Adds the nulls of a struct to the nulls of a child.
-fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
+fn add_parent_nulls(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return Ok(child.clone()) };
     let data = child.to_data().into_builder().nulls(NullBuffer::union(Some(nulls), child.nulls())).build();
     let data = data.map_err(|e| Error::internal("cannot combine nulls").with_source(e))?;
@@ -158,7 +158,7 @@ fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
 }
 
 /// Finds a field by name: an exact match, or else the only match that differs in letter case.
-pub(crate) fn place<'a>(
+pub(crate) fn find_field<'a>(
     fields: impl Iterator<Item = &'a Arc<Field>>,
     name: &str,
     shown: &str,

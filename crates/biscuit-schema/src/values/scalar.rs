@@ -30,7 +30,7 @@ impl DecimalDigits {
             _ => (false, text),
         };
         let (mantissa, exponent) = match rest.find(['e', 'E']) {
-            Some(at) => (&rest[..at], exponent(&rest[at + 1..])?),
+            Some(at) => (&rest[..at], parse_exponent(&rest[at + 1..])?),
             None => (rest, 0),
         };
         let (mut value, mut scale, mut point, mut any, mut zeros) = (0i128, 0i32, false, false, 0);
@@ -94,7 +94,7 @@ impl DecimalDigits {
 }
 
 /// Parses an exponent. Exponents beyond 1000 are `Overflow`, so that the arithmetic on scales cannot overflow.
-fn exponent(text: &str) -> ScalarResult<i32> {
+fn parse_exponent(text: &str) -> ScalarResult<i32> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(ValueFault::Unparseable);
@@ -103,7 +103,7 @@ fn exponent(text: &str) -> ScalarResult<i32> {
 }
 
 /// Parses a whole number, and returns whether it was rounded.
-pub(crate) fn whole(text: &str, rounding: DecimalRounding) -> ScalarResult<(i128, bool)> {
+pub(crate) fn parse_whole(text: &str, rounding: DecimalRounding) -> ScalarResult<(i128, bool)> {
     if let Ok(v) = text.parse::<i64>() {
         return Ok((v.into(), false));
     }
@@ -112,7 +112,7 @@ pub(crate) fn whole(text: &str, rounding: DecimalRounding) -> ScalarResult<(i128
 
 /// Parses a double, including `NaN` and `Infinity`, and returns whether its shortest digits differ from those of the
 /// text. A whole number must be exact.
-pub(crate) fn float(text: &str) -> ScalarResult<(f64, bool)> {
+pub(crate) fn parse_float(text: &str) -> ScalarResult<(f64, bool)> {
     let text = text.trim();
     let v: f64 = text.parse().map_err(|_| ValueFault::Unparseable)?;
     let mantissa = || text.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit);
@@ -145,7 +145,7 @@ pub(crate) fn time_of_day(text: &str) -> ScalarResult<i128> {
     iso_time(text.trim()).map(i128::from).ok_or(ValueFault::BadTime)
 }
 
-pub(crate) fn boolean(text: &str) -> ScalarResult<bool> {
+pub(crate) fn parse_boolean(text: &str) -> ScalarResult<bool> {
     let text = text.trim();
     let is = |words: &[&str]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
     if is(&["true", "t", "yes", "y", "1"]) {
@@ -158,7 +158,7 @@ pub(crate) fn boolean(text: &str) -> ScalarResult<bool> {
 }
 
 /// Parses a date as days since 1970.
-pub(crate) fn date(text: &str, reading: &ReadingRules) -> ScalarResult<i32> {
+pub(crate) fn parse_date(text: &str, reading: &ReadingRules) -> ScalarResult<i32> {
     let text = text.trim();
     if let Some(days) = iso_date(text) {
         return Ok(days);
@@ -179,7 +179,7 @@ pub(crate) fn date(text: &str, reading: &ReadingRules) -> ScalarResult<i32> {
 
 /// Parses a timestamp as nanoseconds since 1970. A time with an offset is converted to UTC; a time without an offset
 /// is not changed.
-pub(crate) fn timestamp(text: &str, reading: &ReadingRules) -> ScalarResult<i128> {
+pub(crate) fn parse_timestamp(text: &str, reading: &ReadingRules) -> ScalarResult<i128> {
     let text = text.trim();
     if let Some((nanos, offset)) = iso_date_time(text) {
         return Ok(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000);
@@ -188,11 +188,11 @@ pub(crate) fn timestamp(text: &str, reading: &ReadingRules) -> ScalarResult<i128
         return Ok(nanos);
     }
     let Ok(digits) = DecimalDigits::parse(text) else { return Err(ValueFault::BadTime) };
-    epoch(digits, reading.epoch)
+    nanos_since_epoch(digits, reading.epoch)
 }
 
 /// Converts a number of units since 1970 to nanoseconds since 1970.
-pub(crate) fn epoch(number: DecimalDigits, unit: EpochUnit) -> ScalarResult<i128> {
+pub(crate) fn nanos_since_epoch(number: DecimalDigits, unit: EpochUnit) -> ScalarResult<i128> {
     let digits = match unit {
         EpochUnit::Days => {
             return number.at_scale(0, DecimalRounding::Fail)?.0.checked_mul(DAY_NANOS).ok_or(ValueFault::Overflow);
@@ -225,16 +225,16 @@ fn by_formats(text: &str, formats: &[String]) -> Option<i128> {
         // A format with an offset is an instant. One without an offset is taken as it is, and one without a time is
         // midnight.
         if let Ok(t) = parsed.to_datetime() {
-            return Some(nanos(t.naive_utc()));
+            return Some(nanos_of_date_time(t.naive_utc()));
         }
         if let Ok(t) = parsed.to_naive_datetime_with_offset(0) {
-            return Some(nanos(t));
+            return Some(nanos_of_date_time(t));
         }
         parsed.to_naive_date().ok().map(|d| i128::from(d.to_epoch_days()) * DAY_NANOS)
     })
 }
 
-fn nanos(t: chrono::NaiveDateTime) -> i128 {
+fn nanos_of_date_time(t: chrono::NaiveDateTime) -> i128 {
     i128::from(t.and_utc().timestamp()) * 1_000_000_000 + i128::from(t.and_utc().timestamp_subsec_nanos())
 }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn unit_of_an_epoch_is_determined_by_its_size() {
-        let auto = |n: i128| epoch(DecimalDigits { value: n, scale: 0 }, EpochUnit::Auto);
+        let auto = |n: i128| nanos_since_epoch(DecimalDigits { value: n, scale: 0 }, EpochUnit::Auto);
         let want = Ok(1_486_500_577_000_000_000);
         for n in [1_486_500_577, 1_486_500_577_000, 1_486_500_577_000_000, 1_486_500_577_000_000_000] {
             assert_eq!(auto(n), want, "{n}");
@@ -287,10 +287,10 @@ mod tests {
             assert_eq!(auto(n), Err(ValueFault::BadEpoch), "{n}");
         }
         let seconds = DecimalDigits::parse("1486500577.691").unwrap();
-        assert_eq!(epoch(seconds, EpochUnit::Auto), Ok(1_486_500_577_691_000_000));
+        assert_eq!(nanos_since_epoch(seconds, EpochUnit::Auto), Ok(1_486_500_577_691_000_000));
         // Glue Biscuit, the predecessor, converts this number through a double and gets .008 at the end.
         assert_eq!(auto(253_402_300_799_999), Ok(253_402_300_799_999_000));
-        let millis = epoch(DecimalDigits { value: 253_402_300_799_999, scale: 0 }, EpochUnit::Millis);
+        let millis = nanos_since_epoch(DecimalDigits { value: 253_402_300_799_999, scale: 0 }, EpochUnit::Millis);
         assert_eq!(millis, Ok(253_402_300_799_999_000_000));
     }
 
@@ -298,9 +298,9 @@ mod tests {
     fn declared_formats_are_read() {
         let reading =
             ReadingRules { formats: vec!["%d/%m/%Y".into(), "%Y%m%d %H%M%S %z".into()], ..ReadingRules::default() };
-        assert_eq!(date("04/02/1970", &reading), Ok(34));
-        assert_eq!(timestamp("04/02/1970", &reading), Ok(34 * DAY_NANOS));
-        assert_eq!(timestamp("19700101 010000 +0100", &reading), Ok(0));
-        assert_eq!(date("31/02/1970", &reading), Err(ValueFault::BadDate));
+        assert_eq!(parse_date("04/02/1970", &reading), Ok(34));
+        assert_eq!(parse_timestamp("04/02/1970", &reading), Ok(34 * DAY_NANOS));
+        assert_eq!(parse_timestamp("19700101 010000 +0100", &reading), Ok(0));
+        assert_eq!(parse_date("31/02/1970", &reading), Err(ValueFault::BadDate));
     }
 }

@@ -44,7 +44,7 @@ async fn rows<T>(world: &dyn SinkWorld<T>) -> Vec<String> {
 }
 
 fn run(attempt: u32) -> Run {
-    let clock = FixedClock::at("2024-02-29T12:00:00Z".parse::<Instant>().expect("an instant"));
+    let clock = FixedClock::at("2024-02-29T12:00:00Z".parse::<Instant>().expect("the instant is valid"));
     let mut run = Run::new("conformance", RunId::new("run-1"), clock.now());
     run.attempt = attempt;
     run
@@ -162,7 +162,7 @@ impl<T> SinkWorld<T> for FileSink<'_, T> {
     }
 }
 
-fn memory() -> TableStorage {
+fn memory_storage() -> TableStorage {
     TableStorage::durable(Arc::new(InMemory::new()))
 }
 
@@ -179,17 +179,17 @@ pub async fn check_storage_sink<T>(
     T: Clone + Send + Sync,
 {
     let world = |storage| FileSink { storage, open, read };
-    check_sink(|| async { world(memory()) }, case).await;
+    check_sink(|| async { world(memory_storage()) }, case).await;
 
     let both = {
-        let world = world(memory());
-        write(&world, "b", 1, case.second.clone()).await.expect("a write");
-        write(&world, "a", 1, case.first.clone()).await.expect("a write");
+        let world = world(memory_storage());
+        write(&world, "b", 1, case.second.clone()).await.expect("the write succeeds");
+        write(&world, "a", 1, case.first.clone()).await.expect("the write succeeds");
         rows(&world).await
     };
     let setup = || async {
-        let world = world(memory());
-        write(&world, "b", 1, case.second.clone()).await.expect("a write");
+        let world = world(memory_storage());
+        write(&world, "b", 1, case.second.clone()).await.expect("the write succeeds");
         world.storage
     };
     let job = |storage: TableStorage| async { write(&world(storage), "a", 1, case.first.clone()).await.map(drop) };

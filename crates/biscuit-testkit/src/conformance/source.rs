@@ -8,7 +8,7 @@ use crate::doubles::fault_store::{FaultStore, InjectedFault};
 use crate::doubles::recording_store::RecordingStore;
 
 fn run() -> Run {
-    let clock = FixedClock::at("2024-02-29T12:00:00Z".parse::<Instant>().expect("an instant"));
+    let clock = FixedClock::at("2024-02-29T12:00:00Z".parse::<Instant>().expect("the instant is valid"));
     Run::new("conformance", RunId::new("run-1"), clock.now())
 }
 

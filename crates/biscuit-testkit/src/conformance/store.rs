@@ -5,17 +5,17 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{CopyOptions, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode};
 
-async fn content(store: &dyn ObjectStore, path: &Path) -> Option<String> {
+async fn read_content(store: &dyn ObjectStore, path: &Path) -> Option<String> {
     let bytes = match store.get(path).await {
-        Ok(found) => found.bytes().await.expect("bytes"),
+        Ok(found) => found.bytes().await.expect("the bytes are read"),
         Err(Error::NotFound { .. }) => return None,
         Err(e) => panic!("a get returns the object or `NotFound`: {e}"),
     };
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn names(store: &dyn ObjectStore, prefix: &Path) -> Vec<String> {
-    let listed: Vec<_> = store.list(Some(prefix)).try_collect().await.expect("a listing");
+async fn list_names(store: &dyn ObjectStore, prefix: &Path) -> Vec<String> {
+    let listed: Vec<_> = store.list(Some(prefix)).try_collect().await.expect("the listing succeeds");
     let mut names: Vec<String> = listed.into_iter().map(|m| m.location.to_string()).collect();
     names.sort();
     names
@@ -43,16 +43,16 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
     let at = |name: &str| Path::from(format!("{root}/{name}"));
     let (one, two) = (at("t/one"), at("t/two"));
     store.put(&one, "1".into()).await.expect("the put succeeds");
-    assert_eq!(content(store, &one).await.as_deref(), Some("1"), "a read sees the last write");
+    assert_eq!(read_content(store, &one).await.as_deref(), Some("1"), "a read sees the last write");
     store.put(&at("t_backup/one"), "other".into()).await.expect("the put succeeds");
     assert_eq!(
-        names(store, &at("t")).await,
+        list_names(store, &at("t")).await,
         [one.to_string()],
         "a listing sees the last write, and its prefix ends at a slash"
     );
     store.put(&one, "11".into()).await.expect("the put succeeds");
     let meta = store.head(&one).await.expect("the head succeeds");
-    assert_eq!((meta.size, content(store, &one).await.as_deref()), (2, Some("11")), "a put replaces the object");
+    assert_eq!((meta.size, read_content(store, &one).await.as_deref()), (2, Some("11")), "a put replaces the object");
     assert!(meta.e_tag.is_some(), "objects have ETags");
 
     for round in 0..5 {
@@ -67,7 +67,7 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
                 "a loser gets `AlreadyExists` or `Precondition`: {e}"
             );
         }
-        let holds = content(store, &path).await;
+        let holds = read_content(store, &path).await;
         assert_eq!(holds, Some(won[0].to_string()), "the object has the content of the winner, in round {round}");
     }
 
@@ -76,7 +76,7 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
     assert!(matches!(refused, Err(Error::Precondition { .. })), "a read with If-Match fails for another ETag");
 
     store.copy_opts(&one, &two, CopyOptions::new()).await.expect("the copy succeeds");
-    assert_eq!(content(store, &two).await.as_deref(), Some("11"), "a copy is complete");
+    assert_eq!(read_content(store, &two).await.as_deref(), Some("11"), "a copy is complete");
     assert_eq!(
         store.head(&one).await.expect("the head succeeds").e_tag,
         meta.e_tag,
@@ -84,8 +84,8 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
     );
 
     store.delete(&one).await.expect("the delete succeeds");
-    assert_eq!(content(store, &one).await, None, "a deleted object does not exist");
-    assert_eq!(names(store, &at("t")).await, [two.to_string()], "a listing does not contain a deleted object");
+    assert_eq!(read_content(store, &one).await, None, "a deleted object does not exist");
+    assert_eq!(list_names(store, &at("t")).await, [two.to_string()], "a listing does not contain a deleted object");
     match store.delete(&one).await {
         Ok(()) | Err(Error::NotFound { .. }) => {}
         Err(e) => panic!("a delete may be repeated: {e}"),
@@ -94,5 +94,5 @@ pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
     while let Some(answer) = gone.next().await {
         answer.expect("the delete succeeds");
     }
-    assert!(names(store, root).await.is_empty(), "all objects are deleted");
+    assert!(list_names(store, root).await.is_empty(), "all objects are deleted");
 }

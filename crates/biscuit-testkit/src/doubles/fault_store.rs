@@ -106,7 +106,7 @@ impl FaultStore {
 
     /// Waits until a call is paused and returns `true`, or until [`resume`](Self::resume) was called without a pause
     /// and returns `false`.
-    pub async fn paused(&self) -> bool {
+    pub async fn wait_for_pause(&self) -> bool {
         let mut sleep = self.shared.sleep.subscribe();
         let now = sleep.wait_for(|s| *s != PauseLength::NotYet).await.expect("the sender is in this store");
         *now == PauseLength::Asleep
@@ -124,7 +124,7 @@ impl FaultStore {
 }
 
 impl SharedFaults {
-    async fn turn(&self) -> CallTurn {
+    async fn next_turn(&self) -> CallTurn {
         let n = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         // A process that died makes no more calls. The calls after the fault fail, so that the job ends.
         if self.dead.load(Ordering::SeqCst) {
@@ -145,7 +145,7 @@ impl SharedFaults {
             InjectedFault::Refuse => CallTurn::Refuse,
             InjectedFault::PauseAfter => CallTurn::GoThenSleep,
             InjectedFault::Pause => {
-                self.sleep().await;
+                self.sleep_until_resumed().await;
                 CallTurn::Go
             }
             InjectedFault::Delay(by) => {
@@ -155,7 +155,7 @@ impl SharedFaults {
         }
     }
 
-    async fn sleep(&self) {
+    async fn sleep_until_resumed(&self) {
         let mut sleep = self.sleep.subscribe();
         // A store sleeps once. If `resume` came first, the state is `Over`, and the wait below returns at once.
         self.sleep.send_if_modified(|s| {
@@ -168,30 +168,30 @@ impl SharedFaults {
         sleep.wait_for(|s| *s == PauseLength::Over).await.expect("the sender is in this store");
     }
 
-    async fn call<T>(&self, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let turn = self.turn().await;
+    async fn run_call<T>(&self, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let turn = self.next_turn().await;
         self.carry_out(turn, path, call).await
     }
 
     async fn carry_out<T>(&self, turn: CallTurn, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
         match turn {
             CallTurn::Go => call.await,
-            CallTurn::Stop | CallTurn::Tear => Err(injected()),
+            CallTurn::Stop | CallTurn::Tear => Err(injected_error()),
             CallTurn::Refuse => Err(Error::AlreadyExists { path: path.to_string(), source: "injected refusal".into() }),
             CallTurn::GoThenFail => {
                 call.await?;
-                Err(injected())
+                Err(injected_error())
             }
             CallTurn::GoThenSleep => {
                 let answer = call.await;
-                self.sleep().await;
+                self.sleep_until_resumed().await;
                 answer
             }
         }
     }
 }
 
-fn injected() -> Error {
+fn injected_error() -> Error {
     Error::Generic { store: "FaultStore", source: "injected fault".into() }
 }
 
@@ -205,26 +205,26 @@ impl fmt::Display for FaultStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let (turn, mut payload) = (self.shared.turn().await, payload);
+        let (turn, mut payload) = (self.shared.next_turn().await, payload);
         if matches!(turn, CallTurn::Tear) {
             let bytes: bytes::Bytes = payload.into();
             payload = bytes.slice(..bytes.len() / 2).into();
             self.inner.put_opts(location, payload, opts).await?;
-            return Err(injected());
+            return Err(injected_error());
         }
         self.shared.carry_out(turn, location, self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.shared.call(location, self.inner.put_multipart_opts(location, opts)).await
+        self.shared.run_call(location, self.inner.put_multipart_opts(location, opts)).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.shared.call(location, self.inner.get_opts(location, options)).await
+        self.shared.run_call(location, self.inner.get_opts(location, options)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
-        self.shared.call(location, self.inner.get_ranges(location, ranges)).await
+        self.shared.run_call(location, self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -236,9 +236,9 @@ impl ObjectStore for FaultStore {
                 let one = location.clone();
                 let call = async {
                     let mut answers = inner.delete_stream(futures::stream::iter([Ok(one)]).boxed());
-                    answers.next().await.unwrap_or_else(|| Err(injected()))
+                    answers.next().await.unwrap_or_else(|| Err(injected_error()))
                 };
-                shared.call(&location, call).await
+                shared.run_call(&location, call).await
             }
         };
         locations.then(delete).boxed()
@@ -249,7 +249,7 @@ impl ObjectStore for FaultStore {
         let path = prefix.cloned().unwrap_or_default();
         // A listing is one call, and shows the objects at the time of the call.
         let listed = async move {
-            match shared.call(&path, inner.try_collect::<Vec<_>>()).await {
+            match shared.run_call(&path, inner.try_collect::<Vec<_>>()).await {
                 Ok(objects) => futures::stream::iter(objects.into_iter().map(Ok)).boxed(),
                 Err(e) => futures::stream::iter([Err(e)]).boxed(),
             }
@@ -264,14 +264,14 @@ impl ObjectStore for FaultStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.shared.call(&prefix.cloned().unwrap_or_default(), self.inner.list_with_delimiter(prefix)).await
+        self.shared.run_call(&prefix.cloned().unwrap_or_default(), self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.shared.call(to, self.inner.copy_opts(from, to, options)).await
+        self.shared.run_call(to, self.inner.copy_opts(from, to, options)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.shared.call(to, self.inner.rename_opts(from, to, options)).await
+        self.shared.run_call(to, self.inner.rename_opts(from, to, options)).await
     }
 }

@@ -36,12 +36,12 @@ impl MemoryKeys {
 
     /// Adds the key of a file of another writer, with its key metadata.
     pub fn insert(&self, metadata: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) {
-        self.given().keys.insert(metadata.into(), Zeroizing::new(key.into()));
+        self.lock_keys().keys.insert(metadata.into(), Zeroizing::new(key.into()));
     }
 
     /// Returns the number of keys.
     pub fn len(&self) -> usize {
-        self.given().keys.len()
+        self.lock_keys().keys.len()
     }
 
     /// Returns whether there are no keys.
@@ -50,11 +50,11 @@ impl MemoryKeys {
     }
 
     /// Returns how often a key of a file was requested.
-    pub fn asked(&self) -> u64 {
-        self.given().asked
+    pub fn request_count(&self) -> u64 {
+        self.lock_keys().asked
     }
 
-    fn given(&self) -> std::sync::MutexGuard<'_, GivenKeys> {
+    fn lock_keys(&self) -> std::sync::MutexGuard<'_, GivenKeys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,7 +62,7 @@ impl MemoryKeys {
 #[async_trait]
 impl FileKeys for MemoryKeys {
     async fn new_key(&self, of: FilePart) -> Result<FileKey> {
-        let mut given = self.given();
+        let mut given = self.lock_keys();
         let number = given.keys.len() as u64;
         // A distinct key of 32 bytes for each number; the multiplier is that of Fibonacci hashing.
         let key: Vec<u8> = (0..4).flat_map(|i: u64| (number.wrapping_mul(0x9e37_79b9) + i).to_be_bytes()).collect();
@@ -72,7 +72,7 @@ impl FileKeys for MemoryKeys {
     }
 
     async fn key(&self, metadata: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let mut given = self.given();
+        let mut given = self.lock_keys();
         given.asked += 1;
         given.keys.get(metadata).cloned().ok_or_else(|| {
             let name = String::from_utf8_lossy(metadata);

@@ -84,7 +84,7 @@ impl RecordingStore {
         StoreCalls(self.calls.lock().expect("no holder of this lock panics").clone())
     }
 
-    fn note(&self, call: String) {
+    fn record_call(&self, call: String) {
         self.calls.lock().expect("no holder of this lock panics").push(call);
     }
 }
@@ -101,7 +101,7 @@ impl WriteDurability for RecordedDurability {
     async fn sync_file(&self, path: &Path) -> biscuit_core::Result<()> {
         // Recorded after the sync, so that a recorded sync is one that succeeded.
         self.inner.sync_file(path).await?;
-        self.recorder.note(format!("sync {path}"));
+        self.recorder.record_call(format!("sync {path}"));
         Ok(())
     }
 
@@ -109,7 +109,7 @@ impl WriteDurability for RecordedDurability {
         self.inner.sync_folder_of(path).await?;
         let parts: Vec<_> = path.parts().collect();
         let folder = Path::from_iter(parts[..parts.len().saturating_sub(1)].iter().cloned());
-        self.recorder.note(format!("sync-folder {folder}"));
+        self.recorder.record_call(format!("sync-folder {folder}"));
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl WriteDurability for RecordedDurability {
 
     async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
         let copied = self.inner.copy(from, to).await?;
-        self.recorder.note(format!("copy {from} {to}"));
+        self.recorder.record_call(format!("copy {from} {to}"));
         Some(copied)
     }
 
@@ -155,22 +155,22 @@ impl ObjectStore for RecordingStore {
             PutMode::Create => "create",
             PutMode::Update(_) => "update",
         };
-        self.note(format!("{verb} {location}"));
+        self.record_call(format!("{verb} {location}"));
         self.inner.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.note(format!("upload {location}"));
+        self.record_call(format!("upload {location}"));
         self.inner.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.note(format!("{} {location}", if options.head { "head" } else { "get" }));
+        self.record_call(format!("{} {location}", if options.head { "head" } else { "get" }));
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
-        self.note(format!("get {location}"));
+        self.record_call(format!("get {location}"));
         self.inner.get_ranges(location, ranges).await
     }
 
@@ -185,27 +185,27 @@ impl ObjectStore for RecordingStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.record_call(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
         self.inner.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.record_call(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
         self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.record_call(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.note(format!("copy {from} {to}"));
+        self.record_call(format!("copy {from} {to}"));
         self.inner.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.note(format!("rename {from} {to}"));
+        self.record_call(format!("rename {from} {to}"));
         self.inner.rename_opts(from, to, options).await
     }
 }

@@ -34,7 +34,7 @@ struct Memory {
 #[async_trait]
 impl Sink<Rows> for Memory {
     async fn write(&self, _: &Run, commit: &CommitId, rows: Rows) -> Result<WriteReceipt> {
-        let mut written = self.written.lock().expect("no panic");
+        let mut written = self.written.lock().expect("no thread panicked while it had the lock");
         let known = written.iter().any(|(id, _)| id == commit) && self.broken != Some("forgets commit ids");
         if self.broken == Some("is emptied by nothing") && rows.is_empty() {
             written.clear();
@@ -62,7 +62,12 @@ impl SinkWorld<Rows> for Memory {
     }
 
     async fn rows(&self) -> Vec<String> {
-        self.written.lock().expect("no panic").iter().flat_map(|(_, r)| r.iter().map(i64::to_string)).collect()
+        self.written
+            .lock()
+            .expect("no thread panicked while it had the lock")
+            .iter()
+            .flat_map(|(_, r)| r.iter().map(i64::to_string))
+            .collect()
     }
 }
 
@@ -135,7 +140,7 @@ impl Source<Vec<String>> for Folder {
 async fn files() -> TableStorage {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for name in ["in/1", "in/2"] {
-        storage.store.put(&Path::from(name), name.into()).await.expect("a put");
+        storage.store.put(&Path::from(name), name.into()).await.expect("the put succeeds");
     }
     storage
 }
@@ -165,7 +170,7 @@ async fn deleter_that_compares_names_only_is_found() {
         for path in plan.deletes().map(|file| Path::from(file.key())) {
             match s.store.head(&path).await {
                 Ok(_) => {
-                    s.store.delete(&path).await.expect("a delete");
+                    s.store.delete(&path).await.expect("the delete succeeds");
                     report.deleted.push(path);
                 }
                 Err(_) => report.absent.push(path),
@@ -180,7 +185,8 @@ async fn deleter_that_compares_names_only_is_found() {
 async fn memory_and_disk_pass_the_store_suite() {
     let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     check_store(&memory, &Path::from("root")).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store"));
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let disk: Arc<dyn ObjectStore> =
+        Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("the folder of the store exists"));
     check_store(&disk, &Path::from("root")).await;
 }

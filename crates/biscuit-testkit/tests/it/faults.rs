@@ -52,7 +52,7 @@ async fn pause_before_or_after_the_call_lasts_until_resume() {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let store = FaultStore::new(inner.clone(), fault, 1);
         let meanwhile = async {
-            assert!(store.paused().await);
+            assert!(store.wait_for_pause().await);
             let seen = content(&inner, "a").await;
             store.resume();
             seen
@@ -63,7 +63,7 @@ async fn pause_before_or_after_the_call_lasts_until_resume() {
     }
     let never = FaultStore::new(Arc::new(InMemory::new()), InjectedFault::Pause, 9);
     never.resume();
-    assert!(!never.paused().await);
+    assert!(!never.wait_for_pause().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn delayed_call_waits() {
 async fn calls_are_recorded_in_order() {
     let store = RecordingStore::new(Arc::new(InMemory::new()));
     put(&store, "new").await;
-    store.delete(&Path::from("new")).await.expect("a delete");
+    store.delete(&Path::from("new")).await.expect("the delete succeeds");
     assert_eq!(store.calls().all(), ["put new", "delete new"]);
     assert!(store.calls().before("put new", "delete new") && !store.calls().before("delete new", "put new"));
     assert!(!store.calls().before("never", "delete new"));
@@ -101,7 +101,7 @@ async fn careless(storage: TableStorage) -> Result<()> {
 async fn crash_test_finds_an_unsafe_job() {
     let setup = || async {
         let store = Arc::new(InMemory::new());
-        store.put(&Path::from("total"), "41".into()).await.expect("a put");
+        store.put(&Path::from("total"), "41".into()).await.expect("the put succeeds");
         TableStorage::durable(store)
     };
     let check = |storage: TableStorage, at: u64| async move {
@@ -125,7 +125,7 @@ async fn add(storage: TableStorage, safe: bool) -> Result<()> {
     let read = store.get(&path).await.map_err(|e| store_error("read", &path, e))?;
     let version = object_store::UpdateVersion { e_tag: read.meta.e_tag.clone(), version: None };
     let bytes = read.bytes().await.map_err(|e| store_error("read", &path, e))?;
-    let total: u64 = String::from_utf8_lossy(&bytes).parse().expect("a number");
+    let total: u64 = String::from_utf8_lossy(&bytes).parse().expect("the value is a number");
     let mode = if safe { object_store::PutMode::Update(version) } else { object_store::PutMode::Overwrite };
     match store.put_opts(&path, (total + 1).to_string().into(), mode.into()).await {
         Ok(_) => Ok(()),
@@ -138,7 +138,7 @@ async fn add(storage: TableStorage, safe: bool) -> Result<()> {
 
 async fn zero() -> TableStorage {
     let storage = TableStorage::durable(Arc::new(InMemory::new()));
-    storage.store.put(&Path::from("total"), "0".into()).await.expect("a put");
+    storage.store.put(&Path::from("total"), "0".into()).await.expect("the put succeeds");
     storage
 }
 

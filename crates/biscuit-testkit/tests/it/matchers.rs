@@ -6,12 +6,13 @@ use biscuit_testkit::{RowOrdering, assert_rows_eq, assert_rows_snapshot, diff_ro
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
 
 fn floats(values: &[f64]) -> RecordBatch {
-    RecordBatch::try_from_iter([("f", Arc::new(Float64Array::from(values.to_vec())) as ArrayRef)]).expect("a batch")
+    RecordBatch::try_from_iter([("f", Arc::new(Float64Array::from(values.to_vec())) as ArrayRef)])
+        .expect("the batch is valid")
 }
 
 #[test]
 fn types_matter_even_if_values_look_alike() {
-    let diff = diff_rows(&[table("a:int\n1")], &[table("a:bigint\n1")]).expect("a difference");
+    let diff = diff_rows(&[table("a:int\n1")], &[table("a:bigint\n1")]).expect("the rows differ");
     assert_eq!(diff, "-column a: int\n+column a: bigint\n");
     assert!(diff_rows(&[table("a:int\n1")], &[table("a:boolean\ntrue")]).is_some());
     assert!(diff_rows(&[table("a:int\n1")], &[table("b:int\n1")]).is_some());

@@ -54,8 +54,8 @@ struct Folder<'a> {
 impl Folder<'_> {
     fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.root.join(name);
-        std::fs::create_dir_all(path.parent().expect("it is below")).expect("a folder");
-        std::fs::write(path, bytes).expect("a file");
+        std::fs::create_dir_all(path.parent().expect("the path has a folder")).expect("the folder is created");
+        std::fs::write(path, bytes).expect("the file is written");
     }
 
     fn run(&self, words: &str) {
@@ -108,16 +108,16 @@ fn changes(folder: &Folder<'_>) {
 pub(crate) fn envelopes_as_parquet(table: &str) -> Vec<u8> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("no such column"));
     let bytes = seeds::data(&format!("envelopes/{table}.avro"));
-    reader.read("orders.avro", bytes.into()).expect("a file");
-    let changes = reader.finish().expect("rows");
+    reader.read("orders.avro", bytes.into()).expect("the file is read");
+    let changes = reader.finish().expect("the rows are written");
     let schema = changes.batches[0].rows.schema();
-    let avro = schema.metadata().get("avro.schema").expect("an Avro schema").clone();
+    let avro = schema.metadata().get("avro.schema").expect("the file has an Avro schema").clone();
     let metadata = vec![KeyValue::new("parquet.avro.schema".to_owned(), avro)];
     let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata)).build();
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, schema, Some(properties)).expect("a writer");
-    changes.batches.iter().for_each(|batch| writer.write(&batch.rows).expect("rows"));
-    writer.close().expect("a file");
+    let mut writer = ArrowWriter::try_new(&mut out, schema, Some(properties)).expect("the writer is created");
+    changes.batches.iter().for_each(|batch| writer.write(&batch.rows).expect("the rows are written"));
+    writer.close().expect("the file is closed");
     out
 }
 
@@ -133,7 +133,7 @@ fn dms(folder: &Folder<'_>) {
             &seeds::data(&format!("capture/dms/csv-header/public/orders/{name}")),
         );
     }
-    folder.write("dms.json", dms_contract("orders").to_json().expect("JSON").as_bytes());
+    folder.write("dms.json", dms_contract("orders").to_json().expect("the JSON is serialized").as_bytes());
 }
 
 const JOB: &str = "name = 'j'\n[sources.s]\nurl = 'raw'\nformat = 'json'\nsource_file = 'from'\ncontract = 'contract.toml'\n[target]\nurl = 'lake/j'\nmode = 'append'\n\
@@ -201,14 +201,14 @@ fn table(folder: &Folder<'_>) {
 
 /// Writes versions with the library, which can write checkpoints more often than the command does.
 fn versions(folder: &Folder<'_>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     runtime.block_on(async {
-        let location = Location::parse(&folder.root.join("lake/t").to_string_lossy()).expect("a place");
+        let location = Location::parse(&folder.root.join("lake/t").to_string_lossy()).expect("the place is valid");
         let dataset = Dataset::new(location, process::options());
         for n in 1..=4 {
             let name = format!("in/{n}.jsonl");
             folder.write(&name, &seeds::json_lines(n * 3, 20, n));
-            process::merge(&dataset, &folder.root.join(name).to_string_lossy()).await.expect("a merge");
+            process::merge(&dataset, &folder.root.join(name).to_string_lossy()).await.expect("the merge succeeds");
         }
     });
 }
@@ -217,18 +217,19 @@ fn versions(folder: &Folder<'_>) {
 fn unfinished(folder: &Folder<'_>) {
     versions(folder);
     let journal = folder.root.join("lake/.biscuit/t/journal");
-    std::fs::remove_file(journal.join(format!("{:020}.done", 4))).expect("the mark of the last version");
+    std::fs::remove_file(journal.join(format!("{:020}.done", 4))).expect("the mark of the last version is removed");
 }
 
 /// Removes the ETags of done marks and checkpoints, as in a store without ETags, where files are known by their
 /// sizes.
 fn forget_etags(journal: &Path) {
-    for entry in std::fs::read_dir(journal).expect("a journal").flatten() {
-        let mut value: Value = serde_json::from_slice(&std::fs::read(entry.path()).expect("a file")).expect("JSON");
+    for entry in std::fs::read_dir(journal).expect("the journal is readable").flatten() {
+        let mut value: Value =
+            serde_json::from_slice(&std::fs::read(entry.path()).expect("the file is read")).expect("the JSON is valid");
         if entry.path().extension().is_some_and(|e| e == "done") {
             value["etags"] = json!({});
         }
-        std::fs::write(entry.path(), value.to_string()).expect("a file");
+        std::fs::write(entry.path(), value.to_string()).expect("the file is written");
     }
 }
 

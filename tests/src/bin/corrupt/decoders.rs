@@ -98,13 +98,13 @@ pub(crate) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "contract-toml",
         layer: Layer::Text(Form::Toml),
-        inputs: || vec![contract().to_toml().expect("TOML").into_bytes()],
+        inputs: || vec![contract().to_toml().expect("the TOML is serialized").into_bytes()],
         decode: |b, _| contract_of(&text(&b), true),
     },
     Decoder {
         name: "contract-json",
         layer: Layer::Text(Form::Json),
-        inputs: || vec![contract().to_json().expect("JSON").into_bytes()],
+        inputs: || vec![contract().to_json().expect("the JSON is serialized").into_bytes()],
         decode: |b, _| contract_of(&text(&b), false),
     },
     Decoder {

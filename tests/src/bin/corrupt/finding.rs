@@ -36,7 +36,7 @@ impl Findings {
         if *count > KEPT {
             return;
         }
-        std::fs::create_dir_all(&self.keep).expect("a folder for findings");
+        std::fs::create_dir_all(&self.keep).expect("the folder for findings is created");
         let base = self.keep.join(format!("{kind}-{}-{number}", self.seed));
         let replay = format!("--seed {} --only {kind} --number {number}", self.seed);
         println!("FOUND {kind} {number}: {symptom}\n  repeat with {replay}; the input is {}.input", base.display());

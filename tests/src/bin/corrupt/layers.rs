@@ -219,14 +219,14 @@ mod tests {
             sync: vec![7; 16],
             blocks: vec![(2, vec![2, 4]), (100, vec![9; 300])],
         };
-        let parsed = Container::parse(&file.bytes()).expect("a file");
+        let parsed = Container::parse(&file.bytes()).expect("the file is valid");
         assert_eq!((parsed.bytes(), parsed.blocks.len()), (file.bytes(), 2));
     }
 
     #[test]
     fn damage_inside_leaves_the_layer_whole() {
         let lines = b"{\"id\":1}\n{\"id\":2}\n".repeat(10);
-        let packed = gzip(&lines).expect("gzip");
+        let packed = gzip(&lines).expect("the text is compressed");
         let mut whole = 0;
         for n in 0..200 {
             let mut bytes = packed.clone();

@@ -114,18 +114,18 @@ fn run(options: &Options) -> ExitCode {
     let clean = findings.summary();
     println!("{tried} inputs of {} kinds, seed {}", decoders.len() + kinds.len(), options.seed);
     if clean && options.work.is_none() && work.exists() {
-        std::fs::remove_dir_all(&work).expect("a folder of ours");
+        std::fs::remove_dir_all(&work).expect("our folder is removed");
     }
     ExitCode::from(u8::from(!clean))
 }
 
 /// Returns the path of the command, which was built next to this program.
 fn default_command() -> PathBuf {
-    let this = std::env::current_exe().expect("this program");
+    let this = std::env::current_exe().expect("the path of this program is known");
     this.with_file_name("biscuit")
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::fs::create_dir_all(path).expect("a folder to work in");
-    std::fs::canonicalize(path).expect("it is there")
+    std::fs::canonicalize(path).expect("the path exists")
 }

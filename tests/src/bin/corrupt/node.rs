@@ -219,14 +219,14 @@ mod tests {
     #[test]
     fn a_text_keeps_its_form_where_nothing_is_changed() {
         let json = r#"{"b":[1,2.50,null],"a":{"x":"y"}}"#;
-        let node = read_json(json).expect("JSON");
+        let node = read_json(json).expect("the JSON is readable");
         assert_eq!(
-            serde_json::from_str::<Value>(&node.json()).expect("JSON"),
-            serde_json::from_str::<Value>(json).expect("JSON")
+            serde_json::from_str::<Value>(&node.json()).expect("the JSON is valid"),
+            serde_json::from_str::<Value>(json).expect("the JSON is valid")
         );
         let toml = "a = 1\n[b]\nc = [{d = 'e'}]\n";
-        let value: Value = toml::from_str(toml).expect("TOML");
-        assert_eq!(toml::from_str::<Value>(&of_value(value.clone()).toml()).expect("TOML"), value);
+        let value: Value = toml::from_str(toml).expect("the TOML is valid");
+        assert_eq!(toml::from_str::<Value>(&of_value(value.clone()).toml()).expect("the TOML is valid"), value);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) fn rows(from: i64, n: i64, seq: i64) -> RecordBatch {
         ("seq", Arc::new(Int64Array::from(vec![seq; ids.len()]))),
         ("day", texts(&|i| Some(DAYS[(i % 3) as usize].to_owned()))),
         ("v", texts(&|i| (i % 4 > 0).then(|| format!("value {i} of {seq}")))),
-        ("amount", Arc::new(amounts.with_precision_and_scale(12, 2).expect("a decimal"))),
+        ("amount", Arc::new(amounts.with_precision_and_scale(12, 2).expect("the decimal is valid"))),
         ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(ids.iter().map(|i| 1_709_251_200_000_000 + i)))),
         ("flag", Arc::new(ids.iter().map(|i| (i % 3 > 0).then_some(i % 2 == 0)).collect::<BooleanArray>())),
         ("price", Arc::new(Float64Array::from_iter_values(ids.iter().map(|i| *i as f64 / 3.0)))),
@@ -43,7 +43,7 @@ pub(crate) fn rows(from: i64, n: i64, seq: i64) -> RecordBatch {
         ("op", texts(&|i| Some(if i % 11 == 10 { "d" } else { "u" }.to_owned()))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
-        .expect("columns of one length")
+        .expect("the columns have one length")
 }
 
 /// Returns Parquet files of the same rows as different writers make them: plain without compression; with
@@ -63,9 +63,9 @@ pub(crate) fn parquet(rows: &RecordBatch) -> Vec<Vec<u8>> {
 
 fn parquet_file(rows: &RecordBatch, properties: WriterProperties) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, rows.schema(), Some(properties)).expect("a writer");
-    writer.write(rows).expect("rows");
-    writer.close().expect("a file");
+    let mut writer = ArrowWriter::try_new(&mut out, rows.schema(), Some(properties)).expect("the writer is created");
+    writer.write(rows).expect("the rows are written");
+    writer.close().expect("the file is closed");
     out
 }
 
@@ -81,11 +81,11 @@ pub(crate) fn avro(rows: &RecordBatch) -> Vec<Vec<u8>> {
     ];
     let file = |codec| {
         let builder = WriterBuilder::new(rows.schema().as_ref().clone()).with_compression(codec);
-        let mut writer = builder.build::<_, AvroOcfFormat>(Vec::new()).expect("a writer");
+        let mut writer = builder.build::<_, AvroOcfFormat>(Vec::new()).expect("the writer is created");
         for at in (0..rows.num_rows()).step_by(20) {
-            writer.write(&rows.slice(at, 20.min(rows.num_rows() - at))).expect("rows");
+            writer.write(&rows.slice(at, 20.min(rows.num_rows() - at))).expect("the rows are written");
         }
-        writer.finish().expect("a file");
+        writer.finish().expect("the file is complete");
         writer.into_inner()
     };
     codecs.into_iter().map(file).collect()

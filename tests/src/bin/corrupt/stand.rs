@@ -23,7 +23,7 @@ impl Stand {
     /// Stores the present content of `root` as the state to restore.
     pub(crate) fn new(root: &Path) -> Self {
         let kept = root.with_extension("kept");
-        std::fs::rename(root, &kept).expect("a folder of ours");
+        std::fs::rename(root, &kept).expect("our folder is renamed");
         let mut stand = Self { root: root.to_owned(), kept, pristine: BTreeMap::new() };
         stand.pristine = prints(&stand.kept);
         stand.restore();
@@ -33,17 +33,17 @@ impl Stand {
     /// Restores the folder.
     pub(crate) fn restore(&self) {
         if self.root.exists() {
-            std::fs::remove_dir_all(&self.root).expect("a folder of ours");
+            std::fs::remove_dir_all(&self.root).expect("our folder is removed");
         }
         for name in self.pristine.keys() {
             let to = self.root.join(name);
-            std::fs::create_dir_all(to.parent().expect("it is below")).expect("a folder");
+            std::fs::create_dir_all(to.parent().expect("the path has a folder")).expect("the folder is created");
             let put = if is_database(name) {
                 std::fs::copy(self.kept.join(name), to).map(drop)
             } else {
                 std::fs::hard_link(self.kept.join(name), to)
             };
-            put.expect("a file");
+            put.expect("the file is stored");
         }
         let changed = Files(prints(&self.root));
         let changed = changed.changed(&Files(self.pristine.clone()), |name| !is_database(name)).join(", ");
@@ -56,14 +56,14 @@ impl Stand {
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.root.join(name)).expect("a file of the stand")
+        std::fs::read(self.root.join(name)).expect("the file of the stand is readable")
     }
 
     /// Replaces a file by another one.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
         let path = self.root.join(name);
-        std::fs::remove_file(&path).expect("a file of the stand");
-        std::fs::write(path, bytes).expect("a file");
+        std::fs::remove_file(&path).expect("the file of the stand is removed");
+        std::fs::write(path, bytes).expect("the file is written");
     }
 
     pub(crate) fn now(&self) -> Files {
@@ -128,7 +128,8 @@ fn prints(root: &Path) -> BTreeMap<String, Print> {
             if meta.is_dir() {
                 walk(&path, root, all);
             } else {
-                let name = path.strip_prefix(root).expect("it is below").to_string_lossy().into_owned();
+                let name =
+                    path.strip_prefix(root).expect("the path is below the folder").to_string_lossy().into_owned();
                 all.insert(name, (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()));
             }
         }
@@ -151,14 +152,14 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_seen_and_put_back() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("the folder is created");
         let root = folder.path().join("stand");
-        std::fs::create_dir_all(root.join("lake/t")).expect("a folder");
-        std::fs::write(root.join("lake/t/a"), "1").expect("a file");
+        std::fs::create_dir_all(root.join("lake/t")).expect("the folder is created");
+        std::fs::write(root.join("lake/t/a"), "1").expect("the file is written");
         let stand = Stand::new(&root);
         let before = stand.now();
         stand.replace("lake/t/a", b"2");
-        std::fs::write(root.join("b"), "3").expect("a file");
+        std::fs::write(root.join("b"), "3").expect("the file is written");
         assert_eq!(stand.now().changed(&before, |_| true), ["b", "lake/t/a"]);
         stand.restore();
         assert_eq!((stand.now(), stand.read("lake/t/a")), (before, b"1".to_vec()));

@@ -75,7 +75,7 @@ pub(crate) fn run(decoder: &Decoder, seed: u64, numbers: std::ops::Range<u64>, f
 
 /// Runs one process. Returns the number of the input with which the next process begins.
 fn batch(name: &str, seed: u64, from: u64, to: u64, add: &mut dyn FnMut(u64, String)) -> u64 {
-    let binary = std::env::current_exe().expect("this program");
+    let binary = std::env::current_exe().expect("the path of this program is known");
     let words = [name.to_owned(), seed.to_string(), from.to_string(), to.to_string()];
     let mut child = limited(&binary)
         .arg("--worker")
@@ -83,7 +83,7 @@ fn batch(name: &str, seed: u64, from: u64, to: u64, add: &mut dyn FnMut(u64, Str
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("a process");
+        .expect("the process starts");
     let (send, lines) = mpsc::channel();
     let out = child.stdout.take().expect("it is piped");
     let reader = std::thread::spawn(move || {

@@ -41,13 +41,13 @@ fn main() -> ExitCode {
         eprintln!("soak: --seconds and --seed are numbers");
         return ExitCode::from(2);
     };
-    let this = std::env::current_exe().expect("this program");
+    let this = std::env::current_exe().expect("the path of this program is known");
     let biscuit = options.get("--biscuit").map_or_else(|| this.with_file_name("biscuit"), PathBuf::from);
     let biscuit = std::fs::canonicalize(&biscuit).unwrap_or_else(|e| panic!("{}: {e}", biscuit.display()));
     let folder = options
         .get("--work")
         .map_or_else(|| std::env::temp_dir().join(format!("soak-{}", std::process::id())), PathBuf::from);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("the folder is created");
     let until = Instant::now() + Duration::from_secs(seconds);
     let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), observations: Mutex::default() };
     soak.run(seed);
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     observed.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
     println!("{} different states were read in {seconds} s, seed {seed}", observed.states.len());
     if observed.wrong.is_empty() {
-        std::fs::remove_dir_all(&soak.folder).expect("a folder of ours");
+        std::fs::remove_dir_all(&soak.folder).expect("our folder is removed");
     }
     ExitCode::from(u8::from(!observed.wrong.is_empty()))
 }
@@ -140,7 +140,7 @@ impl Soak {
             format!("{{\"id\":{id},\"n\":{counter},\"p\":\"p{partition}\"}}\n")
         };
         let name = format!("changes-{writer}.jsonl");
-        std::fs::write(self.folder.join(&name), (0..ROWS).map(row).collect::<String>()).expect("a file");
+        std::fs::write(self.folder.join(&name), (0..ROWS).map(row).collect::<String>()).expect("the file is written");
         let words =
             format!("merge --target lake/t --format rows --key id --order n --partition-by p --json --changes {name}");
         match self.command(&words, kill).0 {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::environment::stores::delete_place;
-use crate::render::output::{CommandOutput, code};
+use crate::render::output::{CommandOutput, exit_code};
 
 /// Options of `biscuit doctor`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &DoctorArgs, context: &CommandContext) -> Result<C
     let s3 = split_s3_url(&args.table.url);
     let policies = s3.map(|(bucket, _)| iam_policies(bucket, &root, &state)).unwrap_or_default();
     if let Some(command) = &args.policy {
-        return policy(command, &policies);
+        return show_policy(command, &policies);
     }
     let place = delete_place(&context.stores, &args.table.url).await?;
     let report = check_store(dataset.journal(), &place, &SystemClock).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: &DoctorArgs, context: &CommandContext) -> Result<C
     let exit = match report.verdict {
         StoreVerdict::Unusable => {
             let errors = report.errors.iter().chain([&ErrorKind::Denied]);
-            errors.map(|kind| code(*kind)).max().unwrap_or_default()
+            errors.map(|kind| exit_code(*kind)).max().unwrap_or_default()
         }
         _ => 0,
     };
@@ -68,7 +68,7 @@ fn text_of(checks: &[StoreCheck]) -> String {
 }
 
 /// Returns the IAM policy of a command, or of all commands.
-fn policy(command: &str, policies: &Map<String, Value>) -> Result<CommandOutput> {
+fn show_policy(command: &str, policies: &Map<String, Value>) -> Result<CommandOutput> {
     let wanted: Map<String, Value> = policies
         .iter()
         .filter(|(name, _)| command == "all" || *name == command)

@@ -8,7 +8,7 @@ use crate::render::error_codes::{self, CodeLists};
 use crate::render::output::{self, CommandOutput};
 
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
+pub(crate) struct ExplainCodeArgs {
     /// Code of an error, such as `NullKey` [default: list all codes]
     pub(crate) code: Option<String>,
 
@@ -38,18 +38,18 @@ const LISTS: CodeLists = &[
     ("biscuit-lake", crate::codes::ALL),
 ];
 
-pub(crate) fn run(args: &ExplainArgs) -> Result<CommandOutput> {
+pub(crate) fn run(args: &ExplainCodeArgs) -> Result<CommandOutput> {
     let all = || LISTS.iter().flat_map(|(owner, list)| list.iter().map(|code| (*owner, *code)));
     let (json, text) = match &args.code {
         Some(name) => {
             let found = all().find(|(_, code)| code.name().eq_ignore_ascii_case(name));
-            let (owner, code) = found.ok_or_else(|| unknown(name, all().map(|(_, code)| code.name())))?;
-            (entry(owner, code), error_codes::text_of(owner, code, output::code(code.kind())))
+            let (owner, code) = found.ok_or_else(|| unknown_code(name, all().map(|(_, code)| code.name())))?;
+            (code_entry(owner, code), error_codes::text_of(owner, code, output::exit_code(code.kind())))
         }
         None => {
-            let codes: Vec<Value> = all().map(|(owner, code)| entry(owner, code)).collect();
+            let codes: Vec<Value> = all().map(|(owner, code)| code_entry(owner, code)).collect();
             let text = match args.markdown {
-                true => error_codes::markdown(LISTS, output::code),
+                true => error_codes::render_markdown(LISTS, output::exit_code),
                 false => error_codes::list(LISTS),
             };
             (json!({ "codes": codes }), text)
@@ -58,11 +58,11 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<CommandOutput> {
     Ok(CommandOutput::Report { json, text, exit: 0 })
 }
 
-fn entry(owner: &str, code: ErrorCode) -> Value {
+fn code_entry(owner: &str, code: ErrorCode) -> Value {
     json!({
         "code": code.name(),
         "kind": code.kind().name(),
-        "exit_code": output::code(code.kind()),
+        "exit_code": output::exit_code(code.kind()),
         "crate": owner,
         "cause": code.cause(),
         "remedy": code.remedy(),
@@ -70,9 +70,9 @@ fn entry(owner: &str, code: ErrorCode) -> Value {
 }
 
 /// Returns the error for an unknown code, with up to five similar ones.
-fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
+fn unknown_code(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
     let lower = name.to_lowercase();
-    let mut near: Vec<(usize, &str)> = known.map(|code| (distance(&lower, &code.to_lowercase()), code)).collect();
+    let mut near: Vec<(usize, &str)> = known.map(|code| (edit_distance(&lower, &code.to_lowercase()), code)).collect();
     // A distance of a third of the name allows for a forgotten word.
     near.retain(|(edits, code)| *edits <= code.len().div_ceil(3));
     near.sort_unstable();
@@ -85,7 +85,7 @@ fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
 }
 
 /// Returns the Levenshtein distance of two texts, by rows of the table of distances of their prefixes.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -105,6 +105,9 @@ mod tests {
 
     #[test]
     fn distance_counts_edits() {
-        assert_eq!((distance("nulkey", "nullkey"), distance("", "abc"), distance("abc", "axc")), (1, 3, 1));
+        assert_eq!(
+            (edit_distance("nulkey", "nullkey"), edit_distance("", "abc"), edit_distance("abc", "axc")),
+            (1, 3, 1)
+        );
     }
 }

@@ -14,7 +14,7 @@ pub(crate) async fn run(args: &TableArgs, context: &CommandContext) -> Result<Co
     let mut text = format!("{:>7}  {:<20}  {:<17}  {:<39}  {:<24}  state\n", "version", "time", "files", "rows", "run");
     let mut json = Vec::new();
     for version in &versions {
-        text.push_str(&line(version));
+        text.push_str(&render_version(version));
         let record = &version.record;
         json.push(json!({
             "version": record.version,
@@ -36,21 +36,21 @@ pub(crate) async fn run(args: &TableArgs, context: &CommandContext) -> Result<Co
 }
 
 /// Renders a version as a line. Files are shown as `+published -removed =adopted`.
-fn line(version: &PastVersion) -> String {
+fn render_version(version: &PastVersion) -> String {
     let record = &version.record;
     let files = format!("+{} -{} ={}", record.publish.len(), record.remove.len(), record.adopt.len());
     let state = if version.finished { "finished" } else { "unfinished: run `biscuit recover`" };
     let at: String = version.at.to_string().chars().take(19).collect();
     // A run without an id is shown by its writer id, which is part of the names of its files.
     let run = record.run.as_deref().or(record.commit_id.as_deref()).unwrap_or(&record.writer_id);
-    format!("{:>7}  {at:<20}  {files:<17}  {:<39}  {run:<24}  {state}\n", record.version, rows(record))
+    format!("{:>7}  {at:<20}  {files:<17}  {:<39}  {run:<24}  {state}\n", record.version, render_row_counts(record))
 }
 
 /// Renders how a version changed rows.
 ///
 /// A merge reports `after (+inserted ~updated -deleted)`; so does a job that merges, under `merge`. Other jobs report
 /// how many rows they wrote. Without a report the rows of the published files count.
-fn rows(record: &CommitRecord) -> String {
+fn render_row_counts(record: &CommitRecord) -> String {
     let report = &record.report;
     let erased = report["erased"]["rows"].as_u64().unwrap_or(0);
     let of_merge = |rows: &Value| {

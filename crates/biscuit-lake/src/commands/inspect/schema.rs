@@ -24,7 +24,7 @@ pub(crate) enum SchemaCommand {
     /// Infer a contract from files
     Infer(InferArgs),
     /// Print the contract of a table, a contract file, a Glue table, a CloudFormation template or an Avro schema
-    Show(ShowArgs),
+    Show(ShowSchemaArgs),
     /// Check whether the columns and rows of a table comply with a contract
     Check(CheckArgs),
     /// Compare two contracts, and report which readers the differences break
@@ -33,13 +33,13 @@ pub(crate) enum SchemaCommand {
 
 /// Values of `--format`: formats of raw files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatName {
+pub(crate) enum SchemaFormatName {
     Json,
     Csv,
     Parquet,
 }
 
-impl FormatName {
+impl SchemaFormatName {
     pub(crate) fn of_source(self) -> SourceFormat {
         match self {
             Self::Json => SourceFormat::Json,
@@ -97,7 +97,7 @@ pub(crate) struct InferArgs {
 
     /// Read the files in this format [default: by their names]
     #[arg(long, value_enum)]
-    format: Option<FormatName>,
+    format: Option<SchemaFormatName>,
 
     #[command(flatten)]
     csv: CsvArgs,
@@ -112,7 +112,7 @@ pub(crate) struct InferArgs {
 
 /// Options of `biscuit schema show`.
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct ShowSchemaArgs {
     /// Path or URL of a table or a file: a contract (TOML, JSON), a Glue table, a CloudFormation template, an Avro
     /// schema
     url: String,
@@ -163,35 +163,35 @@ pub(crate) enum CompatibilityName {
 
 pub(crate) async fn run(command: &SchemaCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
-        SchemaCommand::Infer(args) => infer(args, context).await,
+        SchemaCommand::Infer(args) => infer_contract(args, context).await,
         SchemaCommand::Show(args) => {
             let contract = read(&args.url, args.table.as_deref(), context).await?;
-            print(&contract, &args.url, &args.print, json!({}))
+            print_contract(&contract, &args.url, &args.print, json!({}))
         }
-        SchemaCommand::Check(args) => check(args, context).await,
-        SchemaCommand::Diff(args) => diff(args, context).await,
+        SchemaCommand::Check(args) => check_contract(args, context).await,
+        SchemaCommand::Diff(args) => compare_contracts(args, context).await,
     }
 }
 
-async fn infer(args: &InferArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn infer_contract(args: &InferArgs, context: &CommandContext) -> Result<CommandOutput> {
     let place = open_place(&args.url, context).await?;
-    let format = args.format.map(FormatName::of_source);
+    let format = args.format.map(SchemaFormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
     let text = args.csv.spec()?;
     let (contract, conflicts) =
         learn(&place, format, &text, rules.as_ref(), context.file_keys().await?.as_ref()).await?;
     conflicts.iter().for_each(|c| tracing::warn!("{c}"));
-    print(&contract, &args.url, &args.print, json!({ "conflicts": conflicts }))
+    print_contract(&contract, &args.url, &args.print, json!({ "conflicts": conflicts }))
 }
 
 /// Returns the contract as text in the form of the options. The JSON object always has the contract itself as well.
-fn print(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> Result<CommandOutput> {
+fn print_contract(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> Result<CommandOutput> {
     let plain = url.trim_end_matches('/');
     let last = plain.rsplit('/').next().unwrap_or(plain);
     let stem = last.split('.').next().unwrap_or(last);
     let mut place = TablePlace::new(args.name.as_deref().unwrap_or(stem), args.location.as_deref().unwrap_or(plain));
     place.database.clone_from(&args.database);
-    place.projection = args.project.iter().map(|p| projection(p)).collect::<Result<_>>()?;
+    place.projection = args.project.iter().map(|p| parse_projection(p)).collect::<Result<_>>()?;
     let pretty = |v: &Value| serde_json::to_string_pretty(v).unwrap_or_else(|_| v.to_string()) + "\n";
     let text = match args.form {
         AsName::Toml => contract.to_toml()?,
@@ -211,7 +211,7 @@ fn print(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> R
 }
 
 /// Parses `COLUMN=VALUES` of `--project`.
-fn projection(text: &str) -> Result<PartitionProjection> {
+fn parse_projection(text: &str) -> Result<PartitionProjection> {
     let wrong = || {
         let message = format!(
             "invalid projection `{text}`; write one such as day=since:2024-01-01, n=1..99, region=eu,us or id=injected"
@@ -309,7 +309,7 @@ async fn of_table(args: &TableArgs, context: &CommandContext) -> Result<Contract
     Ok(contract)
 }
 
-async fn check(args: &CheckArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn check_contract(args: &CheckArgs, context: &CommandContext) -> Result<CommandOutput> {
     let contract = read(&args.contract, None, context).await?;
     let there = of_table(&args.table, context).await?;
     let found = differences(&contract, &there);
@@ -350,11 +350,11 @@ async fn rows_comply(contract: &Contract, table: &TableArgs, context: &CommandCo
     contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::checks::CheckSeverity::Warn)));
     contract.checks.dedup();
     let dataset = context.open_table(table).await?;
-    dataset.read(|snapshot| findings(&contract, snapshot)).await
+    dataset.read(|snapshot| check_rows(&contract, snapshot)).await
 }
 
 /// Checks the rows of a version, and returns the findings as text.
-async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<String>> {
+async fn check_rows(contract: &Contract, snapshot: TableVersion) -> Result<Vec<String>> {
     let mut compliance = ContractCompliance::new(contract, SystemClock.now())?;
     for file in snapshot.open_files().await? {
         let (mut rows, mut seen) = (file.stream(None)?, 0);
@@ -378,7 +378,7 @@ async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<Str
     Ok(compliance.finish()?.into_iter().map(text_of).collect())
 }
 
-async fn diff(args: &DiffArgs, context: &CommandContext) -> Result<CommandOutput> {
+async fn compare_contracts(args: &DiffArgs, context: &CommandContext) -> Result<CommandOutput> {
     let (old, new) = (read(&args.old, None, context).await?, read(&args.new, None, context).await?);
     let found = differences(&old, &new);
     let fits = |c: Compatibility| c.broken_by(&found).is_empty();

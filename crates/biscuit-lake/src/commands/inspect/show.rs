@@ -14,14 +14,14 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
-use crate::args::table::ShowArgs;
+use crate::args::table::ShowTableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 
-pub(crate) async fn run(args: &ShowArgs, context: &CommandContext) -> Result<CommandOutput> {
+pub(crate) async fn run(args: &ShowTableArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let place = format!("`{}`", args.table.url);
-    let batches = dataset.read(|_| rows(args, &dataset, &place)).await?;
+    let batches = dataset.read(|_| read_rows(args, &dataset, &place)).await?;
     // Writing as text fails for dates and times outside of the calendar.
     let shown = |e| engine_error(&place, e);
     let mut lines = Vec::new();
@@ -32,13 +32,13 @@ pub(crate) async fn run(args: &ShowArgs, context: &CommandContext) -> Result<Com
     writer.finish().map_err(shown)?;
     drop(writer);
     let json_lines = String::from_utf8_lossy(&lines).into_owned();
-    let cells = batches.iter().map(cells).collect::<Result<Vec<_>, _>>().map_err(shown)?;
+    let cells = batches.iter().map(cells_as_text).collect::<Result<Vec<_>, _>>().map_err(shown)?;
     let text = format!("{}\n", pretty_format_batches(&cells).map_err(shown)?);
     Ok(CommandOutput::Rows { json_lines, text })
 }
 
 /// Returns the requested rows, all of one version.
-async fn rows(args: &ShowArgs, dataset: &Dataset, place: &str) -> Result<Vec<RecordBatch>> {
+async fn read_rows(args: &ShowTableArgs, dataset: &Dataset, place: &str) -> Result<Vec<RecordBatch>> {
     let unreadable = |e| engine_error(place, e);
     let mut frame = match &args.as_of {
         Some(at) => {
@@ -62,7 +62,7 @@ async fn rows(args: &ShowArgs, dataset: &Dataset, place: &str) -> Result<Vec<Rec
 }
 
 /// Converts rows to text, each cell on one line and with control characters escaped.
-fn cells(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+fn cells_as_text(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let options = FormatOptions::default();
     let (mut fields, mut columns) = (vec![], vec![]);
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
     };
     let mut erasure = SubjectErasure::new(&args.subject);
     if let Some(url) = &args.erase_from {
-        erasure = erasure.with_table(opened(args, url, open.as_ref(), context).await?);
+        erasure = erasure.with_table(open_table(args, url, open.as_ref(), context).await?);
     }
     if args.readmit {
         let count = erasure.readmit().await?;
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<C
 }
 
 /// Opens the table of the erasure, with the keys of the policy if there is one.
-async fn opened(
+async fn open_table(
     args: &ForgetArgs,
     url: &str,
     open: Option<&OpenPolicy>,
@@ -99,7 +99,7 @@ async fn opened(
     let column = args.column.as_deref().unwrap_or_default();
     let table = match open {
         Some(open) => {
-            let table = ErasureTable::new(open.dataset(url, context).await?, column);
+            let table = ErasureTable::new(open.open_dataset(url, context).await?, column);
             table.with_policy(open.protector(&open.table)?, open.means.clone(), &open.table)
         }
         None => ErasureTable::new(context.open(&of_url(url), JournalOptions::default()).await?, column),

@@ -60,21 +60,21 @@ pub(crate) async fn run(command: &LifecycleCommand, context: &CommandContext) ->
             let lifecycle = read(table, LifecycleDays::default(), context).await?;
             let (rules, found) = (lifecycle.current(), lifecycle.dangers());
             let mut text = table_of(&rules);
-            text.push_str(&dangers(found));
-            Ok(CommandOutput::Report { json: json!({"rules": rules, "dangers": found}), text, exit: exit(found) })
+            text.push_str(&render_dangers(found));
+            Ok(CommandOutput::Report { json: json!({"rules": rules, "dangers": found}), text, exit: exit_code(found) })
         }
-        LifecycleCommand::Plan(args) => changed(args, RunMode::DryRun, context).await,
-        LifecycleCommand::Apply(args) => changed(args, RunMode::Commit, context).await,
+        LifecycleCommand::Plan(args) => change_rules(args, RunMode::DryRun, context).await,
+        LifecycleCommand::Apply(args) => change_rules(args, RunMode::Commit, context).await,
     }
 }
 
-async fn changed(args: &LifecycleArgs, mode: RunMode, context: &CommandContext) -> Result<CommandOutput> {
+async fn change_rules(args: &LifecycleArgs, mode: RunMode, context: &CommandContext) -> Result<CommandOutput> {
     let report = read(&args.table, args.days(), context).await?.apply(mode).await?;
     let (outcome, added, changed) = (report.outcome, report.added.len(), report.changed.len());
     let mut text = table_of(&report.rules);
     let _ = writeln!(text, "{outcome}: {added} rules added, {changed} changed");
-    text.push_str(&dangers(&report.dangers));
-    Ok(CommandOutput::Report { json: json!(report), text, exit: exit(&report.dangers) })
+    text.push_str(&render_dangers(&report.dangers));
+    Ok(CommandOutput::Report { json: json!(report), text, exit: exit_code(&report.dangers) })
 }
 
 async fn read(table: &TableArgs, days: LifecycleDays, context: &CommandContext) -> Result<TableLifecycle> {
@@ -84,11 +84,11 @@ async fn read(table: &TableArgs, days: LifecycleDays, context: &CommandContext) 
 }
 
 /// Returns the exit code. Other rules that endanger the table need attention.
-fn exit(dangers: &[String]) -> u8 {
+fn exit_code(dangers: &[String]) -> u8 {
     if dangers.is_empty() { 0 } else { AGAIN }
 }
 
-fn dangers(dangers: &[String]) -> String {
+fn render_dangers(dangers: &[String]) -> String {
     dangers.iter().map(|d| format!("  danger: {d}\n")).collect()
 }
 

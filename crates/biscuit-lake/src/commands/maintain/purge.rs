@@ -15,14 +15,14 @@ use biscuit_rewrite::RunMode;
 use clap::{Args, ValueEnum};
 use object_store::ObjectStoreExt;
 
-use crate::args::duration::duration;
+use crate::args::duration::parse_duration;
 use crate::args::table::TableArgs;
 use crate::commands::catalog::CatalogTable;
 use crate::environment::context::CommandContext;
 use crate::environment::stores::delete_place;
 use crate::render::json_lines::JsonLinesOutput;
 use crate::render::output::CommandOutput;
-use crate::render::purge::{FailedDeletes, planned, purged};
+use crate::render::purge::{FailedDeletes, render_planned, render_purged};
 
 /// Options of `biscuit purge`.
 #[derive(Debug, Clone, Args)]
@@ -32,7 +32,7 @@ pub(crate) struct PurgeArgs {
     pub(crate) table: TableArgs,
 
     /// Delete objects that were modified longer ago than this by the store's clock, such as 2h or 30d
-    #[arg(long, group = "what", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, group = "what", value_parser = parse_duration, value_name = "DURATION")]
     pub(crate) older_than: Option<Duration>,
 
     /// Delete objects that were modified before this instant by the store's clock
@@ -54,7 +54,7 @@ pub(crate) struct PurgeArgs {
 
     /// Add this time to the age or retention [default: 0s]; with --orphans, minimum age of other programs' leftovers
     /// [default: 1d]
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub(crate) grace: Option<Duration>,
 
     /// Keep objects of these storage classes, such as GLACIER,DEEP_ARCHIVE
@@ -110,7 +110,7 @@ pub(crate) enum PurgeOverride {
 }
 
 impl JobMarkerName {
-    fn mark(self) -> JobMarker {
+    fn to_marker(self) -> JobMarker {
         match self {
             Self::Success => JobMarker::Success,
             Self::Folders => JobMarker::Folders,
@@ -123,11 +123,11 @@ impl PurgeArgs {
         self.older_than.is_some() || self.before.is_some()
     }
 
-    fn mode(&self) -> RunMode {
+    fn run_mode(&self) -> RunMode {
         if self.dry_run { RunMode::DryRun } else { RunMode::Commit }
     }
 
-    fn allowed(&self, other_formats: OtherTableFormats) -> AllowedDeletes {
+    fn allowed_deletes(&self, other_formats: OtherTableFormats) -> AllowedDeletes {
         let mut allow = AllowedDeletes::default();
         allow.bucket_root = self.allow.contains(&PurgeOverride::BucketRoot);
         allow.overlap = self.allow.contains(&PurgeOverride::Overlap);
@@ -148,7 +148,7 @@ impl PurgeArgs {
     }
 
     fn orphan_limit(&self) -> OrphanLimit {
-        let limit = OrphanLimit::default().with_markers(self.also.iter().map(|m| m.mark()));
+        let limit = OrphanLimit::default().with_markers(self.also.iter().map(|m| m.to_marker()));
         match self.grace {
             Some(age) => limit.with_age(age),
             None => limit,
@@ -165,8 +165,8 @@ pub(crate) async fn run(args: &PurgeArgs, context: &CommandContext) -> Result<Co
         return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let place = delete_place(&context.stores, &args.table.url).await?;
-    let allow = args.allowed(context.stores.other_formats());
-    place.check(&allow)?;
+    let allow = args.allowed_deletes(context.stores.other_formats());
+    place.check_allowed(&allow)?;
     let catalog = match &args.drop_partitions {
         // A catalog that is not reachable, or has no such table, stops the purge before anything is deleted.
         Some(name) => Some(CatalogTable::open(name, &place, context).await?),
@@ -176,11 +176,11 @@ pub(crate) async fn run(args: &PurgeArgs, context: &CommandContext) -> Result<Co
         Some(file) => Some((file, read(file, context).await?)),
         None => None,
     };
-    let purge = opened(args, place, context).await?.allowing(allow);
+    let purge = open_folder(args, place, context).await?.allowing(allow);
     let planned = if args.retained {
-        purge.plan_retained(args.grace.unwrap_or_default(), args.mode()).await?
+        purge.plan_retained(args.grace.unwrap_or_default(), args.run_mode()).await?
     } else if args.orphans {
-        purge.plan_orphans(&args.orphan_limit(), args.mode()).await?
+        purge.plan_orphans(&args.orphan_limit(), args.run_mode()).await?
     } else if let Some((file, content)) = stored {
         purge.plan_stored(file, &content).await?
     } else {
@@ -189,7 +189,7 @@ pub(crate) async fn run(args: &PurgeArgs, context: &CommandContext) -> Result<Co
     let run = PurgeRun { args, purge, context, catalog };
     // A release of retained files is a commit, which a purge without due files does not make.
     if args.dry_run || (args.retained && planned.is_empty()) {
-        return run.planned(&planned).await;
+        return run.render_plan(&planned).await;
     }
     run.carry_out(&planned).await
 }
@@ -202,7 +202,7 @@ async fn read(file: &str, context: &CommandContext) -> Result<Vec<u8>> {
 }
 
 /// Opens the folder with the links of its path resolved, and with the journal of its table.
-async fn opened(args: &PurgeArgs, place: DeletePlace, context: &CommandContext) -> Result<FolderPurge> {
+async fn open_folder(args: &PurgeArgs, place: DeletePlace, context: &CommandContext) -> Result<FolderPurge> {
     if place.prefix().is_empty() {
         // A location has a path. The storage is the same for every folder of the store.
         let storage = context.stores.open(&place.url("any")).await?.storage().clone();
@@ -223,18 +223,18 @@ struct PurgeRun<'a> {
 
 impl PurgeRun<'_> {
     /// Opens the manifest, if one is requested.
-    async fn manifest(&self) -> Result<JsonLinesOutput> {
+    async fn open_manifest(&self) -> Result<JsonLinesOutput> {
         JsonLinesOutput::open(self.args.manifest.as_ref(), self.purge.place(), self.context).await
     }
 
     /// Returns the answer of a dry run.
-    async fn planned(&self, plan: &PlannedPurge) -> Result<CommandOutput> {
-        let mut manifest = self.manifest().await?;
+    async fn render_plan(&self, plan: &PlannedPurge) -> Result<CommandOutput> {
+        let mut manifest = self.open_manifest().await?;
         let emptied = match &self.catalog {
-            Some(catalog) => catalog.emptied(plan.plans(), self.purge.place(), RunMode::DryRun).await?,
+            Some(catalog) => catalog.emptied_partitions(plan.plans(), self.purge.place(), RunMode::DryRun).await?,
             None => vec![],
         };
-        let answer = planned(plan, &mut manifest, &emptied);
+        let answer = render_planned(plan, &mut manifest, &emptied);
         manifest.close().await?;
         Ok(answer)
     }
@@ -242,27 +242,27 @@ impl PurgeRun<'_> {
     /// Carries the plans out.
     async fn carry_out(&self, planned: &PlannedPurge) -> Result<CommandOutput> {
         // The manifest is opened first: if it cannot be written, nothing is deleted.
-        let mut manifest = self.manifest().await?;
+        let mut manifest = self.open_manifest().await?;
         let mut failed = FailedDeletes::default();
         let mut each = |event: PurgeEvent<'_>| {
-            event.error().into_iter().for_each(|e| failed.add(e));
-            event.json_lines().into_iter().for_each(|line| manifest.line(line));
+            event.error().into_iter().for_each(|e| failed.record_error(e));
+            event.json_lines().into_iter().for_each(|line| manifest.write_line(line));
         };
         let mut outcome = self.purge.carry_out(planned, &mut each).await?;
-        failed.note(manifest.close().await);
-        failed.note(outcome.cleanup_error.take().map_or(Ok(()), Err));
+        failed.record_result(manifest.close().await);
+        failed.record_result(outcome.cleanup_error.take().map_or(Ok(()), Err));
         let dropped = self.drop_partitions(planned, &mut failed).await;
-        Ok(purged(planned, &outcome, &failed, &dropped))
+        Ok(render_purged(planned, &outcome, &failed, &dropped))
     }
 
     /// Drops emptied partitions from the catalog. An error is recorded in the report, since the deletes are already
     /// done.
     async fn drop_partitions(&self, planned: &PlannedPurge, failed: &mut FailedDeletes) -> Vec<CatalogPartition> {
         let Some(catalog) = &self.catalog else { return vec![] };
-        match catalog.emptied(planned.plans(), self.purge.place(), RunMode::Commit).await {
+        match catalog.emptied_partitions(planned.plans(), self.purge.place(), RunMode::Commit).await {
             Ok(emptied) => catalog.drop(emptied, failed).await,
             Err(e) => {
-                failed.note(Err(e));
+                failed.record_result(Err(e));
                 vec![]
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_apply::{QuarantinedRecord, quarantined};
+use biscuit_apply::{QuarantinedRecord, quarantined_records};
 use biscuit_core::Result;
 use biscuit_maintain::report::QuarantineGroup;
 use biscuit_maintain::{group_quarantined, reveal_quarantined};
@@ -12,20 +12,20 @@ use serde_json::{Value, json};
 use crate::args::quarantine::{QuarantineCommand, QuarantineShowArgs};
 use crate::args::table::TableArgs;
 use crate::commands::pii::OpenPolicy;
-use crate::commands::write::merge::retry;
+use crate::commands::write::merge::retry_quarantined;
 use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 
 pub(crate) async fn run(command: &QuarantineCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         QuarantineCommand::List(args) => list(args, context).await,
-        QuarantineCommand::Show(args) => show(args, context).await,
-        QuarantineCommand::Retry(args) => retry(args, context).await,
+        QuarantineCommand::Show(args) => show_quarantine(args, context).await,
+        QuarantineCommand::Retry(args) => retry_quarantined(args, context).await,
     }
 }
 
 async fn list(args: &TableArgs, context: &CommandContext) -> Result<CommandOutput> {
-    let records = quarantined(&context.open_table(args).await?).await?;
+    let records = quarantined_records(&context.open_table(args).await?).await?;
     let groups = group_quarantined(&records);
     let mut text = format!("{} records\n", records.len());
     for QuarantineGroup { code, column, file, records: n, .. } in &groups {
@@ -35,10 +35,10 @@ async fn list(args: &TableArgs, context: &CommandContext) -> Result<CommandOutpu
     Ok(CommandOutput::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
 }
 
-async fn show(args: &QuarantineShowArgs, context: &CommandContext) -> Result<CommandOutput> {
-    let mut records = quarantined(&context.open_table(&args.table).await?).await?;
+async fn show_quarantine(args: &QuarantineShowArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let mut records = quarantined_records(&context.open_table(&args.table).await?).await?;
     if let Some(policy) = &args.policy {
-        records = opened(records, policy, args, context).await?;
+        records = decrypt_records(records, policy, args, context).await?;
     }
     let chosen = records.iter().filter(|q| args.code.as_ref().is_none_or(|c| *c == q.refused.code));
     let (mut text, mut json_lines) = (String::new(), String::new());
@@ -55,7 +55,7 @@ async fn show(args: &QuarantineShowArgs, context: &CommandContext) -> Result<Com
 }
 
 /// Decrypts the records that a job has sealed.
-async fn opened(
+async fn decrypt_records(
     records: Vec<QuarantinedRecord>,
     policy: &str,
     args: &QuarantineShowArgs,

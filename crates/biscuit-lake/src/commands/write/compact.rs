@@ -5,7 +5,7 @@ use biscuit_rewrite::{CompactOptions, RunMode, SortBy};
 use clap::Args;
 use serde_json::json;
 
-use crate::args::parquet::{ParquetArgs, bytes};
+use crate::args::parquet::{ParquetArgs, parse_bytes};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
@@ -17,7 +17,7 @@ pub(crate) struct CompactArgs {
     pub(crate) table: TableArgs,
 
     /// Combine smaller files of a folder up to this size
-    #[arg(long, default_value = "256MiB", value_parser = bytes, value_name = "BYTES")]
+    #[arg(long, default_value = "256MiB", value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) target_file_size: usize,
 
     /// Sort the rows of each folder by these columns; `-` before a column sorts in descending order
@@ -26,7 +26,7 @@ pub(crate) struct CompactArgs {
 
     /// Limit the memory for row groups and sorting, such as `512MB`; beyond it rows are sorted on disk [default: no
     /// limit]
-    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
     #[command(flatten)]

@@ -7,13 +7,13 @@ use biscuit_core::{Error, Result};
 use serde_json::json;
 
 use crate::args::bookmark::{ChosenInputs, InputReading};
-use crate::args::merge::{FormatName, MergeArgs, MergeCommand};
-use crate::args::merge_options::mode;
+use crate::args::merge::{ChangeFormatName, MergeArgs, MergeCommand};
+use crate::args::merge_options::run_mode;
 use crate::codes;
 use crate::commands::write::merge_tables::all_tables;
 use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
-use crate::render::merge::{answer, nothing};
+use crate::render::merge::{empty_output, render_report};
 use crate::render::output::CommandOutput;
 
 pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Result<CommandOutput> {
@@ -33,12 +33,12 @@ pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Res
     check_inputs(&command.changes, &args.target, context).await?;
     let table = MergeTarget::open(args, context).await?;
     let reading = InputReading { format: json!({"format": args.format.name()}), allow_empty: args.allow_empty };
-    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    let mut chosen = command.bookmark.choose_inputs(&command.changes, reading, &table.dataset, context).await?;
     // With `--allow-missing` the merge is tried again without a file that was deleted meanwhile.
     loop {
         let done = one_table(command, &table, chosen.as_ref(), context).await;
         if let (Err(e), Some(chosen)) = (&done, &mut chosen)
-            && chosen.without(e)
+            && chosen.remove_missing(e)
         {
             continue;
         }
@@ -50,12 +50,12 @@ pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Res
             check_table(args, others)?;
         }
         let answer = match report {
-            Some(report) => answer(&report, context.seconds()),
-            None => nothing(ignored, other_tables),
+            Some(report) => render_report(&report, context.seconds()),
+            None => empty_output(ignored, other_tables),
         };
         return Ok(match (answer, &chosen) {
             (CommandOutput::Report { mut json, mut text, exit }, Some(chosen)) => {
-                chosen.report(&mut json, &mut text);
+                chosen.add_to_report(&mut json, &mut text);
                 CommandOutput::Report { json, text, exit }
             }
             (answer, _) => answer,
@@ -98,17 +98,19 @@ async fn one_table(
     // Debezium envelopes name their key themselves, and rows without a record need all records at once: these are
     // held in memory.
     let (key, order) = files.key_and_order();
-    if args.format != FormatName::Debezium
+    if args.format != ChangeFormatName::Debezium
         && !args.delete_missing
-        && let Some(merge) = table.merge(args, DeclaredMerge { key: &key, order: &order, is_empty: true })?
+        && let Some(merge) = table.prepare_merge(args, DeclaredMerge { key: &key, order: &order, is_empty: true })?
     {
         let run = with_bookmark(merge.input(files), chosen)?;
-        return Ok((Some(run.run(mode(args)).await?), 0, 0));
+        return Ok((Some(run.run(run_mode(args)).await?), 0, 0));
     }
     let mut changes = files.changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
     let (ignored, other_tables) = (changes.ignored, changes.other_tables);
-    let Some(merge) = table.merge(args, DeclaredMerge::of(&changes))? else { return Ok((None, ignored, other_tables)) };
+    let Some(merge) = table.prepare_merge(args, DeclaredMerge::from_records(&changes))? else {
+        return Ok((None, ignored, other_tables));
+    };
     if args.delete_missing {
         check_whole(&changes)?;
         // A row without a record gets a delete, so that the guards and the report see it like any other delete.
@@ -116,13 +118,13 @@ async fn one_table(
         changes.batches.extend(deletes);
     }
     let run = with_bookmark(merge.input(changes), chosen)?;
-    Ok((Some(run.run(mode(args)).await?), ignored, other_tables))
+    Ok((Some(run.run(run_mode(args)).await?), ignored, other_tables))
 }
 
 /// Lets a run commit the bookmark of its input, on top of the table version in which the bookmark was read.
 fn with_bookmark<'a>(run: MergeRun<'a>, chosen: Option<&ChosenInputs>) -> Result<MergeRun<'a>> {
     match chosen {
-        Some(chosen) => Ok(run.on(chosen.snapshot.clone()).with_extras(chosen.extras()?)),
+        Some(chosen) => Ok(run.on(chosen.snapshot.clone()).with_extras(chosen.commit_extras()?)),
         None => Ok(run),
     }
 }
@@ -142,11 +144,11 @@ fn check_whole(changes: &ChangeRecords) -> Result<()> {
 }
 
 /// Merges the quarantined records of a table again.
-pub(crate) async fn retry(args: &MergeArgs, context: &CommandContext) -> Result<CommandOutput> {
+pub(crate) async fn retry_quarantined(args: &MergeArgs, context: &CommandContext) -> Result<CommandOutput> {
     let table = MergeTarget::open(args, context).await?;
-    let Some(merge) = table.merge(args, DeclaredMerge::of(&ChangeRecords::default()))? else {
-        return Ok(nothing(0, 0));
+    let Some(merge) = table.prepare_merge(args, DeclaredMerge::from_records(&ChangeRecords::default()))? else {
+        return Ok(empty_output(0, 0));
     };
-    let report = merge.input(MergeInput::Quarantined(table.format)).run(mode(args)).await?;
-    Ok(answer(&report, context.seconds()))
+    let report = merge.input(MergeInput::Quarantined(table.format)).run(run_mode(args)).await?;
+    Ok(render_report(&report, context.seconds()))
 }

@@ -10,37 +10,37 @@ use biscuit_dataset::PathTemplate;
 use biscuit_journal::internal::fold_name;
 use serde_json::json;
 
-use crate::args::merge::{FormatName, MergeArgs, MergeCommand};
-use crate::args::merge_options::{contract, format_with, max_decompressed, mode};
+use crate::args::merge::{ChangeFormatName, MergeArgs, MergeCommand};
+use crate::args::merge_options::{format_with, max_decompressed, read_contract, run_mode};
 use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
-use crate::render::merge::text;
-use crate::render::output::{AGAIN, CommandOutput, code, error_json};
+use crate::render::merge::report_as_text;
+use crate::render::output::{AGAIN, CommandOutput, error_json, exit_code};
 
 /// Merges every table of the files into its own target, reading the files once.
 ///
 /// The error of one table does not stop the other tables. The exit code is that of the first error.
 pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
-    if !PathTemplate::new(&args.target).has("table") {
+    if !PathTemplate::new(&args.target).has_placeholder("table") {
         let message = "with --table '*' the target needs `{table}`, such as 's3://bucket/lake/{schema}/{table}'";
         return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
     }
     let options = |args: &MergeArgs| {
-        let contract = contract(args)?;
+        let contract = read_contract(args)?;
         format_with(args, contract.as_ref(), None)
     };
     let other = || Error::new(biscuit_core::codes::INVALID_ARGUMENTS, "--table '*' needs --format debezium or dms");
     let reader = match args.format {
-        FormatName::Debezium => TablesReader::debezium(|table| match options(&args.of_table(table)?)? {
+        ChangeFormatName::Debezium => TablesReader::debezium(|table| match options(&args.of_table(table)?)? {
             ChangeFormat::Debezium(options) => Ok(options),
             _ => Err(other()),
         }),
-        FormatName::Dms => TablesReader::dms(|table| match options(&args.of_table(table)?)? {
+        ChangeFormatName::Dms => TablesReader::dms(|table| match options(&args.of_table(table)?)? {
             ChangeFormat::Dms(options) => Ok(options),
             _ => Err(other()),
         }),
-        FormatName::Rows => return Err(other()),
+        ChangeFormatName::Rows => return Err(other()),
     };
     let reader = reader.with_max_decompressed(max_decompressed(args));
     // The reader of tables decides the format; this one is not used.
@@ -48,7 +48,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
     let files = listed_files(&command.changes, read_as, args, context);
     let (mut json, mut lines, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
     let tables = files.by_table(reader).await?;
-    let targets = targets(args, tables.iter().map(|(name, _)| name));
+    let targets = table_args(args, tables.iter().map(|(name, _)| name));
     for ((name, changes), target) in tables.into_iter().zip(targets) {
         let name = name.to_string();
         tracing::info!(table = name, "merging");
@@ -59,7 +59,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
         let mut entry = match merged {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
             Err(e) => {
-                exit = if exit == 0 { code(e.kind()) } else { exit };
+                exit = if exit == 0 { exit_code(e.kind()) } else { exit };
                 lines.push_str(&format!("{name}\n  error       {e}\n"));
                 error_json(&e, context.show_values)
             }
@@ -67,7 +67,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
             Ok(Some(report)) => {
                 changed |= report.outcome != Outcome::Unchanged;
                 exit = if report.remarks.exceptions.is_empty() { exit } else { AGAIN };
-                lines.push_str(&format!("{name}\n{}", text(&report, context.seconds())));
+                lines.push_str(&format!("{name}\n{}", report_as_text(&report, context.seconds())));
                 json!(report)
             }
         };
@@ -86,7 +86,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
 ///
 /// If several tables have one target, all of them are refused: their rows could not be told apart. Targets are
 /// compared after folding letter case and Unicode forms, as some file systems do.
-fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a SourceTable>) -> Vec<Result<MergeArgs>> {
+fn table_args<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a SourceTable>) -> Vec<Result<MergeArgs>> {
     let of_each: Vec<Result<MergeArgs>> = names.map(|name| args.of_table(name)).collect();
     let mut counts: HashMap<String, u32> = HashMap::new();
     for args in of_each.iter().flatten() {
@@ -114,8 +114,8 @@ async fn one_of_many(
 ) -> Result<Option<MergeReport>> {
     check_inputs(places, &args.target, context).await?;
     let table = MergeTarget::open(args, context).await?;
-    match table.merge(args, DeclaredMerge::of(&changes))? {
-        Some(merge) => merge.run(changes, mode(args)).await.map(Some),
+    match table.prepare_merge(args, DeclaredMerge::from_records(&changes))? {
+        Some(merge) => merge.run(changes, run_mode(args)).await.map(Some),
         None => Ok(None),
     }
 }

@@ -14,8 +14,8 @@ use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolic
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::args::merge::{ExternalFilesName, FormatName, MergeArgs};
-use crate::args::merge_options::{contract, format_with, options, spec};
+use crate::args::merge::{ChangeFormatName, ExternalFilesName, MergeArgs};
+use crate::args::merge_options::{format_with, merge_options, merge_spec, read_contract};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 
@@ -36,16 +36,16 @@ impl MergeTarget {
 
     /// Opens the target. With `hard_links`, equal files may be stored once under several names.
     pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
-        let contract = contract(args)?;
-        let dataset = target(args, hard_links, context).await?;
+        let contract = read_contract(args)?;
+        let dataset = open_target(args, hard_links, context).await?;
         let made = merged_by(&dataset).await?;
-        let format = format(args, contract.as_ref(), &dataset).await?;
+        let format = change_format(args, contract.as_ref(), &dataset).await?;
         Ok(Self { contract, dataset, made, format })
     }
 
     /// Returns the merge, or `None` if there are no records and the table has no recorded key and order.
-    pub(crate) fn merge(&self, args: &MergeArgs, declared: DeclaredMerge<'_>) -> Result<Option<Merge>> {
-        let made = self.spec(args, declared)?;
+    pub(crate) fn prepare_merge(&self, args: &MergeArgs, declared: DeclaredMerge<'_>) -> Result<Option<Merge>> {
+        let made = self.spec_and_options(args, declared)?;
         made.map(|(spec, options)| Merge::new(self.dataset.clone(), spec, options)).transpose()
     }
 
@@ -53,7 +53,7 @@ impl MergeTarget {
     ///
     /// # Errors
     /// `InvalidArguments` if there are records, but no key or no order.
-    pub(crate) fn spec(
+    pub(crate) fn spec_and_options(
         &self,
         args: &MergeArgs,
         declared: DeclaredMerge<'_>,
@@ -64,7 +64,7 @@ impl MergeTarget {
             .with_table(self.made.clone());
         sources.options = KeyAndOrderColumns { key: args.key.clone(), order: args.order.clone() };
         let columns = sources.resolve();
-        if let Some(what) = columns.missing() {
+        if let Some(what) = columns.missing_option() {
             if declared.is_empty {
                 return Ok(None);
             }
@@ -72,7 +72,7 @@ impl MergeTarget {
             return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
         let KeyAndOrderColumns { key, order } = columns;
-        Ok(Some((spec(args, key, order)?, options(args, self.contract.as_ref()))))
+        Ok(Some((merge_spec(args, key, order)?, merge_options(args, self.contract.as_ref()))))
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct DeclaredMerge<'a> {
 
 impl<'a> DeclaredMerge<'a> {
     /// Returns what these records declare.
-    pub(crate) fn of(changes: &'a ChangeRecords) -> Self {
+    pub(crate) fn from_records(changes: &'a ChangeRecords) -> Self {
         let is_empty = changes.is_empty() && changes.refused.is_empty();
         Self { key: &changes.key, order: &changes.order, is_empty }
     }
@@ -119,7 +119,7 @@ pub(crate) fn listed_files(
 }
 
 /// Opens the table with the policies of the options.
-async fn target(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Dataset> {
+async fn open_target(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Dataset> {
     let external = match args.external_files {
         ExternalFilesName::Adopt => ExternalFiles::Adopt,
         ExternalFilesName::Fail => ExternalFiles::Fail,
@@ -137,10 +137,10 @@ async fn target(args: &MergeArgs, hard_links: bool, context: &CommandContext) ->
 }
 
 /// Returns the format of the changes. Rows and DMS files are read with the types that the table already has.
-async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<ChangeFormat> {
+async fn change_format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<ChangeFormat> {
     let expected = match args.format {
-        FormatName::Rows | FormatName::Dms => Some(schema_of(dataset).await?),
-        FormatName::Debezium => None,
+        ChangeFormatName::Rows | ChangeFormatName::Dms => Some(schema_of(dataset).await?),
+        ChangeFormatName::Debezium => None,
     };
     format_with(args, contract, expected)
 }

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &CommandContext) -> Result<
         calendar.zone()
     );
     if let Some(path) = &args.html {
-        let page = html(&title, &states);
+        let page = render_html(&title, &states);
         own_files::write(Path::new(path), page.as_bytes(), ExistingFile::Replace)?;
     }
     let layout = json!({
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &CommandContext) -> Result<
         "by": by,
         "periods": states,
     });
-    Ok(CommandOutput::Report { json: layout, text: picture(&title, &states), exit: 0 })
+    Ok(CommandOutput::Report { json: layout, text: render_svg(&title, &states), exit: 0 })
 }
 
 /// Width of the longest bar in characters.
@@ -63,7 +63,7 @@ const BAR: u64 = 24;
 /// Renders one bar per period. Its length is the number of rows.
 ///
 /// The share of bytes in files of its own is full; the share of bytes in files of the period before is light.
-fn picture(title: &str, states: &[PeriodStatus]) -> String {
+fn render_svg(title: &str, states: &[PeriodStatus]) -> String {
     let maximum = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1);
     let width = states.iter().map(|s| s.period.len()).max().unwrap_or(0).max("period".len());
     let mut out = format!("{title}\n\n");
@@ -104,7 +104,7 @@ fn own_share(s: &PeriodStatus) -> f64 {
 }
 
 /// Renders the chart as an HTML page without external resources.
-fn html(title: &str, states: &[PeriodStatus]) -> String {
+fn render_html(title: &str, states: &[PeriodStatus]) -> String {
     let maximum = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1) as f64;
     let mut rows = String::new();
     for s in states {
@@ -117,8 +117,8 @@ fn html(title: &str, states: &[PeriodStatus]) -> String {
         write!(
             rows,
             "<tr title=\"{}\"><th>{}</th><td class=bar><i style=\"width:{own:.2}%\"></i><b style=\"width:{:.2}%\"></b></td>",
-            escape(&note),
-            escape(&s.period),
+            escape_html(&note),
+            escape_html(&s.period),
             width - own
         )
         .expect("writing to a String cannot fail");
@@ -127,7 +127,7 @@ fn html(title: &str, states: &[PeriodStatus]) -> String {
         }
         rows.push_str("</tr>\n");
     }
-    let title = escape(title);
+    let title = escape_html(title);
     format!(
         "<!doctype html>\n<html lang=en><meta charset=utf-8><title>{title}</title>\n<style>
 body {{ font: 14px system-ui, sans-serif; margin: 2em; color: #222; background: #fff }}
@@ -143,6 +143,6 @@ td.bar {{ width: 40%; text-align: left }} .bar i, .bar b {{ display: inline-bloc
     )
 }
 
-fn escape(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -14,7 +14,7 @@ use crate::args::bookmark::{ModeName, open_place, run_named};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
-use crate::render::remarks::lost;
+use crate::render::remarks::render_losses;
 
 /// Options of `biscuit run`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) struct RunArgs {
     job: String,
 
     /// Set a value of the job file by its path, such as sources.orders.url=s3://test/orders
-    #[arg(long, value_name = "PATH=VALUE", value_parser = set)]
+    #[arg(long, value_name = "PATH=VALUE", value_parser = parse_setting)]
     set: Vec<(String, String)>,
 
     /// Identify the run by this id, the same for each attempt [default: start time of the run]
@@ -75,7 +75,7 @@ enum DryRunName {
 }
 
 /// Parses `PATH=VALUE` of `--set`.
-fn set(text: &str) -> Result<(String, String), String> {
+fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (path, value) = text.split_once('=').ok_or("write PATH=VALUE")?;
     Ok((path.trim().to_owned(), value.trim().to_owned()))
 }
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
     let run = run_named(&job.spec().name, args.run_id.as_deref(), args.attempt);
-    let mode = match (ReplayRange::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
+    let mode = match (ReplayRange::parse_runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
         (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),
         (Some(_), _) => {
             return Err(Error::new(
@@ -117,19 +117,19 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
 /// Renders the report as text.
 fn job_text(report: &JobReport, seconds: f64) -> String {
     let mut out = format!("{}: {} in {seconds:.2} s\n", report.outcome, report.job);
-    report.outputs.iter().for_each(|o| output(o, &mut out));
+    report.outputs.iter().for_each(|o| render_output(o, &mut out));
     out
 }
 
 /// Renders one output of a job.
-fn output(o: &OutputReport, out: &mut String) {
+fn render_output(o: &OutputReport, out: &mut String) {
     let mut line = |text: String| out.push_str(&format!("  {text}\n"));
     line(format!("{}  {}: {}, version {}", o.name, o.url, o.outcome, o.version));
     for (name, source) in &o.sources {
         line(format!("  source      {name}: {}", source.selection.counts));
         let Some(read) = &source.read else { continue };
         for (column, losses) in &read.coercion.columns {
-            line(format!("  lost        {name}.{column}: {}", lost(losses)));
+            line(format!("  lost        {name}.{column}: {}", render_losses(losses)));
         }
         if !read.coercion.dropped.is_empty() {
             let names: Vec<&str> = read.coercion.dropped.iter().map(String::as_str).collect();
@@ -140,7 +140,7 @@ fn output(o: &OutputReport, out: &mut String) {
         line(format!("  types       {conflict}"));
     }
     for (column, losses) in o.coercion.iter().flat_map(|coercion| &coercion.columns) {
-        line(format!("  lost        {column}: {}", lost(losses)));
+        line(format!("  lost        {column}: {}", render_losses(losses)));
     }
     match (o.outcome, o.rows + o.files + o.replaced) {
         (_, 0) => {}
@@ -178,7 +178,7 @@ pub(crate) struct ImpactArgs {
 }
 
 /// Runs `biscuit impact`.
-pub(crate) async fn reached(args: &ImpactArgs, context: &CommandContext) -> Result<CommandOutput> {
+pub(crate) async fn run_impact(args: &ImpactArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let mut objects = Vec::new();
     for input in &args.input {

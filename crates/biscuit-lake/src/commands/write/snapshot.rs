@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::args::bookmark::{BookmarkArgs, ChosenInputs, InputReading};
 use crate::args::merge::MergeArgs;
-use crate::args::merge_options::mode;
+use crate::args::merge_options::run_mode;
 use crate::commands::write::merge::check_table;
 use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
 use crate::render::output::{AGAIN, CommandOutput};
-use crate::render::remarks::{counts, remarks};
+use crate::render::remarks::{render_counts, render_remarks};
 
 /// Values of `--by`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,19 +118,19 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
         Err(e) if e.is(biscuit_partition::codes::NO_PERIODS) => None,
         Err(e) => return Err(e),
     };
-    let periods = command.periods(known)?;
+    let periods = command.period_plan(known)?;
     let as_of: Instant = match &command.as_of {
         Some(text) => periods.calendar.read(text)?,
         None => SystemClock.now(),
     };
     let reading = InputReading { format: json!({"format": args.format.name()}), allow_empty: args.allow_empty };
-    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    let mut chosen = command.bookmark.choose_inputs(&command.changes, reading, &table.dataset, context).await?;
     // With `--allow-missing` the input is read again without a file that was deleted meanwhile.
     let changes = loop {
         let read = read(command, &table, chosen.as_ref(), context).await;
         match (&read, &mut chosen) {
             (Err(e), Some(chosen)) => {
-                if !chosen.without(e) {
+                if !chosen.remove_missing(e) {
                     break read?;
                 }
             }
@@ -141,22 +141,22 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
     if chosen.is_none() && changes.is_empty() {
         check_table(args, changes.other_tables)?;
     }
-    let Some((spec, options)) = table.spec(args, DeclaredMerge::of(&changes))? else {
+    let Some((spec, options)) = table.spec_and_options(args, DeclaredMerge::from_records(&changes))? else {
         let json = json!({"outcome": Outcome::Unchanged, "records": changes.ignored});
         let text = "unchanged: no change records, and the table has no periods yet\n".to_owned();
         return Ok(CommandOutput::Report { json, text, exit: 0 });
     };
     let snapshots = PeriodTable::new(table.dataset.clone(), spec, options, periods)?;
     let report = match &chosen {
-        None => snapshots.run(changes, as_of, mode(args)).await?,
+        None => snapshots.run(changes, as_of, run_mode(args)).await?,
         Some(chosen) => {
-            let (on, extras) = (chosen.snapshot.clone(), chosen.extras()?);
-            snapshots.run_on(on, changes, as_of, mode(args), extras).await?
+            let (on, extras) = (chosen.snapshot.clone(), chosen.commit_extras()?);
+            snapshots.run_on(on, changes, as_of, run_mode(args), extras).await?
         }
     };
     let exit = if report.remarks.exceptions.is_empty() { 0 } else { AGAIN };
-    let (mut json, mut text) = (json!(report), text(&report, context.seconds()));
-    chosen.iter().for_each(|chosen| chosen.report(&mut json, &mut text));
+    let (mut json, mut text) = (json!(report), report_as_text(&report, context.seconds()));
+    chosen.iter().for_each(|chosen| chosen.add_to_report(&mut json, &mut text));
     Ok(CommandOutput::Report { json, text, exit })
 }
 
@@ -180,7 +180,7 @@ impl SnapshotCommand {
     ///
     /// # Errors
     /// `InvalidArguments` if neither has the granularity or the basis of periods.
-    fn periods(&self, known: Option<PeriodPlan>) -> Result<PeriodPlan> {
+    fn period_plan(&self, known: Option<PeriodPlan>) -> Result<PeriodPlan> {
         let missing = |option: &str| {
             let message = format!("the table has no periods yet; add {option}");
             Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message)
@@ -226,57 +226,57 @@ impl SnapshotCommand {
 }
 
 /// Renders the report as text.
-fn text(report: &PeriodTableReport, seconds: f64) -> String {
+fn report_as_text(report: &PeriodTableReport, seconds: f64) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("writing to a String cannot fail");
     line(format!(
         "{}: version {}, {} records as of {}, current period {}, in {seconds:.2} s",
         report.outcome, report.version, report.records, report.as_of, report.current
     ));
-    line(format!("  records     {}", counts(json!(report.verdicts))));
+    line(format!("  records     {}", render_counts(json!(report.verdicts))));
     if report.opened > 0 {
-        line(format!("  opened      {} that were pending", some(report.opened, "record")));
+        line(format!("  opened      {} that were pending", count_with_noun(report.opened, "record")));
     }
     if report.pending > 0 {
-        line(format!("  pending     {} for periods that are not open yet", some(report.pending, "record")));
+        line(format!("  pending     {} for periods that are not open yet", count_with_noun(report.pending, "record")));
     }
     let touched: Vec<&PeriodReport> = report.periods.iter().filter(|p| p.is_touched()).collect();
     let width = touched.iter().map(|p| p.period.len()).max().unwrap_or(0).max(10);
     for p in &touched {
-        line(format!("  {:<width$}  {}", p.period, what(p)));
+        line(format!("  {:<width$}  {}", p.period, describe_change(p)));
     }
     let untouched = report.periods.len() - touched.len();
     if untouched > 0 {
-        line(format!("  {} more, unchanged", some(untouched as u64, "period")));
+        line(format!("  {} more, unchanged", count_with_noun(untouched as u64, "period")));
     }
-    out.push_str(&remarks(&report.remarks, report.verdicts.quarantined));
+    out.push_str(&render_remarks(&report.remarks, report.verdicts.quarantined));
     out
 }
 
 /// Renders a number with its noun in the singular or plural.
-fn some(n: u64, what: &str) -> String {
+fn count_with_noun(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Renders how a period changes, and why.
-fn what(p: &PeriodReport) -> String {
+fn describe_change(p: &PeriodReport) -> String {
     let own = p.keys - p.carried;
     let mut reason = Vec::new();
     if p.is_new {
         reason.push("new".to_owned());
     }
     if own > 0 {
-        reason.push(format!("{} with records in this period", some(own, "key")));
+        reason.push(format!("{} with records in this period", count_with_noun(own, "key")));
     }
     if p.carried > 0 {
-        reason.push(format!("{} carried from earlier periods", some(p.carried, "key")));
+        reason.push(format!("{} carried from earlier periods", count_with_noun(p.carried, "key")));
     }
     let rows = match (p.before == p.after, p.inserted + p.updated + p.deleted) {
         (_, 0) => format!("{} rows, unchanged", p.after),
         (true, _) => format!("{} rows", p.after),
         (false, _) => format!("{} to {} rows", p.before, p.after),
     };
-    let changes = counts(json!({"inserted": p.inserted, "updated": p.updated, "deleted": p.deleted}));
-    let parts = [reason.join(", "), rows, changes, counts(json!(p.files))];
+    let changes = render_counts(json!({"inserted": p.inserted, "updated": p.updated, "deleted": p.deleted}));
+    let parts = [reason.join(", "), rows, changes, render_counts(json!(p.files))];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }

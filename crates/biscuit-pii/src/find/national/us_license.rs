@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
-use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
+use crate::find::{compile_regex, detects_by, is_whole_number, matches_of_words};
 
 /// Detects numbers of driver licenses of the states of the United States: one or two letters followed by 5 to 13
 /// digits, or 6 to 14 digits (AAMVA's list of formats). The format is common, so they are `Likely` only near certain
@@ -26,7 +26,7 @@ const WORDS: [&str; 10] = [
 ];
 
 detects_by!(UsDriverLicenseDetector, |_, text, context| {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{1,2}[0-9]{5,13}|[0-9]{6,14}"));
+    static FORM: LazyLock<Regex> = LazyLock::new(|| compile_regex("[A-Z]{1,2}[0-9]{5,13}|[0-9]{6,14}"));
     matches_of_words(&FORM, text, |range| {
         if !is_whole_number(text, &range) {
             return None;

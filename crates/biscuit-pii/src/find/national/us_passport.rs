@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
-use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
+use crate::find::{compile_regex, detects_by, is_whole_number, matches_of_words};
 
 /// Detects numbers of passports of the United States: nine digits, or a letter and eight digits. The format is
 /// common, so they are `Likely` only near certain words.
@@ -14,7 +14,7 @@ pub struct UsPassportDetector;
 const WORDS: [&str; 6] = ["passport", "passports", "passport number", "travel document", "passport no", "passeport"];
 
 detects_by!(UsPassportDetector, |_, text, context| {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z][0-9]{8}|[0-9]{9}"));
+    static FORM: LazyLock<Regex> = LazyLock::new(|| compile_regex("[A-Z][0-9]{8}|[0-9]{9}"));
     matches_of_words(&FORM, text, |range| {
         if !is_whole_number(text, &range) {
             return None;

@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::detect::entity::EntityType;
 use crate::detect::hit::{Likelihood, PiiHit};
-use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
+use crate::find::{compile_regex, detects_by, is_whole_number, matches_of_words};
 
 /// Detects social security numbers of the United States whose area, group and serial are in use (Social Security
 /// Administration, "Social Security Number Randomization"). Nine digits without separators are `Likely` only near
@@ -16,7 +16,7 @@ const WORDS: [&str; 6] = ["ssn", "ssns", "ss", "social security", "social securi
 
 detects_by!(UsSsnDetector, |_, text, context| {
     static FORM: LazyLock<Regex> =
-        LazyLock::new(|| regex("[0-9]{3}(?:-[0-9]{2}-|[.][0-9]{2}[.]| [0-9]{2} |[0-9]{2})[0-9]{4}"));
+        LazyLock::new(|| compile_regex("[0-9]{3}(?:-[0-9]{2}-|[.][0-9]{2}[.]| [0-9]{2} |[0-9]{2})[0-9]{4}"));
     matches_of_words(&FORM, text, |range| {
         if !is_whole_number(text, &range) {
             return None;
