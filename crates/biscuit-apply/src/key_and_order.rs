@@ -101,6 +101,14 @@ fn first_non_empty<const N: usize>(choices: [&Vec<String>; N]) -> Vec<String> {
     choices.into_iter().find(|columns| !columns.is_empty()).cloned().unwrap_or_default()
 }
 
+/// Returns the partition columns of a merge: the named ones, or else those of the contract.
+pub fn partition_columns(named: &[String], contract: Option<&Contract>) -> Vec<String> {
+    match (named, contract) {
+        ([], Some(contract)) => contract.partition_by.clone(),
+        _ => named.to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,13 +144,5 @@ mod tests {
         // A reader that had no records names nothing: the table knows the columns that it stored before.
         assert_eq!(resolved("a", "b", Some(""), "d"), columns("a", "d"));
         assert_eq!(resolved("a", "", Some(""), "").missing_option(), Some("order"));
-    }
-}
-
-/// Returns the partition columns of a merge: the named ones, or else those of the contract.
-pub fn partition_columns(named: &[String], contract: Option<&Contract>) -> Vec<String> {
-    match (named, contract) {
-        ([], Some(contract)) => contract.partition_by.clone(),
-        _ => named.to_vec(),
     }
 }

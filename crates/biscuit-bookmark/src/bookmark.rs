@@ -123,6 +123,7 @@ impl Bookmark {
 
 /// The input of a run, and what it was selected from.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SelectedInput {
     /// State of the bookmark before the run.
     pub state: BookmarkState,

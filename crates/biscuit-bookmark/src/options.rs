@@ -47,6 +47,7 @@ pub enum LatePolicy {
 /// file, `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "bool")]
+#[non_exhaustive]
 pub enum MissingObjects {
     /// The run stops.
     #[default]

@@ -1,5 +1,6 @@
 /// Output of earlier runs that the rows of a selection replace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReplacedOutput {
     /// Numbers of the replaced runs.
     pub runs: Vec<u64>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Whether several runs may write to the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum WriterPolicy {
     /// Several runs may write at the same time: the store has to prove that put-if-absent has exactly one winner.
     #[default]
@@ -18,6 +19,7 @@ pub enum WriterPolicy {
 /// Handling of external files: files in the folder of the table that another program wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ExternalFiles {
     /// External files are part of the table; the next commit adopts them.
     #[default]
@@ -32,6 +34,7 @@ pub enum ExternalFiles {
 /// were lost after their commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DivergedPolicy {
     /// A divergence stops the run.
     #[default]
@@ -43,6 +46,7 @@ pub enum DivergedPolicy {
 /// Handling of a folder that contains the log of another table format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OtherTableFormats {
     /// The folder is neither read nor written: rows of files that the other log has removed would come back, and live
     /// files of the other table could be deleted.

@@ -296,7 +296,8 @@ impl RowsReader {
                 match object {
                     Ok(object) => found.push(JsonLine { place, span, object }),
                     Err(e) => {
-                        quarantine_line(&e, file, line, &self.quarantine_rule, &mut self.changes.refused).ok_or(e)?
+                        let refused = &mut self.changes.refused;
+                        quarantine_line(&e, file, line, &self.quarantine_rule, refused).ok_or(e)?;
                     }
                 }
             }

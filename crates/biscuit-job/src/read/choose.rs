@@ -63,7 +63,7 @@ pub(crate) async fn choose_input(
         // Without a bookmark nothing is remembered, so every mode reads everything.
         let mode = if own.is_some() { mode } else { &ReadMode::Full };
         let (journal, head) = (snapshot.journal(), &snapshot.observed.head);
-        let SelectedInput { state, listed, selection } =
+        let SelectedInput { state, listed, selection, .. } =
             bookmark.select(journal, head, &places, mode, spec.allow_missing).await?;
         selection.warnings.iter().filter(|_| own.is_some()).for_each(|w| tracing::warn!("{w}"));
         let (source, bookmark) = (name.clone(), own.map(str::to_owned));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A column that is derived from another column.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DerivedColumn {
     /// Source column: a date, a timestamp, or text with a date or time.
     pub from: String,
@@ -42,6 +43,7 @@ pub enum DatePart {
 /// Columns about the run that are added to every row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct AuditSpec {
     /// Column for the instant at which the run started.
     pub processing_datetime: Option<String>,

@@ -10,6 +10,7 @@ use crate::spec::error::invalid_spec;
 /// A contract, or the path of its file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum ContractSpec {
     /// Path of a TOML or JSON file.
     File(String),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 /// Whether CSV files begin with a line of column names. In a job file, `true` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "bool")]
+#[non_exhaustive]
 pub enum CsvHeader {
     /// The first line has the names of the columns.
     #[default]
@@ -103,6 +104,7 @@ impl TryFrom<CsvFields> for CsvSpec {
 
 /// How text files are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TextSpec {
     /// Dialect of CSV.
     pub csv: CsvSpec,

@@ -10,6 +10,7 @@ pub trait WriterIds: fmt::Debug + Send + Sync {
 
 /// Writer ids from the random number generator of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
 pub struct RandomWriterIds;
 
 impl WriterIds for RandomWriterIds {

@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 
 /// Half of a key change: a key change is a delete of the old key and a create of the new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyChangeKind {
     /// Delete of the old key; [`KeyChange::key`] is the new key.
     To,
@@ -13,6 +14,7 @@ pub enum KeyChangeKind {
 
 /// Link from one half of a key change to the key of the other half.
 #[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "readers write it as a literal, and must not forget a field")]
 pub struct KeyChange {
     /// Index of the row in [`ChangeBatch::rows`](crate::ChangeBatch::rows).
     pub row: usize,

@@ -218,7 +218,8 @@ fn read_page_header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
                         (1, I32, _) => header.values = size(thrift.read_number()?)?,
                         (2, I32, false) | (4, I32, true) => header.encoding = thrift.read_number()?,
                         (5 | 6, I32, true) => {
-                            header.levels = header.levels.saturating_add(size(thrift.read_number()?)?)
+                            let levels = size(thrift.read_number()?)?;
+                            header.levels = header.levels.saturating_add(levels);
                         }
                         (7, flag, true) => header.is_packed = flag == crate::parquet_files::thrift::TRUE,
                         (1, ..) | (2, _, false) | (4..=6, _, true) => return Err(OTHER_TYPE.to_owned()),
