@@ -336,7 +336,7 @@ pub(crate) struct RunSettings<'a> {
     pub(crate) period_run: PeriodRunContext,
 }
 
-/// What a commit contains in addition to the outcomes of keys, and how its files are staged.
+/// Contents of a commit in addition to the outcomes of keys, and the stager of its files.
 struct CommitAdditions<'a> {
     quarantine_change: QuarantineChange<'a>,
     extras: CommitExtras,

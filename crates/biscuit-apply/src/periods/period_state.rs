@@ -67,7 +67,7 @@ impl PeriodStates {
     }
 }
 
-/// What one commit of a run into periods has to know of the whole run, which may have several commits.
+/// Information about the whole run, which may have several commits, for one commit of a run into periods.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct PeriodRunContext {

@@ -34,7 +34,7 @@ pub(crate) struct CommitWork {
     pub(crate) kept: Vec<SegmentEntry>,
     /// Truncate marks after the run.
     pub(crate) marks: Vec<(i64, RecordOrder)>,
-    /// What the caller of the run adds, and the changed quarantine.
+    /// Additions of the caller of the run, and the changed quarantine.
     pub(crate) extras: CommitExtras,
 }
 
