@@ -87,7 +87,7 @@ pub async fn format_at(place: &SourcePlace) -> Result<SourceFormat> {
 async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
-    // `everything` is ordered, so the object that decides the order of the columns does not depend on the listing.
+    // `all_objects` is ordered, so the object that decides the order of the columns does not depend on the listing.
     for object in input.all_objects() {
         let (store, path) = input.find(&object)?;
         let file = InputFile::new(object.listed.clone(), store, path);

@@ -1,4 +1,5 @@
-//! The commands, one file for each: their options, the call of the crate, and the text of the report.
+//! The commands, one file for each, in folders by purpose: their options, the call of the crate, and the text of the
+//! report.
 
 pub(crate) mod bookmark;
 pub(crate) mod catalog;

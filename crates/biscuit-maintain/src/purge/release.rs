@@ -34,7 +34,7 @@ impl RetainedRelease {
         }
         let committed = self.journal.release_files(&self.observed, &self.files).await?;
         let mut counts = DeleteCounts::default();
-        // `due` returns the objects of the plan and the files in the same order.
+        // `plan_due` returns the objects of the plan and the files in the same order.
         for (object, file) in plan.deletes().zip(&self.files) {
             let changed = committed.exceptions.iter().any(|e| e.path == file.path);
             let outcome = match (changed, self.observed.retained.contains(file)) {

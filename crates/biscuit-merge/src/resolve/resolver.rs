@@ -163,7 +163,7 @@ impl KeyResolver<'_> {
 
     /// The fast path for most keys of most runs. Resolves a key without key metadata whose records are all full
     /// images or deletes with other orders than the stored row: then the newest one wins, and the others have no
-    /// effect. `group` has the same result. Returns false for any other key.
+    /// effect. `resolve_group` has the same result. Returns false for any other key.
     pub fn resolve_simple(
         &self,
         key: u32,
