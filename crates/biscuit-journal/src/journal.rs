@@ -143,8 +143,8 @@ impl Journal {
     /// Observes the table for a reader: like [`observe`](Self::observe), but writes nothing and deletes nothing.
     ///
     /// If the newest version is not finished, its files are included although some do not have their final names yet;
-    /// [`LiveFile::staged`](crate::LiveFile::staged) is the path of such a file. Files of another table inside the
-    /// folder are not included.
+    /// [`LiveFile::staged`](crate::record::LiveFile::staged) is the path of such a file. Files of another table inside
+    /// the folder are not included.
     ///
     /// # Errors
     /// Those of [`observe`](Self::observe); `OverlapsTable` only before the first version.
