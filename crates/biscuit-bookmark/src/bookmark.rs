@@ -92,7 +92,7 @@ impl Bookmark {
     /// let places = [SourcePlace::new(&storage, "memory://lake/", "raw")?];
     /// let bookmark = Bookmark::new("orders")?;
     /// let input = bookmark.select(&journal, &head, &places, &ReadMode::Advance, MissingObjects::Refuse).await?;
-    /// assert_eq!(input.selection.objects[0].url, "memory://lake/raw/a.json");
+    /// assert_eq!(input.selection.objects[0].url(), "memory://lake/raw/a.json");
     /// # Ok(()) }
     /// ```
     ///

@@ -99,13 +99,15 @@ impl ChangeFiles {
     ///
     /// use biscuit_apply::{ChangeFiles, ChangeFormat, FoundFile};
     /// use biscuit_change::RowsOptions;
+    /// use biscuit_core::ObjectRef;
     /// use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (store, path) = (Arc::new(InMemory::new()), Path::from("raw/a.jsonl"));
     /// store.put(&path, r#"{"id": 1, "op": "c"}"#.into()).await?;
     /// let meta = store.head(&path).await?;
-    /// let file = FoundFile::new("raw/a.jsonl", store, path, meta.size).with_etag(meta.e_tag);
+    /// let listed = ObjectRef::new("raw/a.jsonl", meta.size, meta.e_tag);
+    /// let file = FoundFile::new(listed, store, path);
     ///
     /// let files = ChangeFiles::found(vec![file], ChangeFormat::Rows(RowsOptions::default().with_op("op")));
     /// assert_eq!(files.changes().await?.len(), 1);

@@ -26,12 +26,11 @@ impl std::error::Error for CaughtPanic {}
 /// The panic hook runs before the panic is caught. A hook can call [`is_catching`] to print nothing for such a panic.
 ///
 /// ```
-/// use biscuit_core::CaughtPanic;
 /// use biscuit_core::catch_panic;
 ///
 /// let damaged: &[u8] = &[1, 2];
 /// assert_eq!(catch_panic(|| damaged[0]), Ok(1));
-/// assert_eq!(catch_panic(|| damaged[damaged.len()]), Err(CaughtPanic));
+/// assert!(catch_panic(|| damaged[damaged.len()]).is_err());
 /// ```
 ///
 /// # Errors

@@ -87,7 +87,7 @@ impl ChangeBatch {
     /// let ids: ArrayRef = Arc::new(Int64Array::from(vec![7]));
     /// let rows = RecordBatch::try_from_iter([("id", ids)])?;
     /// let full_load = ChangeBatch { rank: 0, ..ChangeBatch::new(rows, vec![ChangeOp::Upsert], "a.csv".into(), vec![2]) };
-    /// assert_eq!((full_load.rank, full_load.code(0), full_load.present[0].is_none()), (0, "", true));
+    /// assert_eq!((full_load.rank, full_load.operation_code(0), full_load.present[0].is_none()), (0, "", true));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(rows: RecordBatch, ops: Vec<ChangeOp>, file: Arc<str>, places: Vec<u64>) -> Self {
