@@ -164,8 +164,8 @@ pub fn raw_row_changes(
     }
 }
 
-/// Returns the operation of each row that becomes a record, and the numbers of these rows. The numbers are filled only if
-/// there are codes, since rows are left out only because of their code.
+/// Returns the operation of each row that becomes a record, and the numbers of these rows. The numbers are filled only
+/// if there are codes, since rows are left out only because of their code.
 fn row_operations(
     places: &[u64],
     codes: Option<&StringArray>,
@@ -302,9 +302,14 @@ pub fn null_rows(batch: &ChangeBatch, not_null: &[String]) -> Vec<(usize, Error)
     let mut bad: BTreeMap<usize, Error> = BTreeMap::new();
     for name in not_null {
         let at = batch.rows.schema().index_of(name).ok();
+        // Logical nulls: a column without any value may have the type null, whose rows `is_null` does not count.
+        let nulls = at.and_then(|i| batch.rows.column(i).logical_nulls());
         let null = |row: usize| match at {
             None => true,
-            Some(i) => batch.rows.column(i).is_null(row) && batch.present[i].as_ref().is_none_or(|g| g.value(row)),
+            Some(i) => {
+                nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+                    && batch.present[i].as_ref().is_none_or(|g| g.value(row))
+            }
         };
         for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == ChangeOp::Upsert && null(r)) {
             let message = format!("column `{name}` is null, and the contract declares it as not nullable");

@@ -50,7 +50,7 @@ fn rows_are_counted_through_all_batches() {
     let good = |id: i64| json!({"id": id, "seq": 2, "v": "b"});
     let changes = [vec![good(1), good(2)], vec![good(3), json!({"id": null, "seq": 2, "v": "b"})]];
     let changes = changes.map(|rows| batch(&rows));
-    let e = merge_and_retain_last(&[], &changes, &spec(), &ChangeColumns::default()).expect_err("a null key");
+    let e = merge_and_retain_last(&[], &changes, &spec(), &ChangeColumns::default()).expect_err("a key is null");
     assert_eq!(e.to_string(), "NullKey: key column `id` is null (the changes, row 4)");
 }
 
@@ -64,7 +64,8 @@ fn columns_of_the_key_and_the_order_must_exist() {
     }
     let current = batch(&[json!({"seq": 1, "v": "a"})]);
     let changes = batch(&[json!({"id": 1, "seq": 2, "v": "b"})]);
-    let e = merge_and_retain_last(&[current], &[changes], &spec(), &ChangeColumns::default()).expect_err("no key");
+    let e =
+        merge_and_retain_last(&[current], &[changes], &spec(), &ChangeColumns::default()).expect_err("there is no key");
     assert_eq!(e.code(), "MissingColumn");
 }
 
@@ -74,7 +75,8 @@ fn floats_cannot_be_keys_or_orders() {
     let float = || Arc::new(Float64Array::from(vec![1.0])) as ArrayRef;
     for (id, seq, code) in [(float(), one(), "KeyType"), (one(), float(), "OrderType")] {
         let changes = RecordBatch::try_from_iter([("id", id), ("seq", seq)]).expect("the columns are valid");
-        let e = merge_and_retain_last(&[], &[changes], &spec(), &ChangeColumns::default()).expect_err("a float");
+        let e = merge_and_retain_last(&[], &[changes], &spec(), &ChangeColumns::default())
+            .expect_err("the order is a float");
         assert_eq!(e.code(), code);
     }
 }
@@ -102,7 +104,8 @@ fn text_that_does_not_sort_by_value_cannot_be_an_order() {
 fn stored_rows_without_a_key_are_refused() {
     let current = batch(&[json!({"id": 1, "seq": 1}), json!({"id": null, "seq": 1})]);
     let changes = batch(&[json!({"id": 1, "seq": 2})]);
-    let e = merge_and_retain_last(&[current], &[changes], &spec(), &ChangeColumns::default()).expect_err("a null key");
+    let e =
+        merge_and_retain_last(&[current], &[changes], &spec(), &ChangeColumns::default()).expect_err("a key is null");
     assert_eq!(e.to_string(), "NullKey: key column `id` is null in a stored row (the current rows, row 2)");
 }
 
@@ -119,7 +122,7 @@ fn names_of_columns_must_differ_in_more_than_letter_case() {
         assert_eq!(e.code(), code);
         let change = batch(&[json!({"id": 1, "seq": 2})]);
         let e = merge_and_retain_last(&[named(names)], &[change], &spec(), &ChangeColumns::default());
-        assert_eq!(e.expect_err("current rows with such names").code(), code);
+        assert_eq!(e.expect_err("the names of the current rows are refused").code(), code);
     }
     let e = refused(&[json!({"id": 1, "seq": 2, "V": "b"})]);
     assert_eq!(e.code(), "ColumnCase", "`v` of the current rows and `V` of the changes");
@@ -174,7 +177,7 @@ fn nulls_in_columns_that_must_not_be_null_are_refused() {
 fn specifications_that_cannot_work_are_refused() {
     let none: [&str; 0] = [];
     for spec in [MergeSpec::new(none, ["seq"]), MergeSpec::new(["id"], none), MergeSpec::new(["id"], ["seq", "seq"])] {
-        assert_eq!(spec.expect_err("no specification").code(), "InvalidArguments");
+        assert_eq!(spec.expect_err("the specification is refused").code(), "InvalidArguments");
     }
     let dropped = spec().with_drop_columns(["id"]);
     let e = refused_with(&batch(&[json!({"id": 1, "seq": 2})]), &dropped, &ChangeColumns::default());
@@ -184,7 +187,7 @@ fn specifications_that_cannot_work_are_refused() {
     let e = refused_with(&batch(&[json!({"id": 1, "seq": 2, "op": "u"})]), &ranked, &columns);
     assert_eq!(e.code(), "UnknownOp", "a code that has no rank");
     for entries in [["X"], ["X=perhaps"], ["=delete"]] {
-        assert_eq!(OpMap::parse(entries).expect_err("the no map is valid").code(), "InvalidOpMap");
+        assert_eq!(OpMap::parse(entries).expect_err("the map of operations is refused").code(), "InvalidOpMap");
     }
     let odd = ChangeColumns::default().with_placeholder("hex:abc");
     let e = refused_with(&batch(&[json!({"id": 1, "seq": 2})]), &spec(), &odd);
@@ -214,4 +217,16 @@ fn invalid_records_are_quarantined_and_the_others_are_used() {
     let want = [(2, "NullKey", 1), (3, "NullOrder", 2), (4, "AmbiguousOrder", 3), (5, "AmbiguousOrder", 4)];
     assert_eq!(refused, want.map(|(row, code, at)| (row, code, raw(at))));
     assert_eq!(set.records.len(), 1);
+}
+
+#[test]
+fn column_without_any_value_is_null_in_every_row() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let columns = [("id", ids.clone()), ("seq", ids), ("v", arrow::array::new_null_array(&DataType::Null, 1))];
+    let fields: Vec<Field> = columns.iter().map(|(name, a)| Field::new(*name, a.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    let changes = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("the columns have equal lengths");
+    let e = refused_with(&changes, &spec(), &ChangeColumns::default().with_not_null(["v"]));
+    let want = "NullNotAllowed: column `v` is null, and the contract declares it as not nullable (the changes, row 1)";
+    assert_eq!(e.to_string(), want);
 }
