@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 
 fn data(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/envelopes").join(name);
-    std::fs::read(path).expect("it is part of the project")
+    std::fs::read(path).expect("the example is part of the project")
 }
 
 fn read(name: &str, bytes: Vec<u8>) -> ChangeRecords {

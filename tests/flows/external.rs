@@ -18,8 +18,9 @@ const TOOLS: [&str; 3] = ["spark", "duckdb", "pandas"];
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the folder is created");
-    for entry in
-        std::fs::read_dir(from).expect("it is part of the project").map(|e| e.expect("the entry is readable").path())
+    for entry in std::fs::read_dir(from)
+        .expect("the example is part of the project")
+        .map(|e| e.expect("the entry is readable").path())
     {
         let name = to.join(entry.file_name().expect("the path has a name"));
         if entry.is_dir() {

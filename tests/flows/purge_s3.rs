@@ -122,7 +122,8 @@ async fn objects_and_uploads_that_appear_after_the_listing_are_kept() {
     let id = begun.upload_id().expect("the upload has an id");
     let part = s.client.upload_part().bucket(BUCKET).key(&key).upload_id(id).part_number(1);
     let part = part.body(b"another program".to_vec().into()).send().await.expect("the part is uploaded");
-    let uploads = s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell");
+    let uploads =
+        s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 lists unfinished uploads");
     assert_eq!((uploads.len(), uploads[0].key.as_str(), uploads[0].begun.is_some()), (1, key.as_str(), true));
     let before = s.list().await;
     s.put("foreign", "x").await;
@@ -144,13 +145,21 @@ async fn objects_and_uploads_that_appear_after_the_listing_are_kept() {
 async fn unfinished_uploads_are_aborted_and_missing_ones_are_absent() {
     let s = Server::new("abort").await;
     s.client.create_multipart_upload().bucket(BUCKET).key(s.key("big")).send().await.expect("the upload succeeds");
-    let uploads = s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell");
+    let uploads =
+        s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 lists unfinished uploads");
     let plan = PurgePlan::exact(&s.prefix, [])
         .expect("the plan is made")
         .with_uploads(uploads)
         .expect("the uploads are below the prefix");
     assert_eq!(s.go(&plan).await.0.aborted, 1);
-    assert!(s.store.list_uploads(&s.prefix).await.expect("the listing succeeds").expect("S3 can tell").is_empty());
+    assert!(
+        s.store
+            .list_uploads(&s.prefix)
+            .await
+            .expect("the listing succeeds")
+            .expect("S3 lists unfinished uploads")
+            .is_empty()
+    );
     let (again, _) = s.go(&plan).await;
     assert!(again.is_complete() && again.aborted + again.absent == 1, "{again:?}");
 }

@@ -237,8 +237,9 @@ pub fn dms_contract(table: &str) -> Contract {
 /// Returns the files of one setting of DMS, by path.
 pub fn dms_files(setting: &str) -> Vec<(String, Vec<u8>)> {
     fn walk(at: &std::path::Path, root: &std::path::Path, all: &mut Vec<(String, Vec<u8>)>) {
-        for entry in
-            std::fs::read_dir(at).expect("it is part of the project").map(|e| e.expect("the entry is readable").path())
+        for entry in std::fs::read_dir(at)
+            .expect("the example is part of the project")
+            .map(|e| e.expect("the entry is readable").path())
         {
             if entry.is_dir() {
                 walk(&entry, root, all);

@@ -1,12 +1,13 @@
 //! Checks of the public interface of the library crates: `cargo xtask public-api` and `cargo xtask foreign-types`.
 //!
-//! Both read the JSON that rustdoc makes of a crate, with `serde_json` alone. The crates `rustdoc-types` and `public-api`
-//! would describe the format, but each of their versions knows exactly one version of it, and the toolchain of the
-//! workspace decides which one rustdoc writes. [`rustdoc::FORMAT_VERSION`] is the version that this code knows.
+//! Both read the JSON that rustdoc makes of a crate, with `serde_json` alone. The crates `rustdoc-types` and
+//! `public-api` would describe the format, but each of their versions knows exactly one version of it, and the
+//! toolchain of the workspace decides which one rustdoc writes. [`rustdoc::FORMAT_VERSION`] is the version that this
+//! code knows.
 //!
-//! The JSON is an unstable option of rustdoc. The workspace has a stable toolchain, so cargo calls this program in place
-//! of rustdoc, and the program calls rustdoc with `RUSTC_BOOTSTRAP=1`. If the variable were set for cargo, build scripts
-//! would see it and all dependencies would be built again.
+//! The JSON is an unstable option of rustdoc. The workspace has a stable toolchain, so cargo calls this program in
+//! place of rustdoc, and the program calls rustdoc with `RUSTC_BOOTSTRAP=1`. If the variable were set for cargo, build
+//! scripts would see it and all dependencies would be built again.
 
 mod foreign_types;
 mod generics;

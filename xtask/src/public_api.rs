@@ -1,4 +1,5 @@
-//! The command `public-api`: the public items of each crate as a text file, so that a review shows every change of them.
+//! The command `public-api`: the public items of each crate as a text file, so that a review shows every change of
+//! them.
 
 use crate::Result;
 use crate::public_items::public_items;
@@ -66,8 +67,8 @@ fn api_texts(workspace: &Workspace) -> Result<Vec<(&LibraryCrate, String)>> {
     Ok(workspace.libraries.iter().zip(texts).collect())
 }
 
-/// Lines of only one of the texts, with `-` for `stored` and `+` for `current`. The lines of a list are all different, so
-/// a comparison of sets is enough.
+/// Lines of only one of the texts, with `-` for `stored` and `+` for `current`. The lines of a list are all different,
+/// so a comparison of sets is enough.
 fn differing_lines(stored: &str, current: &str) -> String {
     if stored == current {
         return String::new();

@@ -11,8 +11,8 @@ pub(crate) struct PathNames<'a> {
     pub(crate) siblings: &'a SiblingPaths,
 }
 
-/// Public paths of the items of all library crates, by the path of their definition. The list of a crate would otherwise
-/// change when a file of another crate is moved.
+/// Public paths of the items of all library crates, by the path of their definition. The list of a crate would
+/// otherwise change when a file of another crate is moved.
 #[derive(Debug, Default)]
 pub(crate) struct SiblingPaths(BTreeMap<String, String>);
 
@@ -43,7 +43,8 @@ pub(crate) struct PublicPaths {
     main: BTreeMap<u64, String>,
     /// Further paths of items that are exported several times: the path, and the item.
     pub(crate) aliases: Vec<(String, u64)>,
-    /// Items of other crates that are exported again: the path, the item if rustdoc knows it, and the name in the source.
+    /// Items of other crates that are exported again: the path, the item if rustdoc knows it, and the name in the
+    /// source.
     pub(crate) foreign: Vec<(String, Option<u64>, String)>,
 }
 
@@ -102,7 +103,8 @@ impl Walk<'_> {
     }
 
     fn item(&mut self, item: Item<'_>, parent: &str) {
-        // Rustdoc leaves out items that cannot be reached, so what is not public here is an export for the crate itself.
+        // Rustdoc leaves out items that cannot be reached, so what is not public here is an export for the crate
+        // itself.
         if !item.is_public() || item.is_outside_versioning() {
             return;
         }

@@ -130,8 +130,8 @@ impl Merge {
     /// periods.
     ///
     /// # Errors
-    /// `InvalidArguments` if `periods` is empty or not in ascending order, or if a key, order or partition column has the
-    /// name of the period column.
+    /// `InvalidArguments` if `periods` is empty or not in ascending order, or if a key, order or partition column has
+    /// the name of the period column.
     pub fn with_periods(mut self, periods: PeriodStates) -> Result<Self> {
         let ascend = periods.all.windows(2).all(|pair| pair[0].number < pair[1].number);
         if periods.all.is_empty() || !ascend {

@@ -40,8 +40,8 @@ const ANY_REGION: &str = "us-east-1";
 /// Settings and credentials are looked up at the first use of AWS, so that a program on local folders needs none.
 /// Clones share the credential chain, the stores and the counters.
 ///
-/// Cargo features add methods: `purge` the S3 API for purges, `catalog` the Glue Data Catalog, and `lake` tables, jobs and
-/// personal data (the traits `OpenLocation` of biscuit-dataset and `JobEnvironment` of biscuit-job).
+/// Cargo features add methods: `purge` the S3 API for purges, `catalog` the Glue Data Catalog, and `lake` tables, jobs
+/// and personal data (the traits `OpenLocation` of biscuit-dataset and `JobEnvironment` of biscuit-job).
 #[derive(Debug, Clone)]
 pub struct AwsEnvironment {
     options: AwsOptions,
@@ -122,8 +122,8 @@ impl AwsEnvironment {
         Ok(store)
     }
 
-    /// Creates a client of object_store for a bucket, for example to sign URLs. Its requests are not counted. The region
-    /// is that of the options, the environment or the profile, else the own region of the bucket.
+    /// Creates a client of object_store for a bucket, for example to sign URLs. Its requests are not counted. The
+    /// region is that of the options, the environment or the profile, else the own region of the bucket.
     ///
     /// # Errors
     /// `NoRegion` if the region of the bucket cannot be determined, `NoCredentials` if no credential chain is
@@ -204,8 +204,8 @@ impl AwsEnvironment {
         self.sdk.get_or_init(|| SdkSettings::load(&self.options, self.clock.clone())).await
     }
 
-    /// Returns a bucket with the whole S3 API: versions, unfinished uploads, conditional deletes and lifecycle rules. Its
-    /// requests are counted. Needs the feature `purge`.
+    /// Returns a bucket with the whole S3 API: versions, unfinished uploads, conditional deletes and lifecycle rules.
+    /// Its requests are counted. Needs the feature `purge`.
     ///
     /// # Errors
     /// `NoRegion` if the region of the bucket cannot be determined.
@@ -226,8 +226,8 @@ impl AwsEnvironment {
     }
 }
 
-/// Tables, input and personal data. These methods need the feature `lake`. Requests to KMS, DynamoDB and Comprehend are not
-/// counted.
+/// Tables, input and personal data. These methods need the feature `lake`. Requests to KMS, DynamoDB and Comprehend are
+/// not counted.
 #[cfg(feature = "lake")]
 impl AwsEnvironment {
     /// Sets the handling of input in folders of Delta Lake, Iceberg, Hudi and Paimon. Default: such input is refused,

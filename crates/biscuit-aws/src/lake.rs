@@ -16,8 +16,8 @@ use biscuit_pii::{PiiContext, Policy};
 use crate::environment::AwsEnvironment;
 use crate::s3_url::split_s3_url;
 
-/// Opens S3 URLs with the credential chain, and everything else with [`Location::parse`]. Requests to all of these stores
-/// are counted.
+/// Opens S3 URLs with the credential chain, and everything else with [`Location::parse`]. Requests to all of these
+/// stores are counted.
 #[async_trait]
 impl OpenLocation for AwsEnvironment {
     async fn open(&self, url: &str) -> Result<Location> {
@@ -33,8 +33,8 @@ impl OpenLocation for AwsEnvironment {
     }
 }
 
-/// Input on S3 is listed with the S3 API, which reports storage classes. The keys and token stores of policies may be on
-/// AWS.
+/// Input on S3 is listed with the S3 API, which reports storage classes. The keys and token stores of policies may be
+/// on AWS.
 #[async_trait]
 impl JobEnvironment for AwsEnvironment {
     async fn open_source(&self, url: &str) -> Result<SourcePlace> {

@@ -211,8 +211,8 @@ impl BookmarkState {
     }
 
     /// Returns the update to commit together with an output that replaces the output of earlier runs, as
-    /// [`replaced_output`](Self::replaced_output) returned it. This also applies to a replay: its objects then belong to the new
-    /// run.
+    /// [`replaced_output`](Self::replaced_output) returned it. This also applies to a replay: its objects then belong
+    /// to the new run.
     ///
     /// # Errors
     /// Those of [`advance`](Self::advance).

@@ -8,8 +8,8 @@ use crate::{CommitId, Outcome, Result, Run};
 pub struct WriteReceipt {
     /// Commit id of the write.
     pub commit: CommitId,
-    /// Effect of this call: [`Outcome::Committed`] if it made a change. It is [`Outcome::Unchanged`] if the sink already
-    /// has a write with this commit id, such as that of an earlier attempt, or if its content is already equal.
+    /// Effect of this call: [`Outcome::Committed`] if it made a change. It is [`Outcome::Unchanged`] if the sink
+    /// already has a write with this commit id, such as that of an earlier attempt, or if its content is already equal.
     pub outcome: Outcome,
     /// Number of rows that the sink has from this commit. A retry reports the same number as the first write.
     pub rows: u64,

@@ -102,8 +102,8 @@ impl DeclarativeJob {
         &self.spec
     }
 
-    /// Runs the outputs one after the other, with options. Each output has one commit, which also stores the bookmarks of its
-    /// input. After an error, the outputs that were committed before remain, and the next run continues with the
+    /// Runs the outputs one after the other, with options. Each output has one commit, which also stores the bookmarks
+    /// of its input. After an error, the outputs that were committed before remain, and the next run continues with the
     /// rest.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! One output at work: checks that the mode of the run fits the output, and hands the output on to `write/` by its mode.
+//! One output at work: checks that the mode of the run fits the output, and hands the output on to `write/` by its
+//! mode.
 
 use biscuit_bookmark::ReadMode;
 use biscuit_core::{Error, Result};

@@ -56,7 +56,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Creates the journal of the table in the folder `table`, with the [default state root](crate::default_state_root).
+    /// Creates the journal of the table in the folder `table`, with the [default state
+    /// root](crate::default_state_root).
     pub fn new(storage: TableStorage, table: Path, options: JournalOptions) -> Self {
         Self { store: JournalStore::new(storage, table, options), interrupt: Arc::default() }
     }
@@ -68,7 +69,8 @@ impl Journal {
         self
     }
 
-    /// Sets the source of writer ids, for tests that need repeatable names. Default: [`RandomWriterIds`](crate::internal::RandomWriterIds).
+    /// Sets the source of writer ids, for tests that need repeatable names. Default:
+    /// [`RandomWriterIds`](crate::internal::RandomWriterIds).
     #[must_use]
     pub fn with_writer_ids(mut self, writer_ids: Arc<dyn WriterIds>) -> Self {
         self.store.writer_ids = writer_ids;
@@ -132,10 +134,10 @@ impl Journal {
     ///
     /// # Errors
     /// `Diverged` if a live file is missing or changed, or if the folder contains Biscuit files and there is no
-    /// journal; `ExternalFiles` if there are external files and [`ExternalFiles::Fail`](crate::ExternalFiles::Fail) is set; `StateRootMismatch`
-    /// if the pointer names another state root; `OverlapsTable` if another table is inside the folder or, before the
-    /// first version, around it; `LinkInTable`; `OtherTableFormat`; `Conflict` if other runs keep committing; those
-    /// of [`finished_head`](Self::finished_head).
+    /// journal; `ExternalFiles` if there are external files and [`ExternalFiles::Fail`](crate::ExternalFiles::Fail) is
+    /// set; `StateRootMismatch` if the pointer names another state root; `OverlapsTable` if another table is inside the
+    /// folder or, before the first version, around it; `LinkInTable`; `OtherTableFormat`; `Conflict` if other runs keep
+    /// committing; those of [`finished_head`](Self::finished_head).
     pub async fn observe(&self) -> Result<ObservedTable> {
         observed::observe(&self.store).await
     }

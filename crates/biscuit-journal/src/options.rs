@@ -91,7 +91,8 @@ pub struct JournalOptions {
     #[serde(default)]
     pub other_formats: OtherTableFormats,
     /// How long a replaced file is retained, in whole seconds, so that readers of the older version can finish.
-    /// [`Journal::release_files`](crate::Journal::release_files) deletes retained files afterwards. Default: zero, the commit deletes replaced files.
+    /// [`Journal::release_files`](crate::Journal::release_files) deletes retained files afterwards. Default: zero, the
+    /// commit deletes replaced files.
     ///
     /// A reader that lists the folder without the journal sees retained files together with their replacements. Set a
     /// retention only for a table that is read through Biscuit or by the file locations of a catalog.

@@ -134,8 +134,8 @@ impl ErasedKeys {
         !self.contains(spec, key) && self.marks.insert(self.digest(&columns, key))
     }
 
-    /// Returns whether a key, encoded as by [`key_and_order`](crate::periods::retraction::key_and_order), was forgotten, as a whole or by
-    /// the value of one of its columns.
+    /// Returns whether a key, encoded as by [`key_and_order`](crate::periods::retraction::key_and_order), was
+    /// forgotten, as a whole or by the value of one of its columns.
     pub fn contains(&self, spec: &MergeSpec, key: &[u8]) -> bool {
         if self.is_empty() {
             return false;

@@ -217,8 +217,8 @@ fn plain_fields(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|f| Field::new(f.name(), plain_type(f.data_type()), true)).collect()
 }
 
-/// Returns the codecs that decode the JSON of [`row_as_json()`] again: of the columns in `after` or `before` of envelopes,
-/// or of the columns of flattened records.
+/// Returns the codecs that decode the JSON of [`row_as_json()`] again: of the columns in `after` or `before` of
+/// envelopes, or of the columns of flattened records.
 pub(crate) fn find_codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let schema = batch.schema();
     let metadata = schema.metadata();

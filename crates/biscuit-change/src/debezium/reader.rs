@@ -147,9 +147,9 @@ impl DebeziumReader {
     ///
     /// # Errors
     /// About a record, with file and line, unless the record is quarantined: `InvalidJson`, `NotAnEnvelope`,
-    /// `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`, `AmbiguousPlaceholder`, `NullNotAllowed`,
-    /// `ColumnClash`. About the file or the options: `EmptyFile`, `TruncatedInput`, `InvalidText`, `UnreadableParquet`,
-    /// `UnreadableAvro`, `InvalidPlaceholder`.
+    /// `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`, `AmbiguousPlaceholder`,
+    /// `NullNotAllowed`, `ColumnClash`. About the file or the options: `EmptyFile`, `TruncatedInput`, `InvalidText`,
+    /// `UnreadableParquet`, `UnreadableAvro`, `InvalidPlaceholder`.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
@@ -225,8 +225,9 @@ impl DebeziumReader {
     /// Returns the change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `KeylessRecords` for a
-    /// table without a key; `MissingImage` for an update of a MongoDB document without the document.
+    /// `SeveralTables` if the files have records of several tables, or the wanted name matches several;
+    /// `KeylessRecords` for a table without a key; `MissingImage` for an update of a MongoDB document without the
+    /// document.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         self.finish_documents()?;

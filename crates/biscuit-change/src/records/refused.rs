@@ -53,8 +53,8 @@ fn is_about_a_record(e: &Error) -> bool {
     e.kind() == ErrorKind::Data && e.row().is_some()
 }
 
-/// Writes one row as a Parquet file: the raw form of rows of Parquet and Avro files. The Avro schema in its metadata is needed to read the types of Kafka Connect
-/// again.
+/// Writes one row as a Parquet file: the raw form of rows of Parquet and Avro files. The Avro schema in its metadata is
+/// needed to read the types of Kafka Connect again.
 pub fn parquet_row(row: &RecordBatch) -> Result<Vec<u8>> {
     let failed =
         |e: parquet::errors::ParquetError| Error::internal("cannot write a record to the quarantine").with_source(e);

@@ -151,8 +151,8 @@ impl RowsReader {
     /// `.tsv`); any other file is JSON.
     ///
     /// # Errors
-    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `InvalidText`, `InvalidCsv`, and the errors
-    /// of [`row_changes`](crate::row_changes).
+    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `InvalidText`, `InvalidCsv`, and the
+    /// errors of [`row_changes`](crate::row_changes).
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }

@@ -1,4 +1,5 @@
-//! How the input of an output becomes its rows: the contract and the reader of each source, the query, and the finisher.
+//! How the input of an output becomes its rows: the contract and the reader of each source, the query, and the
+//! finisher.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -219,7 +220,8 @@ async fn new_reader(
 /// Checks that the policy names only existing columns, and covers every column with a class.
 ///
 /// # Errors
-/// Errors of [`check_all_seen`](crate::shape::treatment::check_all_seen); `UntreatedClass` for a column of the output whose class no source treats.
+/// Errors of [`check_all_seen`](crate::shape::treatment::check_all_seen); `UntreatedClass` for a column of the output
+/// whose class no source treats.
 fn check_classes(
     output: &OutputRun<'_>,
     chosen: &[ChosenInput],

@@ -6,14 +6,14 @@
 //!
 //! 1. *Stage* (`stager`, `staged`). Data files are written to `staging/<b>-<writer id>/`, state files to
 //!    `state/<b>-<writer id>/`. Each file is synced and its size is compared. No reader looks there.
-//! 2. *Prepare* (`TableCommit::check_preconditions`). Whatever can make step 4 fail is tried here, while nothing is committed:
-//!    the lengths of names, the claim of a new table, put-if-absent, and a trial copy into the folders of the table.
-//!    The run folders are synced.
+//! 2. *Prepare* (`TableCommit::check_preconditions`). Whatever can make step 4 fail is tried here, while nothing is
+//!    committed: the lengths of names, the claim of a new table, put-if-absent, and a trial copy into the folders of
+//!    the table. The run folders are synced.
 //! 3. *Commit* (`TableCommit::put_record`). `v.json` is created if absent. This single call is the commit: of all
 //!    runs on the base `b`, exactly one wins. Before it nothing has changed; after it the version is valid, whatever
 //!    happens.
-//! 4. *Publish* (`publish::finish_version`). For each folder of the table: staged files are copied to their final names,
-//!    the folder is synced, and only then the removed files are deleted.
+//! 4. *Publish* (`publish::finish_version`). For each folder of the table: staged files are copied to their final
+//!    names, the folder is synced, and only then the removed files are deleted.
 //! 5. *Finish*. `v.done` is created if absent, with the ETags of the published files and the exceptions.
 //! 6. *Clean* (`publish::delete_dead_objects`). Objects of dead runs are deleted from the state root.
 //!

@@ -261,8 +261,8 @@ async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option
     Ok(changed.then(|| CommitException { path: file.path.clone(), code: CHANGED.to_owned() }))
 }
 
-/// Cleans like [`delete_dead_objects`], for a run whose own work is complete. A failure is logged and not returned: a later run
-/// deletes what remains.
+/// Cleans like [`delete_dead_objects`], for a run whose own work is complete. A failure is logged and not returned: a
+/// later run deletes what remains.
 pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) -> u64 {
     match delete_dead_objects(journal, head).await {
         Ok(cleaned) => cleaned,

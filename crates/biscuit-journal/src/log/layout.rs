@@ -1,4 +1,5 @@
-//! Names of files and objects: data files, trial copies, objects of the journal, run folders, and their maximum lengths.
+//! Names of files and objects: data files, trial copies, objects of the journal, run folders, and their maximum
+//! lengths.
 
 use object_store::path::Path;
 

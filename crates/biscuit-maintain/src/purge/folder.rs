@@ -108,9 +108,9 @@ impl FolderPurge {
         retained::plan_retained(&self.folder, grace, mode).await
     }
 
-    /// Reads a plan from JSON lines ([`PurgePlan::json_lines`](biscuit_purge::PurgePlan::json_lines)) and compares it with the tables as they are now. The
-    /// stored plan decides which objects are deleted: objects that aged since then are not added. `name` is the name
-    /// of the plan in messages.
+    /// Reads a plan from JSON lines ([`PurgePlan::json_lines`](biscuit_purge::PurgePlan::json_lines)) and compares it
+    /// with the tables as they are now. The stored plan decides which objects are deleted: objects that aged since then
+    /// are not added. `name` is the name of the plan in messages.
     ///
     /// # Errors
     /// `UnreadablePlan`; `OutsidePrefix` for an object that is not in the folder; `LiveFiles` if an object of the plan

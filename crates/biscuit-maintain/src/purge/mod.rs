@@ -9,7 +9,8 @@
 //!   listed file of a table is named by the journal as it is after the listing. A journal that was read before the
 //!   listing does not name a file that was committed and published in between: the plan would delete a live file.
 //! - **Staged files are kept.** A plan by age keeps everything below a state root. A plan of orphans contains a staged
-//!   file only if a later version is done, since its run can no longer commit then. Its age does not prove that: a run may sleep.
+//!   file only if a later version is done, since its run can no longer commit then. Its age does not prove that: a run
+//!   may sleep.
 //! - **The plan is complete before the first delete**, and a delete depends on the listed object. A file that a run
 //!   publishes after the listing is in no plan.
 

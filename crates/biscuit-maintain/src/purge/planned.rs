@@ -12,7 +12,8 @@ use crate::purge::target::TargetFolder;
 
 /// Plans of a purge, and the condition under which the store deletes.
 ///
-/// Only [`FolderPurge`](crate::FolderPurge) makes one, so that each plan comes from the order of probe, listing and journals.
+/// Only [`FolderPurge`](crate::FolderPurge) makes one, so that each plan comes from the order of probe, listing and
+/// journals.
 #[derive(Debug, Clone)]
 pub struct PlannedPurge {
     plans: Vec<PurgePlan>,

@@ -83,11 +83,15 @@ impl Case {
     fn check_verdicts(&self, verdicts: &RecordVerdicts) {
         let Some(want) = &self.verdicts else { return };
         let got = serde_json::to_value(verdicts).expect("verdicts are plain data");
-        for (name, count) in got.as_object().expect("an object") {
+        for (name, count) in got.as_object().expect("the counts are an object") {
             assert_eq!(count, want.get(name).unwrap_or(&0.into()), "{}: {name}", self.title);
         }
-        let total: u64 =
-            want.as_object().expect("an object").values().map(|n| n.as_u64().expect("the rows are counted")).sum();
+        let total: u64 = want
+            .as_object()
+            .expect("the counts are an object")
+            .values()
+            .map(|n| n.as_u64().expect("the rows are counted"))
+            .sum();
         assert_eq!(verdicts.total(), total, "{}: an unknown verdict is named", self.title);
     }
 

@@ -21,7 +21,7 @@ use crate::rows::objects;
 /// Reference to the only row of a remembered key. `Memory::prior` replaces it by the place of the row in a run.
 const REMEMBERED: RowRef = RowRef { table: 0, row: 0 };
 
-/// What is remembered of a key: its state, and the values to which the state refers, as a batch of one row.
+/// The memory of a key: its state, and the values to which the state refers, as a batch of one row.
 #[derive(Debug, Clone)]
 struct RememberedKey {
     state: KeyState,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// The columns `a` and `b` of a row. Values are small numbers, so that equal values occur.
 pub(crate) type Cells = [Option<u8>; 2];
 
-/// What a record does.
+/// Effect of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Sets both columns.
@@ -125,7 +125,7 @@ pub(crate) fn row((key, row): (&i64, &Row)) -> Value {
 /// Parses rows in the order of the list. A column of which no value was ever known is missing.
 pub(crate) fn parse(rows: &[Value]) -> Vec<(i64, Row)> {
     let number = |row: &Value, name: &str| row[name].as_i64().unwrap_or_else(|| panic!("`{name}` of {row}"));
-    let digit = |text: &str| text.trim_start_matches('v').parse().unwrap_or_else(|_| panic!("`{text}` is no value"));
+    let digit = |text: &str| text.trim_start_matches('v').parse().unwrap_or_else(|_| panic!("`{text}` is not a value"));
     let cell = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).map(digit);
     let parsed = |row: &Value| Row { order: number(row, "seq"), cells: ["a", "b"].map(|name| cell(row, name)) };
     rows.iter().map(|row| (number(row, "id"), parsed(row))).collect()

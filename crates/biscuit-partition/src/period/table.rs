@@ -97,9 +97,9 @@ impl PeriodTable {
     /// is nothing to change, no version is written.
     ///
     /// # Errors
-    /// As for [`Merge::run`](biscuit_apply::Merge::run); `NullEffective`, `EffectiveType` and `BeforeFirstPeriod` for records without a period,
-    /// with file and row; `TooManyPeriods`; `EncryptedColumn` for a table by effective time whose files encrypt
-    /// columns; `SpecDrift` if the periods differ from the periods of the table.
+    /// As for [`Merge::run`](biscuit_apply::Merge::run); `NullEffective`, `EffectiveType` and `BeforeFirstPeriod` for
+    /// records without a period, with file and row; `TooManyPeriods`; `EncryptedColumn` for a table by effective time
+    /// whose files encrypt columns; `SpecDrift` if the periods differ from the periods of the table.
     pub async fn run(&self, changes: ChangeRecords, as_of: Instant, mode: RunMode) -> Result<PeriodTableReport> {
         self.run_on(self.merge.dataset.observe().await?, changes, as_of, mode, CommitExtras::default()).await
     }
@@ -126,8 +126,8 @@ impl PeriodTable {
     ///
     /// # Errors
     /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, which means that
-    /// events are missing; errors as for [`run`](Self::run); `InvalidArguments` for a table by ingestion, whose events do
-    /// not contain the period in which they arrived.
+    /// events are missing; errors as for [`run`](Self::run); `InvalidArguments` for a table by ingestion, whose events
+    /// do not contain the period in which they arrived.
     pub async fn rebuild(&self, periods: &[Period], events: ChangeRecords, mode: RunMode) -> Result<PeriodTableReport> {
         rebuild::rebuild(&self.merge, periods, events, mode).await
     }

@@ -156,7 +156,7 @@ async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: bool, ord: Ord) {
+async fn holds(events: Vec<Event>, runs: Vec<Run>, rebuilt: Vec<usize>, spills: bool, ord: Ord) {
     let storage = lab::memory();
     let periods = || {
         let first = effective().calendar.parse("2024-01").expect("the period is valid");
@@ -192,14 +192,14 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
     assert_eq!(objects(&storage).await, before);
     // Rebuild some periods and run everything once more, which checks the key metadata as well.
     let table = table(storage.clone());
-    let anew: Vec<_> =
-        anew.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("the period is valid")).collect();
-    if !anew.is_empty() {
+    let rebuilt: Vec<_> =
+        rebuilt.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("the period is valid")).collect();
+    if !rebuilt.is_empty() {
         let records = lab::changes(&lines(&events)).expect("the records are valid");
-        table.rebuild(&anew, records, biscuit_apply::RunMode::Commit).await.expect("the rebuild succeeds");
-        assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after a rebuild of {anew:?}: {events:#?}");
+        table.rebuild(&rebuilt, records, biscuit_apply::RunMode::Commit).await.expect("the rebuild succeeds");
+        assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after a rebuild of {rebuilt:?}: {events:#?}");
         let report = ask(table, lines(&events), 4).await.expect("the rerun succeeds");
-        assert_eq!(report.outcome, Outcome::Unchanged, "{anew:?} {report:#?} {events:#?}");
+        assert_eq!(report.outcome, Outcome::Unchanged, "{rebuilt:?} {report:#?} {events:#?}");
     }
 }
 
@@ -208,9 +208,9 @@ fn check(ord: Ord) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
     let cases = cases.unwrap_or_else(|| biscuit_testkit::internal::scaled(1000));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let anew = prop::collection::vec(0..5_usize, 0..3);
-    proptest!(config, |(events in events(ord), runs in runs(), anew in anew, spills in prop::bool::weighted(0.2))| {
-        runtime.block_on(holds(events, runs, anew, spills, ord));
+    let rebuilt = prop::collection::vec(0..5_usize, 0..3);
+    proptest!(config, |(events in events(ord), runs in runs(), rebuilt in rebuilt, spills in prop::bool::weighted(0.2))| {
+        runtime.block_on(holds(events, runs, rebuilt, spills, ord));
     });
 }
 

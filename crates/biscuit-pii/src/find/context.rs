@@ -33,8 +33,8 @@ pub(crate) fn normalize_words(text: &str) -> String {
     if words.is_empty() { String::new() } else { format!(" {} ", words.join(" ")) }
 }
 
-/// Returns whether the text, as returned by [`normalize_words`], contains one of these words as a whole. A phrase such as `date
-/// of birth` also matches without its spaces.
+/// Returns whether the text, as returned by [`normalize_words`], contains one of these words as a whole. A phrase such
+/// as `date of birth` also matches without its spaces.
 fn contains_word(own: &str, words: &[&str]) -> bool {
     if own.is_empty() {
         return false;

@@ -192,7 +192,8 @@ fn master_key_of(sealed: &SealedKey) -> Result<(String, Vec<u8>)> {
     Ok((format!("{}/{name}", sealed.provider), [&nonce[..], &sealed.bytes].concat()))
 }
 
-/// Returns the sealed keys that [`master_key_of`] may have encoded: one of a key file, and one of KMS by ARN, id or alias.
+/// Returns the sealed keys that [`master_key_of`] may have encoded: one of a key file, and one of KMS by ARN, id or
+/// alias.
 fn sealed_by(master_key: &str, wrapped: &[u8]) -> Vec<SealedKey> {
     let local = master_key.rsplit_once('/').filter(|_| !master_key.starts_with("arn:"));
     let local = local.zip(wrapped.split_first_chunk::<NONCE>()).map(|((provider, name), (nonce, bytes))| SealedKey {

@@ -1,6 +1,6 @@
 //! Applies a policy to batches of rows, and reverses it for columns that are encrypted or tokenized. The treatments
-//! were compiled in [`crate::protect::ready`]; this module finds the values, passes them to the treatment and puts the result
-//! back.
+//! were compiled in [`crate::protect::ready`]; this module finds the values, passes them to the treatment and puts the
+//! result back.
 
 use std::collections::BTreeMap;
 

@@ -48,8 +48,8 @@ struct Score {
     hit: usize,
 }
 
-/// The project's own labelled texts: for each entity some that contain it, with the characters from and to, and some that
-/// only look as if they did.
+/// The project's own labelled texts: for each entity some that contain it, with the characters from and to, and some
+/// that only look as if they did.
 #[tokio::test]
 async fn detectors_find_the_labelled_spans_and_nothing_else() {
     let mut wrong = Vec::new();

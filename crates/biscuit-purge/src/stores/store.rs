@@ -99,8 +99,8 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
     /// Lists the unfinished uploads below a prefix; `None` if the store cannot list uploads.
     async fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
 
-    /// Deletes at most [`batch_size`](Self::batch_size) objects, each only if it is still the listed one. Returns one outcome
-    /// for each object, in the order of `objects`. If an object has a version, exactly that version is deleted.
+    /// Deletes at most [`batch_size`](Self::batch_size) objects, each only if it is still the listed one. Returns one
+    /// outcome for each object, in the order of `objects`. If an object has a version, exactly that version is deleted.
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome>;
 
     /// Aborts an unfinished upload.

@@ -76,19 +76,7 @@ pub(crate) fn convert(
             convert_floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
         }
         (D::Decimal32(p, s) | D::Decimal64(p, s), _) => convert(column, &plain(&D::Decimal128(*p, *s))?, to, reading),
-        (D::Decimal256(_, s), _) => {
-            // The cast makes values of more than 38 digits null. A value that is null only after the cast has
-            // overflowed.
-            let narrow = plain(&D::Decimal128(38, *s))?;
-            let made = convert(column, &narrow, to, reading)?;
-            let mut faults: Vec<_> = (0..array.len())
-                .filter(|i| array.is_valid(*i) && narrow.is_null(*i))
-                .map(|i| (i, ValueFault::Overflow))
-                .collect();
-            faults.extend(&made.faults);
-            faults.sort_by_key(|(row, _)| *row);
-            Ok(ConvertedColumn { faults, ..made })
-        }
+        (D::Decimal256(_, s), _) => convert_wide_decimals(column, array, &plain(&D::Decimal128(38, *s))?, to, reading),
         (D::Decimal128(_, s), _) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
             convert_numbers(
@@ -113,6 +101,23 @@ pub(crate) fn convert(
         (D::Map(..), D::Map(entry, sorted)) => nested::convert_map(column, array.as_map(), entry, *sorted, &part),
         _ => Err(failed()),
     }
+}
+
+/// Converts decimals of up to 76 digits. `narrow` is the column after a cast to 38 digits, which makes longer values
+/// null: a value that is null only after the cast has overflowed.
+fn convert_wide_decimals(
+    column: &str,
+    array: &ArrayRef,
+    narrow: &ArrayRef,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
+    let made = convert(column, narrow, to, reading)?;
+    let overflowed = (0..array.len()).filter(|i| array.is_valid(*i) && narrow.is_null(*i));
+    let mut faults: Vec<_> = overflowed.map(|i| (i, ValueFault::Overflow)).collect();
+    faults.extend(&made.faults);
+    faults.sort_by_key(|(row, _)| *row);
+    Ok(ConvertedColumn { faults, ..made })
 }
 
 /// Expands `$make!` for the Arrow integer type of `$to`, and `$otherwise` for other types.

@@ -1,4 +1,5 @@
-//! Conversion of values to the type of a column, exact or refused: the coercion of contracts, and the alignment of rows.
+//! Conversion of values to the type of a column, exact or refused: the coercion of contracts, and the alignment of
+//! rows.
 
 #[cfg(feature = "parquet")]
 pub(crate) mod builders;

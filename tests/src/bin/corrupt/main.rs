@@ -114,7 +114,7 @@ fn run(options: &Options) -> ExitCode {
     let clean = findings.summary();
     println!("{tried} inputs of {} kinds, seed {}", decoders.len() + kinds.len(), options.seed);
     if clean && options.work.is_none() && work.exists() {
-        std::fs::remove_dir_all(&work).expect("our folder is removed");
+        std::fs::remove_dir_all(&work).expect("the working folder is removed");
     }
     ExitCode::from(u8::from(!clean))
 }

@@ -33,7 +33,7 @@ impl Stand {
     /// Restores the folder.
     pub(crate) fn restore(&self) {
         if self.root.exists() {
-            std::fs::remove_dir_all(&self.root).expect("our folder is removed");
+            std::fs::remove_dir_all(&self.root).expect("the working folder is removed");
         }
         for name in self.pristine.keys() {
             let to = self.root.join(name);

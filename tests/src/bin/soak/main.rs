@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     observed.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
     println!("{} different states were read in {seconds} s, seed {seed}", observed.states.len());
     if observed.wrong.is_empty() {
-        std::fs::remove_dir_all(&soak.folder).expect("our folder is removed");
+        std::fs::remove_dir_all(&soak.folder).expect("the working folder is removed");
     }
     ExitCode::from(u8::from(!observed.wrong.is_empty()))
 }

@@ -1,7 +1,7 @@
 //! `biscuit purge`: deletes objects by age, retained files, orphan files, or the objects of a stored plan.
 //!
-//! biscuit-maintain has the protocol: probe, listing, journals, plan, deletes. The command opens the manifest between the
-//! plan and the deletes, so that a purge that cannot record its outcomes deletes nothing.
+//! biscuit-maintain has the protocol: probe, listing, journals, plan, deletes. The command opens the manifest between
+//! the plan and the deletes, so that a purge that cannot record its outcomes deletes nothing.
 
 use std::time::Duration;
 
