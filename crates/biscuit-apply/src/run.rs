@@ -106,23 +106,23 @@ async fn merge_records(
     let session = records.session.clone();
     let (context, files) = TableContext::prepare(setup, snapshot, session, &records.taken, report).await?;
     let mut table = TableInRun::begin(&context, files, report).await?;
-    let replace = (mode == RunMode::Commit).then(|| setup.dataset.journal().begin_commit(&observed));
+    let table_commit = (mode == RunMode::Commit).then(|| setup.dataset.journal().begin_commit(&observed));
     // With records on the disk, new files are staged before the guards are checked. If nothing is committed,
     // `abandon` has to delete the staged objects. Otherwise nothing is staged before `commit`.
     let stages_early = records.parts.on_disk().is_some();
-    let stager = replace.as_ref().map(TableCommit::stager);
+    let stager = table_commit.as_ref().map(TableCommit::stager);
     let additions = CommitAdditions { quarantine_change, extras, period_run, stager };
     let work = plan_commit(&context, &mut table, records, additions, report).await;
-    let (replace, work) = match (replace, work) {
-        (Some(replace), Ok(Some(work))) => (replace, work),
-        (Some(replace), nothing) if stages_early => {
-            replace.abandon().await?;
+    let (table_commit, work) = match (table_commit, work) {
+        (Some(table_commit), Ok(Some(work))) => (table_commit, work),
+        (Some(table_commit), nothing) if stages_early => {
+            table_commit.abandon().await?;
             return nothing.map(drop);
         }
         (_, nothing) => return nothing.map(drop),
     };
     let committed =
-        commit_merge(&context, &table.files, &table.periods, replace, work, report, commit_id.as_ref()).await?;
+        commit_merge(&context, &table.files, &table.periods, table_commit, work, report, commit_id.as_ref()).await?;
     report.outcome = committed.outcome;
     report.version = committed.version;
     report.files.adopted = committed.adopted;

@@ -240,15 +240,15 @@ impl PartitionedWriter {
 /// bounded memory.
 #[derive(Debug)]
 pub struct TableWriter<'a, 'b> {
-    replace: &'a mut TableCommit<'b>,
+    table_commit: &'a mut TableCommit<'b>,
     rows: PartitionedWriter,
 }
 
 impl<'a, 'b> TableWriter<'a, 'b> {
     /// Creates a writer for `replace`, which publishes the files when the writer finishes.
-    pub fn new(journal: &'a Journal, replace: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
-        let rows = PartitionedWriter::new(journal, replace.stager(), options);
-        Self { replace, rows }
+    pub fn new(journal: &'a Journal, table_commit: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
+        let rows = PartitionedWriter::new(journal, table_commit.stager(), options);
+        Self { table_commit, rows }
     }
 
     /// Sets the spelling of folders to that of the table.
@@ -280,7 +280,7 @@ impl<'a, 'b> TableWriter<'a, 'b> {
     pub async fn finish(self) -> Result<(u64, u64)> {
         let (rows, staged) = self.rows.finish().await?;
         let files = staged.len() as u64;
-        staged.into_iter().for_each(|file| self.replace.publish(file));
+        staged.into_iter().for_each(|file| self.table_commit.publish(file));
         Ok((rows, files))
     }
 }

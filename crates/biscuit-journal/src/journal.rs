@@ -175,9 +175,9 @@ impl Journal {
     /// # Errors
     /// Those of [`TableCommit::commit`](crate::TableCommit::commit), such as `Conflict` if another run has committed.
     pub async fn release_files(&self, observed: &ObservedTable, files: &[ObjectRef]) -> Result<CommitSummary> {
-        let mut replace = self.begin_commit(observed);
-        files.iter().for_each(|file| replace.release(file));
-        replace.commit_alone().await
+        let mut table_commit = self.begin_commit(observed);
+        files.iter().for_each(|file| table_commit.release(file));
+        table_commit.commit_alone().await
     }
 
     /// Returns the newest version, and finishes it first if its run did not.

@@ -224,7 +224,7 @@ impl SubjectRows {
                 let folder = file.file.listed.folder();
                 let unit =
                     RewriteUnit::new(file.clone(), self.schema.clone(), folder).with_parquet(self.parquet.clone());
-                units.push(unit.with_bloom_filters(BloomFilters::Anew).with_removed(numbers));
+                units.push(unit.with_bloom_filters(BloomFilters::Rebuilt).with_removed(numbers));
             }
         }
         let (rows, of, retained) = (report.rows, report.files, report.retained_files);

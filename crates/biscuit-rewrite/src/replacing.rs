@@ -42,34 +42,34 @@ impl FileReplacement<'_> {
     /// Rewrites the units and commits the result. After an error the table is unchanged.
     pub(crate) async fn commit(self, cores: usize, memory: Option<usize>) -> Result<ReplacedFiles> {
         let Self { snapshot, files, gone, released, extras, units, rows, report } = self;
-        let mut replace = snapshot.journal().begin_commit(&snapshot.observed);
-        released.into_iter().for_each(|file| replace.release(file));
+        let mut table_commit = snapshot.journal().begin_commit(&snapshot.observed);
+        released.into_iter().for_each(|file| table_commit.release(file));
         for file in gone {
-            replace.remove(&file.file.listed);
+            table_commit.remove(&file.file.listed);
         }
-        let stager = replace.stager();
+        let stager = table_commit.stager();
         let written =
             rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| check_complete(w, rows));
         // Any error up to here is handled by `abandon`, which deletes the staged files. Only then is the error
         // returned.
         let staged = match written {
-            Ok(written) => replace.with_extras(extras).await.map(|()| written),
+            Ok(written) => table_commit.with_extras(extras).await.map(|()| written),
             Err(e) => Err(e),
         };
         let written = match staged {
             Ok(written) => written,
             Err(e) => {
-                replace.abandon().await?;
+                table_commit.abandon().await?;
                 return Err(e);
             }
         };
-        written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
+        written.iter().for_each(|w| table_commit.publish(stager.staged(w.file.clone())));
         let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
         for (name, value) in snapshot.journal_properties(&snapshot.schema(files)?, &partition_by)? {
-            replace.with_property(name, value);
+            table_commit.with_property(name, value);
         }
-        replace.with_report(report(&written));
-        let committed = replace.commit().await?;
+        table_commit.with_report(report(&written));
+        let committed = table_commit.commit().await?;
         let exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(ReplacedFiles { outcome: committed.outcome, version: committed.version, written, exceptions })
     }

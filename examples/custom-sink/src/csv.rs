@@ -17,14 +17,14 @@ impl CsvSink {
     }
 
     /// Writes the file to the staging folder, where no reader looks, and checks its content.
-    async fn stage(replace: &TableCommit<'_>, day: &Day) -> Result<StagedFile> {
-        let mut writer = replace.writer(&format!("day={}", day.day), "csv");
+    async fn stage(table_commit: &TableCommit<'_>, day: &Day) -> Result<StagedFile> {
+        let mut writer = table_commit.writer(&format!("day={}", day.day), "csv");
         writer.write("shop,cents\n".into()).await?;
         for (row, sale) in (1..).zip(&day.sales) {
             writer.write(line(sale, row, day)?.into()).await?;
         }
         let staged = writer.finish().await?;
-        let lines = replace.read_back(&staged).await?.iter().filter(|b| **b == b'\n').count();
+        let lines = table_commit.read_back(&staged).await?.iter().filter(|b| **b == b'\n').count();
         if lines != day.sales.len() + 1 {
             return Err(Error::internal(format!("`{}` has {lines} lines", staged.object())));
         }
@@ -32,18 +32,18 @@ impl CsvSink {
     }
 
     async fn replace(&self, observed: &ObservedTable, commit: &CommitId, day: &Day) -> Result<(u64, Outcome)> {
-        let mut replace = self.0.begin_commit(observed);
-        replace.with_commit_id(commit);
-        match Self::stage(&replace, day).await {
-            Ok(file) => replace.publish(file),
+        let mut table_commit = self.0.begin_commit(observed);
+        table_commit.with_commit_id(commit);
+        match Self::stage(&table_commit, day).await {
+            Ok(file) => table_commit.publish(file),
             Err(e) => {
-                replace.abandon().await?;
+                table_commit.abandon().await?;
                 return Err(e);
             }
         }
         let folder = format!("day={}/", day.day);
-        observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| replace.remove(f));
-        let committed = replace.commit().await?;
+        observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| table_commit.remove(f));
+        let committed = table_commit.commit().await?;
         Ok((committed.version, committed.outcome))
     }
 }

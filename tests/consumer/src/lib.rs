@@ -71,9 +71,9 @@ mod tests {
         let storage = TableStorage::durable(Arc::new(InMemory::new()));
         let journal = Journal::new(storage, Path::from("lake/notes"), JournalOptions::default());
         let observed = journal.observe().await.expect("the base is observed");
-        let mut replace = journal.begin_commit(&observed);
-        replace.stage("", "txt", "hello".into()).await.expect("the file is staged");
-        assert_eq!(replace.commit().await.expect("the commit succeeds").version, 1);
+        let mut table_commit = journal.begin_commit(&observed);
+        table_commit.stage("", "txt", "hello".into()).await.expect("the file is staged");
+        assert_eq!(table_commit.commit().await.expect("the commit succeeds").version, 1);
         assert_eq!(journal.view().await.expect("the table is readable").files.len(), 1);
     }
 

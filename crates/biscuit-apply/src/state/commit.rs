@@ -43,7 +43,7 @@ pub(crate) async fn commit_merge(
     context: &TableContext,
     files: &OpenFiles,
     periods: &PeriodsInRun,
-    mut replace: TableCommit<'_>,
+    mut table_commit: TableCommit<'_>,
     work: CommitWork,
     report: &MergeReport,
     commit: Option<&CommitId>,
@@ -52,32 +52,32 @@ pub(crate) async fn commit_merge(
     // of other records must not be skipped, so a known id is left out.
     commit
         .filter(|id| context.snapshot.observed.head.version_of_commit(id).is_none())
-        .inspect(|id| replace.with_commit_id(id));
+        .inspect(|id| table_commit.with_commit_id(id));
     let marks = truncated_property(&work.marks, periods.has_periods());
-    if let Err(e) = stage_changes(context, files, periods, work, &mut replace).await {
-        replace.abandon().await?;
+    if let Err(e) = stage_changes(context, files, periods, work, &mut table_commit).await {
+        table_commit.abandon().await?;
         return Err(e);
     }
     let period_column = context.periods.as_ref().map(|periods| &periods.column);
-    replace.with_property(SPEC, spec_property(&context.spec, period_column));
+    table_commit.with_property(SPEC, spec_property(&context.spec, period_column));
     if let Some(marks) = marks {
-        replace.with_property(TRUNCATED, marks);
+        table_commit.with_property(TRUNCATED, marks);
     }
     if let Some(servers) = &context.log_servers {
-        replace.with_property(LOG_SERVERS, servers.clone());
+        table_commit.with_property(LOG_SERVERS, servers.clone());
     }
     let (schema, columns) = match &context.periods {
         Some(states) => states.with_column(&context.target, &context.partition_by),
         None => (context.target.clone(), context.partition_by.clone()),
     };
     for (name, value) in context.snapshot.journal_properties(&schema, &columns)? {
-        replace.with_property(name, value);
+        table_commit.with_property(name, value);
     }
-    replace.with_report(
+    table_commit.with_report(
         serde_json::to_value(report)
             .map_err(|e| Error::internal("the report could not be serialised").with_source(e))?,
     );
-    replace.commit().await
+    table_commit.commit().await
 }
 
 /// Stages state files and data files, and registers removed files. Nothing here is visible before the commit.
@@ -86,7 +86,7 @@ async fn stage_changes(
     files: &OpenFiles,
     periods: &PeriodsInRun,
     work: CommitWork,
-    replace: &mut TableCommit<'_>,
+    table_commit: &mut TableCommit<'_>,
 ) -> Result<()> {
     let CommitWork { units, added, same, written, kept, marks, mut extras } = work;
     let version = context.snapshot.observed.head.version + 1;
@@ -95,20 +95,20 @@ async fn stage_changes(
     extras.extend(
         context.segments.plan_update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?,
     );
-    replace.with_extras(extras).await?;
+    table_commit.with_extras(extras).await?;
     for file in units.keys().filter(|file| periods.period_of(**file).base == PeriodBase::Own) {
-        replace.remove(&files.files[*file].file.listed);
+        table_commit.remove(&files.files[*file].file.listed);
     }
     for period in periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
-        period.listed.iter().for_each(|listed| replace.remove(context.observed_file(*listed)));
+        period.listed.iter().for_each(|listed| table_commit.remove(context.observed_file(*listed)));
     }
     let copies = periods.copied_files(context, &units);
-    let stager = replace.stager();
+    let stager = table_commit.stager();
     let (done, copied) = stage_data(context, UnitQueue::of(units, added, &same), &copies, &stager).await?;
     for file in written.into_iter().chain(done) {
-        replace.publish(stager.staged(file.file));
+        table_commit.publish(stager.staged(file.file));
     }
-    copied.into_iter().for_each(|file| replace.publish(file));
+    copied.into_iter().for_each(|file| table_commit.publish(file));
     Ok(())
 }
 

@@ -296,15 +296,15 @@ pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Resu
         return Err(Error::new(codes::NOT_FORGOTTEN, message).with_column(column));
     }
     let snapshot = snapshot.with_encryption_of_files(&[]).await?;
-    let mut replace = journal.begin_commit(&snapshot.observed);
+    let mut table_commit = journal.begin_commit(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
-    replace.with_property(name, encrypted);
+    table_commit.with_property(name, encrypted);
     match forgotten.is_empty() {
-        true => replace.without_state(FORGOTTEN),
-        false => replace.with_state(FORGOTTEN, forgotten.to_bytes()?).await?,
+        true => table_commit.without_state(FORGOTTEN),
+        false => table_commit.with_state(FORGOTTEN, forgotten.to_bytes()?).await?,
     }
-    replace.with_report(json!({"readmitted": count}));
-    replace.commit().await?;
+    table_commit.with_report(json!({"readmitted": count}));
+    table_commit.commit().await?;
     Ok(count)
 }
 

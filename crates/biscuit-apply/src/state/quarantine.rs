@@ -185,12 +185,12 @@ pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64
     }
     // Every commit adopts external files.
     let snapshot = snapshot.with_encryption_of_files(&[]).await?;
-    let mut replace = journal.begin_commit(&snapshot.observed);
+    let mut table_commit = journal.begin_commit(&snapshot.observed);
     let (name, encrypted) = snapshot.encrypted_property();
-    replace.with_property(name, encrypted);
-    replace.with_extras(change).await?;
-    replace.with_report(serde_json::json!({"discarded": records.len()}));
-    Ok(replace.commit().await?.version)
+    table_commit.with_property(name, encrypted);
+    table_commit.with_extras(change).await?;
+    table_commit.with_report(serde_json::json!({"discarded": records.len()}));
+    Ok(table_commit.commit().await?.version)
 }
 
 /// Returns the quarantined records of a table, in the order in which they were quarantined.

@@ -88,23 +88,24 @@ pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
         return Ok(report);
     }
     let journal = dataset.journal();
-    let mut replace = journal.begin_commit(observed);
-    replace.with_adoption();
+    let mut table_commit = journal.begin_commit(observed);
+    table_commit.with_adoption();
     if observed.diverged {
         // Loaded as diverged, and written again: tombstones remain, metadata of rows is removed.
         let segments = KeySegments::of_observed(journal, observed, dataset.encryption()).await?;
         // Encryption keys are needed only if there is key metadata to write, which must not be written in plain text.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
-        replace
+        table_commit
             .with_extras(segments.plan_update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?)
             .await?;
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
     for (name, value) in snapshot.journal_properties(&schema, &partition_by)? {
-        replace.with_property(name, value);
+        table_commit.with_property(name, value);
     }
-    replace.with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));
-    let committed = replace.commit().await?;
+    table_commit
+        .with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));
+    let committed = table_commit.commit().await?;
     report.version = committed.version;
     report.outcome = if committed.outcome == Outcome::Committed { Outcome::Adopted } else { Outcome::Unchanged };
     Ok(report)

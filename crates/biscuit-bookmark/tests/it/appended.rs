@@ -15,7 +15,7 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
     let input = lab.input().await;
     let mut selection = state.select(&input, mode)?;
     let replaced = state.replaced_output(&mut selection, &input)?;
-    let mut replace = lab.journal.begin_commit(&observed);
+    let mut table_commit = lab.journal.begin_commit(&observed);
     let mut output = RunOutput::default();
     if !selection.objects.is_empty() {
         let rows: Vec<String> = selection
@@ -23,19 +23,19 @@ async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> 
             .iter()
             .map(|o| format!("{} {}", o.url(), o.listed.etag.as_deref().expect("the test bench works")))
             .collect();
-        let mut writer = replace.writer("", "csv");
+        let mut writer = table_commit.writer("", "csv");
         writer.write(rows.join("\n").into()).await?;
         let staged = writer.finish().await?;
         output.files = vec![staged.path().to_owned()];
-        replace.publish(staged);
+        table_commit.publish(staged);
     }
     for file in &replaced.files {
-        replace.remove(observed.file(file).expect("the test bench works"));
+        table_commit.remove(observed.file(file).expect("the test bench works"));
     }
     if let Some(change) = state.replace(&selection, &run(id), output, &replaced)? {
-        replace.with_extras(change).await?;
+        table_commit.with_extras(change).await?;
     }
-    replace.commit().await?;
+    table_commit.commit().await?;
     Ok(selection)
 }
 
@@ -100,10 +100,10 @@ async fn each_object_is_in_the_output_once_after_replays_resets_and_rewinds() {
     assert_once(&lab).await;
     for to in ["1", "0"] {
         let observed = lab.observe().await;
-        let mut replace = lab.journal.begin_commit(&observed);
+        let mut table_commit = lab.journal.begin_commit(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
-        replace.with_extras(change).await.unwrap();
-        replace.commit().await.unwrap();
+        table_commit.with_extras(change).await.unwrap();
+        table_commit.commit().await.unwrap();
         lab.put(&format!("new{to}"), "10:10", "v1");
         append(&lab, "after", &ReadMode::Advance).await.unwrap();
         assert_once(&lab).await;
@@ -131,9 +131,9 @@ async fn partitions_are_known_by_object_or_by_run() {
     let mut output = RunOutput::default();
     output.partitions = vec!["day=1".into(), "day=2".into()];
     output.reached = vec![("mem://raw/a".into(), vec![1])];
-    let mut replace = lab.journal.begin_commit(&observed);
-    replace.with_extras(state.advance(&selection, &run("first"), output).unwrap().unwrap()).await.unwrap();
-    replace.commit().await.unwrap();
+    let mut table_commit = lab.journal.begin_commit(&observed);
+    table_commit.with_extras(state.advance(&selection, &run("first"), output).unwrap().unwrap()).await.unwrap();
+    table_commit.commit().await.unwrap();
     let state = lab.state(&BookmarkOptions::default()).await;
     let of = |name: &str| state.partitions_of(&|url, _| url.ends_with(name)).unwrap().into_iter().collect::<Vec<_>>();
     assert_eq!((of("/a"), of("/b")), (vec!["day=2".to_owned()], vec!["day=1".to_owned(), "day=2".to_owned()]));

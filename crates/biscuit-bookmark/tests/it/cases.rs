@@ -95,9 +95,9 @@ async fn b07_second_attempt_has_the_same_selection_and_the_same_run() {
     let state = lab.state(&options).await;
     let again = Run::new("job", RunId::new("second"), Instant::from_micros(0)).with_attempt(2);
     let observed = lab.observe().await;
-    let mut replace = lab.journal.begin_commit(&observed);
-    replace.with_extras(state.advance(&second, &again, RunOutput::default()).unwrap().unwrap()).await.unwrap();
-    replace.commit().await.unwrap();
+    let mut table_commit = lab.journal.begin_commit(&observed);
+    table_commit.with_extras(state.advance(&second, &again, RunOutput::default()).unwrap().unwrap()).await.unwrap();
+    table_commit.commit().await.unwrap();
     let state = lab.state(&options).await;
     let runs: Vec<_> = state.runs().map(|(r, _)| (r.number, r.id.clone(), r.attempt)).collect();
     assert_eq!(runs, [(1, "first".to_owned(), 1), (2, "second".to_owned(), 2)]);
@@ -162,9 +162,9 @@ async fn b12_replay_after_a_run_through_the_same_run_is_empty() {
 async fn b13_reset_makes_the_next_run_read_everything_and_changes_no_output() {
     let lab = five_runs().await;
     let observed = lab.observe().await;
-    let mut replace = lab.journal.begin_commit(&observed);
-    replace.with_extras(lab.state(&BookmarkOptions::default()).await.reset().unwrap()).await.unwrap();
-    replace.commit().await.unwrap();
+    let mut table_commit = lab.journal.begin_commit(&observed);
+    table_commit.with_extras(lab.state(&BookmarkOptions::default()).await.reset().unwrap()).await.unwrap();
+    table_commit.commit().await.unwrap();
     assert_eq!(lab.observe().await.files, observed.files);
     assert_eq!(lab.explain("3").await, ObjectExplanation::Rewound { run: 3 });
     assert_eq!(lab.run("again").await, ["1", "2", "3", "4", "5"]);
@@ -176,10 +176,10 @@ async fn b14_rewind_makes_the_next_run_read_objects_of_later_runs_again() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
-    let mut replace = lab.journal.begin_commit(&observed);
+    let mut table_commit = lab.journal.begin_commit(&observed);
     let change = lab.state(&BookmarkOptions::default()).await.rewind(&"run3".parse().unwrap()).unwrap();
-    replace.with_extras(change).await.unwrap();
-    replace.commit().await.unwrap();
+    table_commit.with_extras(change).await.unwrap();
+    table_commit.commit().await.unwrap();
     assert_eq!(lab.run("again").await, ["4", "5", "6"]);
     assert!(lab.run("and again").await.is_empty());
 }
@@ -247,10 +247,10 @@ async fn b18_object_that_disappeared_before_reading_does_not_count_as_read() {
     // The reader reports the missing object, and the caller continues without it.
     assert!(selection.remove_missing("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
-    let mut replace = lab.journal.begin_commit(&observed);
+    let mut table_commit = lab.journal.begin_commit(&observed);
     let extras = state.advance(&selection, &run("second"), RunOutput::default()).unwrap().unwrap();
-    replace.with_extras(extras).await.unwrap();
-    replace.commit().await.unwrap();
+    table_commit.with_extras(extras).await.unwrap();
+    table_commit.commit().await.unwrap();
     // The object exists again, and counts as new.
     assert_eq!(lab.run("third").await, ["gone"]);
 }
@@ -266,9 +266,12 @@ async fn b19_clock_of_the_host_has_no_effect() {
         let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
         let host = Instant::from_micros(crate::lab::at("10:06").as_micros() + minutes * 60_000_000);
         let run = Run::new("job", RunId::new("second"), host);
-        let mut replace = lab.journal.begin_commit(&observed);
-        replace.with_extras(state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap()).await.unwrap();
-        replace.commit().await.unwrap();
+        let mut table_commit = lab.journal.begin_commit(&observed);
+        table_commit
+            .with_extras(state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap())
+            .await
+            .unwrap();
+        table_commit.commit().await.unwrap();
         let state = lab.state(&BookmarkOptions::default()).await;
         seen.push((selection, state.watermark(), lab.select(&ReadMode::Advance).await));
     }
@@ -284,10 +287,10 @@ async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_gets_a_warning()
         lab.put(name, "10:00", "v1");
         let (observed, state) = (lab.observe().await, lab.state_of(folder, &options).await);
         let selection = state.select(&lab.input_of(&format!("raw/{folder}")).await, &ReadMode::Advance).unwrap();
-        let mut replace = lab.journal.begin_commit(&observed);
+        let mut table_commit = lab.journal.begin_commit(&observed);
         let change = state.advance(&selection, &run("first"), RunOutput::default()).unwrap().unwrap();
-        replace.with_extras(change).await.unwrap();
-        replace.commit().await.unwrap();
+        table_commit.with_extras(change).await.unwrap();
+        table_commit.commit().await.unwrap();
     }
     lab.put("a/2", "10:05", "v1");
     let select = async |bookmark: &str, folder: &str| {

@@ -32,16 +32,16 @@ async fn job(storage: TableStorage) -> Result<()> {
     let observed = journal.observe().await?;
     let state = Bookmark::new("raw")?.load(&journal, &observed.head).await?;
     let selection = state.select(&list(&[SourcePlace::new(&storage, "mem://", "raw")?]).await?, &ReadMode::Advance)?;
-    let mut replace = journal.begin_commit(&observed);
+    let mut table_commit = journal.begin_commit(&observed);
     for object in &selection.objects {
         let path = Path::from(object.url().trim_start_matches("mem://"));
         let read = async { storage.store.get(&path).await?.bytes().await };
-        replace.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
+        table_commit.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
     }
     if let Some(change) = state.advance(&selection, &run("r"), RunOutput::default())? {
-        replace.with_extras(change).await?;
+        table_commit.with_extras(change).await?;
     }
-    replace.commit().await.map(drop)
+    table_commit.commit().await.map(drop)
 }
 
 async fn check(storage: TableStorage, _: u64) {

@@ -138,12 +138,12 @@ impl Lab {
         let observed = self.observe().await;
         let state = self.state(options).await;
         let selection = state.select(&self.input().await, &ReadMode::Advance).expect("the test bench works");
-        let mut replace = self.journal.begin_commit(&observed);
+        let mut table_commit = self.journal.begin_commit(&observed);
         if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the test bench works") {
-            replace.stage("", "csv", id.to_owned().into()).await.expect("the test bench works");
-            replace.with_extras(change).await.expect("the test bench works");
+            table_commit.stage("", "csv", id.to_owned().into()).await.expect("the test bench works");
+            table_commit.with_extras(change).await.expect("the test bench works");
         }
-        replace.commit().await.expect("the test bench works");
+        table_commit.commit().await.expect("the test bench works");
         names(&selection)
     }
 

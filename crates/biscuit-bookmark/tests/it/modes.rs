@@ -60,10 +60,13 @@ async fn set_to_now_remembers_existing_objects_without_reading_them() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
     let observed = lab.observe().await;
-    let mut replace = lab.journal.begin_commit(&observed);
+    let mut table_commit = lab.journal.begin_commit(&observed);
     let state = lab.state(&BookmarkOptions::default()).await;
-    replace.with_extras(state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap()).await.unwrap();
-    replace.commit().await.unwrap();
+    table_commit
+        .with_extras(state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap())
+        .await
+        .unwrap();
+    table_commit.commit().await.unwrap();
     assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
     lab.put("7", "10:07", "v1");
     assert_eq!(lab.run("next").await, ["7"]);

@@ -37,9 +37,9 @@ async fn objects_of_compacted_runs_are_known_and_cannot_be_replayed() {
     lab.put("03", "10:05", "v2");
     assert_eq!(lab.run_with("next", &options).await, ["03"]);
     let observed = lab.observe().await;
-    let mut replace = lab.journal.begin_commit(&observed);
-    replace.with_extras(lab.state(&options).await.reset().unwrap()).await.unwrap();
-    replace.commit().await.unwrap();
+    let mut table_commit = lab.journal.begin_commit(&observed);
+    table_commit.with_extras(lab.state(&options).await.reset().unwrap()).await.unwrap();
+    table_commit.commit().await.unwrap();
     assert_eq!(lab.run_with("all", &options).await.len(), 33);
     for n in 1..=20 {
         assert!(lab.run_with(&format!("idle{n}"), &options).await.is_empty());
@@ -51,10 +51,10 @@ async fn consecutive_rewinds_forget_one_span() {
     let lab = crate::cases::five_runs().await;
     for to in ["4", "2", "3"] {
         let observed = lab.observe().await;
-        let mut replace = lab.journal.begin_commit(&observed);
+        let mut table_commit = lab.journal.begin_commit(&observed);
         let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
-        replace.with_extras(change).await.unwrap();
-        replace.commit().await.unwrap();
+        table_commit.with_extras(change).await.unwrap();
+        table_commit.commit().await.unwrap();
     }
     // A rewind to a later run does not remember forgotten runs again.
     assert_eq!(lab.run("again").await, ["3", "4", "5"]);

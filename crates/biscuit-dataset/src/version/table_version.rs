@@ -284,41 +284,41 @@ impl TableVersion {
         let known = kept_columns(self.observed.head.properties.get(COLUMNS))?;
         this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
         let journal = &self.journal;
-        let mut replace = journal.begin_commit(&self.observed);
-        commit.inspect(|id| replace.with_commit_id(id));
+        let mut table_commit = journal.begin_commit(&self.observed);
+        commit.inspect(|id| table_commit.with_commit_id(id));
         for (name, value) in this.journal_properties(&schema, &options.partition_by)? {
-            replace.with_property(name, value);
+            table_commit.with_property(name, value);
         }
-        let written = self.stage_rows(&mut replace, rows, options).await;
+        let written = self.stage_rows(&mut table_commit, rows, options).await;
         let (count, folders) = match written {
             Ok(written) => written,
             Err(e) => {
-                replace.abandon().await?;
+                table_commit.abandon().await?;
                 return Err(journal.explain_error(e, &self.observed.head).await);
             }
         };
         if count == 0 && empty == EmptyWrite::Nothing {
-            replace.abandon().await?;
+            table_commit.abandon().await?;
             return Ok((CommitSummary::unchanged(self.observed.head.version), 0));
         }
         match mode {
             WriteMode::Append => {}
             WriteMode::ReplaceAll if count == 0 => {
-                replace.abandon().await?;
+                table_commit.abandon().await?;
                 return Err(Error::new(
                     codes::EMPTY_REPLACEMENT,
                     "there are no new rows, and the replacement would empty the table",
                 ));
             }
             WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing => {
-                self.observed.files.iter().for_each(|f| replace.remove(f));
+                self.observed.files.iter().for_each(|f| table_commit.remove(f));
             }
             WriteMode::ReplacePartitions => {
                 let there = self.observed.files.iter().filter(|f| folders.contains(f.folder()));
-                there.for_each(|f| replace.remove(f));
+                there.for_each(|f| table_commit.remove(f));
             }
         }
-        Ok((replace.commit().await?, count))
+        Ok((table_commit.commit().await?, count))
     }
 
     /// Returns the journal properties for rows with this schema and these partition columns, by name: columns,
@@ -358,13 +358,13 @@ impl TableVersion {
 
     async fn stage_rows(
         &self,
-        replace: &mut biscuit_journal::TableCommit<'_>,
+        table_commit: &mut biscuit_journal::TableCommit<'_>,
         rows: DataFrame,
         options: &WriteOptions,
     ) -> Result<(u64, BTreeSet<String>)> {
         let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
         let spelling = self.folder_spelling()?;
-        let mut writer = TableWriter::new(&self.journal, replace, options).with_spelling(spelling);
+        let mut writer = TableWriter::new(&self.journal, table_commit, options).with_spelling(spelling);
         let mut folders = BTreeSet::new();
         while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
             if batch.num_rows() > 0 {

@@ -51,20 +51,20 @@ pub(crate) async fn write(
     }
     output.snapshot.check_partitioning(&rows.partition_by, write_mode(output.spec.mode))?;
     let (journal, observed) = (output.snapshot.journal(), &output.snapshot.observed);
-    let mut replace = journal.begin_commit(observed);
-    match put_together(&mut replace, rows, &plan, &mut report).await {
+    let mut table_commit = journal.begin_commit(observed);
+    match put_together(&mut table_commit, rows, &plan, &mut report).await {
         Ok(()) => {}
         Err(e) => {
             // Deletes the staged files, so that a failed run leaves no orphan files.
-            replace.abandon().await?;
+            table_commit.abandon().await?;
             return Err(journal.explain_error(e, &observed.head).await);
         }
     }
     let stored =
         serde_json::to_value(&report).map_err(|e| Error::internal("cannot serialize the report").with_source(e))?;
-    replace.with_report(stored);
-    replace.with_run(output.run.id.to_string());
-    let committed = replace.commit().await?;
+    table_commit.with_report(stored);
+    table_commit.with_run(output.run.id.to_string());
+    let committed = table_commit.commit().await?;
     report.version = committed.version;
     report.outcome = committed.outcome;
     report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
@@ -75,8 +75,8 @@ pub(crate) async fn write(
 async fn dry_read(rows: &OutputRows<'_>, plan: &ReadPlan, report: &mut OutputReport) -> Result<()> {
     let snapshot = &rows.table.snapshot;
     snapshot.check_partitioning(&rows.partition_by, write_mode(rows.output.spec.mode))?;
-    let replace = snapshot.journal().begin_commit(&snapshot.observed);
-    let written = stage_rows(rows, &replace, plan.rebuild.clone(), StagedRows::Counted).await?;
+    let table_commit = snapshot.journal().begin_commit(&snapshot.observed);
+    let written = stage_rows(rows, &table_commit, plan.rebuild.clone(), StagedRows::Counted).await?;
     let refused = report_rows(rows, &written, report)?;
     report.quarantined = refused.len() as u64;
     report.partitions = written.folders.into_iter().filter(|p| !p.is_empty()).collect();
@@ -133,13 +133,13 @@ impl ReadPlan {
 /// Stages the rows and fills the commit. Order matters: only after staging it is known which partitions the new rows
 /// reach.
 async fn put_together(
-    replace: &mut TableCommit<'_>,
+    table_commit: &mut TableCommit<'_>,
     rows: OutputRows<'_>,
     plan: &ReadPlan,
     report: &mut OutputReport,
 ) -> Result<()> {
     let (output, chosen) = (rows.output, rows.chosen);
-    let mut written = stage_rows(&rows, replace, plan.rebuild.clone(), StagedRows::Written).await?;
+    let mut written = stage_rows(&rows, table_commit, plan.rebuild.clone(), StagedRows::Written).await?;
     let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
     let mut others = None;
     if output.spec.mode == OutputMode::ReplacePartitions && plan.rebuild.is_none() {
@@ -154,7 +154,7 @@ async fn put_together(
         // result of the first staging holds.
         Some(all) => {
             let again = OutputRows::prepare(output, chosen, all, rows.guards, report).await?;
-            let staged = stage_rows(&again, replace, Some(gone.clone()), StagedRows::Written).await?;
+            let staged = stage_rows(&again, table_commit, Some(gone.clone()), StagedRows::Written).await?;
             written = StagedOutput { reached: written.reached, ..staged };
             again
         }
@@ -164,15 +164,15 @@ async fn put_together(
     let refused = seal_refused(&rows.guards, refused, &mut report.pii)?;
     report.quarantined = refused.len() as u64;
     report.files = written.staged.len() as u64;
-    report.replaced = remove_replaced(&rows, plan, &gone, replace)?;
+    report.replaced = remove_replaced(&rows, plan, &gone, table_commit)?;
     let mut partitions = written.folders.clone();
     partitions.extend(gone);
     report.partitions = partitions.into_iter().filter(|p| !p.is_empty()).collect();
-    update_bookmarks(&rows, plan, &written, replace).await?;
-    store_properties(&rows, &written, replace)?;
+    update_bookmarks(&rows, plan, &written, table_commit).await?;
+    store_properties(&rows, &written, table_commit)?;
     let snapshot = &rows.table.snapshot;
-    replace.with_extras(quarantine_records(snapshot.journal(), &snapshot.observed.head, refused).await?).await?;
-    written.staged.into_iter().for_each(|file| replace.publish(file));
+    table_commit.with_extras(quarantine_records(snapshot.journal(), &snapshot.observed.head, refused).await?).await?;
+    written.staged.into_iter().for_each(|file| table_commit.publish(file));
     Ok(())
 }
 
@@ -210,7 +210,7 @@ fn remove_replaced(
     rows: &OutputRows<'_>,
     plan: &ReadPlan,
     gone: &BTreeSet<String>,
-    replace: &mut TableCommit<'_>,
+    table_commit: &mut TableCommit<'_>,
 ) -> Result<u64> {
     let observed = &rows.output.snapshot.observed;
     let mut removed: BTreeSet<&str> = BTreeSet::new();
@@ -237,7 +237,7 @@ fn remove_replaced(
             }
         }
     }
-    observed.files.iter().filter(|f| removed.contains(f.path.as_str())).for_each(|f| replace.remove(f));
+    observed.files.iter().filter(|f| removed.contains(f.path.as_str())).for_each(|f| table_commit.remove(f));
     Ok(removed.len() as u64)
 }
 
@@ -246,7 +246,7 @@ async fn update_bookmarks(
     rows: &OutputRows<'_>,
     plan: &ReadPlan,
     written: &StagedOutput,
-    replace: &mut TableCommit<'_>,
+    table_commit: &mut TableCommit<'_>,
 ) -> Result<()> {
     let partitions: Vec<String> = written.folders.iter().cloned().collect();
     let at = |folder: &String| partitions.binary_search(folder).ok().and_then(|at| u32::try_from(at).ok());
@@ -267,20 +267,20 @@ async fn update_bookmarks(
             None => chosen.state.replace(&chosen.selection, rows.output.run, output.clone(), replaced)?,
         };
         if let Some(change) = change {
-            replace.with_extras(change).await?;
+            table_commit.with_extras(change).await?;
         }
     }
     Ok(())
 }
 
 /// Stores the schema, the partition columns, the layer and the encrypted columns as properties of the version.
-fn store_properties(rows: &OutputRows<'_>, written: &StagedOutput, replace: &mut TableCommit<'_>) -> Result<()> {
+fn store_properties(rows: &OutputRows<'_>, written: &StagedOutput, table_commit: &mut TableCommit<'_>) -> Result<()> {
     if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
-        replace.with_property(LAYER, json!(layer));
+        table_commit.with_property(LAYER, json!(layer));
     }
     let Some(schema) = &written.schema else {
         let (name, encrypted) = rows.table.snapshot.encrypted_property();
-        replace.with_property(name, encrypted);
+        table_commit.with_property(name, encrypted);
         return Ok(());
     };
     let all = match rows.output.spec.mode {
@@ -295,7 +295,7 @@ fn store_properties(rows: &OutputRows<'_>, written: &StagedOutput, replace: &mut
         all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
     let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
     for (name, value) in rows.table.snapshot.journal_properties(&all, &rows.partition_by)? {
-        replace.with_property(name, value);
+        table_commit.with_property(name, value);
     }
     Ok(())
 }
@@ -303,7 +303,7 @@ fn store_properties(rows: &OutputRows<'_>, written: &StagedOutput, replace: &mut
 /// Stages the rows, or only counts them. `only` limits the folders that are written.
 async fn stage_rows(
     rows: &OutputRows<'_>,
-    replace: &TableCommit<'_>,
+    table_commit: &TableCommit<'_>,
     only: Option<BTreeSet<String>>,
     staged: StagedRows,
 ) -> Result<StagedOutput> {
@@ -314,7 +314,7 @@ async fn stage_rows(
     }
     let journal = rows.table.snapshot.journal().clone();
     let spelling = rows.table.snapshot.folder_spelling()?;
-    let target = WriteTarget { journal, stager: replace.stager(), options, only, spelling, staged };
+    let target = WriteTarget { journal, stager: table_commit.stager(), options, only, spelling, staged };
     if let Some(query) = rows.query().await? {
         return write_query(query.run().await?, rows.output.name, &rows.finish, &target).await;
     }

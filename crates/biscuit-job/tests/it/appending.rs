@@ -124,11 +124,11 @@ async fn rereading_input_of_compacted_files_is_refused() {
     let dataset = lab.dataset("lake/events");
     let journal = dataset.journal();
     let observed = journal.observe().await.unwrap();
-    let mut replace = journal.begin_commit(&observed);
+    let mut table_commit = journal.begin_commit(&observed);
     let bytes = lab.get(&format!("lake/events/{}", observed.files[0].path)).await;
-    replace.stage("day=2024-03-01", "parquet", bytes.into()).await.unwrap();
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.unwrap();
+    table_commit.stage("day=2024-03-01", "parquet", bytes.into()).await.unwrap();
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await.unwrap();
     lab.put("raw/events/1.json", event(7, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(EVENTS).await.unwrap_err();
     assert_eq!(e.code(), "FilesRewritten");

@@ -163,10 +163,10 @@ async fn adopted(job: &str) -> Lab {
     let input = list(&[source_place(&lab, "/raw/events").await.expect("the setup succeeds")])
         .await
         .expect("the setup succeeds");
-    let mut replace = dataset.journal().begin_commit(&observed);
+    let mut table_commit = dataset.journal().begin_commit(&observed);
     let extras = state.set_to_now(&input, &run(), observed.folders()).expect("the setup succeeds");
-    replace.with_extras(extras).await.expect("the setup succeeds");
-    replace.commit().await.expect("the setup succeeds");
+    table_commit.with_extras(extras).await.expect("the setup succeeds");
+    table_commit.commit().await.expect("the setup succeeds");
     lab
 }
 

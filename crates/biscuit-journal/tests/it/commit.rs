@@ -60,10 +60,10 @@ async fn empty_change_writes_no_version() {
     let j = journal(&storage);
     set(&j, "one").await.expect("the commit succeeds");
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.with_property("absent", serde_json::Value::Null);
-    replace.without_state("absent");
-    let done = replace.commit().await.expect("an empty commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.with_property("absent", serde_json::Value::Null);
+    table_commit.without_state("absent");
+    let done = table_commit.commit().await.expect("an empty commit succeeds");
     assert_eq!((done.version, done.outcome), (1, Outcome::Unchanged));
     assert!(names(&storage, "0002.").await.is_empty());
 }
@@ -73,11 +73,11 @@ async fn state_files_and_properties_carry_on_until_they_are_removed() {
     let storage = memory();
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
-    replace.with_property("key", json!(["id"]));
-    replace.with_commit_id(&CommitId::new("job/run/x"));
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.with_state("bookmark", "seven".into()).await.expect("the file is staged");
+    table_commit.with_property("key", json!(["id"]));
+    table_commit.with_commit_id(&CommitId::new("job/run/x"));
+    table_commit.commit().await.expect("the commit succeeds");
     set(&j, "one").await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
     assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("the state file is readable"), "seven");
@@ -86,10 +86,10 @@ async fn state_files_and_properties_carry_on_until_they_are_removed() {
         (json!(["id"]), Some(1))
     );
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.without_state("bookmark");
-    replace.with_property("key", serde_json::Value::Null);
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.without_state("bookmark");
+    table_commit.with_property("key", serde_json::Value::Null);
+    table_commit.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
     assert!(head.state.is_empty() && head.properties.is_empty());
     assert!(names(&storage, "bookmark").await.is_empty(), "the removed state file is deleted");
@@ -100,9 +100,9 @@ async fn a_damaged_state_file_is_diverged() {
     let storage = memory();
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.with_state("bookmark", "seven".into()).await.expect("the file is staged");
+    table_commit.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
     put(&storage, &names(&storage, "bookmark").await[0], "eight").await;
     assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.unwrap_err().code(), "Diverged");

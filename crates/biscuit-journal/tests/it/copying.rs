@@ -18,8 +18,8 @@ fn disk(folder: &tempfile::TempDir) -> TableStorage {
 /// Adds a copy of the first file of the table in the folder `b`, and a new file in `c` with a copy of it in `d`.
 async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     let observed = journal.observe().await?;
-    let mut replace = journal.begin_commit(&observed);
-    let stager = replace.stager();
+    let mut table_commit = journal.begin_commit(&observed);
+    let stager = table_commit.stager();
     let source = &observed.files[0];
     let rows = observed.head.live[&source.path].rows;
     let copied = stager.copy_file(source, "b", rows, &observed.head.content_name(source)).await?;
@@ -28,9 +28,9 @@ async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     let new = writer.finish().await?;
     let again = stager.copy_staged(new.entry(), "d").await?;
     for file in [copied, new, again] {
-        replace.publish(file);
+        table_commit.publish(file);
     }
-    replace.commit().await.map(drop)
+    table_commit.commit().await.map(drop)
 }
 
 fn contents(files: &[ObjectRef], head: &biscuit_journal::TableHead) -> Vec<String> {
@@ -81,9 +81,9 @@ async fn identical_files_are_known_after_a_checkpoint() {
     let storage = memory();
     let j = journal_with(&storage, JournalOptions::default().with_checkpoint_every(2));
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.stage("z", "txt", "old".into()).await.expect("the file is staged");
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.stage("z", "txt", "old".into()).await.expect("the file is staged");
+    table_commit.commit().await.expect("the commit succeeds");
     copy(&j).await.expect("the commit succeeds");
     let mut sorted = texts(&j).await;
     sorted.sort();
@@ -137,8 +137,8 @@ async fn changed_source_is_not_copied() {
         "the name of the content contains the ETag"
     );
     put(&storage, "lake/t/part-0.txt", "other!").await;
-    let replace = j.begin_commit(&observed);
-    let stager = replace.stager();
+    let table_commit = j.begin_commit(&observed);
+    let stager = table_commit.stager();
     let e = stager.copy_file(&source, "b", None, "x").await.expect_err("the source is another file");
     assert_eq!(e.code(), "Conflict", "{e}");
     let mut large = source.clone();
@@ -147,7 +147,7 @@ async fn changed_source_is_not_copied() {
         stager.copy_file(&large, "b", None, "x").await.expect_err("the file is too large").code(),
         "FileTooLarge"
     );
-    replace.abandon().await.expect("the staged files are deleted");
+    table_commit.abandon().await.expect("the staged files are deleted");
     assert_eq!(read(&storage.store, "lake/t/part-0.txt").await, "other!");
     let failing = FaultStore::new(storage.store.clone(), InjectedFault::Fail, 0);
     let j = journal(&storage.with_store(Arc::new(failing)));

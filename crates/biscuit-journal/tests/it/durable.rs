@@ -46,11 +46,11 @@ async fn calls_of_a_commit_have_an_order_that_survives_a_loss_of_power() {
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
-    let mut replace = j.begin_commit(&observed);
-    replace.stage("day=1", "txt", "two".into()).await.expect("the file is staged");
-    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.stage("day=1", "txt", "two".into()).await.expect("the file is staged");
+    table_commit.with_state("bookmark", "seven".into()).await.expect("the file is staged");
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await.expect("the commit succeeds");
     let log = Log(recorder.calls().all().to_vec());
     log.in_order(&[
         ("the staged file is written", log.first(&["put", "/staging/1-", ".txt.staged"])),

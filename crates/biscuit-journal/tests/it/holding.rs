@@ -94,9 +94,9 @@ async fn overwritten_retained_file_is_an_external_file() {
     let observed = j.observe().await.expect("the table can be observed");
     assert_eq!((observed.retained.len(), observed.external.len()), (0, 1));
     // An adopted file is no longer retained.
-    let mut replace = j.begin_commit(&observed);
-    replace.stage("", "txt", "two".into()).await.expect("the file is staged");
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.stage("", "txt", "two".into()).await.expect("the file is staged");
+    table_commit.commit().await.expect("the commit succeeds");
     let head = j.head().await.expect("the head can be read");
     assert!(head.live.contains_key("part-0.txt") && !head.retained.contains_key("part-0.txt"));
 }

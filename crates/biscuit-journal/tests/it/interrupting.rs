@@ -14,9 +14,9 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("the table can be observed");
     let (mut dropped, mut refused) = (j.begin_commit(&observed), j.begin_commit(&observed));
-    for replace in [&mut dropped, &mut refused] {
-        replace.stage("", "txt", "never".into()).await.expect("the file is staged");
-        replace.with_state("bookmark", "never".into()).await.expect("the file is staged");
+    for table_commit in [&mut dropped, &mut refused] {
+        table_commit.stage("", "txt", "never".into()).await.expect("the file is staged");
+        table_commit.with_state("bookmark", "never".into()).await.expect("the file is staged");
     }
     assert!(interrupt.stop(), "nothing is being committed");
     drop(dropped);
@@ -33,10 +33,10 @@ async fn clean_up_keeps_files_that_were_committed_before_the_stop() {
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("the table can be observed");
     let other = j.begin_commit(&observed);
-    let mut replace = j.begin_commit(&observed);
-    replace.stage("", "txt", "one".into()).await.expect("the file is staged");
-    replace.with_state("bookmark", "seven".into()).await.expect("the file is staged");
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.stage("", "txt", "one".into()).await.expect("the file is staged");
+    table_commit.with_state("bookmark", "seven".into()).await.expect("the file is staged");
+    table_commit.commit().await.expect("the commit succeeds");
     assert_eq!(interrupt.committing(), None);
     assert!(interrupt.stop());
     drop(other);

@@ -26,9 +26,9 @@ async fn external_files_are_adopted_by_the_first_commit_and_then_checked() {
     let j = journal(&storage);
     let observed = j.observe().await.expect("the table can be observed");
     assert_eq!(observed.external.len(), 1);
-    let mut replace = j.begin_commit(&observed);
-    replace.stage("", "txt", "ours".into()).await.expect("the file is staged");
-    assert_eq!(replace.commit().await.expect("the commit succeeds").adopted, 1);
+    let mut table_commit = j.begin_commit(&observed);
+    table_commit.stage("", "txt", "ours".into()).await.expect("the file is staged");
+    assert_eq!(table_commit.commit().await.expect("the commit succeeds").adopted, 1);
     assert!(j.observe().await.expect("the table can be observed").external.is_empty());
     put(&storage, "lake/t/theirs", "changed").await;
     assert_eq!(j.observe().await.unwrap_err().code(), "Diverged");

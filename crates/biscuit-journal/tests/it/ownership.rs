@@ -79,9 +79,9 @@ async fn refused_claim_is_withdrawn() {
     let outer = table(&storage, "lake/a");
     let observed = outer.observe().await.expect("the place is free for a table");
     set(&table(&storage, "lake/a/b"), "inner").await.expect("the commit succeeds");
-    let mut replace = outer.begin_commit(&observed);
-    replace.stage("", "txt", "outer".into()).await.expect("the file is staged");
-    assert_eq!(code(replace.commit().await), "OverlapsTable");
+    let mut table_commit = outer.begin_commit(&observed);
+    table_commit.stage("", "txt", "outer".into()).await.expect("the file is staged");
+    assert_eq!(code(table_commit.commit().await), "OverlapsTable");
     assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a pointer nor staged files remain");
     set(&table(&storage, "lake/a/b"), "again").await.expect("the other table continues");
 }

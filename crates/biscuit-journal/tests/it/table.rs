@@ -28,10 +28,10 @@ pub(crate) async fn set(journal: &Journal, text: &str) -> Result<CommitSummary> 
 }
 
 pub(crate) async fn set_on(journal: &Journal, observed: &ObservedTable, text: &str) -> Result<CommitSummary> {
-    let mut replace = journal.begin_commit(observed);
-    replace.stage("", "txt", text.to_owned().into()).await?;
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await
+    let mut table_commit = journal.begin_commit(observed);
+    table_commit.stage("", "txt", text.to_owned().into()).await?;
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await
 }
 
 /// The texts of the table's files.

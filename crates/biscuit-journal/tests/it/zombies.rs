@@ -123,10 +123,10 @@ async fn put_that_is_refused_with_409_without_a_winner_is_repeated() {
 
 /// Adds a file to the table in a commit with this id.
 async fn add(j: &Journal, observed: &ObservedTable, id: &str, text: &str) -> Result<biscuit_journal::CommitSummary> {
-    let mut replace = j.begin_commit(observed);
-    replace.with_commit_id(&CommitId::new(id));
-    replace.stage("", "txt", text.to_owned().into()).await?;
-    replace.commit().await
+    let mut table_commit = j.begin_commit(observed);
+    table_commit.with_commit_id(&CommitId::new(id));
+    table_commit.stage("", "txt", text.to_owned().into()).await?;
+    table_commit.commit().await
 }
 
 #[tokio::test]

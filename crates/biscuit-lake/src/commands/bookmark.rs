@@ -252,10 +252,10 @@ async fn commit_change(
     }
     let mut version = observed.head.version;
     if !args.dry_run {
-        let mut replace = journal.begin_commit(&observed);
-        replace.with_extras(change).await?;
-        replace.with_report(json!({"bookmark": args.bookmark, "done": done}));
-        version = replace.commit().await?.version;
+        let mut table_commit = journal.begin_commit(&observed);
+        table_commit.with_extras(change).await?;
+        table_commit.with_report(json!({"bookmark": args.bookmark, "done": done}));
+        version = table_commit.commit().await?.version;
     }
     let outcome = if args.dry_run { Outcome::Planned } else { Outcome::Committed };
     let json = json!({"outcome": outcome, "bookmark": args.bookmark, "version": version, "done": done});

@@ -123,8 +123,8 @@ async fn staged_file_of_a_run_that_is_under_way_survives_every_plan() {
     set(&table, "one").await;
     put(&storage, "lake/old.csv", "x").await;
     let observed = table.observe().await.unwrap();
-    let mut replace = table.begin_commit(&observed);
-    replace.stage("", "txt", "two".into()).await.unwrap();
+    let mut table_commit = table.begin_commit(&observed);
+    table_commit.stage("", "txt", "two".into()).await.unwrap();
     assert_eq!(names(&storage, "lake/.biscuit/t/staging").await.len(), 1);
 
     let around = purge(&storage, shared(HookedStore::ahead(&storage)), "lake").allowing(overlap());
@@ -132,8 +132,8 @@ async fn staged_file_of_a_run_that_is_under_way_survives_every_plan() {
     assert_eq!(decisions(&planned, "/staging/"), [PurgeDecision::Keep(KeepReason::State)]);
     assert_eq!(carried_out(&around, &planned).await.counts.deleted, 1);
 
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.expect("the run commits");
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await.expect("the run commits");
     assert_eq!(texts(&table).await, ["two"]);
 }
 

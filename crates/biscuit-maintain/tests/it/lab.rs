@@ -22,10 +22,10 @@ pub(crate) fn journal(storage: &TableStorage, table: &str) -> Journal {
 /// Replaces the whole table by one file with this text.
 pub(crate) async fn set(journal: &Journal, text: &str) {
     let observed = journal.observe().await.expect("the table can be observed");
-    let mut replace = journal.begin_commit(&observed);
-    replace.stage("", "txt", text.to_owned().into()).await.expect("the file is staged");
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.expect("the commit succeeds");
+    let mut table_commit = journal.begin_commit(&observed);
+    table_commit.stage("", "txt", text.to_owned().into()).await.expect("the file is staged");
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await.expect("the commit succeeds");
 }
 
 /// The texts of the table's files.

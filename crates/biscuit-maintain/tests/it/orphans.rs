@@ -45,14 +45,14 @@ async fn run_that_is_under_way_commits_after_a_purge_of_orphans() {
     let table = journal(&storage, "lake/t");
     set(&table, "one").await;
     let observed = table.observe().await.unwrap();
-    let mut replace = table.begin_commit(&observed);
-    replace.stage("", "txt", "two".into()).await.unwrap();
+    let mut table_commit = table.begin_commit(&observed);
+    table_commit.stage("", "txt", "two".into()).await.unwrap();
     let purge = purge(&storage, shared(HookedStore::ahead(&storage)), "lake/t");
     let planned = purge.plan_orphans(&any_age(), RunMode::Commit).await.unwrap();
     assert!(planned.is_empty(), "{:?}", deletes(&planned));
     carried_out(&purge, &planned).await;
-    observed.files.iter().for_each(|f| replace.remove(f));
-    replace.commit().await.expect("the run commits");
+    observed.files.iter().for_each(|f| table_commit.remove(f));
+    table_commit.commit().await.expect("the run commits");
     assert_eq!(texts(&table).await, ["two"]);
 }
 

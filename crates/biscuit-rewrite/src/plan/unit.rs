@@ -62,7 +62,7 @@ pub enum BloomFilters {
     #[default]
     Carried,
     /// The filters are built from the remaining rows, or left out if the pages of the column are not encoded.
-    Anew,
+    Rebuilt,
 }
 
 /// A sort column.

@@ -172,17 +172,17 @@ impl Lab {
 
     pub(crate) async fn try_run(&self, unit: RewriteUnit, memory: usize) -> Result<Vec<WrittenUnit>> {
         let snapshot = self.dataset.observe().await?;
-        let mut replace = self.dataset.journal().begin_commit(&snapshot.observed);
+        let mut table_commit = self.dataset.journal().begin_commit(&snapshot.observed);
         let context = context(memory);
-        let stager = replace.stager();
+        let stager = table_commit.stager();
         let written = rewrite_units(vec![unit], &stager, context.clone()).await?;
         assert_eq!(context.memory_pool().reserved(), 0, "all memory is released");
         for w in &written {
-            replace.publish(stager.staged(w.file.clone()));
+            table_commit.publish(stager.staged(w.file.clone()));
         }
         if !written.is_empty() {
-            replace.remove(&snapshot.observed.files[0]);
-            replace.commit().await?;
+            table_commit.remove(&snapshot.observed.files[0]);
+            table_commit.commit().await?;
         }
         Ok(written)
     }
@@ -190,25 +190,25 @@ impl Lab {
     /// Writes rows into a new file with a `RowsWriter`, and replaces the only file.
     pub(crate) async fn write(&self, unit: RewriteUnit, rows: &[RecordBatch], memory: usize) -> Vec<WrittenUnit> {
         let snapshot = self.dataset.observe().await.expect("the table is observed");
-        let mut replace = self.dataset.journal().begin_commit(&snapshot.observed);
-        let (context, stager) = (context(memory), replace.stager());
+        let mut table_commit = self.dataset.journal().begin_commit(&snapshot.observed);
+        let (context, stager) = (context(memory), table_commit.stager());
         let mut writer = RowsWriter::new(unit, &stager, context.clone());
         for rows in rows {
             writer.write(rows.clone()).await.expect("rows are taken");
         }
         let written = writer.finish().await.expect("the writer finishes");
         assert_eq!(context.memory_pool().reserved(), 0, "all memory is released");
-        written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
-        replace.remove(&snapshot.observed.files[0]);
-        replace.commit().await.expect("the commit succeeds");
+        written.iter().for_each(|w| table_commit.publish(stager.staged(w.file.clone())));
+        table_commit.remove(&snapshot.observed.files[0]);
+        table_commit.commit().await.expect("the commit succeeds");
         written
     }
 
     /// Writes rows and stops. Returns the objects in the store.
     pub(crate) async fn give_up(&self, unit: RewriteUnit, rows: &[RecordBatch]) -> Vec<Path> {
         let snapshot = self.dataset.observe().await.expect("the table is observed");
-        let replace = self.dataset.journal().begin_commit(&snapshot.observed);
-        let mut writer = RowsWriter::new(unit, &replace.stager(), context(1 << 30));
+        let table_commit = self.dataset.journal().begin_commit(&snapshot.observed);
+        let mut writer = RowsWriter::new(unit, &table_commit.stager(), context(1 << 30));
         for rows in rows {
             writer.write(rows.clone()).await.expect("rows are taken");
         }

@@ -1,8 +1,8 @@
 //! Conversion of values to the type of a column, exact or refused: the coercion of contracts, and the alignment of
 //! rows.
 
-#[cfg(feature = "parquet")]
 pub(crate) mod builders;
+#[cfg(feature = "parquet")]
 pub(crate) mod calendar;
 pub(crate) mod coercion;
 pub(crate) mod conform;
