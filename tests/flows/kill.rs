@@ -10,7 +10,8 @@ use biscuit_testkit::{assert_rows_eq, table};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::SessionContext;
 
-const ROUNDS: u64 = 200;
+/// Number of rounds with `BISCUIT_TEST_SCALE=full`.
+const ROUNDS: u32 = 200;
 
 const FIRST: &str = r#"
 {"id":1,"seq":1,"day":"a","v":"x","op":"c"}
@@ -143,14 +144,15 @@ async fn two_processes_killed_at_any_store_call_leave_the_right_rows_and_no_orph
         })
         .collect();
     let (mut killed, mut finished, mut conflicts) = (0, 0, 0);
-    for round in 0..ROUNDS {
+    let rounds = u64::from(biscuit_testkit::internal::scaled(ROUNDS));
+    for round in 0..rounds {
         let folder = tempfile::tempdir().expect("the folder is created");
         let dataset = populated(folder.path()).await;
         // From round to round, the first is killed later and the second earlier.
-        let at = |of: u64, round: u64| call_of(of, round, ROUNDS);
+        let at = |of: u64, round: u64| call_of(of, round, rounds);
         let when = if round % 2 == 0 { "before" } else { "after" };
         let one = start_in(folder.path(), 0, at(calls[0], round), when);
-        let two = start_in(folder.path(), 1, at(calls[1], ROUNDS - 1 - round), when);
+        let two = start_in(folder.path(), 1, at(calls[1], rounds - 1 - round), when);
         for answer in [end(one), end(two)] {
             match answer.as_deref() {
                 None => killed += 1,
@@ -160,6 +162,6 @@ async fn two_processes_killed_at_any_store_call_leave_the_right_rows_and_no_orph
         }
         check(folder.path(), &dataset, round).await;
     }
-    println!("{ROUNDS} rounds, runs of {calls:?} calls: {killed} killed, {finished} finished, {conflicts} conflicts");
-    assert!(killed > ROUNDS && finished > 0, "{killed} killed, {finished} finished");
+    println!("{rounds} rounds, runs of {calls:?} calls: {killed} killed, {finished} finished, {conflicts} conflicts");
+    assert!(killed > rounds && finished > 0, "{killed} killed, {finished} finished");
 }

@@ -1,6 +1,8 @@
 //! Tests across the crates, on a capture of Debezium and AWS DMS.
 
 mod capture;
+#[path = "../consumer/src/lib.rs"]
+mod consumer;
 mod damage;
 mod dms;
 mod documents;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts or stops dynalite, an in-memory server with the DynamoDB API, on 127.0.0.1.   usage: dynalite.sh DIR PORT start|stop
+# Starts or stops dynalite, an in-memory server with the DynamoDB API, on 127.0.0.1.   usage: dynalite.sh DIR PORT install|start|stop
 # Needs node with npm. Installs dynalite from npm into DIR when it is started for the first time.
 set -euo pipefail
 version=4.0.0
@@ -12,6 +12,7 @@ fi
 if [ ! -d "$dir/node_modules/dynalite" ]; then
   npm install --silent --no-audit --no-fund --prefix "$dir" "dynalite@$version" >/dev/null
 fi
+if [ "$command" = install ]; then exit 0; fi
 node "$dir/node_modules/dynalite/cli.js" --host 127.0.0.1 --port "$port" --createTableMs 20 >"$dir/log" 2>&1 &
 echo $! >"$dir/pid"
 for _ in $(seq 400); do

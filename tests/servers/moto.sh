@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts or stops moto, an in-memory server with the APIs of AWS, on 127.0.0.1.   usage: moto.sh DIR PORT start|stop
+# Starts or stops moto, an in-memory server with the APIs of AWS, on 127.0.0.1.   usage: moto.sh DIR PORT install|start|stop
 # Needs python3 with venv. Installs moto[server] from PyPI into DIR/venv when it is started for the first time. The version is fixed,
 # because other versions give other answers.
 set -euo pipefail
@@ -15,6 +15,7 @@ if [ ! -x "$server" ]; then
   python3 -m venv "$dir/venv"
   "$dir/venv/bin/pip" install -q "moto[server]==$version"
 fi
+if [ "$command" = install ]; then exit 0; fi
 "$server" -H 127.0.0.1 -p "$port" >"$dir/log" 2>&1 &
 echo $! >"$dir/pid"
 for _ in $(seq 400); do

@@ -1,3 +1,5 @@
+//! Crash tests: a job stops at each of its storage calls and is run again.
+
 use std::sync::Arc;
 
 use biscuit_core::Result;
@@ -59,13 +61,32 @@ where
     C: Fn(TableStorage, u64) -> CF,
     CF: Future<Output = ()>,
 {
+    crash_at_calls(|calls| (1..=calls).collect(), fault, setup, job, check).await
+}
+
+/// As [`crash_at_every_call`], at the calls that `choose` selects of all calls. They are numbered from 1.
+pub(crate) async fn crash_at_calls<S, J, C, SF, JF, CF>(
+    choose: fn(u64) -> Vec<u64>,
+    fault: InjectedFault,
+    setup: S,
+    job: J,
+    check: C,
+) -> CrashCount
+where
+    S: Fn() -> SF,
+    SF: Future<Output = TableStorage>,
+    J: Fn(TableStorage) -> JF,
+    JF: Future<Output = Result<()>>,
+    C: Fn(TableStorage, u64) -> CF,
+    CF: Future<Output = ()>,
+{
     let healthy = setup().await;
     let counting = FaultStore::new(healthy.store.clone(), fault, 0);
     job(healthy.with_store(Arc::new(counting.clone()))).await.unwrap_or_else(|e| panic!("without a fault: {e}"));
     let calls = counting.calls();
     check(healthy, 0).await;
     let mut crashed = 0;
-    for at in 1..=calls {
+    for at in choose(calls) {
         let healthy = setup().await;
         let faulty = FaultStore::new(healthy.store.clone(), fault, at);
         crashed += u64::from(job(healthy.with_store(Arc::new(faulty))).await.is_err());

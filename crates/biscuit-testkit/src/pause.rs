@@ -73,13 +73,35 @@ where
     C: Fn(TableStorage, u64) -> CF,
     CF: Future<Output = ()>,
 {
+    pause_at_calls(|calls| (1..=calls).collect(), pause, setup, job, other, check).await
+}
+
+/// As [`pause_at_every_call`], at the calls that `choose` selects of all calls. They are numbered from 1.
+pub(crate) async fn pause_at_calls<S, J, O, C, SF, JF, OF, CF>(
+    choose: fn(u64) -> Vec<u64>,
+    pause: InjectedFault,
+    setup: S,
+    job: J,
+    other: O,
+    check: C,
+) -> PauseCount
+where
+    S: Fn() -> SF,
+    SF: Future<Output = TableStorage>,
+    J: Fn(TableStorage) -> JF,
+    JF: Future<Output = Result<()>>,
+    O: Fn(TableStorage, u32) -> OF,
+    OF: Future<Output = Result<()>>,
+    C: Fn(TableStorage, u64) -> CF,
+    CF: Future<Output = ()>,
+{
     assert!(matches!(pause, InjectedFault::Pause | InjectedFault::PauseAfter), "{pause:?} is not a pause");
     let healthy = setup().await;
     let counting = FaultStore::new(healthy.store.clone(), pause, 0);
     job(healthy.with_store(Arc::new(counting.clone()))).await.unwrap_or_else(|e| panic!("without a pause: {e}"));
     let calls = counting.calls();
     let (mut slept, mut conflicts) = (0, 0);
-    for at in 1..=calls {
+    for at in choose(calls) {
         let healthy = setup().await;
         let sleepy = FaultStore::new(healthy.store.clone(), pause, at);
         let run = async {

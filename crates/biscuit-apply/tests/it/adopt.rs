@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use biscuit_apply::{MergeSpec, RunMode, adopt, verify};
 use biscuit_core::{Outcome, Result};
 use biscuit_journal::TableStorage;
-use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated, pause_at_scaled_calls};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, table};
 use datafusion::arrow::array::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -203,11 +204,11 @@ async fn is_taken(storage: TableStorage, at: u64) {
 #[tokio::test]
 async fn adoption_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
-        let done = crash_at_every_call(fault, || damaged(lake::memory()), take, is_taken).await;
-        assert!(done.crashed > 10, "{done:?}");
+        let done = crash_at_scaled_calls(fault, || damaged(lake::memory()), take, is_taken).await;
+        assert!(extrapolated(done.crashed) > 10, "{done:?}");
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(InjectedFault::Crash, || async { damaged(zoo::disk(&folders)).await }, take, is_taken).await;
+    crash_at_scaled_calls(InjectedFault::Crash, || async { damaged(zoo::disk(&folders)).await }, take, is_taken).await;
 }
 
 #[tokio::test]
@@ -228,9 +229,9 @@ async fn adoption_may_pause_at_every_call() {
         zoo::nothing_is_left_over(&s, at).await;
     };
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
-        pause_at_every_call(pause, || damaged(lake::memory()), take, others, check).await;
+        pause_at_scaled_calls(pause, || damaged(lake::memory()), take, others, check).await;
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    pause_at_every_call(InjectedFault::Pause, || async { damaged(zoo::disk(&folders)).await }, take, others, check)
+    pause_at_scaled_calls(InjectedFault::Pause, || async { damaged(zoo::disk(&folders)).await }, take, others, check)
         .await;
 }

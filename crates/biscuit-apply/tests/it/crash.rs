@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use biscuit_journal::TableStorage;
-use biscuit_testkit::{InjectedFault, RecordingStore, crash_at_every_call};
+use biscuit_testkit::internal::crash_at_scaled_calls;
+use biscuit_testkit::{InjectedFault, RecordingStore};
 use futures::future::join_all;
 use object_store::local::LocalFileSystem;
 
@@ -26,7 +27,7 @@ async fn check(storage: TableStorage, at: u64) {
 #[tokio::test]
 async fn merge_survives_a_crash_at_every_call_in_memory() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
-        let done = crash_at_every_call(fault, || populated(lake::memory()), merge_second, check).await;
+        let done = crash_at_scaled_calls(fault, || populated(lake::memory()), merge_second, check).await;
         assert!(done.calls > 50, "{done:?}");
         assert!(done.crashed > 0, "{done:?}");
     }
@@ -35,7 +36,7 @@ async fn merge_survives_a_crash_at_every_call_in_memory() {
 #[tokio::test]
 async fn recovery_survives_a_crash_at_every_call_in_memory() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
-        crash_at_every_call(fault, || populated(lake::memory()), recover_then_merge, check).await;
+        crash_at_scaled_calls(fault, || populated(lake::memory()), recover_then_merge, check).await;
     }
 }
 
@@ -43,10 +44,10 @@ async fn recovery_survives_a_crash_at_every_call_in_memory() {
 async fn recovery_of_a_committed_version_survives_a_crash_at_every_call() {
     let setup = || zoo::died_after_its_record(lake::memory);
     let recover = |s: TableStorage| async move { lake::dataset(s).journal().recover().await.map(drop) };
-    let done = crash_at_every_call(InjectedFault::Crash, setup, recover, check).await;
+    let done = crash_at_scaled_calls(InjectedFault::Crash, setup, recover, check).await;
     assert!(done.calls > 10, "{done:?}");
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(InjectedFault::Crash, || zoo::died_after_its_record(|| zoo::disk(&folders)), recover, check)
+    crash_at_scaled_calls(InjectedFault::Crash, || zoo::died_after_its_record(|| zoo::disk(&folders)), recover, check)
         .await;
 }
 
@@ -55,7 +56,7 @@ async fn merge_survives_a_crash_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
-        crash_at_every_call(fault, setup, recover_then_merge, check).await;
+        crash_at_scaled_calls(fault, setup, recover_then_merge, check).await;
     }
 }
 

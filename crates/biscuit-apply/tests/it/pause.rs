@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use biscuit_apply::{Merge, MergeOptions, RunMode};
 use biscuit_dataset::Dataset;
 use biscuit_journal::{JournalOptions, TableStorage};
-use biscuit_testkit::{InjectedFault, assert_rows_eq, pause_at_every_call, table};
+use biscuit_testkit::internal::{extrapolated, pause_at_scaled_calls};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, table};
 
 use crate::lake;
 use crate::zoo::{self, SECOND, populated, spec};
@@ -65,8 +66,11 @@ async fn others(storage: TableStorage, n: u32) -> biscuit_core::Result<()> {
 async fn merge_may_pause_at_every_call_in_memory() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(lake::dataset(s), SECOND);
-        let done = pause_at_every_call(pause, || populated(lake::memory()), job, others, check).await;
-        assert!(done.slept > 50 && done.conflicts > 20 && done.conflicts < done.calls, "{done:?}");
+        let done = pause_at_scaled_calls(pause, || populated(lake::memory()), job, others, check).await;
+        assert!(
+            extrapolated(done.slept) > 50 && extrapolated(done.conflicts) > 20 && done.conflicts < done.calls,
+            "{done:?}"
+        );
     }
 }
 
@@ -75,7 +79,7 @@ async fn merge_may_pause_at_every_call_while_journal_records_are_deleted() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(forgetful(s), SECOND);
         let others = |s, n: u32| merge(forgetful(s), MEANWHILE[n as usize - 1]);
-        pause_at_every_call(pause, || populated(lake::memory()), job, others, check).await;
+        pause_at_scaled_calls(pause, || populated(lake::memory()), job, others, check).await;
     }
 }
 
@@ -84,7 +88,7 @@ async fn merge_may_pause_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
     let job = |s| merge(lake::dataset(s), SECOND);
-    pause_at_every_call(InjectedFault::Pause, setup, job, others, check).await;
+    pause_at_scaled_calls(InjectedFault::Pause, setup, job, others, check).await;
 }
 
 /// A table whose version 2 is committed and not finished.
@@ -96,20 +100,20 @@ async fn unfinished() -> TableStorage {
 async fn recovery_may_pause_at_every_call() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
-        let done = pause_at_every_call(pause, unfinished, recover, others, check).await;
-        assert!(done.slept > 10, "{done:?}");
+        let done = pause_at_scaled_calls(pause, unfinished, recover, others, check).await;
+        assert!(extrapolated(done.slept) > 10, "{done:?}");
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
     let on_disk = || zoo::died_after_its_record(|| zoo::disk(&folders));
-    pause_at_every_call(InjectedFault::Pause, on_disk, recover, others, check).await;
+    pause_at_scaled_calls(InjectedFault::Pause, on_disk, recover, others, check).await;
 }
 
 #[tokio::test]
 async fn recovery_with_a_fence_may_pause_at_every_call() {
     let recover = |s| async move { lake::dataset(s).journal().recover_with_fence().await.map(drop) };
-    let done = pause_at_every_call(InjectedFault::Pause, unfinished, recover, others, check).await;
-    assert!(done.slept > 20, "{done:?}");
+    let done = pause_at_scaled_calls(InjectedFault::Pause, unfinished, recover, others, check).await;
+    assert!(extrapolated(done.slept) > 20, "{done:?}");
 }
 
 /// A read during commits returns all rows of one version, whichever it is.
@@ -133,7 +137,7 @@ async fn reader_may_pause_at_every_call() {
         merge(lake::dataset(storage.clone()), SECOND).await.expect("the merge succeeds");
         storage
     };
-    pause_at_every_call(InjectedFault::Pause, setup, read, others, check).await;
+    pause_at_scaled_calls(InjectedFault::Pause, setup, read, others, check).await;
     let counts = count.lock().expect("no thread panicked while it had the lock").clone();
     assert!(counts.iter().all(|n| *n == 6), "6 rows before, 7 between, 6 after: {counts:?}");
 }

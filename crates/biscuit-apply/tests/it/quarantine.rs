@@ -8,7 +8,8 @@ use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, Ro
 use biscuit_core::{Outcome, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::TableStorage;
-use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated, pause_at_scaled_calls};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, table};
 
 use crate::{lake, zoo};
 
@@ -259,11 +260,11 @@ async fn is_right(storage: TableStorage, at: u64) {
 async fn run_with_quarantine_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let setup = || async { lake::memory() };
-        let done = crash_at_every_call(fault, setup, quarantining, is_right).await;
-        assert!(done.crashed > 20, "{done:?}");
+        let done = crash_at_scaled_calls(fault, setup, quarantining, is_right).await;
+        assert!(extrapolated(done.crashed) > 20, "{done:?}");
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(InjectedFault::Crash, || async { zoo::disk(&folders) }, quarantining, is_right).await;
+    crash_at_scaled_calls(InjectedFault::Crash, || async { zoo::disk(&folders) }, quarantining, is_right).await;
 }
 
 #[tokio::test]
@@ -279,7 +280,7 @@ async fn run_with_quarantine_may_pause_at_every_call() {
                 .map(drop),
         }
     };
-    pause_at_every_call(InjectedFault::Pause, || async { lake::memory() }, quarantining, others, is_right).await;
+    pause_at_scaled_calls(InjectedFault::Pause, || async { lake::memory() }, quarantining, others, is_right).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use biscuit_core::{Job, Result};
 use biscuit_job::{DeclarativeJob, JobSpec};
 use biscuit_journal::TableStorage;
-use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
+use biscuit_testkit::InjectedFault;
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated, pause_at_scaled_calls};
 use object_store::memory::InMemory;
 
 use crate::appending::{EVENTS, event};
@@ -62,8 +63,8 @@ async fn check_two(storage: TableStorage, at: u64) {
 #[tokio::test]
 async fn crash_at_any_call_stores_each_record_once() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
-        let crashes = crash_at_every_call(fault, || setup(EVENTS), |s| one(s, EVENTS), check).await;
-        assert!(crashes.crashed > 15, "{crashes:?}");
+        let crashes = crash_at_scaled_calls(fault, || setup(EVENTS), |s| one(s, EVENTS), check).await;
+        assert!(extrapolated(crashes.crashed) > 15, "{crashes:?}");
     }
 }
 
@@ -71,28 +72,29 @@ async fn crash_at_any_call_stores_each_record_once() {
 async fn pause_at_any_call_stores_each_record_once() {
     for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let pauses =
-            pause_at_every_call(pause, || setup(EVENTS), |s| one(s, EVENTS), |s, _| one(s, EVENTS), check).await;
-        assert!(pauses.slept > 15 && pauses.conflicts > 0, "{pauses:?}");
+            pause_at_scaled_calls(pause, || setup(EVENTS), |s| one(s, EVENTS), |s, _| one(s, EVENTS), check).await;
+        assert!(extrapolated(pauses.slept) > 15 && pauses.conflicts > 0, "{pauses:?}");
     }
 }
 
 #[tokio::test]
 async fn crash_or_pause_with_two_outputs_stores_each_record_once() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
-        let crashes = crash_at_every_call(fault, || setup(TWO), |s| one(s, TWO), check_two).await;
-        assert!(crashes.crashed > 30, "{crashes:?}");
+        let crashes = crash_at_scaled_calls(fault, || setup(TWO), |s| one(s, TWO), check_two).await;
+        assert!(extrapolated(crashes.crashed) > 30, "{crashes:?}");
     }
     let pauses =
-        pause_at_every_call(InjectedFault::Pause, || setup(TWO), |s| one(s, TWO), |s, _| one(s, TWO), check_two).await;
-    assert!(pauses.slept > 30, "{pauses:?}");
+        pause_at_scaled_calls(InjectedFault::Pause, || setup(TWO), |s| one(s, TWO), |s, _| one(s, TWO), check_two)
+            .await;
+    assert!(extrapolated(pauses.slept) > 30, "{pauses:?}");
 }
 
 #[tokio::test]
 async fn crash_while_replacing_partitions_stores_each_record_once() {
     let job: &'static str = Box::leak(EVENTS.replace("'append'", "'replace-partitions'").into_boxed_str());
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
-        let crashes = crash_at_every_call(fault, || setup(job), |s| one(s, job), check).await;
-        assert!(crashes.crashed > 15, "{crashes:?}");
+        let crashes = crash_at_scaled_calls(fault, || setup(job), |s| one(s, job), check).await;
+        assert!(extrapolated(crashes.crashed) > 15, "{crashes:?}");
     }
 }
 

@@ -45,22 +45,36 @@ fn tells_no_secret(words: &[&str], env: &[(&str, &str)]) {
 
 #[test]
 fn passwords_of_endpoints_and_proxies_are_masked() {
-    let away = ["show", "s3://b/x"];
-    tells_no_secret(&[&away[..], &["--endpoint-url", "http://user:S3CRETpw@127.0.0.1:9"]].concat(), &[]);
-    tells_no_secret(&[&away[..], &["--endpoint-url", "http://S3CRETpw@127.0.0.1:9"]].concat(), &[]);
-    tells_no_secret(&[&away[..], &["--endpoint-url", "http://user:a/S3CRETpw@127.0.0.1:9"]].concat(), &[]);
-    tells_no_secret(&[&away[..], &["--endpoint-url", "http://127.0.0.1:9/?token=S3CRETpw"]].concat(), &[]);
-    tells_no_secret(
-        &["purge", "s3://b/x", "--older-than", "1d", "--endpoint-url", "http://user:S3CRETpw@127.0.0.1:9"],
-        &[],
-    );
-    tells_no_secret(&["doctor", "s3://b/x", "--endpoint-url", "http://user:S3CRETpw@127.0.0.1:9"], &[]);
-    tells_no_secret(&away, &[("AWS_ENDPOINT_URL", "http://user:S3CRETpw@127.0.0.1:9")]);
-    tells_no_secret(&away, &[("AWS_ENDPOINT_URL_S3", "http://user:S3CRETpw@127.0.0.1:9")]);
-    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        tells_no_secret(&away, &[(name, "http://user:S3CRETpw@127.0.0.1:9")]);
-        tells_no_secret(&away, &[(name, "user:S3CRETpw@127.0.0.1:9")]);
-    }
+    const AT_NO_SERVER: &str = "http://user:S3CRETpw@127.0.0.1:9";
+    let show = ["show", "s3://b/x"];
+    let endpoints = [
+        AT_NO_SERVER,
+        "http://S3CRETpw@127.0.0.1:9",
+        "http://user:a/S3CRETpw@127.0.0.1:9",
+        "http://127.0.0.1:9/?token=S3CRETpw",
+    ];
+    let options = [
+        ("AWS_ENDPOINT_URL", AT_NO_SERVER),
+        ("AWS_ENDPOINT_URL_S3", AT_NO_SERVER),
+        ("HTTPS_PROXY", AT_NO_SERVER),
+        ("https_proxy", AT_NO_SERVER),
+        ("ALL_PROXY", AT_NO_SERVER),
+        ("HTTPS_PROXY", "user:S3CRETpw@127.0.0.1:9"),
+        ("https_proxy", "user:S3CRETpw@127.0.0.1:9"),
+        ("ALL_PROXY", "user:S3CRETpw@127.0.0.1:9"),
+    ];
+    // Each command waits for its last attempt to connect, so all of them run at once.
+    std::thread::scope(|scope| {
+        for endpoint in endpoints {
+            scope.spawn(move || tells_no_secret(&[&show[..], &["--endpoint-url", endpoint]].concat(), &[]));
+        }
+        let purge = ["purge", "s3://b/x", "--older-than", "1d", "--endpoint-url", AT_NO_SERVER];
+        scope.spawn(move || tells_no_secret(&purge, &[]));
+        scope.spawn(|| tells_no_secret(&["doctor", "s3://b/x", "--endpoint-url", AT_NO_SERVER], &[]));
+        for option in options {
+            scope.spawn(move || tells_no_secret(&show, &[option]));
+        }
+    });
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use biscuit_core::Result;
 use biscuit_journal::TableStorage;
-use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
+use biscuit_testkit::InjectedFault;
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated, pause_at_scaled_calls};
 
 use crate::lab::{self, HISTORY, effective, run, spec, states, table};
 
@@ -35,7 +36,7 @@ async fn check(storage: TableStorage, at: u64) {
 #[tokio::test]
 async fn run_survives_a_crash_at_every_call() {
     for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::LoseAnswer] {
-        let done = crash_at_every_call(fault, || populated(lab::memory()), late, check).await;
+        let done = crash_at_scaled_calls(fault, || populated(lab::memory()), late, check).await;
         assert!(done.calls > 60 && done.crashed > 0, "{done:?}");
     }
 }
@@ -60,8 +61,8 @@ async fn run_survives_a_pause_at_every_call() {
         let snapshot = lab::dataset(storage.clone()).observe().await.expect("the table is readable");
         assert!(snapshot.observed.orphan_files.is_empty() && snapshot.observed.external.is_empty(), "call {at}");
     };
-    let done = pause_at_every_call(InjectedFault::Pause, setup, late, meanwhile, check).await;
-    assert!(done.slept > 60 && done.conflicts > 0, "{done:?}");
+    let done = pause_at_scaled_calls(InjectedFault::Pause, setup, late, meanwhile, check).await;
+    assert!(extrapolated(done.slept) > 60 && done.conflicts > 0, "{done:?}");
 }
 
 #[tokio::test]
@@ -78,5 +79,5 @@ async fn run_on_local_disk_survives_a_crash_at_every_call() {
         lab::dataset(storage.clone()).journal().recover_with_fence().await.expect("the recovery succeeds");
         check(storage, at).await;
     };
-    crash_at_every_call(InjectedFault::CrashAfter, || populated(disk()), late, check).await;
+    crash_at_scaled_calls(InjectedFault::CrashAfter, || populated(disk()), late, check).await;
 }

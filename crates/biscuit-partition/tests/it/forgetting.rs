@@ -13,7 +13,8 @@ use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_partition::report::ForgetReport;
 use biscuit_partition::{ErasureSubjects, forget};
-use biscuit_testkit::{InjectedFault, crash_at_every_call};
+use biscuit_testkit::InjectedFault;
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -370,7 +371,7 @@ async fn crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
             let all = rows(&storage, &["id"]).await;
             assert_eq!(all.values().flatten().collect::<Vec<_>>(), ["k2", "k2"], "after call {call}");
         };
-        assert!(crash_at_every_call(fault, populated, job, check).await.crashed > 10);
+        assert!(extrapolated(crash_at_scaled_calls(fault, populated, job, check).await.crashed) > 10);
     }
 }
 

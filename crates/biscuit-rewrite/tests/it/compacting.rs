@@ -4,7 +4,8 @@ use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{CompactOptions, CompactReport, RunMode, SortBy, compact};
-use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call};
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated};
+use biscuit_testkit::{InjectedFault, assert_rows_eq};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
@@ -200,6 +201,6 @@ async fn rows_survive_a_failure_at_any_call() {
             let files = dataset(storage).view().await.expect("the table is readable").files().len();
             assert_eq!(files, 2, "after call {call}");
         };
-        assert!(crash_at_every_call(fault, lake, job, check).await.crashed > 20);
+        assert!(extrapolated(crash_at_scaled_calls(fault, lake, job, check).await.crashed) > 20);
     }
 }

@@ -6,7 +6,8 @@ use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_rewrite::{ErasureSubjects, RunMode, SubjectRows, erase};
-use biscuit_testkit::{InjectedFault, crash_at_every_call};
+use biscuit_testkit::InjectedFault;
+use biscuit_testkit::internal::{crash_at_scaled_calls, extrapolated};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
@@ -80,7 +81,7 @@ async fn erasure_completes_after_a_crash_at_any_call() {
             let found = ids(&storage).await;
             assert!(!found.contains(&7) && found.len() == 119, "after call {call}");
         };
-        assert!(crash_at_every_call(fault, lake, job, check).await.crashed > 10);
+        assert!(extrapolated(crash_at_scaled_calls(fault, lake, job, check).await.crashed) > 10);
     }
 }
 
