@@ -43,10 +43,10 @@ impl Job for Copy {
 
 #[cfg(test)]
 mod tests {
+    use biscuit_apply::{MergeSpec, merge_frames};
     use biscuit_change::ChangeColumns;
     use biscuit_core::{Clock, RunId, SystemClock};
     use biscuit_journal::{Journal, JournalOptions, TableStorage};
-    use biscuit_apply::{MergeSpec, merge_frames};
     use datafusion::prelude::*;
     use object_store::memory::InMemory;
     use object_store::path::Path;
