@@ -24,7 +24,7 @@ pub fn scaled(full: u32) -> u32 {
 /// first, the last, and every third between them.
 fn scaled_calls(calls: u64) -> Vec<u64> {
     let is_full = is_full();
-    (1..=calls).filter(|at| is_full || *at == 1 || (calls - at) % 3 == 0).collect()
+    (1..=calls).filter(|at| is_full || *at == 1 || (calls - at).is_multiple_of(3)).collect()
 }
 
 /// Number that a count of a scaled crash or pause test stands for: three times the count if a third of the calls was
