@@ -1,6 +1,7 @@
 //! Tests across the crates, on a capture of Debezium and AWS DMS.
 
 mod capture;
+#[expect(unreachable_pub, reason = "these items are public in the crate outside of the workspace")]
 #[path = "../consumer/src/lib.rs"]
 mod consumer;
 mod damage;
