@@ -15,6 +15,18 @@ fn is_full() -> bool {
     std::env::var("BISCUIT_TEST_SCALE").is_ok_and(|scale| scale == "full")
 }
 
+/// Returns text of this length that hardly compresses, always the same for a seed. Files with it are larger than the
+/// end of a file that is read with its footer.
+pub fn incompressible_text(length: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        // A linear congruential generator with the constants of MMIX (Knuth), of which the upper bits are used.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from_digit(u32::try_from(state >> 59).expect("five bits are left"), 36).expect("the digit is below 36")
+    };
+    (0..length).map(|_| next()).collect()
+}
+
 /// Number of cases of a long test: `full` with `BISCUIT_TEST_SCALE=full`, otherwise a tenth of it, at least one.
 pub fn scaled(full: u32) -> u32 {
     if is_full() { full } else { (full / 10).max(1) }

@@ -15,6 +15,7 @@ pub use crash::{CrashCount, crash_at_every_call};
 pub use diff::{RowOrdering, diff_rows, diff_rows_with};
 pub use doubles::clock::FixedClock;
 pub use doubles::fault_store::{FaultStore, InjectedFault};
+pub use doubles::latency_store::{LatencyStore, RequestDepth, request_depth};
 pub use doubles::memory_keys::MemoryKeys;
 pub use doubles::recording_sink::{RecordedWrite, RecordingSink};
 pub use doubles::recording_store::{RecordingStore, StoreCalls};

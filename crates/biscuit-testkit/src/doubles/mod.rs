@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod fault_store;
+pub(crate) mod latency_store;
 pub(crate) mod memory_keys;
 pub(crate) mod recording_sink;
 pub(crate) mod recording_store;
