@@ -1,12 +1,10 @@
 //! Partitioned writes in bounded memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::{FileStager, Journal, StagedFile, TableCommit};
+use biscuit_journal::{FileStager, StagedFile, TableCommit};
 use datafusion::arrow::array::RecordBatch;
-use object_store::ObjectStore;
 
 use crate::files::writer::{FileWriter, ParquetOptions};
 use crate::paths::spelling::FolderSpelling;
@@ -101,7 +99,6 @@ impl WriteOptions {
 #[derive(Debug)]
 pub struct PartitionedWriter {
     stager: FileStager,
-    store: Arc<dyn ObjectStore>,
     options: WriteOptions,
     parent: String,
     only: Option<BTreeSet<String>>,
@@ -113,11 +110,10 @@ pub struct PartitionedWriter {
 }
 
 impl PartitionedWriter {
-    /// Creates a writer that stages files for the table of `journal`.
-    pub fn new(journal: &Journal, stager: FileStager, options: &WriteOptions) -> Self {
+    /// Creates a writer that stages files for the commit of `stager`.
+    pub fn new(stager: FileStager, options: &WriteOptions) -> Self {
         Self {
             stager,
-            store: journal.storage().store.clone(),
             options: options.clone(),
             parent: String::new(),
             only: None,
@@ -218,7 +214,7 @@ impl PartitionedWriter {
 
     async fn close_file(&mut self, key: &(String, usize)) -> Result<()> {
         if let Some(writer) = self.open.remove(key) {
-            self.staged.push(writer.finish(&self.store).await?);
+            self.staged.push(writer.finish(&self.stager).await?);
         }
         Ok(())
     }
@@ -245,9 +241,9 @@ pub struct TableWriter<'a, 'b> {
 }
 
 impl<'a, 'b> TableWriter<'a, 'b> {
-    /// Creates a writer for `replace`, which publishes the files when the writer finishes.
-    pub fn new(journal: &'a Journal, table_commit: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
-        let rows = PartitionedWriter::new(journal, table_commit.stager(), options);
+    /// Creates a writer for `table_commit`, which publishes the files when the writer finishes.
+    pub fn new(table_commit: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
+        let rows = PartitionedWriter::new(table_commit.stager(), options);
         Self { table_commit, rows }
     }
 

@@ -95,7 +95,6 @@ async fn stage_changes(
     extras.extend(
         context.segments.plan_update(kept, version, covering, context.options.parquet.encryption.as_ref()).await?,
     );
-    table_commit.with_extras(extras).await?;
     for file in units.keys().filter(|file| periods.period_of(**file).base == PeriodBase::Own) {
         table_commit.remove(&files.files[*file].file.listed);
     }
@@ -104,7 +103,10 @@ async fn stage_changes(
     }
     let copies = periods.copied_files(context, &units);
     let stager = table_commit.stager();
-    let (done, copied) = stage_data(context, UnitQueue::of(units, added, &same), &copies, &stager).await?;
+    let data = stage_data(context, UnitQueue::of(units, added, &same), &copies, &stager);
+    let (data, staged) = futures::join!(data, table_commit.with_extras(extras));
+    staged?;
+    let (done, copied) = data?;
     for file in written.into_iter().chain(done) {
         table_commit.publish(stager.staged(file.file));
     }

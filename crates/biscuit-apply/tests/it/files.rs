@@ -6,6 +6,7 @@ use biscuit_change::{BadRows, RowsOptions};
 use biscuit_core::Outcome;
 use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_testkit::RecordingStore;
+use biscuit_testkit::internal::incompressible_text;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Int64Type;
 use parquet::arrow::ArrowWriter;
@@ -17,7 +18,8 @@ use crate::lake::{self, serial, spec};
 
 fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
     ids.into_iter().fold(String::new(), |mut lines, id| {
-        writeln!(lines, "{{\"id\":{id},\"seq\":{seq},\"v\":\"v{seq} of {id}\",\"op\":\"u\"}}")
+        let text = incompressible_text(300, id.unsigned_abs());
+        writeln!(lines, "{{\"id\":{id},\"seq\":{seq},\"v\":\"v{seq} of {id}: {text}\",\"op\":\"u\"}}")
             .expect("a String takes all");
         lines
     })
@@ -33,7 +35,8 @@ async fn groups(dataset: &Dataset) -> Vec<Vec<i64>> {
     files.iter().map(|f| f.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect()).collect()
 }
 
-/// A table with the 1,000 ids 0, 10, 20 and so on, in ten row groups of one file.
+/// A table with the 1,000 ids 0, 10, 20 and so on, in ten row groups of one file, which is much larger than the end that
+/// is read with the footer.
 async fn ten_groups() -> Dataset {
     let dataset = lake::dataset(lake::memory());
     let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(100));

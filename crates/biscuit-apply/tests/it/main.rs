@@ -5,6 +5,7 @@ mod bad_input;
 mod cases;
 mod contract;
 mod crash;
+mod depth;
 mod encrypted;
 mod external_files;
 mod failover;

@@ -124,7 +124,7 @@ impl OpenFile {
     /// # Errors
     /// As [`open`](Self::open), and the errors of the keys.
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
-        let object = ObjectReader { store, path: file.object.clone(), size: file.listed.size };
+        let object = ObjectReader::new(store, file.object.clone(), file.listed.size);
         let footer = fetch_footer(&object, file.path(), keys).await?;
         let whole = Self::of_footer(object, file, keys, footer)?;
         check_calendar(&whole.metadata, whole.path())?;
@@ -146,6 +146,10 @@ impl OpenFile {
         let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns()).peekable();
         let encrypted_whole = chunks.peek().is_some() && chunks.all(by_footer);
         let encrypted_footer = footer.encrypted;
+        let object = match footer.end {
+            Some((from, bytes)) => object.with_end(from, bytes),
+            None => object,
+        };
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         // INT96 is decoded to microseconds: as nanoseconds, which is the default, only years from 1677 to 2262 fit.
@@ -321,7 +325,7 @@ impl OpenFile {
     /// # Errors
     /// The errors of the store.
     pub async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
+        let read = self.reader.object.get_ranges(ranges).await;
         read.map_err(|e| store_error("read", self.path(), e))
     }
 

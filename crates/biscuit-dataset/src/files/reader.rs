@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use biscuit_core::{Error, Result};
 use biscuit_schema::internal::{
@@ -30,9 +31,11 @@ const FOOTER: usize = 64 * 1024;
 /// An object in a store.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectReader {
-    pub(crate) store: Arc<dyn ObjectStore>,
+    store: Arc<dyn ObjectStore>,
     pub(crate) path: Path,
-    pub(crate) size: u64,
+    size: u64,
+    /// The end of the object, if it was fetched with the footer and is still in memory.
+    end: Option<Arc<ObjectEnd>>,
 }
 
 /// An object whose footer was read, as a reader for the Parquet library.
@@ -49,7 +52,7 @@ fn external(e: object_store::Error) -> ParquetError {
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         async move {
-            let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
+            let bytes = self.object.get_range(range.clone()).await.map_err(external)?;
             self.check_indexes(&range, &bytes)?;
             Ok(bytes)
         }
@@ -58,7 +61,7 @@ impl AsyncFileReader for FileReader {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         async move {
-            let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+            let found = self.object.get_ranges(&ranges).await.map_err(external)?;
             self.check_pages(&ranges, &found)?;
             Ok(found)
         }
@@ -108,7 +111,7 @@ impl FileReader {
             begin..begin.saturating_add(length)
         };
         let ranges: Vec<_> = leaves.iter().map(range).collect();
-        let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+        let found = self.object.get_ranges(&ranges).await.map_err(external)?;
         let held = leaves.into_iter().zip(ranges.into_iter().zip(found)).collect();
         Ok(BufferedRowGroup { file: self, held })
     }
@@ -185,6 +188,31 @@ impl AsyncFileReader for BufferedRowGroup {
 }
 
 impl ObjectReader {
+    /// Creates a reader of an object of `size` bytes.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, path: Path, size: u64) -> Self {
+        Self { store, path, size, end: None }
+    }
+
+    /// Keeps the end of the object in memory, while there is room for it.
+    pub(crate) fn with_end(mut self, from: u64, bytes: Bytes) -> Self {
+        self.end = ObjectEnd::hold(from, bytes).map(Arc::new);
+        self
+    }
+
+    async fn get_range(&self, range: Range<u64>) -> object_store::Result<Bytes> {
+        match self.end.as_ref().and_then(|end| end.slice(&range)) {
+            Some(bytes) => Ok(bytes),
+            None => self.store.get_range(&self.path, range).await,
+        }
+    }
+
+    pub(crate) async fn get_ranges(&self, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        match self.end.as_ref().and_then(|end| ranges.iter().map(|range| end.slice(range)).collect()) {
+            Some(found) => Ok(found),
+            None => self.store.get_ranges(&self.path, ranges).await,
+        }
+    }
+
     /// Error for damage that was found before a decoder read the bytes. The message quotes nothing of the file.
     fn damaged_error(&self, reason: &str) -> ParquetError {
         external_error(damaged_file(reason).in_file(&self.path))
@@ -199,6 +227,45 @@ fn external_error(e: Error) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
+/// Bytes of ends of objects that may be in memory in this process.
+const ENDS: usize = 16 * 1024 * 1024;
+
+/// Bytes of ends of objects that are in memory.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// The end of an object, in memory. A small object is read with one request this way.
+#[derive(Debug)]
+struct ObjectEnd {
+    from: u64,
+    bytes: Bytes,
+}
+
+impl ObjectEnd {
+    /// Holds the bytes, unless too many bytes of other objects are held.
+    fn hold(from: u64, bytes: Bytes) -> Option<Self> {
+        let fits = |held: usize| held.checked_add(bytes.len()).filter(|all| *all <= ENDS);
+        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Self { from, bytes })
+    }
+
+    fn slice(&self, range: &Range<u64>) -> Option<Bytes> {
+        slice_of(self.from, &self.bytes, range)
+    }
+}
+
+impl Drop for ObjectEnd {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// Returns a range of an object from bytes that begin at `from`, if they contain it.
+fn slice_of(from: u64, bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
+    let at = |n: u64| n.checked_sub(from).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
+    let (begin, end) = (at(range.start)?, at(range.end)?);
+    (begin <= end).then(|| bytes.slice(begin..end))
+}
+
 /// The end of an object, which is fetched once and kept.
 struct ObjectTail<'a> {
     object: &'a ObjectReader,
@@ -207,11 +274,7 @@ struct ObjectTail<'a> {
 
 impl ObjectTail<'_> {
     async fn get(&mut self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
-        let slice = |(from, bytes): &(u64, Bytes)| {
-            let at = |n: u64| n.checked_sub(*from).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
-            Some(bytes.slice(at(range.start)?..at(range.end)?))
-        };
-        if let Some(held) = self.held.as_ref().and_then(slice) {
+        if let Some(held) = self.held.as_ref().and_then(|(from, bytes)| slice_of(*from, bytes, &range)) {
             return Ok(held);
         }
         let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
@@ -256,6 +319,8 @@ pub(crate) struct ParquetFooter {
     pub(crate) metadata: Arc<ParquetMetaData>,
     /// Whether the footer is encrypted in the file.
     pub(crate) encrypted: bool,
+    /// The end of the file that was fetched, and where it begins.
+    pub(crate) end: Option<(u64, Bytes)>,
 }
 
 /// Reads the footer of a file.
@@ -277,7 +342,10 @@ pub(crate) async fn fetch_footer(
     let encrypted = tail.has_encrypted_footer();
     match read {
         Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
-        read => Ok(ParquetFooter { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
+        read => {
+            let metadata = Arc::new(read.map_err(|e| parquet_error(place, e))?);
+            Ok(ParquetFooter { metadata, encrypted, end: tail.held })
+        }
     }
 }
 

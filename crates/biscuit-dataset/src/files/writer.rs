@@ -1,16 +1,13 @@
 //! Options and writer of Parquet files.
 
-use std::sync::Arc;
-
 use biscuit_core::{Error, Result};
-use biscuit_journal::StagedFile;
 use biscuit_journal::internal::StagedWriter;
+use biscuit_journal::{FileStager, StagedFile};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
@@ -195,35 +192,31 @@ impl FileWriter {
         self.writer.memory_size()
     }
 
-    /// Finishes the file, opens it again, and checks its footer and its number of rows.
+    /// Finishes the file. The commit of `stager` opens it again, and checks its footer and its number of rows.
     ///
     /// # Errors
-    /// As [`check_staged`].
-    pub async fn finish(mut self, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
+    /// `UnstorableType`, and errors of the store.
+    pub async fn finish(mut self, stager: &FileStager) -> Result<StagedFile> {
         self.writer.finish().await.map_err(|e| parquet_error("the staged file", e))?;
         let staged = self.writer.into_inner().0.finish().await?;
-        check_staged(staged, self.rows, store, self.encryption.as_ref()).await
+        Ok(check_staged(stager, staged, self.rows, self.encryption))
     }
 }
 
-/// Opens a staged Parquet file, and checks its footer and its number of rows. An encrypted footer is decrypted with
-/// `keys`.
-///
-/// # Errors
-/// `TornWrite` if the file has another number of rows; the errors of the keys and of the store.
-pub async fn check_staged(
-    staged: StagedFile,
-    rows: u64,
-    store: &Arc<dyn ObjectStore>,
-    keys: Option<&FileEncryption>,
-) -> Result<StagedFile> {
-    let object = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
-    let footer = fetch_footer(&object, staged.object().as_ref(), keys).await?;
-    let found = footer.metadata.file_metadata().num_rows();
-    if found != i64::try_from(rows).unwrap_or(-1) {
-        let object = staged.object();
-        let message = format!("`{object}` has {found} rows, but {rows} were written; run again");
-        return Err(Error::new(biscuit_journal::codes::TORN_WRITE, message));
-    }
-    Ok(staged.with_rows(rows))
+/// Lets the commit of `stager` open a staged Parquet file, and check its footer and its number of rows: `TornWrite` if
+/// it has another number of rows; the errors of the keys and of the store. An encrypted footer is decrypted with
+/// `keys`. Returns the file with its number of rows.
+pub fn check_staged(stager: &FileStager, staged: StagedFile, rows: u64, keys: Option<FileEncryption>) -> StagedFile {
+    let object = ObjectReader::new(stager.storage().store.clone(), staged.object().clone(), staged.size());
+    stager.check_before_commit(async move {
+        let place = object.path.to_string();
+        let footer = fetch_footer(&object, &place, keys.as_ref()).await?;
+        let found = footer.metadata.file_metadata().num_rows();
+        if found == i64::try_from(rows).unwrap_or(-1) {
+            return Ok(());
+        }
+        let message = format!("`{place}` has {found} rows, but {rows} were written; run again");
+        Err(Error::new(biscuit_journal::codes::TORN_WRITE, message))
+    });
+    staged.with_rows(rows)
 }

@@ -364,7 +364,7 @@ impl TableVersion {
     ) -> Result<(u64, BTreeSet<String>)> {
         let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
         let spelling = self.folder_spelling()?;
-        let mut writer = TableWriter::new(&self.journal, table_commit, options).with_spelling(spelling);
+        let mut writer = TableWriter::new(table_commit, options).with_spelling(spelling);
         let mut folders = BTreeSet::new();
         while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
             if batch.num_rows() > 0 {

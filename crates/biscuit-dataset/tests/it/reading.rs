@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_dataset::{WriteMode, WriteOptions};
+use biscuit_testkit::internal::incompressible_text;
 use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, assert_rows_eq, table};
 use datafusion::prelude::{SessionContext, col, lit};
 use object_store::ObjectStoreExt;
@@ -14,7 +15,10 @@ use crate::lake::{dataset, load, memory, paths, rows, write};
 async fn filters_on_partitions_choose_the_files_that_are_opened() {
     let storage = memory();
     let options = WriteOptions::default().with_partition_by(["day"]);
-    let all = table("v:int | day:date\n1 | 2024-01-01\n2 | 2024-01-02\n3 | 2024-01-03");
+    // The files are larger than the end that is read with the footer.
+    let text = [1, 2, 3].map(|seed| incompressible_text(200_000, seed));
+    let [a, b, c] = &text;
+    let all = table(&format!("v:string | day:date\n{a} | 2024-01-01\n{b} | 2024-01-02\n{c} | 2024-01-03"));
     write(&dataset(&storage), &all, WriteMode::Append, &options).await.expect("the write succeeds");
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
     let d = dataset(&storage.with_store(recording.clone()));
@@ -27,7 +31,7 @@ async fn filters_on_partitions_choose_the_files_that_are_opened() {
         .collect()
         .await
         .expect("the rows are readable");
-    assert_rows_eq!(some, table("v:int | day:date\n2 | 2024-01-02"));
+    assert_rows_eq!(some, table(&format!("v:string | day:date\n{b} | 2024-01-02")));
     let calls = recording.calls();
     let opened: Vec<_> = calls.all()[before..].iter().filter(|c| c.contains("day=")).collect();
     assert!(!opened.is_empty() && opened.iter().all(|c| c.contains("day=2024-01-02")), "{opened:?}");
@@ -132,12 +136,16 @@ async fn a_reader_sees_a_committed_version_that_is_not_published_yet() {
 async fn deleted_file_fails_the_reader_instead_of_giving_a_part_of_the_rows() {
     let storage = memory();
     let d = dataset(&storage);
-    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
-    write(&d, &table("v:int\n2"), WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
+    // The files are larger than the end that is read with the footer, so their rows are read after they are deleted.
+    for seed in [1, 2] {
+        let rows = table(&format!("v:string\n{}", incompressible_text(200_000, seed)));
+        write(&d, &rows, WriteMode::Append, &WriteOptions::default()).await.expect("the write succeeds");
+    }
     let frame = load(&d).await;
-    write(&d, &table("v:int\n3"), WriteMode::ReplaceAll, &WriteOptions::default()).await.expect("the write succeeds");
+    let new = table("v:string\n3");
+    write(&d, &new, WriteMode::ReplaceAll, &WriteOptions::default()).await.expect("the write succeeds");
     assert!(frame.collect().await.is_err());
-    assert_rows_eq!(rows(&d).await, table("v:int\n3"));
+    assert_rows_eq!(rows(&d).await, new);
 }
 
 #[tokio::test]

@@ -312,9 +312,8 @@ async fn stage_rows(
     if let Some(size) = rows.output.spec.target_size {
         options = options.with_sizing(FileSizing::TargetSize(size));
     }
-    let journal = rows.table.snapshot.journal().clone();
     let spelling = rows.table.snapshot.folder_spelling()?;
-    let target = WriteTarget { journal, stager: table_commit.stager(), options, only, spelling, staged };
+    let target = WriteTarget { stager: table_commit.stager(), options, only, spelling, staged };
     if let Some(query) = rows.query().await? {
         return write_query(query.run().await?, rows.output.name, &rows.finish, &target).await;
     }

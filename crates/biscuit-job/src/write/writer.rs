@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::{FolderSpelling, engine_error, partition_folders};
 use biscuit_dataset::{PartitionedWriter, WriteOptions};
-use biscuit_journal::{FileStager, Journal, StagedFile};
+use biscuit_journal::{FileStager, StagedFile};
 use biscuit_schema::internal::{conform, plain_type};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -48,7 +48,6 @@ impl StagedOutput {
 /// Where rows are written, and which of them.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteTarget {
-    pub(crate) journal: Journal,
     pub(crate) stager: FileStager,
     pub(crate) options: WriteOptions,
     /// Folders to write; rows of other folders are dropped. `None` for all folders.
@@ -89,8 +88,8 @@ impl OutputWriter {
             self.close().await?;
         }
         let (_, writer) = self.open.get_or_insert_with(|| {
-            let WriteTarget { journal, stager, options, only, spelling, .. } = &self.target;
-            let writer = PartitionedWriter::new(journal, stager.clone(), options).with_spelling(spelling.clone());
+            let WriteTarget { stager, options, only, spelling, .. } = &self.target;
+            let writer = PartitionedWriter::new(stager.clone(), options).with_spelling(spelling.clone());
             let writer = only.iter().fold(writer, |w, only| w.only(only.clone()));
             (batch.schema(), writer)
         });

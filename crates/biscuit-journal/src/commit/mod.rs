@@ -5,10 +5,11 @@
 //! A change on the base version `b` makes version `v = b + 1`. Each step relies on all steps before it:
 //!
 //! 1. *Stage* (`stager`, `staged`). Data files are written to `staging/<b>-<writer id>/`, state files to
-//!    `state/<b>-<writer id>/`. Each file is synced and its size is compared. No reader looks there.
+//!    `state/<b>-<writer id>/`. Each file is synced. No reader looks there.
 //! 2. *Prepare* (`TableCommit::check_preconditions`). Whatever can make step 4 fail is tried here, while nothing is
-//!    committed: the lengths of names, the claim of a new table, put-if-absent, and a trial copy into the folders of
-//!    the table. The run folders are synced.
+//!    committed, all of it at once: the lengths of names, put-if-absent and the claim of a new table, the sizes of the
+//!    staged files, the checks of the stager, and a trial copy into the folders of the table. The run folders are
+//!    synced before.
 //! 3. *Commit* (`TableCommit::put_record`). `v.json` is created if absent. This single call is the commit: of all
 //!    runs on the base `b`, exactly one wins. Before it nothing has changed; after it the version is valid, whatever
 //!    happens.

@@ -4,12 +4,14 @@
 //! `commit/mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_purge::{ListedObject, PurgePlan, execute};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt};
+use object_store::{CopyMode, CopyOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::codes;
 use crate::log::head::{TableHead, list_entries};
@@ -19,11 +21,14 @@ use crate::log::record::{
     self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, LOST, NOT_REMOVED, PublishedFile,
 };
 use crate::options::DivergedPolicy;
-use crate::store::state_objects::{delete_all, delete_below};
+use crate::store::state_objects::{delete_all, delete_below, list_below};
 use crate::store_error;
 
-/// Maximum number of files that are copied or deleted at the same time.
+/// Maximum number of files of a folder that are copied or deleted at the same time.
 const IN_FLIGHT: usize = 8;
+
+/// Maximum number of folders that are published at the same time.
+const FOLDERS_IN_FLIGHT: usize = 16;
 
 /// Outcome of finishing a version.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub(crate) enum PublishOutcome {
 enum PublishError {
     /// Another process finished the version. This is not an error for the caller.
     Overtaken,
+    /// The record is not in force. Nothing was published.
+    Void(Error),
     Failed(Error),
 }
 
@@ -66,7 +73,11 @@ struct VersionFence<'a> {
 impl<'a> VersionFence<'a> {
     async fn new(journal: &'a JournalStore, record: &CommitRecord) -> Result<Self, PublishError> {
         let path = JournalObjectKind::Record(record.version).path(&journal.state);
-        let found = match journal.storage.store.get(&path).await {
+        let mark = JournalObjectKind::Done(record.version).path(&journal.state);
+        let read = async { journal.storage.store.get(&path).await };
+        let (is_done, found) = futures::join!(journal.exists(&mark), read);
+        let found = match found {
+            Ok(_) if is_done? => return Err(PublishError::Overtaken),
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Err(PublishError::Overtaken),
             Err(e) => return Err(store_error("read", &path, e).into()),
@@ -82,15 +93,18 @@ impl<'a> VersionFence<'a> {
 
     /// Returns `Overtaken` if the version is done, or if its record is missing or another one.
     ///
-    /// Below a checkpoint records are deleted before their marks. So the mark must be read first: if it is missing
-    /// because it was dropped, the record is missing as well.
+    /// Both requests are sent at once. Below a checkpoint records are deleted before their marks, so a mark that is
+    /// missing because it was dropped nearly always comes with a missing record.
     async fn check(&self) -> Result<(), PublishError> {
         let state = &self.journal.state;
-        if self.journal.exists(&JournalObjectKind::Done(self.version).path(state)).await? {
+        let mark = JournalObjectKind::Done(self.version).path(state);
+        let path = JournalObjectKind::Record(self.version).path(state);
+        let look = async { self.journal.storage.store.head(&path).await };
+        let (is_done, found) = futures::join!(self.journal.exists(&mark), look);
+        if is_done? {
             return Err(PublishError::Overtaken);
         }
-        let path = JournalObjectKind::Record(self.version).path(state);
-        match self.journal.storage.store.head(&path).await {
+        match found {
             Ok(found) if found.e_tag == self.etag => Ok(()),
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Err(PublishError::Overtaken),
             Err(e) => Err(store_error("check", &path, e).into()),
@@ -99,63 +113,77 @@ impl<'a> VersionFence<'a> {
 }
 
 /// Finishes a version: publishes and removes the files of its record, folder by folder, and puts the done mark.
+/// `in_force` checks that the record is in force; nothing is published before it succeeds.
 ///
 /// Safe to repeat, and safe while other processes finish the same version.
-pub(crate) async fn finish_version(journal: &JournalStore, record: &CommitRecord) -> Result<PublishOutcome> {
-    match carry_out(journal, record).await {
+pub(crate) async fn finish_version(
+    journal: &JournalStore,
+    record: &CommitRecord,
+    in_force: impl Future<Output = Result<()>>,
+) -> Result<PublishOutcome> {
+    match carry_out(journal, record, in_force).await {
         Ok(done) => Ok(PublishOutcome::Finished(done)),
         Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
+        Err(PublishError::Void(e)) => Err(e),
         // The failure may be a consequence of another process that finished the version and cleaned its staged files.
         // So the error counts only if the version is still unfinished.
         Err(PublishError::Failed(e)) => match VersionFence::new(journal, record).await {
-            Ok(guard) => match guard.check().await {
-                Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
-                _ => Err(e),
-            },
             Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
-            Err(PublishError::Failed(_)) => Err(e),
+            _ => Err(e),
         },
     }
 }
 
-/// Files to publish and files to delete, by folder.
-type FolderChanges<'a> = BTreeMap<&'a str, (Vec<&'a PublishedFile>, Vec<&'a ObjectRef>)>;
+/// The changes of a record in one folder.
+#[derive(Default)]
+struct FolderChanges<'a> {
+    publish: Vec<&'a PublishedFile>,
+    remove: Vec<&'a ObjectRef>,
+}
 
-async fn carry_out(journal: &JournalStore, record: &CommitRecord) -> Result<DoneMark, PublishError> {
-    let guard = VersionFence::new(journal, record).await?;
-    let mut done = DoneMark { format: FORMAT, writer_id: record.writer_id.clone(), ..DoneMark::default() };
-    let mut folders: FolderChanges<'_> = BTreeMap::new();
+/// What publishing one folder contributes to the done mark.
+#[derive(Default)]
+struct PublishedFolder {
+    etags: Vec<(String, String)>,
+    exceptions: Vec<CommitException>,
+}
+
+async fn carry_out(
+    journal: &JournalStore,
+    record: &CommitRecord,
+    in_force: impl Future<Output = Result<()>>,
+) -> Result<DoneMark, PublishError> {
+    let mut folders: BTreeMap<&str, FolderChanges<'_>> = BTreeMap::new();
     for f in &record.publish {
-        folders.entry(folder_of(&f.path)).or_default().0.push(f);
+        folders.entry(folder_of(&f.path)).or_default().publish.push(f);
     }
     for f in &record.remove {
-        folders.entry(folder_of(&f.path)).or_default().1.push(f);
+        folders.entry(folder_of(&f.path)).or_default().remove.push(f);
     }
-    // Folder by folder: a reader that lists a partition sees its new files beside its old ones for a short time only,
-    // and a lost staged file leaves the other partitions complete.
-    for (folder, (publish, remove)) in &folders {
-        match publish_folder(&guard, publish, remove, &mut done).await {
-            Err(PublishError::Failed(e))
-                if e.is(codes::LOST_STAGING) && journal.options.diverged == DivergedPolicy::Adopt =>
-            {
-                // No file of the folder is new, so no file of it may be removed: the folder remains as it was. The
-                // mark records this with an exception for each file, which `TableHead::apply_record` reads.
-                tracing::warn!("a partition remains as it was before this version: {e}");
-                let exception =
-                    |path: &String, code: &str| CommitException { path: path.clone(), code: code.to_owned() };
-                done.exceptions.extend(publish.iter().map(|f| exception(&f.path, LOST)));
-                done.exceptions.extend(remove.iter().map(|f| exception(&f.path, NOT_REMOVED)));
-                let retained = record.retain.iter().map(|h| &h.file.path).filter(|path| folder_of(path) == *folder);
-                done.exceptions.extend(retained.map(|path| exception(path, NOT_REMOVED)));
-            }
-            other => other?,
-        }
+    // The first files are looked for at once: they are published before other calls, so a later look would tell no
+    // more. All other files are looked for just before they are copied.
+    let first: Vec<&PublishedFile> =
+        folders.values().take(FOLDERS_IN_FLIGHT).flat_map(|f| f.publish.iter().take(IN_FLIGHT)).copied().collect();
+    let looks = join_all(first.iter().map(|file| find_published(journal, file)));
+    let (in_force, guard, looks) = futures::join!(in_force, VersionFence::new(journal, record), looks);
+    in_force.map_err(PublishError::Void)?;
+    let guard = guard?;
+    let looks: Mutex<BTreeMap<&str, _>> = Mutex::new(first.iter().map(|f| f.path.as_str()).zip(looks).collect());
+    // Each folder by itself: a reader that lists a partition sees its new files beside its old ones for a short time
+    // only, and a lost staged file leaves the other partitions complete.
+    let each: Vec<_> =
+        folders.iter().map(|(folder, f)| publish_or_keep_folder(&guard, record, folder, f, &looks).boxed()).collect();
+    let published: Vec<PublishedFolder> = stream::iter(each).buffered(FOLDERS_IN_FLIGHT).try_collect().await?;
+    let mut done = DoneMark { format: FORMAT, writer_id: record.writer_id.clone(), ..DoneMark::default() };
+    for folder in published {
+        done.etags.extend(folder.etags);
+        done.exceptions.extend(folder.exceptions);
     }
     // The mark comes last: it promises that every file of the record has its final name. If two processes finish the
-    // version at once, the mark of the first counts, and both marks are true.
+    // version at once, the mark of the first counts, and both marks are true. A mark that is late by so much that the
+    // record and the first mark were dropped is void: no record is read with it.
     let path = JournalObjectKind::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
-    guard.check().await?;
     match journal.create(&path, bytes.into(), record.version - 1, &record.writer_id).await {
         Ok(()) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
@@ -171,52 +199,99 @@ async fn carry_out(journal: &JournalStore, record: &CommitRecord) -> Result<Done
     Ok(done)
 }
 
+/// What a look for a published file found, for files that were looked for ahead.
+type FirstLooks<'a> = Mutex<BTreeMap<&'a str, Result<Option<ObjectMeta>>>>;
+
+/// Publishes one folder. If its staged files are lost and a diverged table is adopted, the folder remains as it was
+/// before this version, and the mark gets an exception for each of its files, which [`TableHead::apply_record`] reads.
+async fn publish_or_keep_folder(
+    guard: &VersionFence<'_>,
+    record: &CommitRecord,
+    folder: &str,
+    changes: &FolderChanges<'_>,
+    looks: &FirstLooks<'_>,
+) -> Result<PublishedFolder, PublishError> {
+    match publish_folder(guard, changes, looks).await {
+        Err(PublishError::Failed(e))
+            if e.is(codes::LOST_STAGING) && guard.journal.options.diverged == DivergedPolicy::Adopt =>
+        {
+            tracing::warn!("a partition remains as it was before this version: {e}");
+            let exception = |path: &String, code: &str| CommitException { path: path.clone(), code: code.to_owned() };
+            let lost = changes.publish.iter().map(|f| exception(&f.path, LOST));
+            let removed = changes.remove.iter().map(|f| exception(&f.path, NOT_REMOVED));
+            let retained = record.retain.iter().map(|h| &h.file.path).filter(|path| folder_of(path) == folder);
+            let retained = retained.map(|path| exception(path, NOT_REMOVED));
+            Ok(PublishedFolder { exceptions: lost.chain(removed).chain(retained).collect(), ..Default::default() })
+        }
+        other => other,
+    }
+}
+
 /// Publishes and removes the files of one folder.
 ///
 /// All new files are there, and their names are durable, before the first old file is deleted. A crash in between
 /// leaves both, which the next process completes; it never leaves a partition without its rows.
 async fn publish_folder(
     guard: &VersionFence<'_>,
-    publish: &[&PublishedFile],
-    remove: &[&ObjectRef],
-    done: &mut DoneMark,
-) -> Result<(), PublishError> {
+    changes: &FolderChanges<'_>,
+    looks: &FirstLooks<'_>,
+) -> Result<PublishedFolder, PublishError> {
     let journal = guard.journal;
-    let copies: Vec<_> = publish.iter().map(|f| publish_one(guard, f).boxed()).collect();
+    let look = |f: &PublishedFile| looks.lock().expect("no holder of this lock panics").remove(f.path.as_str());
+    let copies: Vec<_> = changes.publish.iter().map(|f| publish_one(guard, f, look(f)).boxed()).collect();
     let published: Vec<_> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
-    for (file, etag) in publish.iter().zip(published) {
-        done.etags.extend(etag.map(|e| (file.path.clone(), e)));
-    }
-    if let Some(first) = publish.first() {
+    let etags = changes.publish.iter().zip(published).filter_map(|(f, etag)| Some((f.path.clone(), etag?))).collect();
+    if let Some(first) = changes.publish.first() {
         journal.sync_folders(&path_below(&journal.table, &first.path), &journal.table).await?;
     }
-    let deletes: Vec<_> = remove.iter().map(|f| remove_one(guard, f).boxed()).collect();
-    let kept: Vec<_> = stream::iter(deletes).buffered(IN_FLIGHT).try_collect().await?;
-    done.exceptions.extend(kept.into_iter().flatten());
-    Ok(())
+    // Each published file was looked at together with the fence, which counts for the first deletes.
+    let unchecked = if changes.publish.is_empty() { 0 } else { IN_FLIGHT };
+    let deletes = changes.remove.iter().enumerate().map(|(n, f)| remove_one(guard, f, n < unchecked).boxed());
+    let kept: Vec<_> = stream::iter(deletes.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect().await?;
+    Ok(PublishedFolder { etags, exceptions: kept.into_iter().flatten().collect() })
+}
+
+/// Looks for a file of a record at its final name.
+async fn find_published(journal: &JournalStore, file: &PublishedFile) -> Result<Option<ObjectMeta>> {
+    let to = path_below(&journal.table, &file.path);
+    match journal.storage.store.head(&to).await {
+        Ok(found) if found.size == file.size => Ok(Some(found)),
+        Ok(_) => {
+            let message = format!(
+                "`{to}` exists with a different size than the staged file; no file of its partition was removed"
+            );
+            Err(Error::new(codes::DIVERGED, message))
+        }
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(store_error("check", &to, e)),
+    }
 }
 
 /// Copies one staged file to its final name, unless another process has done so, and returns its ETag there.
 ///
 /// The loop looks at the final name first and again after each copy. So the outcome of a copy does not matter, only
-/// whether the file is there in the end: an answer may be lost, and another process may copy at the same time.
-async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<Option<String>, PublishError> {
+/// whether the file is there in the end: an answer may be lost, and another process may copy at the same time. The
+/// fence is checked together with each look. `first_look` is a look that was taken together with the new fence.
+async fn publish_one(
+    guard: &VersionFence<'_>,
+    file: &PublishedFile,
+    mut first_look: Option<Result<Option<ObjectMeta>>>,
+) -> Result<Option<String>, PublishError> {
     let (journal, version) = (guard.journal, guard.version);
     let store: &dyn ObjectStore = &journal.storage.store;
     let (from, to) = (path_below(&journal.state, &file.staged), path_below(&journal.table, &file.path));
     for _ in 0..3 {
-        match store.head(&to).await {
-            Ok(found) if found.size == file.size => return Ok(found.e_tag),
-            Ok(_) => {
-                let message = format!(
-                    "`{to}` exists with a different size than the staged file; no file of its partition was removed"
-                );
-                return Err(Error::new(codes::DIVERGED, message).into());
+        let found = match first_look.take() {
+            Some(found) => found,
+            None => {
+                let (found, checked) = futures::join!(find_published(journal, file), guard.check());
+                checked?;
+                found
             }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(store_error("check", &to, e).into()),
+        };
+        if let Some(found) = found? {
+            return Ok(found.e_tag);
         }
-        guard.check().await?;
         match copy_if_absent(store, &from, &to).await {
             Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
             Err(object_store::Error::NotFound { .. }) => {
@@ -248,8 +323,15 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
 
 /// Deletes one removed file if it still has the observed size and ETag. A file that another program has changed since
 /// is kept and becomes an exception of the version: its rows are not known to this table.
-async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option<CommitException>, PublishError> {
-    guard.check().await?;
+/// `is_checked` if the fence was checked just before.
+async fn remove_one(
+    guard: &VersionFence<'_>,
+    file: &ObjectRef,
+    is_checked: bool,
+) -> Result<Option<CommitException>, PublishError> {
+    if !is_checked {
+        guard.check().await?;
+    }
     let journal = guard.journal;
     let listed = ListedObject::from(file.clone().with_path(path_below(&journal.table, &file.path)));
     let plan = PurgePlan::exact(&journal.table, [listed])?;
@@ -263,8 +345,8 @@ async fn remove_one(guard: &VersionFence<'_>, file: &ObjectRef) -> Result<Option
 
 /// Cleans like [`delete_dead_objects`], for a run whose own work is complete. A failure is logged and not returned: a
 /// later run deletes what remains.
-pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) -> u64 {
-    match delete_dead_objects(journal, head).await {
+pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead, found: Vec<Path>) -> u64 {
+    match delete_dead_objects(journal, head, found).await {
         Ok(cleaned) => cleaned,
         Err(e) => {
             tracing::warn!("objects of dead runs remain in `{}` until a later run: {e}", journal.state);
@@ -273,18 +355,30 @@ pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead) 
     }
 }
 
+/// Lists the objects of runs in the state root: staged files and state files.
+pub(crate) async fn list_run_objects(journal: &JournalStore) -> Result<Vec<Path>> {
+    let [staging, state] = run_folders(&journal.state);
+    let (staging, state) = futures::join!(list_below(&journal.storage, &staging), list_below(&journal.storage, &state));
+    Ok([staging?, state?].concat())
+}
+
+/// Folders of the state root with the objects of runs.
+fn run_folders(state: &Path) -> [Path; 2] {
+    ["staging", "state"].map(|kind| state.clone().join(kind))
+}
+
 /// Deletes the objects that a finished head proves dead: staged files of earlier bases, state files that no record in
-/// force names, and records far below a checkpoint. Writes the checkpoint first if it is due. Returns the number of
-/// deleted objects, without records and marks.
-pub(crate) async fn delete_dead_objects(journal: &JournalStore, head: &TableHead) -> Result<u64> {
+/// force names, and records far below a checkpoint. Writes the checkpoint first if it is due. `found` are objects of
+/// runs, listed at any time. Returns the number of deleted objects, without records and marks.
+pub(crate) async fn delete_dead_objects(journal: &JournalStore, head: &TableHead, found: Vec<Path>) -> Result<u64> {
     if head.version == 0 || !head.is_finished() {
         return Ok(0);
     }
     write_checkpoint(journal, head).await?;
     let dead = OrphanedState::new(&journal.state, head);
-    let mut cleaned = 0;
+    let is_dead = |path: &Path| dead.roots.iter().any(|root| dead.contains(root, path));
+    let cleaned = delete_all(&journal.storage, &journal.state, found.into_iter().filter(is_dead).collect()).await?;
     for root in &dead.roots {
-        cleaned += delete_below(&journal.storage, &journal.state, root, |path| dead.contains(root, path)).await?;
         journal.storage.durability.remove_folders(root, &|name: &str| dead.is_whole_run(root, name)).await?;
     }
     Ok(cleaned)
@@ -305,7 +399,7 @@ impl OrphanedState {
     pub(crate) fn new(state: &Path, head: &TableHead) -> Self {
         Self {
             version: head.version,
-            roots: ["staging", "state"].map(|kind| state.clone().join(kind)),
+            roots: run_folders(state),
             live: head.state.values().map(|f| path_below(state, &f.path)).collect(),
         }
     }

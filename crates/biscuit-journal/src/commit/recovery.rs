@@ -1,5 +1,7 @@
 //! Recovery: finishes the version of a dead run, and cleans up after dead runs.
 
+use std::future::ready;
+
 use biscuit_core::Result;
 use serde::Serialize;
 
@@ -31,10 +33,10 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
     // means that another process finished it, perhaps with further versions on top, so the head is read again.
     // The number of attempts bounds the time against writers that never pause.
     for _ in 0..8 {
-        let (head, _) = journal.head_and_entries().await?;
+        let head = journal.head().await?;
         let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
         tracing::info!(version = record.version, "rolling an unfinished version forward");
-        if let PublishOutcome::Finished(_) = publish::finish_version(journal, record).await? {
+        if let PublishOutcome::Finished(_) = publish::finish_version(journal, record, ready(Ok(()))).await? {
             rolled = Some(record.version);
         }
     }
@@ -44,6 +46,8 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
 /// Finishes an unfinished version and deletes the objects of dead runs from the state root.
 pub(crate) async fn recover(journal: &JournalStore) -> Result<RecoveryReport> {
     let (head, rolled_forward) = roll_forward(journal).await?;
-    let cleaned = publish::delete_dead_objects(journal, &head).await? + publish::clean_probes(journal, &head).await?;
+    let found = publish::list_run_objects(journal).await?;
+    let dead = publish::delete_dead_objects(journal, &head, found).await?;
+    let cleaned = dead + publish::clean_probes(journal, &head).await?;
     Ok(RecoveryReport { rolled_forward, fence: None, cleaned })
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
@@ -20,7 +19,7 @@ const PART: usize = 8 * 1024 * 1024;
 /// Maximum number of parts of one file that are uploaded at the same time. Each is in memory.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// A staged file. It is durable, and the store has confirmed its size.
+/// A staged file. It is durable; the commit compares its size in the store.
 #[derive(Debug, Clone)]
 pub struct StagedFile {
     pub(crate) entry: PublishedFile,
@@ -97,11 +96,11 @@ impl StagedWriter {
         self.entry.size
     }
 
-    /// Closes the file, makes it durable, and compares its size in the store with the number of bytes written.
+    /// Closes the file and makes it durable. The commit compares its size in the store with the number of bytes
+    /// written.
     ///
     /// # Errors
-    /// `Conflict` if another run has committed and deleted the file, `TornWrite` if the store has a different size,
-    /// and errors of the store.
+    /// Errors of the store.
     pub async fn finish(mut self) -> Result<StagedFile> {
         self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(e) => store_error("write", &self.object, e),
@@ -109,14 +108,6 @@ impl StagedWriter {
                 .with_plain_source(e),
         })?;
         self.storage.durability.sync_file(&self.object).await?;
-        let found = self.storage.store.head(&self.object).await.map_err(|e| staged_error("check", &self.object, e))?;
-        if found.size != self.entry.size {
-            let (object, wrote, holds) = (&self.object, self.entry.size, found.size);
-            return Err(Error::new(
-                codes::TORN_WRITE,
-                format!("`{object}` has {holds} bytes, but {wrote} were written; run again"),
-            ));
-        }
         self.entry.checksum = format!("crc32:{:08x}", self.sum.finalize());
         Ok(StagedFile { entry: self.entry, object: self.object })
     }
@@ -126,10 +117,13 @@ impl StagedWriter {
 /// and cleaned up: this run has lost.
 pub(crate) fn staged_error(verb: &str, path: &Path, e: object_store::Error) -> Error {
     match e {
-        object_store::Error::NotFound { .. } => {
-            let message = format!("the staged file `{path}` was deleted because another run has committed; run again");
-            Error::new(biscuit_core::codes::CONFLICT, message).with_plain_source(e)
-        }
+        object_store::Error::NotFound { .. } => staged_gone(&format!("the staged file `{path}`")).with_plain_source(e),
         e => store_error(verb, path, e),
     }
+}
+
+/// Error of a run whose staged file does not exist any more.
+pub(crate) fn staged_gone(file: &str) -> Error {
+    let message = format!("{file} was deleted because another run has committed; run again");
+    Error::new(biscuit_core::codes::CONFLICT, message)
 }

@@ -1,9 +1,12 @@
 //! The stager of one change: names, writers and copies of staged files, for use by several tasks.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use biscuit_core::{Error, ObjectRef, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
@@ -24,6 +27,24 @@ pub struct FileStager {
     pub(crate) writer_id: String,
     /// Number of the next file. All clones share it, since the number makes names unique within an execution.
     pub(crate) files: Arc<AtomicU32>,
+    pub(crate) checks: DeferredChecks,
+}
+
+/// Checks of staged files that the commit carries out. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct DeferredChecks(Arc<Mutex<Vec<BoxFuture<'static, Result<()>>>>>);
+
+impl fmt::Debug for DeferredChecks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredChecks").finish_non_exhaustive()
+    }
+}
+
+impl DeferredChecks {
+    /// Takes all checks out.
+    pub(crate) fn take(&self) -> Vec<BoxFuture<'static, Result<()>>> {
+        std::mem::take(&mut *self.0.lock().expect("no holder of this lock panics"))
+    }
 }
 
 impl FileStager {
@@ -32,6 +53,12 @@ impl FileStager {
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
         let (path, staged) = self.new_names(folder, ending);
         StagedWriter::new(&self.storage, path_below(&self.state, &staged), path, staged)
+    }
+
+    /// Adds a check of a staged file, which the commit carries out before its record may exist, side by side with its
+    /// other checks. An error of the check is the error of the commit.
+    pub fn check_before_commit(&self, check: impl Future<Output = Result<()>> + Send + 'static) {
+        self.checks.0.lock().expect("no holder of this lock panics").push(check.boxed());
     }
 
     /// Returns a staged file from its entry, for example from an entry that another process of the run has sent.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
@@ -15,9 +16,8 @@ use crate::commit::extras::CommitExtras;
 use crate::commit::interrupt::RunInterrupt;
 use crate::commit::path_lengths::check_lengths;
 use crate::commit::publish::{self, PublishOutcome};
-use crate::commit::staged::StagedWriter;
-use crate::commit::staged::staged_error;
-use crate::commit::stager::FileStager;
+use crate::commit::staged::{StagedWriter, staged_error, staged_gone};
+use crate::commit::stager::{DeferredChecks, FileStager};
 use crate::log::head::{list_entries, read};
 use crate::log::journal_store::{JournalStore, conflict_error};
 use crate::log::layout::{self, JournalObjectKind, folder_of, path_below, run_folder};
@@ -25,11 +25,21 @@ use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
 };
 use crate::observe::ownership::{check_around, check_inside, list_folder};
-use crate::store::state_objects::delete_run;
-use crate::{ObservedTable, StagedFile, TableStorage, log::pointer, store::put_if_absent, store_error};
+use crate::store::put_if_absent::PutIfAbsentProbe;
+use crate::store::state_objects::{delete_run, list_run};
+use crate::{ObservedTable, StagedFile, TableStorage, codes, log::pointer, store_error};
 
 /// Maximum number of trial copies at the same time.
 const TRIALS_IN_FLIGHT: usize = 8;
+
+/// Maximum number of state files that are written at the same time.
+const STATE_FILES_IN_FLIGHT: usize = 8;
+
+/// Maximum number of checks of staged files at the same time.
+const CHECKS_IN_FLIGHT: usize = 16;
+
+/// Maximum number of staged files whose sizes are compared at the same time.
+const SIZES_IN_FLIGHT: usize = 32;
 
 /// Result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +98,7 @@ pub struct TableCommit<'a> {
     interrupt: &'a RunInterrupt,
     observed: &'a ObservedTable,
     files: Arc<AtomicU32>,
+    checks: DeferredChecks,
     record: CommitRecord,
     /// Whether a version is written even if the change only adopts what was found.
     adopts: bool,
@@ -113,7 +124,15 @@ impl<'a> TableCommit<'a> {
             report: Value::Null,
         };
         interrupt.begin(&journal.storage, &journal.state, observed.head.version, &record.writer_id);
-        Self { journal, interrupt, observed, files: Arc::default(), record, adopts: false }
+        Self {
+            journal,
+            interrupt,
+            observed,
+            files: Arc::default(),
+            checks: DeferredChecks::default(),
+            record,
+            adopts: false,
+        }
     }
 
     /// Returns a writer for a new file in `folder` (relative to the table, empty for the folder of the table itself),
@@ -132,6 +151,7 @@ impl<'a> TableCommit<'a> {
             base: self.base(),
             writer_id: self.record.writer_id.clone(),
             files: self.files.clone(),
+            checks: self.checks.clone(),
         }
     }
 
@@ -188,14 +208,18 @@ impl<'a> TableCommit<'a> {
     /// # Errors
     /// Those of [`StagedWriter::write`] and [`StagedWriter::finish`].
     pub async fn with_state(&mut self, name: &str, content: Bytes) -> Result<()> {
+        let file = self.write_state(name, content).await?;
+        self.record.state.insert(name.to_owned(), Some(file));
+        Ok(())
+    }
+
+    async fn write_state(&self, name: &str, content: Bytes) -> Result<StateFile> {
         let relative = format!("state/{}-{}/{name}", self.base(), self.record.writer_id);
         let path = path_below(&self.journal.state, &relative);
         let mut writer = StagedWriter::new(&self.journal.storage, path, String::new(), relative);
         writer.write(content).await?;
         let entry = writer.finish().await?.entry;
-        let file = StateFile { path: entry.staged, size: entry.size, checksum: entry.checksum };
-        self.record.state.insert(name.to_owned(), Some(file));
-        Ok(())
+        Ok(StateFile { path: entry.staged, size: entry.size, checksum: entry.checksum })
     }
 
     /// Removes the state file `name` with this version.
@@ -217,12 +241,15 @@ impl<'a> TableCommit<'a> {
     /// # Errors
     /// Those of [`with_state`](Self::with_state).
     pub async fn with_extras(&mut self, extras: CommitExtras) -> Result<()> {
-        for (name, content) in extras.state {
-            match content {
-                Some(content) => self.with_state(&name, content).await?,
-                None => self.without_state(&name),
-            }
-        }
+        let (written, removed): (Vec<_>, Vec<_>) = extras.state.into_iter().partition(|(_, content)| content.is_some());
+        let writes = written.into_iter().filter_map(|(name, content)| Some((name, content?))).map(|(name, content)| {
+            let this = &*self;
+            async move { this.write_state(&name, content).await.map(|file| (name, Some(file))) }.boxed()
+        });
+        let files: Vec<_> =
+            stream::iter(writes.collect::<Vec<_>>()).buffered(STATE_FILES_IN_FLIGHT).try_collect().await?;
+        self.record.state.extend(files);
+        removed.iter().for_each(|(name, _)| self.without_state(name));
         extras.properties.into_iter().for_each(|(name, value)| self.with_property(&name, value));
         extras.run.into_iter().for_each(|run| self.with_run(run));
         Ok(())
@@ -374,21 +401,34 @@ impl<'a> TableCommit<'a> {
             }
             return Err(e);
         }
-        // If this fails, the staged files remain: the record may have been in force for a time, and its files be
-        // live.
-        self.check_not_void().await?;
         // The record must be durable before the first file of the old version is deleted.
         let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
         self.journal.sync_folders(&path, &self.journal.state).await?;
+        // If the record is not in force, the staged files remain: it may have been in force for a time, and its files
+        // be live.
+        let published = publish::finish_version(self.journal, &self.record, self.check_not_void());
+        let (published, own) = futures::join!(published, self.own_objects());
         tracing::info!(version = self.record.version, "committed");
-        let exceptions = match publish::finish_version(self.journal, &self.record).await? {
-            PublishOutcome::Finished(done) => done.exceptions,
-            PublishOutcome::Overtaken => vec![],
+        let (exceptions, head) = match published? {
+            PublishOutcome::Finished(done) => {
+                let mut head = self.observed.head.clone();
+                head.apply_record(self.record.clone(), Some(&done));
+                (done.exceptions, Some(head))
+            }
+            // The process that finished the version cleans.
+            PublishOutcome::Overtaken => (vec![], None),
         };
-        let head = self.journal.head().await?;
-        // Only the run of the newest version cleans. Another run that has committed since does it itself.
-        let newest = head.version == self.record.version && head.is_finished();
-        let cleaned = if newest { publish::clean_if_possible(self.journal, &head).await } else { 0 };
+        let cleaned = match head {
+            Some(head) => {
+                let found = match self.journal.storage.durability.is_immediate() {
+                    true => own.into_iter().chain(self.observed.runs.iter().cloned()).collect(),
+                    // A disk has more objects by now, such as the mark that was staged, and listings cost little.
+                    false => publish::list_run_objects(self.journal).await.unwrap_or_default(),
+                };
+                publish::clean_if_possible(self.journal, &head, found).await
+            }
+            None => 0,
+        };
         let committed = CommitSummary {
             version: self.record.version,
             outcome: Outcome::Committed,
@@ -399,15 +439,18 @@ impl<'a> TableCommit<'a> {
         Ok((committed, cleaned))
     }
 
+    /// Lists the objects of this run, to clean them once the version is finished.
+    async fn own_objects(&self) -> Vec<Path> {
+        let listed = list_run(&self.journal.storage, &self.journal.state, self.base(), &self.record.writer_id).await;
+        listed.unwrap_or_else(|e| {
+            tracing::warn!("objects of this run remain in `{}` until a later run: {e}", self.journal.state);
+            vec![]
+        })
+    }
+
     /// Establishes everything that has to hold before the record may exist.
     async fn check_preconditions(&self) -> Result<()> {
         check_lengths(&self.journal.table, &self.journal.state, &self.record)?;
-        // Before the first version only: a table with a version has its pointer, and its store has been probed.
-        if self.base() == 0 {
-            let JournalStore { storage, state, options, .. } = self.journal;
-            put_if_absent::check_put_if_absent(&storage.store, state, options.writers, &self.record.writer_id).await?;
-            self.claim_table().await?;
-        }
         // The files were synced when they were written; their names and the folders above them are synced once, here.
         for (kind, used) in
             [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
@@ -417,7 +460,57 @@ impl<'a> TableCommit<'a> {
                 self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
             }
         }
-        self.try_publish().await
+        let (claimed, tried, compared, checked) =
+            futures::join!(self.prepare_table(), self.try_publish(), self.compare_sizes(), self.run_checks());
+        claimed.and(tried).and(compared).and(checked)
+    }
+
+    /// Probes the store and claims the table. Before the first version only: a table with a version has its pointer,
+    /// and its store has been probed.
+    async fn prepare_table(&self) -> Result<()> {
+        if self.base() > 0 {
+            return Ok(());
+        }
+        let JournalStore { storage, state, options, .. } = self.journal;
+        let (probe, shown) =
+            PutIfAbsentProbe::run(&storage.store, state, options.writers, &self.record.writer_id).await;
+        let claim = async {
+            shown?;
+            self.claim_table().await
+        };
+        let (cleaned, claimed) = futures::join!(probe.clean(&storage.store), claim);
+        claimed.and(cleaned)
+    }
+
+    /// Carries out the checks that the stager got.
+    async fn run_checks(&self) -> Result<()> {
+        let checks = stream::iter(self.checks.take()).buffer_unordered(CHECKS_IN_FLIGHT);
+        let checked: Result<()> = checks.try_collect().await;
+        checked.map_err(|e| match e.is(biscuit_core::codes::NOT_FOUND) {
+            true => staged_gone("a staged file").with_source(e),
+            false => e,
+        })
+    }
+
+    /// Compares the sizes of the staged files and state files in the store with the numbers of bytes written.
+    async fn compare_sizes(&self) -> Result<()> {
+        let published = self.record.publish.iter().map(|f| (&f.staged, f.size));
+        let state = self.record.state.values().flatten().map(|f| (&f.path, f.size));
+        let compare = |(path, size): (&String, u64)| {
+            let object = path_below(&self.journal.state, path);
+            async move {
+                let found =
+                    self.journal.storage.store.head(&object).await.map_err(|e| staged_error("check", &object, e))?;
+                if found.size == size {
+                    return Ok(());
+                }
+                let message = format!("`{object}` has {} bytes, but {size} were written; run again", found.size);
+                Err(Error::new(codes::TORN_WRITE, message))
+            }
+            .boxed()
+        };
+        let each: Vec<_> = published.chain(state).map(compare).collect();
+        stream::iter(each).buffer_unordered(SIZES_IN_FLIGHT).try_collect().await
     }
 
     /// Claims the table, and then checks again that no other table was begun inside or around it.
@@ -428,8 +521,9 @@ impl<'a> TableCommit<'a> {
     async fn claim_table(&self) -> Result<()> {
         let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
-            check_inside(&self.journal.table, &list_folder(self.journal).await?)?;
-            check_around(self.journal).await
+            let (listing, around) = futures::join!(list_folder(self.journal), check_around(self.journal));
+            check_inside(&self.journal.table, &listing?)?;
+            around
         };
         match looked.await {
             Err(e) if claimed => {

@@ -19,6 +19,9 @@ use crate::store_error;
 /// Number of commit ids that a head remembers. Older ones are in the records only.
 const REMEMBERED_COMMITS: usize = 1000;
 
+/// Maximum number of records that are read at the same time, each with its mark.
+const READS_IN_FLIGHT: usize = 16;
+
 /// Maximum number of records that are read by name although the listing does not show them.
 const MAX_UNLISTED: u64 = 1000;
 
@@ -201,6 +204,11 @@ pub(crate) struct JournalListing {
 }
 
 impl JournalListing {
+    /// Whether the table has no version.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.checkpoint == 0
+    }
+
     /// Versions whose records are in force: all after the newest checkpoint, and those with a done mark below it.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = u64> {
         self.records.iter().copied().filter(|v| *v > self.checkpoint || self.done.contains(v))
@@ -222,8 +230,18 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
     Ok(entries)
 }
 
+/// Lists the journal and reads the head.
+///
+/// # Errors
+/// Those of [`read_listed_head`].
+pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<TableHead> {
+    let entries = list_entries(store, state).await?;
+    read_listed_head(store, state, &entries).await
+}
+
 /// Reads the head: the newest checkpoint and all records after it. Records at or below the newest checkpoint are part
-/// of the checkpoint or void, so they are not read.
+/// of the checkpoint or void, so they are not read. The head is the state at the time of the listing, however long
+/// the reads take: an object of the journal never changes.
 ///
 /// A listing of several pages does not show one instant. It can show version 3 without the mark or the record of
 /// version 2, although both existed before version 3. So the listing only yields the newest version. Every record up
@@ -232,12 +250,11 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
 /// # Errors
 /// `NotFound` if a record, or a mark below the newest version, does not exist. Either it was deleted below a newer
 /// checkpoint after the listing began, or it is lost.
-pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(TableHead, JournalListing)> {
-    let entries = list_entries(store, state).await?;
-    let mut head = match entries.checkpoint {
-        0 => TableHead::empty(),
-        v => read(store, &JournalObjectKind::Checkpoint(v).path(state)).await?,
-    };
+pub(crate) async fn read_listed_head(
+    store: &dyn ObjectStore,
+    state: &Path,
+    entries: &JournalListing,
+) -> Result<TableHead> {
     let newest = entries.records.last().copied().unwrap_or_default();
     // A record is put only after the mark of the version before it, so only the newest version can lack its mark.
     let is_done = |v: u64| v < newest || entries.done.contains(&v);
@@ -247,13 +264,21 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MAX_UNLISTED {
         let message = format!(
             "the journal `{state}` has a record of version {newest}, but lacks versions after {}",
-            head.version
+            entries.checkpoint
         );
         return Err(Error::new(codes::DIVERGED, message));
     }
+    let checkpoint = async {
+        match entries.checkpoint {
+            0 => Ok(TableHead::empty()),
+            v => read(store, &JournalObjectKind::Checkpoint(v).path(state)).await,
+        }
+    };
     let reads: Vec<_> = newer.map(|v| read_record(store, state, v, is_done(v)).boxed()).collect();
-    let mut records = stream::iter(reads).buffered(16);
-    while let Some((record, done)) = records.try_next().await? {
+    let records = stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect::<Vec<_>>();
+    let (head, records) = futures::join!(checkpoint, records);
+    let mut head = head?;
+    for (record, done) in records? {
         if record.version != head.version + 1 {
             let path = JournalObjectKind::Record(head.version + 1).path(state);
             return Err(Error::new(
@@ -263,8 +288,7 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
         }
         head.apply_record(record, done.as_ref());
     }
-    drop(records);
-    Ok((head, entries))
+    Ok(head)
 }
 
 async fn read_record(
@@ -273,9 +297,13 @@ async fn read_record(
     v: u64,
     is_done: bool,
 ) -> Result<(CommitRecord, Option<DoneMark>)> {
-    let record = read(store, &JournalObjectKind::Record(v).path(state)).await?;
-    let done = if is_done { Some(read(store, &JournalObjectKind::Done(v).path(state)).await?) } else { None };
-    Ok((record, done))
+    let record = JournalObjectKind::Record(v).path(state);
+    if !is_done {
+        return Ok((read(store, &record).await?, None));
+    }
+    let done = JournalObjectKind::Done(v).path(state);
+    let (record, done) = futures::join!(read(store, &record), read(store, &done));
+    Ok((record?, Some(done?)))
 }
 
 pub(crate) async fn read<T: JournalObject>(store: &dyn ObjectStore, path: &Path) -> Result<T> {

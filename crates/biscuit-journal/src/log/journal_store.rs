@@ -36,10 +36,6 @@ impl JournalStore {
 
     /// Returns the newest committed version, finished or not.
     pub(crate) async fn head(&self) -> Result<TableHead> {
-        Ok(self.head_and_entries().await?.0)
-    }
-
-    pub(crate) async fn head_and_entries(&self) -> Result<(TableHead, head::JournalListing)> {
         let mut gap = None;
         for _ in 0..4 {
             match read_head(&self.storage.store, &self.state).await {

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
+use object_store::path::Path;
 
 use crate::codes;
 use crate::commit::publish;
 use crate::commit::recovery::finished_head;
-use crate::log::head::{LiveFile, RetainedEntry, TableHead};
+use crate::log::head::{JournalListing, LiveFile, RetainedEntry, TableHead, list_entries, read_listed_head};
 use crate::log::journal_store::JournalStore;
 use crate::log::layout::{trial_base, writer_id_of};
 use crate::log::pointer;
-use crate::observe::ownership::{check_around, check_inside, list_folder};
+use crate::observe::ownership::{FolderListing, check_around, check_inside, list_folder};
 use crate::options::{DivergedPolicy, ExternalFiles, JournalOptions};
 
 /// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
@@ -33,6 +34,8 @@ pub struct ObservedTable {
     /// Live files that do not exist. Not empty only if a diverged table is adopted; the next commit removes them from
     /// the journal.
     pub missing: Vec<String>,
+    /// Objects of runs in the state root: staged files and state files.
+    pub(crate) runs: Vec<Path>,
     /// Whether the table was diverged and is adopted as it was found. Its rows may be older or newer than its state
     /// files and properties.
     pub diverged: bool,
@@ -52,22 +55,25 @@ impl ObservedTable {
 
 /// Observes the table for a run that writes.
 pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
-    pointer::check(journal).await?;
-    // The head is read before the folder is listed. If another version is committed in between, its new files
-    // look like orphan files, which is harmless (this run ends with `Conflict` and its record never counts), and
-    // files that it deleted look missing, which is repeated below. In the opposite order, a new live file would
-    // be missing in the listing, and the head would give no hint why.
+    // Requests that do not depend on each other are sent at once. Nothing is written before the pointer is checked.
+    let entries = list_entries(&journal.storage.store, &journal.state);
+    let (checked, entries, runs) = futures::join!(pointer::check(journal), entries, publish::list_run_objects(journal));
+    checked?;
+    let (mut entries, runs) = (Some(entries?), runs?);
     for _ in 0..8 {
-        let head = finished_head(journal).await?;
-        let listing = list_folder(journal).await?;
+        let is_new = entries.as_ref().is_some_and(JournalListing::is_empty);
+        let around = async { if is_new { check_around(journal).await } else { Ok(()) } };
+        let (found, around) = futures::join!(newest(journal, entries.take(), IfUnfinished::Finish), around);
+        let (head, listing) = found?;
         check_inside(&journal.table, &listing)?;
-        if head.version == 0 {
+        around?;
+        if head.version == 0 && !is_new {
             check_around(journal).await?;
         }
         match classify_files(&journal.options, &head, listing.files) {
             Ok(observed) => {
-                publish::clean_if_possible(journal, &head).await;
-                return Ok(observed);
+                publish::clean_if_possible(journal, &head, runs.clone()).await;
+                return Ok(ObservedTable { runs, ..observed });
             }
             // A divergence is real only if no newer version was committed between the head and the listing.
             Err(e) if journal.head().await?.version == head.version => return Err(e),
@@ -79,10 +85,12 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
 
 /// Observes the table for a reader: writes nothing and deletes nothing.
 pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
-    pointer::check(journal).await?;
+    let entries = list_entries(&journal.storage.store, &journal.state);
+    let (checked, entries) = futures::join!(pointer::check(journal), entries);
+    checked?;
+    let mut entries = Some(entries?);
     for _ in 0..8 {
-        let head = journal.head().await?;
-        let listing = list_folder(journal).await?;
+        let (head, listing) = newest(journal, entries.take(), IfUnfinished::Return).await?;
         if head.version == 0 {
             check_inside(&journal.table, &listing)?;
         }
@@ -93,6 +101,43 @@ pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
         }
     }
     Err(journal.busy())
+}
+
+/// What [`newest`] does with a version that is not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfUnfinished {
+    Finish,
+    Return,
+}
+
+/// Returns the newest version and a listing of the folder. `entries` is a listing of the journal that was just taken.
+///
+/// The newest version is known before the folder is listed. If another version is committed in between, its new files
+/// look like orphan files, which is harmless (this run ends with `Conflict` and its record never counts), and files
+/// that it deleted look missing, which the caller repeats. In the opposite order, a new live file would be missing in
+/// the listing, and the head would give no hint why. The records are read while the folder is listed: they do not
+/// change, and the listing of the journal has decided which of them count.
+async fn newest(
+    journal: &JournalStore,
+    entries: Option<JournalListing>,
+    unfinished: IfUnfinished,
+) -> Result<(TableHead, FolderListing)> {
+    if let Some(entries) = entries {
+        let head = read_listed_head(&journal.storage.store, &journal.state, &entries);
+        let (head, listing) = futures::join!(head, list_folder(journal));
+        match head {
+            Ok(head) if head.is_finished() || unfinished == IfUnfinished::Return => return Ok((head, listing?)),
+            Ok(_) => {}
+            // A new listing may show why: see `JournalStore::head`.
+            Err(e) if e.is(biscuit_core::codes::NOT_FOUND) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let head = match unfinished {
+        IfUnfinished::Finish => finished_head(journal).await?,
+        IfUnfinished::Return => journal.head().await?,
+    };
+    Ok((head, list_folder(journal).await?))
 }
 
 /// Classifies each listed file by the head, and finds live files that are not listed.
@@ -112,6 +157,7 @@ pub(crate) fn classify_files(
         orphan_files: vec![],
         retained: vec![],
         trials: vec![],
+        runs: vec![],
         missing: vec![],
         diverged: head.lost,
     };

@@ -131,17 +131,21 @@ pub(crate) async fn check_around(journal: &JournalStore) -> Result<()> {
             None => Ok(None),
         }
     };
-    let found = try_join_all(folders.into_iter().map(look)).await?;
-    if let Some((what, folder)) = found.into_iter().flatten().next() {
+    let format_around = async {
+        match journal.options.other_formats {
+            OtherTableFormats::Allow => Ok(None),
+            OtherTableFormats::Refuse => table_format_around(&storage.store, journal.table.as_ref()).await,
+        }
+    };
+    let found = try_join_all(folders.into_iter().map(look));
+    let (found, spelled, format) = futures::join!(found, check_spelling(journal), format_around);
+    if let Some((what, folder)) = found?.into_iter().flatten().next() {
         let message =
             format!("`{folder}` is {what}; the table `{}` and its state root cannot be inside it", journal.table);
         return Err(overlap_error(message));
     }
-    check_spelling(journal).await?;
-    if journal.options.other_formats == OtherTableFormats::Allow {
-        return Ok(());
-    }
-    match table_format_around(&storage.store, journal.table.as_ref()).await? {
+    spelled?;
+    match format? {
         Some((format, folder)) => Err(format.refused(&folder)),
         None => Ok(()),
     }
@@ -221,15 +225,15 @@ fn overlap_error(message: String) -> Error {
 /// Describes a folder if it is the folder of a table or a state root.
 async fn table_or_state(storage: &TableStorage, folder: &Path) -> Result<Option<&'static str>> {
     let pointer = default_state_root(folder).join(POINTER);
-    match storage.store.head(&pointer).await {
+    let journal = folder.clone().join("journal");
+    let mut objects = storage.store.list(Some(&journal));
+    let (pointed, first) = futures::join!(async { storage.store.head(&pointer).await }, objects.try_next());
+    match pointed {
         Ok(_) => return Ok(Some("the folder of a table")),
         Err(object_store::Error::NotFound { .. }) => {}
         Err(e) => drop(ignore_denied(Err::<(), _>(store_error("check", &pointer, e)))?),
     }
-    let journal = folder.clone().join("journal");
-    let mut objects = storage.store.list(Some(&journal));
-    let first = objects.try_next().await.map_err(|e| store_error("list", &journal, e));
-    let first = ignore_denied(first)?.flatten();
+    let first = ignore_denied(first.map_err(|e| store_error("list", &journal, e)))?.flatten();
     Ok(first.and_then(|object| JournalObjectKind::parse(&object.location)).map(|_| "the state root of a table"))
 }
 

@@ -9,6 +9,20 @@ use crate::log::layout::run_folder;
 use crate::store::storage::TableStorage;
 use crate::store_error;
 
+/// Lists everything that one change has written below the state root before its commit.
+pub(crate) async fn list_run(storage: &TableStorage, state: &Path, base: u64, writer_id: &str) -> Result<Vec<Path>> {
+    let list = |folder: Path| async move { list_below(storage, &folder).await };
+    let [staging, state] = ["staging", "state"].map(|kind| list(run_folder(state, kind, base, writer_id)));
+    let (staging, state) = futures::join!(staging, state);
+    Ok([staging?, state?].concat())
+}
+
+/// Lists the objects below a folder.
+pub(crate) async fn list_below(storage: &TableStorage, folder: &Path) -> Result<Vec<Path>> {
+    let listed = storage.store.list(Some(folder)).map_ok(|object| object.location).try_collect();
+    listed.await.map_err(|e| store_error("list", folder, e))
+}
+
 /// Deletes everything that one change wrote below the state root before its commit.
 pub(crate) async fn delete_run(storage: &TableStorage, state: &Path, base: u64, writer_id: &str) -> Result<()> {
     for kind in ["staging", "state"] {
@@ -26,13 +40,7 @@ pub(crate) async fn delete_below(
     folder: &Path,
     which: impl Fn(&Path) -> bool,
 ) -> Result<u64> {
-    let listed: Vec<Path> = storage
-        .store
-        .list(Some(folder))
-        .map_ok(|object| object.location)
-        .try_collect()
-        .await
-        .map_err(|e| store_error("list", folder, e))?;
+    let listed = list_below(storage, folder).await?;
     delete_all(storage, state, listed.into_iter().filter(|p| which(p)).collect()).await
 }
 

@@ -113,7 +113,7 @@ impl FileOutput {
         file.writer.finish().map_err(|e| parquet_error("the new file", e))?;
         file.drain().await?;
         let staged = file.stage.finish().await?;
-        let staged = self.target.check_staged(staged, file.rows).await?;
+        let staged = self.target.check_staged(staged, file.rows);
         self.done.push(WrittenUnit {
             unit: self.number,
             file: staged.entry().clone(),

@@ -168,9 +168,9 @@ impl UnitTarget {
         Ok((writer, factory))
     }
 
-    /// Opens the staged file and checks it.
-    pub(crate) async fn check_staged(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
-        check_staged(staged, rows, &self.shared.stager.storage().store, self.encryption.as_ref()).await
+    /// Lets the commit open the staged file and check it.
+    pub(crate) fn check_staged(&self, staged: StagedFile, rows: u64) -> StagedFile {
+        check_staged(&self.shared.stager, staged, rows, self.encryption.clone())
     }
 
     /// Encodes a row group for the open file.
