@@ -270,6 +270,8 @@ fn slice_of(from: u64, bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
 struct ObjectTail<'a> {
     object: &'a ObjectReader,
     held: Option<(u64, Bytes)>,
+    /// Whether the object ends as a file with an encrypted footer does.
+    encrypted: bool,
 }
 
 impl ObjectTail<'_> {
@@ -291,6 +293,7 @@ impl ObjectTail<'_> {
         let size = self.object.size;
         // A Parquet file ends with the footer, its length in four bytes, and the magic `PAR1` (`PARE` if encrypted).
         let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
+        self.encrypted = end.ends_with(ENCRYPTED_FOOTER);
         let Some((rest, magic)) = end.split_last_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1") else {
             return Ok(());
         };
@@ -300,11 +303,6 @@ impl ObjectTail<'_> {
         let footer = self.get(begin..size).await?;
         let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
         check_parquet_footer(footer, size).map_err(|reason| self.object.damaged_error(&reason))
-    }
-
-    fn has_encrypted_footer(&self) -> bool {
-        let end = self.held.as_ref().filter(|(from, bytes)| from + bytes.len() as u64 == self.object.size);
-        end.is_some_and(|(_, bytes)| bytes.ends_with(ENCRYPTED_FOOTER))
     }
 }
 
@@ -333,13 +331,13 @@ pub(crate) async fn fetch_footer(
     place: &str,
     keys: Option<&FileEncryption>,
 ) -> Result<ParquetFooter> {
-    let mut tail = ObjectTail { object, held: None };
+    let mut tail = ObjectTail { object, held: None, encrypted: false };
     if object.size > 0 {
         tail.check_footer().await.map_err(|e| parquet_error(place, e))?;
     }
     let decode = decode_footer(&mut tail, place, keys);
     let read = catch_decoder_panic(decode).await.map_err(|e| parquet_error(place, panic_error(e)))??;
-    let encrypted = tail.has_encrypted_footer();
+    let encrypted = tail.encrypted;
     match read {
         Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
         read => {

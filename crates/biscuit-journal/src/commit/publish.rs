@@ -54,7 +54,8 @@ impl From<Error> for PublishError {
     }
 }
 
-/// Check before each copy, each delete and the done mark that the version is still to be finished.
+/// Check that the version is still to be finished, before copies and deletes: with the look for each file, and for the
+/// first files and deletes with the look before them.
 ///
 /// A process may sleep for hours between two calls. Meanwhile another process can finish the version, commit further
 /// ones, and drop the record below a checkpoint. Without the check, the sleeper would copy files that were removed
@@ -93,8 +94,7 @@ impl<'a> VersionFence<'a> {
 
     /// Returns `Overtaken` if the version is done, or if its record is missing or another one.
     ///
-    /// Both requests are sent at once. Below a checkpoint records are deleted before their marks, so a mark that is
-    /// missing because it was dropped nearly always comes with a missing record.
+    /// Both requests are sent at once, for effects that do no harm if they come late.
     async fn check(&self) -> Result<(), PublishError> {
         let state = &self.journal.state;
         let mark = JournalObjectKind::Done(self.version).path(state);
@@ -109,6 +109,15 @@ impl<'a> VersionFence<'a> {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Err(PublishError::Overtaken),
             Err(e) => Err(store_error("check", &path, e).into()),
         }
+    }
+
+    /// As [`check`](Self::check), with the mark before the record. Below a checkpoint records are deleted before their
+    /// marks, so if the mark is missing because it was dropped, the record is missing as well.
+    async fn check_in_order(&self) -> Result<(), PublishError> {
+        if self.journal.exists(&JournalObjectKind::Done(self.version).path(&self.journal.state)).await? {
+            return Err(PublishError::Overtaken);
+        }
+        self.check().await
     }
 }
 
@@ -128,8 +137,12 @@ pub(crate) async fn finish_version(
         // The failure may be a consequence of another process that finished the version and cleaned its staged files.
         // So the error counts only if the version is still unfinished.
         Err(PublishError::Failed(e)) => match VersionFence::new(journal, record).await {
+            Ok(guard) => match guard.check_in_order().await {
+                Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
+                _ => Err(e),
+            },
             Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
-            _ => Err(e),
+            Err(_) => Err(e),
         },
     }
 }
@@ -160,28 +173,29 @@ async fn carry_out(
     for f in &record.remove {
         folders.entry(folder_of(&f.path)).or_default().remove.push(f);
     }
-    // The first files are looked for at once: they are published before other calls, so a later look would tell no
-    // more. All other files are looked for just before they are copied.
-    let first: Vec<&PublishedFile> =
-        folders.values().take(FOLDERS_IN_FLIGHT).flat_map(|f| f.publish.iter().take(IN_FLIGHT)).copied().collect();
+    // A few files are looked for at once: they are the first to be published, so a later look would tell no more. All
+    // other files are looked for just before they are copied.
+    let first: Vec<&PublishedFile> = folders.values().flat_map(|f| &f.publish).copied().take(IN_FLIGHT).collect();
     let looks = join_all(first.iter().map(|file| find_published(journal, file)));
     let (in_force, guard, looks) = futures::join!(in_force, VersionFence::new(journal, record), looks);
     in_force.map_err(PublishError::Void)?;
     let guard = guard?;
     let looks: Mutex<BTreeMap<&str, _>> = Mutex::new(first.iter().map(|f| f.path.as_str()).zip(looks).collect());
     // Each folder by itself: a reader that lists a partition sees its new files beside its old ones for a short time
-    // only, and a lost staged file leaves the other partitions complete.
+    // only. All folders are carried out to their end before an error of one of them is returned, so a lost staged file
+    // leaves the other partitions complete.
     let each: Vec<_> =
         folders.iter().map(|(folder, f)| publish_or_keep_folder(&guard, record, folder, f, &looks).boxed()).collect();
-    let published: Vec<PublishedFolder> = stream::iter(each).buffered(FOLDERS_IN_FLIGHT).try_collect().await?;
+    let published: Vec<_> = stream::iter(each).buffered(FOLDERS_IN_FLIGHT).collect().await;
+    let published = published.into_iter().collect::<Result<Vec<PublishedFolder>, _>>()?;
     let mut done = DoneMark { format: FORMAT, writer_id: record.writer_id.clone(), ..DoneMark::default() };
     for folder in published {
         done.etags.extend(folder.etags);
         done.exceptions.extend(folder.exceptions);
     }
     // The mark comes last: it promises that every file of the record has its final name. If two processes finish the
-    // version at once, the mark of the first counts, and both marks are true. A mark that is late by so much that the
-    // record and the first mark were dropped is void: no record is read with it.
+    // version at once, the mark of the first counts, and both marks are true. The fence was checked together with the
+    // last deletes or looks.
     let path = JournalObjectKind::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
     match journal.create(&path, bytes.into(), record.version - 1, &record.writer_id).await {
@@ -191,7 +205,7 @@ async fn carry_out(
         }
         // On a local disk the mark is staged first, in the run folder, which another process may just have cleaned.
         Err(e @ object_store::Error::NotFound { .. }) => {
-            guard.check().await?;
+            guard.check_in_order().await?;
             return Err(store_error("finish", &path, e).into());
         }
         Err(e) => return Err(store_error("finish", &path, e).into()),
@@ -239,15 +253,23 @@ async fn publish_folder(
     let journal = guard.journal;
     let look = |f: &PublishedFile| looks.lock().expect("no holder of this lock panics").remove(f.path.as_str());
     let copies: Vec<_> = changes.publish.iter().map(|f| publish_one(guard, f, look(f)).boxed()).collect();
-    let published: Vec<_> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
-    let etags = changes.publish.iter().zip(published).filter_map(|(f, etag)| Some((f.path.clone(), etag?))).collect();
+    let published: Vec<FinalName> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
+    let is_checked = published.iter().any(|f| f.is_checked);
+    let etags = changes.publish.iter().zip(published);
+    let etags = etags.filter_map(|(f, found)| Some((f.path.clone(), found.etag?))).collect();
     if let Some(first) = changes.publish.first() {
         journal.sync_folders(&path_below(&journal.table, &first.path), &journal.table).await?;
     }
-    // Each published file was looked at together with the fence, which counts for the first deletes.
-    let unchecked = if changes.publish.is_empty() { 0 } else { IN_FLIGHT };
+    if changes.remove.is_empty() {
+        return Ok(PublishedFolder { etags, exceptions: vec![] });
+    }
+    // A fence that was checked with a look at the last published files counts for the first deletes.
+    let unchecked = if is_checked { IN_FLIGHT } else { 0 };
     let deletes = changes.remove.iter().enumerate().map(|(n, f)| remove_one(guard, f, n < unchecked).boxed());
-    let kept: Vec<_> = stream::iter(deletes.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect().await?;
+    let kept = stream::iter(deletes.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect::<Vec<_>>();
+    let (kept, checked) = futures::join!(kept, guard.check());
+    let kept = kept?;
+    checked?;
     Ok(PublishedFolder { etags, exceptions: kept.into_iter().flatten().collect() })
 }
 
@@ -267,6 +289,13 @@ async fn find_published(journal: &JournalStore, file: &PublishedFile) -> Result<
     }
 }
 
+/// A file that was found at its final name.
+struct FinalName {
+    etag: Option<String>,
+    /// Whether the fence was checked together with the look that found it.
+    is_checked: bool,
+}
+
 /// Copies one staged file to its final name, unless another process has done so, and returns its ETag there.
 ///
 /// The loop looks at the final name first and again after each copy. So the outcome of a copy does not matter, only
@@ -276,21 +305,21 @@ async fn publish_one(
     guard: &VersionFence<'_>,
     file: &PublishedFile,
     mut first_look: Option<Result<Option<ObjectMeta>>>,
-) -> Result<Option<String>, PublishError> {
+) -> Result<FinalName, PublishError> {
     let (journal, version) = (guard.journal, guard.version);
     let store: &dyn ObjectStore = &journal.storage.store;
     let (from, to) = (path_below(&journal.state, &file.staged), path_below(&journal.table, &file.path));
     for _ in 0..3 {
-        let found = match first_look.take() {
-            Some(found) => found,
+        let (found, is_checked) = match first_look.take() {
+            Some(found) => (found, false),
             None => {
                 let (found, checked) = futures::join!(find_published(journal, file), guard.check());
                 checked?;
-                found
+                (found, true)
             }
         };
         if let Some(found) = found? {
-            return Ok(found.e_tag);
+            return Ok(FinalName { etag: found.e_tag, is_checked });
         }
         match copy_if_absent(store, &from, &to).await {
             Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
@@ -298,7 +327,7 @@ async fn publish_one(
                 // The staged file is missing. Either another process has published it and cleaned up, in which case
                 // the final name or the fence shows that, or the file is lost.
                 if !journal.exists(&to).await? {
-                    guard.check().await?;
+                    guard.check_in_order().await?;
                     let message = format!(
                         "version {version}: neither `{from}` nor `{to}` exists; no file of its partition was removed; `biscuit adopt` keeps the partition as it was before"
                     );
@@ -345,8 +374,12 @@ async fn remove_one(
 
 /// Cleans like [`delete_dead_objects`], for a run whose own work is complete. A failure is logged and not returned: a
 /// later run deletes what remains.
-pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead, found: Vec<Path>) -> u64 {
-    match delete_dead_objects(journal, head, found).await {
+pub(crate) async fn clean_if_possible(journal: &JournalStore, head: &TableHead, found: Result<Vec<Path>>) -> u64 {
+    let cleaned = match found {
+        Ok(found) => delete_dead_objects(journal, head, found).await,
+        Err(e) => Err(e),
+    };
+    match cleaned {
         Ok(cleaned) => cleaned,
         Err(e) => {
             tracing::warn!("objects of dead runs remain in `{}` until a later run: {e}", journal.state);
@@ -455,7 +488,7 @@ async fn write_checkpoint(journal: &JournalStore, head: &TableHead) -> Result<()
         set.range(..oldest).map(|&v| entry(v).path(&journal.state)).collect::<Vec<_>>()
     };
     // Records before marks: a process that slept since it read a record must find either the mark or no record.
-    // See `VersionFence::check`.
+    // See `VersionFence::check_in_order`.
     delete_all(&journal.storage, &journal.state, paths(&entries.records, JournalObjectKind::Record)).await?;
     delete_all(&journal.storage, &journal.state, paths(&entries.done, JournalObjectKind::Done)).await.map(drop)
 }

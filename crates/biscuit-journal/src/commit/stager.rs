@@ -61,7 +61,8 @@ impl FileStager {
         self.checks.0.lock().expect("no holder of this lock panics").push(check.boxed());
     }
 
-    /// Returns a staged file from its entry, for example from an entry that another process of the run has sent.
+    /// Returns a staged file from its entry, for example from an entry that another process of the run has sent. The
+    /// commit knows only the checks of its own stagers.
     pub fn staged(&self, entry: PublishedFile) -> StagedFile {
         StagedFile { object: path_below(&self.state, &entry.staged), entry }
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
@@ -25,8 +24,9 @@ use crate::log::record::{
     self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
 };
 use crate::observe::ownership::{check_around, check_inside, list_folder};
+use crate::options::WriterPolicy;
 use crate::store::put_if_absent::PutIfAbsentProbe;
-use crate::store::state_objects::{delete_run, list_run};
+use crate::store::state_objects::delete_run;
 use crate::{ObservedTable, StagedFile, TableStorage, codes, log::pointer, store_error};
 
 /// Maximum number of trial copies at the same time.
@@ -241,15 +241,20 @@ impl<'a> TableCommit<'a> {
     /// # Errors
     /// Those of [`with_state`](Self::with_state).
     pub async fn with_extras(&mut self, extras: CommitExtras) -> Result<()> {
-        let (written, removed): (Vec<_>, Vec<_>) = extras.state.into_iter().partition(|(_, content)| content.is_some());
-        let writes = written.into_iter().filter_map(|(name, content)| Some((name, content?))).map(|(name, content)| {
+        // The last change of a name counts.
+        let changes: BTreeMap<String, Option<Bytes>> = extras.state.into_iter().collect();
+        let writes = changes.iter().filter_map(|(name, content)| Some((name, content.clone()?)));
+        let writes = writes.map(|(name, content)| {
             let this = &*self;
-            async move { this.write_state(&name, content).await.map(|file| (name, Some(file))) }.boxed()
+            async move { this.write_state(name, content).await.map(|file| (name.clone(), Some(file))) }.boxed()
         });
         let files: Vec<_> =
             stream::iter(writes.collect::<Vec<_>>()).buffered(STATE_FILES_IN_FLIGHT).try_collect().await?;
         self.record.state.extend(files);
-        removed.iter().for_each(|(name, _)| self.without_state(name));
+        for (name, _) in changes.iter().filter(|(_, content)| content.is_none()) {
+            self.record.state.remove(name);
+            self.without_state(name);
+        }
         extras.properties.into_iter().for_each(|(name, value)| self.with_property(&name, value));
         extras.run.into_iter().for_each(|run| self.with_run(run));
         Ok(())
@@ -322,7 +327,8 @@ impl<'a> TableCommit<'a> {
     /// is valid, and the next run or a recovery finishes it. In both cases running again is safe.
     ///
     /// # Errors
-    /// `Conflict` if another run has committed on the same base, `NoPutIfAbsent` if the store cannot decide between
+    /// `Conflict` if another run has committed on the same base, `TornWrite` if the store has another size of a staged
+    /// file, the errors of the checks that the stager got, `NoPutIfAbsent` if the store cannot decide between
     /// two runs, `StateRootMismatch`, `OverlapsTable`, `NameTooLong`, `LooksAlike`, `Interrupted`, `LostStaging`, and
     /// errors of the store.
     pub async fn commit(mut self) -> Result<CommitSummary> {
@@ -407,28 +413,24 @@ impl<'a> TableCommit<'a> {
         // If the record is not in force, the staged files remain: it may have been in force for a time, and its files
         // be live.
         let published = publish::finish_version(self.journal, &self.record, self.check_not_void());
-        let (published, own) = futures::join!(published, self.own_objects());
+        // All runs that this version makes dead have staged before, or will lose.
+        let (published, found) = futures::join!(published, publish::list_run_objects(self.journal));
+        let published = published?;
         tracing::info!(version = self.record.version, "committed");
-        let (exceptions, head) = match published? {
+        let (exceptions, head) = match published {
             PublishOutcome::Finished(done) => {
                 let mut head = self.observed.head.clone();
                 head.apply_record(self.record.clone(), Some(&done));
-                (done.exceptions, Some(head))
+                (done.exceptions, head)
             }
-            // The process that finished the version cleans.
-            PublishOutcome::Overtaken => (vec![], None),
+            PublishOutcome::Overtaken => (vec![], self.journal.head().await?),
         };
-        let cleaned = match head {
-            Some(head) => {
-                let found = match self.journal.storage.durability.is_immediate() {
-                    true => own.into_iter().chain(self.observed.runs.iter().cloned()).collect(),
-                    // A disk has more objects by now, such as the mark that was staged, and listings cost little.
-                    false => publish::list_run_objects(self.journal).await.unwrap_or_default(),
-                };
-                publish::clean_if_possible(self.journal, &head, found).await
-            }
-            None => 0,
+        // A disk has more objects by now, such as the mark that was staged, and listings cost little there.
+        let found = match self.journal.storage.durability.is_immediate() {
+            true => found,
+            false => publish::list_run_objects(self.journal).await,
         };
+        let cleaned = publish::clean_if_possible(self.journal, &head, found).await;
         let committed = CommitSummary {
             version: self.record.version,
             outcome: Outcome::Committed,
@@ -437,15 +439,6 @@ impl<'a> TableCommit<'a> {
             orphan_files: self.observed.orphan_files.len() as u64,
         };
         Ok((committed, cleaned))
-    }
-
-    /// Lists the objects of this run, to clean them once the version is finished.
-    async fn own_objects(&self) -> Vec<Path> {
-        let listed = list_run(&self.journal.storage, &self.journal.state, self.base(), &self.record.writer_id).await;
-        listed.unwrap_or_else(|e| {
-            tracing::warn!("objects of this run remain in `{}` until a later run: {e}", self.journal.state);
-            vec![]
-        })
     }
 
     /// Establishes everything that has to hold before the record may exist.
@@ -460,26 +453,26 @@ impl<'a> TableCommit<'a> {
                 self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
             }
         }
-        let (claimed, tried, compared, checked) =
-            futures::join!(self.prepare_table(), self.try_publish(), self.compare_sizes(), self.run_checks());
-        claimed.and(tried).and(compared).and(checked)
+        let (claimed, tried) = futures::join!(self.verify_and_claim(), self.try_publish());
+        claimed.and(tried)
     }
 
-    /// Probes the store and claims the table. Before the first version only: a table with a version has its pointer,
-    /// and its store has been probed.
-    async fn prepare_table(&self) -> Result<()> {
-        if self.base() > 0 {
-            return Ok(());
-        }
+    /// Verifies the staged files, probes the store, and claims the table. Probe and claim come before the first version
+    /// only: a table with a version has its pointer, and its store has been probed.
+    async fn verify_and_claim(&self) -> Result<()> {
         let JournalStore { storage, state, options, .. } = self.journal;
-        let (probe, shown) =
-            PutIfAbsentProbe::run(&storage.store, state, options.writers, &self.record.writer_id).await;
+        let writers = if self.base() == 0 { options.writers } else { WriterPolicy::One };
+        let probe = PutIfAbsentProbe::run(&storage.store, state, writers, &self.record.writer_id);
+        let ((probe, shown), compared, checked) = futures::join!(probe, self.compare_sizes(), self.run_checks());
         let claim = async {
-            shown?;
-            self.claim_table().await
+            compared.and(checked).and(shown)?;
+            if self.base() == 0 { self.claim_table().await } else { Ok(()) }
         };
         let (cleaned, claimed) = futures::join!(probe.clean(&storage.store), claim);
-        claimed.and(cleaned)
+        if let Err(e) = cleaned {
+            tracing::warn!("objects of the probe remain in `{state}` until a recovery: {e}");
+        }
+        claimed
     }
 
     /// Carries out the checks that the stager got.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
-use object_store::path::Path;
 
 use crate::codes;
 use crate::commit::publish;
@@ -34,8 +33,6 @@ pub struct ObservedTable {
     /// Live files that do not exist. Not empty only if a diverged table is adopted; the next commit removes them from
     /// the journal.
     pub missing: Vec<String>,
-    /// Objects of runs in the state root: staged files and state files.
-    pub(crate) runs: Vec<Path>,
     /// Whether the table was diverged and is adopted as it was found. Its rows may be older or newer than its state
     /// files and properties.
     pub diverged: bool,
@@ -59,7 +56,7 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
     let entries = list_entries(&journal.storage.store, &journal.state);
     let (checked, entries, runs) = futures::join!(pointer::check(journal), entries, publish::list_run_objects(journal));
     checked?;
-    let (mut entries, runs) = (Some(entries?), runs?);
+    let (mut entries, mut runs) = (Some(entries?), Some(runs));
     for _ in 0..8 {
         let is_new = entries.as_ref().is_some_and(JournalListing::is_empty);
         let around = async { if is_new { check_around(journal).await } else { Ok(()) } };
@@ -72,8 +69,10 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
         }
         match classify_files(&journal.options, &head, listing.files) {
             Ok(observed) => {
-                publish::clean_if_possible(journal, &head, runs.clone()).await;
-                return Ok(ObservedTable { runs, ..observed });
+                if let Some(runs) = runs.take() {
+                    publish::clean_if_possible(journal, &head, runs).await;
+                }
+                return Ok(observed);
             }
             // A divergence is real only if no newer version was committed between the head and the listing.
             Err(e) if journal.head().await?.version == head.version => return Err(e),
@@ -157,7 +156,6 @@ pub(crate) fn classify_files(
         orphan_files: vec![],
         retained: vec![],
         trials: vec![],
-        runs: vec![],
         missing: vec![],
         diverged: head.lost,
     };

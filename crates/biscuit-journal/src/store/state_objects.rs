@@ -9,14 +9,6 @@ use crate::log::layout::run_folder;
 use crate::store::storage::TableStorage;
 use crate::store_error;
 
-/// Lists everything that one change has written below the state root before its commit.
-pub(crate) async fn list_run(storage: &TableStorage, state: &Path, base: u64, writer_id: &str) -> Result<Vec<Path>> {
-    let list = |folder: Path| async move { list_below(storage, &folder).await };
-    let [staging, state] = ["staging", "state"].map(|kind| list(run_folder(state, kind, base, writer_id)));
-    let (staging, state) = futures::join!(staging, state);
-    Ok([staging?, state?].concat())
-}
-
 /// Lists the objects below a folder.
 pub(crate) async fn list_below(storage: &TableStorage, folder: &Path) -> Result<Vec<Path>> {
     let listed = storage.store.list(Some(folder)).map_ok(|object| object.location).try_collect();
