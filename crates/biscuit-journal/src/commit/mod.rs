@@ -6,7 +6,7 @@
 //!
 //! 1. *Stage* (`stager`, `staged`). Data files are written to `staging/<b>-<writer id>/`, state files to
 //!    `state/<b>-<writer id>/`. Each file is synced. No reader looks there.
-//! 2. *Prepare* (`TableCommit::check_preconditions`). Whatever can make step 4 fail is tried here, while nothing is
+//! 2. *Prepare* (`Preconditions::establish`). Whatever can make step 4 fail is tried here, while nothing is
 //!    committed, all of it at once: the lengths of names, put-if-absent and the claim of a new table, the sizes of the
 //!    staged files, the checks of the stager, and a trial copy into the folders of the table. The run folders are
 //!    synced before.
@@ -16,7 +16,7 @@
 //! 4. *Publish* (`publish::finish_version`). For each folder of the table: staged files are copied to their final
 //!    names, the folder is synced, and only then the removed files are deleted.
 //! 5. *Finish*. `v.done` is created if absent, with the ETags of the published files and the exceptions.
-//! 6. *Clean* (`publish::delete_dead_objects`). Objects of dead runs are deleted from the state root.
+//! 6. *Clean* (`clean::delete_dead_objects`). Objects of dead runs are deleted from the state root.
 //!
 //! # Recovery
 //!
@@ -40,9 +40,11 @@
 //! `v.json`. A fence is an empty version `v`. It takes that number, so the put of the slow run is refused with
 //! `Conflict`, and the base `b` is below a finished version.
 
+pub(crate) mod clean;
 pub(crate) mod extras;
 pub(crate) mod interrupt;
 pub(crate) mod path_lengths;
+pub(crate) mod preconditions;
 pub(crate) mod publish;
 pub(crate) mod recovery;
 pub(crate) mod staged;

@@ -5,6 +5,7 @@ use std::future::ready;
 use biscuit_core::Result;
 use serde::Serialize;
 
+use crate::commit::clean;
 use crate::commit::publish::{self, PublishOutcome};
 use crate::log::head::TableHead;
 use crate::log::journal_store::JournalStore;
@@ -46,8 +47,8 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
 /// Finishes an unfinished version and deletes the objects of dead runs from the state root.
 pub(crate) async fn recover(journal: &JournalStore) -> Result<RecoveryReport> {
     let (head, rolled_forward) = roll_forward(journal).await?;
-    let found = publish::list_run_objects(journal).await?;
-    let dead = publish::delete_dead_objects(journal, &head, found).await?;
-    let cleaned = dead + publish::clean_probes(journal, &head).await?;
+    let found = clean::list_run_objects(journal).await?;
+    let dead = clean::delete_dead_objects(journal, &head, found).await?;
+    let cleaned = dead + clean::clean_probes(journal, &head).await?;
     Ok(RecoveryReport { rolled_forward, fence: None, cleaned })
 }

@@ -8,38 +8,25 @@ use std::time::Duration;
 use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use object_store::{CopyOptions, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use serde_json::Value;
 
+use crate::commit::clean;
 use crate::commit::extras::CommitExtras;
 use crate::commit::interrupt::RunInterrupt;
-use crate::commit::path_lengths::check_lengths;
+use crate::commit::preconditions::Preconditions;
 use crate::commit::publish::{self, PublishOutcome};
-use crate::commit::staged::{StagedWriter, staged_error, staged_gone};
+use crate::commit::staged::{StagedWriter, staged_error};
 use crate::commit::stager::{DeferredChecks, FileStager};
 use crate::log::head::{list_entries, read};
 use crate::log::journal_store::{JournalStore, conflict_error};
-use crate::log::layout::{self, JournalObjectKind, folder_of, path_below, run_folder};
-use crate::log::record::{
-    self, CommitException, CommitRecord, DoneMark, FORMAT, PublishedFile, RetainedFile, StateFile,
-};
-use crate::observe::ownership::{check_around, check_inside, list_folder};
-use crate::options::WriterPolicy;
-use crate::store::put_if_absent::PutIfAbsentProbe;
+use crate::log::layout::{JournalObjectKind, path_below};
+use crate::log::record::{self, CommitException, CommitRecord, DoneMark, FORMAT, RetainedFile, StateFile};
 use crate::store::state_objects::delete_run;
-use crate::{ObservedTable, StagedFile, TableStorage, codes, log::pointer, store_error};
-
-/// Maximum number of trial copies at the same time.
-const TRIALS_IN_FLIGHT: usize = 8;
+use crate::{ObservedTable, StagedFile, store_error};
 
 /// Maximum number of state files that are written at the same time.
 const STATE_FILES_IN_FLIGHT: usize = 8;
-
-/// Maximum number of checks of staged files at the same time.
-const CHECKS_IN_FLIGHT: usize = 16;
-
-/// Maximum number of staged files whose sizes are compared at the same time.
-const SIZES_IN_FLIGHT: usize = 32;
 
 /// Result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -390,7 +377,7 @@ impl<'a> TableCommit<'a> {
             report.insert("outcome".to_owned(), Outcome::Committed.as_str().into());
             report.insert("version".to_owned(), self.record.version.into());
         }
-        if let Err(e) = self.check_preconditions().await {
+        if let Err(e) = self.preconditions().establish().await {
             if let Err(left) = self.delete_staged().await {
                 tracing::warn!("staged files remain until a later run deletes them: {left}");
             }
@@ -414,7 +401,7 @@ impl<'a> TableCommit<'a> {
         // be live.
         let published = publish::finish_version(self.journal, &self.record, self.check_not_void());
         // All runs that this version makes dead have staged before, or will lose.
-        let (published, found) = futures::join!(published, publish::list_run_objects(self.journal));
+        let (published, found) = futures::join!(published, clean::list_run_objects(self.journal));
         let published = published?;
         tracing::info!(version = self.record.version, "committed");
         let (exceptions, head) = match published {
@@ -428,9 +415,9 @@ impl<'a> TableCommit<'a> {
         // A disk has more objects by now, such as the mark that was staged, and listings cost little there.
         let found = match self.journal.storage.durability.is_immediate() {
             true => found,
-            false => publish::list_run_objects(self.journal).await,
+            false => clean::list_run_objects(self.journal).await,
         };
-        let cleaned = publish::clean_if_possible(self.journal, &head, found).await;
+        let cleaned = clean::clean_if_possible(self.journal, &head, found).await;
         let committed = CommitSummary {
             version: self.record.version,
             outcome: Outcome::Committed,
@@ -441,136 +428,8 @@ impl<'a> TableCommit<'a> {
         Ok((committed, cleaned))
     }
 
-    /// Establishes everything that has to hold before the record may exist.
-    async fn check_preconditions(&self) -> Result<()> {
-        check_lengths(&self.journal.table, &self.journal.state, &self.record)?;
-        // The files were synced when they were written; their names and the folders above them are synced once, here.
-        for (kind, used) in
-            [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
-        {
-            if used {
-                let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.writer_id);
-                self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
-            }
-        }
-        let (claimed, tried) = futures::join!(self.verify_and_claim(), self.try_publish());
-        claimed.and(tried)
-    }
-
-    /// Verifies the staged files, probes the store, and claims the table. Probe and claim come before the first version
-    /// only: a table with a version has its pointer, and its store has been probed.
-    async fn verify_and_claim(&self) -> Result<()> {
-        let JournalStore { storage, state, options, .. } = self.journal;
-        let writers = if self.base() == 0 { options.writers } else { WriterPolicy::One };
-        let probe = PutIfAbsentProbe::run(&storage.store, state, writers, &self.record.writer_id);
-        let ((probe, shown), compared, checked) = futures::join!(probe, self.compare_sizes(), self.run_checks());
-        let claim = async {
-            compared.and(checked).and(shown)?;
-            if self.base() == 0 { self.claim_table().await } else { Ok(()) }
-        };
-        let (cleaned, claimed) = futures::join!(probe.clean(&storage.store), claim);
-        if let Err(e) = cleaned {
-            tracing::warn!("objects of the probe remain in `{state}` until a recovery: {e}");
-        }
-        claimed
-    }
-
-    /// Carries out the checks that the stager got.
-    async fn run_checks(&self) -> Result<()> {
-        let checks = stream::iter(self.checks.take()).buffer_unordered(CHECKS_IN_FLIGHT);
-        let checked: Result<()> = checks.try_collect().await;
-        checked.map_err(|e| match e.is(biscuit_core::codes::NOT_FOUND) {
-            true => staged_gone("a staged file").with_source(e),
-            false => e,
-        })
-    }
-
-    /// Compares the sizes of the staged files and state files in the store with the numbers of bytes written.
-    async fn compare_sizes(&self) -> Result<()> {
-        let published = self.record.publish.iter().map(|f| (&f.staged, f.size));
-        let state = self.record.state.values().flatten().map(|f| (&f.path, f.size));
-        let compare = |(path, size): (&String, u64)| {
-            let object = path_below(&self.journal.state, path);
-            async move {
-                let found =
-                    self.journal.storage.store.head(&object).await.map_err(|e| staged_error("check", &object, e))?;
-                if found.size == size {
-                    return Ok(());
-                }
-                let message = format!("`{object}` has {} bytes, but {size} were written; run again", found.size);
-                Err(Error::new(codes::TORN_WRITE, message))
-            }
-            .boxed()
-        };
-        let each: Vec<_> = published.chain(state).map(compare).collect();
-        stream::iter(each).buffer_unordered(SIZES_IN_FLIGHT).try_collect().await
-    }
-
-    /// Claims the table, and then checks again that no other table was begun inside or around it.
-    ///
-    /// The order is that of Dekker's algorithm: each of two runs first writes its own pointer and then looks for the
-    /// pointer of the other. Whichever writes second sees the first one, so at most one of them continues (both
-    /// may give up).
-    async fn claim_table(&self) -> Result<()> {
-        let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
-        let looked = async {
-            let (listing, around) = futures::join!(list_folder(self.journal), check_around(self.journal));
-            check_inside(&self.journal.table, &listing?)?;
-            around
-        };
-        match looked.await {
-            Err(e) if claimed => {
-                pointer::withdraw_claim(self.journal).await?;
-                Err(e)
-            }
-            looked => looked,
-        }
-    }
-
-    /// Makes and deletes a trial copy of a staged file in the folders of the table, so that a publish that would fail
-    /// does so before the commit. Examples: missing rights on the folder of the table, a file with the name of a
-    /// partition folder, a name that the file system does not distinguish from another one.
-    ///
-    /// On a disk every folder is tried. In a store without folders one trial is enough, made with the smallest file.
-    async fn try_publish(&self) -> Result<()> {
-        let mut files: Vec<&PublishedFile> = self.record.publish.iter().collect();
-        files.sort_by_key(|file| file.size);
-        let mut folders: BTreeMap<&str, &PublishedFile> = BTreeMap::new();
-        let tried = if self.journal.storage.durability.is_immediate() { 1 } else { files.len() };
-        for file in files.into_iter().take(tried) {
-            folders.entry(folder_of(&file.path)).or_insert(file);
-        }
-        let trials = folders.into_values().map(|file| self.try_copy(file).boxed());
-        stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await
-    }
-
-    async fn try_copy(&self, file: &PublishedFile) -> Result<()> {
-        let TableStorage { store, durability } = &self.journal.storage;
-        let (staged, name) =
-            (path_below(&self.journal.state, &file.staged), layout::trial_name(self.base(), &self.record.writer_id));
-        let trial = match folder_of(&file.path) {
-            "" => name,
-            folder => format!("{folder}/{name}"),
-        };
-        let trial = path_below(&self.journal.table, &trial);
-        store.copy_opts(&staged, &trial, CopyOptions::new()).await.map_err(|e| match e {
-            object_store::Error::NotFound { .. } => staged_error("publish", &staged, e),
-            e => store_error("publish to", &trial, e),
-        })?;
-        let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
-        match store.delete(&trial).await {
-            // Another run that has committed since may have deleted this trial copy.
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(store_error("delete", &trial, e)),
-        }
-        if spelled? {
-            return Ok(());
-        }
-        let message = format!(
-            "the folder of `{}` exists with different letter case or Unicode form, and this file system does not distinguish the two; use a file system or a store that does",
-            file.path
-        );
-        Err(Error::new(biscuit_purge::codes::LOOKS_ALIKE, message))
+    fn preconditions(&self) -> Preconditions<'_> {
+        Preconditions { journal: self.journal, record: &self.record, checks: &self.checks }
     }
 
     /// Puts the record if absent: the one call that makes the version.

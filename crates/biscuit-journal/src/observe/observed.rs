@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use biscuit_core::{Error, ObjectRef, Result};
 
 use crate::codes;
-use crate::commit::publish;
+use crate::commit::clean;
 use crate::commit::recovery::finished_head;
 use crate::log::head::{JournalListing, LiveFile, RetainedEntry, TableHead, list_entries, read_listed_head};
 use crate::log::journal_store::JournalStore;
@@ -54,7 +54,7 @@ impl ObservedTable {
 pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
     // Requests that do not depend on each other are sent at once. Nothing is written before the pointer is checked.
     let entries = list_entries(&journal.storage.store, &journal.state);
-    let (checked, entries, runs) = futures::join!(pointer::check(journal), entries, publish::list_run_objects(journal));
+    let (checked, entries, runs) = futures::join!(pointer::check(journal), entries, clean::list_run_objects(journal));
     checked?;
     let (mut entries, mut runs) = (Some(entries?), Some(runs));
     for _ in 0..8 {
@@ -70,7 +70,7 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
         match classify_files(&journal.options, &head, listing.files) {
             Ok(observed) => {
                 if let Some(runs) = runs.take() {
-                    publish::clean_if_possible(journal, &head, runs).await;
+                    clean::clean_if_possible(journal, &head, runs).await;
                 }
                 return Ok(observed);
             }
@@ -102,7 +102,7 @@ pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
     Err(journal.busy())
 }
 
-/// What [`newest`] does with a version that is not finished.
+/// How [`newest`] treats a version that is not finished: finishes it, or returns it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IfUnfinished {
     Finish,

@@ -10,7 +10,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::codes;
-use crate::commit::publish::OrphanedState;
+use crate::commit::clean::OrphanedState;
 use crate::log::head::TableHead;
 use crate::log::journal_store::JournalStore;
 use crate::log::layout::{JournalObjectKind, journal_folder, path_below};

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 /// Objects of a page of a listing, and of a request that deletes several, as on S3.
 const PAGE: usize = 1000;
 
-/// Real time of a request, in several pauses. Work on other threads, such as encoding, goes on meanwhile, so that it
-/// seems to take no virtual time. Without this, the virtual clock would advance as soon as all tasks wait, and requests that such work
+/// Real time of a request, in several pauses. Other threads work meanwhile, for example encode rows, so that their work
+/// takes no virtual time. Without this, the virtual clock would advance as soon as all tasks wait, and requests that such work
 /// sends would seem to wait for other ones.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: usize = 4;
