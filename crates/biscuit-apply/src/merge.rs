@@ -59,8 +59,8 @@ pub struct Merge {
 pub enum MergeInput {
     /// Change records in memory.
     Records(ChangeRecords),
-    /// Change files. Records of Parquet and Avro files that exceed the memory budget are written to the local disk, so
-    /// that there may be any number of them. Text files are read into memory as a whole.
+    /// Change files. Records that exceed the memory budget are written to the local disk, so that there may be any number
+    /// of them.
     Files(ChangeFiles),
     /// The quarantined records of the table, in the format in which they came. Records that are still invalid remain
     /// in the quarantine, whatever [`MergeOptions::bad_rows`] is.

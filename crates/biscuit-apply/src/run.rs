@@ -199,6 +199,9 @@ async fn decide_keys(
         // in which the union-find can join them.
         parts.connect_keys(context.segments.linked_keys()?);
     }
+    if !table.files.files.is_empty() {
+        parts.join_parts();
+    }
     let mut next = next_part(context, parts);
     let parts = loop {
         let (part, parts) = next

@@ -44,6 +44,17 @@ impl ChangeFormat {
         }
     }
 
+    /// Sets the maximum size of one record in a text file in bytes. `None` is the default limit.
+    #[must_use]
+    pub fn with_max_record(mut self, bytes: Option<u64>) -> Self {
+        *match &mut self {
+            Self::Rows(options) => &mut options.max_record,
+            Self::Debezium(options) => &mut options.max_record,
+            Self::Dms(options) => &mut options.max_record,
+        } = bytes;
+        self
+    }
+
     /// Sets what happens to invalid records. Default: they stop the run.
     #[must_use]
     pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
@@ -106,6 +117,8 @@ pub struct FormatSettings {
     pub bad_rows: BadRows,
     /// Maximum size of one file after decompression or decoding, in bytes.
     pub max_decompressed: Option<u64>,
+    /// Maximum size of one record in a text file, in bytes.
+    pub max_record: Option<u64>,
 }
 
 impl FormatSettings {
@@ -116,7 +129,11 @@ impl FormatSettings {
         (options.table, options.contract) = (table, contract);
         (options.key, options.order, options.order_as) = (self.key, self.order, self.order_as);
         options.placeholder = self.placeholder;
-        ChangeFormat::Debezium(options).with_bad_rows(self.bad_rows).with_max_decompressed(self.max_decompressed)
+        let limits = (self.max_decompressed, self.max_record);
+        ChangeFormat::Debezium(options)
+            .with_bad_rows(self.bad_rows)
+            .with_max_decompressed(limits.0)
+            .with_max_record(limits.1)
     }
 
     /// Returns the format of files of AWS DMS.
@@ -137,7 +154,11 @@ impl FormatSettings {
                 *option = setting;
             }
         }
-        ChangeFormat::Dms(options).with_bad_rows(self.bad_rows).with_max_decompressed(self.max_decompressed)
+        let limits = (self.max_decompressed, self.max_record);
+        ChangeFormat::Dms(options)
+            .with_bad_rows(self.bad_rows)
+            .with_max_decompressed(limits.0)
+            .with_max_record(limits.1)
     }
 
     /// Returns the format of plain rows.
@@ -147,7 +168,11 @@ impl FormatSettings {
         (options.csv, options.encoding) = (self.csv, self.encoding);
         (options.op, options.op_map, options.delete_column) = (self.op, self.op_map, self.delete_column);
         options.placeholder = self.placeholder;
-        ChangeFormat::Rows(options).with_bad_rows(self.bad_rows).with_max_decompressed(self.max_decompressed)
+        let limits = (self.max_decompressed, self.max_record);
+        ChangeFormat::Rows(options)
+            .with_bad_rows(self.bad_rows)
+            .with_max_decompressed(limits.0)
+            .with_max_record(limits.1)
     }
 
     fn table(&self) -> Option<String> {

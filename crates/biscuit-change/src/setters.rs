@@ -15,6 +15,12 @@ macro_rules! reader_setters {
             self
         }
 
+        /// Sets the maximum size of one record in a text file, in bytes.
+        pub fn with_max_record(mut self, bytes: u64) -> Self {
+            self.max_record = Some(bytes);
+            self
+        }
+
         /// Sets the handling of records that cannot be used.
         pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
             self.bad_rows = bad_rows;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use biscuit_change::internal::{ChunkReader, TextChunk, TextForm};
 use biscuit_change::{
     BadRows, ChangeBatch, ChangeFormat, ChangeRecords, DebeziumReader, DmsReader, RefusedRecord, RowsReader,
 };
@@ -25,14 +26,6 @@ impl ChangeReader {
         }
     }
 
-    pub(crate) fn read(&mut self, name: &str, bytes: Bytes) -> Result<()> {
-        match self {
-            Self::Rows(r) => r.read(name, bytes),
-            Self::Debezium(r) => r.read(name, &bytes),
-            Self::Dms(r) => r.read(name, bytes),
-        }
-    }
-
     pub(crate) fn read_record(&mut self, record: &RefusedRecord) -> Result<()> {
         let raw = Bytes::from(record.raw.clone());
         match self {
@@ -42,33 +35,23 @@ impl ChangeReader {
         }
     }
 
-    /// Whether the reader takes decoded rows. Debezium envelopes are read from text.
-    pub(crate) fn accepts_rows(&self) -> bool {
-        !matches!(self, Self::Debezium(_))
+    /// Returns whether key or order are known only when records have been read.
+    pub(crate) fn needs_records_for_key(&self) -> bool {
+        matches!(self, Self::Debezium(_)) && self.known_key_and_order().is_none()
     }
 
-    /// Whether a file belongs to the table that is read.
-    pub(crate) fn wants_file(&mut self, name: &str) -> Result<bool> {
+    /// Returns the key columns and the order columns, as far as they are known.
+    pub(crate) fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
         match self {
-            Self::Dms(r) => r.wants_file(name),
-            _ => Ok(true),
+            Self::Rows(_) => Default::default(),
+            Self::Debezium(reader) => owned(reader.key_and_order()),
+            Self::Dms(reader) => owned(reader.key_and_order()),
         }
     }
 
-    pub(crate) fn read_batch(&mut self, name: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        match self {
-            Self::Rows(r) => r.read_batch(name, rows, first),
-            Self::Dms(r) => r.read_batch(name, rows, first),
-            Self::Debezium(_) => Err(Error::internal("envelopes cannot be read from decoded rows")),
-        }
-    }
-
-    pub(crate) fn take_batches(&mut self) -> Vec<ChangeBatch> {
-        match self {
-            Self::Rows(r) => r.take_batches(),
-            Self::Dms(r) => r.take_batches(),
-            Self::Debezium(_) => vec![],
-        }
+    /// Returns key and order if both are known.
+    pub(crate) fn known_key_and_order(&self) -> Option<(Vec<String>, Vec<String>)> {
+        Some(self.key_and_order()).filter(|(key, order)| !key.is_empty() && !order.is_empty())
     }
 
     pub(crate) fn finish(self) -> Result<ChangeRecords> {
@@ -77,6 +60,75 @@ impl ChangeReader {
             Self::Debezium(r) => r.finish(),
             Self::Dms(r) => r.finish(),
         }
+    }
+}
+
+fn owned((key, order): (&[String], &[String])) -> (Vec<String>, Vec<String>) {
+    (key.to_vec(), order.to_vec())
+}
+
+/// Calls a method of the reader of any format.
+macro_rules! each_format {
+    ($reader:expr, $own:ident => $call:expr) => {
+        match $reader {
+            ChangeReader::Rows($own) => $call,
+            ChangeReader::Debezium($own) => $call,
+            ChangeReader::Dms($own) => $call,
+        }
+    };
+}
+
+/// Calls a method of the reader of any format with another reader of the same format.
+macro_rules! both_formats {
+    ($reader:expr, $other:expr, ($own:ident, $of_other:ident) => $call:expr, $otherwise:expr) => {
+        match ($reader, $other) {
+            (ChangeReader::Rows($own), ChangeReader::Rows($of_other)) => $call,
+            (ChangeReader::Debezium($own), ChangeReader::Debezium($of_other)) => $call,
+            (ChangeReader::Dms($own), ChangeReader::Dms($of_other)) => $call,
+            _ => $otherwise,
+        }
+    };
+}
+
+impl ChunkReader for ChangeReader {
+    fn text_form(&mut self, file: &str) -> Result<Option<TextForm>> {
+        each_format!(self, reader => reader.text_form(file))
+    }
+
+    fn needs_types(&self) -> bool {
+        each_format!(self, reader => reader.needs_types())
+    }
+
+    fn learn_types(&mut self, chunk: TextChunk) -> Result<()> {
+        each_format!(self, reader => reader.learn_types(chunk))
+    }
+
+    fn end_types(&mut self, learner: Self) {
+        both_formats!(self, learner, (own, learner) => own.end_types(*learner), {});
+    }
+
+    fn new_part(&self) -> Option<Self> {
+        match self {
+            Self::Rows(reader) => reader.new_part().map(|part| Self::Rows(Box::new(part))),
+            Self::Debezium(reader) => reader.new_part().map(|part| Self::Debezium(Box::new(part))),
+            Self::Dms(reader) => reader.new_part().map(|part| Self::Dms(Box::new(part))),
+        }
+    }
+
+    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
+        each_format!(self, reader => reader.read_chunk(chunk))
+    }
+
+    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        each_format!(self, reader => reader.read_rows(file, rows, first))
+    }
+
+    fn add_part(&mut self, part: Self) -> Result<()> {
+        both_formats!(self, part, (own, part) => own.add_part(*part), Err(Error::internal("parts of two formats")))
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        each_format!(self, reader => reader.take_batches())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Change files: finds them in a store, reads them in their format, and passes their records on in batches.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_change::internal::{DecodedRows, FileRows, to_stored_types};
+use biscuit_change::internal::{ChunkReader, DecodedRows, FileRows, TextForm, to_stored_types};
 use biscuit_change::{ChangeBatch, ChangeFormat, ChangeRecords, TableChanges, TablesReader};
 use biscuit_core::{Error, ObjectRef, Result, Run, Source, async_trait};
 use biscuit_dataset::internal::OpenByUrl;
@@ -21,7 +22,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::changes::change_reader::ChangeReader;
+use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
 use crate::changes::intake::ChangeIntake;
+use crate::changes::opened_files::{OpenedFile, OpenedFiles};
 use crate::codes;
 
 /// A change file that the caller has found.
@@ -149,16 +152,77 @@ impl ChangeFiles {
         Ok(changes)
     }
 
-    /// Returns the key and order columns that the format determines before a record is read. Both are empty if the
-    /// format does not determine them.
-    pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
-        match ChangeReader::new(&self.format) {
-            ChangeReader::Dms(reader) => {
-                let (key, order) = reader.key_and_order();
-                (key.to_vec(), order.to_vec())
-            }
-            _ => Default::default(),
+    /// Returns the key and order columns that the format determines. For Debezium, the beginning of the files is read
+    /// until a record names both. Both are empty if nothing determines them, and if the first records are invalid.
+    ///
+    /// ```
+    /// use biscuit_apply::ChangeFiles;
+    /// use biscuit_change::{ChangeFormat, DebeziumOptions};
+    /// use biscuit_dataset::Location;
+    /// use biscuit_schema::Contract;
+    /// use object_store::{ObjectStoreExt, path::Path};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Location::parse("memory://key-and-order/in")?.storage().store.clone();
+    /// let value = r#"{"op":"c","after":{"id":1},"source":{"connector":"postgresql","table":"t","lsn":7}}"#;
+    /// store.put(&Path::from("in/1.jsonl"), format!(r#"{{"key":{{"id":1}},"value":{value}}}"#).into()).await?;
+    ///
+    /// let contract = Contract::from_json(r#"{"columns": [{"name": "id", "type": "bigint"}]}"#)?;
+    /// let format = ChangeFormat::Debezium(DebeziumOptions::default().with_contract(contract));
+    /// let files = ChangeFiles::new(["memory://key-and-order/in"], format);
+    /// assert_eq!(files.key_and_order().await?, (vec!["id".to_owned()], vec!["__lsn".to_owned()]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `NoInput`, `InvalidGlob`, `InputGone`, `InputChanged` and other errors of finding and opening the files.
+    pub async fn key_and_order(&self) -> Result<(Vec<String>, Vec<String>)> {
+        let mut reader = ChangeReader::new(&self.format);
+        if reader.needs_records_for_key()
+            && let Some(known) = self.first_records(&mut reader).await?
+        {
+            return Ok(known);
         }
+        Ok(reader.key_and_order())
+    }
+
+    /// Reads records until they determine key and order. Returns `None` if they do not, or if one of them is invalid,
+    /// which is an error when all of them are read.
+    async fn first_records(&self, reader: &mut ChangeReader) -> Result<Option<(Vec<String>, Vec<String>)>> {
+        let files = with_forms(reader, self.find_files().await?)?;
+        let mut opened = OpenedFiles::new(&files, 1);
+        for (file, _) in &files {
+            let name: Arc<str> = file.name().into();
+            match opened.next().await? {
+                Some(OpenedFile::Text(mut chunks)) => {
+                    while let Some(chunk) = chunks.recv().await {
+                        if chunk.and_then(|chunk| reader.read_chunk(chunk)).is_err() {
+                            return Ok(None);
+                        }
+                        if let Some(known) = reader.known_key_and_order() {
+                            return Ok(Some(known));
+                        }
+                    }
+                }
+                Some(OpenedFile::Rows(bytes)) => {
+                    let Ok(rows) = FileRows::open(&name, bytes, self.format.max_decompressed()) else {
+                        return Ok(None);
+                    };
+                    for rows in rows {
+                        if rows.and_then(|rows| reader.read_rows(&name, rows, 1)).is_err() {
+                            return Ok(None);
+                        }
+                        if let Some(known) = reader.known_key_and_order() {
+                            return Ok(Some(known));
+                        }
+                    }
+                }
+                Some(OpenedFile::RowGroups) | None => return Ok(None),
+                Some(OpenedFile::Skipped) => {}
+            }
+            reader.take_batches();
+        }
+        Ok(None)
     }
 
     /// Reads all files and passes their records to `take` in batches. Returns the rest of the result: counts, refused
@@ -166,26 +230,40 @@ impl ChangeFiles {
     pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
         let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
         let files = self.find_files().await?;
-        for (done, file) in files.iter().enumerate() {
-            report_progress(done, files.len());
-            // Small files are read with a single request. Whether a large file is Parquet is decided by its first
-            // bytes and not by its name.
-            if file.listed.size > WHOLE && reader.accepts_rows() && file.begins_as_parquet().await? {
-                file.each_row_group(max_decompressed, &mut reader, take).await?;
-            } else {
-                let bytes = file.fetch_bytes().await?;
-                let has_rows = match &reader {
-                    ChangeReader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
-                    ChangeReader::Dms(_) => bytes.starts_with(b"PAR1"),
-                    ChangeReader::Debezium(_) => false,
-                };
-                match has_rows {
-                    true => each_batch_of(file.name(), bytes, max_decompressed, &mut reader, take).await?,
-                    false => reader.read(file.name(), bytes)?,
-                }
-            }
-            take_all(reader.take_batches(), take).await?;
+        let parallel = take.parallel_groups(CHUNK_MEMORY);
+        if reader.needs_types()
+            && let Some(learner) = reader.new_part()
+        {
+            let learner = learn_types(learner, files.clone(), parallel).await?;
+            reader.end_types(learner);
         }
+        let files = with_forms(&mut reader, files)?;
+        let (mut opened, mut decoding) = (OpenedFiles::new(&files, parallel), Decoding::new(parallel));
+        for (done, (file, _)) in files.iter().enumerate() {
+            report_progress(done, files.len());
+            match opened.next().await? {
+                Some(OpenedFile::RowGroups) => {
+                    file.each_row_group(max_decompressed, &mut reader, &mut decoding, take).await?;
+                }
+                Some(OpenedFile::Rows(bytes)) => {
+                    let (name, mut first): (Arc<str>, u64) = (file.name().into(), 1);
+                    // Rows are passed on while the file is decoded: they may be much larger than the file.
+                    for rows in FileRows::open(&name, bytes, max_decompressed)? {
+                        let rows = rows?;
+                        let count = rows.num_rows() as u64;
+                        decoding.start(DecodingUnit::Rows(name.clone(), rows, first), &mut reader, take).await?;
+                        first += count;
+                    }
+                }
+                Some(OpenedFile::Text(mut chunks)) => {
+                    while let Some(chunk) = chunks.recv().await {
+                        decoding.start(DecodingUnit::Text(chunk?), &mut reader, take).await?;
+                    }
+                }
+                Some(OpenedFile::Skipped) | None => {}
+            }
+        }
+        decoding.finish(&mut reader, take).await?;
         let mut changes = reader.finish()?;
         take_all(std::mem::take(&mut changes.batches), take).await?;
         Ok(changes)
@@ -200,7 +278,8 @@ impl ChangeFiles {
         let files = self.find_files().await?;
         for (done, file) in files.iter().enumerate() {
             report_progress(done, files.len());
-            reader.read(file.name(), &file.fetch_bytes().await?)?;
+            tracing::info!(file = %file.name(), bytes = file.listed.size, "reading changes");
+            reader.read(file.name(), &file.fetch_range(0..file.listed.size).await?)?;
         }
         Ok(reader.finish())
     }
@@ -226,6 +305,26 @@ impl ChangeFiles {
     }
 }
 
+/// Returns the files with the form of each; `None` for a file that the reader skips because of its name.
+fn with_forms(reader: &mut ChangeReader, files: Vec<FoundFile>) -> Result<Vec<(FoundFile, Option<TextForm>)>> {
+    files.into_iter().map(|file| reader.text_form(file.name()).map(|form| (file, form))).collect()
+}
+
+/// Learns the types of all text files.
+async fn learn_types(mut learner: ChangeReader, files: Vec<FoundFile>, parallel: usize) -> Result<ChangeReader> {
+    let files = with_forms(&mut learner, files)?;
+    let (mut opened, mut decoding) = (OpenedFiles::new(&files, parallel), Decoding::new(parallel));
+    while let Some(file) = opened.next().await? {
+        if let OpenedFile::Text(mut chunks) = file {
+            while let Some(chunk) = chunks.recv().await {
+                decoding.start(DecodingUnit::Types(chunk?), &mut learner, &mut vec![]).await?;
+            }
+        }
+    }
+    decoding.finish(&mut learner, &mut vec![]).await?;
+    Ok(learner)
+}
+
 fn report_progress(done: usize, all: usize) {
     tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
 }
@@ -241,17 +340,13 @@ impl FoundFile {
         as_listed(self.store.clone(), [(self.object.clone(), self.listed.etag.clone())])
     }
 
-    async fn fetch_bytes(&self) -> Result<Bytes> {
-        let read = async { self.pinned_store().get(&self.object).await?.bytes().await };
-        let bytes = read.await.map_err(|e| self.explain_error(store_error("read", &self.object, e)))?;
-        tracing::info!(file = %self.name(), bytes = bytes.len(), "reading changes");
-        Ok(bytes)
-    }
-
-    /// Whether the file begins with the magic bytes of Parquet.
-    async fn begins_as_parquet(&self) -> Result<bool> {
-        let first = self.pinned_store().get_range(&self.object, 0..4).await;
-        Ok(first.map_err(|e| self.explain_error(store_error("read", &self.object, e)))?.as_ref() == b"PAR1")
+    /// Reads a range of bytes.
+    pub(crate) async fn fetch_range(&self, range: Range<u64>) -> Result<Bytes> {
+        let fetched = match range == (0..self.listed.size) {
+            true => async { self.pinned_store().get(&self.object).await?.bytes().await }.await,
+            false => self.pinned_store().get_range(&self.object, range).await,
+        };
+        fetched.map_err(|e| self.explain_error(store_error("read", &self.object, e)))
     }
 
     /// Converts an error of reading the file to one that says what happened to the file.
@@ -269,12 +364,9 @@ impl FoundFile {
         &self,
         max_decompressed: Option<u64>,
         reader: &mut ChangeReader,
+        decoding: &mut Decoding,
         take: &mut dyn ChangeBatchSink,
     ) -> Result<()> {
-        if !reader.wants_file(self.name())? {
-            return Ok(());
-        }
-        tracing::info!(file = %self.name(), bytes = self.listed.size, "reading changes");
         let data = DataFile::outside_tables(self.listed.clone(), self.object.clone());
         let open = OpenFile::open(self.pinned_store(), data).await.map_err(|e| self.explain_error(e))?;
         take.announce(open.rows());
@@ -285,23 +377,22 @@ impl FoundFile {
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
         let side_by_side = take.parallel_groups(largest.unwrap_or(0));
-        let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
+        let (mut groups, mut started) = (0..groups.len(), VecDeque::new());
         loop {
             // These tasks decode while the rows before them are processed.
-            while decoding.len() < side_by_side
+            while started.len() < side_by_side
                 && let Some(group) = groups.next()
             {
-                decoding.push_back(RowGroupTask::start(&open, group).map_err(|e| self.explain_error(e))?);
+                started.push_back(RowGroupTask::start(&open, group).map_err(|e| self.explain_error(e))?);
             }
-            let Some(mut group) = decoding.pop_front() else { return Ok(()) };
+            let Some(mut group) = started.pop_front() else { return Ok(()) };
             while let Some(rows) = group.rows.recv().await {
                 let rows = rows.map_err(|e| self.explain_error(e))?;
                 decoded.add(&rows)?;
                 let rows = to_stored_types(&uuids.to_texts(rows)?, &name)?;
                 let count = rows.num_rows() as u64;
-                reader.read_batch(&name, rows, first)?;
+                decoding.start(DecodingUnit::Rows(name.clone(), rows, first), reader, take).await?;
                 first += count;
-                take_all(reader.take_batches(), take).await?;
             }
             group
                 .task
@@ -322,28 +413,6 @@ pub fn input_failed(e: Error, file: &str) -> Error {
     };
     let message = format!("the file {what} after it was listed and before it was read; run again");
     Error::new(code, message).in_file(file).with_source(e)
-}
-
-/// Passes rows on while the file is decoded: decoded rows may be much larger than the file.
-async fn each_batch_of(
-    name: &str,
-    bytes: Bytes,
-    max_decompressed: Option<u64>,
-    reader: &mut ChangeReader,
-    take: &mut dyn ChangeBatchSink,
-) -> Result<()> {
-    if !reader.wants_file(name)? {
-        return Ok(());
-    }
-    let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
-    for rows in FileRows::open(&name, bytes, max_decompressed)? {
-        let rows = rows?;
-        let count = rows.num_rows() as u64;
-        reader.read_batch(&name, rows, first)?;
-        first += count;
-        take_all(reader.take_batches(), take).await?;
-    }
-    Ok(())
 }
 
 /// A row group that is decoded by its own task.
@@ -370,7 +439,7 @@ impl RowGroupTask {
 }
 
 /// Passes batches on in their order.
-async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
+pub(crate) async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
     for batch in batches {
         take.take_batch(batch).await?;
     }
@@ -395,7 +464,7 @@ impl ChangeBatchSink for Vec<ChangeBatch> {
     fn announce(&mut self, _: u64) {}
 
     fn parallel_groups(&self, _: usize) -> usize {
-        1
+        std::thread::available_parallelism().map_or(1, usize::from)
     }
 
     async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()> {
@@ -418,9 +487,6 @@ impl ChangeBatchSink for ChangeIntake {
         self.add_batch(batch).await
     }
 }
-
-/// Maximum size in bytes of a file that is read as a whole.
-const WHOLE: u64 = 8 << 20;
 
 /// Number of rows of a larger file that are decoded at a time.
 const BATCH: usize = 65_536;

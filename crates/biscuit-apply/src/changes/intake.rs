@@ -6,6 +6,7 @@ use std::sync::Arc;
 use biscuit_change::{ChangeBatch, ChangeOp};
 use biscuit_core::{Error, Result};
 use biscuit_journal::Journal;
+use biscuit_rewrite::SpillFolder;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -13,8 +14,13 @@ use tokio::task::JoinHandle;
 
 use crate::changes::log_epochs::{LOG_SERVERS, LogEpochs, NewServerPolicy};
 use crate::changes::spilled_ranges::{
-    DividedBatch, EACH, InputParts, RANGES, SpilledRanges, quantile_bounds, ranges_for, sample_keys,
+    DividedBatch, EACH, InputParts, PartLimits, RANGES, SpilledRanges, quantile_bounds, ranges_for, sample_keys,
 };
+
+/// Bytes of records above which they are divided by key ranges even if they fit into memory, and the bytes of a part
+/// in this case.
+const IN_PARTS: usize = 128 << 20;
+const PART: usize = 64 << 20;
 
 /// Collects the change records of a run: in memory, and beyond a limit on the disk, divided by key ranges.
 ///
@@ -32,7 +38,7 @@ pub(crate) struct ChangeIntake {
     held_bytes: usize,
     /// Part of the session's budget that batches in memory take.
     memory: MemoryReservation,
-    /// Ranges on the disk; `None` while all records are in memory.
+    /// Records by range; `None` while there are few.
     ranges: Option<SpilledRanges>,
     /// Batches that are being divided, in the order of input, with their sizes in bytes.
     dividing: VecDeque<(JoinHandle<Result<DividedBatch>>, usize)>,
@@ -113,19 +119,29 @@ impl ChangeIntake {
         }
         self.held_bytes += batch.memory_size() + EACH * batch.ops.len();
         self.held.push(batch);
-        if self.held_bytes > self.limit || self.memory.try_resize(self.held_bytes).is_err() {
-            tracing::info!(
-                records = taken.records,
-                "change records exceed the memory budget and are written to the disk"
-            );
+        let fits = self.held_bytes <= self.limit && self.memory.try_resize(self.held_bytes).is_ok();
+        if !fits || self.held_bytes > IN_PARTS {
+            // Records that fit into memory are divided, too: the next part is encoded while one is decided, and the
+            // parts fit into the caches of the processor.
+            let in_memory = if fits { self.limit } else { 0 };
+            let limit = match fits {
+                true => PART,
+                false if self.held_bytes > self.limit => self.limit,
+                // The session has less memory than the limit: halve it, because one part is decided while the next one
+                // is read.
+                false => self.held_bytes / 2,
+            };
+            if !fits {
+                let message = "change records exceed the memory budget and are written to the disk";
+                tracing::info!(records = taken.records, "{message}");
+            }
             let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
             let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
-            // The session has less memory than the limit: halve it, because one part is decided while the next one is
-            // read.
-            let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
             let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
             let bounds = quantile_bounds(&sample_keys(&self.held, &self.key)?, count);
-            self.ranges = Some(SpilledRanges::new(bounds, limit, self.memory.new_empty())?);
+            let spill = SpillFolder::in_memory(in_memory, self.memory.new_empty())?;
+            let limits = PartLimits { usual: limit, whole: if fits { self.limit } else { limit } };
+            self.ranges = Some(SpilledRanges::new(bounds, limits, self.memory.new_empty(), spill));
             // The batches are registered again, one by one, while they are divided.
             self.memory.free();
             for batch in std::mem::take(&mut self.held) {

@@ -60,6 +60,14 @@ impl InputParts {
         }
     }
 
+    /// Makes the parts as large as the memory allows. Each part looks at the stored keys, so that a table with many
+    /// rows should be looked at by few parts.
+    pub(crate) fn join_parts(&mut self) {
+        if let Self::Ranges(ranges) = self {
+            ranges.limit = ranges.limits.whole;
+        }
+    }
+
     /// Returns the next part: first the truncates, then the ranges in the order of keys, then the linked keys.
     pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<InputPart>> {
         match self {
@@ -79,8 +87,9 @@ impl InputParts {
 #[derive(Debug)]
 pub(crate) struct SpilledRanges {
     pub(crate) spill: Arc<SpillFolder>,
-    /// Maximum memory of the records of a part, in bytes. A single key may exceed it.
+    /// Maximum memory of the records of a part, in bytes, one of `limits`. A single key may exceed it.
     limit: usize,
+    limits: PartLimits,
     /// Registration at the session's budget. It has no bytes itself; each part gets its own.
     memory: MemoryReservation,
     pub(crate) bounds: Arc<RangeBounds>,
@@ -91,6 +100,14 @@ pub(crate) struct SpilledRanges {
     linked: Arc<HashSet<Vec<u8>>>,
     /// Records of linked keys; `None` after they were returned.
     of_linked: Option<Vec<BufferedRows>>,
+}
+
+/// Maximum memory of the records of a part, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartLimits {
+    pub(crate) usual: usize,
+    /// If parts should be as large as the memory allows.
+    pub(crate) whole: usize,
 }
 
 /// First keys of all ranges except the first one, ascending.
@@ -114,17 +131,23 @@ struct SpilledRange {
 }
 
 impl SpilledRanges {
-    pub(crate) fn new(bounds: RangeBounds, limit: usize, memory: MemoryReservation) -> Result<Self> {
-        Ok(Self {
-            spill: SpillFolder::new()?,
-            limit,
+    pub(crate) fn new(
+        bounds: RangeBounds,
+        limits: PartLimits,
+        memory: MemoryReservation,
+        spill: Arc<SpillFolder>,
+    ) -> Self {
+        Self {
+            spill,
+            limit: limits.usual,
+            limits,
             memory,
             truncates: Some(vec![]),
             ranges: bounds.empty_ranges(None, None),
             bounds: Arc::new(bounds),
             linked: Arc::default(),
             of_linked: Some(vec![]),
-        })
+        }
     }
 
     /// Adds the records of a batch to their ranges.

@@ -78,7 +78,7 @@ async fn errors_of_invalid_files_name_file_row_and_column() {
         (
             "c.jsonl",
             b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(),
-            "InvalidText: the text is not UTF-8: byte 22 is 0xff",
+            "InvalidText: the text is not UTF-8: byte 22 of the line is 0xff",
         ),
         ("c.csv", b"id,seq,v\n1,2".to_vec(), "InvalidCsv: the row has 2 fields, but the header has 3 (c.csv, row 2)"),
         ("c.csv", b"id,id,seq\n1,2,3".to_vec(), "DuplicateColumn: column `id` occurs twice in `c.csv`"),

@@ -2,4 +2,3 @@
 
 pub(crate) mod parquet;
 pub(crate) mod rows;
-pub(crate) mod units;

@@ -217,7 +217,7 @@ fn plain_fields(fields: &Fields) -> Vec<Field> {
     fields.iter().map(|f| Field::new(f.name(), plain_type(f.data_type()), true)).collect()
 }
 
-/// Returns the codecs that decode the JSON of [`row_as_json()`] again: of the columns in `after` or `before` of
+/// Returns the codecs that decode the JSON of [`write_row_as_json()`] again: of the columns in `after` or `before` of
 /// envelopes, or of the columns of flattened records.
 pub(crate) fn find_codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let schema = batch.schema();
@@ -306,16 +306,16 @@ fn connect_codec(avro: &Value, t: &DataType) -> Option<ValueCodec> {
     schema.named_codec()
 }
 
-/// Returns a row as a line of JSON as Kafka Connect writes it, with bytes as base64 and times as ISO text.
-pub(crate) fn row_as_json(batch: &RecordBatch, row: usize) -> Result<String> {
-    let mut out = String::from("{");
+/// Appends a row as JSON as Kafka Connect writes it, with bytes as base64 and times as ISO text.
+pub(crate) fn write_row_as_json(batch: &RecordBatch, row: usize, out: &mut String) -> Result<()> {
+    out.push('{');
     for (i, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
         let comma = if i == 0 { "" } else { "," };
         write!(out, "{comma}{}:", quote_text(field.name())).expect("writing to a String does not fail");
-        write_value(column, row, &mut out)?;
+        write_value(column, row, out)?;
     }
     out.push('}');
-    Ok(out)
+    Ok(())
 }
 
 fn quote_text(t: &str) -> String {

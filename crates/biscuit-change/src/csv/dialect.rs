@@ -1,6 +1,7 @@
 //! Dialects of CSV, and a check of quotes that CSV readers do not make.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 
@@ -167,64 +168,133 @@ enum CsvState {
     Comment,
 }
 
-/// Reader that passes CSV through and checks its quotes.
+/// Check of the quotes of CSV, which also finds where records end.
 ///
 /// CSV parsers silently accept two mistakes: a quote that is never closed, which turns all further rows into one
 /// cell, and text after a closing quote. Both are errors here.
 #[derive(Debug)]
-pub struct CheckedCsv<R> {
-    text: R,
+pub(crate) struct CsvQuotes {
     file: String,
     dialect: CsvDialect,
     at: CsvState,
     line: u64,
+    /// Line in which the last quote opened.
     opened: u64,
 }
 
-impl<R: Read> CheckedCsv<R> {
-    /// Creates a reader of the text of a file; `file` is its name in messages. The `io::Error`s of the reader contain
-    /// `InvalidCsv` with the row.
-    pub fn new(file: &str, text: R, dialect: CsvDialect) -> Self {
-        Self { text, file: file.to_owned(), dialect, at: CsvState::Record, line: 1, opened: 0 }
+impl CsvQuotes {
+    /// Begins the check of a file; `file` is its name in messages.
+    pub(crate) fn new(file: &str, dialect: CsvDialect) -> Self {
+        Self { file: file.to_owned(), dialect, at: CsvState::Record, line: 1, opened: 0 }
     }
 
-    fn check_byte(&mut self, byte: u8) -> Result<()> {
-        let d = &self.dialect;
-        let is = |of: Option<u8>| of == Some(byte);
-        let begin = |byte: u8| match byte {
+    /// Checks the next part of the text. Returns where the last record in it ends, after its line break.
+    ///
+    /// # Errors
+    /// `InvalidCsv` with the row.
+    pub(crate) fn check(&mut self, text: &[u8]) -> Result<Option<usize>> {
+        let d = self.dialect;
+        let delimiter = d.delimiter.unwrap_or(b',');
+        let escape = d.escape.filter(|escape| Some(*escape) != d.quote);
+        if let Some(end) = self.check_plain(text, delimiter) {
+            return Ok(Some(end));
+        }
+        let (mut at, mut end, mut opened) = (0, None, None);
+        while at < text.len() {
+            // Bytes that cannot change the state are skipped at once.
+            let skipped = match self.at {
+                CsvState::Plain => memchr::memchr3(delimiter, b'\n', b'\r', &text[at..]),
+                CsvState::Comment => memchr::memchr(b'\n', &text[at..]),
+                CsvState::Quoted => match (d.quote, escape) {
+                    (Some(quote), Some(escape)) => memchr::memchr2(quote, escape, &text[at..]),
+                    (Some(quote), None) => memchr::memchr(quote, &text[at..]),
+                    (None, _) => None,
+                },
+                _ => Some(0),
+            };
+            let Some(skipped) = skipped else { break };
+            at += skipped;
+            let byte = text[at];
+            let is = |of: Option<u8>| of == Some(byte);
+            let begin = || match byte {
+                b'\n' | b'\r' => CsvState::Record,
+                byte if byte == delimiter => CsvState::Cell,
+                _ => CsvState::Plain,
+            };
+            self.at = match self.at {
+                CsvState::Comment => CsvState::Record,
+                CsvState::Record if is(d.comment) => CsvState::Comment,
+                CsvState::Record | CsvState::Cell if is(d.quote) => {
+                    opened = Some(at);
+                    CsvState::Quoted
+                }
+                CsvState::Record | CsvState::Cell | CsvState::Plain => begin(),
+                CsvState::Quoted if is(escape) => CsvState::Escaped,
+                CsvState::Quoted if is(d.quote) => CsvState::Quote,
+                CsvState::Quoted | CsvState::Escaped => CsvState::Quoted,
+                // The second quote of a doubled one.
+                CsvState::Quote if is(d.quote) => CsvState::Quoted,
+                CsvState::Quote => match begin() {
+                    CsvState::Plain => {
+                        let what = "there is text after a closing quote";
+                        return Err(self.malformed_csv(what, self.line + lines_in(&text[..at])));
+                    }
+                    next => next,
+                },
+            };
+            at += 1;
+            // Between the bytes of a CRLF is no end: the line feed would become an empty line of the next part.
+            let in_line_break = byte == b'\r' && text.get(at).is_none_or(|next| *next == b'\n');
+            if self.at == CsvState::Record && !in_line_break {
+                end = Some(at);
+            }
+        }
+        if let Some(opened) = opened {
+            self.opened = self.line + lines_in(&text[..opened]);
+        }
+        self.line += lines_in(text);
+        Ok(end)
+    }
+
+    /// Checks a part without quotes and comments, which has nothing but the ends of records. Returns `None` for any
+    /// other part.
+    fn check_plain(&mut self, text: &[u8], delimiter: u8) -> Option<usize> {
+        let is_outside = matches!(self.at, CsvState::Record | CsvState::Cell | CsvState::Plain);
+        let has = |byte: Option<u8>| byte.is_some_and(|byte| memchr::memchr(byte, text).is_some());
+        if !is_outside || has(self.dialect.quote) || has(self.dialect.comment) {
+            return None;
+        }
+        let end = memchr::memrchr(b'\n', text)? + 1;
+        self.line += lines_in(text);
+        self.at = match text.last()? {
             b'\n' | b'\r' => CsvState::Record,
-            byte if byte == d.delimiter.unwrap_or(b',') => CsvState::Cell,
+            byte if *byte == delimiter => CsvState::Cell,
             _ => CsvState::Plain,
         };
-        self.at = match self.at {
-            CsvState::Comment => {
-                if byte == b'\n' {
-                    CsvState::Record
-                } else {
-                    CsvState::Comment
-                }
+        Some(end)
+    }
+
+    /// Ends the check at the end of the text.
+    ///
+    /// # Errors
+    /// `InvalidCsv` for a quote that is not closed.
+    pub(crate) fn finish(&self) -> Result<()> {
+        match self.at {
+            CsvState::Quoted | CsvState::Escaped => {
+                let what = "the quote that opens in this row is not closed until the end of the file";
+                Err(self.malformed_csv(what, self.opened))
             }
-            CsvState::Record if is(d.comment) => CsvState::Comment,
-            CsvState::Record | CsvState::Cell if is(d.quote) => {
-                self.opened = self.line;
-                CsvState::Quoted
-            }
-            CsvState::Record | CsvState::Cell | CsvState::Plain => begin(byte),
-            CsvState::Quoted if is(d.escape) && d.escape != d.quote => CsvState::Escaped,
-            CsvState::Quoted if is(d.quote) => CsvState::Quote,
-            CsvState::Quoted | CsvState::Escaped => CsvState::Quoted,
-            // The second quote of a doubled one.
-            CsvState::Quote if is(d.quote) => CsvState::Quoted,
-            CsvState::Quote => match begin(byte) {
-                CsvState::Plain => {
-                    let what = "there is text after a closing quote";
-                    return Err(self.malformed_csv(what, self.line));
-                }
-                next => next,
-            },
-        };
-        self.line += u64::from(byte == b'\n');
-        Ok(())
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the first record of a text, with the comments before it.
+    pub(crate) fn first_record(&self, text: &[u8]) -> Arc<str> {
+        let mut reader = self.dialect.reader().from_reader(text);
+        // A record that cannot be read is an error of the chunk that begins with it.
+        let end = reader.read_byte_record(&mut csv::ByteRecord::new()).map_or(0, |_| reader.position().byte());
+        let record = text.get(..usize::try_from(end).unwrap_or(usize::MAX)).unwrap_or(text);
+        String::from_utf8_lossy(record).into()
     }
 
     fn malformed_csv(&self, what: &str, line: u64) -> Error {
@@ -233,28 +303,33 @@ impl<R: Read> CheckedCsv<R> {
     }
 }
 
-impl<R: Read> Read for CheckedCsv<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.text.read(into)?;
-        if read == 0 && !into.is_empty() && matches!(self.at, CsvState::Quoted | CsvState::Escaped) {
-            let what = "the quote that opens in this row is not closed until the end of the file";
-            return Err(io::Error::other(self.malformed_csv(what, self.opened)));
-        }
-        for byte in &into[..read] {
-            self.check_byte(*byte).map_err(io::Error::other)?;
-        }
-        Ok(read)
+fn lines_in(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+/// Reader that passes CSV through and checks its quotes.
+#[derive(Debug)]
+pub struct CheckedCsv<R> {
+    text: R,
+    quotes: CsvQuotes,
+}
+
+impl<R: Read> CheckedCsv<R> {
+    /// Creates a reader of the text of a file; `file` is its name in messages. The `io::Error`s of the reader contain
+    /// `InvalidCsv` with the row.
+    pub fn new(file: &str, text: R, dialect: CsvDialect) -> Self {
+        Self { text, quotes: CsvQuotes::new(file, dialect) }
     }
 }
 
-/// Checks the quotes of a text as [`CheckedCsv`] does.
-pub(crate) fn check_quotes(file: &str, text: &str, dialect: CsvDialect) -> Result<()> {
-    let mut checked = CheckedCsv::new(file, text.as_bytes(), dialect);
-    match io::copy(&mut checked, &mut io::sink()) {
-        Ok(_) => Ok(()),
-        Err(e) => Err(e
-            .downcast::<Error>()
-            .unwrap_or_else(|_| Error::new(codes::INVALID_CSV, "the text is not CSV").in_file(file))),
+impl<R: Read> Read for CheckedCsv<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.text.read(into)?;
+        if read == 0 && !into.is_empty() {
+            self.quotes.finish().map_err(io::Error::other)?;
+        }
+        self.quotes.check(&into[..read]).map_err(io::Error::other)?;
+        Ok(read)
     }
 }
 
@@ -263,7 +338,17 @@ mod tests {
     use super::*;
 
     fn wrong(text: &str, dialect: CsvDialect) -> Option<(String, u64)> {
-        let e = check_quotes("a.csv", text, dialect).err()?;
+        // In parts of every size, since the state continues from part to part.
+        let check = |size: usize| {
+            let mut quotes = CsvQuotes::new("a.csv", dialect);
+            text.as_bytes()
+                .chunks(size)
+                .try_for_each(|part| quotes.check(part).map(drop))
+                .and_then(|()| quotes.finish())
+        };
+        let all: Vec<_> = (1..=text.len().max(1)).map(|size| check(size).map_err(|e| e.to_string())).collect();
+        assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
+        let e = check(text.len().max(1)).err()?;
         assert_eq!((e.code(), e.file()), ("InvalidCsv", Some("a.csv")));
         Some((e.message().split(';').next()?.to_owned(), e.row()?))
     }

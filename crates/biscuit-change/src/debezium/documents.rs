@@ -8,9 +8,10 @@ use biscuit_schema::internal::{is_too_deep, too_deep};
 use serde_json::value::RawValue;
 
 use crate::codes;
-use crate::debezium::envelope::ChangeEvent;
+use crate::debezium::envelope::{ChangeEvent, EventSource};
 use crate::json::extended::{quote_json, to_plain_json};
 use crate::json::object::{self, JsonObject};
+use crate::json::scanner::JsonValue;
 use crate::values::text::wrong_type;
 
 /// Field that identifies a document.
@@ -47,10 +48,10 @@ pub(crate) fn document_identity(
     place: u64,
 ) -> Result<Option<(String, Option<IdKind>)>> {
     let reading = DocumentContext { contract, file, place };
-    let raw = match event.key.filter(|raw| raw.get().starts_with('{')) {
-        Some(raw) => Some(reading.id_of_key(raw.get())?),
+    let raw = match event.key.filter(|key| key.is_object()) {
+        Some(key) => Some(reading.id_of_key(key.raw())?),
         None => match event.after.or(event.before) {
-            Some(raw) => reading.id_of_document(raw.get())?,
+            Some(document) => reading.id_of_document(document.raw())?,
             None => None,
         },
     };
@@ -77,10 +78,10 @@ impl DocumentImages {
         place: u64,
     ) -> Result<Self> {
         let reading = DocumentContext { contract, file, place };
-        let image = |raw: Option<&RawValue>| raw.map(|raw| reading.convert_document(raw.get())).transpose();
+        let image = |value: Option<JsonValue<'_>>| value.map(|value| reading.convert_document(value.raw())).transpose();
         let (before, after) = (image(event.before)?, image(event.after)?);
-        let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
-            Some(raw) => Some(reading.convert_key(raw.get())?),
+        let key = match event.key.filter(|key| key.is_object()) {
+            Some(key) => Some(reading.convert_key(key.raw())?),
             // In files without message keys, the `_id` is in the document.
             None => match after.as_ref().or(before.as_ref()) {
                 Some(document) => reading.key_of_document(document)?,
@@ -95,24 +96,33 @@ impl DocumentImages {
         Ok(images)
     }
 
-    /// Returns the event with these images.
-    pub(crate) fn replace_images<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
-        let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    /// Returns the record as a line with these images, and the source of the event.
+    pub(crate) fn to_line(&self, event: &ChangeEvent<'_>) -> String {
+        let mut line = String::from("{");
+        for (name, image) in [("key", &self.key), ("before", &self.before), ("after", &self.after)] {
+            if let Some(image) = image {
+                line.push_str(&format!("\"{name}\":{image},"));
+            }
+        }
+        let source = if let EventSource::Object(source) = event.source { source.raw() } else { "{}" };
+        line.push_str(&format!("\"source\":{source}}}"));
+        line
+    }
+
+    /// Returns the event with the images of a scanned line of [`to_line`](Self::to_line).
+    pub(crate) fn replace_images<'a>(&'a self, event: &ChangeEvent<'a>, line: JsonValue<'a>) -> ChangeEvent<'a> {
         ChangeEvent {
-            op: event.op.clone(),
-            before: raw(&self.before),
-            after: raw(&self.after),
-            source: JsonObject::new(event.source.0.clone()),
-            key: raw(&self.key),
+            before: line.get("before"),
+            after: line.get("after"),
+            source: line.get("source").map_or(event.source, EventSource::Object),
+            key: line.get("key"),
             schema: None,
             headers: None,
             flat: false,
             is_document: true,
             update: None,
             only: self.only.as_deref(),
-            schema_name: event.schema_name.clone(),
-            database: event.database.clone(),
-            table: event.table.clone(),
+            ..event.clone()
         }
     }
 }
@@ -185,7 +195,7 @@ impl DocumentContext<'_> {
 
     /// Builds the image of an update without its document from `updateDescription`: the key, the updated fields, and
     /// null for each removed field.
-    fn changed_fields(&self, update: Option<&RawValue>, images: &mut DocumentImages) -> Result<()> {
+    fn changed_fields(&self, update: Option<&str>, images: &mut DocumentImages) -> Result<()> {
         let missing = |what: &str| {
             let message = format!(
                 "the update has no document, and {what}; capture with `capture.mode=change_streams_update_full`, or quarantine such records with `--bad-rows quarantine`"
@@ -193,7 +203,7 @@ impl DocumentContext<'_> {
             Error::new(codes::MISSING_IMAGE, message).at(self.file, self.place)
         };
         let update = update.ok_or_else(|| missing("its changed fields are missing"))?;
-        let update = self.parse_object(update.get())?;
+        let update = self.parse_object(update)?;
         let key = images.key.as_deref().ok_or_else(|| missing("its key is missing"))?;
         // The key is an object `{"column":value}`; without its braces it is the first field of the image.
         let mut fields = vec![key[1..key.len() - 1].to_owned()];

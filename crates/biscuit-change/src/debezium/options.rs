@@ -35,9 +35,12 @@ pub struct DebeziumOptions {
     pub bad_rows: BadRows,
     /// Maximum size of one file after decompression or decoding, in bytes. A larger file is refused with `TooLarge`.
     ///
-    /// Default for text: 4 GiB, and for compressed text also 250 times the size of the file (at least 64 MiB).
-    /// Default for rows of Parquet and Avro: 2,000 times the size of the file (at least 256 MiB).
+    /// Default: none for plain text; for compressed text 250 times the size of the file, or 64 MiB if that is more; for
+    /// rows of Parquet and Avro 2,000 times the size of the file, or 256 MiB if that is more.
     pub max_decompressed: Option<u64>,
+    /// Maximum size of one record in a text file, in bytes: a line of JSON, or a record of CSV. A larger record is
+    /// refused with `TooLarge`. Default: 64 MiB. The limit cannot be raised above 1 GiB.
+    pub max_record: Option<u64>,
 }
 
 impl DebeziumOptions {

@@ -1,6 +1,7 @@
 use arrow::datatypes::DataType;
 
 use crate::json::object;
+use crate::values::cells::CellDecoder;
 use crate::values::codec::ValueCodec;
 use crate::values::text::InvalidValue;
 use crate::values::text_value::TextValue;
@@ -17,13 +18,16 @@ pub(crate) struct SourceField {
 impl SourceField {
     /// Returns the type of the order column. A log sequence number of SQL Server has 10 bytes, which are up to 25
     /// digits; all other fields are bigint.
-    pub(crate) fn data_type(&self) -> DataType {
+    fn data_type(&self) -> DataType {
         if self.is_hex() { DataType::Decimal128(25, 0) } else { DataType::Int64 }
     }
 
-    /// Returns the value for records that are older than every position in the log.
-    pub(crate) fn before_all(&self) -> TextValue {
-        if self.is_hex() { TextValue::Decimal(0) } else { TextValue::Int(0) }
+    /// Returns a decoder of positions, for values of [`decode`](Self::decode). A position before all others is 0.
+    pub(crate) fn decoder(&self) -> CellDecoder {
+        match self.is_hex() {
+            true => CellDecoder::each(self.data_type()),
+            false => CellDecoder::new(&ValueCodec::Plain(self.data_type())),
+        }
     }
 
     /// Returns whether the field is a log sequence number in hexadecimal digits.

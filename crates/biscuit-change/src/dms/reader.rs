@@ -7,21 +7,23 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
-use biscuit_merge::{ChangeBatch, ParsedOp, RefusedRecord};
+use biscuit_merge::{ChangeBatch, ChangeColumns, ParsedOp, RefusedRecord};
+use biscuit_schema::{ContractColumn, ExtraColumns, SchemaInference};
 use bytes::Bytes;
 
 use crate::codes;
 use crate::columnar::rows::read_parts;
-use crate::csv::records::{self, CsvFile, CsvForm};
+use crate::csv::records::{self, CsvForm, CsvRows};
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::dms::rows::DmsChangeBuilder;
+use crate::files::chunks::{RecordSeparation, TextChunk, TextChunks, TextSettings};
+use crate::files::parts::{ChunkReader, TextForm};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress, quarantine_failing_rows};
-use crate::rows::reader::RowsOptions;
 use crate::tables::name::{SourceTable, check_one};
-use crate::values::declared::of_type;
-use crate::values::text::{empty_file, text_of};
+use crate::values::declared::{not_null_columns, of_type};
+use crate::values::text::empty_file;
 
 /// Reads files that AWS DMS wrote to S3: full loads and changes in CSV and Parquet, and transaction files.
 ///
@@ -43,13 +45,25 @@ use crate::values::text::{empty_file, text_of};
 /// ```
 #[derive(Debug)]
 pub struct DmsReader {
-    options: DmsOptions,
-    quarantine_rule: QuarantineRule,
-    /// Whether the records are ordered by file and row.
-    by_place: bool,
-    csv: Vec<(CsvFile, DmsFile)>,
+    settings: Arc<DmsSettings>,
     tables: BTreeSet<SourceTable>,
     changes: ChangeRecords,
+    /// Types of the columns that are not declared, while they are learned.
+    learning: SchemaInference,
+    /// The same types when they are known.
+    learned: Option<Arc<SchemaInference>>,
+    /// Chunks of CSV that wait until the types are known.
+    waiting: Vec<TextChunk>,
+}
+
+/// Settings that do not change while files are read.
+#[derive(Debug)]
+struct DmsSettings {
+    options: DmsOptions,
+    quarantine_rule: QuarantineRule,
+    change_columns: ChangeColumns,
+    /// Whether the records are ordered by file and row.
+    by_place: bool,
 }
 
 impl DmsReader {
@@ -60,8 +74,21 @@ impl DmsReader {
         let by_place = named.is_empty();
         let order = if by_place { vec![FILE.to_owned(), ROW.to_owned()] } else { named };
         let changes = ChangeRecords { order, key: options.key().to_vec(), ..ChangeRecords::default() };
+        // DMS writes no placeholder, so the text of Debezium's placeholder is an ordinary value.
+        let change_columns = ChangeColumns::default()
+            .with_op(&options.op)
+            .with_op_map(options.op_map.clone())
+            .with_placeholder("")
+            .with_not_null(options.contract.as_ref().map(not_null_columns).unwrap_or_default());
         let quarantine_rule = QuarantineRule::new(options.bad_rows, options.contract.as_ref());
-        Self { options, quarantine_rule, by_place, csv: vec![], tables: BTreeSet::new(), changes }
+        Self {
+            settings: Arc::new(DmsSettings { options, quarantine_rule, change_columns, by_place }),
+            tables: BTreeSet::new(),
+            changes,
+            learning: SchemaInference::default().without_times(),
+            learned: None,
+            waiting: vec![],
+        }
     }
 
     /// Reads one file. Parquet is recognized by its first bytes; any other file is CSV, plain or compressed.
@@ -91,7 +118,7 @@ impl DmsReader {
     /// # Errors
     /// The errors of [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let part = RowsInProgress::from_batch(rows, first, &self.quarantine_rule);
+        let part = RowsInProgress::from_batch(rows, first, &self.settings.quarantine_rule);
         match self.parse_name(file)? {
             Some(named) => self.add_rows(part, file, &named),
             None => Ok(()),
@@ -109,7 +136,7 @@ impl DmsReader {
         Ok(wanted)
     }
 
-    /// Takes the change records that are ready, which are from Parquet files. Records from CSV are returned by
+    /// Takes the change records that are ready. Records from CSV without a contract are returned by
     /// [`finish`](Self::finish).
     pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
         std::mem::take(&mut self.changes.batches)
@@ -123,7 +150,7 @@ impl DmsReader {
     /// Parses the name of a file; returns `None` for a file of another table.
     fn parse_name(&mut self, file: &str) -> Result<Option<DmsFile>> {
         let named = DmsFile::parse(file);
-        if named.kind == DmsFileKind::Unknown && self.by_place {
+        if named.kind == DmsFileKind::Unknown && self.settings.by_place {
             let message =
                 "the name is neither a full load (`LOAD…`) nor a change file with its time; name the order columns";
             return Err(Error::new(codes::UNKNOWN_DMS_FILE, message).in_file(file));
@@ -143,45 +170,74 @@ impl DmsReader {
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in read_parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
+            let settings = self.settings.clone();
+            let limit = settings.options.max_decompressed;
+            for part in read_parts(&name, bytes, &settings.quarantine_rule, row, limit)? {
                 self.add_rows(part?, &name, &named)?;
             }
             return Ok(());
         }
-        let text =
-            text_of(file, &bytes, self.options.max_decompressed, self.options.encoding.filter(|_| row.is_none()))?;
-        if named.kind == DmsFileKind::Transactions {
-            return self.read_transactions(&name, &text, named, row);
+        let mut form = self.csv_form();
+        form.settings.encoding = form.settings.encoding.filter(|_| row.is_none());
+        let mut chunks = TextChunks::of_bytes(&name, &bytes, form.separation, &form.settings, row)?;
+        while let Some(chunk) = chunks.next_chunk()? {
+            match self.needs_types() {
+                true => self.waiting.push(chunk),
+                false => self.read_chunk(chunk)?,
+            }
         }
-        let Some(first) = records::first_record(&text, self.options.csv) else { return Ok(()) };
-        let names = self.column_names(&first, file)?;
-        self.push_csv(&name, text, named, names, row)
+        Ok(())
     }
 
-    /// Parses a CSV file and renames its columns to the names in the options and the contract, in any letter case.
-    fn push_csv(
-        &mut self,
-        file: &Arc<str>,
-        text: String,
-        named: DmsFile,
-        names: Option<Vec<String>>,
-        row: Option<u64>,
-    ) -> Result<()> {
-        let form = CsvForm { dialect: self.options.csv, names, null: self.options.null.clone() };
-        let refused = &mut self.changes.refused;
-        let mut csv = CsvFile::parse_at(file, text, form, row, &self.quarantine_rule, refused)?;
-        let o = &self.options;
+    fn csv_form(&self) -> TextForm {
+        let options = &self.settings.options;
+        let settings = TextSettings {
+            encoding: options.encoding,
+            max_decompressed: options.max_decompressed,
+            max_record: options.max_record,
+        };
+        TextForm { separation: RecordSeparation::Csv(options.csv), settings }
+    }
+
+    /// Parses a chunk of a CSV file. Returns `None` if it has no record of the wanted table.
+    fn parse_chunk(&mut self, mut chunk: TextChunk, named: &DmsFile) -> Result<Option<CsvRows>> {
+        let (settings, file) = (self.settings.clone(), chunk.file.clone());
+        let mut places = None;
+        let names = match named.kind {
+            DmsFileKind::Transactions => {
+                let names = self.transaction_columns(&file)?;
+                places = Some(self.select_transactions(&mut chunk)?);
+                Some(names)
+            }
+            _ => {
+                let dialect = settings.options.csv;
+                let first = match &chunk.head {
+                    Some(head) => records::first_record(head, dialect),
+                    None => records::first_record(chunk.as_text()?, dialect),
+                };
+                let Some(first) = first else { return Ok(None) };
+                self.column_names(&first, &file)?
+            }
+        };
+        let form = CsvForm { dialect: settings.options.csv, names, null: settings.options.null.clone() };
+        let before = self.changes.refused.len();
+        let mut rows = CsvRows::parse(chunk, form, &settings.quarantine_rule, &mut self.changes.refused)?;
+        if let Some(places) = places {
+            // The line numbers are in the copied text; convert them to the lines of the whole file.
+            rows.count_in(&places, &mut self.changes.refused[before..]);
+        }
+        // Columns get the names in the options and the contract, in any letter case.
+        let o = &settings.options;
         let columns = o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.as_str());
         let meta = [Some(o.op.as_str()), o.timestamp_column.as_deref()];
         let known: Vec<&str> =
             columns.chain(o.key().iter().map(String::as_str)).chain(meta.into_iter().flatten()).collect();
-        for name in &mut csv.names {
+        for name in &mut rows.names {
             if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(name.trim())) {
                 *name = (*known).to_owned();
             }
         }
-        self.csv.push((csv, named));
-        Ok(())
+        Ok(Some(rows))
     }
 
     /// Returns whether a table is the wanted one. If no table is set, every table is wanted, and
@@ -189,7 +245,7 @@ impl DmsReader {
     fn is_wanted(&mut self, schema: Option<&str>, table: Option<&str>) -> bool {
         let Some(table) = table else { return true };
         let name = SourceTable::new(schema, table);
-        let wanted = self.options.table.as_ref().is_none_or(|wanted| name.is_meant_by(wanted));
+        let wanted = self.settings.options.table.as_ref().is_none_or(|wanted| name.is_meant_by(wanted));
         if wanted {
             self.tables.insert(name);
         }
@@ -201,7 +257,7 @@ impl DmsReader {
     /// A row has the operation code if the endpoint writes one, then the timestamp if `TimestampColumnName` is set,
     /// then the columns of the contract. The number of fields beyond the contract tells which of the two are present.
     fn column_names(&self, first: &csv::StringRecord, file: &str) -> Result<Option<Vec<String>>> {
-        let o = &self.options;
+        let o = &self.settings.options;
         let columns: Vec<String> =
             o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.clone()).filter(|n| !self.is_meta(n)).collect();
         let is = |cell: &str, name: &str| cell.trim().eq_ignore_ascii_case(name);
@@ -227,7 +283,7 @@ impl DmsReader {
         names.extend(has_op.then(|| o.op.clone()));
         names.extend(stamp.filter(|_| has_stamp).map(str::to_owned));
         names.extend(columns);
-        if names.len() != first.len() && !self.quarantine_rule.all() {
+        if names.len() != first.len() && !self.settings.quarantine_rule.all() {
             return Err(fields_differ(first, names.len(), o).at(file, 1));
         }
         Ok(Some(names))
@@ -235,104 +291,192 @@ impl DmsReader {
 
     /// Returns whether a column is about the record and not from the source table.
     fn is_meta(&self, name: &str) -> bool {
-        let o = &self.options;
+        let o = &self.settings.options;
         name == o.op || Some(name) == o.timestamp_column.as_deref() || name == FILE || name == ROW
     }
 
-    /// Reads a transaction file, which contains records of all tables: operation, table, schema, values.
-    ///
-    /// The records of the wanted table are copied to a text of their own, which is then read as CSV.
-    fn read_transactions(&mut self, file: &Arc<str>, text: &str, named: DmsFile, row: Option<u64>) -> Result<()> {
-        let Some(contract) = &self.options.contract else {
+    /// Returns the columns of a transaction file, which contains records of all tables: operation, table, schema,
+    /// values.
+    fn transaction_columns(&self, file: &str) -> Result<Vec<String>> {
+        let Some(contract) = &self.settings.options.contract else {
             let message = "a transaction file has no header; declare the columns of the table in a contract";
             return Err(Error::new(codes::UNTYPED_RECORDS, message).in_file(file));
         };
         // Names that no column of a table can have; these columns are removed later.
         let (meta_table, meta_schema) = ("\u{0}table".to_owned(), "\u{0}schema".to_owned());
         let columns = contract.columns.iter().map(|c| c.name.clone()).filter(|n| !self.is_meta(n));
-        let names = [self.options.op.clone(), meta_table, meta_schema].into_iter().chain(columns).collect();
+        Ok([self.settings.options.op.clone(), meta_table, meta_schema].into_iter().chain(columns).collect())
+    }
+
+    /// Keeps the records of the wanted table in a chunk of a transaction file. Returns their lines in the file.
+    fn select_transactions(&mut self, chunk: &mut TextChunk) -> Result<Vec<u64>> {
+        let text = chunk.take_text()?;
         let mut own = String::with_capacity(text.len());
         let mut places = Vec::new();
-        for record in records::parse_records(text, file, self.options.csv)? {
-            let (fields, span, line) = record;
-            let (schema, table) = (fields.get(2).map(str::to_owned), fields.get(1).map(str::to_owned));
-            if self.is_wanted(schema.as_deref(), table.as_deref()) {
+        for (fields, span, line) in records::parse_records(&text, &chunk.file, chunk.first, self.settings.options.csv)?
+        {
+            if self.is_wanted(fields.get(2), fields.get(1)) {
                 own.push_str(text[span].trim_end_matches(['\n', '\r']));
                 own.push('\n');
-                places.push(row.unwrap_or(line));
+                places.push(chunk.only.unwrap_or(line));
             } else {
                 self.changes.other_tables += 1;
             }
         }
-        let before = self.changes.refused.len();
-        self.push_csv(file, own, named, Some(names), row)?;
-        // The line numbers are in the copied text; convert them to the lines of the whole file.
-        let (csv, _) = self.csv.last_mut().expect("the file was pushed above");
-        csv.count_in(&places, &mut self.changes.refused[before..]);
-        Ok(())
+        (chunk.text, chunk.first, chunk.only, chunk.head) = (own.into_bytes(), 1, None, None);
+        Ok(places)
     }
 
-    /// Returns the change records of all files.
+    /// Returns the change records of all files, in the order of reading. Records from CSV without a contract come
+    /// last.
     ///
     /// # Errors
     /// `SeveralTables` if the files have records of several tables, or the wanted name matches several; `WrongType`,
     /// `UnknownOp`, `NullNotAllowed` and the like, with file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
-        let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
-        let options = &self.options;
-        // Operation codes and order columns are read as text and converted later, by rules of their own.
-        let order = self.changes.order.clone();
-        let is_text = |name: &str| {
-            let is_order = || order.iter().any(|o| o == name) || Some(name) == options.timestamp_column.as_deref();
-            name == options.op || name.starts_with('\u{0}') || is_order()
-        };
-        let declared = |name: &str| match options.declared_column(name) {
-            Some(column) => Some(column),
-            None if is_text(name) => Some(of_type(name, &DataType::Utf8)),
-            None => {
-                // A before image has the type of its key column, and no default: null means that there is none.
-                let mut column = options.key_before(name).and_then(|key| options.declared_column(&key))?;
-                name.clone_into(&mut column.name);
-                column.reading.default = None;
-                Some(column)
-            }
-        };
-        let parts = records::convert_files(&files, declared, &self.quarantine_rule, &mut self.changes)?;
-        for ((part, file), named) in parts.into_iter().zip(named) {
-            self.add_rows(part, &file, &named)?;
+        let waiting = std::mem::take(&mut self.waiting);
+        for chunk in &waiting {
+            self.learn_types(chunk.clone())?;
         }
+        let learned = std::mem::take(&mut self.learning);
+        self.set_types(learned);
+        for chunk in waiting {
+            self.read_chunk(chunk)?;
+        }
+        check_one(&self.tables)?;
         Ok(self.changes)
+    }
+
+    fn set_types(&mut self, learned: SchemaInference) {
+        self.changes.conflicts.extend(learned.conflicts().cloned());
+        self.learned = Some(Arc::new(learned));
+    }
+
+    /// Returns the declared column of a column of a CSV file.
+    fn declared_column(&self, name: &str) -> Option<ContractColumn> {
+        let options = &self.settings.options;
+        // Operation codes and order columns are read as text and converted later, by rules of their own.
+        let is_text = || {
+            let is_order = || self.changes.order.iter().any(|o| o == name);
+            let is_timestamp = || Some(name) == options.timestamp_column.as_deref();
+            name == options.op || name.starts_with('\u{0}') || is_order() || is_timestamp()
+        };
+        if let Some(column) = options.declared_column(name) {
+            return Some(column);
+        }
+        if is_text() {
+            return Some(of_type(name, &DataType::Utf8));
+        }
+        // A before image has the type of its key column, and no default: null means that there is none.
+        let mut column = options.key_before(name).and_then(|key| options.declared_column(&key))?;
+        name.clone_into(&mut column.name);
+        column.reading.default = None;
+        Some(column)
+    }
+
+    /// Returns whether the columns that are not declared are stored.
+    fn keeps_undeclared(&self) -> bool {
+        self.settings.options.contract.as_ref().is_none_or(|contract| contract.extra == ExtraColumns::Keep)
+    }
+
+    /// Returns the column of a column of a CSV file. Columns that are not stored are text.
+    fn typed_column(&self, name: &str) -> ContractColumn {
+        self.declared_column(name).unwrap_or_else(|| match self.keeps_undeclared() {
+            true => {
+                let learned = self.learned.as_ref().and_then(|learned| learned.type_of(name));
+                of_type(name, &learned.unwrap_or(DataType::Null))
+            }
+            false => of_type(name, &DataType::Utf8),
+        })
     }
 
     /// Converts rows to change records, and quarantines invalid ones if the options allow it.
     fn add_rows(&mut self, part: RowsInProgress, file: &Arc<str>, named: &DmsFile) -> Result<()> {
+        let settings = self.settings.clone();
         let make = DmsChangeBuilder {
-            options: &self.options,
+            options: &settings.options,
+            columns: &settings.change_columns,
             order: &self.changes.order,
-            by_place: self.by_place,
+            by_place: settings.by_place,
             file,
             named,
         };
-        // DMS writes no placeholder, so the text of Debezium's placeholder is an ordinary value.
-        let rows = RowsOptions {
-            op: Some(self.options.op.clone()),
-            op_map: self.options.op_map.clone(),
-            placeholder: Some(String::new()),
-            ..RowsOptions::default()
-        };
-        let rows = match &self.options.contract {
-            Some(contract) => rows.with_contract(contract.clone()),
-            None => rows,
-        };
         let refused: &mut Vec<RefusedRecord> = &mut self.changes.refused;
-        for (batch, lost) in
-            quarantine_failing_rows(file, part, &self.quarantine_rule, refused, &mut |p| make.build_batch(p, &rows))?
-        {
+        let rule = &settings.quarantine_rule;
+        for (batch, lost) in quarantine_failing_rows(file, part, rule, refused, &mut |p| make.build_batch(p))? {
             self.changes.batches.push(batch);
             self.changes.add_losses(lost);
         }
         Ok(())
+    }
+}
+
+impl ChunkReader for DmsReader {
+    fn text_form(&mut self, file: &str) -> Result<Option<TextForm>> {
+        Ok(self.wants_file(file)?.then(|| self.csv_form()))
+    }
+
+    fn needs_types(&self) -> bool {
+        self.learned.is_none() && self.keeps_undeclared()
+    }
+
+    fn learn_types(&mut self, chunk: TextChunk) -> Result<()> {
+        // What is refused or counted here is refused or counted when the records are read.
+        let counted = (self.changes.other_tables, self.changes.refused.len());
+        let named = DmsFile::parse(&chunk.file);
+        if let Some(rows) = self.parse_chunk(chunk, &named)? {
+            for (at, name) in rows.names.iter().enumerate() {
+                if self.declared_column(name).is_none() {
+                    rows.infer_column(at, &mut self.learning);
+                }
+            }
+        }
+        self.changes.other_tables = counted.0;
+        self.changes.refused.truncate(counted.1);
+        Ok(())
+    }
+
+    fn end_types(&mut self, learner: Self) {
+        self.set_types(learner.learning);
+    }
+
+    fn new_part(&self) -> Option<Self> {
+        Some(Self {
+            settings: self.settings.clone(),
+            tables: self.tables.clone(),
+            changes: ChangeRecords { order: self.changes.order.clone(), ..ChangeRecords::default() },
+            learning: SchemaInference::default().without_times(),
+            learned: self.learned.clone(),
+            waiting: vec![],
+        })
+    }
+
+    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
+        let (named, file) = (DmsFile::parse(&chunk.file), chunk.file.clone());
+        let refused = self.changes.refused.len();
+        let Some(rows) = self.parse_chunk(chunk, &named)? else { return Ok(()) };
+        let columns: Vec<_> = rows.names.iter().map(|name| (name.clone(), self.typed_column(name))).collect();
+        let typed = |name: &str| Ok(columns.iter().find(|(own, _)| own == name).map(|(_, column)| column.clone()));
+        let part = rows.to_typed_rows(typed, &self.settings.quarantine_rule, &mut self.changes)?;
+        self.add_rows(part, &file, &named)?;
+        self.changes.refused[refused..].sort_by_key(|record| record.row);
+        Ok(())
+    }
+
+    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        self.read_batch(file, rows, first)
+    }
+
+    fn add_part(&mut self, part: Self) -> Result<()> {
+        self.tables.extend(part.tables);
+        self.learning.append(part.learning);
+        self.changes.append(part.changes);
+        Ok(())
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.changes.batches)
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null, nullif};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result};
-use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, RawRows};
+use biscuit_merge::{ChangeBatch, ChangeColumns, ChangeOp, KeyChange, KeyChangeKind, RawRows};
 use biscuit_schema::internal::{column_index, plain_type, written_type};
 use biscuit_schema::{ContractColumn, ExtraColumns};
 
@@ -14,12 +14,12 @@ use crate::csv::records::text_in_column;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::records::refused::RowsInProgress;
-use crate::rows::reader::RowsOptions;
 use crate::values::declared::{LossCounter, RowTyping, coerce_values, of_type, with_defaults};
 
 /// Builds change records from the rows of one file.
 pub(crate) struct DmsChangeBuilder<'a> {
     pub(crate) options: &'a DmsOptions,
+    pub(crate) columns: &'a ChangeColumns,
     pub(crate) order: &'a [String],
     pub(crate) by_place: bool,
     pub(crate) file: &'a Arc<str>,
@@ -28,7 +28,7 @@ pub(crate) struct DmsChangeBuilder<'a> {
 
 impl DmsChangeBuilder<'_> {
     /// Converts rows to a batch of change records, with the losses that the contract allows.
-    pub(crate) fn build_batch(&self, part: &RowsInProgress, rows: &RowsOptions) -> Result<(ChangeBatch, LossCounter)> {
+    pub(crate) fn build_batch(&self, part: &RowsInProgress) -> Result<(ChangeBatch, LossCounter)> {
         let mut lost = LossCounter::default();
         let old_keys = self.old_keys(part, &mut lost)?;
         let mut fields: Vec<Field> = Vec::new();
@@ -86,8 +86,7 @@ impl DmsChangeBuilder<'_> {
             Some(contract) => with_defaults(&batch, contract, &mut lost)?,
             None => batch,
         };
-        let (mut batch, _) =
-            RowsInProgress { batch, ..part.clone() }.into_changes(self.file, &rows.change_columns())?;
+        let (mut batch, _) = RowsInProgress { batch, ..part.clone() }.into_changes(self.file, self.columns)?;
         // Ordered by file, a full load is older than the changes because its number is less than any time.
         if self.named.kind == DmsFileKind::Load && !self.by_place {
             batch.rank = 0;

@@ -4,13 +4,9 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use biscuit_core::catch_panic;
 use biscuit_core::{Error, Result};
 
 use crate::codes;
-
-/// Default maximum number of bytes of a decompressed text file, which is held in memory.
-const MAX_TEXT: u64 = 4 << 30;
 
 /// Default maximum number of bytes of text for each byte of a compressed file, if the text has more than
 /// [`RATIO_FROM`] bytes. Real data is rarely compressed to less than a hundredth of its size.
@@ -70,39 +66,83 @@ pub fn decompression_error(file: &str, e: io::Error) -> Error {
     Error::new(codes::TRUNCATED_INPUT, message).in_file(file).with_source(e)
 }
 
-/// Decompresses a whole text.
-pub(crate) fn decompress(file: &str, bytes: &[u8], max_decompressed: Option<u64>) -> Result<Vec<u8>> {
-    unpack_to(file, bytes, max_decompressed, RATIO_FROM)
+/// Maximum size of a text after decompression.
+#[derive(Debug)]
+pub(crate) struct TextLimit {
+    file: Arc<str>,
+    maximum: u64,
+    what: String,
 }
 
-fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
-    let packing = FileCompression::detect(bytes);
-    let maximum = match (max_decompressed, packing) {
-        (Some(maximum), _) => maximum,
-        (None, FileCompression::None) => MAX_TEXT,
-        (None, _) => MAX_TEXT.min((bytes.len() as u64).saturating_mul(MAX_RATIO).max(ratio_from)),
-    };
-    // Reads one byte more than the maximum, which tells a text of the maximum size from a longer one.
-    let read = catch_panic(|| {
-        let mut out = Vec::new();
-        packing.reader(bytes)?.take(maximum.saturating_add(1)).read_to_end(&mut out).map(|_| out)
-    });
-    let out = match read {
-        Ok(read) => read.map_err(|e| decompression_error(file, e))?,
-        Err(e) => {
-            return Err(Error::new(codes::TRUNCATED_INPUT, "the compressed text is damaged")
-                .in_file(file)
-                .with_source(e));
-        }
-    };
-    if out.len() as u64 <= maximum {
-        return Ok(out);
+impl TextLimit {
+    /// Creates the limit of a file of `size` bytes. The maximum is `max_decompressed`; by default there is none for
+    /// plain text, and for compressed text it is 250 times `size`, or 64 MiB if that is more.
+    pub(crate) fn new(file: &Arc<str>, size: u64, compression: FileCompression, max_decompressed: Option<u64>) -> Self {
+        Self::with_ratio_from(file, size, compression, max_decompressed, RATIO_FROM)
     }
-    let what = match max_decompressed {
-        None if maximum < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the compressed file"),
-        _ => format!("{maximum} bytes"),
-    };
-    Err(too_large(file, &format!("the text has more than {what}")))
+
+    fn with_ratio_from(
+        file: &Arc<str>,
+        size: u64,
+        compression: FileCompression,
+        max_decompressed: Option<u64>,
+        ratio_from: u64,
+    ) -> Self {
+        let (maximum, what) = match (max_decompressed, compression) {
+            (Some(maximum), _) => (maximum, format!("{maximum} bytes")),
+            (None, FileCompression::None) => (u64::MAX, String::new()),
+            (None, _) => {
+                let maximum = size.saturating_mul(MAX_RATIO).max(ratio_from);
+                (maximum, format!("{maximum} bytes, and {MAX_RATIO} times the bytes of the compressed file"))
+            }
+        };
+        Self { file: file.clone(), maximum, what }
+    }
+
+    /// Returns a reader of the text. Its `io::Error` contains `TooLarge` if the text has more bytes than allowed.
+    pub(crate) fn apply<R: Read>(self, text: R) -> LimitedText<R> {
+        LimitedText { text, left: self.maximum, limit: self }
+    }
+}
+
+/// Reader of a text with a maximum size.
+#[derive(Debug)]
+pub(crate) struct LimitedText<R> {
+    text: R,
+    left: u64,
+    limit: TextLimit,
+}
+
+impl<R> LimitedText<R> {
+    /// Returns the error of a text with more bytes than allowed.
+    fn too_large(&self) -> io::Error {
+        let TextLimit { file, what, .. } = &self.limit;
+        io::Error::other(too_large(file, &format!("the text has more than {what}")))
+    }
+}
+
+impl<R: Read> Read for LimitedText<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.text.read(into)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| self.too_large())?;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for LimitedText<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 && !self.text.fill_buf()?.is_empty() {
+            return Err(self.too_large());
+        }
+        let ready = self.text.fill_buf()?;
+        let allowed = usize::try_from(self.left).unwrap_or(usize::MAX).min(ready.len());
+        Ok(&ready[..allowed])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u64);
+        self.text.consume(bytes);
+    }
 }
 
 fn too_large(file: &str, what: &str) -> Error {
@@ -158,6 +198,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::files::chunks::read_error;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut w = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
@@ -171,17 +212,33 @@ mod tests {
         [gzip(text), zstd::encode_all(text, 0).unwrap(), bzip2.finish().unwrap()]
     }
 
-    fn code(bytes: &[u8]) -> &'static str {
-        decompress("a.gz", bytes, None).map(drop).unwrap_err().code()
+    fn read(file: &[u8], max_decompressed: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
+        let (name, size) = (Arc::from("a.gz"), file.len() as u64);
+        let compression = FileCompression::detect(file);
+        let limit = TextLimit::with_ratio_from(&name, size, compression, max_decompressed, ratio_from);
+        let mut text = Vec::new();
+        let opened = compression.reader(file).map_err(|e| read_error(&name, e))?;
+        match limit.apply(opened).read_to_end(&mut text) {
+            Ok(_) => Ok(text),
+            Err(e) => Err(read_error(&name, e)),
+        }
+    }
+
+    fn decompress(file: &[u8]) -> Result<Vec<u8>> {
+        read(file, None, RATIO_FROM)
+    }
+
+    fn code(file: &[u8]) -> &'static str {
+        decompress(file).unwrap_err().code()
     }
 
     #[test]
     fn consecutive_members_and_frames_are_one_text() {
         for one in packed(b"id,v\n1,a\n") {
-            assert_eq!(decompress("a", &one, None).unwrap(), b"id,v\n1,a\n");
-            assert_eq!(decompress("a", &one.repeat(2), None).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
+            assert_eq!(decompress(&one).unwrap(), b"id,v\n1,a\n");
+            assert_eq!(decompress(&one.repeat(2)).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
         }
-        assert_eq!(decompress("a", &gzip(b""), None).unwrap(), b"");
+        assert_eq!(decompress(&gzip(b"")).unwrap(), b"");
     }
 
     #[test]
@@ -202,11 +259,13 @@ mod tests {
     fn text_much_larger_than_its_compressed_size_is_refused() {
         let spaces = vec![b' '; 1 << 20];
         for packed in packed(&spaces) {
-            let e = unpack_to("a.gz", &packed, None, 1000).map(drop).unwrap_err();
+            let e = read(&packed, None, 1000).map(drop).unwrap_err();
             assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.gz")), "{} bytes", packed.len());
-            assert_eq!(decompress("a", &packed, None).unwrap().len(), 1 << 20);
-            assert_eq!(unpack_to("a", &packed, Some(1 << 20), 1000).unwrap().len(), 1 << 20);
-            assert_eq!(decompress("a", &packed, Some((1 << 20) - 1)).unwrap_err().code(), "TooLarge");
+            assert_eq!(decompress(&packed).unwrap().len(), 1 << 20);
+            assert_eq!(read(&packed, Some(1 << 20), 1000).unwrap().len(), 1 << 20);
+            assert_eq!(read(&packed, Some((1 << 20) - 1), RATIO_FROM).unwrap_err().code(), "TooLarge");
         }
+        assert_eq!(read(&spaces, None, 1000).unwrap().len(), 1 << 20, "plain text has no limit");
+        assert_eq!(read(&spaces, Some(1000), 1000).unwrap_err().code(), "TooLarge");
     }
 }

@@ -1,6 +1,6 @@
 //! Conversion of text in other encodings to UTF-8 while it is read.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use biscuit_core::{Error, Result};
 use encoding_rs::{DecoderResult, Encoding, UTF_8};
@@ -129,16 +129,44 @@ impl<R: Read> Utf8Text<R> {
     }
 }
 
-impl<R: Read> Read for Utf8Text<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+impl<R: Read> Utf8Text<R> {
+    /// Decodes until some bytes are ready. Returns whether the text itself has to be read instead, because it needs no
+    /// decoding.
+    fn prepare(&mut self) -> io::Result<bool> {
         if matches!(self.state, DecodeState::Begin) {
             self.choose_decoder()?;
         }
-        if self.at == self.ready.len() {
-            if matches!(self.state, DecodeState::AsItIs) {
-                return self.text.read(into);
-            }
-            self.decode_some()?;
+        if self.at < self.ready.len() {
+            return Ok(false);
+        }
+        if matches!(self.state, DecodeState::AsItIs) {
+            return Ok(true);
+        }
+        self.decode_some()?;
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> BufRead for Utf8Text<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self.prepare()? {
+            true => self.text.fill_buf(),
+            false => Ok(&self.ready[self.at..]),
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        match self.at < self.ready.len() {
+            true => self.at += bytes,
+            false => self.text.consume(bytes),
+        }
+    }
+}
+
+impl<R: Read> Read for Utf8Text<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.prepare()? {
+            return self.text.read(into);
         }
         let n = into.len().min(self.ready.len() - self.at);
         into[..n].copy_from_slice(&self.ready[self.at..self.at + n]);

@@ -92,6 +92,11 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Jso
     }
 }
 
+/// Returns the error of a line that [`JsonScanner`](crate::json::scanner::JsonScanner) refuses.
+pub(crate) fn refused_line(raw: &str, file: &str, line: u64) -> Error {
+    object_line(raw, file, line).err().unwrap_or_else(|| Error::internal("a line was refused without a reason"))
+}
+
 /// Creates the error for a line that is not valid JSON.
 pub(crate) fn invalid_json(e: &serde_json::Error, file: &str, line: u64) -> Error {
     let what = match e.classify() {

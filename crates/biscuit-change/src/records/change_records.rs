@@ -19,7 +19,8 @@ pub struct ChangeRecords {
     pub ignored: u64,
     /// Number of input records of other tables.
     pub other_tables: u64,
-    /// Number of records in files without the operation column of the options. They are upserts, as in a full load.
+    /// Number of records in files without the operation column of the options, and of JSON lines without it. They are
+    /// upserts, as in a full load.
     pub without_op: u64,
     /// Key columns, if the records or the options name them.
     pub key: Vec<String>,
@@ -47,6 +48,18 @@ impl ChangeRecords {
     /// Number of change records, without the quarantined ones.
     pub fn len(&self) -> usize {
         self.batches.iter().map(|b| b.ops.len()).sum()
+    }
+
+    /// Adds the records of a later part of the input.
+    pub(crate) fn append(&mut self, part: Self) {
+        self.batches.extend(part.batches);
+        self.ignored += part.ignored;
+        self.other_tables += part.other_tables;
+        self.without_op += part.without_op;
+        self.passed_over.extend(part.passed_over);
+        self.refused.extend(part.refused);
+        self.add_losses(LossCounter { dropped: part.dropped_columns, columns: part.losses });
+        self.conflicts.extend(part.conflicts);
     }
 
     /// Adds the losses of one part of the input.

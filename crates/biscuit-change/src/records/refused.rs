@@ -71,14 +71,19 @@ pub fn parquet_row(row: &RecordBatch) -> Result<Vec<u8>> {
 
 /// Returns the span of each line of a text with its number from 1. Blank lines are counted but not returned.
 pub(crate) fn line_spans(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let mut at = 0;
-    let span = move |line: &str| {
-        let from = at;
-        at += line.len();
-        from..from + line.trim_end_matches(['\n', '\r']).len()
-    };
-    let numbered = text.split_inclusive('\n').map(span).zip(1..).map(|(span, n)| (n, span));
-    numbered.filter(|(_, span)| !text[span.clone()].trim().is_empty())
+    let (mut at, mut number) = (0, 0);
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let (from, end) = (at, memchr::memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |end| at + end));
+            (at, number) = (end + 1, number + 1);
+            let line = text[from..end].trim_end_matches('\r');
+            // Most lines begin with a value.
+            if line.starts_with(['{', '[']) || !line.trim().is_empty() {
+                return Some((number, from..from + line.len()));
+            }
+        }
+        None
+    })
 }
 
 /// Rows of one file that are not change records yet, with their places and raw records.

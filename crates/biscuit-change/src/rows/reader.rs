@@ -1,34 +1,30 @@
 //! Reads files of plain rows in Parquet, Avro, JSON and CSV. Columns of JSON and CSV without a declared type get one
-//! type for all files of the run, so their rows are converted at the end.
+//! type for all files of the run, so their files are read twice: for the types, and for the rows.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_merge::internal::RawSource;
-use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, OpMap, PLACEHOLDER, RefusedRecord};
-use biscuit_schema::internal::{MAX_FIELDS, check_names};
-use biscuit_schema::{Contract, ContractColumn, SchemaInference};
+use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, OpMap};
+use biscuit_schema::{Contract, ContractColumn, ExtraColumns, SchemaInference};
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
 use crate::csv::dialect::{CsvDialect, without_packing};
-use crate::csv::records::{self, CsvFile, CsvForm};
+use crate::csv::records::{CsvForm, CsvRows};
+use crate::files::chunks::{RecordSeparation, TextChunk, TextChunks, TextSettings};
 use crate::files::encoding::TextEncoding;
-use crate::json::object::{self, JsonObject};
+use crate::files::parts::{ChunkReader, TextForm};
+use crate::json::scanner::JsonScanner;
 use crate::records::change_records::ChangeRecords;
-use crate::records::refused::{QuarantineRule, RowsInProgress, line_spans, quarantine_failing_rows};
+use crate::records::refused::{QuarantineRule, RowsInProgress, quarantine_failing_rows};
+use crate::rows::json_rows::{JsonRows, infer_lines};
 use crate::setters::{reader_setters, text_setters};
-use crate::values::codec::{self, ValuePosition};
 use crate::values::declared::{
-    LossCounter, RowPlaces, RowTyping, as_written, as_written_in, coerce_to_contract, coerce_values,
-    find_declared_column, not_null_columns, of_type, with_defaults,
+    LossCounter, as_written_in, coerce_to_contract, find_declared_column, not_null_columns, of_type, with_defaults,
 };
-use crate::values::text::{empty_file, is_key_or_header_file, json_text, text_of, wrong_type};
-use crate::values::text_value::{TextValue, to_array};
+use crate::values::text::{empty_file, is_key_or_header_file};
 
 /// Options of a [`RowsReader`].
 #[derive(Debug, Clone, Default)]
@@ -54,9 +50,12 @@ pub struct RowsOptions {
     pub bad_rows: BadRows,
     /// Maximum size of one file after decompression or decoding, in bytes. A larger file is refused with `TooLarge`.
     ///
-    /// Default for text: 4 GiB, and for compressed text also 250 times the size of the file (at least 64 MiB).
-    /// Default for rows of Parquet and Avro: 2,000 times the size of the file (at least 256 MiB).
+    /// Default: none for plain text; for compressed text 250 times the size of the file, or 64 MiB if that is more; for
+    /// rows of Parquet and Avro 2,000 times the size of the file, or 256 MiB if that is more.
     pub max_decompressed: Option<u64>,
+    /// Maximum size of one record in a text file, in bytes: a line of JSON, or a record of CSV. A larger record is
+    /// refused with `TooLarge`. Default: 64 MiB. The limit cannot be raised above 1 GiB.
+    pub max_record: Option<u64>,
     /// Dialect of CSV files.
     pub csv: CsvDialect,
     /// Encoding of text without a byte order mark. Default: UTF-8.
@@ -105,17 +104,18 @@ impl RowsOptions {
         self.op.as_deref() == Some(name) || self.delete_column.as_deref() == Some(name)
     }
 
-    /// Returns the declared column for a column of the input, if there is one.
+    /// Returns the declared column for a column of a text file, if there is one. Columns that are not stored are read
+    /// as text.
     fn declared_column(&self, name: &str) -> Option<ContractColumn> {
         match self.is_input_only(name) {
-            true => None,
+            true => Some(of_type(name, &DataType::Utf8)),
             false => find_declared_column(self.contract.as_ref(), self.expected.as_ref(), name),
         }
     }
 }
 
-/// Reads files of plain rows. The types of JSON and CSV columns are inferred from all files of the run, so their
-/// records are built by [`finish`](Self::finish).
+/// Reads files of plain rows. Without a contract, the types of JSON and CSV columns are inferred from all files of the
+/// run, so their records are built by [`finish`](Self::finish).
 ///
 /// ```
 /// use biscuit_change::{ChangeOp, RowsOptions, RowsReader};
@@ -132,19 +132,34 @@ impl RowsOptions {
 /// ```
 #[derive(Debug, Default)]
 pub struct RowsReader {
+    settings: Arc<RowsSettings>,
+    changes: ChangeRecords,
+    scanner: JsonScanner,
+    /// Types of the columns that are not declared, while they are learned.
+    learning: SchemaInference,
+    /// The same types when they are known.
+    learned: Option<Arc<SchemaInference>>,
+    /// Chunks of text that wait until the types are known.
+    waiting: Vec<TextChunk>,
+}
+
+/// Settings that do not change while rows are read.
+#[derive(Debug, Default)]
+struct RowsSettings {
     options: RowsOptions,
     quarantine_rule: QuarantineRule,
-    changes: ChangeRecords,
-    /// Name and text of each JSON file; for a quarantined record that is read again, also its row.
-    json: Vec<(Arc<str>, Arc<str>, Option<u64>)>,
-    csv: Vec<CsvFile>,
+    change_columns: ChangeColumns,
 }
 
 impl RowsReader {
     /// Creates a reader.
     pub fn new(options: RowsOptions) -> Self {
-        let quarantine_rule = QuarantineRule::new(options.bad_rows, options.contract.as_ref());
-        Self { options, quarantine_rule, ..Self::default() }
+        let settings = RowsSettings {
+            quarantine_rule: QuarantineRule::new(options.bad_rows, options.contract.as_ref()),
+            change_columns: options.change_columns(),
+            options,
+        };
+        Self { settings: Arc::new(settings), learning: new_inference(), ..Self::default() }
     }
 
     /// Reads one file. Parquet and Avro are recognized by their first bytes, CSV by the extension (`.csv`, `.csv.gz`,
@@ -157,8 +172,8 @@ impl RowsReader {
         self.read_as(file, bytes, None)
     }
 
-    /// Reads a quarantined record again from [`RefusedRecord::raw`]. The record keeps its row number in the original
-    /// file.
+    /// Reads a quarantined record again from [`RefusedRecord::raw`](crate::RefusedRecord::raw). The record keeps its
+    /// row number in the original file.
     ///
     /// # Errors
     /// The errors of [`read`](Self::read).
@@ -167,29 +182,30 @@ impl RowsReader {
     }
 
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
-        if is_key_or_header_file(file) {
-            self.changes.passed_over.push(file.to_owned());
+        let name: Arc<str> = file.into();
+        if bytes.is_empty() && !is_key_or_header_file(file) {
+            return Err(empty_file(file));
+        }
+        let plain = without_packing(file).to_ascii_lowercase();
+        if is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro") {
+            let settings = self.settings.clone();
+            let limit = settings.options.max_decompressed;
+            for part in rows::read_parts(&name, bytes, &settings.quarantine_rule, row, limit)? {
+                self.add_file_rows(part?, &name)?;
+            }
             return Ok(());
         }
-        let name: Arc<str> = file.into();
-        let plain = without_packing(file).to_ascii_lowercase();
+        let Some(mut form) = self.text_form(file)? else { return Ok(()) };
         // Quarantined records are UTF-8, whatever the encoding of their file was.
-        let encoding = self.options.encoding.filter(|_| row.is_none());
-        let columnar = is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro");
-        if bytes.is_empty() {
-            Err(empty_file(file))
-        } else if columnar {
-            for part in rows::read_parts(&name, bytes, &self.quarantine_rule, row, self.options.max_decompressed)? {
-                self.add_rows(part?, &name)?;
+        form.settings.encoding = form.settings.encoding.filter(|_| row.is_none());
+        let mut chunks = TextChunks::of_bytes(&name, &bytes, form.separation, &form.settings, row)?;
+        while let Some(chunk) = chunks.next_chunk()? {
+            match self.needs_types() {
+                true => self.waiting.push(chunk),
+                false => self.read_chunk(chunk)?,
             }
-            Ok(())
-        } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
-            let form = CsvForm { dialect: self.options.csv.of_file(file), names: None, null: String::new() };
-            self.read_csv(&name, text_of(file, &bytes, self.options.max_decompressed, encoding)?, form, row)
-        } else {
-            self.json.push((name, json_text(file, &bytes, self.options.max_decompressed, encoding)?.into(), row));
-            Ok(())
         }
+        Ok(())
     }
 
     /// Reads rows that the caller decoded from a Parquet or Avro file; `first` is the number of the first row in the
@@ -198,29 +214,53 @@ impl RowsReader {
     /// # Errors
     /// The errors of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        self.add_rows(RowsInProgress::from_batch(rows, first, &self.quarantine_rule), file)
+        self.add_file_rows(RowsInProgress::from_batch(rows, first, &self.settings.quarantine_rule), file)
     }
 
-    /// Takes the change records that are ready, which are from Parquet and Avro files. Records from text are returned
-    /// by [`finish`](Self::finish).
+    /// Takes the change records that are ready. Records from text without a contract are returned by
+    /// [`finish`](Self::finish).
     pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
         std::mem::take(&mut self.changes.batches)
     }
 
-    fn read_csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
-        let refused = &mut self.changes.refused;
-        let csv = CsvFile::parse_at(file, text, form, row, &self.quarantine_rule, refused)?;
-        self.csv.push(csv);
-        Ok(())
+    /// Returns what becomes of a column of a text file: its column, or `None` if it is dropped.
+    ///
+    /// # Errors
+    /// `ExtraColumns`.
+    fn column_of(
+        settings: &RowsSettings,
+        learned: Option<&SchemaInference>,
+        file: &str,
+        name: &str,
+    ) -> Result<Option<ContractColumn>> {
+        if let Some(declared) = settings.options.declared_column(name) {
+            return Ok(Some(declared));
+        }
+        match settings.options.contract.as_ref().map(|contract| contract.extra) {
+            None | Some(ExtraColumns::Keep) => {
+                let t = learned.and_then(|learned| learned.type_of(name)).unwrap_or(DataType::Null);
+                Ok(Some(of_type(name, &t)))
+            }
+            Some(ExtraColumns::Refuse) => {
+                let message = format!("the contract does not have column `{name}`");
+                Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message).with_column(name).in_file(file))
+            }
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Counts rows of a file without the operation column, and adds them.
+    fn add_file_rows(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
+        if self.settings.options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
+            self.changes.without_op += part.batch.num_rows() as u64;
+        }
+        self.add_rows(part, file)
     }
 
     /// Converts rows to change records, and quarantines invalid ones if the options allow it.
     fn add_rows(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
-        let (options, changes) = (&self.options, &mut self.changes);
-        if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
-            changes.without_op += part.batch.num_rows() as u64;
-        }
-        let columns = options.change_columns();
+        let (settings, changes) = (self.settings.clone(), &mut self.changes);
+        let options = &settings.options;
         // If a row is invalid, `sift` calls this again with parts of the rows, so the counters are updated
         // afterwards.
         let mut make = |part: &RowsInProgress| {
@@ -229,7 +269,7 @@ impl RowsReader {
                 return match bad.into_iter().next() {
                     Some((_, e)) => Err(e),
                     None => Ok((
-                        RowsInProgress { batch, ..part.clone() }.into_changes(file, &columns)?,
+                        RowsInProgress { batch, ..part.clone() }.into_changes(file, &settings.change_columns)?,
                         LossCounter::default(),
                     )),
                 };
@@ -240,10 +280,11 @@ impl RowsReader {
                 return Err(e);
             }
             let batch = with_defaults(&complying.rows, contract, &mut complying.lost)?;
-            Ok((RowsInProgress { batch, ..part.clone() }.into_changes(file, &columns)?, complying.lost))
+            let part = RowsInProgress { batch, ..part.clone() };
+            Ok((part.into_changes(file, &settings.change_columns)?, complying.lost))
         };
         for ((batch, ignored), lost) in
-            quarantine_failing_rows(file, part, &self.quarantine_rule, &mut changes.refused, &mut make)?
+            quarantine_failing_rows(file, part, &settings.quarantine_rule, &mut changes.refused, &mut make)?
         {
             changes.ignored += ignored;
             changes.batches.push(batch);
@@ -252,240 +293,145 @@ impl RowsReader {
         Ok(())
     }
 
-    /// Returns the change records of all files: first Parquet and Avro, then JSON, then CSV, in the order of reading
-    /// within a format.
+    /// Returns the change records of all files, in the order of reading. Records from text without a contract come
+    /// last.
     ///
     /// # Errors
     /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and the errors of [`row_changes`](crate::row_changes), with
     /// file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
-        self.finish_json()?;
-        let files = std::mem::take(&mut self.csv);
-        let options = &self.options;
-        let parts = records::convert_files(
-            &files,
-            |name| options.declared_column(name),
-            &self.quarantine_rule,
-            &mut self.changes,
-        )?;
-        for (part, file) in parts {
-            self.add_rows(part, &file)?;
+        let waiting = std::mem::take(&mut self.waiting);
+        for chunk in &waiting {
+            self.learn_chunk(chunk)?;
+        }
+        let learned = std::mem::take(&mut self.learning);
+        self.set_types(learned);
+        for chunk in waiting {
+            self.read_chunk(chunk)?;
         }
         Ok(self.changes)
     }
 
-    fn finish_json(&mut self) -> Result<()> {
-        // Two passes: the first parses all lines and infers the columns, the second converts the values.
-        let files = std::mem::take(&mut self.json);
-        let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<JsonLine<'_>>)> = Vec::new();
-        let inference = SchemaInference::default().without_times();
-        let mut columns = JsonColumns { inference, ..JsonColumns::default() };
-        for (file, text, only) in &files {
-            let mut found = Vec::new();
-            for (place, span) in line_spans(text) {
-                let (line, place) = (&text[span.clone()], only.unwrap_or(place));
-                // A Kafka tombstone, which has no row.
-                if line.trim() == "null" {
-                    self.changes.ignored += 1;
-                    continue;
+    fn set_types(&mut self, learned: SchemaInference) {
+        self.changes.conflicts.extend(learned.conflicts().cloned());
+        self.learned = Some(Arc::new(learned));
+    }
+
+    fn csv_form(&self, dialect: CsvDialect) -> CsvForm {
+        CsvForm { dialect, names: None, null: String::new() }
+    }
+
+    fn learn_chunk(&mut self, chunk: &TextChunk) -> Result<()> {
+        let settings = self.settings.clone();
+        let is_undeclared = |name: &str| settings.options.declared_column(name).is_none();
+        match chunk.separation {
+            RecordSeparation::Json => infer_lines(chunk, &mut self.scanner, &is_undeclared, &mut self.learning),
+            RecordSeparation::Csv(dialect) => {
+                // Invalid records are errors when they are read.
+                let rule = QuarantineRule::new(BadRows::Quarantine, None);
+                let rows = CsvRows::parse(chunk.clone(), self.csv_form(dialect), &rule, &mut vec![])?;
+                for (at, _) in rows.names.iter().enumerate().filter(|(_, name)| is_undeclared(name)) {
+                    rows.infer_column(at, &mut self.learning);
                 }
-                let object = object::object_line(line, file, place).and_then(|object| {
-                    columns.add_line(&object, &self.options, file, place)?;
-                    Ok(object)
-                });
-                match object {
-                    Ok(object) => found.push(JsonLine { place, span, object }),
-                    Err(e) => {
-                        let refused = &mut self.changes.refused;
-                        quarantine_line(&e, file, line, &self.quarantine_rule, refused).ok_or(e)?;
-                    }
-                }
-            }
-            parsed.push((file, text, found));
-        }
-        self.changes.conflicts.extend(columns.inference.conflicts().cloned());
-        let columns = columns.into_typed();
-        for (file, text, found) in parsed {
-            for chunk in split_lines(&found) {
-                let part = json_part(&columns, chunk, file, text, &self.quarantine_rule, &mut self.changes)?;
-                self.add_rows(part, file)?;
+                Ok(())
             }
         }
-        Ok(())
     }
 }
 
-/// Quarantines a line if the rule takes its error; otherwise returns `None`.
-fn quarantine_line(
-    e: &Error,
-    file: &str,
-    line: &str,
-    quarantine_rule: &QuarantineRule,
-    refused: &mut Vec<RefusedRecord>,
-) -> Option<()> {
-    let row = e.row().filter(|_| quarantine_rule.covers(e))?;
-    refused.push(RefusedRecord::new(file, row, e, format!("{line}\n").into_bytes()));
-    Some(())
+/// Returns an inference without times: a later run may contain dates and times in another format.
+fn new_inference() -> SchemaInference {
+    SchemaInference::default().without_times()
 }
 
-/// Object of a line, with the number of the line and its span in the text.
-struct JsonLine<'a> {
-    place: u64,
-    span: Range<usize>,
-    object: JsonObject<'a>,
-}
-
-/// Columns that the JSON lines so far have, in the order in which they first occur.
-#[derive(Debug, Default)]
-struct JsonColumns {
-    all: Vec<JsonColumn>,
-    at: HashMap<String, usize>,
-    /// Inferred types of the columns that are not declared.
-    inference: SchemaInference,
-}
-
-#[derive(Debug)]
-struct JsonColumn {
-    name: String,
-    declared: Option<ContractColumn>,
-}
-
-impl JsonColumns {
-    /// Adds the columns and types of a line.
-    fn add_line(&mut self, object: &JsonObject<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
-        for (i, (name, raw)) in object.0.iter().enumerate() {
-            // Fast path: most lines have the same columns in the same order.
-            let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
-                true => i,
-                false => match self.at.get(name) {
-                    Some(at) => *at,
-                    None => self.add_column(name, options).map_err(|e| e.at(file, place))?,
-                },
-            };
-            if self.all[at].declared.is_none() {
-                self.inference.add_json_value(file, place, name, raw.get());
-            }
+impl ChunkReader for RowsReader {
+    fn text_form(&mut self, file: &str) -> Result<Option<TextForm>> {
+        if is_key_or_header_file(file) {
+            self.changes.passed_over.push(file.to_owned());
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    fn add_column(&mut self, name: &str, options: &RowsOptions) -> Result<usize> {
-        if self.all.len() == MAX_FIELDS {
-            let message = format!("the rows have more than {MAX_FIELDS} columns");
-            return Err(Error::new(biscuit_schema::codes::TOO_MANY_COLUMNS, message));
-        }
-        self.at.insert(name.to_owned(), self.all.len());
-        self.all.push(JsonColumn { name: name.to_owned(), declared: options.declared_column(name) });
-        Ok(self.all.len() - 1)
-    }
-
-    /// Returns each column with its name in the lines and its declared or inferred type.
-    fn into_typed(self) -> Vec<(String, ContractColumn)> {
-        let Self { all, inference, .. } = self;
-        let column = |JsonColumn { name, declared }: JsonColumn| {
-            let inferred = || of_type(&name, &inference.type_of(&name).unwrap_or(DataType::Null));
-            let column = declared.unwrap_or_else(inferred);
-            (name, column)
+        let options = &self.settings.options;
+        let plain = without_packing(file).to_ascii_lowercase();
+        let separation = match plain.ends_with(".csv") || plain.ends_with(".tsv") {
+            true => RecordSeparation::Csv(options.csv.of_file(file)),
+            false => RecordSeparation::Json,
         };
-        all.into_iter().map(column).collect()
-    }
-}
-
-/// Splits lines into batches with a maximum number of rows and bytes. Text arrays have offsets of 31 bits, so the
-/// limit keeps them far below 2 GiB. A longer line is a batch of its own.
-fn split_lines<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLine<'b>]> {
-    let mut rest = found;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |line: &&JsonLine<'_>| {
-            bytes += line.span.len();
-            bytes <= BATCH_BYTES
+        let settings = TextSettings {
+            encoding: options.encoding,
+            max_decompressed: options.max_decompressed,
+            max_record: options.max_record,
         };
-        let rows = rest.iter().take(BATCH_ROWS).take_while(fits).count().max(1);
-        let (chunk, left) = rest.split_at_checked(rows)?;
-        rest = left;
-        Some(chunk)
-    })
-}
-
-const BATCH_ROWS: usize = 65_536;
-const BATCH_BYTES: usize = 256 << 20;
-
-/// Converts lines to rows with typed columns, column by column. Invalid lines are quarantined or become null as the
-/// contract tells.
-fn json_part(
-    columns: &[(String, ContractColumn)],
-    found: &[JsonLine<'_>],
-    file: &Arc<str>,
-    text: &Arc<str>,
-    quarantine_rule: &QuarantineRule,
-    changes: &mut ChangeRecords,
-) -> Result<RowsInProgress> {
-    let places: Vec<u64> = found.iter().map(|l| l.place).collect();
-    let mut bad =
-        BadLines { file, text, found, quarantine_rule, bad: vec![false; found.len()], refused: &mut changes.refused };
-    let mut lost = LossCounter::default();
-    let mut fields = Vec::with_capacity(columns.len());
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-    for (i, (name, column)) in columns.iter().enumerate() {
-        let t = as_written(column.column_type.arrow());
-        let mut cells = Vec::with_capacity(found.len());
-        for (row, line) in found.iter().enumerate() {
-            // Fast path: the line has its columns in the common order.
-            let raw = match line.object.0.get(i) {
-                Some((n, raw)) if n == name => Some(*raw),
-                _ => line.object.get(name),
-            };
-            let at = ValuePosition { name: &column.name, inside: None };
-            let cell = raw.map_or(Ok(TextValue::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
-            cells.push(cell.or_else(|reason| {
-                if !lost.sets_null(column, reason.code().name(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER)))
-                {
-                    bad.quarantine(row, wrong_type(&column.name, reason, file, line.place))?;
-                }
-                Ok(TextValue::Null)
-            })?);
-        }
-        let first = places.first().copied().unwrap_or_default();
-        let values = to_array(&t, &cells).map_err(|reason| wrong_type(name, reason, file, first))?;
-        let (array, faults) = coerce_values(column, &values, RowPlaces { file, places: &places }, &mut lost)?;
-        faults.into_iter().try_for_each(|(row, e)| bad.quarantine(row, e))?;
-        fields.push(Field::new(&column.name, array.data_type().clone(), true));
-        arrays.push(array);
+        Ok(Some(TextForm { separation, settings }))
     }
-    let bad = bad.bad;
-    changes.add_losses(lost);
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(found.len()));
-    let schema = Arc::new(Schema::new(fields));
-    check_names(&schema, &format!("`{file}`"))?;
-    let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
-        .map_err(|e| Error::internal("cannot build a batch of JSON rows").with_source(e))?;
-    let spans = || found.iter().map(|l| l.span.clone()).collect();
-    let raws =
-        quarantine_rule.may_quarantine().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
-    RowsInProgress { batch, places, raws, typing: RowTyping::Coerced }.without_rows(&bad)
-}
 
-/// Invalid lines, each quarantined once even if several of its values are invalid.
-struct BadLines<'a, 'b> {
-    file: &'a Arc<str>,
-    text: &'a Arc<str>,
-    found: &'a [JsonLine<'b>],
-    quarantine_rule: &'a QuarantineRule,
-    bad: Vec<bool>,
-    refused: &'a mut Vec<RefusedRecord>,
-}
+    fn needs_types(&self) -> bool {
+        let contract = self.settings.options.contract.as_ref();
+        self.learned.is_none() && contract.is_none_or(|contract| contract.extra == ExtraColumns::Keep)
+    }
 
-impl BadLines<'_, '_> {
-    /// Quarantines a line.
-    ///
-    /// # Errors
-    /// The error `e` itself if the line is not to be quarantined.
-    fn quarantine(&mut self, row: usize, e: Error) -> Result<()> {
-        if !std::mem::replace(&mut self.bad[row], true) {
-            let line = &self.text[self.found[row].span.clone()];
-            quarantine_line(&e, self.file, line, self.quarantine_rule, self.refused).ok_or(e)?;
+    fn learn_types(&mut self, chunk: TextChunk) -> Result<()> {
+        self.learn_chunk(&chunk)
+    }
+
+    fn end_types(&mut self, learner: Self) {
+        self.set_types(learner.learning);
+    }
+
+    fn new_part(&self) -> Option<Self> {
+        Some(Self {
+            settings: self.settings.clone(),
+            learned: self.learned.clone(),
+            learning: new_inference(),
+            scanner: self.scanner.clone(),
+            ..Self::default()
+        })
+    }
+
+    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
+        let (settings, learned) = (self.settings.clone(), self.learned.clone());
+        let (file, rule) = (chunk.file.clone(), &settings.quarantine_rule);
+        let refused = self.changes.refused.len();
+        let mut dropped = Vec::new();
+        let mut typed = |name: &str| {
+            let column = Self::column_of(&settings, learned.as_deref(), &file, name)?;
+            if column.is_none() {
+                dropped.push(name.to_owned());
+            }
+            Ok(column)
+        };
+        match chunk.separation {
+            RecordSeparation::Csv(dialect) => {
+                let rows = CsvRows::parse(chunk, self.csv_form(dialect), rule, &mut self.changes.refused)?;
+                let part = rows.to_typed_rows(&mut typed, rule, &mut self.changes)?;
+                self.add_file_rows(part, &file)?;
+            }
+            RecordSeparation::Json => {
+                let mut scanner = std::mem::take(&mut self.scanner);
+                let mut rows = JsonRows::new(chunk)?;
+                let mut lines = rows.lines();
+                let op = settings.options.op.as_deref();
+                while let Some(part) = lines.next_part(&mut scanner, &mut typed, op, rule, &mut self.changes)? {
+                    self.add_rows(part, &file)?;
+                }
+                self.scanner = scanner;
+            }
         }
+        self.changes.add_losses(LossCounter { dropped, ..LossCounter::default() });
+        self.changes.refused[refused..].sort_by_key(|record| record.row);
         Ok(())
+    }
+
+    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        self.read_batch(file, rows, first)
+    }
+
+    fn add_part(&mut self, part: Self) -> Result<()> {
+        self.learning.append(part.learning);
+        self.changes.append(part.changes);
+        Ok(())
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.changes.batches)
     }
 }

@@ -5,22 +5,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_merge::internal::RawSource;
 use bytes::Bytes;
 
 use crate::codes;
-use crate::columnar::units::{ColumnCodecs, ReadUnit, each_line};
 use crate::csv::dialect::CsvDialect;
 use crate::csv::records;
-use crate::debezium::envelope;
+use crate::debezium::envelope::{self, ChangeEvent};
 use crate::debezium::options::DebeziumOptions;
 use crate::debezium::reader::DebeziumReader;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::DmsOptions;
 use crate::dms::reader::DmsReader;
+use crate::files::chunks::{RecordSeparation, TextChunks, TextSettings};
+use crate::files::lines::{Line, LinePart, each_part};
+use crate::json::scanner::JsonScanner;
 use crate::records::change_records::ChangeRecords;
 use crate::tables::name::SourceTable;
-use crate::values::text::{is_key_or_header_file, text_of};
+use crate::values::text::is_key_or_header_file;
 
 /// Format and options for the records of one table.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ pub struct TablesReader<'a> {
     ignored: u64,
     /// Tables whose reading ended with an error. Further records of these tables are skipped.
     failed: BTreeMap<SourceTable, Error>,
-    max_decompressed: Option<u64>,
+    settings: TextSettings,
 }
 
 /// Function that returns the options of a table.
@@ -92,6 +93,43 @@ fn check_named(table: &SourceTable) -> Result<()> {
     Err(Error::new(codes::UNNAMED_TABLE, message))
 }
 
+/// Passes an event to the reader of its table, which is created at the first event of the table.
+fn add_event(
+    readers: &mut BTreeMap<SourceTable, DebeziumReader>,
+    failed: &mut BTreeMap<SourceTable, Error>,
+    make: &mut ReaderFactory<'_>,
+    event: &ChangeEvent<'_>,
+    line: &Line<'_>,
+    part: &LinePart,
+    file: &Arc<str>,
+) -> Result<()> {
+    let table = event.table_name();
+    if failed.contains_key(&table) {
+        return Ok(());
+    }
+    if !readers.contains_key(&table) {
+        let mut options = match check_named(&table).and_then(|()| make(&table)) {
+            Ok(TableRecordFormat::Debezium(options)) => options,
+            Ok(_) => return Err(Error::internal("options of another kind")),
+            Err(e) => {
+                failed.insert(table, e.at(file, line.place));
+                return Ok(());
+            }
+        };
+        options.table = Some(table.to_string());
+        let mut reader = DebeziumReader::new(options);
+        reader.begin_part(part);
+        readers.insert(table.clone(), reader);
+    }
+    let reader = readers.get_mut(&table).expect("the reader was inserted above");
+    let read = reader.add_event(event, line, file);
+    if let Err(e) = read.or_else(|e| reader.refuse_record(e, file, line.place, &line.pick)) {
+        readers.remove(&table);
+        failed.insert(table, e);
+    }
+    Ok(())
+}
+
 impl<'a> TablesReader<'a> {
     /// Creates a reader of Debezium files; `make` returns the options of each table.
     pub fn debezium(mut make: impl FnMut(&SourceTable) -> Result<DebeziumOptions> + Send + 'a) -> Self {
@@ -101,7 +139,7 @@ impl<'a> TablesReader<'a> {
             make,
             ignored: 0,
             failed: BTreeMap::new(),
-            max_decompressed: None,
+            settings: TextSettings::default(),
         }
     }
 
@@ -113,7 +151,7 @@ impl<'a> TablesReader<'a> {
             make,
             ignored: 0,
             failed: BTreeMap::new(),
-            max_decompressed: None,
+            settings: TextSettings::default(),
         }
     }
 
@@ -122,7 +160,15 @@ impl<'a> TablesReader<'a> {
     /// separately. Default: see [`DebeziumOptions::max_decompressed`].
     #[must_use]
     pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
-        self.max_decompressed = bytes;
+        self.settings.max_decompressed = bytes;
+        self
+    }
+
+    /// Sets the maximum size of one record in a text file, in bytes. A larger record is refused with `TooLarge`.
+    /// Default: see [`DebeziumOptions::max_record`].
+    #[must_use]
+    pub fn with_max_record(mut self, bytes: Option<u64>) -> Self {
+        self.settings.max_record = bytes;
         self
     }
 
@@ -144,57 +190,26 @@ impl<'a> TablesReader<'a> {
     }
 
     fn debezium_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
-        let Self { kind: TableReaders::Debezium(readers), make, ignored, failed, max_decompressed } = self else {
+        let Self { kind: TableReaders::Debezium(readers), make, ignored, failed, settings } = self else {
             return Err(Error::internal("a reader of another kind"));
         };
         let name: Arc<str> = file.into();
-        // The current part of the file, for readers that are created in the middle of it.
-        let mut part: Option<(RawSource, Option<Arc<ColumnCodecs>>)> = None;
-        each_line(&name, bytes, None, *max_decompressed, &mut |unit| match unit {
-            ReadUnit::Begin(raws, of_file) => {
-                readers.values_mut().for_each(|r| r.begin_part(raws, of_file));
-                part = Some((raws.clone(), of_file.cloned()));
-                Ok(())
+        let mut scanner = JsonScanner::default();
+        each_part(&name, bytes, None, settings, &mut |part| {
+            readers.values_mut().for_each(|reader| reader.begin_part(&part));
+            for line in part.lines() {
+                part.check_size(&line, &name)?;
+                match envelope::parse(&mut scanner, line.text, &name, line.place)? {
+                    Some(event) => add_event(readers, failed, make, &event, &line, &part, &name)?,
+                    None => *ignored += 1,
+                }
             }
-            ReadUnit::Line(line, pick, place) => {
-                let Some(event) = envelope::parse(line, &name, place)? else {
-                    *ignored += 1;
-                    return Ok(());
-                };
-                let table = event.table_name();
-                if failed.contains_key(&table) {
-                    return Ok(());
-                }
-                if !readers.contains_key(&table) {
-                    let mut options = match check_named(&table).and_then(|()| make(&table)) {
-                        Ok(TableRecordFormat::Debezium(options)) => options,
-                        Ok(_) => return Err(Error::internal("options of another kind")),
-                        Err(e) => {
-                            failed.insert(table, e.at(&name, place));
-                            return Ok(());
-                        }
-                    };
-                    options.table = Some(table.to_string());
-                    let mut reader = DebeziumReader::new(options);
-                    part.iter().for_each(|(raws, of_file)| reader.begin_part(raws, of_file.as_ref()));
-                    readers.insert(table.clone(), reader);
-                }
-                let reader = readers.get_mut(&table).expect("the reader was inserted above");
-                let read = reader.add_event(&event, pick.clone(), &name, place);
-                if let Err(e) = read.or_else(|e| reader.refuse_record(e, &name, place, &pick)) {
-                    readers.remove(&table);
-                    failed.insert(table, e);
-                }
-                Ok(())
+            let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.finish_batch())).collect();
+            for (table, e) in flushed.into_iter().filter_map(|(t, r)| Some((t, r.err()?))) {
+                readers.remove(&table);
+                failed.insert(table, e);
             }
-            ReadUnit::End => {
-                let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.finish_batch())).collect();
-                for (table, e) in flushed.into_iter().filter_map(|(t, r)| Some((t, r.err()?))) {
-                    readers.remove(&table);
-                    failed.insert(table, e);
-                }
-                Ok(())
-            }
+            Ok(())
         })
     }
 
@@ -202,10 +217,15 @@ impl<'a> TablesReader<'a> {
         let named = DmsFile::parse(file);
         let tables: BTreeSet<SourceTable> = match (named.kind, named.schema, named.table) {
             (DmsFileKind::Transactions, ..) => {
-                let text = text_of(file, bytes, self.max_decompressed, None)?;
-                let records = records::parse_records(&text, &file.into(), CsvDialect::default())?;
-                let name = |f: &csv::StringRecord| Some(SourceTable::new(Some(f.get(2)?), f.get(1)?));
-                records.iter().filter_map(|(fields, ..)| name(fields)).collect()
+                let (name, separation) = (Arc::from(file), RecordSeparation::Csv(CsvDialect::default()));
+                let mut chunks = TextChunks::of_bytes(&name, bytes, separation, &self.settings, None)?;
+                let table = |f: &csv::StringRecord| Some(SourceTable::new(Some(f.get(2)?), f.get(1)?));
+                let mut tables = BTreeSet::new();
+                while let Some(chunk) = chunks.next_chunk()? {
+                    let records = records::parse_records(chunk.as_text()?, &name, chunk.first, CsvDialect::default())?;
+                    tables.extend(records.iter().filter_map(|(fields, ..)| table(fields)));
+                }
+                tables
             }
             (_, Some(schema), Some(table)) => BTreeSet::from([SourceTable::new(Some(&schema), &table)]),
             _ => {

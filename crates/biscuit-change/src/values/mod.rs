@@ -1,5 +1,6 @@
 //! Conversion of the values in change files to the values of columns.
 
+pub(crate) mod cells;
 pub(crate) mod codec;
 pub(crate) mod decimals;
 pub(crate) mod declared;

@@ -30,19 +30,6 @@ pub(crate) enum TextValue {
     Map(Vec<(TextValue, TextValue)>),
 }
 
-impl TextValue {
-    /// Approximate number of bytes: texts and byte strings, plus a constant for each value.
-    pub(crate) fn size(&self) -> usize {
-        16 + match self {
-            Self::Text(t) => t.len(),
-            Self::Bytes(b) => b.len(),
-            Self::List(items) | Self::Struct(items) => items.iter().map(Self::size).sum(),
-            Self::Map(entries) => entries.iter().map(|(k, v)| k.size() + v.size()).sum(),
-            _ => 0,
-        }
-    }
-}
-
 /// Converts cells to an array. Every cell was decoded for this type; a cell that does not fit is an error.
 pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     Ok(match t {

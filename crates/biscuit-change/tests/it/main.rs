@@ -8,5 +8,6 @@ mod documents;
 mod limits;
 mod on_error;
 mod operations;
+mod parts;
 mod rows;
 mod values;

@@ -29,7 +29,7 @@ pub(crate) fn format_of(
     settings.before_image.clone_from(&source.before_image);
     settings.ignore_null = IgnoreNull::named(&output.ignore_null);
     (settings.csv, settings.encoding) = (source.csv.dialect, source.encoding);
-    settings.max_decompressed = source.max_decompressed;
+    (settings.max_decompressed, settings.max_record) = (source.max_decompressed, source.max_record);
     match source.format {
         SourceFormat::Debezium => Ok(settings.debezium()),
         SourceFormat::Dms => Ok(settings.dms()),

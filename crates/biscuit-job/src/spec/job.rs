@@ -414,6 +414,7 @@ mod tests {
             (source(Dms).with_before_image("BI_"), "before_image = 'BI_'"),
             (source(Rows).with_placeholder("same"), "placeholder = 'same'"),
             (source(Dms).with_max_decompressed(7), "max_decompressed = 7"),
+            (source(Dms).with_max_record(7), "max_record = 7"),
         ] {
             assert_same(both_of_source(source, key), key);
         }

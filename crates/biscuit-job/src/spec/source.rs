@@ -84,6 +84,9 @@ pub struct SourceSpec {
     /// For change records: maximum bytes of one file after decompression and decoding; see
     /// [`RowsOptions::max_decompressed`](biscuit_change::RowsOptions::max_decompressed).
     pub max_decompressed: Option<u64>,
+    /// For change records: maximum bytes of one record in a text file; see
+    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record).
+    pub max_record: Option<u64>,
 }
 
 impl SourceSpec {
@@ -116,6 +119,7 @@ impl SourceSpec {
             before_image: None,
             placeholder: None,
             max_decompressed: None,
+            max_record: None,
         }
     }
 
@@ -320,6 +324,14 @@ impl SourceSpec {
     #[must_use]
     pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
         self.max_decompressed = Some(bytes);
+        self
+    }
+
+    /// Sets the maximum bytes of one record in a text file of change records. Default:
+    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record).
+    #[must_use]
+    pub fn with_max_record(mut self, bytes: u64) -> Self {
+        self.max_record = Some(bytes);
         self
     }
 }

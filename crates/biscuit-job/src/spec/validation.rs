@@ -21,7 +21,7 @@ pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
     }
     use SourceFormat::{Debezium, Dms, Rows};
     // Setting, whether it is set, and the formats that it applies to.
-    let formats: [(&str, bool, &[SourceFormat]); 8] = [
+    let formats: [(&str, bool, &[SourceFormat]); 9] = [
         ("op_map", !source.op_map.is_empty(), &[Rows, Dms]),
         ("table", source.table.is_some(), &[Debezium, Dms]),
         ("op", source.op.is_some(), &[Rows, Dms]),
@@ -30,6 +30,7 @@ pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
         ("before_image", source.before_image.is_some(), &[Dms]),
         ("placeholder", source.placeholder.is_some(), &[Debezium, Rows]),
         ("max_decompressed", source.max_decompressed.is_some(), &[Debezium, Dms, Rows]),
+        ("max_record", source.max_record.is_some(), &[Debezium, Dms, Rows]),
     ];
     if let Some((what, ..)) = formats.iter().find(|(_, is_set, fits)| *is_set && !fits.contains(&source.format)) {
         return wrong(&format!("has `{what}`, which its format does not support"));

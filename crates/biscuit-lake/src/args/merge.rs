@@ -190,8 +190,8 @@ pub(crate) struct MergeArgs {
     #[arg(long, default_value = "0.1", value_parser = parse_percent, value_name = "PERCENT")]
     pub(crate) max_quarantined: f64,
 
-    /// Limit the memory of change records and row groups, such as `512MB`. Beyond it, records of Parquet files are
-    /// spilled to a temporary file, and fewer row groups are processed at a time [default: no limit]
+    /// Limit the memory of change records and row groups, such as `512MB`. Beyond it, records are spilled to a temporary
+    /// file, and fewer row groups are processed at a time [default: half of the memory of the machine or container]
     #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
@@ -212,10 +212,14 @@ pub(crate) struct MergeArgs {
     #[arg(long)]
     pub(crate) allow_empty: bool,
 
-    /// Limit the decompressed or decoded size of one change file [default: 4 GiB for text, and 250 times the size of
-    /// a compressed file, at least 64 MiB; 2,000 times the size of a Parquet or Avro file, at least 256 MiB]
+    /// Limit the decompressed or decoded size of one change file [default: 250 times the size of compressed text, at
+    /// least 64 MiB; 2,000 times the size of a Parquet or Avro file, at least 256 MiB]
     #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) max_decompressed: Option<usize>,
+
+    /// Limit the size of one record in a text file: a line of JSON or a record of CSV [default: 64 MiB]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    pub(crate) max_record: Option<usize>,
 
     #[command(flatten)]
     pub(crate) csv: CsvArgs,

@@ -284,7 +284,7 @@ fn restore_raws(column: &ArrayRef, schema: &Schema, encode: RowEncoder) -> Resul
         spans.push(from..text.len());
     }
     let header = schema.metadata().get(HEADER).map(|h| h.as_str().into());
-    Ok(RawSource::Text { text: text.into(), header, spans })
+    Ok(RawSource::Text { text: Arc::new(text), header, spans })
 }
 
 /// Key of one key change as an Arrow IPC stream: key columns may have other types than the columns of the table.
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn packing_and_unpacking_preserves_everything() {
         let header = Some("h".into());
-        let text = RawSource::Text { text: "a\nbc\nd".into(), header, spans: vec![0..1, 2..4, 5..6] };
+        let text = RawSource::Text { text: Arc::new("a\nbc\nd".to_owned()), header, spans: vec![0..1, 2..4, 5..6] };
         let as_rows = rows(&[1, 2, 3]);
         let metadata = HashMap::from([("avro.schema".to_owned(), "{}".to_owned())]);
         let schema = Arc::new(as_rows.schema().as_ref().clone().with_metadata(metadata));

@@ -61,7 +61,7 @@ pub enum RawSource {
     /// Spans of a text, and the header that each record needs to be a file of its own.
     Text {
         /// Text of the file.
-        text: Arc<str>,
+        text: Arc<String>,
         /// Header that each record needs.
         header: Option<Arc<str>>,
         /// Span of each record in the text, in bytes.

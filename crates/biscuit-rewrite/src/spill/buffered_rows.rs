@@ -1,6 +1,6 @@
 //! Rows that wait to be written, in memory or in temporary files.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, RecordBatch};
@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
+use datafusion::execution::memory_pool::MemoryReservation;
 
 use crate::spill::columnar::ColumnarSpill;
 use crate::spill::files::{SpillFiles, damaged_spill, spill_error};
@@ -19,6 +20,37 @@ use crate::spill::files::{SpillFiles, damaged_spill, spill_error};
 #[derive(Debug)]
 pub struct SpillFolder {
     files: Arc<SpillFiles>,
+    /// Memory for rows that need not be written to disk yet.
+    memory: Option<Arc<SpillMemory>>,
+}
+
+/// Memory of a [`SpillFolder`].
+#[derive(Debug)]
+struct SpillMemory {
+    limit: usize,
+    reserved: Mutex<MemoryReservation>,
+}
+
+/// Part of the memory, which is free again when the rows are dropped.
+#[derive(Debug)]
+struct HeldMemory {
+    memory: Arc<SpillMemory>,
+    bytes: usize,
+}
+
+impl SpillMemory {
+    /// Returns memory for `bytes`; `None` if there is not enough.
+    fn hold(self: &Arc<Self>, bytes: usize) -> Option<Arc<HeldMemory>> {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = reserved.size().saturating_add(bytes) <= self.limit;
+        (fits && reserved.try_grow(bytes).is_ok()).then(|| Arc::new(HeldMemory { memory: self.clone(), bytes }))
+    }
+}
+
+impl Drop for HeldMemory {
+    fn drop(&mut self) {
+        self.memory.reserved.lock().unwrap_or_else(PoisonError::into_inner).shrink(self.bytes);
+    }
 }
 
 impl SpillFolder {
@@ -27,7 +59,22 @@ impl SpillFolder {
     /// # Errors
     /// `SpillFailed` if the temporary folder does not exist or cannot be written.
     pub fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { files: SpillFiles::new()? }))
+        Ok(Arc::new(Self { files: SpillFiles::new()?, memory: None }))
+    }
+
+    /// Creates the temporary files, and keeps rows in memory up to `bytes` and as long as `memory` can grow. Only
+    /// further rows are written to disk.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_memory(bytes: usize, memory: MemoryReservation) -> Result<Arc<Self>> {
+        let memory = SpillMemory { limit: bytes, reserved: Mutex::new(memory) };
+        Ok(Arc::new(Self { files: SpillFiles::new()?, memory: Some(Arc::new(memory)) }))
+    }
+
+    /// Keeps rows in memory. Returns `None` if there is not enough memory.
+    fn hold(&self, rows: &RecordBatch) -> Option<Arc<HeldMemory>> {
+        self.memory.as_ref()?.hold(slice_bytes(rows))
     }
 
     /// Writes rows to disk.
@@ -35,6 +82,9 @@ impl SpillFolder {
     /// # Errors
     /// `SpillFailed`, for example if the disk is full.
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
+        if let Some(memory) = self.hold(rows) {
+            return Ok(BufferedRows::held(rows.clone(), memory));
+        }
         let bytes = to_bytes(rows).map_err(spill_error)?;
         let length = bytes.len() as u64;
         let (file, at) = self.files.reserve(length);
@@ -52,6 +102,14 @@ impl SpillFolder {
     pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<BufferedRows>> {
         if parts.iter().sum::<usize>() != rows.num_rows() {
             return Err(Error::internal("the parts do not add up to all rows"));
+        }
+        if let Some(memory) = self.hold(rows) {
+            let mut at = 0;
+            let part = |count: &usize| {
+                at += count;
+                BufferedRows::held(rows.slice(at - count, *count), memory.clone())
+            };
+            return Ok(parts.iter().map(part).collect());
         }
         if let Some(lanes) = ColumnarSpill::write(&self.files, rows, parts)? {
             let part = |(part, rows): (usize, &usize)| BufferedRows {
@@ -88,6 +146,8 @@ pub struct BufferedRows {
 #[derive(Debug, Clone)]
 enum RowsStorage {
     Memory(RecordBatch),
+    /// Rows in the memory of a folder, and their size.
+    Held(RecordBatch, usize, #[expect(dead_code, reason = "frees the memory when it is dropped")] Arc<HeldMemory>),
     Disk(Arc<OnDisk>),
     /// Part of rows that are stored on disk by column.
     Part(Arc<ColumnarSpill>, usize),
@@ -110,7 +170,17 @@ impl From<RecordBatch> for BufferedRows {
     }
 }
 
+/// Returns the bytes of the rows themselves, without the rest of the arrays that they are a slice of.
+fn slice_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
 impl BufferedRows {
+    fn held(rows: RecordBatch, memory: Arc<HeldMemory>) -> Self {
+        let bytes = slice_bytes(&rows);
+        Self { count: rows.num_rows(), held: RowsStorage::Held(rows, bytes, memory) }
+    }
+
     /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.count
@@ -127,7 +197,7 @@ impl BufferedRows {
     /// `SpillFailed`.
     pub fn get(&self) -> Result<RecordBatch> {
         match &self.held {
-            RowsStorage::Memory(rows) => Ok(rows.clone()),
+            RowsStorage::Memory(rows) | RowsStorage::Held(rows, ..) => Ok(rows.clone()),
             RowsStorage::Disk(at) => at.read(),
             RowsStorage::Part(lanes, part) => ColumnarSpill::read(&[(lanes.clone(), *part)]),
         }
@@ -153,7 +223,7 @@ impl BufferedRows {
     /// Returns the columns of the rows.
     pub fn schema(&self) -> &SchemaRef {
         match &self.held {
-            RowsStorage::Memory(rows) => rows.schema_ref(),
+            RowsStorage::Memory(rows) | RowsStorage::Held(rows, ..) => rows.schema_ref(),
             RowsStorage::Disk(at) => &at.schema,
             RowsStorage::Part(lanes, _) => lanes.schema(),
         }
@@ -166,7 +236,7 @@ impl BufferedRows {
     pub fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
         match &self.held {
             RowsStorage::Memory(rows) => spill.write(rows),
-            RowsStorage::Disk(_) | RowsStorage::Part(..) => Ok(self),
+            RowsStorage::Held(..) | RowsStorage::Disk(_) | RowsStorage::Part(..) => Ok(self),
         }
     }
 
@@ -174,6 +244,7 @@ impl BufferedRows {
     pub fn memory_size(&self) -> usize {
         match &self.held {
             RowsStorage::Memory(rows) => rows.get_array_memory_size(),
+            RowsStorage::Held(_, bytes, _) => *bytes,
             RowsStorage::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
             RowsStorage::Part(lanes, part) => lanes.bytes(*part),
         }
@@ -182,7 +253,9 @@ impl BufferedRows {
     /// Returns whether a column has a null. A column that the rows do not have counts as null.
     pub(crate) fn has_null(&self, column: &str) -> bool {
         match &self.held {
-            RowsStorage::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
+            RowsStorage::Memory(rows) | RowsStorage::Held(rows, ..) => {
+                rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0)
+            }
             RowsStorage::Disk(at) => at.schema.index_of(column).map_or(true, |i| at.nulls[i]),
             RowsStorage::Part(lanes, _) => lanes.schema().index_of(column).map_or(true, |i| lanes.has_null(i)),
         }
@@ -212,6 +285,32 @@ mod tests {
         let names: ArrayRef = Arc::new(names.collect::<StringArray>());
         RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("name", names, true)])
             .expect("the columns have the same length")
+    }
+
+    #[test]
+    fn rows_are_written_to_disk_only_if_they_do_not_fit_into_memory() {
+        use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool};
+
+        let batch = rows(0, 100);
+        let bytes = slice_bytes(&batch);
+        // Either the folder or the pool has memory for two batches.
+        for (limit, pool) in [(2 * bytes, 100 * bytes), (100 * bytes, 2 * bytes)] {
+            let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(pool));
+            let spill = SpillFolder::in_memory(limit, MemoryConsumer::new("rows").register(&pool)).unwrap();
+            let mut held = spill.write_parts(&batch, &[30, 70]).unwrap();
+            held.push(spill.write(&batch).unwrap());
+            let on_disk = spill.write(&batch).unwrap();
+            let is_held = |rows: &BufferedRows| matches!(rows.held, RowsStorage::Held(..));
+            assert!(held.iter().all(is_held) && !is_held(&on_disk) && pool.reserved() == 2 * bytes);
+            assert_eq!(BufferedRows::concat(&held[..2]).unwrap(), batch);
+            assert_eq!((held[1].get().unwrap(), on_disk.get().unwrap()), (batch.slice(30, 70), batch.clone()));
+            assert!(held[0].memory_size() < bytes / 2);
+            held.truncate(1);
+            assert_eq!(pool.reserved(), bytes, "the parts of a batch are freed together");
+            drop(held);
+            assert_eq!(pool.reserved(), 0);
+            assert!(is_held(&spill.write(&batch).unwrap()));
+        }
     }
 
     #[test]

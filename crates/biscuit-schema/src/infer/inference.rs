@@ -145,10 +145,17 @@ impl SchemaInference {
         self.rows += other.rows;
         for learned in other.columns {
             let conflict = learned.conflict;
+            let known = self.at.get(&learned.name).is_some_and(|at| self.columns[*at].conflict.is_some());
             self.add_shape(&learned.name, learned.shape, || learned.at.clone());
-            if let (Some(conflict), Some(at)) = (conflict, self.at.get(&learned.name)) {
-                // A conflict inside of the other part remains, unless this part already has one.
-                self.columns[*at].conflict.get_or_insert(conflict);
+            if let (Some(conflict), Some(at), false) = (conflict, self.at.get(&learned.name), known) {
+                // A conflict inside of the other part remains. If the parts begin with the same type, the value that
+                // conflicts is the one that the other part has found.
+                match &mut self.columns[*at].conflict {
+                    Some(own) if own.column == conflict.column && own.first.0 == conflict.first.0 => {
+                        own.other = conflict.other;
+                    }
+                    own => _ = own.get_or_insert(conflict),
+                }
             }
         }
     }

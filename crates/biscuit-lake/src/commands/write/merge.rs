@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use serde_json::json;
 
 use crate::args::bookmark::{ChosenInputs, InputReading};
-use crate::args::merge::{ChangeFormatName, MergeArgs, MergeCommand};
+use crate::args::merge::{MergeArgs, MergeCommand};
 use crate::args::merge_options::run_mode;
 use crate::codes;
 use crate::commands::write::merge_tables::all_tables;
@@ -94,13 +94,12 @@ async fn one_table(
         Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
         None => listed_files(&command.changes, table.format.clone(), args, context),
     };
-    // If key and order are known before the first record is read, records can be spilled to disk while reading.
-    // Debezium envelopes name their key themselves, and rows without a record need all records at once: these are
-    // held in memory.
-    let (key, order) = files.key_and_order();
-    if args.format != ChangeFormatName::Debezium
-        && !args.delete_missing
-        && let Some(merge) = table.prepare_merge(args, DeclaredMerge { key: &key, order: &order, is_empty: true })?
+    // If key and order are known from the first records, the others can be spilled to disk while they are read. Rows
+    // without a record need all records at once: these are held in memory.
+    let (key, order) = files.key_and_order().await?;
+    let declared = DeclaredMerge { key: &key, order: &order, is_empty: true };
+    if !args.delete_missing
+        && let Some(merge) = table.prepare_merge(args, declared)?
     {
         let run = with_bookmark(merge.input(files), chosen)?;
         return Ok((Some(run.run(run_mode(args)).await?), 0, 0));

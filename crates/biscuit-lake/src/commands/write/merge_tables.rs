@@ -11,7 +11,7 @@ use biscuit_journal::internal::fold_name;
 use serde_json::json;
 
 use crate::args::merge::{ChangeFormatName, MergeArgs, MergeCommand};
-use crate::args::merge_options::{format_with, max_decompressed, read_contract, run_mode};
+use crate::args::merge_options::{format_with, max_decompressed, max_record, read_contract, run_mode};
 use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
 use crate::render::merge::report_as_text;
@@ -42,7 +42,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
         }),
         ChangeFormatName::Rows => return Err(other()),
     };
-    let reader = reader.with_max_decompressed(max_decompressed(args));
+    let reader = reader.with_max_decompressed(max_decompressed(args)).with_max_record(max_record(args));
     // The reader of tables decides the format; this one is not used.
     let read_as = ChangeFormat::Rows(RowsOptions::default());
     let files = listed_files(&command.changes, read_as, args, context);

@@ -1,0 +1,168 @@
+//! Change files that are opened ahead: several files are fetched and decompressed while the files before them are
+//! decoded.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use biscuit_change::internal::{TextChunk, TextChunks, TextForm};
+use biscuit_core::{Error, Result};
+use bytes::{Buf, Bytes};
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::changes::files::FoundFile;
+
+/// Maximum size in bytes of a file that is read with a single request.
+const WHOLE: u64 = 8 << 20;
+
+/// Bytes of a larger file that are read with one request, and the number of requests at a time.
+const PIECE: u64 = 4 << 20;
+const PIECES: usize = 3;
+
+/// A file that was opened, by its content.
+pub(crate) enum OpenedFile {
+    /// Large Parquet file, which is read one row group at a time.
+    RowGroups,
+    /// Parquet or Avro file.
+    Rows(Bytes),
+    /// Text, in chunks of whole records.
+    Text(mpsc::Receiver<Result<TextChunk>>),
+    /// File that is not read.
+    Skipped,
+}
+
+/// Files in their order, some of them opened ahead.
+pub(crate) struct OpenedFiles<'a> {
+    files: std::slice::Iter<'a, (FoundFile, Option<TextForm>)>,
+    opened: VecDeque<JoinHandle<Result<OpenedFile>>>,
+    ahead: usize,
+}
+
+impl<'a> OpenedFiles<'a> {
+    /// Begins to open files, with the form of each if it is text; `None` for a file that is not read. At most `ahead`
+    /// files are open at a time.
+    pub(crate) fn new(files: &'a [(FoundFile, Option<TextForm>)], ahead: usize) -> Self {
+        Self { files: files.iter(), opened: VecDeque::new(), ahead: ahead.max(1) }
+    }
+
+    /// Returns the next file; `None` after the last one.
+    ///
+    /// # Errors
+    /// `EmptyFile`, `InputGone`, `InputChanged`, and errors of the store.
+    pub(crate) async fn next(&mut self) -> Result<Option<OpenedFile>> {
+        while self.opened.len() < self.ahead
+            && let Some((file, form)) = self.files.next()
+        {
+            self.opened.push_back(tokio::spawn(open_file(file.clone(), *form)));
+        }
+        match self.opened.pop_front() {
+            None => Ok(None),
+            Some(opened) => {
+                let failed = |e| Error::internal("the task that opens a change file failed").with_source(e);
+                opened.await.map_err(failed)?.map(Some)
+            }
+        }
+    }
+}
+
+async fn open_file(file: FoundFile, form: Option<TextForm>) -> Result<OpenedFile> {
+    let Some(form) = form else { return Ok(OpenedFile::Skipped) };
+    let size = file.listed.size;
+    tracing::info!(file = %file.name(), bytes = size, "reading changes");
+    if size == 0 {
+        return Err(Error::new(biscuit_change::codes::EMPTY_FILE, "the file is empty").in_file(file.name()));
+    }
+    // Small files are read with a single request. Whether a large file is Parquet or Avro is decided by its first
+    // bytes and not by its name.
+    let begin = file.fetch_range(0..if size > WHOLE { 4 } else { size }).await?;
+    let (is_parquet, is_avro) = (begin.starts_with(b"PAR1"), begin.starts_with(b"Obj\x01"));
+    let is_large = size > WHOLE;
+    Ok(match (is_parquet || is_avro, is_large) {
+        (true, false) => OpenedFile::Rows(begin),
+        (true, true) if is_parquet => OpenedFile::RowGroups,
+        (true, true) => OpenedFile::Rows(file.fetch_range(0..size).await?),
+        (false, false) => OpenedFile::Text(start_reading(file, begin.reader(), form)),
+        (false, true) => {
+            let pieces = FilePieces::start(file.clone());
+            OpenedFile::Text(start_reading(file, pieces, form))
+        }
+    })
+}
+
+/// Starts a thread that decompresses a text and divides it into chunks.
+fn start_reading(
+    file: FoundFile,
+    raw: impl BufRead + Send + 'static,
+    form: TextForm,
+) -> mpsc::Receiver<Result<TextChunk>> {
+    let (send, chunks) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        let name: Arc<str> = file.name().into();
+        let mut text = match TextChunks::open(&name, raw, file.listed.size, form.separation, &form.settings) {
+            Ok(text) => text,
+            Err(e) => return drop(send.blocking_send(Err(e))),
+        };
+        while let Some(chunk) = text.next_chunk().transpose() {
+            let last = chunk.is_err();
+            // If nobody receives, the run has ended with an error.
+            if send.blocking_send(chunk).is_err() || last {
+                break;
+            }
+        }
+    });
+    chunks
+}
+
+/// Reader of a large file in pieces, some of which are requested ahead.
+struct FilePieces {
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    current: Bytes,
+}
+
+impl FilePieces {
+    fn start(file: FoundFile) -> Self {
+        let (send, pieces) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let size = file.listed.size;
+            let ranges = (0..size.div_ceil(PIECE)).map(|piece| piece * PIECE..((piece + 1) * PIECE).min(size));
+            let fetch = |range: Range<u64>| file.fetch_range(range);
+            let mut fetched = stream::iter(ranges).map(fetch).buffered(PIECES);
+            while let Some(piece) = fetched.next().await {
+                let last = piece.is_err();
+                if send.send(piece).await.is_err() || last {
+                    break;
+                }
+            }
+        });
+        Self { pieces, current: Bytes::new() }
+    }
+}
+
+impl BufRead for FilePieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.current = piece.map_err(io::Error::other)?,
+                None => break,
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.current.advance(bytes);
+    }
+}
+
+impl Read for FilePieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let ready = self.fill_buf()?;
+        let n = ready.len().min(into.len());
+        into[..n].copy_from_slice(&ready[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
