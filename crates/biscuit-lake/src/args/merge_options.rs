@@ -10,6 +10,7 @@ use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::args::merge::{BadRowsName, ChangeFormatName, MergeArgs, NewServerName, TiesName};
+use crate::process::memory::default_budget;
 
 /// Returns whether the run commits or only plans.
 pub(crate) fn run_mode(args: &MergeArgs) -> RunMode {
@@ -79,7 +80,7 @@ pub(crate) fn format_with(
     settings.ignore_null = IgnoreNull::named(&args.ignore_null);
     (settings.csv, settings.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
     settings.bad_rows = bad_rows(args);
-    settings.max_decompressed = max_decompressed(args);
+    (settings.max_decompressed, settings.max_record) = (max_decompressed(args), max_record(args));
     Ok(match args.format {
         ChangeFormatName::Debezium => settings.debezium(),
         ChangeFormatName::Dms => settings.dms(),
@@ -89,6 +90,10 @@ pub(crate) fn format_with(
 
 pub(crate) fn max_decompressed(args: &MergeArgs) -> Option<u64> {
     args.max_decompressed.map(|bytes| bytes as u64)
+}
+
+pub(crate) fn max_record(args: &MergeArgs) -> Option<u64> {
+    args.max_record.map(|bytes| bytes as u64)
 }
 
 /// Returns what decides which record of a key wins.
@@ -112,7 +117,7 @@ pub(crate) fn merge_options(args: &MergeArgs, contract: Option<&Contract>) -> Me
         (named, _) => named.to_vec(),
     };
     let mut options = MergeOptions::default();
-    options.memory = args.memory;
+    options.memory = args.memory.or_else(default_budget);
     options
         .with_parquet(args.parquet.options())
         .with_partition_by(partition_by)

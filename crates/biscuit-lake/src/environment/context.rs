@@ -10,6 +10,7 @@ use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 
 use crate::args::table::TableArgs;
+use crate::process::memory::peak_memory;
 
 /// State of the process that all commands share.
 #[derive(Debug)]
@@ -77,12 +78,4 @@ impl CommandContext {
         costs["peak_memory_bytes"] = json!(peak_memory());
         costs
     }
-}
-
-/// Returns the peak memory of the process in bytes, or `None` on systems without `/proc`.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    // `VmHWM` (high water mark of the resident set) is in kB.
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

@@ -48,11 +48,18 @@ pub(crate) async fn write(
 
 async fn write_groups(target: &Arc<UnitTarget>, choice: RewriteChoice, out: &mut FileOutput) -> Result<()> {
     let plans = plan_groups(&target.unit, choice);
-    // Row groups reserve memory before they are prepared. With a limit, all of them form one stream and reserve in
-    // output order: otherwise a row group could wait for memory that is held by one that must be written after it,
-    // which is a deadlock. Without a limit, copied row groups form a stream of their own, so that encoding starts
-    // before the copies in front of it are written.
-    let limited = !matches!(target.shared.context.memory_pool().memory_limit(), MemoryLimit::Infinite);
+    // Row groups reserve memory before they are prepared. If it may run out, all of them form one stream and reserve
+    // in output order: otherwise a row group could wait for memory that is held by one that must be written after it,
+    // which is a deadlock. If there is enough for all units that are written at a time, copied row groups form a stream
+    // of their own, so that encoding starts before the copies in front of it are written.
+    let limited = match target.shared.context.memory_pool().memory_limit() {
+        MemoryLimit::Infinite => false,
+        MemoryLimit::Finite(limit) => {
+            let needed = plans.iter().map(|plan| target.estimate_memory(plan)).fold(0, usize::saturating_add);
+            needed > limit / (4 * target.shared.cores.number())
+        }
+        _ => true,
+    };
     let aside = |plan: &&GroupPlan| plan.copy && !limited;
     let mut copied = pin!(make_groups(target, plans.iter().filter(aside).cloned().collect()));
     let mut others = pin!(make_groups(target, plans.iter().filter(|plan| !aside(plan)).cloned().collect()).peekable());

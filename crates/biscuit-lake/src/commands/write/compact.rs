@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::args::parquet::{ParquetArgs, parse_bytes};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
+use crate::process::memory::default_budget;
 use crate::render::output::{AGAIN, CommandOutput};
 
 /// Options of `biscuit compact`.
@@ -24,8 +25,8 @@ pub(crate) struct CompactArgs {
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "COLUMNS")]
     pub(crate) sort_by: Vec<String>,
 
-    /// Limit the memory for row groups and sorting, such as `512MB`; beyond it rows are sorted on disk [default: no
-    /// limit]
+    /// Limit the memory for row groups and sorting, such as `512MB`; beyond it rows are sorted on disk [default: half of
+    /// the memory of the machine or container]
     #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: &CompactArgs, context: &CommandContext) -> Result<
     let dataset = context.open_table(&args.table).await?;
     let mut options = CompactOptions::default();
     options.target_size = args.target_file_size as u64;
-    options.memory = args.memory;
+    options.memory = args.memory.or_else(default_budget);
     options.parquet = args.parquet.options();
     options.sort_by = args.sort_by.iter().map(|c| sort_by(c)).collect();
     let mode = if args.dry_run { RunMode::DryRun } else { RunMode::Commit };
