@@ -30,6 +30,8 @@ pub struct FileCounts {
     pub rewritten: u64,
     /// Rewritten files of which row groups were copied unchanged.
     pub spliced: u64,
+    /// Small files whose rows are in one of the rewritten files, together with those of other files.
+    pub joined: u64,
     /// New files, which contain only inserted rows.
     pub added: u64,
     /// Files that were removed without a replacement.

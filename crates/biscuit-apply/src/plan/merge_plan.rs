@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 
 use crate::options::MergeOptions;
 use crate::plan::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, PeriodFingerprints};
+use crate::plan::joining::join_small_files;
 use crate::plan::placement::{FileCapacity, RowGroupCapacity, RowPlacement, place_rows};
 use crate::table::key_statistics::KeyStatistics;
 use crate::table::open_files::folder_of;
@@ -213,14 +214,14 @@ impl MergePlan {
         for file in self.changed_files() {
             let empty = self.is_emptied(file, files);
             let edits = self.edits.remove(&file).unwrap_or_default();
-            let source = files[file].clone();
-            let folder = folder_of(source.path()).to_owned();
-            let unit = RewriteUnit::new(source, schema.clone(), folder)
+            let unit = rewrite_of(&files[file], schema, options)
                 .with_edits(edits)
-                .with_inserts(self.inserts.remove(&file).unwrap_or_default())
-                .with_parquet(options.parquet.clone())
-                .with_max_file_size(options.max_file_size);
+                .with_inserts(self.inserts.remove(&file).unwrap_or_default());
             units.insert(file, (!empty).then_some(unit));
+        }
+        // In a table with periods, files that become equal are found file by file.
+        if self.fingerprints.is_none() {
+            join_small_files(&mut units, files, schema, options);
         }
         units
     }
@@ -444,6 +445,13 @@ impl PlanInput<'_> {
         }
         Ok(capacities)
     }
+}
+
+/// Returns the rewrite of a file, without edits.
+pub(crate) fn rewrite_of(file: &OpenFile, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
+    RewriteUnit::new(file.clone(), schema.clone(), folder_of(file.path()))
+        .with_parquet(options.parquet.clone())
+        .with_max_file_size(options.max_file_size)
 }
 
 /// Returns the work for a new file without rows, with the maximum size of new files.

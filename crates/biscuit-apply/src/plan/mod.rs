@@ -2,6 +2,7 @@
 
 pub(crate) mod fingerprints;
 pub(crate) mod guards;
+pub(crate) mod joining;
 pub(crate) mod merge_plan;
 pub(crate) mod new_files;
 pub(crate) mod placement;

@@ -40,11 +40,15 @@ pub(crate) fn touched_files(
             None => counts.removed += u64::from(is_own),
             Some(unit) => {
                 after.insert(folder);
+                // The other files of a joined rewrite are among the units as removed files.
+                let joined = unit.sources.len().saturating_sub(1) as u64;
+                counts.joined += joined;
                 counts.rewritten += 1;
                 counts.spliced += u64::from(choose_rewrite(unit) == RewriteChoice::Splice);
             }
         }
     }
+    counts.removed -= counts.joined;
     for period in periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
         for file in period.listed.iter().map(|i| context.snapshot.files()[*i].path()) {
             touched.insert(file);

@@ -17,4 +17,5 @@ mod pause;
 mod properties;
 mod quarantine;
 mod sinks;
+mod small_files;
 mod zoo;

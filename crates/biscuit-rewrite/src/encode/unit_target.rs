@@ -14,6 +14,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
@@ -32,6 +33,9 @@ use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, RowGroupPart
 use crate::plan::edits::RowGroupEdits;
 use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, common_sorting, derive_properties};
 use crate::plan::unit::{BloomFilters, RewriteUnit, SourceGroup};
+
+/// Number of row groups of the sources that are fetched at a time for one row group.
+const FETCHES: usize = 16;
 
 /// A row group that is ready to be written.
 pub(crate) enum ReadyRowGroup {
@@ -194,7 +198,7 @@ impl UnitTarget {
     /// A copy needs the source's bytes. An encoded row group needs the source's bytes, as much again for the encoded
     /// pages, four batches between decoder and encoder, the largest column in plain form for `transcode`, and the new
     /// rows.
-    fn estimate_memory(&self, plan: &GroupPlan) -> usize {
+    pub(crate) fn estimate_memory(&self, plan: &GroupPlan) -> usize {
         let (mut compressed, mut batch, mut column, mut new) = (0, 0, 0, 0);
         let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
         for part in &plan.parts {
@@ -279,28 +283,9 @@ impl UnitTarget {
             same && !self.is_encrypted() && self.unit.bloom_filters == BloomFilters::Carried
         };
         let carried = plan.only_group().map(|g| self.groups[g]).filter(|at| carries(*at));
-        let mut parts = Vec::with_capacity(plan.parts.len());
-        for part in &plan.parts {
-            parts.push(match part {
-                RowGroupPart::Insert(i) => EncodePart::Rows(self.of_file(&self.unit.inserts[*i].rows.get()?)?),
-                RowGroupPart::Group(g) => {
-                    let at = self.groups[*g];
-                    let source = self.unit.sources[at.source].clone();
-                    let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
-                    let (edits, new) =
-                        self.unit.edits.get(g).map(RowGroupEdits::load_edits).transpose()?.unwrap_or_default();
-                    let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
-                    EncodePart::Group(Box::new(EncodeGroup {
-                        source,
-                        group: at.group,
-                        first: at.first,
-                        edits,
-                        rows,
-                        bytes,
-                    }))
-                }
-            });
-        }
+        // Many small row groups are fetched side by side.
+        let parts: Vec<_> = plan.parts.iter().map(|part| self.encode_part(*part)).collect();
+        let parts: Vec<EncodePart> = stream::iter(parts).buffered(FETCHES).try_collect().await?;
         Ok(match carried {
             Some(at) => {
                 let blooms = read_bloom_filters(&self.unit.sources[at.source], at.group).await?;
@@ -308,6 +293,21 @@ impl UnitTarget {
             }
             None => self.job_of(parts, vec![], self.making.clone()),
         })
+    }
+
+    /// Fetches a part of a row group.
+    async fn encode_part(&self, part: RowGroupPart) -> Result<EncodePart> {
+        let group = match part {
+            RowGroupPart::Insert(i) => return Ok(EncodePart::Rows(self.of_file(&self.unit.inserts[i].rows.get()?)?)),
+            RowGroupPart::Group(group) => group,
+        };
+        let at = self.groups[group];
+        let source = self.unit.sources[at.source].clone();
+        let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
+        let (edits, new) = self.unit.edits.get(&group).map(RowGroupEdits::load_edits).transpose()?.unwrap_or_default();
+        let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
+        let group = EncodeGroup { source, group: at.group, first: at.first, edits, rows, bytes };
+        Ok(EncodePart::Group(Box::new(group)))
     }
 
     fn job_of(

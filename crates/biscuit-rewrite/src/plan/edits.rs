@@ -18,6 +18,8 @@ pub struct RowGroupEdits {
     removed: Vec<BufferedRows>,
     /// Batches of new rows. The last column contains the number of the row that each replaces.
     replaced: Vec<BufferedRows>,
+    /// Number that is added to all row numbers: rows of the sources that were put before.
+    offset: u64,
 }
 
 /// Edits in ascending order of row numbers, and the batches of new rows that they refer to.
@@ -55,6 +57,12 @@ impl RowGroupEdits {
         Ok(())
     }
 
+    /// Returns the edits after `rows` rows were put before the rows of the sources.
+    pub(crate) fn after(mut self, rows: u64) -> Self {
+        self.offset += rows;
+        self
+    }
+
     /// Adds other edits of the same row group.
     pub fn extend(&mut self, other: Self) {
         self.removed.extend(other.removed);
@@ -67,7 +75,7 @@ impl RowGroupEdits {
     /// `SpillFailed`.
     pub fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
         let all = |rows: Vec<BufferedRows>| rows.into_iter().map(|r| r.spill(spill)).collect::<Result<_>>();
-        Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
+        Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)?, ..self })
     }
 
     /// Returns the number of removed rows.
@@ -93,12 +101,13 @@ impl RowGroupEdits {
     pub(crate) fn load_edits(&self) -> Result<LoadedEdits> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
         for rows in &self.removed {
-            edits.extend(row_numbers(&rows.get()?).iter().map(|n| (*n, RowEdit::Remove)));
+            edits.extend(row_numbers(&rows.get()?).iter().map(|n| (*n + self.offset, RowEdit::Remove)));
         }
         for rows in &self.replaced {
             let rows = rows.get()?;
             let batch = u32::try_from(batches.len()).expect("there are fewer than 2^32 batches");
-            edits.extend(row_numbers(&rows).iter().zip(0..).map(|(n, row)| (*n, RowEdit::Replace { batch, row })));
+            let replace = |(n, row): (&u64, u32)| (*n + self.offset, RowEdit::Replace { batch, row });
+            edits.extend(row_numbers(&rows).iter().zip(0..).map(replace));
             let columns: Vec<usize> = (0..rows.num_columns() - 1).collect();
             batches.push(rows.project(&columns).expect("indices come from this batch"));
         }

@@ -141,6 +141,55 @@ impl RewriteUnit {
         }
     }
 
+    /// Joins units to one whose sources become one file, with the edits and new rows of all of them. The options are
+    /// those of the first unit. Returns `None` if there is no unit.
+    ///
+    /// ```
+    /// # use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+    /// # use biscuit_journal::JournalOptions;
+    /// use biscuit_rewrite::RewriteUnit;
+    /// # use datafusion::prelude::*;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let table = Dataset::new(Location::parse("memory://joined/lake/items")?, JournalOptions::default());
+    /// # for id in [1, 2] {
+    /// #     let rows = dataframe!("id" => [id])?;
+    /// #     table.observe().await?.write(rows, WriteMode::Append, &WriteOptions::default()).await?;
+    /// # }
+    /// let files = table.view().await?.open_files().await?;
+    /// let unit = |file: usize| RewriteUnit::new(files[file].clone(), files[file].schema().clone(), "");
+    /// let joined = RewriteUnit::joined([unit(0), unit(1).with_removed(&[0])]).expect("there are units");
+    /// assert_eq!((joined.sources.len(), joined.edits.keys().copied().collect::<Vec<_>>()), (2, vec![1]));
+    /// # Ok(()) }
+    /// ```
+    pub fn joined(units: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut units = units.into_iter();
+        let mut all = units.next()?;
+        let size = |unit: &Self| {
+            let groups: usize = unit.sources.iter().map(|s| s.metadata().metadata().num_row_groups()).sum();
+            (groups, unit.sources.iter().map(OpenFile::rows).sum::<u64>())
+        };
+        let (mut groups, mut rows) = size(&all);
+        // New rows for the end of a unit are put after its last row group.
+        let end_of = |inserts: &mut [InsertedRows], groups: usize| {
+            inserts.iter_mut().for_each(|insert| insert.group = insert.group.or(groups.checked_sub(1)));
+        };
+        end_of(&mut all.inserts, groups);
+        for unit in units {
+            let (more_groups, more_rows) = size(&unit);
+            all.edits.extend(unit.edits.into_iter().map(|(group, edits)| (groups + group, edits.after(rows))));
+            all.inserts.extend(
+                unit.inserts
+                    .into_iter()
+                    .map(|insert| InsertedRows { group: insert.group.map(|group| groups + group), ..insert }),
+            );
+            all.sources.extend(unit.sources);
+            (groups, rows) = (groups + more_groups, rows + more_rows);
+            end_of(&mut all.inserts, groups);
+        }
+        Some(all)
+    }
+
     /// Sets the treatment of small row groups.
     pub fn with_small_groups(mut self, small_groups: SmallGroups) -> Self {
         self.small_groups = small_groups;
