@@ -20,6 +20,10 @@ damage *ARGS:
 bench *ARGS:
     python3 benches/merge.py {{ARGS}}
 
+# Compare merges of text change files, small files, small partitions, wide and nested rows. Needs: benches/situations.py --help
+bench-situations *ARGS:
+    python3 benches/situations.py {{ARGS}}
+
 # Compare the reduction of 20 million change records to one per key, within a memory budget. Needs: benches/reduce.py --help
 bench-reduce *ARGS:
     python3 benches/reduce.py {{ARGS}}
