@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use object_store::{CopyOptions, ObjectStoreExt};
+use object_store::{CopyMode, CopyOptions, ObjectStoreExt};
 
 use crate::commit::path_lengths::check_lengths;
 use crate::commit::staged::{staged_error, staged_gone};
@@ -158,10 +158,14 @@ impl Preconditions<'_> {
             folder => format!("{folder}/{name}"),
         };
         let trial = path_below(&self.journal.table, &trial);
-        store.copy_opts(&staged, &trial, CopyOptions::new()).await.map_err(|e| match e {
-            object_store::Error::NotFound { .. } => staged_error("publish", &staged, e),
-            e => store_error("publish to", &trial, e),
-        })?;
+        // On a disk, a copy that may replace a file is first made under a temporary name, which no listing shows. A crash
+        // before the rename would leave it there forever.
+        let mode = if durability.is_immediate() { CopyMode::Overwrite } else { CopyMode::Create };
+        match store.copy_opts(&staged, &trial, CopyOptions::new().with_mode(mode)).await {
+            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(e @ object_store::Error::NotFound { .. }) => return Err(staged_error("publish", &staged, e)),
+            Err(e) => return Err(store_error("publish to", &trial, e)),
+        }
         let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
         match store.delete(&trial).await {
             // Another run that has committed since may have deleted this trial copy.
