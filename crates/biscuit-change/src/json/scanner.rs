@@ -13,7 +13,7 @@ use biscuit_schema::internal::MAX_DEPTH;
 /// Place of a name that does not exist.
 const NONE: u32 = u32::MAX;
 
-/// Number of known names above which the scanner starts anew, so that objects with ever new names do not fill the
+/// Number of known names above which the scanner forgets them, so that objects with ever new names do not fill the
 /// memory.
 const MAX_NAMES: usize = 1 << 16;
 
@@ -70,7 +70,7 @@ pub(crate) struct JsonScanner {
     /// Number of objects so far, which marks the names of the current one.
     objects: u64,
     fields: Vec<ScannedField>,
-    /// Number of times that the scanner started anew.
+    /// Number of times that the scanner forgot its names.
     generation: u64,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct JsonScanner {
 struct FieldName {
     name: Box<str>,
     known: KnownName,
-    /// The name in quotes with a colon, and its first bytes as words with masks.
+    /// The name as a JSON string with a colon, and its first bytes as words with masks.
     quoted: Box<[u8]>,
     words: [(u64, u64); 2],
     /// First name of the object that was the value of this field the last time.
@@ -105,7 +105,8 @@ struct ScannedField {
 
 impl FieldName {
     fn new(name: &str) -> Self {
-        let quoted: Box<[u8]> = format!("\"{name}\":").into_bytes().into();
+        // A quote or backslash in a name is escaped, so that these bytes are this name and nothing else.
+        let quoted: Box<[u8]> = format!("{}:", serde_json::Value::from(name)).into_bytes().into();
         let word = |from: usize| {
             let (mut bytes, mut mask) = ([0; 8], [0; 8]);
             for (at, byte) in quoted.iter().skip(from).take(8).enumerate() {
@@ -176,7 +177,7 @@ impl JsonScanner {
     }
 
     fn scan_array(&mut self, text: &[u8], at: usize, place: Place) -> Option<usize> {
-        // Objects in arrays are checked and not listed: nobody asks for their fields here.
+        // Objects in arrays are only checked: no reader asks for their fields.
         let place = Place { is_listed: false, ..place };
         let mut at = skip_spaces(text, at);
         if text.get(at) == Some(&b']') {
@@ -335,7 +336,7 @@ impl<'a> JsonValue<'a> {
         self.text.as_bytes().get(self.span.0 as usize) == Some(&b'{')
     }
 
-    /// Returns the generation of the numbers of names, which changes when the scanner starts anew.
+    /// Returns the generation of the numbers of names: after the scanner forgot its names, the numbers have other names.
     pub(crate) fn generation(self) -> u64 {
         self.scanner.generation
     }
@@ -369,7 +370,7 @@ impl<'a> JsonValue<'a> {
         self.get(name).filter(|value| !value.is_null())
     }
 
-    /// Returns the value of the field with this name, whose number was found before in the same generation.
+    /// Returns the value of the field whose name has this number. The number must be of the same generation.
     pub(crate) fn get_by_id(self, id: usize) -> Option<Self> {
         let mut fields = self.fields();
         while fields.at < self.fields.1 {
@@ -415,6 +416,42 @@ pub(crate) struct JsonField<'a> {
 impl<'a> JsonField<'a> {
     pub(crate) fn name(self) -> &'a str {
         &self.value.scanner.names[self.id].name
+    }
+}
+
+/// Values by the names of a scanner.
+#[derive(Debug)]
+pub(crate) struct ByName<T> {
+    /// Values by the number of the name; `None` if the name has no value.
+    values: Vec<Option<T>>,
+    /// Generation of the numbers.
+    generation: u64,
+}
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self { values: vec![], generation: 0 }
+    }
+}
+
+impl<T: Copy> ByName<T> {
+    /// Returns the value of the name of a field.
+    pub(crate) fn get(&self, field: JsonField<'_>) -> Option<T> {
+        match self.generation == field.value.generation() {
+            true => self.values.get(field.id).copied().flatten(),
+            false => None,
+        }
+    }
+
+    /// Sets the value of the name of a field.
+    pub(crate) fn set(&mut self, field: JsonField<'_>, value: T) {
+        if self.generation != field.value.generation() {
+            *self = Self { values: vec![], generation: field.value.generation() };
+        }
+        if self.values.len() <= field.id {
+            self.values.resize(field.id + 1, None);
+        }
+        self.values[field.id] = Some(value);
     }
 }
 
@@ -583,8 +620,17 @@ mod tests {
             Just("{}".to_owned()),
             Just("[]".to_owned()),
         ];
-        let name =
-            prop_oneof![Just("a"), Just("b"), Just("schema"), Just("long name"), Just(r"\u0061"), Just("\u{e4}")];
+        let name = prop::sample::select(vec![
+            "a",
+            "b",
+            "schema",
+            "long name",
+            r"\u0061",
+            "\u{e4}",
+            r#"a\":1,\"b"#,
+            r"\n",
+            r"\\",
+        ]);
         let space = prop_oneof![8 => Just(""), 1 => Just(" "), 1 => Just("\t\r ")];
         let object = move |inner: BoxedStrategy<String>| {
             let field = (space.clone(), name.clone(), space.clone(), inner, space.clone());
@@ -653,7 +699,29 @@ mod tests {
     }
 
     #[test]
-    fn scanner_that_knows_too_many_names_starts_anew() {
+    fn name_with_a_quote_is_not_expected_as_two_fields() {
+        let mut scanner = JsonScanner::default();
+        for text in [r#"{"a\":1,\"b":2}"#, r#"{"a":1,"b":2}"#, r#"{"a\":1,\"b":2}"#, r#"{"\n":1}"#, "{\"\n\":1}"] {
+            check(&mut scanner, text);
+        }
+    }
+
+    #[test]
+    fn values_by_name_end_with_the_names() {
+        let mut scanner = JsonScanner::default();
+        let mut known = ByName::default();
+        let value = scanner.scan("{\"a\":1,\"b\":2}").expect("the text is an object");
+        value.fields().zip(["a", "b"]).for_each(|(field, name)| known.set(field, name));
+        assert_eq!(value.fields().map(|field| known.get(field)).collect::<Vec<_>>(), [Some("a"), Some("b")]);
+        scanner.names.resize_with(MAX_NAMES + 1, || FieldName::new(""));
+        let value = scanner.scan("{\"b\":1,\"a\":2}").expect("the text is an object");
+        assert!(value.fields().all(|field| known.get(field).is_none()));
+        value.fields().zip(["b"]).for_each(|(field, name)| known.set(field, name));
+        assert_eq!(value.fields().map(|field| known.get(field)).collect::<Vec<_>>(), [Some("b"), None]);
+    }
+
+    #[test]
+    fn scanner_that_knows_too_many_names_forgets_them() {
         let mut scanner = JsonScanner::default();
         let generation = |scanner: &mut JsonScanner, text: &str| scanner.scan(text).map(JsonValue::generation);
         let many = |first: usize| {

@@ -13,17 +13,16 @@ use biscuit_merge::{ChangeBatch, ChangeOp, KeyChange, KeyChangeKind, LogServer};
 use biscuit_schema::{Contract, OnError};
 
 use crate::codes;
-
 use crate::debezium::envelope::{ChangeEvent, EventSource, META};
 use crate::debezium::placeholder::is_placeholder;
 use crate::debezium::source_field::SourceField;
 use crate::files::lines::{ColumnCodecs, RecordIndex};
 use crate::json::object;
-use crate::json::scanner::{JsonField, JsonValue, string_text};
+use crate::json::scanner::{ByName, JsonField, JsonValue, string_text};
 use crate::values::cells::{Cell, CellDecoder};
 use crate::values::codec::{ValueCodec, ValuePosition};
 use crate::values::declared::{NulledRows, push_once};
-use crate::values::text::wrong_type;
+use crate::values::text::{two_fields, wrong_type};
 use crate::values::text_value::{TextValue, to_array};
 
 /// Name, codec and value of a key column.
@@ -51,11 +50,9 @@ fn sets_null(contract: Option<&Contract>, column: &str) -> bool {
     declared.is_some_and(|(contract, column)| contract.on_error_of(column) == OnError::Null)
 }
 
-/// What becomes of a field of a record.
+/// Where the values of a field go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FieldTarget {
-    /// Not known yet.
-    Unresolved,
     /// The field is not stored.
     Skipped,
     /// The field is the value of this column.
@@ -77,9 +74,7 @@ pub(crate) struct BatchBuilder {
     text: Arc<String>,
     /// Text of records that were converted, instead of `text`.
     converted: Option<String>,
-    /// Targets of fields by the number of their name, and the generation of these numbers.
-    targets: Vec<FieldTarget>,
-    generation: u64,
+    targets: ByName<FieldTarget>,
     /// Approximate number of bytes of the values.
     bytes: usize,
     pub(crate) file: Arc<str>,
@@ -94,8 +89,9 @@ pub(crate) struct BatchBuilder {
     order_decoders: Vec<CellDecoder>,
     /// For each column, the records with an unchanged value.
     unchanged: Vec<Vec<usize>>,
-    /// Numbers of the names of the order columns in `source`, as far as they are known.
+    /// Numbers of the names of the order columns in `source`, as far as they are known, and their generation.
     order_ids: Vec<Option<usize>>,
+    order_generation: Option<u64>,
     ops: Vec<ChangeOp>,
     codes: Vec<Arc<str>>,
     /// Operation codes so far, as they are in the records and in lower case.
@@ -145,8 +141,7 @@ impl BatchBuilder {
             is_nested: codecs.iter().map(|(_, codec)| codec.data_type().is_nested()).collect(),
             text: text.clone(),
             converted: None,
-            targets: vec![],
-            generation: 0,
+            targets: ByName::default(),
             bytes: 0,
             codecs,
             file: file.clone(),
@@ -156,6 +151,7 @@ impl BatchBuilder {
             cells: vec![vec![]; n],
             order: vec![vec![]; fields.len()],
             order_ids: vec![],
+            order_generation: None,
             ops: vec![],
             codes: vec![],
             known_codes: vec![],
@@ -209,7 +205,9 @@ impl BatchBuilder {
             self.bytes += size_of::<Cell>() + cell.len();
             column.push(*cell);
         }
-        if let (EventSource::Object(source), true) = (event.source, self.order_ids.is_empty()) {
+        if let EventSource::Object(source) = event.source
+            && self.order_generation.replace(source.generation()) != Some(source.generation())
+        {
             self.order_ids = context.fields.iter().map(|field| source.id_of(&field.field)).collect();
         }
         for (i, field) in context.fields.iter().enumerate() {
@@ -301,23 +299,12 @@ impl BatchBuilder {
                 |e| object::invalid_json(&e, &self.file, place),
             ));
         }
-        if self.generation != image.generation() {
-            self.targets.clear();
-            self.order_ids.clear();
-            self.generation = image.generation();
-        }
         for field in image.fields() {
-            let target = match self.targets.get(field.id) {
-                Some(FieldTarget::Unresolved) | None => self.resolve_field(field, event, context),
-                Some(known) => *known,
-            };
+            let target = self.targets.get(field).unwrap_or_else(|| self.resolve_field(field, event, context));
             let FieldTarget::Column(column) = target else { continue };
             if cells[column] != Cell::NULL {
                 let name = &self.codecs[column].0;
-                let message = format!("two fields of the record belong to column `{name}`");
-                return Err(Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, message)
-                    .with_column(name)
-                    .at(&self.file, place));
+                return Err(two_fields(name).at(&self.file, place));
             }
             let span = field.value.span();
             cells[column] = Cell::at(start + span.start..start + span.end);
@@ -352,10 +339,7 @@ impl BatchBuilder {
         if target == FieldTarget::Skipped && !(event.flat && name.starts_with(META)) {
             push_once(&mut self.unknown, declared().map_or(name, |declared| &declared.name).to_owned());
         }
-        if self.targets.len() <= field.id {
-            self.targets.resize(field.id + 1, FieldTarget::Unresolved);
-        }
-        self.targets[field.id] = target;
+        self.targets.set(field, target);
         target
     }
 
@@ -385,7 +369,7 @@ impl BatchBuilder {
             if !context.placeholder.may_match(raw) {
                 continue;
             }
-            let Some(FieldTarget::Column(at)) = self.targets.get(field.id).copied() else { continue };
+            let Some(FieldTarget::Column(at)) = self.targets.get(field) else { continue };
             let (name, codec) = &self.codecs[at];
             if cells[at] == Cell::UNCHANGED
                 || !placeholder_cell(codec, raw).is_some_and(|c| is_placeholder(context.placeholder, &c))

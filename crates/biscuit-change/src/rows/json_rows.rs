@@ -14,13 +14,13 @@ use biscuit_schema::{ContractColumn, SchemaInference};
 use crate::files::chunks::TextChunk;
 use crate::files::lines::too_long;
 use crate::json::object;
-use crate::json::scanner::{JsonField, JsonScanner};
+use crate::json::scanner::{ByName, JsonField, JsonScanner};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress, line_spans};
 use crate::values::cells::{Cell, CellDecoder, DecodedCells};
 use crate::values::codec::{self, ValueCodec, ValuePosition};
 use crate::values::declared::{LossCounter, RowPlaces, RowTyping, as_written, coerce_values};
-use crate::values::text::{InvalidValue, wrong_type};
+use crate::values::text::{InvalidValue, two_fields, wrong_type};
 
 /// Maximum number of rows in a batch.
 const BATCH_ROWS: usize = 65_536;
@@ -63,8 +63,8 @@ pub(crate) struct JsonLines<'a> {
 }
 
 impl JsonLines<'_> {
-    /// Returns the next batch of rows; `None` at the end. Lines without the field `op` are counted. Invalid lines are quarantined or become null as the
-    /// contract tells.
+    /// Returns the next batch of rows; `None` at the end. Lines without the field `op` are counted. Invalid lines are
+    /// quarantined if `rule` allows it, and invalid values become null if the contract allows it.
     ///
     /// # Errors
     /// `InvalidJson`, `DuplicateColumn`, `TooDeep`, `TooLarge`, `TooManyColumns`, `WrongType` and others about a line
@@ -109,13 +109,13 @@ struct FoundLines<'a> {
     places: Vec<u64>,
     spans: Vec<Range<usize>>,
     columns: Vec<LineColumn>,
-    /// Index in `columns` by the number of a name; `None` if it is not known yet.
-    targets: Vec<Option<FieldTarget>>,
-    generation: u64,
+    targets: ByName<FieldTarget>,
 }
 
+/// Where the values of a name go.
 #[derive(Clone, Copy)]
 enum FieldTarget {
+    /// Index in `columns`.
     Column(usize),
     Dropped,
 }
@@ -127,7 +127,7 @@ struct LineColumn {
 
 impl<'a> FoundLines<'a> {
     fn new(rows: &'a JsonRows) -> Self {
-        Self { rows, places: vec![], spans: vec![], columns: vec![], targets: vec![], generation: 0 }
+        Self { rows, places: vec![], spans: vec![], columns: vec![], targets: ByName::default() }
     }
 
     /// Adds a line. If it returns an error, nothing was added.
@@ -161,12 +161,8 @@ impl<'a> FoundLines<'a> {
             return Err(too_long(file, place, self.rows.max_record));
         }
         let Some(object) = scanner.scan(line) else { return Err(object::refused_line(line, file, place)) };
-        if self.generation != object.generation() {
-            self.targets.clear();
-            self.generation = object.generation();
-        }
         for field in object.fields() {
-            let target = match self.targets.get(field.id).copied().flatten() {
+            let target = match self.targets.get(field) {
                 Some(target) => target,
                 None => match self.resolve_field(field, column) {
                     Err(e) if e.file().is_none() => return Err(e.at(&self.rows.file, place)),
@@ -177,9 +173,7 @@ impl<'a> FoundLines<'a> {
             let cells = &mut self.columns[at].cells;
             if cells.len() > row {
                 let name = &self.columns[at].column.name;
-                let message = format!("two fields of the record belong to column `{name}`");
-                let e = Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, message);
-                return Err(e.with_column(name).at(file, place));
+                return Err(two_fields(name).at(file, place));
             }
             cells.resize(row, Cell::NULL);
             let value = field.value.span();
@@ -204,10 +198,7 @@ impl<'a> FoundLines<'a> {
                 }))
             }
         };
-        if self.targets.len() <= field.id {
-            self.targets.resize(field.id + 1, None);
-        }
-        self.targets[field.id] = Some(target);
+        self.targets.set(field, target);
         Ok(target)
     }
 
@@ -291,19 +282,16 @@ pub(crate) fn infer_lines(
     inference: &mut SchemaInference,
 ) -> Result<()> {
     let text = chunk.as_text()?;
-    let mut wanted: Vec<Option<bool>> = Vec::new();
-    let mut generation = 0;
+    let mut wanted = ByName::default();
     for (line, span) in line_spans(text) {
         let Some(object) = scanner.scan(&text[span]) else { continue };
-        if generation != object.generation() {
-            wanted.clear();
-            generation = object.generation();
-        }
         for field in object.fields() {
-            if wanted.len() <= field.id {
-                wanted.resize(field.id + 1, None);
-            }
-            if *wanted[field.id].get_or_insert_with(|| is_wanted(field.name())) {
+            let is_wanted = wanted.get(field).unwrap_or_else(|| {
+                let is_wanted = is_wanted(field.name());
+                wanted.set(field, is_wanted);
+                is_wanted
+            });
+            if is_wanted {
                 let place = chunk.only.unwrap_or(chunk.first + line - 1);
                 inference.add_json_value(&chunk.file, place, field.name(), field.value.raw());
             }

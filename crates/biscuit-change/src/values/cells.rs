@@ -38,7 +38,7 @@ impl Cell {
         self.end.saturating_sub(self.start) as usize
     }
 
-    /// Returns the JSON text of the value; `None` if there is no value, or null.
+    /// Returns the JSON text of the value; `None` for null and for a missing value.
     pub(crate) fn raw(self, text: &str) -> Option<&str> {
         text.get(self.start as usize..self.end as usize).filter(|raw| *raw != "null")
     }

@@ -62,6 +62,12 @@ impl From<&str> for InvalidValue {
     }
 }
 
+/// Creates the error for a record with two fields for one column, such as its name in two letter cases.
+pub(crate) fn two_fields(column: &str) -> Error {
+    let message = format!("two fields of the record belong to column `{column}`");
+    Error::new(biscuit_schema::codes::DUPLICATE_COLUMN, message).with_column(column)
+}
+
 /// Creates the error for an invalid value of a column.
 pub(crate) fn wrong_type(column: &str, invalid: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
     let InvalidValue { code, reason } = invalid.into();
