@@ -15,11 +15,34 @@ use crate::spill::buffered_rows::{BufferedRows, SpillFolder};
 #[derive(Debug, Clone, Default)]
 pub struct RowGroupEdits {
     /// Batches with one column: the numbers of removed rows.
-    removed: Vec<BufferedRows>,
+    removed: Vec<NumberedRows>,
     /// Batches of new rows. The last column contains the number of the row that each replaces.
-    replaced: Vec<BufferedRows>,
-    /// Number that is added to all row numbers: rows of the sources that were put before.
+    replaced: Vec<NumberedRows>,
+}
+
+/// Rows whose last column has row numbers.
+#[derive(Debug, Clone)]
+struct NumberedRows {
+    rows: BufferedRows,
+    /// Added to the row numbers: rows of sources that were put before when units were joined.
     offset: u64,
+}
+
+impl NumberedRows {
+    fn new(rows: RecordBatch) -> Self {
+        Self { rows: rows.into(), offset: 0 }
+    }
+
+    fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
+        Ok(Self { rows: self.rows.spill(spill)?, ..self })
+    }
+
+    /// Returns the row numbers of rows that were loaded.
+    fn numbers(&self, rows: &RecordBatch) -> impl Iterator<Item = u64> + use<> {
+        let last = rows.columns().last().expect("the last column contains the row numbers");
+        let (numbers, offset) = (last.as_primitive::<UInt64Type>().values().clone(), self.offset);
+        (0..numbers.len()).map(move |row| numbers[row] + offset)
+    }
 }
 
 /// Edits in ascending order of row numbers, and the batches of new rows that they refer to.
@@ -34,7 +57,7 @@ impl RowGroupEdits {
         if !numbers.is_empty() {
             let numbers: ArrayRef = Arc::new(UInt64Array::from(numbers.to_vec()));
             let rows = RecordBatch::try_from_iter([(NUMBER, numbers)]).expect("the column has no nulls");
-            self.removed.push(rows.into());
+            self.removed.push(NumberedRows::new(rows));
         }
     }
 
@@ -53,13 +76,13 @@ impl RowGroupEdits {
         let columns = rows.columns().iter().cloned().chain([numbers]).collect();
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .map_err(|e| Error::internal("new rows could not be numbered").with_source(e))?;
-        self.replaced.push(rows.into());
+        self.replaced.push(NumberedRows::new(rows));
         Ok(())
     }
 
     /// Returns the edits after `rows` rows were put before the rows of the sources.
     pub(crate) fn after(mut self, rows: u64) -> Self {
-        self.offset += rows;
+        self.removed.iter_mut().chain(&mut self.replaced).for_each(|numbered| numbered.offset += rows);
         self
     }
 
@@ -74,13 +97,13 @@ impl RowGroupEdits {
     /// # Errors
     /// `SpillFailed`.
     pub fn spill(self, spill: &Arc<SpillFolder>) -> Result<Self> {
-        let all = |rows: Vec<BufferedRows>| rows.into_iter().map(|r| r.spill(spill)).collect::<Result<_>>();
-        Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)?, ..self })
+        let all = |rows: Vec<NumberedRows>| rows.into_iter().map(|r| r.spill(spill)).collect::<Result<_>>();
+        Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
     }
 
     /// Returns the number of removed rows.
     pub fn removed(&self) -> u64 {
-        self.removed.iter().map(|r| r.len() as u64).sum()
+        self.removed.iter().map(|r| r.rows.len() as u64).sum()
     }
 
     /// Returns whether there are no edits.
@@ -89,25 +112,25 @@ impl RowGroupEdits {
     }
 
     pub(crate) fn new_rows(&self) -> impl Iterator<Item = &BufferedRows> {
-        self.replaced.iter()
+        self.replaced.iter().map(|r| &r.rows)
     }
 
     /// Returns the memory that the loaded edits take, in bytes.
     pub(crate) fn memory_size(&self) -> usize {
-        self.removed.iter().chain(&self.replaced).map(BufferedRows::memory_size).sum()
+        self.removed.iter().chain(&self.replaced).map(|r| r.rows.memory_size()).sum()
     }
 
     /// Loads the edits in ascending order of row numbers, and the batches of new rows that they refer to.
     pub(crate) fn load_edits(&self) -> Result<LoadedEdits> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
-        for rows in &self.removed {
-            edits.extend(row_numbers(&rows.get()?).iter().map(|n| (*n + self.offset, RowEdit::Remove)));
+        for numbered in &self.removed {
+            edits.extend(numbered.numbers(&numbered.rows.get()?).map(|number| (number, RowEdit::Remove)));
         }
-        for rows in &self.replaced {
-            let rows = rows.get()?;
+        for numbered in &self.replaced {
+            let rows = numbered.rows.get()?;
             let batch = u32::try_from(batches.len()).expect("there are fewer than 2^32 batches");
-            let replace = |(n, row): (&u64, u32)| (*n + self.offset, RowEdit::Replace { batch, row });
-            edits.extend(row_numbers(&rows).iter().zip(0..).map(replace));
+            let replace = |(number, row)| (number, RowEdit::Replace { batch, row });
+            edits.extend(numbered.numbers(&rows).zip(0..).map(replace));
             let columns: Vec<usize> = (0..rows.num_columns() - 1).collect();
             batches.push(rows.project(&columns).expect("indices come from this batch"));
         }
@@ -116,7 +139,21 @@ impl RowGroupEdits {
     }
 }
 
-fn row_numbers(rows: &RecordBatch) -> Vec<u64> {
-    let last = rows.columns().last().expect("the last column contains the row numbers");
-    last.as_primitive::<UInt64Type>().values().to_vec()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_that_are_added_after_joining_keep_their_numbers() {
+        let of = |numbers: &[u64]| {
+            let mut edits = RowGroupEdits::default();
+            edits.remove_rows(numbers);
+            edits
+        };
+        let mut edits = of(&[1]).after(10);
+        edits.remove_rows(&[12]);
+        edits.extend(of(&[13]));
+        let (loaded, _) = edits.load_edits().expect("the edits are in memory");
+        assert_eq!(loaded.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [11, 12, 13]);
+    }
 }

@@ -142,7 +142,7 @@ impl RewriteUnit {
     }
 
     /// Joins units to one whose sources become one file, with the edits and new rows of all of them. The options are
-    /// those of the first unit. Returns `None` if there is no unit.
+    /// those of the first unit. Returns `None` without units.
     ///
     /// ```
     /// # use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
