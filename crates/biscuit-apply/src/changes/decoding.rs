@@ -87,8 +87,16 @@ impl Decoding {
 
     async fn take_first(&mut self, reader: &mut ChangeReader, take: &mut dyn ChangeBatchSink) -> Result<()> {
         let Some(part) = self.parts.pop_front() else { return Ok(()) };
-        let part = part.await.map_err(|e| Error::internal("the task that decodes changes failed").with_source(e))?;
-        reader.add_part(part?)?;
+        let failed = |e| Error::internal("the task that decodes changes failed").with_source(e);
+        let added = match part.await.map_err(failed).flatten() {
+            Ok(part) => reader.add_part(part),
+            Err(e) => Err(e),
+        };
+        if added.is_err() {
+            // The first error is returned, so that later units do not matter.
+            self.parts.clear();
+        }
+        added?;
         take_all(reader.take_batches(), take).await
     }
 }

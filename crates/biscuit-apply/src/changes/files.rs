@@ -18,13 +18,12 @@ use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::changes::change_reader::ChangeReader;
 use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::opened_files::{OpenedFile, OpenedFiles};
+use crate::changes::task_output::TaskOutput;
 use crate::codes;
 
 /// A change file that the caller has found.
@@ -194,16 +193,16 @@ impl ChangeFiles {
         for (file, _) in &files {
             let name: Arc<str> = file.name().into();
             match opened.next().await? {
-                Some(OpenedFile::Text(mut chunks)) => {
-                    while let Some(chunk) = chunks.recv().await {
-                        if chunk.and_then(|chunk| reader.read_chunk(chunk)).is_err() {
-                            return Ok(None);
-                        }
-                        if let Some(known) = reader.known_key_and_order() {
-                            return Ok(Some(known));
-                        }
+                Some(OpenedFile::Text(mut chunks)) => loop {
+                    match chunks.next().await {
+                        Ok(Some(chunk)) if reader.read_chunk(chunk).is_ok() => {}
+                        Ok(None) => break,
+                        Ok(Some(_)) | Err(_) => return Ok(None),
                     }
-                }
+                    if let Some(known) = reader.known_key_and_order() {
+                        return Ok(Some(known));
+                    }
+                },
                 Some(OpenedFile::Rows(bytes)) => {
                     let Ok(rows) = FileRows::open(&name, bytes, self.format.max_decompressed()) else {
                         return Ok(None);
@@ -228,7 +227,7 @@ impl ChangeFiles {
     /// Reads all files and passes their records to `take` in batches. Returns the rest of the result: counts, refused
     /// records, key and order. Large Parquet files are read one row group at a time.
     pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
-        let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
+        let mut reader = ChangeReader::new(&self.format);
         let files = self.find_files().await?;
         let parallel = take.parallel_groups(CHUNK_MEMORY);
         if reader.needs_types()
@@ -238,12 +237,31 @@ impl ChangeFiles {
             reader.end_types(learner);
         }
         let files = with_forms(&mut reader, files)?;
-        let (mut opened, mut decoding) = (OpenedFiles::new(&files, parallel), Decoding::new(parallel));
+        let mut decoding = Decoding::new(parallel);
+        let read = self.read_files(&files, parallel, &mut reader, &mut decoding, take).await;
+        // Records before an error are decoded: if one of them is invalid, too, its error is returned.
+        decoding.finish(&mut reader, take).await?;
+        read?;
+        let mut changes = reader.finish()?;
+        take_all(std::mem::take(&mut changes.batches), take).await?;
+        Ok(changes)
+    }
+
+    async fn read_files(
+        &self,
+        files: &[(FoundFile, Option<TextForm>)],
+        parallel: usize,
+        reader: &mut ChangeReader,
+        decoding: &mut Decoding,
+        take: &mut dyn ChangeBatchSink,
+    ) -> Result<()> {
+        let max_decompressed = self.format.max_decompressed();
+        let mut opened = OpenedFiles::new(files, parallel);
         for (done, (file, _)) in files.iter().enumerate() {
             report_progress(done, files.len());
             match opened.next().await? {
                 Some(OpenedFile::RowGroups) => {
-                    file.each_row_group(max_decompressed, &mut reader, &mut decoding, take).await?;
+                    file.each_row_group(max_decompressed, reader, decoding, take).await?;
                 }
                 Some(OpenedFile::Rows(bytes)) => {
                     let (name, mut first): (Arc<str>, u64) = (file.name().into(), 1);
@@ -251,22 +269,19 @@ impl ChangeFiles {
                     for rows in FileRows::open(&name, bytes, max_decompressed)? {
                         let rows = rows?;
                         let count = rows.num_rows() as u64;
-                        decoding.start(DecodingUnit::Rows(name.clone(), rows, first), &mut reader, take).await?;
+                        decoding.start(DecodingUnit::Rows(name.clone(), rows, first), reader, take).await?;
                         first += count;
                     }
                 }
                 Some(OpenedFile::Text(mut chunks)) => {
-                    while let Some(chunk) = chunks.recv().await {
-                        decoding.start(DecodingUnit::Text(chunk?), &mut reader, take).await?;
+                    while let Some(chunk) = chunks.next().await? {
+                        decoding.start(DecodingUnit::Text(chunk), reader, take).await?;
                     }
                 }
                 Some(OpenedFile::Skipped) | None => {}
             }
         }
-        decoding.finish(&mut reader, take).await?;
-        let mut changes = reader.finish()?;
-        take_all(std::mem::take(&mut changes.batches), take).await?;
-        Ok(changes)
+        Ok(())
     }
 
     /// Reads the files of several tables in one pass. Returns the change records of each table by `schema.table`, or
@@ -316,8 +331,8 @@ async fn learn_types(mut learner: ChangeReader, files: Vec<FoundFile>, parallel:
     let (mut opened, mut decoding) = (OpenedFiles::new(&files, parallel), Decoding::new(parallel));
     while let Some(file) = opened.next().await? {
         if let OpenedFile::Text(mut chunks) = file {
-            while let Some(chunk) = chunks.recv().await {
-                decoding.start(DecodingUnit::Types(chunk?), &mut learner, &mut vec![]).await?;
+            while let Some(chunk) = chunks.next().await? {
+                decoding.start(DecodingUnit::Types(chunk), &mut learner, &mut vec![]).await?;
             }
         }
     }
@@ -383,21 +398,16 @@ impl FoundFile {
             while started.len() < side_by_side
                 && let Some(group) = groups.next()
             {
-                started.push_back(RowGroupTask::start(&open, group).map_err(|e| self.explain_error(e))?);
+                started.push_back(decode_group(&open, group).map_err(|e| self.explain_error(e))?);
             }
             let Some(mut group) = started.pop_front() else { return Ok(()) };
-            while let Some(rows) = group.rows.recv().await {
-                let rows = rows.map_err(|e| self.explain_error(e))?;
+            while let Some(rows) = group.next().await.map_err(|e| self.explain_error(e))? {
                 decoded.add(&rows)?;
                 let rows = to_stored_types(&uuids.to_texts(rows)?, &name)?;
                 let count = rows.num_rows() as u64;
                 decoding.start(DecodingUnit::Rows(name.clone(), rows, first), reader, take).await?;
                 first += count;
             }
-            group
-                .task
-                .await
-                .map_err(|e| Error::internal("the task that decodes a change file failed").with_source(e))?;
         }
     }
 }
@@ -415,27 +425,19 @@ pub fn input_failed(e: Error, file: &str) -> Error {
     Error::new(code, message).in_file(file).with_source(e)
 }
 
-/// A row group that is decoded by its own task.
-struct RowGroupTask {
-    rows: mpsc::Receiver<Result<RecordBatch>>,
-    task: JoinHandle<()>,
-}
-
-impl RowGroupTask {
-    fn start(file: &OpenFile, group: usize) -> Result<Self> {
-        let mut decoded = file.stream_groups(None, &[group])?;
-        // The channel holds one batch: a task is at most one batch ahead of its reader, which bounds the memory.
-        let (send, rows) = mpsc::channel(1);
-        let task = tokio::spawn(async move {
+/// Starts to decode a row group.
+fn decode_group(file: &OpenFile, group: usize) -> Result<TaskOutput<RecordBatch>> {
+    let mut decoded = file.stream_groups(None, &[group])?;
+    Ok(TaskOutput::start(|send| {
+        tokio::spawn(async move {
             while let Some(rows) = decoded.next().await {
                 let last = rows.is_err();
                 if send.send(rows).await.is_err() || last {
                     break;
                 }
             }
-        });
-        Ok(Self { rows, task })
-    }
+        })
+    }))
 }
 
 /// Passes batches on in their order.

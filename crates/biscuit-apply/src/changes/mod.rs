@@ -9,3 +9,4 @@ pub(crate) mod log_epochs;
 pub(crate) mod missing_rows;
 pub(crate) mod opened_files;
 pub(crate) mod spilled_ranges;
+pub(crate) mod task_output;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::changes::files::FoundFile;
+use crate::changes::task_output::TaskOutput;
 
 /// Maximum size in bytes of a file that is read with a single request.
 const WHOLE: u64 = 8 << 20;
@@ -29,7 +30,7 @@ pub(crate) enum OpenedFile {
     /// Parquet or Avro file.
     Rows(Bytes),
     /// Text, in chunks of whole records.
-    Text(mpsc::Receiver<Result<TextChunk>>),
+    Text(TaskOutput<TextChunk>),
     /// File that is not read.
     Skipped,
 }
@@ -93,40 +94,37 @@ async fn open_file(file: FoundFile, form: Option<TextForm>) -> Result<OpenedFile
 }
 
 /// Starts a thread that decompresses a text and divides it into chunks.
-fn start_reading(
-    file: FoundFile,
-    raw: impl BufRead + Send + 'static,
-    form: TextForm,
-) -> mpsc::Receiver<Result<TextChunk>> {
-    let (send, chunks) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
-        let name: Arc<str> = file.name().into();
-        let mut text = match TextChunks::open(&name, raw, file.listed.size, form.separation, &form.settings) {
-            Ok(text) => text,
-            Err(e) => return drop(send.blocking_send(Err(e))),
-        };
-        while let Some(chunk) = text.next_chunk().transpose() {
-            let last = chunk.is_err();
-            // If nobody receives, the run has ended with an error.
-            if send.blocking_send(chunk).is_err() || last {
-                break;
+fn start_reading(file: FoundFile, raw: impl BufRead + Send + 'static, form: TextForm) -> TaskOutput<TextChunk> {
+    TaskOutput::start(|send| {
+        tokio::task::spawn_blocking(move || {
+            let name: Arc<str> = file.name().into();
+            let mut text = match TextChunks::open(&name, raw, file.listed.size, form.separation, &form.settings) {
+                Ok(text) => text,
+                Err(e) => return drop(send.blocking_send(Err(e))),
+            };
+            while let Some(chunk) = text.next_chunk().transpose() {
+                let last = chunk.is_err();
+                if send.blocking_send(chunk).is_err() || last {
+                    break;
+                }
             }
-        }
-    });
-    chunks
+        })
+    })
 }
 
 /// Reader of a large file in pieces, some of which are requested ahead.
 struct FilePieces {
     pieces: mpsc::Receiver<Result<Bytes>>,
     current: Bytes,
+    /// Bytes of the file that were not received yet.
+    left: u64,
 }
 
 impl FilePieces {
     fn start(file: FoundFile) -> Self {
         let (send, pieces) = mpsc::channel(1);
+        let size = file.listed.size;
         tokio::spawn(async move {
-            let size = file.listed.size;
             let ranges = (0..size.div_ceil(PIECE)).map(|piece| piece * PIECE..((piece + 1) * PIECE).min(size));
             let fetch = |range: Range<u64>| file.fetch_range(range);
             let mut fetched = stream::iter(ranges).map(fetch).buffered(PIECES);
@@ -137,7 +135,7 @@ impl FilePieces {
                 }
             }
         });
-        Self { pieces, current: Bytes::new() }
+        Self { pieces, current: Bytes::new(), left: size }
     }
 }
 
@@ -145,7 +143,15 @@ impl BufRead for FilePieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece.map_err(io::Error::other)?,
+                Some(piece) => {
+                    self.current = piece.map_err(io::Error::other)?;
+                    self.left = self.left.saturating_sub(self.current.len() as u64);
+                }
+                // Pieces that are missing must not look like the end of the file.
+                None if self.left > 0 => {
+                    let message = format!("the last {} bytes of a change file were not received", self.left);
+                    return Err(io::Error::other(Error::internal(message)));
+                }
                 None => break,
             }
         }
@@ -164,5 +170,25 @@ impl Read for FilePieces {
         into[..n].copy_from_slice(&ready[..n]);
         self.consume(n);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_pieces_are_an_error_and_not_the_end() {
+        let read = |size: u64| {
+            let (send, pieces) = mpsc::channel(2);
+            for piece in ["ab", "c"] {
+                send.try_send(Ok(Bytes::from(piece))).expect("the channel has room");
+            }
+            drop(send);
+            let mut text = String::new();
+            FilePieces { pieces, current: Bytes::new(), left: size }.read_to_string(&mut text).map(|_| text)
+        };
+        assert_eq!(read(3).expect("all pieces are there"), "abc");
+        assert!(read(4).unwrap_err().to_string().contains("the last 1 bytes"));
     }
 }

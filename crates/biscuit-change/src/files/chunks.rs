@@ -135,13 +135,12 @@ impl<'a> TextChunks<'a> {
         separation: RecordSeparation,
         settings: &TextSettings,
     ) -> Result<Self> {
-        let failed = |e| read_error(file, e);
-        let compression = FileCompression::detect(raw.fill_buf().map_err(failed)?);
+        let compression = FileCompression::detect(read_text(file, || raw.fill_buf())?);
         let limit = TextLimit::new(file, size, compression, settings.max_decompressed);
         // Plain text is read from the buffers of the file itself.
         let plain: Box<dyn BufRead + Send + 'a> = match compression {
             FileCompression::None => Box::new(raw),
-            packed => Box::new(BufReader::with_capacity(1 << 16, packed.reader(raw).map_err(failed)?)),
+            packed => Box::new(BufReader::with_capacity(1 << 16, read_text(file, || packed.reader(raw))?)),
         };
         let text = Utf8Text::new(file, limit.apply(plain), settings.encoding);
         let mut text: Box<dyn BufRead + Send + 'a> = Box::new(text);
@@ -204,14 +203,7 @@ impl<'a> TextChunks<'a> {
             // A record that is longer than the chunk doubles it.
             let want = if had < self.chunk { self.chunk - had } else { had };
             text.reserve(want);
-            let read = catch_panic(|| read_up_to(&mut self.text, want, &mut text));
-            let read = match read {
-                Ok(read) => read.map_err(|e| read_error(&self.file, e))?,
-                Err(e) => {
-                    let message = "the compressed text is damaged";
-                    return Err(Error::new(codes::TRUNCATED_INPUT, message).in_file(&self.file).with_source(e));
-                }
-            };
+            let read = read_text(&self.file, || read_up_to(&mut self.text, want, &mut text))?;
             self.ended = read < want;
             let end = match &mut self.quotes {
                 Some(quotes) => quotes.check(&text[had..])?,
@@ -246,6 +238,17 @@ impl<'a> TextChunks<'a> {
     }
 }
 
+/// Reads from a text. A decompressor that panics has found damaged bytes.
+fn read_text<T>(file: &str, read: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    match catch_panic(read) {
+        Ok(read) => read.map_err(|e| read_error(file, e)),
+        Err(e) => {
+            let message = "the compressed text is damaged";
+            Err(Error::new(codes::TRUNCATED_INPUT, message).in_file(file).with_source(e))
+        }
+    }
+}
+
 /// Appends up to `want` bytes to `out`. Returns fewer only at the end.
 fn read_up_to(text: &mut dyn BufRead, want: usize, out: &mut Vec<u8>) -> io::Result<usize> {
     let mut read = 0;
@@ -265,7 +268,7 @@ fn read_up_to(text: &mut dyn BufRead, want: usize, out: &mut Vec<u8>) -> io::Res
 /// Returns the values of a JSON text as lines, whatever its layout is.
 fn json_lines<'a>(file: &Arc<str>, mut text: Box<dyn BufRead + Send + 'a>) -> Result<Box<dyn BufRead + Send + 'a>> {
     let mut begin = vec![];
-    (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| read_error(file, e))?;
+    read_text(file, || (&mut text).take(BEGIN).read_to_end(&mut begin))?;
     let is_whole = (begin.len() as u64) < BEGIN;
     let layout = if is_whole { JsonLayout::of_text(&begin) } else { JsonLayout::of_begin(&begin) };
     let text = io::Cursor::new(begin).chain(text);
@@ -330,6 +333,29 @@ mod tests {
             let opened = TextChunks::of_bytes(&"a".into(), &endless, separation, &settings, None);
             let e = opened.expect("the text begins").with_chunk_size(100).next_chunk().unwrap_err();
             assert_eq!((e.code(), e.row()), ("TooLarge", Some(1)));
+        }
+    }
+
+    #[test]
+    fn text_whose_reader_panics_is_damaged() {
+        struct Panicking(usize);
+        impl Read for Panicking {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                let taken = into.len().min(100);
+                assert!(self.0 >= taken, "the bytes are damaged");
+                self.0 -= taken;
+                into[..taken].fill(b'\n');
+                Ok(taken)
+            }
+        }
+        // At the very beginning, while the layout is decided, and later.
+        for bytes in [0, 1000, 2 * BEGIN as usize] {
+            for separation in [RecordSeparation::Json, RecordSeparation::Csv(CsvDialect::default())] {
+                let raw = BufReader::with_capacity(100, Panicking(bytes));
+                let opened = TextChunks::open(&"a".into(), raw, 1, separation, &TextSettings::default());
+                let e = opened.and_then(|text| text.with_chunk_size(1 << 20).next_chunk()).unwrap_err();
+                assert_eq!((e.code(), e.file()), ("TruncatedInput", Some("a")), "{bytes}");
+            }
         }
     }
 
