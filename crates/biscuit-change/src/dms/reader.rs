@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use biscuit_merge::{ChangeBatch, ChangeColumns, ParsedOp, RefusedRecord};
-use biscuit_schema::{ContractColumn, ExtraColumns, SchemaInference};
+use biscuit_schema::{ContractColumn, ExtraColumns};
 use bytes::Bytes;
 
 use crate::codes;
@@ -18,11 +18,12 @@ use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::{DmsOptions, FILE, ROW};
 use crate::dms::rows::DmsChangeBuilder;
 use crate::files::chunks::{RecordSeparation, TextChunk, TextChunks, TextSettings};
-use crate::files::parts::{ChunkReader, TextForm};
+use crate::files::parts::{ChunkReader, TextForm, read_waiting};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress, quarantine_failing_rows};
 use crate::tables::name::{SourceTable, check_one};
 use crate::values::declared::{not_null_columns, of_type};
+use crate::values::learned_types::LearnedTypes;
 use crate::values::text::empty_file;
 
 /// Reads files that AWS DMS wrote to S3: full loads and changes in CSV and Parquet, and transaction files.
@@ -48,12 +49,7 @@ pub struct DmsReader {
     settings: Arc<DmsSettings>,
     tables: BTreeSet<SourceTable>,
     changes: ChangeRecords,
-    /// Types of the columns that are not declared, while they are learned.
-    learning: SchemaInference,
-    /// The same types when they are known.
-    learned: Option<Arc<SchemaInference>>,
-    /// Chunks of CSV that wait until the types are known.
-    waiting: Vec<TextChunk>,
+    types: LearnedTypes,
 }
 
 /// Settings that do not change while files are read.
@@ -85,9 +81,7 @@ impl DmsReader {
             settings: Arc::new(DmsSettings { options, quarantine_rule, change_columns, by_place }),
             tables: BTreeSet::new(),
             changes,
-            learning: SchemaInference::default().without_times(),
-            learned: None,
-            waiting: vec![],
+            types: LearnedTypes::default(),
         }
     }
 
@@ -182,7 +176,7 @@ impl DmsReader {
         let mut chunks = TextChunks::of_bytes(&name, &bytes, form.separation, &form.settings, row)?;
         while let Some(chunk) = chunks.next_chunk()? {
             match self.needs_types() {
-                true => self.waiting.push(chunk),
+                true => self.types.waiting.push(chunk),
                 false => self.read_chunk(chunk)?,
             }
         }
@@ -335,22 +329,10 @@ impl DmsReader {
     /// `UnknownOp`, `NullNotAllowed` and the like, with file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
-        let waiting = std::mem::take(&mut self.waiting);
-        for chunk in &waiting {
-            self.learn_types(chunk.clone())?;
-        }
-        let learned = std::mem::take(&mut self.learning);
-        self.set_types(learned);
-        for chunk in waiting {
-            self.read_chunk(chunk)?;
-        }
+        let waiting = std::mem::take(&mut self.types.waiting);
+        read_waiting(&mut self, waiting)?;
         check_one(&self.tables)?;
         Ok(self.changes)
-    }
-
-    fn set_types(&mut self, learned: SchemaInference) {
-        self.changes.conflicts.extend(learned.conflicts().cloned());
-        self.learned = Some(Arc::new(learned));
     }
 
     /// Returns the declared column of a column of a CSV file.
@@ -383,10 +365,7 @@ impl DmsReader {
     /// Returns the column of a column of a CSV file. Columns that are not stored are text.
     fn typed_column(&self, name: &str) -> ContractColumn {
         self.declared_column(name).unwrap_or_else(|| match self.keeps_undeclared() {
-            true => {
-                let learned = self.learned.as_ref().and_then(|learned| learned.type_of(name));
-                of_type(name, &learned.unwrap_or(DataType::Null))
-            }
+            true => of_type(name, &self.types.type_of(name)),
             false => of_type(name, &DataType::Utf8),
         })
     }
@@ -418,27 +397,23 @@ impl ChunkReader for DmsReader {
     }
 
     fn needs_types(&self) -> bool {
-        self.learned.is_none() && self.keeps_undeclared()
+        !self.types.are_known() && self.keeps_undeclared()
     }
 
     fn learn_types(&mut self, chunk: TextChunk) -> Result<()> {
-        // What is refused or counted here is refused or counted when the records are read.
-        let counted = (self.changes.other_tables, self.changes.refused.len());
         let named = DmsFile::parse(&chunk.file);
         if let Some(rows) = self.parse_chunk(chunk, &named)? {
             for (at, name) in rows.names.iter().enumerate() {
                 if self.declared_column(name).is_none() {
-                    rows.infer_column(at, &mut self.learning);
+                    rows.infer_column(at, &mut self.types.learning);
                 }
             }
         }
-        self.changes.other_tables = counted.0;
-        self.changes.refused.truncate(counted.1);
         Ok(())
     }
 
     fn end_types(&mut self, learner: Self) {
-        self.set_types(learner.learning);
+        self.changes.conflicts.extend(self.types.set(learner.types.learning));
     }
 
     fn new_part(&self) -> Option<Self> {
@@ -446,9 +421,7 @@ impl ChunkReader for DmsReader {
             settings: self.settings.clone(),
             tables: self.tables.clone(),
             changes: ChangeRecords { order: self.changes.order.clone(), ..ChangeRecords::default() },
-            learning: SchemaInference::default().without_times(),
-            learned: self.learned.clone(),
-            waiting: vec![],
+            types: self.types.for_part(),
         })
     }
 
@@ -470,7 +443,7 @@ impl ChunkReader for DmsReader {
 
     fn add_part(&mut self, part: Self) -> Result<()> {
         self.tables.extend(part.tables);
-        self.learning.append(part.learning);
+        self.types.learning.append(part.types.learning);
         self.changes.append(part.changes);
         Ok(())
     }

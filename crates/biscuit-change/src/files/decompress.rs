@@ -93,7 +93,7 @@ impl TextLimit {
             (None, FileCompression::None) => (u64::MAX, String::new()),
             (None, _) => {
                 let maximum = size.saturating_mul(MAX_RATIO).max(ratio_from);
-                (maximum, format!("{maximum} bytes, and {MAX_RATIO} times the bytes of the compressed file"))
+                (maximum, format!("{maximum} bytes, the limit for a compressed file of {size} bytes"))
             }
         };
         Self { file: file.clone(), maximum, what }

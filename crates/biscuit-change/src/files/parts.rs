@@ -8,6 +8,18 @@ use biscuit_merge::ChangeBatch;
 
 use crate::files::chunks::{RecordSeparation, TextChunk, TextSettings};
 
+/// Reads chunks that waited until the types of all of them were known.
+///
+/// # Errors
+/// As of [`ChunkReader::learn_types`] and [`ChunkReader::read_chunk`].
+pub(crate) fn read_waiting(reader: &mut impl ChunkReader, waiting: Vec<TextChunk>) -> Result<()> {
+    if let Some(mut learner) = reader.new_part() {
+        waiting.iter().try_for_each(|chunk| learner.learn_types(chunk.clone()))?;
+        reader.end_types(learner);
+    }
+    waiting.into_iter().try_for_each(|chunk| reader.read_chunk(chunk))
+}
+
 /// Form of a text file.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "internal: outside of semantic versioning")]
@@ -42,7 +54,8 @@ pub trait ChunkReader: Sized + Send + 'static {
     /// `InvalidText`. Other invalid records are errors when they are read.
     fn learn_types(&mut self, chunk: TextChunk) -> Result<()>;
 
-    /// Takes over the types that a part of the reader has learned.
+    /// Takes over the types that a part of the reader has learned, and nothing else: what it has counted and refused
+    /// is counted and refused again when the records are read.
     fn end_types(&mut self, learner: Self);
 
     /// Returns a reader for one chunk.

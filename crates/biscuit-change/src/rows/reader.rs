@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_merge::{BadRows, ChangeBatch, ChangeColumns, OpMap};
-use biscuit_schema::{Contract, ContractColumn, ExtraColumns, SchemaInference};
+use biscuit_schema::{Contract, ContractColumn, ExtraColumns};
 use bytes::Bytes;
 
 use crate::columnar::rows::{self, is_columnar};
@@ -15,7 +15,7 @@ use crate::csv::dialect::{CsvDialect, without_packing};
 use crate::csv::records::{CsvForm, CsvRows};
 use crate::files::chunks::{RecordSeparation, TextChunk, TextChunks, TextSettings};
 use crate::files::encoding::TextEncoding;
-use crate::files::parts::{ChunkReader, TextForm};
+use crate::files::parts::{ChunkReader, TextForm, read_waiting};
 use crate::json::scanner::JsonScanner;
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::{QuarantineRule, RowsInProgress, quarantine_failing_rows};
@@ -24,6 +24,7 @@ use crate::setters::{reader_setters, text_setters};
 use crate::values::declared::{
     LossCounter, as_written_in, coerce_to_contract, find_declared_column, not_null_columns, of_type, with_defaults,
 };
+use crate::values::learned_types::LearnedTypes;
 use crate::values::text::{empty_file, is_key_or_header_file};
 
 /// Options of a [`RowsReader`].
@@ -135,12 +136,7 @@ pub struct RowsReader {
     settings: Arc<RowsSettings>,
     changes: ChangeRecords,
     scanner: JsonScanner,
-    /// Types of the columns that are not declared, while they are learned.
-    learning: SchemaInference,
-    /// The same types when they are known.
-    learned: Option<Arc<SchemaInference>>,
-    /// Chunks of text that wait until the types are known.
-    waiting: Vec<TextChunk>,
+    types: LearnedTypes,
 }
 
 /// Settings that do not change while rows are read.
@@ -159,7 +155,7 @@ impl RowsReader {
             change_columns: options.change_columns(),
             options,
         };
-        Self { settings: Arc::new(settings), learning: new_inference(), ..Self::default() }
+        Self { settings: Arc::new(settings), ..Self::default() }
     }
 
     /// Reads one file. Parquet and Avro are recognized by their first bytes, CSV by the extension (`.csv`, `.csv.gz`,
@@ -201,7 +197,7 @@ impl RowsReader {
         let mut chunks = TextChunks::of_bytes(&name, &bytes, form.separation, &form.settings, row)?;
         while let Some(chunk) = chunks.next_chunk()? {
             match self.needs_types() {
-                true => self.waiting.push(chunk),
+                true => self.types.waiting.push(chunk),
                 false => self.read_chunk(chunk)?,
             }
         }
@@ -223,13 +219,13 @@ impl RowsReader {
         std::mem::take(&mut self.changes.batches)
     }
 
-    /// Returns what becomes of a column of a text file: its column, or `None` if it is dropped.
+    /// Returns the column that stores a column of a text file; `None` if it is dropped.
     ///
     /// # Errors
     /// `ExtraColumns`.
     fn column_of(
         settings: &RowsSettings,
-        learned: Option<&SchemaInference>,
+        types: &LearnedTypes,
         file: &str,
         name: &str,
     ) -> Result<Option<ContractColumn>> {
@@ -237,10 +233,7 @@ impl RowsReader {
             return Ok(Some(declared));
         }
         match settings.options.contract.as_ref().map(|contract| contract.extra) {
-            None | Some(ExtraColumns::Keep) => {
-                let t = learned.and_then(|learned| learned.type_of(name)).unwrap_or(DataType::Null);
-                Ok(Some(of_type(name, &t)))
-            }
+            None | Some(ExtraColumns::Keep) => Ok(Some(of_type(name, &types.type_of(name)))),
             Some(ExtraColumns::Refuse) => {
                 let message = format!("the contract does not have column `{name}`");
                 Err(Error::new(biscuit_schema::codes::EXTRA_COLUMNS, message).with_column(name).in_file(file))
@@ -300,48 +293,14 @@ impl RowsReader {
     /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and the errors of [`row_changes`](crate::row_changes), with
     /// file, row and column.
     pub fn finish(mut self) -> Result<ChangeRecords> {
-        let waiting = std::mem::take(&mut self.waiting);
-        for chunk in &waiting {
-            self.learn_chunk(chunk)?;
-        }
-        let learned = std::mem::take(&mut self.learning);
-        self.set_types(learned);
-        for chunk in waiting {
-            self.read_chunk(chunk)?;
-        }
+        let waiting = std::mem::take(&mut self.types.waiting);
+        read_waiting(&mut self, waiting)?;
         Ok(self.changes)
-    }
-
-    fn set_types(&mut self, learned: SchemaInference) {
-        self.changes.conflicts.extend(learned.conflicts().cloned());
-        self.learned = Some(Arc::new(learned));
     }
 
     fn csv_form(&self, dialect: CsvDialect) -> CsvForm {
         CsvForm { dialect, names: None, null: String::new() }
     }
-
-    fn learn_chunk(&mut self, chunk: &TextChunk) -> Result<()> {
-        let settings = self.settings.clone();
-        let is_undeclared = |name: &str| settings.options.declared_column(name).is_none();
-        match chunk.separation {
-            RecordSeparation::Json => infer_lines(chunk, &mut self.scanner, &is_undeclared, &mut self.learning),
-            RecordSeparation::Csv(dialect) => {
-                // Invalid records are errors when they are read.
-                let rule = QuarantineRule::new(BadRows::Quarantine, None);
-                let rows = CsvRows::parse(chunk.clone(), self.csv_form(dialect), &rule, &mut vec![])?;
-                for (at, _) in rows.names.iter().enumerate().filter(|(_, name)| is_undeclared(name)) {
-                    rows.infer_column(at, &mut self.learning);
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Returns an inference without times: a later run may contain dates and times in another format.
-fn new_inference() -> SchemaInference {
-    SchemaInference::default().without_times()
 }
 
 impl ChunkReader for RowsReader {
@@ -366,34 +325,46 @@ impl ChunkReader for RowsReader {
 
     fn needs_types(&self) -> bool {
         let contract = self.settings.options.contract.as_ref();
-        self.learned.is_none() && contract.is_none_or(|contract| contract.extra == ExtraColumns::Keep)
+        !self.types.are_known() && contract.is_none_or(|contract| contract.extra == ExtraColumns::Keep)
     }
 
     fn learn_types(&mut self, chunk: TextChunk) -> Result<()> {
-        self.learn_chunk(&chunk)
+        let settings = self.settings.clone();
+        let is_undeclared = |name: &str| settings.options.declared_column(name).is_none();
+        match chunk.separation {
+            RecordSeparation::Json => infer_lines(&chunk, &mut self.scanner, &is_undeclared, &mut self.types.learning),
+            RecordSeparation::Csv(dialect) => {
+                // Invalid records are errors when they are read.
+                let rule = QuarantineRule::new(BadRows::Quarantine, None);
+                let rows = CsvRows::parse(chunk, self.csv_form(dialect), &rule, &mut vec![])?;
+                for (at, _) in rows.names.iter().enumerate().filter(|(_, name)| is_undeclared(name)) {
+                    rows.infer_column(at, &mut self.types.learning);
+                }
+                Ok(())
+            }
+        }
     }
 
     fn end_types(&mut self, learner: Self) {
-        self.set_types(learner.learning);
+        self.changes.conflicts.extend(self.types.set(learner.types.learning));
     }
 
     fn new_part(&self) -> Option<Self> {
         Some(Self {
             settings: self.settings.clone(),
-            learned: self.learned.clone(),
-            learning: new_inference(),
+            types: self.types.for_part(),
             scanner: self.scanner.clone(),
             ..Self::default()
         })
     }
 
     fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
-        let (settings, learned) = (self.settings.clone(), self.learned.clone());
+        let (settings, types) = (self.settings.clone(), self.types.for_part());
         let (file, rule) = (chunk.file.clone(), &settings.quarantine_rule);
         let refused = self.changes.refused.len();
         let mut dropped = Vec::new();
         let mut typed = |name: &str| {
-            let column = Self::column_of(&settings, learned.as_deref(), &file, name)?;
+            let column = Self::column_of(&settings, &types, &file, name)?;
             if column.is_none() {
                 dropped.push(name.to_owned());
             }
@@ -426,7 +397,7 @@ impl ChunkReader for RowsReader {
     }
 
     fn add_part(&mut self, part: Self) -> Result<()> {
-        self.learning.append(part.learning);
+        self.types.learning.append(part.types.learning);
         self.changes.append(part.changes);
         Ok(())
     }
