@@ -121,26 +121,24 @@ impl ChangeIntake {
         self.held.push(batch);
         let fits = self.held_bytes <= self.limit && self.memory.try_resize(self.held_bytes).is_ok();
         if !fits || self.held_bytes > IN_PARTS {
-            // Records that fit into memory are divided, too: the next part is encoded while one is decided, and the
-            // parts fit into the caches of the processor.
-            let in_memory = if fits { self.limit } else { 0 };
-            let limit = match fits {
-                true => PART,
-                false if self.held_bytes > self.limit => self.limit,
-                // The session has less memory than the limit: halve it, because one part is decided while the next one
-                // is read.
-                false => self.held_bytes / 2,
+            let (in_memory, limits) = match fits {
+                // Records that fit into memory are divided, too: the next part is encoded while one is decided, and
+                // the parts fit into the caches of the processor.
+                true => (self.limit, PartLimits { usual: PART, whole: self.limit }),
+                false => {
+                    let records = taken.records;
+                    tracing::info!(records, "change records exceed the memory budget and are written to the disk");
+                    // If the session has less memory than the limit, halve it, because one part is decided while the
+                    // next one is read.
+                    let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
+                    (0, PartLimits { usual: limit, whole: limit })
+                }
             };
-            if !fits {
-                let message = "change records exceed the memory budget and are written to the disk";
-                tracing::info!(records = taken.records, "{message}");
-            }
             let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
             let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
-            let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
+            let count = if known == 0 { RANGES } else { ranges_for(known, limits.usual) };
             let bounds = quantile_bounds(&sample_keys(&self.held, &self.key)?, count);
             let spill = SpillFolder::in_memory(in_memory, self.memory.new_empty())?;
-            let limits = PartLimits { usual: limit, whole: if fits { self.limit } else { limit } };
             self.ranges = Some(SpilledRanges::new(bounds, limits, self.memory.new_empty(), spill));
             // The batches are registered again, one by one, while they are divided.
             self.memory.free();
