@@ -3,28 +3,28 @@
 //! Each record is parsed as an event, decoded with the codecs of its schema or contract, and added to a batch. A
 //! batch ends with its part of the file, or when the codecs, the file or the log server change.
 
+mod documents;
+mod parts;
+mod schemas;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result};
 use biscuit_merge::internal::{KNOWN_CODES, RawSource, UnchangedPlaceholder, null_rows};
-use biscuit_merge::{ChangeBatch, ParsedOp, RawRows, RefusedRecord, parse_op};
+use biscuit_merge::{ParsedOp, RawRows, RefusedRecord, parse_op};
 use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
 use crate::codes;
-use crate::debezium::connect_schema::ConnectSchema;
 use crate::debezium::contract_columns::coerce_batch;
-use crate::debezium::documents::{DocumentImages, IdKind, document_identity};
-use crate::debezium::envelope::{self, ChangeEvent, META};
+use crate::debezium::envelope::{self, ChangeEvent};
 use crate::debezium::options::DebeziumOptions;
+use crate::debezium::reader::documents::DocumentsSoFar;
 use crate::debezium::source_field::{SourceField, default_order};
-use crate::files::chunks::{RecordSeparation, TextChunk, TextSettings};
+use crate::files::chunks::TextSettings;
 use crate::files::lines::{ColumnCodecs, Line, LinePart, RecordIndex, each_part, select_raws};
-use crate::files::parts::{ChunkReader, TextForm};
-use crate::json::object;
-use crate::json::scanner::{JsonField, JsonScanner, JsonValue};
+use crate::json::scanner::{JsonScanner, JsonValue};
 use crate::records::builder::{BatchBuilder, BuiltBatch, ReaderContext};
 use crate::records::change_records::ChangeRecords;
 use crate::records::refused::QuarantineRule;
@@ -91,45 +91,6 @@ struct DebeziumSettings {
     /// Codecs of the contract for documents of MongoDB.
     documents: Option<Arc<ColumnCodecs>>,
     not_null: Vec<String>,
-}
-
-impl DebeziumSettings {
-    /// Returns a copy for a reader on another core. Nothing in it is shared: the counters of shared parts are written
-    /// for every record, which is slow if several cores do it.
-    fn for_part(&self) -> Self {
-        let own = |codecs: &Option<Arc<ColumnCodecs>>| codecs.as_deref().cloned().map(Arc::new);
-        Self {
-            options: self.options.clone(),
-            quarantine_rule: self.quarantine_rule.clone(),
-            placeholder: self.placeholder.clone(),
-            declared: own(&self.declared),
-            documents: own(&self.documents),
-            not_null: self.not_null.clone(),
-        }
-    }
-}
-
-/// What the reader knows of the MongoDB documents so far.
-#[derive(Debug, Default)]
-struct DocumentsSoFar {
-    /// Whether an update with its document was read, so that the connector looks documents up.
-    updates_have_documents: bool,
-    /// Updates inside of a field without a document, until the end decides on them.
-    without_document: Vec<WithoutDocument>,
-    /// Keys of the deletes. Only in a part of a reader, which does not know the updates before it.
-    deleted: Vec<Option<String>>,
-    is_part: bool,
-    /// Kind of the `_id`s so far, and the record from which it is known.
-    id_kind: Option<(IdKind, Arc<str>, u64)>,
-}
-
-/// Update inside of a field of a MongoDB document whose record does not have the document.
-#[derive(Debug)]
-struct WithoutDocument {
-    key: Option<String>,
-    error: Error,
-    /// Record for the quarantine, if it may be quarantined.
-    refused: Option<RefusedRecord>,
 }
 
 impl DebeziumReader {
@@ -264,17 +225,6 @@ impl DebeziumReader {
         });
     }
 
-    /// Adapts codecs of a schema to the types and names of the contract.
-    fn decode_for_contract(&self, codecs: &mut ColumnCodecs) {
-        let Some(contract) = &self.settings.options.contract else { return };
-        for (name, codec) in codecs {
-            if let Some(column) = contract.column_for(name) {
-                codec.decode_for(column.column_type.arrow(), &contract.debezium);
-                name.clone_from(&column.name);
-            }
-        }
-    }
-
     /// Quarantines a record, or returns its error if it is not to be quarantined. An invalid record before it in the
     /// batch, which is found when the batch is finished, takes precedence.
     pub(crate) fn refuse_record(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
@@ -348,71 +298,6 @@ impl DebeziumReader {
         self.add_change(event, line, file, None)
     }
 
-    /// Adds a change of a MongoDB document.
-    fn add_document(&mut self, event: &ChangeEvent<'_>, line: &Line<'_>, file: &Arc<str>) -> Result<()> {
-        let (settings, place) = (self.settings.clone(), line.place);
-        let contract = settings.options.contract.as_ref().ok_or_else(|| {
-            let message = "documents of MongoDB have no types; declare the columns in a contract";
-            Error::new(codes::UNTYPED_RECORDS, message).at(file, place)
-        })?;
-        let (key, kind) = match document_identity(event, contract, file, place)? {
-            Some((key, kind)) => (Some(key), kind),
-            None => (None, None),
-        };
-        if let Some(kind) = kind {
-            self.documents.learn_id_kind(kind, file, place)?;
-        }
-        if event.op.eq_ignore_ascii_case("d") {
-            self.changes.ignored += self.documents.delete(key.clone());
-        }
-        // One update with its document is sufficient: the capture mode of a connector applies to all updates.
-        let is_update = event.op.eq_ignore_ascii_case("u");
-        self.documents.updates_have_documents |= is_update && event.after.is_some();
-        match DocumentImages::from_event(event, contract, file, place) {
-            Ok(images) => {
-                let converted = images.to_line(event);
-                let mut scanner = std::mem::take(&mut self.document_scanner);
-                let added = match scanner.scan(&converted) {
-                    Some(scanned) => {
-                        let event = images.replace_images(event, scanned);
-                        self.add_change(&event, line, file, Some(&converted))
-                    }
-                    None => Err(object::refused_line(&converted, file, place)),
-                };
-                self.document_scanner = scanner;
-                added
-            }
-            // Either the document was deleted before the connector looked it up, or the connector never looks
-            // documents up. `finish_documents` decides, when all records are known.
-            Err(error) if is_update && error.is(codes::MISSING_IMAGE) => {
-                let refused = match settings.quarantine_rule.covers(&error) {
-                    false => None,
-                    true => {
-                        let raw = select_raws(&self.raws, vec![line.pick.clone()])?.get(0)?;
-                        Some(RefusedRecord::new(file, place, &error, raw))
-                    }
-                };
-                self.documents.without_document.push(WithoutDocument { key, error, refused });
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Ignores or refuses the updates inside of fields whose records did not have the document.
-    fn finish_documents(&mut self) -> Result<()> {
-        let updates = std::mem::take(&mut self.documents.without_document);
-        if self.documents.updates_have_documents {
-            // The connector looks documents up and found none, because it was deleted. Its delete event follows.
-            self.changes.ignored += updates.len() as u64;
-            return Ok(());
-        }
-        for WithoutDocument { error, refused, .. } in updates {
-            self.changes.refused.push(refused.ok_or(error)?);
-        }
-        Ok(())
-    }
-
     /// Adds a change to the current batch, or to a new batch if codecs, text or log server differ or the batch is
     /// full. `converted` is the scanned text of the record if it is not the line itself.
     fn add_change(
@@ -468,78 +353,6 @@ impl DebeziumReader {
         added
     }
 
-    /// Takes the key columns from the message keys, if neither the options nor the contract have a key. All message
-    /// keys must have the same columns.
-    fn learn_key(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<()> {
-        let options = &self.settings.options;
-        let contract = options.contract.as_ref();
-        if !options.key.is_empty() || contract.is_some_and(|c| !c.key.is_empty()) {
-            return Ok(());
-        }
-        let Some(key) = event.key.filter(|key| key.is_object()) else { return Ok(()) };
-        let own = |name: &'_ str| contract.and_then(|c| c.column_for(name)).map(|column| column.name.clone());
-        let is_same = |(field, known): (JsonField<'_>, &String)| {
-            field.name() == known && contract.is_none() || own(field.name()).as_deref().unwrap_or(field.name()) == known
-        };
-        let fields = || key.fields();
-        if fields().count() == self.key.len() && fields().zip(&self.key).all(is_same) {
-            return Ok(());
-        }
-        let names: Vec<String> = fields().map(|f| own(f.name()).unwrap_or_else(|| f.name().to_owned())).collect();
-        if !self.key.is_empty() {
-            return Err(key_drift(&names, &self.key).at(file, place));
-        }
-        self.key = names;
-        self.key_place = Some((file.clone(), place));
-        Ok(())
-    }
-
-    /// Returns the codecs of an event: of MongoDB documents, of its embedded schema, of the file, or of the contract.
-    fn choose_codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
-        if let Some(codecs) = self.settings.documents.as_ref().filter(|_| event.is_document) {
-            return Ok(codecs.clone());
-        }
-        let Some(raw) = event.schema else {
-            if let Some(codecs) = &self.of_file {
-                return Ok(codecs.clone());
-            }
-            return self.settings.declared.clone().ok_or_else(|| {
-                let message =
-                    "the envelopes have no embedded schema, and JSON has no types; declare the columns in a contract";
-                Error::new(codes::UNTYPED_RECORDS, message).at(file, place)
-            });
-        };
-        // Most records have the schema of the record before, which is compared without hashing it.
-        if let Some((_, codecs)) = self.last_schema.as_ref().filter(|(last, _)| last == raw) {
-            return Ok(codecs.clone());
-        }
-        if let Some(known) = self.embedded.get(raw) {
-            self.last_schema = Some((raw.to_owned(), known.clone()));
-            return Ok(known.clone());
-        }
-        let schema: ConnectSchema = serde_json::from_str(raw).map_err(|e| {
-            Error::new(codes::INVALID_SCHEMA, "the embedded schema cannot be read").at(file, place).with_source(e)
-        })?;
-        // The schema of an envelope describes `after` and `before`; the schema of a flattened record is the row
-        // itself.
-        let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
-        let no_image = || {
-            Error::new(codes::INVALID_SCHEMA, "the embedded schema has neither `after` nor `before`").at(file, place)
-        };
-        let of = |image: &ConnectSchema| image.columns().map_err(|e| e.at(file, place));
-        let mut columns = match image {
-            Some(image) => of(image)?,
-            None if event.flat => of(&schema)?,
-            None => return Err(no_image()),
-        };
-        columns.retain(|(name, _)| !event.flat || !name.starts_with(META));
-        self.decode_for_contract(&mut columns);
-        let codecs = Arc::new(columns);
-        self.embedded.insert(raw.to_owned(), codecs.clone());
-        self.last_schema = Some((raw.to_owned(), codecs.clone()));
-        Ok(codecs)
-    }
-
     /// Finishes the current batch: converts it to the contract, and quarantines or refuses records that do not
     /// comply.
     pub(crate) fn finish_batch(&mut self) -> Result<()> {
@@ -593,128 +406,5 @@ impl DebeziumReader {
         batch = batch.without_rows(&rows)?;
         self.changes.batches.push(batch);
         Ok(())
-    }
-}
-
-/// Error for message keys with other columns than before.
-fn key_drift(here: &[String], before: &[String]) -> Error {
-    let (here, before) = (here.join(", "), before.join(", "));
-    let message = format!("the key columns are {here} here and were {before} before; name the key columns");
-    Error::new(codes::KEY_DRIFT, message)
-}
-
-impl DocumentsSoFar {
-    /// Refuses a collection with several kinds of `_id`s.
-    ///
-    /// # Errors
-    /// `KeyDrift`.
-    fn learn_id_kind(&mut self, kind: IdKind, file: &Arc<str>, place: u64) -> Result<()> {
-        match &self.id_kind {
-            Some((known, ..)) if *known != kind => {
-                let message = "the collection has both numbers and strings as `_id`, so that documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
-                Err(Error::new(codes::KEY_DRIFT, message).with_column("_id").at(file, place))
-            }
-            Some(_) => Ok(()),
-            None => {
-                self.id_kind = Some((kind, file.clone(), place));
-                Ok(())
-            }
-        }
-    }
-
-    /// Removes the updates of a deleted document, which the delete makes irrelevant. Returns their number.
-    fn delete(&mut self, key: Option<String>) -> u64 {
-        let before = self.without_document.len();
-        self.without_document.retain(|update| update.key.is_none() || update.key != key);
-        if self.is_part {
-            self.deleted.push(key);
-        }
-        (before - self.without_document.len()) as u64
-    }
-}
-
-impl ChunkReader for DebeziumReader {
-    fn text_form(&mut self, file: &str) -> Result<Option<TextForm>> {
-        if is_key_or_header_file(file) {
-            self.changes.passed_over.push(file.to_owned());
-            return Ok(None);
-        }
-        Ok(Some(TextForm { separation: RecordSeparation::Json, settings: self.text_settings() }))
-    }
-
-    fn needs_types(&self) -> bool {
-        false
-    }
-
-    fn learn_types(&mut self, _: TextChunk) -> Result<()> {
-        Ok(())
-    }
-
-    fn end_types(&mut self, _: Self) {}
-
-    fn new_part(&self) -> Option<Self> {
-        // The order and the key are learned from the first record; until then, records are read one after the other.
-        let (fields, order) = (self.fields.clone()?, self.changes.order.clone());
-        Some(Self {
-            settings: Arc::new(self.settings.for_part()),
-            embedded: self.embedded.iter().map(|(raw, codecs)| (raw.clone(), Arc::new(codecs.to_vec()))).collect(),
-            last_schema: None,
-            of_file: None,
-            fields: Some(fields),
-            key: self.key.clone(),
-            key_place: None,
-            tables: self.tables.clone(),
-            known_ops: vec![],
-            last_table: None,
-            building: None,
-            documents: DocumentsSoFar {
-                is_part: true,
-                id_kind: self.documents.id_kind.clone(),
-                ..DocumentsSoFar::default()
-            },
-            scanner: self.scanner.clone(),
-            document_scanner: self.document_scanner.clone(),
-            text: Arc::default(),
-            raws: RawSource::Text { text: Arc::default(), header: None, spans: vec![] },
-            changes: ChangeRecords { order, ..ChangeRecords::default() },
-        })
-    }
-
-    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
-        let file = chunk.file.clone();
-        self.read_part(&LinePart::from_chunk(chunk)?, &file)
-    }
-
-    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let places = (first..first + rows.num_rows() as u64).collect();
-        self.read_part(&LinePart::from_rows(rows, places)?, file)
-    }
-
-    fn add_part(&mut self, part: Self) -> Result<()> {
-        self.tables.extend(part.tables);
-        if let Some((file, place)) = part.key_place {
-            match self.key.is_empty() {
-                true => (self.key, self.key_place) = (part.key, Some((file, place))),
-                false if self.key != part.key => return Err(key_drift(&part.key, &self.key).at(&file, place)),
-                false => {}
-            }
-        }
-        if let Some((kind, file, place)) = part.documents.id_kind {
-            self.documents.learn_id_kind(kind, &file, place)?;
-        }
-        self.documents.updates_have_documents |= part.documents.updates_have_documents;
-        for key in part.documents.deleted {
-            self.changes.ignored += self.documents.delete(key);
-        }
-        self.documents.without_document.extend(part.documents.without_document);
-        if part.embedded.len() > self.embedded.len() {
-            self.embedded = part.embedded;
-        }
-        self.changes.append(part.changes);
-        Ok(())
-    }
-
-    fn take_batches(&mut self) -> Vec<ChangeBatch> {
-        std::mem::take(&mut self.changes.batches)
     }
 }
