@@ -1,7 +1,7 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
-pub use crate::changes::files::input_failed;
+pub use crate::changes::found_files::input_failed;
 pub use crate::key_and_order::partition_columns;
 pub use crate::periods::period_state::{PeriodBase, PeriodRunContext, PeriodState, PeriodStates};
 pub use crate::periods::retraction::{EffectiveTimes, KeyAndOrder, RetractedRecord, RetractionSet, key_and_order};

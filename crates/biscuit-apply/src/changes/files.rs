@@ -1,50 +1,19 @@
 //! Change files: finds them in a store, reads them in their format, and passes their records on in batches.
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_change::internal::{ChunkReader, DecodedRows, FileRows, TextForm, to_stored_types};
+use biscuit_change::internal::{ChunkReader, FileRows, TextForm};
 use biscuit_change::{ChangeBatch, ChangeFormat, ChangeRecords, TableChanges, TablesReader};
 use biscuit_core::{Error, ObjectRef, Result, Run, Source, async_trait};
-use biscuit_dataset::internal::OpenByUrl;
-use biscuit_dataset::internal::{as_listed, split_glob};
-use biscuit_dataset::{DataFile, Location, OpenFile, OpenLocation};
-use biscuit_journal::internal::{is_hidden, table_format_around};
-use biscuit_journal::{ForeignTableFormat, OtherTableFormats, store_error};
-use biscuit_schema::internal::UuidColumns;
-use bytes::Bytes;
-use datafusion::arrow::array::RecordBatch;
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use biscuit_dataset::OpenLocation;
+use biscuit_dataset::internal::{OpenByUrl, split_glob};
+use biscuit_journal::OtherTableFormats;
 
 use crate::changes::change_reader::ChangeReader;
 use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
+use crate::changes::found_files::{FoundFile, display_name, list_place, pattern_of};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::opened_files::{OpenedFile, OpenedFiles};
-use crate::changes::task_output::TaskOutput;
-use crate::codes;
-
-/// A change file that the caller has found.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct FoundFile {
-    /// The file as it was listed. Its path is the name of the file in messages, such as its URL. A file with another
-    /// ETag stops the run.
-    pub listed: ObjectRef,
-    /// Store of the file.
-    pub store: Arc<dyn ObjectStore>,
-    /// Path of the file in the store.
-    pub object: Path,
-}
-
-impl FoundFile {
-    /// Creates a file: as it was listed, its store, and its path in the store.
-    pub fn new(listed: ObjectRef, store: Arc<dyn ObjectStore>, object: Path) -> Self {
-        Self { listed, store, object }
-    }
-}
 
 /// Change files in a store, named by file, folder or glob.
 ///
@@ -194,10 +163,13 @@ impl ChangeFiles {
             let name: Arc<str> = file.name().into();
             match opened.next().await? {
                 Some(OpenedFile::Text(mut chunks)) => loop {
-                    match chunks.next().await {
-                        Ok(Some(chunk)) if reader.read_chunk(chunk).is_ok() => {}
+                    let read = match chunks.next().await {
+                        Ok(Some(chunk)) => reader.read_chunk(chunk),
                         Ok(None) => break,
-                        Ok(Some(_)) | Err(_) => return Ok(None),
+                        Err(e) => Err(e),
+                    };
+                    if read.is_err() {
+                        return Ok(None);
                     }
                     if let Some(known) = reader.known_key_and_order() {
                         return Ok(Some(known));
@@ -328,116 +300,25 @@ fn with_forms(reader: &mut ChangeReader, files: Vec<FoundFile>) -> Result<Vec<(F
 /// Learns the types of all text files.
 async fn learn_types(mut learner: ChangeReader, files: Vec<FoundFile>, parallel: usize) -> Result<ChangeReader> {
     let files = with_forms(&mut learner, files)?;
-    let (mut opened, mut decoding) = (OpenedFiles::new(&files, parallel), Decoding::new(parallel));
-    while let Some(file) = opened.next().await? {
-        if let OpenedFile::Text(mut chunks) = file {
-            while let Some(chunk) = chunks.next().await? {
-                decoding.start(DecodingUnit::Types(chunk), &mut learner, &mut vec![]).await?;
+    let mut decoding = Decoding::new(parallel);
+    let read = async {
+        let mut opened = OpenedFiles::new(&files, parallel);
+        while let Some(file) = opened.next().await? {
+            if let OpenedFile::Text(mut chunks) = file {
+                while let Some(chunk) = chunks.next().await? {
+                    decoding.start(DecodingUnit::Types(chunk), &mut learner, &mut vec![]).await?;
+                }
             }
         }
-    }
+        Ok(())
+    };
+    let read = read.await;
     decoding.finish(&mut learner, &mut vec![]).await?;
-    Ok(learner)
+    read.map(|()| learner)
 }
 
 fn report_progress(done: usize, all: usize) {
     tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
-}
-
-impl FoundFile {
-    /// Name of the file in messages.
-    pub fn name(&self) -> &str {
-        &self.listed.path
-    }
-
-    /// Returns the store such that reading the file fails if its ETag has changed.
-    fn pinned_store(&self) -> Arc<dyn ObjectStore> {
-        as_listed(self.store.clone(), [(self.object.clone(), self.listed.etag.clone())])
-    }
-
-    /// Reads a range of bytes.
-    pub(crate) async fn fetch_range(&self, range: Range<u64>) -> Result<Bytes> {
-        let fetched = match range == (0..self.listed.size) {
-            true => async { self.pinned_store().get(&self.object).await?.bytes().await }.await,
-            false => self.pinned_store().get_range(&self.object, range).await,
-        };
-        fetched.map_err(|e| self.explain_error(store_error("read", &self.object, e)))
-    }
-
-    /// Converts an error of reading the file to one that says what happened to the file.
-    fn explain_error(&self, e: Error) -> Error {
-        if e.is(biscuit_dataset::codes::NO_FILE_KEYS) {
-            let message = "the file uses Parquet modular encryption; change files must not be encrypted";
-            return Error::new(codes::ENCRYPTED_INPUT, message).in_file(self.name()).with_source(e);
-        }
-        input_failed(e, self.name())
-    }
-
-    /// Reads a large Parquet file. Several row groups are decoded at a time, each by a task, and read in the order of
-    /// the file, so that numbers of rows are right.
-    async fn each_row_group(
-        &self,
-        max_decompressed: Option<u64>,
-        reader: &mut ChangeReader,
-        decoding: &mut Decoding,
-        take: &mut dyn ChangeBatchSink,
-    ) -> Result<()> {
-        let data = DataFile::outside_tables(self.listed.clone(), self.object.clone());
-        let open = OpenFile::open(self.pinned_store(), data).await.map_err(|e| self.explain_error(e))?;
-        take.announce(open.rows());
-        let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
-        let open = open.with_batch_rows(BATCH);
-        let (name, mut first): (Arc<str>, u64) = (self.name().into(), 1);
-        let mut decoded = DecodedRows::new(&name, self.listed.size, max_decompressed);
-        let groups = open.metadata().metadata().row_groups();
-        let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
-        let side_by_side = take.parallel_groups(largest.unwrap_or(0));
-        let (mut groups, mut started) = (0..groups.len(), VecDeque::new());
-        loop {
-            // These tasks decode while the rows before them are processed.
-            while started.len() < side_by_side
-                && let Some(group) = groups.next()
-            {
-                started.push_back(decode_group(&open, group).map_err(|e| self.explain_error(e))?);
-            }
-            let Some(mut group) = started.pop_front() else { return Ok(()) };
-            while let Some(rows) = group.next().await.map_err(|e| self.explain_error(e))? {
-                decoded.add(&rows)?;
-                let rows = to_stored_types(&uuids.to_texts(rows)?, &name)?;
-                let count = rows.num_rows() as u64;
-                decoding.start(DecodingUnit::Rows(name.clone(), rows, first), reader, take).await?;
-                first += count;
-            }
-        }
-    }
-}
-
-/// Converts an error of reading an input file of this name: a file that was deleted or overwritten is a conflict, not
-/// damaged input. Any other error gets the name of the file, unless it names a file already.
-pub fn input_failed(e: Error, file: &str) -> Error {
-    let (code, what) = match e.error_code() {
-        biscuit_core::codes::NOT_FOUND => (codes::INPUT_GONE, "was deleted"),
-        biscuit_core::codes::CONFLICT => (codes::INPUT_CHANGED, "was overwritten"),
-        _ if e.file().is_some() => return e,
-        _ => return e.in_file(file),
-    };
-    let message = format!("the file {what} after it was listed and before it was read; run again");
-    Error::new(code, message).in_file(file).with_source(e)
-}
-
-/// Starts to decode a row group.
-fn decode_group(file: &OpenFile, group: usize) -> Result<TaskOutput<RecordBatch>> {
-    let mut decoded = file.stream_groups(None, &[group])?;
-    Ok(TaskOutput::start(|send| {
-        tokio::spawn(async move {
-            while let Some(rows) = decoded.next().await {
-                let last = rows.is_err();
-                if send.send(rows).await.is_err() || last {
-                    break;
-                }
-            }
-        })
-    }))
 }
 
 /// Passes batches on in their order.
@@ -490,70 +371,9 @@ impl ChangeBatchSink for ChangeIntake {
     }
 }
 
-/// Number of rows of a larger file that are decoded at a time.
-const BATCH: usize = 65_536;
-
 #[async_trait]
 impl Source<ChangeRecords> for ChangeFiles {
     async fn read(&self, _: &Run) -> Result<ChangeRecords> {
         self.changes().await
     }
-}
-
-/// Parses the pattern of a glob.
-fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
-    let invalid =
-        |e| Error::new(biscuit_core::codes::INVALID_GLOB, format!("`{place}` is not a valid glob: {e}")).with_source(e);
-    pattern.map(glob::Pattern::new).transpose().map_err(invalid)
-}
-
-/// Finds the files of one place, sorted by path. With `OtherTableFormats::Refuse`, a folder that is part of a table
-/// of another format is refused, and so is a folder that contains one.
-async fn list_place(
-    location: &Location,
-    pattern: Option<&glob::Pattern>,
-    other_formats: OtherTableFormats,
-) -> Result<Vec<ObjectMeta>> {
-    let store = &location.storage().store;
-    let refuse = other_formats == OtherTableFormats::Refuse;
-    if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
-        return Err(format.refused(&folder));
-    }
-    if pattern.is_none() {
-        match store.head(location.path()).await {
-            Ok(meta) => return Ok(vec![meta]),
-            Err(object_store::Error::NotFound { .. }) => {}
-            // A local folder is not an object. File systems report that with different errors.
-            Err(e) => tracing::debug!(error = %e, "not a file"),
-        }
-    }
-    let listed: Vec<ObjectMeta> =
-        store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
-    if refuse
-        && let Some((format, folder)) = listed.iter().find_map(|m| ForeignTableFormat::of_log(m.location.as_ref()))
-    {
-        return Err(format.refused(folder));
-    }
-    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
-    let fits = |meta: &ObjectMeta| {
-        let below: Vec<_> =
-            meta.location.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
-        let relative = below.join("/");
-        let chosen = pattern.is_none_or(|p| p.matches_with(&relative, strict));
-        chosen && meta.size > 0 && !is_hidden(&relative)
-    };
-    let mut found: Vec<ObjectMeta> = listed.into_iter().filter(|m| fits(m)).collect();
-    found.sort_by(|a, b| a.location.cmp(&b.location));
-    Ok(found)
-}
-
-/// Returns the name of a file in messages: as the caller wrote it if it is the place itself, else the place and the
-/// path below it.
-fn display_name(place: &str, location: &Location, path: &Path) -> String {
-    if path == location.path() {
-        return place.to_owned();
-    }
-    let below: Vec<_> =
-        path.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
-    format!("{location}/{}", below.join("/"))
 }

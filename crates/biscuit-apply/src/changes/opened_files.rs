@@ -13,7 +13,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::changes::files::FoundFile;
+use crate::changes::found_files::FoundFile;
 use crate::changes::task_output::TaskOutput;
 
 /// Maximum size in bytes of a file that is read with a single request.

@@ -48,9 +48,9 @@ mod tests {
             })
         };
         let mut whole = values(false);
-        assert_eq!((whole.next().await, whole.next().await), (Ok(Some(7)), Ok(None)));
+        assert_eq!((whole.next().await.unwrap(), whole.next().await.unwrap()), (Some(7), None));
         let mut cut = values(true);
-        assert_eq!(cut.next().await, Ok(Some(7)));
+        assert_eq!(cut.next().await.unwrap(), Some(7));
         assert_eq!(cut.next().await.unwrap_err().code(), "Internal");
     }
 }

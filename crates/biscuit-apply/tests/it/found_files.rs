@@ -31,3 +31,20 @@ async fn files_that_changed_after_they_were_found_are_refused() {
     let e = files().changes().await.unwrap_err();
     assert_eq!((e.code(), e.kind(), e.file()), ("InputGone", ErrorKind::Conflict, Some("mem://raw/a.jsonl")));
 }
+
+#[tokio::test]
+async fn first_error_of_a_file_is_returned_whatever_is_found_first() {
+    let contract = r#"{"key": ["id"], "columns": [{"name": "id", "type": "bigint"}, {"name": "v", "type": "string"}]}"#;
+    let contract = biscuit_schema::Contract::from_json(contract).unwrap();
+    // The row in line 2 is decoded in the first of two chunks. The quote that does not end is found while the file is
+    // divided into chunks.
+    let text = ["id,v\n", "one,a\n", &"2,b\n".repeat(1 << 20), "3,\"c\n"].concat();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let path = Path::from("raw/a.csv");
+    store.put(&path, text.into()).await.unwrap();
+    let meta = store.head(&path).await.unwrap();
+    let found = FoundFile::new(ObjectRef::new("a.csv", meta.size, meta.e_tag), store, path);
+    let format = ChangeFormat::Rows(RowsOptions::default().with_contract(contract));
+    let e = ChangeFiles::found(vec![found], format).changes().await.unwrap_err();
+    assert_eq!((e.code(), e.row()), ("Unparseable", Some(2)));
+}
