@@ -1,6 +1,7 @@
 //! Encodes one row group of a new file: decodes source row groups, applies edits, adds new rows, and encodes the
 //! result.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -77,6 +78,13 @@ pub(crate) struct EncodeGroup {
 
 /// Encoded columns of one row group, by leaf.
 pub(crate) type EncodedRowGroup = Vec<EncodedChunk>;
+
+/// Some columns of the rows, encoded.
+pub(crate) struct EncodedShare {
+    leaves: Vec<usize>,
+    /// Chunks of these leaves, for each row group that the rows make.
+    groups: Vec<EncodedRowGroup>,
+}
 
 /// One encoded column chunk.
 pub(crate) enum EncodedChunk {
@@ -189,6 +197,59 @@ impl RowGroupEncoder {
         let mut groups = self.encode_groups(&made)?;
         let one = groups.pop().filter(|_| groups.is_empty());
         Ok(one.map(IntoIterator::into_iter))
+    }
+
+    /// Divides the columns into at most `number` shares of about the same size, to be encoded side by side. Returns,
+    /// for each share, by leaf whether another share has the column. The result is empty if the columns depend on one
+    /// another: if rows are sorted or converted from other columns, or if there are only new rows, whose row groups end
+    /// by their size.
+    pub(crate) fn column_shares(&self, number: usize) -> Vec<Vec<bool>> {
+        let same = |part: &EncodePart| match part {
+            EncodePart::Group(group) => group.source.metadata().schema().fields() == self.schema.fields(),
+            EncodePart::Rows(_) => true,
+        };
+        let groups = || self.parts.iter().filter_map(|p| if let EncodePart::Group(g) = p { Some(g) } else { None });
+        let number = number.min(self.schema.fields().len());
+        if number < 2 || !self.sorting.is_empty() || !self.parts.iter().all(same) || groups().next().is_none() {
+            return vec![];
+        }
+        let size_of = |leaf: usize| -> i64 {
+            groups().map(|g| g.source.metadata().metadata().row_group(g.group).column(leaf).uncompressed_size()).sum()
+        };
+        let mut leaf = 0;
+        let columns = self.schema.fields().iter().map(|field| {
+            let leaves = leaf..leaf + count_leaves(field.data_type());
+            leaf = leaves.end;
+            (leaves.clone().map(size_of).sum::<i64>(), leaves)
+        });
+        let mut columns: Vec<_> = columns.collect();
+        columns.sort_by_key(|(size, _)| Reverse(*size));
+        let mut shares = vec![(0, vec![true; leaf]); number];
+        for (size, leaves) in columns {
+            let smallest = shares.iter_mut().min_by_key(|(size, _)| *size).expect("there is a share");
+            smallest.0 += size.max(1);
+            smallest.1[leaves].fill(false);
+        }
+        shares.into_iter().map(|(_, others)| others).collect()
+    }
+
+    /// Encodes the columns of a share.
+    pub(crate) fn encode_share(&self, others: &[bool]) -> Result<EncodedShare> {
+        let leaves = others.iter().enumerate().filter(|(_, other)| !**other).map(|(leaf, _)| leaf).collect();
+        Ok(EncodedShare { leaves, groups: self.encode_groups(others)? })
+    }
+
+    /// Joins the columns of all shares. Returns `None` if they make several row groups.
+    pub(crate) fn join_shares(&self, shares: Vec<EncodedShare>) -> Option<EncodedRowGroup> {
+        let mut columns = Vec::new();
+        for mut share in shares {
+            let one = share.groups.pop().filter(|_| share.groups.is_empty())?;
+            columns.extend(share.leaves.into_iter().zip(one));
+        }
+        let bytes: u64 = columns.iter().map(|(_, chunk)| chunk.close().bytes_written).sum();
+        columns.sort_by_key(|(leaf, _)| *leaf);
+        let fits = !columns.is_empty() && usize::try_from(bytes).is_ok_and(|bytes| bytes <= self.max_bytes);
+        fits.then(|| columns.into_iter().map(|(_, chunk)| chunk).collect())
     }
 
     /// Returns an encoder of all columns that are not in `made`, by leaf.

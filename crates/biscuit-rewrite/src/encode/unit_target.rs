@@ -177,7 +177,8 @@ impl UnitTarget {
         check_staged(&self.shared.stager, staged, rows, self.encryption.clone())
     }
 
-    /// Encodes a row group for the open file.
+    /// Encodes a row group for the open file. The ordinal of the next row group is known only when this one is
+    /// encoded, so that not row groups but columns are encoded side by side.
     pub(crate) async fn encode_for_file(
         &self,
         mut job: RowGroupEncoder,
@@ -185,6 +186,15 @@ impl UnitTarget {
         number: usize,
     ) -> Result<Vec<EncodedRowGroup>> {
         (job.factory, job.number) = (factory, number);
+        let job = Arc::new(job);
+        let shares = job.column_shares(self.shared.cores.number()).into_iter().map(|share| {
+            let job = job.clone();
+            self.shared.cores.run_on_thread(move || job.encode_share(&share))
+        });
+        if let Some(group) = job.join_shares(try_join_all(shares).await?) {
+            return Ok(vec![group]);
+        }
+        let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column of the row group is still in use"))?;
         self.shared.cores.run_on_thread(move || job.run(vec![])).await
     }
 
