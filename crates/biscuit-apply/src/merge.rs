@@ -11,6 +11,7 @@ use biscuit_rewrite::RunMode;
 use biscuit_rewrite::internal::session;
 
 use crate::changes::change_reader::reread_records;
+use crate::changes::collected::CollectedChanges;
 use crate::changes::files::ChangeFiles;
 use crate::changes::intake::ChangeIntake;
 use crate::changes::missing_rows::deletes_of_missing;
@@ -54,7 +55,7 @@ pub struct Merge {
 }
 
 /// Input of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum MergeInput {
     /// Change records in memory.
@@ -62,6 +63,9 @@ pub enum MergeInput {
     /// Change files. Records that exceed the memory budget are written to the local disk, so that there may be any number
     /// of them.
     Files(ChangeFiles),
+    /// Change records that the caller has added batch by batch. Records that exceed the memory budget are on the local
+    /// disk.
+    Collected(Box<CollectedChanges>),
     /// The quarantined records of the table, in the format in which they came. Records that are still invalid remain
     /// in the quarantine, whatever [`MergeOptions::bad_rows`] is.
     Quarantined(ChangeFormat),
@@ -76,6 +80,12 @@ impl From<ChangeRecords> for MergeInput {
 impl From<ChangeFiles> for MergeInput {
     fn from(files: ChangeFiles) -> Self {
         Self::Files(files)
+    }
+}
+
+impl From<CollectedChanges> for MergeInput {
+    fn from(records: CollectedChanges) -> Self {
+        Self::Collected(Box::new(records))
     }
 }
 
@@ -104,7 +114,7 @@ impl From<ChangeFiles> for MergeInput {
 /// assert_eq!(dataset.view().await?.observed.head.version_of_commit(&id), Some(1));
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "a run does nothing until `run` is called"]
 pub struct MergeRun<'a> {
     merge: &'a Merge,
@@ -150,6 +160,15 @@ impl Merge {
         }
         self.setup.periods = Some(Arc::new(periods));
         Ok(self)
+    }
+
+    /// Begins to collect change records for a run of this merge. Records that exceed the memory budget of the options are
+    /// written to the local disk.
+    ///
+    /// # Errors
+    /// The errors of DataFusion's runtime.
+    pub fn collect(&self) -> Result<CollectedChanges> {
+        new_intake(&self.setup).map(CollectedChanges::new)
     }
 
     /// Prepares a run with this input.
@@ -231,15 +250,22 @@ impl MergeRun<'_> {
         let mut setup = merge.setup.clone();
         let tried: Vec<RefusedRecord>;
         let mut quarantine_change = QuarantineChange::Add;
-        let mut intake = new_intake(&setup)?;
-        let changes = match input {
-            MergeInput::Records(changes) => changes,
-            MergeInput::Files(files) => read(&files, &mut intake).await?,
+        let (intake, changes) = match input {
+            MergeInput::Records(changes) => (new_intake(&setup)?, changes),
+            MergeInput::Files(files) => {
+                let mut intake = new_intake(&setup)?;
+                let changes = read(&files, &mut intake).await?;
+                (intake, changes)
+            }
+            MergeInput::Collected(records) => {
+                records.check_key(&setup.spec.key)?;
+                (records.intake, records.rest)
+            }
             MergeInput::Quarantined(format) => {
                 setup.options = setup.options.with_bad_rows(BadRows::Quarantine, 100.0);
                 tried = quarantined_records(&setup.dataset).await?.into_iter().map(|q| q.refused).collect();
                 quarantine_change = QuarantineChange::Take(&tried);
-                reread_records(&tried, &format)?
+                (new_intake(&setup)?, reread_records(&tried, &format)?)
             }
         };
         let settings = RunSettings { mode, commit_id, quarantine_change, extras, period_run };

@@ -53,6 +53,7 @@ pub struct DeclarativeJob {
     folder: PathBuf,
     interrupt: Arc<RunInterrupt>,
     parallelism: usize,
+    memory: Option<usize>,
 }
 
 impl DeclarativeJob {
@@ -65,6 +66,7 @@ impl DeclarativeJob {
             folder: PathBuf::new(),
             interrupt: Arc::default(),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: None,
         }
     }
 
@@ -94,6 +96,14 @@ impl DeclarativeJob {
     /// Number of threads that read and write, at least 1. Default: the number of cores.
     pub fn with_parallelism(mut self, cores: usize) -> Self {
         self.parallelism = cores.max(1);
+        self
+    }
+
+    /// Sets the memory budget of each output of the modes `merge` and `snapshot` in bytes, as
+    /// [`MergeOptions::with_memory`](biscuit_apply::MergeOptions::with_memory). Default: no limit. The change records of a
+    /// `snapshot` are in memory until they are divided by period.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
         self
     }
 
@@ -216,6 +226,7 @@ impl DeclarativeJob {
             job: &self.spec,
             folder: &self.folder,
             parallelism: self.parallelism,
+            memory: self.memory,
             name,
             spec,
             run,

@@ -24,6 +24,8 @@ pub(crate) struct OutputRun<'a> {
     pub(crate) folder: &'a Path,
     /// Maximum number of threads that read and write.
     pub(crate) parallelism: usize,
+    /// Memory budget of a merge in bytes.
+    pub(crate) memory: Option<usize>,
     pub(crate) name: &'a str,
     pub(crate) spec: &'a OutputSpec,
     pub(crate) run: &'a Run,

@@ -198,7 +198,10 @@ impl ChangeFiles {
 
     /// Reads all files and passes their records to `take` in batches. Returns the rest of the result: counts, refused
     /// records, key and order. Large Parquet files are read one row group at a time.
-    pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes), and errors of `take`.
+    pub async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
         let mut reader = ChangeReader::new(&self.format);
         let files = self.find_files().await?;
         let parallel = take.parallel_groups(CHUNK_MEMORY);
@@ -331,14 +334,17 @@ pub(crate) async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBat
 
 /// Receives change records while they are read.
 #[async_trait]
-pub(crate) trait ChangeBatchSink: Send {
+pub trait ChangeBatchSink: Send {
     /// Announces that `records` further records follow.
     fn announce(&mut self, records: u64);
 
-    /// Returns how many row groups of `bytes` bytes may be decoded at a time.
+    /// Returns how many row groups of `bytes` bytes may be decoded at a time, at least 1.
     fn parallel_groups(&self, bytes: usize) -> usize;
 
     /// Takes a batch of records.
+    ///
+    /// # Errors
+    /// Every error ends the reading.
     async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()>;
 }
 

@@ -90,6 +90,11 @@ impl ChangeIntake {
         self
     }
 
+    /// Key columns by which the records are divided.
+    pub(crate) fn key(&self) -> &[String] {
+        &self.key
+    }
+
     /// Announces that `records` further records follow.
     pub(crate) fn announce_records(&mut self, records: u64) {
         self.expected = self.taken.records + records;

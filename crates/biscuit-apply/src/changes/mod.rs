@@ -1,6 +1,7 @@
 //! Change records on their way into a merge: files, checks, and division into key ranges.
 
 pub(crate) mod change_reader;
+pub(crate) mod collected;
 pub(crate) mod decoding;
 pub(crate) mod files;
 pub(crate) mod found_files;

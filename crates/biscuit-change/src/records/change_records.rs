@@ -50,8 +50,8 @@ impl ChangeRecords {
         self.batches.iter().map(|b| b.ops.len()).sum()
     }
 
-    /// Adds the records of a later part of the input.
-    pub(crate) fn append(&mut self, part: Self) {
+    /// Adds the records of a later part of the input. Key and order are those of the first part that names them.
+    pub fn append(&mut self, part: Self) {
         self.batches.extend(part.batches);
         self.ignored += part.ignored;
         self.other_tables += part.other_tables;
@@ -60,6 +60,12 @@ impl ChangeRecords {
         self.refused.extend(part.refused);
         self.add_losses(LossCounter { dropped: part.dropped_columns, columns: part.losses });
         self.conflicts.extend(part.conflicts);
+        if self.key.is_empty() {
+            self.key = part.key;
+        }
+        if self.order.is_empty() {
+            self.order = part.order;
+        }
     }
 
     /// Adds the losses of one part of the input.

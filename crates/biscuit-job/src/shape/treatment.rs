@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord};
+use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::encryption::{FileEncryption, FileKey, FileKeys, FilePart};
 use biscuit_pii::encrypt::ValueEncryptor;
@@ -152,21 +152,11 @@ impl TreatedSource {
         Ok(protected.rows)
     }
 
-    /// Treats change records: their rows, the keys in their key changes, and the records that were refused.
+    /// Treats a batch of change records: its rows, the keys in its key changes, and the records in their original form.
     ///
     /// # Errors
     /// As [`treat_rows`](Self::treat_rows).
-    pub(crate) async fn treat_records(&self, mut changes: ChangeRecords) -> Result<ChangeRecords> {
-        let mut batches = Vec::with_capacity(changes.batches.len());
-        for batch in changes.batches {
-            batches.push(self.treat_batch(batch).await?);
-        }
-        changes.batches = batches;
-        changes.refused = self.seal_refused(changes.refused)?;
-        Ok(changes)
-    }
-
-    async fn treat_batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
+    pub(crate) async fn treat_batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let place = |row: usize| (batch.file.to_string(), batch.places.get(row).copied().unwrap_or_default());
         let rows = self.treat_rows(&batch.rows, place).await?;
         // The treatment may reorder or add columns, so the masks of present values are matched by name.

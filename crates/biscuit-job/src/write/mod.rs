@@ -3,4 +3,5 @@
 pub(crate) mod merge;
 pub(crate) mod output;
 pub(crate) mod quarantine;
+pub(crate) mod records;
 pub(crate) mod writer;

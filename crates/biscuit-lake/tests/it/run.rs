@@ -157,3 +157,52 @@ fn raw_table_refuses_merge_and_purge() {
     assert!(purge.code == 2 && purge.err.contains("RawLayer"), "{}", purge.err);
     assert_eq!(f.rows("lake/orders --columns id").len(), 2);
 }
+
+#[test]
+fn merges_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
+    let job = |source: &str, transform: &str, target: &str| {
+        format!(
+            "name = 't'
+            {transform}
+            [sources.s]
+            url = 'raw'
+            {source}
+            [sources.s.contract]
+            columns = [
+                {{name = 'id', type = 'bigint'}}, {{name = 'seq', type = 'bigint'}},
+                {{name = 'op', type = 'string'}}, {{name = 'note', type = 'string'}},
+            ]
+            [target]
+            url = 'lake/t'
+            mode = 'merge'
+            key = ['id']
+            order = ['seq']
+            {target}"
+        )
+    };
+    // Three records of each key; the last one of every tenth key is a delete.
+    let record = |i: u32| match i {
+        40_000.. if i.is_multiple_of(10) => format!("{{\"id\":{},\"seq\":{i},\"op\":\"d\"}}\n", i % 20_000),
+        _ => format!("{{\"id\":{},\"seq\":{i},\"op\":\"u\",\"note\":\"a note, number {i}\"}}\n", i % 20_000),
+    };
+    let text: String = (0..60_000).map(record).collect();
+    for job in [
+        job("format = 'json'", "", "op = 'op'"),
+        job("format = 'json'", "transform.sql = 'SELECT * FROM s'", "op = 'op'"),
+        job("format = 'rows'\nop = 'op'", "", ""),
+    ] {
+        let run = |memory: &str| {
+            let f = Folder::new();
+            f.write("raw/1.jsonl", &text);
+            f.write("t.job.toml", &job);
+            let ran = f.run(&format!("run t.job.toml --json --memory {memory}"));
+            assert_eq!(ran.code, 0, "{}\n{job}", ran.err);
+            let rows = ran.json()["outputs"][0]["merge"]["rows"].clone();
+            (rows, ran.err.contains("exceed the memory budget"), f)
+        };
+        let ((rows, on_disk, small), (want, on_disk_with_more, large)) = (run("8MB"), run("1GB"));
+        assert!(on_disk && !on_disk_with_more, "{job}");
+        assert_eq!((&rows["after"], &rows), (&serde_json::json!(18_000), &want));
+        assert_eq!(small.rows("lake/t"), large.rows("lake/t"));
+    }
+}

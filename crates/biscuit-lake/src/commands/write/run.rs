@@ -11,8 +11,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::bookmark::{ModeName, open_place, run_named};
+use crate::args::parquet::parse_bytes;
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
+use crate::process::memory::default_budget;
 use crate::render::output::{AGAIN, CommandOutput};
 use crate::render::remarks::render_losses;
 
@@ -59,6 +61,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "INSTANT")]
     as_of: Option<String>,
 
+    /// Limit the memory of an output with the mode merge or snapshot, such as `512MB`. Beyond it, change records are spilled
+    /// to a temporary file [default: half of the memory of the machine or container]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    memory: Option<usize>,
+
     /// Print the plan, and change nothing; `--dry-run=read` also reads the rows and reports what would be written and
     /// which rows are invalid
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan", value_name = "HOW")]
@@ -89,6 +96,10 @@ pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<Comm
         .with_environment(context.stores.clone())
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
+    let job = match args.memory.or_else(default_budget) {
+        Some(bytes) => job.with_memory(bytes),
+        None => job,
+    };
     let run = run_named(&job.spec().name, args.run_id.as_deref(), args.attempt);
     let mode = match (ReplayRange::parse_runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
         (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),

@@ -1,0 +1,107 @@
+//! Change records of an output while they are read.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_apply::{ChangeBatchSink, CollectedChanges, MergeInput};
+use biscuit_change::{ChangeBatch, ChangeRecords};
+use biscuit_core::Result;
+use datafusion::arrow::datatypes::SchemaRef;
+
+use crate::shape::treatment::TreatedSource;
+
+/// Change records of an output.
+pub(crate) enum OutputRecords {
+    /// In memory, and beyond the memory budget on the local disk.
+    Collected(Box<CollectedChanges>),
+    /// All in memory.
+    Whole(Box<ChangeRecords>),
+}
+
+impl OutputRecords {
+    pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
+        match self {
+            Self::Collected(records) => records.add(batch).await,
+            Self::Whole(records) => {
+                if !batch.ops.is_empty() {
+                    records.batches.push(batch);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds records, with the quarantined records and the counts that belong to them.
+    pub(crate) async fn add_records(&mut self, more: ChangeRecords) -> Result<()> {
+        match self {
+            Self::Collected(records) => records.add_records(more).await,
+            Self::Whole(records) => {
+                records.append(more);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether there are no change records. There may be quarantined ones.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Collected(records) => records.is_empty(),
+            Self::Whole(records) => records.is_empty(),
+        }
+    }
+
+    /// What is known of the records beside their batches.
+    pub(crate) fn rest(&self) -> &ChangeRecords {
+        match self {
+            Self::Collected(records) => records.rest(),
+            Self::Whole(records) => records,
+        }
+    }
+
+    /// Columns of the records.
+    pub(crate) fn schemas(&self) -> Vec<SchemaRef> {
+        match self {
+            Self::Collected(records) => records.schemas().cloned().collect(),
+            Self::Whole(records) => records.batches.iter().map(|batch| batch.rows.schema()).collect(),
+        }
+    }
+}
+
+impl From<OutputRecords> for MergeInput {
+    fn from(records: OutputRecords) -> Self {
+        match records {
+            OutputRecords::Collected(records) => Self::Collected(records),
+            OutputRecords::Whole(records) => Self::Records(*records),
+        }
+    }
+}
+
+/// Takes the records of change files, and treats their personal data.
+pub(crate) struct TreatedRecords<'a> {
+    pub(crate) guard: Option<&'a Arc<TreatedSource>>,
+    pub(crate) records: &'a mut OutputRecords,
+}
+
+#[async_trait]
+impl ChangeBatchSink for TreatedRecords<'_> {
+    fn announce(&mut self, records: u64) {
+        if let OutputRecords::Collected(collected) = self.records {
+            collected.announce(records);
+        }
+    }
+
+    fn parallel_groups(&self, bytes: usize) -> usize {
+        match &self.records {
+            OutputRecords::Collected(collected) => collected.parallel_groups(bytes),
+            OutputRecords::Whole(records) => records.batches.parallel_groups(bytes),
+        }
+    }
+
+    async fn take_batch(&mut self, batch: ChangeBatch) -> Result<()> {
+        let batch = match self.guard {
+            Some(guard) => guard.treat_batch(batch).await?,
+            None => batch,
+        };
+        self.records.add(batch).await
+    }
+}
