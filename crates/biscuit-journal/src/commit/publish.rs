@@ -3,7 +3,7 @@
 //! Each function here may run at the same time in several processes, and again after a crash. See the invariants in
 //! `commit/mod.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
 use biscuit_purge::{ListedObject, PurgePlan, execute};
@@ -23,6 +23,9 @@ use crate::store_error;
 
 /// Maximum number of files of a folder that are copied or deleted at the same time.
 const IN_FLIGHT: usize = 8;
+
+/// Maximum number of removed files of a folder that are deleted after one check of the fence.
+const REMOVED_TOGETHER: usize = 64;
 
 /// Maximum number of folders that are published at the same time.
 const FOLDERS_IN_FLIGHT: usize = 16;
@@ -51,8 +54,8 @@ impl From<Error> for PublishError {
     }
 }
 
-/// Check that the version is still to be finished, before copies and deletes: with the look for each file, and for the
-/// first files and deletes with the look before them.
+/// Check that the version is still to be finished, before copies and deletes: with the look for each file, before each
+/// group of deletes, and for the first files and deletes with the look before them.
 ///
 /// A process may sleep for hours between two calls. Meanwhile another process can finish the version, commit further
 /// ones, and drop the record below a checkpoint. Without the check, the sleeper would copy files that were removed
@@ -264,14 +267,23 @@ async fn publish_folder(
     if changes.remove.is_empty() {
         return Ok(PublishedFolder { etags, exceptions: vec![] });
     }
-    // A fence that was checked with a look at the last published files counts for the first deletes.
-    let unchecked = if is_checked { IN_FLIGHT } else { 0 };
-    let deletes = changes.remove.iter().enumerate().map(|(n, f)| remove_one(guard, f, n < unchecked).boxed());
-    let kept = stream::iter(deletes.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect::<Vec<_>>();
-    let (kept, checked) = futures::join!(kept, guard.check());
-    let kept = kept?;
-    checked?;
-    Ok(PublishedFolder { etags, exceptions: kept.into_iter().flatten().collect() })
+    let mut exceptions = Vec::new();
+    let groups: Vec<_> = changes.remove.chunks(REMOVED_TOGETHER).collect();
+    for (n, group) in groups.iter().enumerate() {
+        // A fence that was checked with a look at the last published files counts for the first deletes.
+        if n > 0 || !is_checked {
+            guard.check().await?;
+        }
+        match n + 1 == groups.len() {
+            true => {
+                let (kept, checked) = futures::join!(remove_group(guard, group), guard.check());
+                exceptions.extend(kept?);
+                checked?;
+            }
+            false => exceptions.extend(remove_group(guard, group).await?),
+        }
+    }
+    Ok(PublishedFolder { etags, exceptions })
 }
 
 /// Looks for a file of a record at its final name.
@@ -351,24 +363,20 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
 }
 
-/// Deletes one removed file if it still has the observed size and ETag. A file that another program has changed since
-/// is kept and becomes an exception of the version: its rows are not known to this table.
-/// `is_checked` if the fence was checked just before.
-async fn remove_one(
-    guard: &VersionFence<'_>,
-    file: &ObjectRef,
-    is_checked: bool,
-) -> Result<Option<CommitException>, PublishError> {
-    if !is_checked {
-        guard.check().await?;
-    }
+/// Deletes removed files that still have the observed size and ETag. A file that another program has changed since is
+/// kept and becomes an exception of the version: its rows are not known to this table.
+async fn remove_group(guard: &VersionFence<'_>, files: &[&ObjectRef]) -> Result<Vec<CommitException>, PublishError> {
     let journal = guard.journal;
-    let listed = ListedObject::from(file.clone().with_path(path_below(&journal.table, &file.path)));
-    let plan = PurgePlan::exact(&journal.table, [listed])?;
+    let listed = |file: &&ObjectRef| {
+        let object = path_below(&journal.table, &file.path);
+        ListedObject::from((*file).clone().with_path(object))
+    };
+    let plan = PurgePlan::exact(&journal.table, files.iter().map(listed))?;
     let mut report = execute(&journal.storage.store, &plan).await;
     if let Some((_, e)) = report.failed.pop() {
         return Err(e.into());
     }
-    let changed = !report.kept.is_empty();
-    Ok(changed.then(|| CommitException { path: file.path.clone(), code: CHANGED.to_owned() }))
+    let kept: BTreeSet<&Path> = report.kept.iter().map(|(path, _)| path).collect();
+    let changed = files.iter().filter(|file| kept.contains(&path_below(&journal.table, &file.path)));
+    Ok(changed.map(|file| CommitException { path: file.path.clone(), code: CHANGED.to_owned() }).collect())
 }
