@@ -9,6 +9,7 @@ use object_store::ObjectStore;
 use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
 use crate::paths::location::Location;
+use crate::version::opened_before::OpenedBefore;
 use crate::version::table_version::TableVersion;
 
 /// Maximum number of attempts to read a version whose files are replaced during the read.
@@ -36,19 +37,21 @@ pub struct Dataset {
     location: Location,
     journal: Journal,
     encryption: Option<FileEncryption>,
+    opened: OpenedBefore,
 }
 
 impl Dataset {
     /// Creates the table at `location`, with its state root in the default place.
     pub fn new(location: Location, options: JournalOptions) -> Self {
         let journal = Journal::new(location.storage().clone(), location.path().clone(), options);
-        Self { location, journal, encryption: None }
+        Self { location, journal, encryption: None, opened: OpenedBefore::default() }
     }
 
     /// Returns the dataset that a version was observed in, with the encryption of the version.
     pub fn of_version(version: &TableVersion) -> Self {
         let (location, journal) = (version.location().clone(), version.journal().clone());
-        Self { location, journal, encryption: version.dataset_encryption().cloned() }
+        let opened = version.opened.clone();
+        Self { location, journal, encryption: version.dataset_encryption().cloned(), opened }
     }
 
     /// Sets the state root to another folder of the same store.
@@ -91,6 +94,8 @@ impl Dataset {
     #[must_use]
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
+        // Files that were opened with other keys do not know these.
+        self.opened = OpenedBefore::default();
         self
     }
 
@@ -174,6 +179,7 @@ impl Dataset {
     }
 
     fn table_version(&self, observed: ObservedTable) -> Result<TableVersion> {
-        TableVersion::new(self.location.clone(), self.journal.clone(), self.encryption.clone(), observed)
+        let opened = self.opened.clone();
+        TableVersion::new(self.location.clone(), self.journal.clone(), self.encryption.clone(), observed, opened)
     }
 }

@@ -228,7 +228,7 @@ fn external_error(e: Error) -> ParquetError {
 }
 
 /// Bytes of ends of objects that may be in memory in this process.
-const ENDS: usize = 16 * 1024 * 1024;
+const ENDS: usize = 64 * 1024 * 1024;
 
 /// Bytes of ends of objects that are in memory.
 static HELD: AtomicUsize = AtomicUsize::new(0);

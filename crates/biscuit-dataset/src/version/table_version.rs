@@ -25,6 +25,7 @@ use crate::paths::hive::check_partition_names;
 use crate::paths::location::Location;
 use crate::paths::spelling::FolderSpelling;
 use crate::table_writer::{TableWriter, WriteOptions};
+use crate::version::opened_before::OpenedBefore;
 use crate::version::properties::{
     COLUMNS, PARTITION_TYPES, kept_columns, partition_columns, partition_types, refuse_raw,
 };
@@ -86,6 +87,7 @@ pub struct TableVersion {
     pub observed: ObservedTable,
     files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
+    pub(crate) opened: OpenedBefore,
 }
 
 impl TableVersion {
@@ -94,6 +96,7 @@ impl TableVersion {
         journal: Journal,
         encryption: Option<FileEncryption>,
         observed: ObservedTable,
+        opened: OpenedBefore,
     ) -> Result<Self> {
         let mut files = Vec::with_capacity(observed.files.len());
         let root = location.path();
@@ -102,7 +105,7 @@ impl TableVersion {
         }
         let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
         let encryption = TableEncryption::of_table(encryption, &observed.head)?;
-        Ok(Self { location, journal, encryption, observed, files, partition })
+        Ok(Self { location, journal, encryption, observed, files, partition, opened })
     }
 
     /// Returns the location of the table.
@@ -166,8 +169,12 @@ impl TableVersion {
     /// # Errors
     /// As [`open_files`](Self::open_files).
     pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
-        let (store, keys) = (self.store(), self.dataset_encryption());
-        self.run_jobs(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
+        let (store, keys, mut known) = (self.store(), self.dataset_encryption(), self.opened.take());
+        let jobs = files.into_iter().map(|file| match known.find(&file) {
+            Some(open) => std::future::ready(Ok(open)).boxed(),
+            None => OpenFile::open_with(store.clone(), file, keys).boxed(),
+        });
+        self.run_jobs(jobs).await
     }
 
     /// Runs jobs on files of this version, up to eight at a time. An error is explained by the journal: `Conflict` if
@@ -219,7 +226,12 @@ impl TableVersion {
     pub async fn current_schema(&self) -> Result<SchemaRef> {
         match self.known_schema()? {
             Some(known) => Ok(known),
-            None => self.schema(&self.open_files().await?),
+            None => {
+                let files = self.open_files().await?;
+                let schema = self.schema(&files)?;
+                self.opened.keep(files);
+                Ok(schema)
+            }
         }
     }
 
@@ -407,6 +419,7 @@ impl TableVersion {
     #[must_use]
     pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption.own = Some(encryption);
+        self.opened = OpenedBefore::default();
         self
     }
 
