@@ -3,6 +3,7 @@
 //! Key and order come from the first of: options, contract, records, and the table itself. [`MergeTarget`] does this
 //! for `merge`, `snapshot` and `quarantine retry`.
 
+use biscuit_apply::internal::stored_spec;
 use biscuit_apply::{
     ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec, merged_by,
 };
@@ -24,7 +25,7 @@ pub(crate) struct MergeTarget {
     contract: Option<Contract>,
     pub(crate) dataset: Dataset,
     /// Key and order of the earlier merges of this table.
-    made: Option<(Vec<String>, Vec<String>)>,
+    made: Option<KeyAndOrder>,
     pub(crate) format: ChangeFormat,
 }
 
@@ -38,8 +39,15 @@ impl MergeTarget {
     pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
         let contract = read_contract(args)?;
         let dataset = open_target(args, hard_links, context).await?;
-        let made = merged_by(&dataset).await?;
-        let format = change_format(args, contract.as_ref(), &dataset).await?;
+        // Rows and DMS files are read with the types that the table already has.
+        let (made, columns) = match args.format {
+            ChangeFormatName::Rows | ChangeFormatName::Dms => {
+                let (made, columns) = dataset.read(made_and_columns).await?;
+                (made, Some(columns))
+            }
+            ChangeFormatName::Debezium => (merged_by(&dataset).await?, None),
+        };
+        let format = format_with(args, contract.as_ref(), columns)?;
         Ok(Self { contract, dataset, made, format })
     }
 
@@ -136,16 +144,11 @@ async fn open_target(args: &MergeArgs, hard_links: bool, context: &CommandContex
     context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 
-/// Returns the format of the changes. Rows and DMS files are read with the types that the table already has.
-async fn change_format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<ChangeFormat> {
-    let expected = match args.format {
-        ChangeFormatName::Rows | ChangeFormatName::Dms => Some(schema_of(dataset).await?),
-        ChangeFormatName::Debezium => None,
-    };
-    format_with(args, contract, expected)
-}
+/// Key and order of the merges of a table.
+type KeyAndOrder = (Vec<String>, Vec<String>);
 
-/// Returns the columns of the existing table.
-async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
-    dataset.read(|snapshot: TableVersion| async move { snapshot.current_schema().await }).await
+/// Returns key and order of the earlier merges of a table, and its columns.
+async fn made_and_columns(table: TableVersion) -> Result<(Option<KeyAndOrder>, SchemaRef)> {
+    let made = stored_spec(&table.observed.head.properties)?.map(|spec| (spec.key, spec.order));
+    Ok((made, table.current_schema().await?))
 }
