@@ -18,6 +18,9 @@ use crate::table::fetch::fetch_stored_rows;
 use crate::table::open_files::OpenFiles;
 use crate::table::scan::{FileScan, ScanInput, StoredRows, candidate_groups, scan_groups};
 
+/// Minimum number of scans at the same time. Most of them wait for the store, not for a core.
+const SCANS: usize = 8;
+
 /// Finds the stored rows of the keys of a part in the files of a period. Several files are scanned at a time.
 pub(crate) async fn scan_files(
     context: &TableContext,
@@ -53,7 +56,7 @@ pub(crate) async fn scan_files(
         async move { (file, tokio::spawn(scan_groups(of_file, groups, wanted)).await) }
     });
     // `buffered` keeps the order of the jobs, so that rows of a file are in ascending order.
-    let mut running = stream::iter(jobs).buffered(context.options.parallelism);
+    let mut running = stream::iter(jobs).buffered(context.options.parallelism.max(SCANS));
     let mut new: BTreeMap<usize, FileScan> = BTreeMap::new();
     while let Some((file, done)) = running.next().await {
         let done = done.map_err(|e| Error::internal("the task that scans a file failed").with_source(e))??;

@@ -171,14 +171,13 @@ impl TargetScan<'_> {
             return Ok(all());
         }
         let keys = &self.wanted.keys;
-        let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes(*k)).collect();
         let first = &self.wanted.spec.key[0];
         if self.file.schema().index_of(first).is_err() {
             // A key column in the path has the same value in all rows, and no statistics.
             return Ok(all());
         }
         let bounds = KeyStatistics::read_bounds(self.file, first)?;
-        Ok((0..bounds.len()).filter(|&g| bounds[g].may_contain(&sorted)).collect())
+        Ok((0..bounds.len()).filter(|&g| bounds[g].may_contain(&self.wanted.sorted, |k| keys.bytes(k))).collect())
     }
 
     /// Returns the numbers of the rows in these row groups.
