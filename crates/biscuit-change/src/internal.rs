@@ -1,6 +1,7 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
+pub use crate::avro::chunks::{AvroChunk, AvroChunks};
 pub use crate::columnar::rows::{FileRows, to_stored_types};
 pub use crate::csv::dialect::CheckedCsv;
 pub use crate::files::chunks::{MAX_RECORD, RecordSeparation, TextChunk, TextChunks, TextSettings, read_error};

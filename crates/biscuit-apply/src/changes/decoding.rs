@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use biscuit_change::internal::{ChunkReader, TextChunk};
+use biscuit_change::internal::{AvroChunk, ChunkReader, FileRows, TextChunk};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::RecordBatch;
 use tokio::task::JoinHandle;
@@ -21,6 +21,8 @@ pub(crate) enum DecodingUnit {
     Text(TextChunk),
     /// Text whose types are learned.
     Types(TextChunk),
+    /// Blocks of an Avro file.
+    Blocks(AvroChunk),
     /// Rows of a file, with the number of the first one.
     Rows(Arc<str>, RecordBatch, u64),
 }
@@ -30,9 +32,22 @@ impl DecodingUnit {
         match self {
             Self::Text(chunk) => reader.read_chunk(chunk),
             Self::Types(chunk) => reader.learn_types(chunk),
+            Self::Blocks(chunk) => read_blocks(chunk, reader),
             Self::Rows(file, rows, first) => reader.read_rows(&file, rows, first),
         }
     }
+}
+
+/// Decodes blocks of an Avro file.
+pub(crate) fn read_blocks(chunk: AvroChunk, reader: &mut ChangeReader) -> Result<()> {
+    let (file, mut first) = (chunk.file().clone(), chunk.first_row());
+    for rows in FileRows::of_chunk(chunk)? {
+        let rows = rows?;
+        let count = rows.num_rows() as u64;
+        reader.read_rows(&file, rows, first)?;
+        first += count;
+    }
+    Ok(())
 }
 
 /// Chunks and batches that are being decoded, in the order of the input.

@@ -10,7 +10,7 @@ use biscuit_dataset::internal::{OpenByUrl, split_glob};
 use biscuit_journal::OtherTableFormats;
 
 use crate::changes::change_reader::ChangeReader;
-use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
+use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit, read_blocks};
 use crate::changes::found_files::{FoundFile, display_name, list_place, pattern_of};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::opened_files::{OpenedFile, OpenedFiles};
@@ -175,6 +175,19 @@ impl ChangeFiles {
                         return Ok(Some(known));
                     }
                 },
+                Some(OpenedFile::Blocks(mut chunks)) => loop {
+                    let read = match chunks.next().await {
+                        Ok(Some(chunk)) => read_blocks(chunk, reader),
+                        Ok(None) => break,
+                        Err(e) => Err(e),
+                    };
+                    if read.is_err() {
+                        return Ok(None);
+                    }
+                    if let Some(known) = reader.known_key_and_order() {
+                        return Ok(Some(known));
+                    }
+                },
                 Some(OpenedFile::Rows(bytes)) => {
                     let Ok(rows) = FileRows::open(&name, bytes, self.format.max_decompressed()) else {
                         return Ok(None);
@@ -246,6 +259,11 @@ impl ChangeFiles {
                         let count = rows.num_rows() as u64;
                         decoding.start(DecodingUnit::Rows(name.clone(), rows, first), reader, take).await?;
                         first += count;
+                    }
+                }
+                Some(OpenedFile::Blocks(mut chunks)) => {
+                    while let Some(chunk) = chunks.next().await? {
+                        decoding.start(DecodingUnit::Blocks(chunk), reader, take).await?;
                     }
                 }
                 Some(OpenedFile::Text(mut chunks)) => {

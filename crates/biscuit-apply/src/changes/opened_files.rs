@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
-use std::sync::Arc;
 
-use biscuit_change::internal::{TextChunk, TextChunks, TextForm};
+use biscuit_change::internal::{AvroChunk, AvroChunks, TextChunk, TextChunks, TextForm};
 use biscuit_core::{Error, Result};
 use bytes::{Buf, Bytes};
 use futures::{StreamExt, stream};
@@ -27,8 +26,10 @@ const PIECES: usize = 3;
 pub(crate) enum OpenedFile {
     /// Large Parquet file, which is read one row group at a time.
     RowGroups,
-    /// Parquet or Avro file.
+    /// Small Parquet file.
     Rows(Bytes),
+    /// Avro file, in chunks of whole blocks.
+    Blocks(TaskOutput<AvroChunk>),
     /// Text, in chunks of whole records.
     Text(TaskOutput<TextChunk>),
     /// File that is not read.
@@ -80,29 +81,37 @@ async fn open_file(file: FoundFile, form: Option<TextForm>) -> Result<OpenedFile
     // bytes and not by its name.
     let begin = file.fetch_range(0..if size > WHOLE { 4 } else { size }).await?;
     let (is_parquet, is_avro) = (begin.starts_with(b"PAR1"), begin.starts_with(b"Obj\x01"));
-    let is_large = size > WHOLE;
-    Ok(match (is_parquet || is_avro, is_large) {
-        (true, false) => OpenedFile::Rows(begin),
-        (true, true) if is_parquet => OpenedFile::RowGroups,
-        (true, true) => OpenedFile::Rows(file.fetch_range(0..size).await?),
-        (false, false) => OpenedFile::Text(start_reading(file, begin.reader(), form)),
-        (false, true) => {
-            let pieces = FilePieces::start(file.clone());
-            OpenedFile::Text(start_reading(file, pieces, form))
-        }
+    if is_parquet {
+        return Ok(if size > WHOLE { OpenedFile::RowGroups } else { OpenedFile::Rows(begin) });
+    }
+    let raw: Box<dyn BufRead + Send> = match size > WHOLE {
+        true => Box::new(FilePieces::start(file.clone())),
+        false => Box::new(begin.reader()),
+    };
+    Ok(match is_avro {
+        true => OpenedFile::Blocks(start_reading(move || {
+            let mut chunks = AvroChunks::open(&file.name().into(), raw, size, form.settings.max_decompressed)?;
+            Ok(move || chunks.next_chunk())
+        })),
+        false => OpenedFile::Text(start_reading(move || {
+            let mut chunks = TextChunks::open(&file.name().into(), raw, size, form.separation, &form.settings)?;
+            Ok(move || chunks.next_chunk())
+        })),
     })
 }
 
-/// Starts a thread that decompresses a text and divides it into chunks.
-fn start_reading(file: FoundFile, raw: impl BufRead + Send + 'static, form: TextForm) -> TaskOutput<TextChunk> {
+/// Starts a thread that divides a file into chunks. `open` opens the file, and returns a function that reads the next
+/// chunk.
+fn start_reading<T: Send + 'static, N: FnMut() -> Result<Option<T>>>(
+    open: impl FnOnce() -> Result<N> + Send + 'static,
+) -> TaskOutput<T> {
     TaskOutput::start(|send| {
         tokio::task::spawn_blocking(move || {
-            let name: Arc<str> = file.name().into();
-            let mut text = match TextChunks::open(&name, raw, file.listed.size, form.separation, &form.settings) {
-                Ok(text) => text,
+            let mut next = match open() {
+                Ok(next) => next,
                 Err(e) => return drop(send.blocking_send(Err(e))),
             };
-            while let Some(chunk) = text.next_chunk().transpose() {
+            while let Some(chunk) = next().transpose() {
                 let last = chunk.is_err();
                 if send.blocking_send(chunk).is_err() || last {
                     break;

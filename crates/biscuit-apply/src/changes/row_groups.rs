@@ -35,7 +35,7 @@ impl FoundFile {
         let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name().into(), 1);
-        let mut decoded = DecodedRows::new(&name, self.listed.size, max_decompressed);
+        let decoded = DecodedRows::new(&name, self.listed.size, max_decompressed);
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
         let side_by_side = take.parallel_groups(largest.unwrap_or(0));

@@ -48,3 +48,43 @@ async fn first_error_of_a_file_is_returned_whatever_is_found_first() {
     let e = ChangeFiles::found(vec![found], format).changes().await.unwrap_err();
     assert_eq!((e.code(), e.row()), ("Unparseable", Some(2)));
 }
+
+/// Encodes a number as Avro does.
+fn long(value: u64) -> Vec<u8> {
+    let (mut rest, mut bytes) = (value << 1, vec![]);
+    while rest >= 0x80 {
+        bytes.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
+
+#[tokio::test]
+async fn large_avro_file_is_read_in_chunks_with_the_numbers_of_its_rows() {
+    const ROWS: u64 = 400_000;
+    const BLOCK: u64 = 1000;
+    let text = |text: &str| [long(text.len() as u64), text.as_bytes().to_vec()].concat();
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"v","type":"string"}]}"#;
+    let mut file = [b"Obj\x01".to_vec(), long(1), text("avro.schema"), text(schema), vec![0], vec![7; 16]].concat();
+    for first in (0..ROWS).step_by(BLOCK as usize) {
+        let records: Vec<u8> = (first..first + BLOCK)
+            .flat_map(|id| [long(id), text(&format!("a value, number {id:06}"))].concat())
+            .collect();
+        file.extend([long(BLOCK), long(records.len() as u64), records, vec![7; 16]].concat());
+    }
+    assert!(file.len() > 8 << 20, "the file is read with several requests");
+    let read = async |file: Vec<u8>| {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let path = Path::from("raw/a.avro");
+        store.put(&path, file.into()).await.unwrap();
+        let meta = store.head(&path).await.unwrap();
+        let found = FoundFile::new(ObjectRef::new("a.avro", meta.size, meta.e_tag), store, path);
+        ChangeFiles::found(vec![found], ChangeFormat::Rows(RowsOptions::default())).changes().await
+    };
+    let changes = read(file.clone()).await.unwrap();
+    let places: Vec<u64> = changes.batches.iter().flat_map(|batch| batch.places.iter().copied()).collect();
+    assert_eq!(places, Vec::from_iter(1..=ROWS));
+    let e = read(file[..file.len() - 1].to_vec()).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("TruncatedInput", Some("a.avro")));
+}

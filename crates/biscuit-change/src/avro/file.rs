@@ -25,8 +25,7 @@ pub(crate) struct AvroFile {
     file: Arc<str>,
     reader: Reader<BlockReader>,
     state: Arc<Mutex<BlockState>>,
-    /// Schema with which the file was written, as JSON.
-    pub(crate) schema: String,
+    pub(crate) head: Arc<AvroHead>,
     /// Number of rows that were decoded.
     rows: u64,
 }
@@ -62,14 +61,42 @@ fn cut_off(file: &str, what: &str) -> Error {
     Error::new(codes::TRUNCATED_INPUT, message).in_file(file)
 }
 
-impl AvroFile {
-    /// Opens a file and checks its header and schema.
+/// Maximum size of a header in bytes. Its largest part is the schema.
+const MAX_HEADER: usize = 64 << 20;
+
+/// Header of an Avro file, with what the decoder of its blocks needs.
+#[derive(Debug)]
+pub(crate) struct AvroHead {
+    /// Name of the file in messages.
+    pub(crate) file: Arc<str>,
+    /// Size of the file in bytes.
+    size: u64,
+    /// Marker that follows each block.
+    pub(crate) sync: [u8; 16],
+    codec: AvroCodec,
+    shape: Arc<AvroShape>,
+    /// Schema with which the file was written, as JSON.
+    pub(crate) schema: String,
+    /// Header of the file without compression.
+    plain: Vec<u8>,
+}
+
+impl AvroHead {
+    /// Reads the header from the first bytes of a file of `size` bytes, and checks its schema. Returns it with the position of the first
+    /// block; `None` if `begin` is not the whole file and more of it is needed.
     ///
     /// # Errors
     /// `TruncatedInput` for a file that ends inside its header; `UnreadableAvro`, `TooDeep`, `TooManyColumns`,
     /// `TooLarge` and `UnsupportedType` for its schema.
-    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let header = AvroHeader::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
+    pub(crate) fn read(file: &Arc<str>, begin: &[u8], is_whole: bool, size: u64) -> Result<Option<(Self, usize)>> {
+        let header = match AvroHeader::read(begin) {
+            Some(header) => header,
+            None if is_whole => return Err(cut_off(file, "the file ends in its header")),
+            None if begin.len() > MAX_HEADER => {
+                return Err(unreadable_file(file, &format!("its header has more than {MAX_HEADER} bytes")));
+            }
+            None => return Ok(None),
+        };
         let codec = AvroCodec::from_name(header.get("avro.codec"));
         let codec = codec.ok_or_else(|| unreadable_file(file, "its codec is not one of Avro's codecs"))?;
         let written = header.get(SCHEMA).ok_or_else(|| unreadable_file(file, "it has no schema"))?;
@@ -81,22 +108,34 @@ impl AvroFile {
         })?;
         let text = String::from_utf8_lossy(written).into_owned();
         let shape = AvroShape::from_schema(&schema).map_err(|refusal| refused_schema(file, refusal))?;
-        let state = Arc::new(Mutex::new(BlockState::default()));
-        let blocks = BlockReader {
-            file: file.clone(),
-            at: header.end,
-            sync: header.sync,
-            codec,
-            out: header.without_compression(schema),
-            consumed: 0,
-            shape: shape.clone(),
-            state: state.clone(),
-            bytes,
-        };
-        let built = catch_panic(|| ReaderBuilder::new().with_batch_size(shape.batch_rows()).build(blocks));
-        let reader = built.map_err(|e| unreadable_file(file, "it is damaged").with_source(e))?;
-        let reader = reader.map_err(|e| block_error(file, &state, e))?;
-        Ok(Self { file: file.clone(), reader, state, schema: text, rows: 0 })
+        let (sync, end, plain) = (header.sync, header.end, header.without_compression(schema));
+        Ok(Some((Self { file: file.clone(), size, sync, codec, shape, schema: text, plain }, end)))
+    }
+}
+
+impl AvroFile {
+    /// Opens a file and checks its header and schema.
+    ///
+    /// # Errors
+    /// Those of [`AvroHead::read`], and `UnreadableAvro` for a schema that the decoder does not support.
+    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
+        let found = AvroHead::read(file, &bytes, true, bytes.len() as u64)?;
+        let (head, end) = found.ok_or_else(|| Error::internal("the header of a whole file was not read"))?;
+        Self::of_blocks(Arc::new(head), bytes.slice(end..), end as u64)
+    }
+
+    /// Creates a reader of some blocks of a file, the first of which begins at byte `begin` of the file.
+    ///
+    /// # Errors
+    /// `UnreadableAvro` for a schema that the decoder does not support.
+    pub(crate) fn of_blocks(head: Arc<AvroHead>, bytes: Bytes, begin: u64) -> Result<Self> {
+        let (file, state) = (head.file.clone(), Arc::new(Mutex::new(BlockState::default())));
+        let (rows, out) = (head.shape.batch_rows(), head.plain.clone());
+        let blocks = BlockReader { head: head.clone(), bytes, begin, at: 0, out, consumed: 0, state: state.clone() };
+        let built = catch_panic(|| ReaderBuilder::new().with_batch_size(rows).build(blocks));
+        let reader = built.map_err(|e| unreadable_file(&file, "it is damaged").with_source(e))?;
+        let reader = reader.map_err(|e| block_error(&file, &state, e))?;
+        Ok(Self { file, reader, state, head, rows: 0 })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {
@@ -136,13 +175,12 @@ fn block_error(file: &str, state: &Mutex<BlockState>, e: arrow::error::ArrowErro
 
 /// The file as the decoder reads it: a new header, then each verified block without compression.
 struct BlockReader {
-    file: Arc<str>,
+    head: Arc<AvroHead>,
     bytes: Bytes,
+    /// Position of `bytes` in the file.
+    begin: u64,
     /// Position of the next block in `bytes`.
     at: usize,
-    sync: [u8; 16],
-    codec: AvroCodec,
-    shape: Arc<AvroShape>,
     state: Arc<Mutex<BlockState>>,
     /// Bytes for the decoder, of which it has read the first `consumed`.
     out: Vec<u8>,
@@ -155,10 +193,10 @@ impl BlockReader {
     /// A block is the number of its records, its size in bytes, the compressed records, and the sync marker.
     fn next_block(&mut self) -> Result<bool> {
         while self.at < self.bytes.len() {
-            let begin = self.at;
-            let ends = || cut_off(&self.file, &format!("the block at byte {begin} has no end"));
-            let bad =
-                |reason: &str| unreadable_file(&self.file, &format!("the block at byte {begin} is damaged: {reason}"));
+            let begin = self.begin + self.at as u64;
+            let file = &self.head.file;
+            let ends = || cut_off(file, &format!("the block at byte {begin} has no end"));
+            let bad = |reason: &str| unreadable_file(file, &format!("the block at byte {begin} is damaged: {reason}"));
             let mut number = |what: &str| {
                 let n = read_long(&self.bytes, &mut self.at);
                 let n = n.ok_or_else(|| {
@@ -168,21 +206,29 @@ impl BlockReader {
             };
             let records = number("its number of records is negative")?;
             let size = number("its size is negative")?;
+            let too_large = |when: &str| {
+                let message = format!("the block at byte {begin} has more than {MAX_BLOCK} bytes{when}");
+                Error::new(biscuit_schema::codes::TOO_LARGE, message).in_file(file)
+            };
+            let is_within = (self.begin + self.at as u64).checked_add(size).is_some_and(|end| end <= self.head.size);
+            if !is_within {
+                return Err(ends());
+            }
+            if size > MAX_BLOCK {
+                return Err(too_large(""));
+            }
             let end = usize::try_from(size).ok().and_then(|size| self.at.checked_add(size)).ok_or_else(ends)?;
             let marker = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<16>()).ok_or_else(ends)?;
-            if *marker != self.sync {
+            if *marker != self.head.sync {
                 return Err(bad("it does not end with the sync marker of the file"));
             }
-            let unpacked = catch_panic(|| self.codec.decompress(&self.bytes[self.at..end], MAX_BLOCK));
+            let unpacked = catch_panic(|| self.head.codec.decompress(&self.bytes[self.at..end], MAX_BLOCK));
             let block = unpacked.unwrap_or(Err(DecompressError::Damaged)).map_err(|e| match e {
                 DecompressError::Damaged => bad("it is not compressed with the codec of the file"),
-                DecompressError::TooLarge => {
-                    let message =
-                        format!("the block at byte {begin} has more than {MAX_BLOCK} bytes after decompression");
-                    Error::new(biscuit_schema::codes::TOO_LARGE, message).in_file(&self.file)
-                }
+                DecompressError::TooLarge => too_large(" after decompression"),
             })?;
-            self.shape
+            self.head
+                .shape
                 .check_block(&block, records)
                 .map_err(|reason| bad(&format!("it declares {records} records, but {reason}")))?;
             self.at = end + 16;
@@ -194,7 +240,7 @@ impl BlockReader {
             put_long(i64::try_from(records).unwrap_or(i64::MAX), &mut self.out);
             put_long(block.len() as i64, &mut self.out);
             self.out.extend_from_slice(&block);
-            self.out.extend_from_slice(&self.sync);
+            self.out.extend_from_slice(&self.head.sync);
             self.consumed = 0;
             return Ok(true);
         }

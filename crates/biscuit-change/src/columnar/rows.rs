@@ -16,6 +16,7 @@ use biscuit_schema::internal::{MAX_DEPTH, UuidColumns, impossible_values, plain_
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::avro::chunks::AvroChunk;
 use crate::avro::file::AvroFile;
 use crate::codes;
 use crate::columnar::parquet::ParquetRows;
@@ -80,9 +81,21 @@ impl FileRows {
         let decoded = DecodedRows::new(file, bytes.len() as u64, max_decompressed);
         let rows = match bytes.starts_with(b"PAR1") {
             true => FormatRows::Parquet(ParquetRows::open(file, bytes)?),
-            false => FormatRows::Avro(Box::new(AvroRows::open(file, bytes)?)),
+            false => FormatRows::Avro(Box::new(AvroRows::new(AvroFile::open(file, bytes)?))),
         };
         Ok(Self { rows, decoded, file: file.clone() })
+    }
+
+    /// Opens some blocks of an Avro file.
+    ///
+    /// # Errors
+    /// `UnreadableAvro` for a schema that the decoder does not support. An error in a block is returned by the iterator
+    /// in place of its rows.
+    pub fn of_chunk(chunk: AvroChunk) -> Result<Self> {
+        let AvroChunk { head, blocks, begin, decoded, .. } = chunk;
+        let file = head.file.clone();
+        let rows = AvroRows::new(AvroFile::of_blocks(head, blocks, begin)?);
+        Ok(Self { rows: FormatRows::Avro(Box::new(rows)), decoded, file })
     }
 }
 
@@ -158,11 +171,11 @@ struct AvroRows {
 }
 
 impl AvroRows {
-    fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let blocks = AvroFile::open(file, bytes)?;
-        let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), blocks.schema.clone())]);
-        let uuids = avro_uuids(&blocks.schema);
-        Ok(Self { file: file.clone(), blocks, metadata, uuids })
+    fn new(blocks: AvroFile) -> Self {
+        let (file, schema) = (blocks.head.file.clone(), &blocks.head.schema);
+        let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), schema.clone())]);
+        let uuids = avro_uuids(schema);
+        Self { file, blocks, metadata, uuids }
     }
 
     fn to_plain_types(&self, batch: RecordBatch) -> Result<RecordBatch> {

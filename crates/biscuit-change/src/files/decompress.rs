@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, RecordBatch};
 use biscuit_core::{Error, Result};
@@ -160,11 +161,11 @@ const ROWS_RATIO: u64 = 2000;
 const ROWS_FROM: u64 = 256 << 20;
 
 /// Counts the bytes of the rows that are decoded from a file, so that a small file that decodes to huge rows is an
-/// error before it exhausts the memory.
+/// error before it exhausts the memory. Clones count together.
 #[derive(Debug, Clone)]
 pub struct DecodedRows {
     file: Arc<str>,
-    bytes: u64,
+    bytes: Arc<AtomicU64>,
     maximum: u64,
     is_default: bool,
 }
@@ -174,17 +175,17 @@ impl DecodedRows {
     /// 2,000 times `size` if that is more.
     pub fn new(file: &Arc<str>, size: u64, max_decompressed: Option<u64>) -> Self {
         let maximum = max_decompressed.unwrap_or(size.saturating_mul(ROWS_RATIO).max(ROWS_FROM));
-        Self { file: file.clone(), bytes: 0, maximum, is_default: max_decompressed.is_none() }
+        Self { file: file.clone(), bytes: Arc::default(), maximum, is_default: max_decompressed.is_none() }
     }
 
     /// Adds the bytes of some rows.
     ///
     /// # Errors
     /// `TooLarge` if all rows so far have more bytes than the maximum.
-    pub fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+    pub fn add(&self, rows: &RecordBatch) -> Result<()> {
         let sizes = rows.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
-        self.bytes = self.bytes.saturating_add(sizes.sum::<usize>() as u64);
-        if self.bytes <= self.maximum {
+        let bytes = sizes.sum::<usize>() as u64;
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.maximum {
             return Ok(());
         }
         let times =
