@@ -90,9 +90,8 @@ impl<R: BufRead> AvroChunks<R> {
             let (is_end, length) = (ready.is_empty(), ready.len());
             begin.extend_from_slice(ready);
             source.consume(length);
-            match AvroHead::read(file, &begin, is_end, size)? {
-                Some(found) => break found,
-                None => {}
+            if let Some(found) = AvroHead::read(file, &begin, is_end, size)? {
+                break found;
             }
         };
         let rest = Bytes::from(begin).slice(end..);

@@ -118,8 +118,8 @@ impl AvroFile {
     ///
     /// # Errors
     /// Those of [`AvroHead::read`], and `UnreadableAvro` for a schema that the decoder does not support.
-    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let found = AvroHead::read(file, &bytes, true, bytes.len() as u64)?;
+    pub(crate) fn open(file: &Arc<str>, bytes: &Bytes) -> Result<Self> {
+        let found = AvroHead::read(file, bytes, true, bytes.len() as u64)?;
         let (head, end) = found.ok_or_else(|| Error::internal("the header of a whole file was not read"))?;
         Self::of_blocks(Arc::new(head), bytes.slice(end..), end as u64)
     }

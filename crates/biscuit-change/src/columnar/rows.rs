@@ -81,7 +81,7 @@ impl FileRows {
         let decoded = DecodedRows::new(file, bytes.len() as u64, max_decompressed);
         let rows = match bytes.starts_with(b"PAR1") {
             true => FormatRows::Parquet(ParquetRows::open(file, bytes)?),
-            false => FormatRows::Avro(Box::new(AvroRows::new(AvroFile::open(file, bytes)?))),
+            false => FormatRows::Avro(Box::new(AvroRows::new(AvroFile::open(file, &bytes)?))),
         };
         Ok(Self { rows, decoded, file: file.clone() })
     }
