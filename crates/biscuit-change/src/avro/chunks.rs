@@ -13,7 +13,7 @@ use crate::avro::header::read_long;
 use crate::files::chunks::read_error;
 use crate::files::decompress::DecodedRows;
 
-/// Bytes of a file that are decoded at a time, if its blocks are smaller.
+/// Maximum bytes of a file that are decoded at a time, if its blocks are smaller.
 const CHUNK: usize = 1 << 20;
 
 /// Maximum number of bytes of a number.
@@ -111,12 +111,14 @@ impl<R: BufRead> AvroChunks<R> {
     /// # Errors
     /// Errors of the source.
     pub fn next_chunk(&mut self) -> Result<Option<AvroChunk>> {
-        let (mut blocks, mut records) = (Vec::new(), 0);
+        let (mut blocks, mut records) = (Vec::new(), 0_u64);
         let is_first = self.state == ReadState::Header;
-        while self.state != ReadState::End && blocks.len() < self.chunk_size {
+        // A chunk is decoded as a whole, so that its rows are limited as those of a batch are.
+        let rows = self.head.batch_rows() as u64;
+        while self.state != ReadState::End && blocks.len() < self.chunk_size && records < rows {
             self.state = match self.copy_block(&mut blocks).map_err(|e| read_error(&self.head.file, e))? {
                 Some(of_block) => {
-                    records += of_block;
+                    records = of_block.saturating_add(records);
                     ReadState::Blocks
                 }
                 None => ReadState::End,
@@ -251,6 +253,13 @@ mod tests {
             assert_eq!(found, first_rows, "{size}");
             assert_eq!(chunked(&file, size).unwrap(), [1, 2, 300, 4, 5, 6], "{size}");
         }
+    }
+
+    #[test]
+    fn chunk_has_few_more_rows_than_a_batch() {
+        let block = vec![1; 5000];
+        let found = chunks(&file(&[&block, &block, &block]), CHUNK).unwrap();
+        assert_eq!(found.iter().map(AvroChunk::first_row).collect::<Vec<_>>(), [1, 10_001]);
     }
 
     #[test]

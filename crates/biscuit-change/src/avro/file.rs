@@ -113,6 +113,13 @@ impl AvroHead {
     }
 }
 
+impl AvroHead {
+    /// Maximum number of rows in a batch.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.shape.batch_rows()
+    }
+}
+
 impl AvroFile {
     /// Opens a file and checks its header and schema.
     ///
@@ -130,7 +137,7 @@ impl AvroFile {
     /// `UnreadableAvro` for a schema that the decoder does not support.
     pub(crate) fn of_blocks(head: Arc<AvroHead>, bytes: Bytes, begin: u64) -> Result<Self> {
         let (file, state) = (head.file.clone(), Arc::new(Mutex::new(BlockState::default())));
-        let (rows, out) = (head.shape.batch_rows(), head.plain.clone());
+        let (rows, out) = (head.batch_rows(), head.plain.clone());
         let blocks = BlockReader { head: head.clone(), bytes, begin, at: 0, out, consumed: 0, state: state.clone() };
         let built = catch_panic(|| ReaderBuilder::new().with_batch_size(rows).build(blocks));
         let reader = built.map_err(|e| unreadable_file(&file, "it is damaged").with_source(e))?;
