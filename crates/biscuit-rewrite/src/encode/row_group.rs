@@ -201,8 +201,8 @@ impl RowGroupEncoder {
 
     /// Divides the columns into at most `number` shares of about the same size, to be encoded side by side. Returns,
     /// for each share, by leaf whether another share has the column. The result is empty if the columns depend on one
-    /// another: if rows are sorted or converted from other columns, or if there are only new rows, whose row groups end
-    /// by their size.
+    /// another: if rows are sorted or converted from other columns, if there are only new rows, whose row groups end by
+    /// their size, or if there are too many rows for one row group.
     pub(crate) fn column_shares(&self, number: usize) -> Vec<Vec<bool>> {
         let same = |part: &EncodePart| match part {
             EncodePart::Group(group) => group.source.metadata().schema().fields() == self.schema.fields(),
@@ -210,6 +210,9 @@ impl RowGroupEncoder {
         };
         let groups = || self.parts.iter().filter_map(|p| if let EncodePart::Group(g) = p { Some(g) } else { None });
         let number = number.min(self.schema.fields().len());
+        if self.rows() > self.max_rows as u64 {
+            return vec![];
+        }
         if number < 2 || !self.sorting.is_empty() || !self.parts.iter().all(same) || groups().next().is_none() {
             return vec![];
         }
@@ -231,6 +234,19 @@ impl RowGroupEncoder {
             smallest.1[leaves].fill(false);
         }
         shares.into_iter().map(|(_, others)| others).collect()
+    }
+
+    /// Returns the number of rows after all edits.
+    fn rows(&self) -> u64 {
+        let of_part = |part: &EncodePart| match part {
+            EncodePart::Rows(rows) => rows.num_rows() as u64,
+            EncodePart::Group(group) => {
+                let all = group.source.metadata().metadata().row_group(group.group).num_rows();
+                let removed = group.edits.iter().filter(|(_, edit)| *edit == RowEdit::Remove).count();
+                u64::try_from(all).unwrap_or(0).saturating_sub(removed as u64)
+            }
+        };
+        self.parts.iter().map(of_part).sum()
     }
 
     /// Encodes the columns of a share.
