@@ -61,13 +61,20 @@ impl OutputRun<'_> {
         Ok(names.filter(|name| guard.changes_column(name)).collect())
     }
 
-    /// Checks that every name in the policy exists, in the sources of this output or in the contracts of the other
-    /// sources.
-    pub(crate) fn check_policy(&self, chosen: &[ChosenInput], guards: &[Arc<TreatedSource>]) -> Result<()> {
-        let own = |name: &String| chosen.iter().any(|chosen| chosen.source == *name);
-        let others = self.job.sources.iter().filter(|(name, _)| !own(name));
+    /// Checks that every name in the policy exists: in the rows of this output that were treated so far, in the
+    /// contracts of the other sources, or in `own`.
+    pub(crate) fn check_policy(
+        &self,
+        chosen: &[ChosenInput],
+        guards: &[Arc<TreatedSource>],
+        own: Option<&Contract>,
+    ) -> Result<()> {
+        let chosen_here = |name: &String| chosen.iter().any(|chosen| chosen.source == *name);
+        let others = self.job.sources.iter().filter(|(name, _)| !chosen_here(name));
         let others = others.filter_map(|(_, spec)| self.contract(spec.contract.as_ref()).transpose());
-        check_all_seen(guards, &others.collect::<Result<Vec<_>>>()?)
+        let mut contracts = others.collect::<Result<Vec<_>>>()?;
+        contracts.extend(own.cloned());
+        check_all_seen(guards, &contracts)
     }
 
     /// Returns the coercion to the output's contract. Columns that the job itself names remain even if the contract

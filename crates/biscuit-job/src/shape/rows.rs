@@ -228,7 +228,7 @@ fn check_classes(
     guards: &[Arc<TreatedSource>],
     own: Option<&Contract>,
 ) -> Result<()> {
-    output.check_policy(chosen, guards)?;
+    output.check_policy(chosen, guards, None)?;
     let Some(own) = own.filter(|_| !guards.is_empty() && output.spec.sql.is_none()) else { return Ok(()) };
     let is_named = |name: &str| guards.iter().any(|guard| guard.names_column(name));
     match own.columns.iter().find(|c| c.pii.is_some() && !is_named(&c.name)) {

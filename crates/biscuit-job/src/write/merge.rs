@@ -61,13 +61,19 @@ pub(crate) async fn merge_changes(
     let files = ChangeFiles::found(found, format.clone());
     let guards = Vec::from_iter(guard);
     let merge = MergeOfOutput::new(output, contract.as_ref(), &guards);
-    // Snapshots hold the records in memory, so they do not need the key before the records are read.
-    let (key, order) = match output.spec.mode {
-        OutputMode::Snapshot => (vec![], vec![]),
-        _ => files.key_and_order().await?,
-    };
     let sources = KeyAndOrderSources::default().with_contract(contract.as_ref());
-    let mut records = merge.collect(sources.clone().with_records(&format, &key, &order)).await?;
+    // If the policy names a column that may not exist, it may be a misspelt one, whose values must not reach the disk.
+    let known = contract.as_ref().is_some_and(|own| output.check_policy(chosen, &guards, Some(own)).is_ok());
+    let mut records = match output.spec.mode == OutputMode::Snapshot || !(guards.is_empty() || known) {
+        true => OutputRecords::Whole(Box::default()),
+        false => {
+            let (key, order) = match merge.is_determined(sources.clone()) {
+                true => (vec![], vec![]),
+                false => files.key_and_order().await?,
+            };
+            merge.collect(sources.clone().with_records(&format, &key, &order)).await?
+        }
+    };
     let mut treated = TreatedRecords { guard: guards.first(), records: &mut records };
     let mut rest = files.each_batch(&mut treated).await?;
     if let Some(guard) = guards.first() {
@@ -75,7 +81,7 @@ pub(crate) async fn merge_changes(
     }
     records.add_records(rest).await?;
     if !records.is_empty() && !guards.is_empty() {
-        output.check_policy(chosen, &guards)?;
+        output.check_policy(chosen, &guards, None)?;
     }
     let schemas: Vec<_> = records.schemas().into_iter().map(|schema| (schema, false)).collect();
     let table = encrypt_files(output, &guards, &schemas, None).await?;
@@ -189,11 +195,19 @@ impl<'a> MergeOfOutput<'a> {
         Self { output, options, guards }
     }
 
-    async fn columns(&self, mut sources: KeyAndOrderSources, dataset: &Dataset) -> Result<KeyAndOrderColumns> {
+    /// Returns whether options and contract determine key and order, whatever the records and the table say.
+    fn is_determined(&self, sources: KeyAndOrderSources) -> bool {
+        self.resolve(sources).missing_option().is_none()
+    }
+
+    fn resolve(&self, mut sources: KeyAndOrderSources) -> KeyAndOrderColumns {
         let spec = self.output.spec;
-        sources = sources.with_table(merged_by(dataset).await?);
         sources.options = KeyAndOrderColumns { key: spec.key.clone(), order: spec.order.clone() };
-        Ok(sources.resolve())
+        sources.resolve()
+    }
+
+    async fn columns(&self, sources: KeyAndOrderSources, dataset: &Dataset) -> Result<KeyAndOrderColumns> {
+        Ok(self.resolve(sources.with_table(merged_by(dataset).await?)))
     }
 
     fn spec(&self, columns: KeyAndOrderColumns) -> Result<MergeSpec> {
@@ -259,6 +273,7 @@ impl<'a> MergeOfOutput<'a> {
                 report_snapshots(&merged, &mut report);
             }
             records => {
+                records.check_key(&spec.key)?;
                 let merge = Merge::new(dataset, spec, self.options)?;
                 let merged = merge.input(records).on(snapshot).with_extras(extras).run(mode).await?;
                 report_merge(&merged, &mut report);

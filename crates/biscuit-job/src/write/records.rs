@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_apply::{ChangeBatchSink, CollectedChanges, MergeInput};
 use biscuit_change::{ChangeBatch, ChangeRecords};
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::shape::treatment::TreatedSource;
@@ -55,6 +55,22 @@ impl OutputRecords {
         match self {
             Self::Collected(records) => records.rest(),
             Self::Whole(records) => records,
+        }
+    }
+
+    /// Checks that the records were collected by this key. They were collected by the key of the table, if the records
+    /// name their key only after all of them are read.
+    ///
+    /// # Errors
+    /// `SpecDrift` for another key.
+    pub(crate) fn check_key(&self, key: &[String]) -> Result<()> {
+        match self {
+            Self::Collected(records) if records.key() != key => {
+                let (then, now) = (records.key().join(", "), key.join(", "));
+                let message = format!("the key of this table is `{then}`, and the records have `{now}`; set `key`");
+                Err(Error::new(biscuit_apply::codes::SPEC_DRIFT, message))
+            }
+            _ => Ok(()),
         }
     }
 

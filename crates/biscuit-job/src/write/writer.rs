@@ -176,9 +176,13 @@ pub(crate) async fn process_rows<W: Send + 'static, T: Send + 'static>(
     let mut all = Vec::new();
     let mut failed: Option<Error> = None;
     while let Some(done) = threads.join_next().await {
-        match done.map_err(|e| Error::internal("a thread that reads was cancelled").with_source(e))? {
+        match done.map_err(|e| Error::internal("a thread that reads was cancelled").with_source(e)).flatten() {
             Ok(part) => all.push(part),
-            Err(e) => failed = failed.or(Some(e)),
+            Err(e) => {
+                // A thread that panicked did not tell the others.
+                shared.1.store(true, Ordering::Relaxed);
+                failed = failed.or(Some(e));
+            }
         }
     }
     failed.map_or(Ok(all), Err)
