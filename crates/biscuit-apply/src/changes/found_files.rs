@@ -94,19 +94,32 @@ pub(crate) async fn list_place(
 ) -> Result<Vec<ObjectMeta>> {
     let store = &location.storage().store;
     let refuse = other_formats == OtherTableFormats::Refuse;
-    if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
+    let around = async {
+        match refuse {
+            true => table_format_around(store, location.path().as_ref()).await,
+            false => Ok(None),
+        }
+    };
+    let as_file = async {
+        match pattern {
+            Some(_) => None,
+            None => Some(store.head(location.path()).await),
+        }
+    };
+    // The place may be a file or a folder. Both are asked for at once, and the listing does not count for a file: its
+    // reader may have no right to list.
+    let below = store.list(Some(location.path())).boxed().try_collect::<Vec<ObjectMeta>>();
+    let (around, as_file, below) = futures::join!(around, as_file, below);
+    if let Some((format, folder)) = around? {
         return Err(format.refused(&folder));
     }
-    if pattern.is_none() {
-        match store.head(location.path()).await {
-            Ok(meta) => return Ok(vec![meta]),
-            Err(object_store::Error::NotFound { .. }) => {}
-            // A local folder is not an object. File systems report that with different errors.
-            Err(e) => tracing::debug!(error = %e, "not a file"),
-        }
+    match as_file {
+        Some(Ok(meta)) => return Ok(vec![meta]),
+        Some(Err(object_store::Error::NotFound { .. })) | None => {}
+        // A local folder is not an object. File systems report that with different errors.
+        Some(Err(e)) => tracing::debug!(error = %e, "not a file"),
     }
-    let listed: Vec<ObjectMeta> =
-        store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
+    let listed = below.map_err(|e| store_error("list", location, e))?;
     if refuse
         && let Some((format, folder)) = listed.iter().find_map(|m| ForeignTableFormat::of_log(m.location.as_ref()))
     {
