@@ -74,6 +74,11 @@ impl CollectedChanges {
         self.len() == 0
     }
 
+    /// Key columns of the merge for which the records are collected.
+    pub fn key(&self) -> &[String] {
+        self.intake.key()
+    }
+
     /// Different columns of the records.
     pub fn schemas(&self) -> impl Iterator<Item = &SchemaRef> {
         self.intake.taken.columns.iter().map(|(schema, _)| schema)
@@ -86,7 +91,7 @@ impl CollectedChanges {
 
     /// Checks that the records were divided by this key.
     pub(crate) fn check_key(&self, key: &[String]) -> Result<()> {
-        if self.intake.key() == key {
+        if self.key() == key {
             return Ok(());
         }
         let message = "the records were collected for a merge with another key; collect them with the merge that runs";

@@ -103,15 +103,14 @@ impl Decoding {
     async fn take_first(&mut self, reader: &mut ChangeReader, take: &mut dyn ChangeBatchSink) -> Result<()> {
         let Some(part) = self.parts.pop_front() else { return Ok(()) };
         let failed = |e| Error::internal("the task that decodes changes failed").with_source(e);
-        let added = match part.await.map_err(failed).flatten() {
-            Ok(part) => reader.add_part(part),
+        let taken = match part.await.map_err(failed).flatten().and_then(|part| reader.add_part(part)) {
+            Ok(()) => take_all(reader.take_batches(), take).await,
             Err(e) => Err(e),
         };
-        if added.is_err() {
+        if taken.is_err() {
             // The first error is returned, so that later units do not matter.
             self.parts.clear();
         }
-        added?;
-        take_all(reader.take_batches(), take).await
+        taken
     }
 }

@@ -174,6 +174,7 @@ impl ChangeFiles {
                     if let Some(known) = reader.known_key_and_order() {
                         return Ok(Some(known));
                     }
+                    reader.take_batches();
                 },
                 Some(OpenedFile::Blocks(mut chunks)) => loop {
                     let read = match chunks.next().await {
@@ -187,6 +188,7 @@ impl ChangeFiles {
                     if let Some(known) = reader.known_key_and_order() {
                         return Ok(Some(known));
                     }
+                    reader.take_batches();
                 },
                 Some(OpenedFile::Rows(bytes)) => {
                     let Ok(rows) = FileRows::open(&name, bytes, self.format.max_decompressed()) else {
@@ -199,12 +201,12 @@ impl ChangeFiles {
                         if let Some(known) = reader.known_key_and_order() {
                             return Ok(Some(known));
                         }
+                        reader.take_batches();
                     }
                 }
                 Some(OpenedFile::RowGroups) | None => return Ok(None),
                 Some(OpenedFile::Skipped) => {}
             }
-            reader.take_batches();
         }
         Ok(None)
     }
