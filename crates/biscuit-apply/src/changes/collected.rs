@@ -11,11 +11,13 @@ use crate::changes::intake::ChangeIntake;
 /// There may be any number of them. [`Merge::collect`](crate::Merge::collect) creates it.
 ///
 /// ```
+/// use std::sync::Arc;
+///
 /// use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
 /// use biscuit_change::{ChangeColumns, row_changes};
 /// use biscuit_dataset::{Dataset, Location};
 /// use biscuit_journal::JournalOptions;
-/// use datafusion::arrow::array::record_batch;
+/// use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dataset = Dataset::new(Location::parse("memory://collected/lake/customer")?, JournalOptions::default());
@@ -24,7 +26,8 @@ use crate::changes::intake::ChangeIntake;
 ///
 /// let mut records = merge.collect()?;
 /// for seq in 1..=3 {
-///     let rows = record_batch!(("id", Int64, [1]), ("seq", Int64, [seq]))?;
+///     let column = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
+///     let rows = RecordBatch::try_from_iter([("id", column(1)), ("seq", column(seq))])?;
 ///     let (batch, _) = row_changes(&rows, &"rows of a program".into(), vec![1], &ChangeColumns::default())?;
 ///     records.add(batch).await?;
 /// }
