@@ -158,38 +158,46 @@ fn raw_table_refuses_merge_and_purge() {
     assert_eq!(f.rows("lake/orders --columns id").len(), 2);
 }
 
-#[test]
-fn merges_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
-    let job = |source: &str, transform: &str, target: &str| {
-        format!(
-            "name = 't'
-            {transform}
-            [sources.s]
-            url = 'raw'
-            {source}
-            [sources.s.contract]
-            columns = [
-                {{name = 'id', type = 'bigint'}}, {{name = 'seq', type = 'bigint'}},
-                {{name = 'op', type = 'string'}}, {{name = 'note', type = 'string'}},
-            ]
-            [target]
-            url = 'lake/t'
-            mode = 'merge'
-            key = ['id']
-            order = ['seq']
-            {target}"
-        )
-    };
-    // Three records of each key; the last one of every tenth key is a delete.
+/// A job that merges `raw` into `lake/t`, with settings of the source and the target, and further tables.
+fn merge_job(source: &str, target: &str, more: &str) -> String {
+    format!(
+        "name = 't'
+        [sources.s]
+        url = 'raw'
+        {source}
+        [sources.s.contract]
+        columns = [
+            {{name = 'id', type = 'bigint'}}, {{name = 'seq', type = 'bigint'}},
+            {{name = 'op', type = 'string'}}, {{name = 'note', type = 'string'}},
+        ]
+        [target]
+        url = 'lake/t'
+        mode = 'merge'
+        key = ['id']
+        order = ['seq']
+        {target}
+        {more}"
+    )
+}
+
+/// Three records of each of 20,000 keys; the last one of every tenth key is a delete.
+fn change_records() -> String {
     let record = |i: u32| match i {
         40_000.. if i.is_multiple_of(10) => format!("{{\"id\":{},\"seq\":{i},\"op\":\"d\"}}\n", i % 20_000),
         _ => format!("{{\"id\":{},\"seq\":{i},\"op\":\"u\",\"note\":\"a note, number {i}\"}}\n", i % 20_000),
     };
-    let text: String = (0..60_000).map(record).collect();
+    (0..60_000).map(record).collect()
+}
+
+const SPILLED: &str = "exceed the memory budget";
+
+#[test]
+fn merges_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
+    let text = change_records();
     for job in [
-        job("format = 'json'", "", "op = 'op'"),
-        job("format = 'json'", "transform.sql = 'SELECT * FROM s'", "op = 'op'"),
-        job("format = 'rows'\nop = 'op'", "", ""),
+        merge_job("format = 'json'", "op = 'op'", ""),
+        merge_job("format = 'json'", "op = 'op'", "[transform]\nsql = 'SELECT * FROM s'"),
+        merge_job("format = 'rows'\nop = 'op'", "", ""),
     ] {
         let run = |memory: &str| {
             let f = Folder::new();
@@ -198,11 +206,25 @@ fn merges_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
             let ran = f.run(&format!("run t.job.toml --json --memory {memory}"));
             assert_eq!(ran.code, 0, "{}\n{job}", ran.err);
             let rows = ran.json()["outputs"][0]["merge"]["rows"].clone();
-            (rows, ran.err.contains("exceed the memory budget"), f)
+            (rows, ran.err.contains(SPILLED), f)
         };
         let ((rows, on_disk, small), (want, on_disk_with_more, large)) = (run("8MB"), run("1GB"));
         assert!(on_disk && !on_disk_with_more, "{job}");
         assert_eq!((&rows["after"], &rows), (&serde_json::json!(18_000), &want));
         assert_eq!(small.rows("lake/t"), large.rows("lake/t"));
+    }
+}
+
+#[test]
+fn values_of_a_column_that_a_policy_misspells_are_not_spilled() {
+    let text = change_records();
+    for (column, is_known) in [("note", true), ("noet", false)] {
+        let f = Folder::new();
+        f.write("raw/1.jsonl", &text);
+        let policy = format!("[pii]\ncolumns = {{ {column} = 'remove' }}");
+        f.write("t.job.toml", merge_job("format = 'rows'\nop = 'op'", "", &policy));
+        let ran = f.run("run t.job.toml --memory 8MB");
+        assert_eq!((ran.code == 0, ran.err.contains(SPILLED)), (is_known, is_known), "{}", ran.err);
+        assert_eq!(ran.err.contains("UnknownColumn"), !is_known, "{}", ran.err);
     }
 }
