@@ -38,7 +38,7 @@ use crate::changes::intake::ChangeIntake;
 #[derive(Debug)]
 pub struct CollectedChanges {
     pub(crate) intake: ChangeIntake,
-    /// What is known of the records beside their batches.
+    /// Counts, quarantined records, key and order. It has no batches.
     pub(crate) rest: ChangeRecords,
 }
 

@@ -15,7 +15,7 @@ use crate::changes::files::{ChangeBatchSink, take_all};
 /// Memory that a chunk of text takes while it is decoded, in bytes: its text, and the columns twice.
 pub(crate) const CHUNK_MEMORY: usize = 16 << 20;
 
-/// What a task decodes.
+/// Input of a task that decodes.
 pub(crate) enum DecodingUnit {
     /// Records of a text.
     Text(TextChunk),
@@ -28,7 +28,11 @@ pub(crate) enum DecodingUnit {
 }
 
 impl DecodingUnit {
-    fn decode(self, reader: &mut ChangeReader) -> Result<()> {
+    /// Passes the records to a reader.
+    ///
+    /// # Errors
+    /// Errors of the records.
+    pub(crate) fn decode(self, reader: &mut ChangeReader) -> Result<()> {
         match self {
             Self::Text(chunk) => reader.read_chunk(chunk),
             Self::Types(chunk) => reader.learn_types(chunk),
@@ -39,7 +43,7 @@ impl DecodingUnit {
 }
 
 /// Decodes blocks of an Avro file.
-pub(crate) fn read_blocks(chunk: AvroChunk, reader: &mut ChangeReader) -> Result<()> {
+fn read_blocks(chunk: AvroChunk, reader: &mut ChangeReader) -> Result<()> {
     let (file, mut first) = (chunk.file().clone(), chunk.first_row());
     for rows in FileRows::of_chunk(chunk)? {
         let rows = rows?;

@@ -10,7 +10,7 @@ use biscuit_dataset::internal::{OpenByUrl, split_glob};
 use biscuit_journal::OtherTableFormats;
 
 use crate::changes::change_reader::ChangeReader;
-use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit, read_blocks};
+use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
 use crate::changes::found_files::{FoundFile, display_name, list_place, pattern_of};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::opened_files::{OpenedFile, OpenedFiles};
@@ -162,23 +162,9 @@ impl ChangeFiles {
         for (file, _) in &files {
             let name: Arc<str> = file.name().into();
             match opened.next().await? {
-                Some(OpenedFile::Text(mut chunks)) => loop {
+                Some(OpenedFile::Chunks(mut chunks)) => loop {
                     let read = match chunks.next().await {
-                        Ok(Some(chunk)) => reader.read_chunk(chunk),
-                        Ok(None) => break,
-                        Err(e) => Err(e),
-                    };
-                    if read.is_err() {
-                        return Ok(None);
-                    }
-                    if let Some(known) = reader.known_key_and_order() {
-                        return Ok(Some(known));
-                    }
-                    reader.take_batches();
-                },
-                Some(OpenedFile::Blocks(mut chunks)) => loop {
-                    let read = match chunks.next().await {
-                        Ok(Some(chunk)) => read_blocks(chunk, reader),
+                        Ok(Some(unit)) => unit.decode(reader),
                         Ok(None) => break,
                         Err(e) => Err(e),
                     };
@@ -263,14 +249,9 @@ impl ChangeFiles {
                         first += count;
                     }
                 }
-                Some(OpenedFile::Blocks(mut chunks)) => {
-                    while let Some(chunk) = chunks.next().await? {
-                        decoding.start(DecodingUnit::Blocks(chunk), reader, take).await?;
-                    }
-                }
-                Some(OpenedFile::Text(mut chunks)) => {
-                    while let Some(chunk) = chunks.next().await? {
-                        decoding.start(DecodingUnit::Text(chunk), reader, take).await?;
+                Some(OpenedFile::Chunks(mut chunks)) => {
+                    while let Some(unit) = chunks.next().await? {
+                        decoding.start(unit, reader, take).await?;
                     }
                 }
                 Some(OpenedFile::Skipped) | None => {}
@@ -327,8 +308,9 @@ async fn learn_types(mut learner: ChangeReader, files: Vec<FoundFile>, parallel:
     let read = async {
         let mut opened = OpenedFiles::new(&files, parallel);
         while let Some(file) = opened.next().await? {
-            if let OpenedFile::Text(mut chunks) = file {
-                while let Some(chunk) = chunks.next().await? {
+            if let OpenedFile::Chunks(mut chunks) = file {
+                // Files of other formats declare their types.
+                while let Some(DecodingUnit::Text(chunk)) = chunks.next().await? {
                     decoding.start(DecodingUnit::Types(chunk), &mut learner, &mut vec![]).await?;
                 }
             }

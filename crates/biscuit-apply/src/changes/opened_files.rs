@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
-use biscuit_change::internal::{AvroChunk, AvroChunks, TextChunk, TextChunks, TextForm};
+use biscuit_change::internal::{AvroChunks, TextChunks, TextForm};
 use biscuit_core::{Error, Result};
 use bytes::{Buf, Bytes};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::changes::decoding::DecodingUnit;
 use crate::changes::found_files::FoundFile;
 use crate::changes::task_output::TaskOutput;
 
@@ -28,10 +29,8 @@ pub(crate) enum OpenedFile {
     RowGroups,
     /// Small Parquet file.
     Rows(Bytes),
-    /// Avro file, in chunks of whole blocks.
-    Blocks(TaskOutput<AvroChunk>),
-    /// Text, in chunks of whole records.
-    Text(TaskOutput<TextChunk>),
+    /// Text in chunks of whole records, or an Avro file in chunks of whole blocks.
+    Chunks(TaskOutput<DecodingUnit>),
     /// File that is not read.
     Skipped,
 }
@@ -89,22 +88,22 @@ async fn open_file(file: FoundFile, form: Option<TextForm>) -> Result<OpenedFile
         false => Box::new(begin.reader()),
     };
     Ok(match is_avro {
-        true => OpenedFile::Blocks(start_reading(move || {
+        true => OpenedFile::Chunks(start_reading(move || {
             let mut chunks = AvroChunks::open(&file.name().into(), raw, size, form.settings.max_decompressed)?;
-            Ok(move || chunks.next_chunk())
+            Ok(move || Ok(chunks.next_chunk()?.map(DecodingUnit::Blocks)))
         })),
-        false => OpenedFile::Text(start_reading(move || {
+        false => OpenedFile::Chunks(start_reading(move || {
             let mut chunks = TextChunks::open(&file.name().into(), raw, size, form.separation, &form.settings)?;
-            Ok(move || chunks.next_chunk())
+            Ok(move || Ok(chunks.next_chunk()?.map(DecodingUnit::Text)))
         })),
     })
 }
 
 /// Starts a thread that divides a file into chunks. `open` opens the file, and returns a function that reads the next
 /// chunk.
-fn start_reading<T: Send + 'static, N: FnMut() -> Result<Option<T>>>(
+fn start_reading<N: FnMut() -> Result<Option<DecodingUnit>>>(
     open: impl FnOnce() -> Result<N> + Send + 'static,
-) -> TaskOutput<T> {
+) -> TaskOutput<DecodingUnit> {
     TaskOutput::start(|send| {
         tokio::task::spawn_blocking(move || {
             let mut next = match open() {

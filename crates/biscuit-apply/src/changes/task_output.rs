@@ -12,7 +12,7 @@ pub(crate) struct TaskOutput<T> {
 
 impl<T> TaskOutput<T> {
     /// Starts a task with `start`. The channel holds one value: the task is at most one value ahead, which bounds the
-    /// memory. If sending fails, nobody receives, and the task should end.
+    /// memory. If sending fails, the receiver has been dropped and the task should end.
     pub(crate) fn start(start: impl FnOnce(mpsc::Sender<Result<T>>) -> JoinHandle<()>) -> Self {
         let (send, values) = mpsc::channel(1);
         Self { values, task: start(send) }

@@ -34,8 +34,8 @@ const SECOND: &str = r#"
 {"id":2,"seq":2,"v":null,"op":"d"}
 "#;
 
-/// Returns the least depth of several measurements. The clock goes on while a thread encodes, so that on a busy machine a
-/// request may seem to wait for another one. The depth is never too small.
+/// Returns the lowest depth of three measurements. The paused clock advances while a thread encodes, so that on a busy
+/// machine a request may be counted as if it had waited for another one. A measured depth is never too low.
 async fn least(measure: impl AsyncFn() -> RequestDepth) -> RequestDepth {
     let mut least = measure().await;
     for _ in 0..2 {

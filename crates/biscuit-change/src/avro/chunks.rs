@@ -16,7 +16,7 @@ use crate::files::decompress::DecodedRows;
 /// Maximum bytes of a file that are decoded at a time, if its blocks are smaller.
 const CHUNK: usize = 1 << 20;
 
-/// Maximum number of bytes of a number.
+/// Maximum number of bytes of an encoded number.
 const MAX_LONG: usize = 10;
 
 /// Consecutive blocks of an Avro file.
@@ -46,8 +46,8 @@ impl AvroChunk {
 
 /// Divides an Avro file into chunks of whole blocks.
 ///
-/// Only what separates the blocks is looked at here. A chunk ends with a damaged block, and whoever decodes it finds
-/// what is wrong.
+/// Only sizes and sync markers of blocks are read here. A damaged block ends its chunk and the file, and the decoder of
+/// the chunk returns the error.
 pub struct AvroChunks<R> {
     head: Arc<AvroHead>,
     blocks: Chain<Reader<Bytes>, R>,
@@ -59,7 +59,7 @@ pub struct AvroChunks<R> {
     chunk_size: usize,
 }
 
-/// What was read of a file.
+/// How far a file was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadState {
     /// The header. There is a first chunk even without a block, because its decoder checks the schema.
@@ -134,7 +134,7 @@ impl<R: BufRead> AvroChunks<R> {
     }
 
     /// Copies the next block, and returns the number of its records. `None` at the end of the file and after a damaged
-    /// block, of which as much is copied as its decoder has to see.
+    /// block. Of a damaged block, as many bytes are copied as its decoder needs to find the error.
     fn copy_block(&mut self, into: &mut Vec<u8>) -> io::Result<Option<u64>> {
         let (records, size) = (self.copy_long(into)?, self.copy_long(into)?);
         let (records, size) = match (records.map(u64::try_from), size.map(u64::try_from)) {

@@ -243,7 +243,7 @@ impl CsvQuotes {
                 },
             };
             at += 1;
-            // Between the bytes of a CRLF is no end: the line feed would become an empty line of the next part.
+            // A part does not end between the bytes of a CRLF: the line feed would become an empty line of the next part.
             let in_line_break = byte == b'\r' && text.get(at).is_none_or(|next| *next == b'\n');
             if self.at == CsvState::Record && !in_line_break {
                 end = Some(at);

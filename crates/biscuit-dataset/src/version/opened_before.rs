@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::files::data_file::{DataFile, OpenFile};
 
-/// Open files of the last version whose columns were asked for. Whoever opens files next takes them out, so that they
-/// are not in memory for longer. Clones share them.
+/// Open files of the last version whose columns were read from its files. The next opening of files takes them out, so
+/// that they are not in memory for longer. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OpenedBefore(Arc<Mutex<HashMap<String, OpenFile>>>);
 

@@ -147,7 +147,7 @@ async fn read_rows(rows: &OutputRows<'_>, columns: ChangeColumns, records: &mut 
         let numbers = (0..batch.num_rows()).map(|row| from.row_number(row)).collect();
         let (changes, left_out) = row_changes(&batch, &from.file.name().into(), numbers, &columns)?;
         let sent = handle.block_on(send.send((batch.num_rows() as u64, changes, left_out)));
-        sent.map_err(|e| Error::internal("nobody takes the rows").with_source(e))
+        sent.map_err(|e| Error::internal("the rows of a source are not merged any more").with_source(e))
     };
     let reading = process_rows(rows.only_source().await?, || (), take, |(), _| Ok(()));
     let (mut count, mut ignored) = (0, 0);

@@ -50,7 +50,7 @@ impl OutputRecords {
         }
     }
 
-    /// What is known of the records beside their batches.
+    /// Counts, quarantined records, key and order; for records in memory also the records.
     pub(crate) fn rest(&self) -> &ChangeRecords {
         match self {
             Self::Collected(records) => records.rest(),

@@ -12,7 +12,7 @@ use crate::debezium::reader::DebeziumReader;
 use crate::files::lines::{Line, select_raws};
 use crate::json::object;
 
-/// What the reader knows of the MongoDB documents so far.
+/// State of the MongoDB documents that were read so far.
 #[derive(Debug, Default)]
 pub(super) struct DocumentsSoFar {
     /// Whether an update with its document was read, so that the connector looks documents up.
