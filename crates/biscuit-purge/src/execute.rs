@@ -50,6 +50,11 @@ pub struct PurgeReport {
 /// # Ok(()) }
 /// ```
 pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeReport {
+    execute_in(&AnyStore::new(store.clone()), plan).await
+}
+
+/// Carries out a plan as [`execute`] does.
+pub async fn execute_in(store: &AnyStore, plan: &PurgePlan) -> PurgeReport {
     let mut report = PurgeReport::default();
     let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
         let DeleteItem::Object(object) = item else { return };
@@ -61,7 +66,7 @@ pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeRep
             DeleteOutcome::Failed(failure) => report.failed.push((path, failure.error)),
         }
     };
-    carry_out(&AnyStore::new(store.clone()), plan, &DeleteOptions::default().with_in_flight(8), &mut each).await;
+    carry_out(store, plan, &DeleteOptions::default().with_in_flight(8), &mut each).await;
     report
 }
 

@@ -1,6 +1,7 @@
 //! Parts for the other crates of Biscuit. They are outside of semantic versioning: any release may change or remove
 //! them.
 
+pub use crate::execute::execute_in;
 pub use crate::keys::is_below;
 pub use crate::rules::refuse_other_formats;
 #[cfg(feature = "s3")]

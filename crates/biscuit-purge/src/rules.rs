@@ -58,6 +58,8 @@ pub struct ProtectedTable {
     pub state: String,
     /// Default state root of the table, which contains the pointer if the state root was moved.
     pub pointer: String,
+    /// Key of the object that remembers the probe of the store, beside the default state root.
+    pub probe: String,
     /// Whole keys of the files of the table.
     pub files: HashSet<String>,
 }
@@ -65,12 +67,19 @@ pub struct ProtectedTable {
 impl ProtectedTable {
     /// Creates a table without files, and without a pointer to a moved state root.
     pub fn new(root: impl Into<String>, state: impl Into<String>) -> Self {
-        Self { root: root.into(), state: state.into(), pointer: String::new(), files: HashSet::new() }
+        Self {
+            root: root.into(),
+            state: state.into(),
+            pointer: String::new(),
+            probe: String::new(),
+            files: HashSet::new(),
+        }
     }
 
-    /// Whether a key belongs to the state of the table or to the folder of its pointer.
+    /// Whether a key belongs to the state of the table or to the folder of its pointer, or remembers the probe of its store.
     pub fn has_state(&self, key: &str) -> bool {
-        [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))
+        key == self.probe
+            || [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))
     }
 }
 

@@ -9,13 +9,14 @@
 //! 2. *Prepare* (`Preconditions::establish`). Whatever can make step 4 fail is tried here, while nothing is
 //!    committed, all of it at once: the lengths of names, put-if-absent and the claim of a new table, the sizes of the
 //!    staged files, the checks of the stager, and a trial copy into the folders of the table. The run folders are
-//!    synced before.
+//!    synced before. In a store other than a disk, the trial copy is deleted while step 3 is under way.
 //! 3. *Commit* (`TableCommit::put_record`). `v.json` is created if absent. This single call is the commit: of all
 //!    runs on the base `b`, exactly one wins. Before it nothing has changed; after it the version is valid, whatever
 //!    happens.
 //! 4. *Publish* (`publish::finish_version`). For each folder of the table: staged files are copied to their final
 //!    names, the folder is synced, and only then the removed files are deleted.
 //! 5. *Finish*. `v.done` is created if absent, with the ETags of the published files and the exceptions.
+//!    At the same time the staged files of the version are deleted (on a disk in step 6).
 //! 6. *Clean* (`clean::delete_dead_objects`). Objects of dead runs are deleted from the state root.
 //!
 //! # Recovery
@@ -30,7 +31,8 @@
 //! - A file is deleted only if it still has the observed size and ETag.
 //! - A run folder is deleted only if its base is below a *finished* version. A run on that base has either committed
 //!   and published, or has lost its number to another run. In both cases no process needs its files any more, except
-//!   state files that the head names.
+//!   state files that the head names. A staged file alone is deleted as soon as all files of its version were seen at their
+//!   final names: a process that finishes the same version looks there first.
 //! - A record is never overwritten or changed. A process that holds an old copy checks before each effect that the
 //!   record is still the same one and not yet done (`publish::VersionFence`).
 //!

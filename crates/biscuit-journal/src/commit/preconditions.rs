@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{Error, Result};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStoreExt};
 
 use crate::commit::path_lengths::check_lengths;
@@ -15,7 +17,8 @@ use crate::log::layout::{self, folder_of, path_below, run_folder};
 use crate::log::pointer;
 use crate::log::record::{CommitRecord, PublishedFile};
 use crate::observe::ownership::{check_around, check_inside, list_folder};
-use crate::store::put_if_absent::PutIfAbsentProbe;
+use crate::options::WriterPolicy;
+use crate::store::put_if_absent::{PutIfAbsentProbe, remember};
 use crate::{TableStorage, codes, store_error};
 
 /// Maximum number of trial copies at the same time.
@@ -32,11 +35,53 @@ pub(crate) struct Preconditions<'a> {
     pub(crate) journal: &'a JournalStore,
     pub(crate) record: &'a CommitRecord,
     pub(crate) checks: &'a DeferredChecks,
+    /// Whether it is known that put-if-absent has one winner in the store.
+    pub(crate) is_probed: bool,
+}
+
+/// Returns the files of which trial copies are made: the smallest one, and on a disk the smallest one of each folder.
+pub(crate) fn trial_files<'a>(record: &'a CommitRecord, storage: &TableStorage) -> Vec<&'a PublishedFile> {
+    let mut files: Vec<&PublishedFile> = record.publish.iter().collect();
+    files.sort_by_key(|file| file.size);
+    let mut folders: BTreeMap<&str, &PublishedFile> = BTreeMap::new();
+    let tried = if storage.durability.is_immediate() { 1 } else { files.len() };
+    for file in files.into_iter().take(tried) {
+        folders.entry(folder_of(&file.path)).or_insert(file);
+    }
+    folders.into_values().collect()
+}
+
+/// Returns the path of the trial copy of a file.
+pub(crate) fn trial_path(journal: &JournalStore, record: &CommitRecord, file: &PublishedFile) -> Path {
+    let name = layout::trial_name(record.version - 1, &record.writer_id);
+    let trial = match folder_of(&file.path) {
+        "" => name,
+        folder => format!("{folder}/{name}"),
+    };
+    path_below(&journal.table, &trial)
+}
+
+/// Trial copies in the folder of a table, which are not needed any more.
+#[must_use]
+pub(crate) struct TrialCopies(Vec<Path>);
+
+impl TrialCopies {
+    /// Deletes the copies. A failure is logged: the next commit deletes what remains.
+    pub(crate) async fn delete_if_possible(self, storage: &TableStorage) {
+        let deletes = self.0.iter().map(|trial| async move {
+            match storage.store.delete(trial).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => tracing::warn!("`{trial}` remains until the next commit: {e}"),
+            }
+        });
+        join_all(deletes).await;
+    }
 }
 
 impl Preconditions<'_> {
-    /// Establishes everything that has to hold before the record may exist.
-    pub(crate) async fn establish(&self) -> Result<()> {
+    /// Establishes everything that has to hold before the record may exist. Returns the trial copies that remain to be
+    /// deleted.
+    pub(crate) async fn establish(&self) -> Result<TrialCopies> {
         check_lengths(&self.journal.table, &self.journal.state, self.record)?;
         // The files were synced when they were written; their names and the folders above them are synced once, here.
         for (kind, used) in
@@ -48,7 +93,14 @@ impl Preconditions<'_> {
             }
         }
         let (claimed, tried) = futures::join!(self.verify_and_claim(), self.try_publish());
-        claimed.and(tried)
+        match (claimed, tried) {
+            (Ok(()), tried) => tried,
+            (Err(e), Ok(trials)) => {
+                trials.delete_if_possible(&self.journal.storage).await;
+                Err(e)
+            }
+            (Err(e), Err(_)) => Err(e),
+        }
     }
 
     /// Verifies the staged files. Before the first version it also probes the store and claims the table: a table with
@@ -58,11 +110,23 @@ impl Preconditions<'_> {
             return self.verify_staged().await;
         }
         let JournalStore { storage, state, options, .. } = self.journal;
+        if self.is_probed || options.writers == WriterPolicy::One {
+            let (verified, claimed) = futures::join!(self.verify_staged(), self.claim());
+            return match (verified, claimed) {
+                (Err(e), Ok(true)) => {
+                    pointer::withdraw_claim(self.journal).await?;
+                    Err(e)
+                }
+                (Err(e), _) => Err(e),
+                (Ok(()), claimed) => self.check_claim(claimed?).await,
+            };
+        }
         let probe = PutIfAbsentProbe::run(&storage.store, state, options.writers, &self.record.writer_id);
         let ((probe, shown), verified) = futures::join!(probe, self.verify_staged());
         let claim = async {
             verified.and(shown)?;
-            self.claim_table().await
+            let (claimed, ()) = futures::join!(self.claim(), remember(storage, &self.journal.table));
+            self.check_claim(claimed?).await
         };
         let (cleaned, claimed) = futures::join!(probe.clean(&storage.store), claim);
         if let Err(e) = cleaned {
@@ -111,13 +175,17 @@ impl Preconditions<'_> {
         stream::iter(each).buffer_unordered(SIZES_IN_FLIGHT).try_collect().await
     }
 
-    /// Claims the table, and then checks again that no other table was begun inside or around it.
+    /// Claims the table. Returns whether this call has written the pointer.
+    async fn claim(&self) -> Result<bool> {
+        pointer::claim(self.journal, &self.record.writer_id).await
+    }
+
+    /// After the claim of the table, checks again that no other table was begun inside or around it.
     ///
     /// The order is that of Dekker's algorithm: each of two runs first writes its own pointer and then looks for the
     /// pointer of the other. Whichever writes second sees the first one, so at most one of them continues (both
     /// may give up).
-    async fn claim_table(&self) -> Result<()> {
-        let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
+    async fn check_claim(&self, claimed: bool) -> Result<()> {
         let looked = async {
             let (listing, around) = futures::join!(list_folder(self.journal), check_around(self.journal));
             check_inside(&self.journal.table, &listing?)?;
@@ -136,35 +204,39 @@ impl Preconditions<'_> {
     /// does so before the commit. Examples: missing rights on the folder of the table, a file with the name of a
     /// partition folder, a name that the file system does not distinguish from another one.
     ///
-    /// On a disk every folder is tried. In a store without folders one trial is enough, made with the smallest file.
-    async fn try_publish(&self) -> Result<()> {
-        let mut files: Vec<&PublishedFile> = self.record.publish.iter().collect();
-        files.sort_by_key(|file| file.size);
-        let mut folders: BTreeMap<&str, &PublishedFile> = BTreeMap::new();
-        let tried = if self.journal.storage.durability.is_immediate() { 1 } else { files.len() };
-        for file in files.into_iter().take(tried) {
-            folders.entry(folder_of(&file.path)).or_insert(file);
-        }
-        let trials = folders.into_values().map(|file| self.try_copy(file).boxed());
-        stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await
+    /// On a disk every folder is tried. In a store without folders one trial is enough, made with the smallest file. There the
+    /// right to delete is tried with a name that does not exist, so that the copy can be deleted while the record is put.
+    async fn try_publish(&self) -> Result<TrialCopies> {
+        let trials = trial_files(self.record, &self.journal.storage);
+        let trials = trials.into_iter().map(|file| self.try_copy(file).boxed());
+        let copies: Vec<_> = stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await?;
+        Ok(TrialCopies(copies.into_iter().flatten().collect()))
     }
 
-    async fn try_copy(&self, file: &PublishedFile) -> Result<()> {
+    /// Makes a trial copy of a file. Returns it if it remains to be deleted.
+    async fn try_copy(&self, file: &PublishedFile) -> Result<Option<Path>> {
         let TableStorage { store, durability } = &self.journal.storage;
-        let (staged, name) =
-            (path_below(&self.journal.state, &file.staged), layout::trial_name(self.base(), &self.record.writer_id));
-        let trial = match folder_of(&file.path) {
-            "" => name,
-            folder => format!("{folder}/{name}"),
-        };
-        let trial = path_below(&self.journal.table, &trial);
+        let staged = path_below(&self.journal.state, &file.staged);
+        let trial = trial_path(self.journal, self.record, file);
         // On a disk, a copy that may replace a file is first made under a temporary name, which no listing shows. A crash
         // before the rename would leave it there forever.
         let mode = if durability.is_immediate() { CopyMode::Overwrite } else { CopyMode::Create };
-        match store.copy_opts(&staged, &trial, CopyOptions::new().with_mode(mode)).await {
+        let copy = store.copy_opts(&staged, &trial, CopyOptions::new().with_mode(mode));
+        let absent = Path::from(format!("{trial}-absent"));
+        let (copied, refused) = match durability.is_immediate() {
+            true => futures::join!(copy, async { store.delete(&absent).await }),
+            false => (copy.await, Ok(())),
+        };
+        match copied {
             Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
             Err(e @ object_store::Error::NotFound { .. }) => return Err(staged_error("publish", &staged, e)),
             Err(e) => return Err(store_error("publish to", &trial, e)),
+        }
+        if durability.is_immediate() {
+            return match refused {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(Some(trial)),
+                Err(e) => Err(store_error("delete", &absent, e)),
+            };
         }
         let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
         match store.delete(&trial).await {
@@ -173,7 +245,7 @@ impl Preconditions<'_> {
             Err(e) => return Err(store_error("delete", &trial, e)),
         }
         if spelled? {
-            return Ok(());
+            return Ok(None);
         }
         let message = format!(
             "the folder of `{}` exists with different letter case or Unicode form, and this file system does not distinguish the two; use a file system or a store that does",

@@ -6,19 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
-use biscuit_purge::{ListedObject, PurgePlan, execute};
+use biscuit_purge::internal::execute_in;
+use biscuit_purge::{AnyStore, ListedObject, PurgePlan};
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::codes;
+use crate::commit::preconditions::{trial_files, trial_path};
 use crate::log::journal_store::JournalStore;
 use crate::log::layout::{JournalObjectKind, folder_of, path_below};
 use crate::log::record::{
     self, CHANGED, CommitException, CommitRecord, DoneMark, FORMAT, LOST, NOT_REMOVED, PublishedFile,
 };
 use crate::options::DivergedPolicy;
+use crate::store::state_objects::delete_all;
 use crate::store_error;
 
 /// Maximum number of files of a folder that are copied or deleted at the same time.
@@ -122,15 +125,17 @@ impl<'a> VersionFence<'a> {
 }
 
 /// Finishes a version: publishes and removes the files of its record, folder by folder, and puts the done mark.
-/// `in_force` checks that the record is in force; nothing is published before it succeeds.
+/// `in_force` checks that the record is in force; nothing is published before it succeeds. `trials` says what happens to
+/// trial copies.
 ///
 /// Safe to repeat, and safe while other processes finish the same version.
 pub(crate) async fn finish_version(
     journal: &JournalStore,
     record: &CommitRecord,
     in_force: impl Future<Output = Result<()>>,
+    trials: LeftTrials,
 ) -> Result<PublishOutcome> {
-    match carry_out(journal, record, in_force).await {
+    match carry_out(journal, record, in_force, trials).await {
         Ok(done) => Ok(PublishOutcome::Finished(done)),
         Err(PublishError::Overtaken) => Ok(PublishOutcome::Overtaken),
         Err(PublishError::Void(e)) => Err(e),
@@ -165,6 +170,7 @@ async fn carry_out(
     journal: &JournalStore,
     record: &CommitRecord,
     in_force: impl Future<Output = Result<()>>,
+    trials: LeftTrials,
 ) -> Result<DoneMark, PublishError> {
     let mut folders: BTreeMap<&str, FolderChanges<'_>> = BTreeMap::new();
     for f in &record.publish {
@@ -177,8 +183,10 @@ async fn carry_out(
     // other files are looked for just before they are copied.
     let first: Vec<&PublishedFile> = folders.values().flat_map(|f| &f.publish).copied().take(IN_FLIGHT).collect();
     let looks = join_all(first.iter().map(|file| find_published(journal, file)));
-    let (in_force, guard, looks) = futures::join!(in_force, VersionFence::new(journal, record), looks);
+    let (in_force, guard, looks, cleaned) =
+        futures::join!(in_force, VersionFence::new(journal, record), looks, delete_trials(journal, record, trials));
     in_force.map_err(PublishError::Void)?;
+    cleaned?;
     let guard = guard?;
     let mut looks = looks.into_iter();
     // Each folder by itself: a reader that lists a partition sees its new files beside its old ones for a short time
@@ -201,7 +209,12 @@ async fn carry_out(
     // last deletes or looks.
     let path = JournalObjectKind::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
-    match journal.create(&path, bytes.into(), record.version - 1, &record.writer_id).await {
+    let put = journal.create(&path, bytes.into(), record.version - 1, &record.writer_id);
+    let (put, cleaned) = futures::join!(put, delete_published(journal, record));
+    if let Err(e) = cleaned {
+        tracing::warn!("staged files remain in `{}` until a later run: {e}", journal.state);
+    }
+    match put {
         Ok(()) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             return Err(PublishError::Overtaken);
@@ -214,6 +227,36 @@ async fn carry_out(
         Err(e) => return Err(store_error("finish", &path, e).into()),
     }
     Ok(done)
+}
+
+/// Trial copies of the run whose version is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeftTrials {
+    /// The run itself has deleted them.
+    Deleted,
+    /// The run may have died before it could delete them.
+    MayRemain,
+}
+
+/// Deletes the trial copies of a run, before its version is finished: nobody looks for them later. On a disk they are deleted
+/// before the commit.
+async fn delete_trials(journal: &JournalStore, record: &CommitRecord, trials: LeftTrials) -> Result<()> {
+    if trials == LeftTrials::Deleted || !journal.storage.durability.is_immediate() {
+        return Ok(());
+    }
+    let files = trial_files(record, &journal.storage).into_iter();
+    let paths = files.map(|file| trial_path(journal, record, file)).collect();
+    delete_all(&journal.storage, &journal.state, paths).await.map(drop)
+}
+
+/// Deletes the staged files of a version whose files all have their final names. No process needs them any more: one that
+/// finishes the same version finds the files there. On a disk the run folder is deleted as a whole later.
+async fn delete_published(journal: &JournalStore, record: &CommitRecord) -> Result<()> {
+    if !journal.storage.durability.is_immediate() {
+        return Ok(());
+    }
+    let staged = record.publish.iter().map(|file| path_below(&journal.state, &file.staged)).collect();
+    delete_all(&journal.storage, &journal.state, staged).await.map(drop)
 }
 
 /// A published file at its final name, `None` if it does not exist there.
@@ -248,16 +291,31 @@ async fn publish_or_keep_folder(
 /// Publishes and removes the files of one folder.
 ///
 /// All new files are there, and their names are durable, before the first old file is deleted. A crash in between
-/// leaves both, which the next process completes; it never leaves a partition without its rows.
+/// leaves both, which the next process completes; it never leaves a partition without its rows. In a store whose names are
+/// durable at once, the first old files are looked at together with the new ones, which saves a request before the
+/// deletes.
 async fn publish_folder(
     guard: &VersionFence<'_>,
     changes: &FolderChanges<'_>,
     looks: Vec<Option<Look>>,
 ) -> Result<PublishedFolder, PublishError> {
     let journal = guard.journal;
-    let copies = changes.publish.iter().zip(looks).map(|(file, look)| publish_one(guard, file, look).boxed());
+    let copies = changes.publish.iter().zip(looks).map(|(file, look)| copy_after_look(guard, file, look).boxed());
     let copies: Vec<_> = copies.collect();
-    let published: Vec<FinalName> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
+    let copied: Vec<Option<FinalName>> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
+    let publish = changes.publish.iter().zip(copied).map(|(file, found)| async move {
+        match found {
+            Some(found) => Ok(found),
+            None => publish_one(guard, file).await,
+        }
+    });
+    let publish: Vec<_> = publish.map(FutureExt::boxed).collect();
+    let publish = stream::iter(publish).buffered(IN_FLIGHT).try_collect::<Vec<FinalName>>();
+    let groups: Vec<_> = changes.remove.chunks(REMOVED_TOGETHER).collect();
+    let look_early = journal.storage.durability.is_immediate();
+    let first = groups.first().filter(|_| look_early).copied().unwrap_or_default();
+    let (published, mut looks) = futures::join!(publish, look_at_removed(journal, first));
+    let published = published?;
     let is_checked = published.iter().any(|f| f.is_checked);
     let etags = changes.publish.iter().zip(published);
     let etags = etags.filter_map(|(f, found)| Some((f.path.clone(), found.etag?))).collect();
@@ -268,7 +326,6 @@ async fn publish_folder(
         return Ok(PublishedFolder { etags, exceptions: vec![] });
     }
     let mut exceptions = Vec::new();
-    let groups: Vec<_> = changes.remove.chunks(REMOVED_TOGETHER).collect();
     for (n, group) in groups.iter().enumerate() {
         // A fence that was checked with a look at the last published files counts for the first deletes.
         if n > 0 || !is_checked {
@@ -276,11 +333,12 @@ async fn publish_folder(
         }
         match n + 1 == groups.len() {
             true => {
-                let (kept, checked) = futures::join!(remove_group(guard, group), guard.check());
+                let removed = remove_group(guard, group, std::mem::take(&mut looks));
+                let (kept, checked) = futures::join!(removed, guard.check());
                 exceptions.extend(kept?);
                 checked?;
             }
-            false => exceptions.extend(remove_group(guard, group).await?),
+            false => exceptions.extend(remove_group(guard, group, std::mem::take(&mut looks)).await?),
         }
     }
     Ok(PublishedFolder { etags, exceptions })
@@ -309,48 +367,58 @@ struct FinalName {
     is_checked: bool,
 }
 
+/// Copies one staged file to its final name after a look that was taken together with the new fence. Returns the file if
+/// the look has found it; `None` if it was copied now, or if there is no such look.
+async fn copy_after_look(
+    guard: &VersionFence<'_>,
+    file: &PublishedFile,
+    first_look: Option<Look>,
+) -> Result<Option<FinalName>, PublishError> {
+    let Some(found) = first_look else { return Ok(None) };
+    if let Some(found) = found? {
+        return Ok(Some(FinalName { etag: found.e_tag, is_checked: false }));
+    }
+    copy_to_final_name(guard, file).await.map(|()| None)
+}
+
 /// Copies one staged file to its final name, unless another process has done so, and returns its ETag there.
 ///
 /// The loop looks at the final name first and again after each copy. So the outcome of a copy does not matter, only
 /// whether the file is there in the end: an answer may be lost, and another process may copy at the same time. The
-/// fence is checked together with each look. `first_look` is a look that was taken together with the new fence.
-async fn publish_one(
-    guard: &VersionFence<'_>,
-    file: &PublishedFile,
-    mut first_look: Option<Look>,
-) -> Result<FinalName, PublishError> {
-    let (journal, version) = (guard.journal, guard.version);
-    let store: &dyn ObjectStore = &journal.storage.store;
-    let (from, to) = (path_below(&journal.state, &file.staged), path_below(&journal.table, &file.path));
+/// fence is checked together with each look.
+async fn publish_one(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<FinalName, PublishError> {
     for _ in 0..3 {
-        let (found, is_checked) = match first_look.take() {
-            Some(found) => (found, false),
-            None => {
-                let (found, checked) = futures::join!(find_published(journal, file), guard.check());
-                checked?;
-                (found, true)
-            }
-        };
+        let (found, checked) = futures::join!(find_published(guard.journal, file), guard.check());
+        checked?;
         if let Some(found) = found? {
-            return Ok(FinalName { etag: found.e_tag, is_checked });
+            return Ok(FinalName { etag: found.e_tag, is_checked: true });
         }
-        match copy_if_absent(store, &from, &to).await {
-            Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-            Err(object_store::Error::NotFound { .. }) => {
-                // The staged file is missing. Either another process has published it and cleaned up, in which case
-                // the final name or the fence shows that, or the file is lost.
-                if !journal.exists(&to).await? {
-                    guard.check_in_order().await?;
-                    let message = format!(
-                        "version {version}: neither `{from}` nor `{to}` exists; no file of its partition was removed; `biscuit adopt` keeps the partition as it was before"
-                    );
-                    return Err(Error::new(codes::LOST_STAGING, message).into());
-                }
-            }
-            Err(e) => return Err(store_error("publish", &to, e).into()),
-        }
+        copy_to_final_name(guard, file).await?;
     }
+    let to = path_below(&guard.journal.table, &file.path);
     Err(Error::new(codes::DIVERGED, format!("`{to}` does not exist after it was published")).into())
+}
+
+/// Copies one staged file to its final name. Whether it is there afterwards is not known.
+async fn copy_to_final_name(guard: &VersionFence<'_>, file: &PublishedFile) -> Result<(), PublishError> {
+    let (journal, version) = (guard.journal, guard.version);
+    let (from, to) = (path_below(&journal.state, &file.staged), path_below(&journal.table, &file.path));
+    match copy_if_absent(&journal.storage.store, &from, &to).await {
+        Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+        Err(object_store::Error::NotFound { .. }) => {
+            // The staged file is missing. Either another process has published it and cleaned up, in which case the
+            // final name or the fence shows that, or the file is lost.
+            if !journal.exists(&to).await? {
+                guard.check_in_order().await?;
+                let message = format!(
+                    "version {version}: neither `{from}` nor `{to}` exists; no file of its partition was removed; `biscuit adopt` keeps the partition as it was before"
+                );
+                return Err(Error::new(codes::LOST_STAGING, message).into());
+            }
+            Ok(())
+        }
+        Err(e) => Err(store_error("publish", &to, e).into()),
+    }
 }
 
 /// Copies without replacing an existing object. For a store that has no such copy, a plain copy is safe enough: the
@@ -363,16 +431,31 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
 }
 
+/// Looks at files that are deleted next. A file without an answer is looked at again before its delete.
+async fn look_at_removed(journal: &JournalStore, files: &[&ObjectRef]) -> Vec<ObjectMeta> {
+    let looks = files.iter().map(|file| {
+        let object = path_below(&journal.table, &file.path);
+        async move { journal.storage.store.head(&object).await.ok() }.boxed()
+    });
+    let looks: Vec<_> = looks.collect();
+    stream::iter(looks).buffered(IN_FLIGHT).filter_map(std::future::ready).collect().await
+}
+
 /// Deletes removed files that still have the observed size and ETag. A file that another program has changed since is
-/// kept and becomes an exception of the version: its rows are not known to this table.
-async fn remove_group(guard: &VersionFence<'_>, files: &[&ObjectRef]) -> Result<Vec<CommitException>, PublishError> {
+/// kept and becomes an exception of the version: its rows are not known to this table. `looks` are what was just found
+/// out about some of them.
+async fn remove_group(
+    guard: &VersionFence<'_>,
+    files: &[&ObjectRef],
+    looks: Vec<ObjectMeta>,
+) -> Result<Vec<CommitException>, PublishError> {
     let journal = guard.journal;
     let listed = |file: &&ObjectRef| {
         let object = path_below(&journal.table, &file.path);
         ListedObject::from((*file).clone().with_path(object))
     };
     let plan = PurgePlan::exact(&journal.table, files.iter().map(listed))?;
-    let mut report = execute(&journal.storage.store, &plan).await;
+    let mut report = execute_in(&AnyStore::new(journal.storage.store.clone()).with_looks(looks), &plan).await;
     if let Some((_, e)) = report.failed.pop() {
         return Err(e.into());
     }

@@ -6,7 +6,7 @@ use biscuit_core::Result;
 use serde::Serialize;
 
 use crate::commit::clean;
-use crate::commit::publish::{self, PublishOutcome};
+use crate::commit::publish::{self, LeftTrials, PublishOutcome};
 use crate::log::head::TableHead;
 use crate::log::journal_store::JournalStore;
 
@@ -37,7 +37,9 @@ pub(crate) async fn roll_forward(journal: &JournalStore) -> Result<(TableHead, O
         let head = journal.head().await?;
         let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
         tracing::info!(version = record.version, "rolling an unfinished version forward");
-        if let PublishOutcome::Finished(_) = publish::finish_version(journal, record, ready(Ok(()))).await? {
+        if let PublishOutcome::Finished(_) =
+            publish::finish_version(journal, record, ready(Ok(())), LeftTrials::MayRemain).await?
+        {
             rolled = Some(record.version);
         }
     }

@@ -9,13 +9,14 @@ use biscuit_core::{CommitId, Error, ObjectRef, Outcome, Result};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use serde_json::Value;
 
 use crate::commit::clean;
 use crate::commit::extras::CommitExtras;
 use crate::commit::interrupt::RunInterrupt;
 use crate::commit::preconditions::Preconditions;
-use crate::commit::publish::{self, PublishOutcome};
+use crate::commit::publish::{self, LeftTrials, PublishOutcome};
 use crate::commit::staged::{StagedWriter, staged_error};
 use crate::commit::stager::{DeferredChecks, FileStager};
 use crate::log::head::{list_entries, read};
@@ -377,18 +378,23 @@ impl<'a> TableCommit<'a> {
             report.insert("outcome".to_owned(), Outcome::Committed.as_str().into());
             report.insert("version".to_owned(), self.record.version.into());
         }
-        if let Err(e) = self.preconditions().establish().await {
-            if let Err(left) = self.delete_staged().await {
-                tracing::warn!("staged files remain until a later run deletes them: {left}");
+        let trials = match self.preconditions().establish().await {
+            Ok(trials) => trials,
+            Err(e) => {
+                if let Err(left) = self.delete_staged().await {
+                    tracing::warn!("staged files remain until a later run deletes them: {left}");
+                }
+                return Err(e);
             }
-            return Err(e);
-        }
+        };
         // The point of no return: an interrupt either comes before this call, or too late.
         if let Err(e) = self.interrupt.commit(self.record.version, &self.record.writer_id) {
+            trials.delete_if_possible(&self.journal.storage).await;
             self.delete_staged().await?;
             return Err(e);
         }
-        if let Err(e) = self.put_record().await {
+        let (put, ()) = futures::join!(self.put_record(), trials.delete_if_possible(&self.journal.storage));
+        if let Err(e) = put {
             if e.is(biscuit_core::codes::CONFLICT) {
                 self.delete_staged().await?;
             }
@@ -399,10 +405,12 @@ impl<'a> TableCommit<'a> {
         self.journal.sync_folders(&path, &self.journal.state).await?;
         // If the record is not in force, the staged files remain: it may have been in force for a time, and its files
         // be live.
-        let published = publish::finish_version(self.journal, &self.record, self.check_not_void());
+        let published = publish::finish_version(self.journal, &self.record, self.check_not_void(), LeftTrials::Deleted);
         // All runs that this version makes dead have staged before, or will lose.
         let (published, found) = futures::join!(published, clean::list_run_objects(self.journal));
         let published = published?;
+        let staged: BTreeSet<Path> =
+            self.record.publish.iter().map(|file| path_below(&self.journal.state, &file.staged)).collect();
         tracing::info!(version = self.record.version, "committed");
         let (exceptions, head) = match published {
             PublishOutcome::Finished(done) => {
@@ -414,7 +422,8 @@ impl<'a> TableCommit<'a> {
         };
         // A disk has more objects by now, such as the mark that was staged, and listings cost little there.
         let found = match self.journal.storage.durability.is_immediate() {
-            true => found,
+            // The staged files of this version were deleted while it was finished.
+            true => found.map(|found| found.into_iter().filter(|path| !staged.contains(path)).collect()),
             false => clean::list_run_objects(self.journal).await,
         };
         let cleaned = clean::clean_if_possible(self.journal, &head, found).await;
@@ -429,7 +438,8 @@ impl<'a> TableCommit<'a> {
     }
 
     fn preconditions(&self) -> Preconditions<'_> {
-        Preconditions { journal: self.journal, record: &self.record, checks: &self.checks }
+        let is_probed = self.observed.is_probed;
+        Preconditions { journal: self.journal, record: &self.record, checks: &self.checks, is_probed }
     }
 
     /// Puts the record if absent: the one call that makes the version.

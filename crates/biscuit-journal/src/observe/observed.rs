@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ObjectRef, Result};
+use object_store::path::Path;
 
 use crate::codes;
 use crate::commit::clean;
@@ -13,6 +14,7 @@ use crate::log::layout::{trial_base, writer_id_of};
 use crate::log::pointer;
 use crate::observe::ownership::{FolderListing, check_around, check_inside, list_folder};
 use crate::options::{DivergedPolicy, ExternalFiles, JournalOptions};
+use crate::store::put_if_absent::is_remembered;
 
 /// State of a table when a run begins: the newest version, and a listing of the folder taken after the version was
 /// read.
@@ -30,6 +32,8 @@ pub struct ObservedTable {
     pub retained: Vec<ObjectRef>,
     /// Trial copies of other runs on this version. The next commit removes them: it makes those runs lose.
     pub(crate) trials: Vec<ObjectRef>,
+    /// Whether the store of a new table was probed before and has exactly one winner among writers.
+    pub(crate) is_probed: bool,
     /// Live files that do not exist. Not empty only if a diverged table is adopted; the next commit removes them from
     /// the journal.
     pub missing: Vec<String>,
@@ -53,14 +57,46 @@ impl ObservedTable {
 /// Observes the table for a run that writes.
 pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
     // Requests that do not depend on each other are sent at once. Nothing is written before the pointer is checked.
-    let entries = list_entries(&journal.storage.store, &journal.state);
-    let (checked, entries, runs) = futures::join!(pointer::check(journal), entries, clean::list_run_objects(journal));
+    let (checked, listed) = futures::join!(pointer::check(journal), StateListing::list(journal));
     checked?;
-    let (mut entries, mut runs) = (Some(entries?), Some(runs));
+    observe_listed(journal, listed?).await
+}
+
+/// As [`observe`], with the state root that the pointer of the table names, which becomes that of the journal.
+pub(crate) async fn follow_and_observe(journal: &mut JournalStore) -> Result<ObservedTable> {
+    let (followed, listed) = futures::join!(pointer::followed(journal), StateListing::list(journal));
+    let followed = followed?;
+    if followed == journal.state {
+        return observe_listed(journal, listed?).await;
+    }
+    journal.state = followed;
+    let listed = StateListing::list(journal).await?;
+    observe_listed(journal, listed).await
+}
+
+/// Listings of a state root.
+struct StateListing {
+    entries: JournalListing,
+    /// Objects of runs. Without them, nothing is cleaned.
+    runs: Result<Vec<Path>>,
+}
+
+impl StateListing {
+    async fn list(journal: &JournalStore) -> Result<Self> {
+        let entries = list_entries(&journal.storage.store, &journal.state);
+        let (entries, runs) = futures::join!(entries, clean::list_run_objects(journal));
+        Ok(Self { entries: entries?, runs })
+    }
+}
+
+async fn observe_listed(journal: &JournalStore, listed: StateListing) -> Result<ObservedTable> {
+    let (mut entries, mut runs) = (Some(listed.entries), Some(listed.runs));
     for _ in 0..8 {
         let is_new = entries.as_ref().is_some_and(JournalListing::is_empty);
         let around = async { if is_new { check_around(journal).await } else { Ok(()) } };
-        let (found, around) = futures::join!(newest(journal, entries.take(), IfUnfinished::Finish), around);
+        let probed = async { is_new && is_remembered(&journal.storage, &journal.table).await };
+        let found = newest(journal, entries.take(), IfUnfinished::Finish);
+        let (found, around, is_probed) = futures::join!(found, around, probed);
         let (head, listing) = found?;
         check_inside(&journal.table, &listing)?;
         around?;
@@ -72,7 +108,7 @@ pub(crate) async fn observe(journal: &JournalStore) -> Result<ObservedTable> {
                 if let Some(runs) = runs.take() {
                     clean::clean_if_possible(journal, &head, runs).await;
                 }
-                return Ok(observed);
+                return Ok(ObservedTable { is_probed, ..observed });
             }
             // A divergence is real only if no newer version was committed between the head and the listing.
             Err(e) if journal.head().await?.version == head.version => return Err(e),
@@ -87,7 +123,24 @@ pub(crate) async fn view(journal: &JournalStore) -> Result<ObservedTable> {
     let entries = list_entries(&journal.storage.store, &journal.state);
     let (checked, entries) = futures::join!(pointer::check(journal), entries);
     checked?;
-    let mut entries = Some(entries?);
+    view_listed(journal, entries?).await
+}
+
+/// As [`view`], with the state root that the pointer of the table names, which becomes that of the journal.
+pub(crate) async fn follow_and_view(journal: &mut JournalStore) -> Result<ObservedTable> {
+    let entries = list_entries(&journal.storage.store, &journal.state);
+    let (followed, entries) = futures::join!(pointer::followed(journal), entries);
+    let followed = followed?;
+    if followed == journal.state {
+        return view_listed(journal, entries?).await;
+    }
+    journal.state = followed;
+    let entries = list_entries(&journal.storage.store, &journal.state).await?;
+    view_listed(journal, entries).await
+}
+
+async fn view_listed(journal: &JournalStore, entries: JournalListing) -> Result<ObservedTable> {
+    let mut entries = Some(entries);
     for _ in 0..8 {
         let (head, listing) = newest(journal, entries.take(), IfUnfinished::Return).await?;
         if head.version == 0 {
@@ -156,6 +209,7 @@ pub(crate) fn classify_files(
         orphan_files: vec![],
         retained: vec![],
         trials: vec![],
+        is_probed: false,
         missing: vec![],
         diverged: head.lost,
     };

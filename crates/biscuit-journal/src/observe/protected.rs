@@ -12,6 +12,7 @@ use crate::log::pointer;
 use crate::observe::observed::view;
 use crate::observe::ownership::{state_root_of, table_of_state};
 use crate::options::{JournalOptions, OtherTableFormats};
+use crate::store::put_if_absent::remembered_path;
 use crate::store::storage::TableStorage;
 
 /// Returns the table in the form that a purge plan needs; none before the first version.
@@ -26,6 +27,7 @@ pub(crate) async fn protected(journal: &JournalStore) -> Result<Option<Protected
     let pointer = default_state_root(&journal.table).to_string();
     let mut table = ProtectedTable::new(root, journal.state.as_ref());
     (table.pointer, table.files) = (pointer, files);
+    table.probe = remembered_path(&journal.table).to_string();
     Ok(Some(table))
 }
 

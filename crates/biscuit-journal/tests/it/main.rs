@@ -9,6 +9,7 @@ mod holding;
 mod interrupting;
 mod observing;
 mod ownership;
+mod probing;
 mod slow_listing;
 mod table;
 mod zombies;

@@ -1,5 +1,6 @@
 //! Purging in any store that `object_store` supports, with a check of each object just before its delete.
 
+use std::collections::HashMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use biscuit_core::{Error, Instant, Result};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::codes;
 use crate::keys::is_below;
@@ -25,12 +26,14 @@ pub struct AnyStore {
     store: Arc<dyn ObjectStore>,
     /// Folder of a disk that keys are relative to; none for a store that is not a disk.
     disk: Option<PathBuf>,
+    /// What the caller has just found out about objects.
+    looks: Arc<HashMap<Path, ObjectMeta>>,
 }
 
 impl AnyStore {
     /// Creates a purge store for this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, disk: None }
+        Self { store, disk: None, looks: Arc::default() }
     }
 
     /// Declares that the store is a disk whose keys are relative to the folder `root`. Listings then omit objects
@@ -39,6 +42,13 @@ impl AnyStore {
     #[must_use]
     pub fn on_disk(mut self, root: impl Into<PathBuf>) -> Self {
         self.disk = Some(root.into());
+        self
+    }
+
+    /// Sets what the caller has just found out about objects. These are not looked at again before they are deleted.
+    #[must_use]
+    pub fn with_looks(mut self, looks: impl IntoIterator<Item = ObjectMeta>) -> Self {
+        self.looks = Arc::new(looks.into_iter().map(|meta| (meta.location.clone(), meta)).collect());
         self
     }
 }
@@ -79,7 +89,8 @@ impl PurgeStore for AnyStore {
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let mut answers = Vec::with_capacity(objects.len());
         for object in objects {
-            answers.push(delete_one(&*self.store, object).await);
+            let look = object.path().and_then(|path| self.looks.get(&path));
+            answers.push(delete_one(&*self.store, object, look).await);
         }
         answers
     }
@@ -137,7 +148,7 @@ fn no_versions() -> Error {
 
 /// Deletes an object if it still has the listed size and ETag. The check and the delete are two calls: an object that
 /// is replaced between them is lost (see [`DeleteCondition::caveat`]).
-async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOutcome {
+async fn delete_one(store: &dyn ObjectStore, object: &ListedObject, look: Option<&ObjectMeta>) -> DeleteOutcome {
     let failed =
         |e: Error, again: bool| DeleteOutcome::Failed(DeleteFailure { code: e.code().to_owned(), error: e, again });
     if object.version.is_some() {
@@ -148,7 +159,10 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOut
         return failed(Error::new(biscuit_core::codes::INVALID_PATH, message), false);
     };
     let deleted = async {
-        let now = store.head(&path).await?;
+        let now = match look {
+            Some(look) => look.clone(),
+            None => store.head(&path).await?,
+        };
         if now.size != object.listed.size || (object.listed.etag.is_some() && now.e_tag != object.listed.etag) {
             return Ok(DeleteOutcome::Kept(KeptReason::Changed));
         }
