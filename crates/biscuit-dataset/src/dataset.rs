@@ -135,12 +135,36 @@ impl Dataset {
         self.table_version(self.journal.observe().await?)
     }
 
+    /// Observes the newest version for a change, in the state root that the pointer of the table names. Returns the
+    /// dataset with this state root.
+    ///
+    /// # Errors
+    /// As [`follow_pointer`](Self::follow_pointer) and [`observe`](Self::observe).
+    pub async fn follow_and_observe(mut self) -> Result<(Self, TableVersion)> {
+        let (journal, observed) = self.journal.follow_and_observe().await?;
+        self.journal = journal;
+        let version = self.table_version(observed)?;
+        Ok((self, version))
+    }
+
     /// Observes the newest version for a read. Writes nothing.
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
     pub async fn view(&self) -> Result<TableVersion> {
         self.table_version(self.journal.view().await?)
+    }
+
+    /// Observes the newest version for a read, in the state root that the pointer of the table names. Returns the dataset
+    /// with this state root.
+    ///
+    /// # Errors
+    /// As [`follow_pointer`](Self::follow_pointer) and [`view`](Self::view).
+    pub async fn follow_and_view(mut self) -> Result<(Self, TableVersion)> {
+        let (journal, observed) = self.journal.follow_and_view().await?;
+        self.journal = journal;
+        let version = self.table_version(observed)?;
+        Ok((self, version))
     }
 
     /// Runs `read` on the newest version. If another run replaces files of the version during the read, `read` is
@@ -153,8 +177,23 @@ impl Dataset {
     where
         R: Future<Output = Result<T>>,
     {
+        self.read_on(self.view().await?, read).await
+    }
+
+    /// Runs `read` on a version that was just observed, and otherwise as [`read`](Self::read) does.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_on<T, R>(&self, version: TableVersion, read: impl Fn(TableVersion) -> R) -> Result<T>
+    where
+        R: Future<Output = Result<T>>,
+    {
+        let mut first = Some(version);
         for _ in 0..READS {
-            let snapshot = self.view().await?;
+            let snapshot = match first.take() {
+                Some(version) => version,
+                None => self.view().await?,
+            };
             let head = snapshot.observed.head.clone();
             let e = match read(snapshot).await {
                 Ok(found) => return Ok(found),

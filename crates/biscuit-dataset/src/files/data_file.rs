@@ -26,7 +26,7 @@ use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, is_or_i
 use crate::engine_error::parquet_error;
 use crate::files::calendar::check_calendar;
 use crate::files::guarded::{GuardedRows, catch_decoder_panic, decode_parquet, panic_error};
-use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer};
+use crate::files::reader::{FileReader, FirstFetch, ObjectReader, ParquetFooter, fetch_footer};
 use crate::paths::column::PathValue;
 use crate::paths::hive::partition_values;
 use biscuit_schema::internal::conform;
@@ -124,8 +124,18 @@ impl OpenFile {
     /// # Errors
     /// As [`open`](Self::open), and the errors of the keys.
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
+        Self::open_first(store, file, keys, FirstFetch::Footer).await
+    }
+
+    /// Opens a file like [`open_with`](Self::open_with).
+    pub(crate) async fn open_first(
+        store: Arc<dyn ObjectStore>,
+        file: DataFile,
+        keys: Option<&FileEncryption>,
+        first: FirstFetch,
+    ) -> Result<Self> {
         let object = ObjectReader::new(store, file.object.clone(), file.listed.size);
-        let footer = fetch_footer(&object, file.path(), keys).await?;
+        let footer = fetch_footer(&object, file.path(), keys, first).await?;
         let whole = Self::of_footer(object, file, keys, footer)?;
         check_calendar(&whole.metadata, whole.path())?;
         whole.without_path_columns().await

@@ -26,7 +26,21 @@ use crate::engine_error::parquet_error;
 use crate::files::guarded::{catch_decoder_panic, panic_error};
 
 /// Number of bytes that are fetched first from the end of a file. Most footers are shorter.
-const FOOTER: usize = 64 * 1024;
+const FOOTER: u64 = 64 * 1024;
+
+/// How much of a file is fetched with its footer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstFetch {
+    /// The end of the file, which has the footer.
+    Footer,
+    /// The file as a whole, which saves the requests for its columns.
+    Whole,
+}
+
+/// Maximum bytes of a file that is fetched as a whole, and of all such files together, which fit into the memory for ends of
+/// objects.
+pub(crate) const FETCHED_WHOLE: u64 = 1024 * 1024;
+pub(crate) const ALL_FETCHED_WHOLE: u64 = 16 * 1024 * 1024;
 
 /// An object in a store.
 #[derive(Debug, Clone)]
@@ -272,6 +286,8 @@ struct ObjectTail<'a> {
     held: Option<(u64, Bytes)>,
     /// Whether the object ends as a file with an encrypted footer does.
     encrypted: bool,
+    /// Bytes at the end of the object that are fetched first.
+    first: u64,
 }
 
 impl ObjectTail<'_> {
@@ -292,7 +308,7 @@ impl ObjectTail<'_> {
     async fn check_footer(&mut self) -> parquet::errors::Result<()> {
         let size = self.object.size;
         // A Parquet file ends with the footer, its length in four bytes, and the magic `PAR1` (`PARE` if encrypted).
-        let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
+        let end = self.get(size.saturating_sub(self.first)..size).await?;
         self.encrypted = end.ends_with(ENCRYPTED_FOOTER);
         let Some((rest, magic)) = end.split_last_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1") else {
             return Ok(());
@@ -330,8 +346,10 @@ pub(crate) async fn fetch_footer(
     object: &ObjectReader,
     place: &str,
     keys: Option<&FileEncryption>,
+    first: FirstFetch,
 ) -> Result<ParquetFooter> {
-    let mut tail = ObjectTail { object, held: None, encrypted: false };
+    let first = if first == FirstFetch::Whole { object.size } else { FOOTER };
+    let mut tail = ObjectTail { object, held: None, encrypted: false, first };
     if object.size > 0 {
         tail.check_footer().await.map_err(|e| parquet_error(place, e))?;
     }
@@ -353,7 +371,7 @@ async fn decode_footer(
     keys: Option<&FileEncryption>,
 ) -> Result<parquet::errors::Result<ParquetMetaData>> {
     let size = tail.object.size;
-    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
+    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(usize::try_from(FOOTER).ok());
     Ok(match keys {
         None => reader().load_and_finish(tail, size).await,
         Some(keys) => {

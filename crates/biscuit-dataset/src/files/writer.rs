@@ -19,7 +19,7 @@ use crate::codes;
 use crate::encryption::file_encryption::FileEncryption;
 use crate::engine_error::parquet_error;
 use crate::files::dictionary;
-use crate::files::reader::{ObjectReader, fetch_footer};
+use crate::files::reader::{FirstFetch, ObjectReader, fetch_footer};
 
 /// Default number of rows of a row group.
 const ROW_GROUP_ROWS: usize = 262_144;
@@ -210,7 +210,7 @@ pub fn check_staged(stager: &FileStager, staged: StagedFile, rows: u64, keys: Op
     let object = ObjectReader::new(stager.storage().store.clone(), staged.object().clone(), staged.size());
     stager.check_before_commit(async move {
         let place = object.path.to_string();
-        let footer = fetch_footer(&object, &place, keys.as_ref()).await?;
+        let footer = fetch_footer(&object, &place, keys.as_ref(), FirstFetch::Footer).await?;
         let found = footer.metadata.file_metadata().num_rows();
         if found == i64::try_from(rows).unwrap_or(-1) {
             return Ok(());
