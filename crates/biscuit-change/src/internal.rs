@@ -7,6 +7,6 @@ pub use crate::csv::dialect::CheckedCsv;
 pub use crate::files::chunks::{MAX_RECORD, RecordSeparation, TextChunk, TextChunks, TextSettings, read_error};
 pub use crate::files::decompress::{DecodedRows, FileCompression, decompression_error};
 pub use crate::files::encoding::Utf8Text;
-pub use crate::files::parts::{ChunkReader, TextForm};
+pub use crate::files::parts::{ChunkReader, TableChunkReader, TextForm};
 pub use crate::json::layout::{JsonLayout, JsonValues};
 pub use crate::records::refused::parquet_row;

@@ -82,3 +82,21 @@ pub trait ChunkReader: Sized + Send + 'static {
     /// Takes the change records that are ready.
     fn take_batches(&mut self) -> Vec<ChangeBatch>;
 }
+
+/// Reader of several tables whose files can be read in chunks.
+pub trait TableChunkReader {
+    /// Returns the form of a text file, by its name; `None` for a file that is read as a whole or skipped.
+    fn text_form(&self, file: &str) -> Option<TextForm>;
+
+    /// Reads a chunk.
+    ///
+    /// # Errors
+    /// Errors about a line that is not a record.
+    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()>;
+
+    /// Reads rows of a Parquet or Avro file; `first` is the number of the first row in the file, from 1.
+    ///
+    /// # Errors
+    /// As [`read_chunk`](Self::read_chunk).
+    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()>;
+}

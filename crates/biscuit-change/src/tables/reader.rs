@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result};
+use biscuit_merge::ChangeBatch;
 use bytes::Bytes;
 
 use crate::codes;
@@ -16,8 +18,9 @@ use crate::debezium::reader::DebeziumReader;
 use crate::dms::file_name::{DmsFile, DmsFileKind};
 use crate::dms::options::DmsOptions;
 use crate::dms::reader::DmsReader;
-use crate::files::chunks::{RecordSeparation, TextChunks, TextSettings};
+use crate::files::chunks::{RecordSeparation, TextChunk, TextChunks, TextSettings};
 use crate::files::lines::{Line, LinePart, each_part};
+use crate::files::parts::{ChunkReader, TableChunkReader, TextForm};
 use crate::json::scanner::JsonScanner;
 use crate::records::change_records::ChangeRecords;
 use crate::tables::name::SourceTable;
@@ -62,6 +65,7 @@ pub struct TablesReader<'a> {
     /// Tables whose reading ended with an error. Further records of these tables are skipped.
     failed: BTreeMap<SourceTable, Error>,
     settings: TextSettings,
+    scanner: JsonScanner,
 }
 
 /// Function that returns the options of a table.
@@ -140,6 +144,7 @@ impl<'a> TablesReader<'a> {
             ignored: 0,
             failed: BTreeMap::new(),
             settings: TextSettings::default(),
+            scanner: JsonScanner::default(),
         }
     }
 
@@ -152,6 +157,7 @@ impl<'a> TablesReader<'a> {
             ignored: 0,
             failed: BTreeMap::new(),
             settings: TextSettings::default(),
+            scanner: JsonScanner::default(),
         }
     }
 
@@ -190,27 +196,28 @@ impl<'a> TablesReader<'a> {
     }
 
     fn debezium_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
-        let Self { kind: TableReaders::Debezium(readers), make, ignored, failed, settings } = self else {
+        let (name, settings): (Arc<str>, _) = (file.into(), self.settings);
+        each_part(&name, bytes, None, &settings, &mut |part| self.debezium_part(&part, &name))
+    }
+
+    fn debezium_part(&mut self, part: &LinePart, name: &Arc<str>) -> Result<()> {
+        let Self { kind: TableReaders::Debezium(readers), make, ignored, failed, scanner, .. } = self else {
             return Err(Error::internal("a reader of another kind"));
         };
-        let name: Arc<str> = file.into();
-        let mut scanner = JsonScanner::default();
-        each_part(&name, bytes, None, settings, &mut |part| {
-            readers.values_mut().for_each(|reader| reader.begin_part(&part));
-            for line in part.lines() {
-                part.check_size(&line, &name)?;
-                match envelope::parse(&mut scanner, line.text, &name, line.place)? {
-                    Some(event) => add_event(readers, failed, make, &event, &line, &part, &name)?,
-                    None => *ignored += 1,
-                }
+        readers.values_mut().for_each(|reader| reader.begin_part(part));
+        for line in part.lines() {
+            part.check_size(&line, name)?;
+            match envelope::parse(scanner, line.text, name, line.place)? {
+                Some(event) => add_event(readers, failed, make, &event, &line, part, name)?,
+                None => *ignored += 1,
             }
-            let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.finish_batch())).collect();
-            for (table, e) in flushed.into_iter().filter_map(|(t, r)| Some((t, r.err()?))) {
-                readers.remove(&table);
-                failed.insert(table, e);
-            }
-            Ok(())
-        })
+        }
+        let flushed: Vec<_> = readers.iter_mut().map(|(t, r)| (t.clone(), r.finish_batch())).collect();
+        for (table, e) in flushed.into_iter().filter_map(|(t, r)| Some((t, r.err()?))) {
+            readers.remove(&table);
+            failed.insert(table, e);
+        }
+        Ok(())
     }
 
     fn dms_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
@@ -257,6 +264,26 @@ impl<'a> TablesReader<'a> {
         Ok(())
     }
 
+    /// Takes the change records that are ready, by table. The others are returned by [`finish`](Self::finish), for example
+    /// those from CSV without a contract. If the records of a table cause an error later, those that were taken before do
+    /// not count either.
+    pub fn take_batches(&mut self) -> Vec<(SourceTable, Vec<ChangeBatch>)> {
+        let taken: Vec<_> = match &mut self.kind {
+            TableReaders::Debezium(readers) => {
+                let taken = readers.iter_mut().map(|(table, reader)| {
+                    let batches = reader.take_batches();
+                    reader.has_taken |= !batches.is_empty();
+                    (table.clone(), batches)
+                });
+                taken.collect()
+            }
+            TableReaders::Dms(readers) => {
+                readers.iter_mut().map(|(table, reader)| (table.clone(), reader.take_batches())).collect()
+            }
+        };
+        taken.into_iter().filter(|(_, batches)| !batches.is_empty()).collect()
+    }
+
     /// Number of records that are not a change of any table.
     pub fn ignored(&self) -> u64 {
         self.ignored
@@ -278,5 +305,26 @@ impl<'a> TablesReader<'a> {
         };
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+}
+
+impl TableChunkReader for TablesReader<'_> {
+    fn text_form(&self, file: &str) -> Option<TextForm> {
+        match self.kind {
+            TableReaders::Debezium(_) if !is_key_or_header_file(file) => {
+                Some(TextForm { separation: RecordSeparation::Json, settings: self.settings })
+            }
+            _ => None,
+        }
+    }
+
+    fn read_chunk(&mut self, chunk: TextChunk) -> Result<()> {
+        let file = chunk.file.clone();
+        self.debezium_part(&LinePart::from_chunk(chunk)?, &file)
+    }
+
+    fn read_rows(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        let places = (first..first + rows.num_rows() as u64).collect();
+        self.debezium_part(&LinePart::from_rows(rows, places)?, file)
     }
 }

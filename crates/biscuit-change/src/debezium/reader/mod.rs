@@ -78,6 +78,8 @@ pub struct DebeziumReader {
     /// Raw records of the current part, for quarantined records.
     raws: RawSource,
     changes: ChangeRecords,
+    /// Whether records of the table were taken before the end.
+    pub(crate) has_taken: bool,
 }
 
 /// Settings that do not change while records are read.
@@ -135,6 +137,7 @@ impl DebeziumReader {
             text: Arc::default(),
             raws: RawSource::Text { text: Arc::default(), header: None, spans: vec![] },
             changes: ChangeRecords::default(),
+            has_taken: false,
         };
         if !order.is_empty() {
             reader.order_by(&order);
@@ -261,7 +264,7 @@ impl DebeziumReader {
     pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         self.finish_documents()?;
-        if self.key.is_empty() && !self.changes.is_empty() {
+        if self.key.is_empty() && (self.has_taken || !self.changes.is_empty()) {
             let table = self.tables.first().map_or("the table".to_owned(), ToString::to_string);
             let message = format!(
                 "the records of `{table}` have no key, which is required to find the current row; name the key columns if the table has any"

@@ -76,6 +76,7 @@ impl ChunkReader for DebeziumReader {
             text: Arc::default(),
             raws: RawSource::Text { text: Arc::default(), header: None, spans: vec![] },
             changes: ChangeRecords { order, ..ChangeRecords::default() },
+            has_taken: false,
         })
     }
 
