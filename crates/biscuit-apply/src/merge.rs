@@ -1,8 +1,9 @@
 //! The merge of change records into a table: its table, rules and options, and its runs.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use biscuit_change::{BadRows, ChangeBatch, ChangeFormat, ChangeRecords, RefusedRecord};
+use biscuit_change::{BadRows, ChangeFormat, ChangeRecords, RefusedRecord};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_journal::CommitExtras;
@@ -10,11 +11,12 @@ use biscuit_merge::MergeSpec;
 use biscuit_rewrite::RunMode;
 use biscuit_rewrite::internal::session;
 
+use crate::changes::buffered::BufferedChanges;
 use crate::changes::change_reader::reread_records;
 use crate::changes::collected::CollectedChanges;
 use crate::changes::files::ChangeFiles;
 use crate::changes::intake::ChangeIntake;
-use crate::changes::missing_rows::deletes_of_missing;
+use crate::changes::missing_rows::add_deletes_of_missing;
 use crate::merge_report::MergeReport;
 use crate::options::MergeOptions;
 use crate::periods::period_state::{PeriodRunContext, PeriodStates};
@@ -66,6 +68,8 @@ pub enum MergeInput {
     /// Change records that the caller has added batch by batch. Records that exceed the memory budget are on the local
     /// disk.
     Collected(Box<CollectedChanges>),
+    /// Change records that have waited, in memory or on the local disk, until this run was known.
+    Buffered(BufferedChanges),
     /// The quarantined records of the table, in the format in which they came. Records that are still invalid remain
     /// in the quarantine, whatever [`MergeOptions::bad_rows`] is.
     Quarantined(ChangeFormat),
@@ -86,6 +90,12 @@ impl From<ChangeFiles> for MergeInput {
 impl From<CollectedChanges> for MergeInput {
     fn from(records: CollectedChanges) -> Self {
         Self::Collected(Box::new(records))
+    }
+}
+
+impl From<BufferedChanges> for MergeInput {
+    fn from(records: BufferedChanges) -> Self {
+        Self::Buffered(records)
     }
 }
 
@@ -119,10 +129,34 @@ impl From<CollectedChanges> for MergeInput {
 pub struct MergeRun<'a> {
     merge: &'a Merge,
     input: MergeInput,
-    snapshot: Option<TableVersion>,
+    base: BaseVersion,
     commit_id: Option<CommitId>,
     extras: CommitExtras,
     period_run: PeriodRunContext,
+}
+
+/// Version of the table on which a run commits.
+#[derive(Debug)]
+enum BaseVersion {
+    /// The newest one when the input was read.
+    Newest,
+    Given(TableVersion),
+    /// A version that was observed at this time, and is used if the input is read soon after it.
+    Recent(TableVersion, Instant),
+}
+
+/// How long an observed version is taken for the newest one. Reading small input takes less, and then the table need not be
+/// observed twice. Whether it is the newest one is decided by the commit in any case, which otherwise fails with `Conflict`.
+const RECENT: Duration = Duration::from_secs(1);
+
+impl BaseVersion {
+    fn after_reading(self) -> Option<TableVersion> {
+        match self {
+            Self::Given(version) => Some(version),
+            Self::Recent(version, observed) => (observed.elapsed() < RECENT).then_some(version),
+            Self::Newest => None,
+        }
+    }
 }
 
 impl Merge {
@@ -174,7 +208,7 @@ impl Merge {
     /// Prepares a run with this input.
     pub fn input(&self, input: impl Into<MergeInput>) -> MergeRun<'_> {
         let (extras, period_run) = (CommitExtras::default(), PeriodRunContext::default());
-        MergeRun { merge: self, input: input.into(), snapshot: None, commit_id: None, extras, period_run }
+        MergeRun { merge: self, input: input.into(), base: BaseVersion::Newest, commit_id: None, extras, period_run }
     }
 
     /// Merges change records: [`input`](Self::input) and [`MergeRun::run`] in one call.
@@ -185,18 +219,18 @@ impl Merge {
         self.input(changes).run(mode).await
     }
 
-    /// Returns deletes of the rows whose keys have no record in `changes`. A full load together with these deletes
+    /// Adds deletes of the rows whose keys have no record in `changes`. A full load together with these deletes
     /// replaces all rows of the table. Each delete has the order of the row that it deletes.
     ///
     /// # Errors
-    /// `MissingColumn` if the table does not store the order columns; `InvalidArguments` for a merge into periods; the
-    /// errors of the table and its files.
-    pub async fn deletes_of_missing(&self, changes: &ChangeRecords) -> Result<Vec<ChangeBatch>> {
+    /// `MissingColumn` if the table does not store the order columns; `InvalidArguments` for a merge into periods;
+    /// `SpillFailed`; the errors of the table and its files.
+    pub async fn add_deletes_of_missing(&self, changes: &mut BufferedChanges) -> Result<()> {
         if self.setup.periods.is_some() {
             let message = "deletes of missing rows are not supported for a table of periodic snapshots";
             return Err(Error::new(biscuit_core::codes::INVALID_ARGUMENTS, message));
         }
-        deletes_of_missing(&self.setup.dataset, &self.setup.spec, changes).await
+        add_deletes_of_missing(&self.setup, changes).await
     }
 }
 
@@ -204,7 +238,14 @@ impl MergeRun<'_> {
     /// Merges on top of an observed version of the table. The run fails with `Conflict` if the table has a newer one.
     /// Default: the newest version when the input was read.
     pub fn on(mut self, snapshot: TableVersion) -> Self {
-        self.snapshot = Some(snapshot);
+        self.base = BaseVersion::Given(snapshot);
+        self
+    }
+
+    /// Merges on top of a version that was just observed, if the input is read within a second. If that takes longer, the
+    /// newest version when the input was read counts, as by default. This saves the requests of a second observation.
+    pub fn on_recent(mut self, snapshot: TableVersion) -> Self {
+        self.base = BaseVersion::Recent(snapshot, Instant::now());
         self
     }
 
@@ -246,7 +287,7 @@ impl MergeRun<'_> {
     ///
     /// After each of them the table is as it was before.
     pub async fn run(self, mode: RunMode) -> Result<MergeReport> {
-        let Self { merge, input, snapshot, commit_id, extras, period_run } = self;
+        let Self { merge, input, base, commit_id, extras, period_run } = self;
         let mut setup = merge.setup.clone();
         let tried: Vec<RefusedRecord>;
         let mut quarantine_change = QuarantineChange::Add;
@@ -261,6 +302,14 @@ impl MergeRun<'_> {
                 records.check_key(&setup.spec.key)?;
                 (records.intake, records.rest)
             }
+            MergeInput::Buffered(mut records) => {
+                let (mut intake, rest) = (new_intake(&setup)?, records.take_rest());
+                intake.announce_records(records.len());
+                for batch in records.into_batches() {
+                    intake.add_batch(batch?).await?;
+                }
+                (intake, rest)
+            }
             MergeInput::Quarantined(format) => {
                 setup.options = setup.options.with_bad_rows(BadRows::Quarantine, 100.0);
                 tried = quarantined_records(&setup.dataset).await?.into_iter().map(|q| q.refused).collect();
@@ -269,7 +318,7 @@ impl MergeRun<'_> {
             }
         };
         let settings = RunSettings { mode, commit_id, quarantine_change, extras, period_run };
-        run_merge(&setup, snapshot, intake, changes, settings).await
+        run_merge(&setup, base.after_reading(), intake, changes, settings).await
     }
 }
 
@@ -278,7 +327,7 @@ impl MergeRun<'_> {
 fn new_intake(setup: &MergeSetup) -> Result<ChangeIntake> {
     let options = &setup.options;
     let session = session(options.parallelism, options.memory)?;
-    let limit = options.change_memory.or(options.memory.map(|bytes| bytes / 4)).unwrap_or(usize::MAX);
+    let limit = options.change_limit().unwrap_or(usize::MAX);
     let intake = ChangeIntake::new(&setup.spec.key, limit, options.parallelism, session);
     Ok(intake.with_servers(setup.dataset.journal(), options.new_server))
 }

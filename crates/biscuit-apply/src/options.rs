@@ -132,6 +132,11 @@ impl MergeOptions {
         self
     }
 
+    /// Returns the memory for change records in bytes; `None` for no limit.
+    pub(crate) fn change_limit(&self) -> Option<usize> {
+        self.change_memory.or(self.memory.map(|bytes| bytes / 4))
+    }
+
     /// Sets the size in bytes at which a rewritten file is closed and another one begun, at least 1. Default: 4 GiB.
     pub fn with_max_file_size(mut self, bytes: u64) -> Self {
         self.max_file_size = bytes.max(1);

@@ -175,7 +175,7 @@ async fn plan_commit(
     // before `new_files`.
     let same = plan.find_duplicates(&files.contents, &units);
     let added = plan.new_files(schema, &context.options);
-    describe_periods(context, periods, &units, &added, &same, report);
+    describe_periods(context, periods, &units, (&added, &written), &same, report);
     Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, marks, extras }))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_apply::internal::{ErasedKeys, PeriodBase, PeriodStates};
-use biscuit_apply::{Merge, MergeSpec, RunMode};
+use biscuit_apply::{BufferedChanges, Merge, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location};
@@ -81,7 +81,9 @@ pub(crate) async fn rebuild(
     for (of_period, batches) in records_by_period.by_period {
         let period =
             u32::try_from(wanted.partition_point(|p| *p < of_period)).expect("there are fewer than 2^32 periods");
-        used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { period, ..batch }));
+        for batch in batches.into_batches() {
+            used.batches.push(ChangeBatch { period, ..batch? });
+        }
     }
     report.records =
         report.verdicts.superseded + report.verdicts.forgotten + used.len() as u64 + used.refused.len() as u64;
@@ -117,10 +119,10 @@ fn events_until(
     for batch in &events {
         retracted.add_retractions(batch, &to.periods, &to.spec)?;
     }
-    let (counting, taken_back) = retracted.remove_retracted(events, &to.periods, &to.spec)?;
+    let (counting, taken_back) = retracted.remove_all_retracted(events, &to.periods, &to.spec)?;
     report.verdicts.superseded += taken_back;
     let rules = DivisionRules { periods: &to.periods, bad_rows: to.options.bad_rows };
-    let mut records_by_period = RecordsByPeriod::default();
+    let mut records_by_period = RecordsByPeriod::beside(&BufferedChanges::unlimited());
     counting.iter().try_for_each(|batch| records_by_period.add_batch(batch, last, rules))?;
     records_by_period.first_period(all.first().copied().zip(all.last().copied()), last, rules)?;
     Ok(records_by_period)
@@ -143,12 +145,9 @@ async fn reduce_events(to: &PeriodMerge, period: &Period, events: &ChangeRecords
     // Invalid events are not in the table either, so their share has no limit here.
     let options = to.options.clone().with_bad_rows(to.options.bad_rows, 100.0);
     let merge = Merge::new(dataset.clone(), to.spec.clone(), options)?;
-    merge
-        .run(
-            ChangeRecords::from_batches(records_by_period.by_period.into_values().flatten().collect()),
-            RunMode::Commit,
-        )
-        .await?;
+    let mut records = BufferedChanges::unlimited();
+    records_by_period.by_period.into_values().for_each(|buffer| records.append(buffer));
+    merge.input(records).run(RunMode::Commit).await?;
     dataset.load(&SessionContext::new()).await
 }
 

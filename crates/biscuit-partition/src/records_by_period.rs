@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use biscuit_apply::{BufferedChanges, MergeSpec};
 use biscuit_change::{BadRows, ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 
@@ -12,14 +13,17 @@ use crate::period::calendar::Period;
 use crate::period::effective::EffectiveColumn;
 use crate::period::plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
 use crate::period::table_report::PeriodTableReport;
+use crate::retracted::RetractedKeys;
 
 /// Records of a run, by the period in which they first count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RecordsByPeriod {
-    pub(crate) by_period: BTreeMap<Period, Vec<ChangeBatch>>,
+    pub(crate) by_period: BTreeMap<Period, BufferedChanges>,
     /// Records that take effect in a period that does not exist yet.
     pub(crate) later: Vec<ChangeBatch>,
     pub(crate) refused: Vec<RefusedRecord>,
+    /// An empty buffer, with which those of the periods share their memory.
+    empty: BufferedChanges,
 }
 
 /// Rules by which records are divided: the plan of the table, and the handling of records without a period.
@@ -38,6 +42,46 @@ pub(crate) struct PendingRecords {
 }
 
 impl RecordsByPeriod {
+    /// Creates a division without records, which shares the memory of a buffer.
+    pub(crate) fn beside(buffer: &BufferedChanges) -> Self {
+        Self { by_period: BTreeMap::new(), later: vec![], refused: vec![], empty: buffer.another() }
+    }
+
+    /// Adds records to a period.
+    fn add_to(&mut self, period: Period, batch: ChangeBatch) -> Result<()> {
+        self.by_period.entry(period).or_insert_with(|| self.empty.another()).add(batch)
+    }
+
+    /// Returns the batches of all periods, and those of later ones.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<ChangeBatch>> {
+        let later = self.later.iter().cloned().map(Ok);
+        self.by_period.values().flat_map(BufferedChanges::batches).chain(later)
+    }
+
+    /// Removes the records that are retracted. Returns their number.
+    pub(crate) fn remove_retracted(
+        &mut self,
+        retracted: &RetractedKeys,
+        periods: &PeriodPlan,
+        spec: &MergeSpec,
+    ) -> Result<u64> {
+        if retracted.is_empty() {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for buffer in self.by_period.values_mut() {
+            let all = std::mem::replace(buffer, self.empty.another());
+            *buffer = all.map(|batch| {
+                let (others, count) = retracted.remove_retracted(batch, periods, spec)?;
+                removed += count;
+                Ok(others)
+            })?;
+        }
+        let (others, count) = retracted.remove_all_retracted(std::mem::take(&mut self.later), periods, spec)?;
+        self.later = others;
+        Ok(removed + count)
+    }
+
     /// Adds the records of a batch, each to its period.
     pub(crate) fn add_batch(&mut self, batch: &ChangeBatch, current: &Period, rules: DivisionRules<'_>) -> Result<()> {
         let PeriodBasis::Effective(column) = &rules.periods.by else { return Ok(()) };
@@ -67,7 +111,7 @@ impl RecordsByPeriod {
             }
         }
         for (period, rows) in rows {
-            self.by_period.entry(period).or_default().push(batch.select_rows(&rows)?);
+            self.add_to(period, batch.select_rows(&rows)?)?;
         }
         if !later.is_empty() {
             self.later.push(batch.select_rows(&later)?);
@@ -97,11 +141,11 @@ impl RecordsByPeriod {
         let new = std::mem::take(&mut self.later);
         let mut rest = Vec::new();
         for batch in had {
-            let mut of_batch = RecordsByPeriod::default();
+            let mut of_batch = Self::beside(&self.empty);
             of_batch.add_batch(batch, current, rules)?;
-            for (period, batches) in of_batch.by_period {
-                report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
-                self.by_period.entry(period).or_default().extend(batches);
+            for (period, buffer) in of_batch.by_period {
+                report.opened += buffer.len();
+                self.by_period.entry(period).or_insert_with(|| self.empty.another()).append(buffer);
             }
             rest.append(&mut of_batch.later);
         }
@@ -148,12 +192,13 @@ impl RecordsByPeriod {
         // Everything that remains in `before` is before the first period.
         let since = self.by_period.split_off(&begins);
         let before = std::mem::replace(&mut self.by_period, since);
-        for (period, batches) in before {
+        for (period, buffer) in before {
             if rules.periods.before_first == BeforeFirstPeriod::Clamp {
-                self.by_period.entry(begins).or_default().extend(batches);
+                self.by_period.entry(begins).or_insert_with(|| self.empty.another()).append(buffer);
                 continue;
             }
-            for batch in batches {
+            for batch in buffer.into_batches() {
+                let batch = batch?;
                 for row in 0..batch.ops.len() {
                     let message = format!(
                         "a record takes effect in {period}, before the first period {begins}; choose how to handle such records with `before_first`"

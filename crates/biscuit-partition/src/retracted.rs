@@ -108,34 +108,50 @@ impl RetractedKeys {
         Ok(new)
     }
 
+    /// Whether nothing is retracted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the records that are not retracted, and the number of retracted records.
-    pub(crate) fn remove_retracted(
+    pub(crate) fn remove_all_retracted(
         &self,
         batches: Vec<ChangeBatch>,
         periods: &PeriodPlan,
         spec: &MergeSpec,
     ) -> Result<(Vec<ChangeBatch>, u64)> {
-        let PeriodBasis::Effective(column) = &periods.by else { return Ok((batches, 0)) };
-        if self.0.is_empty() {
-            return Ok((batches, 0));
-        }
         let (mut others, mut taken_back) = (Vec::with_capacity(batches.len()), 0);
         for batch in batches {
-            let effective = EffectiveColumn::new(&batch, column)?;
-            let mut rows = Vec::new();
-            for (row, known) in (0..).zip(key_and_order(&batch, spec)?) {
-                let at = effective.effective_time(row as usize, column, &periods.calendar);
-                let by = known
-                    .zip(at.ok())
-                    .and_then(|((key, order), at)| Some((order, self.0.get(&(key, at.as_micros()))?)));
-                if by.is_none_or(|(order, by)| order >= *by) {
-                    rows.push(row);
-                }
-            }
-            taken_back += (batch.ops.len() - rows.len()) as u64;
-            others.push(if rows.len() == batch.ops.len() { batch } else { batch.select_rows(&rows)? });
+            let (batch, count) = self.remove_retracted(batch, periods, spec)?;
+            taken_back += count;
+            others.push(batch);
         }
         Ok((others, taken_back))
+    }
+
+    /// Returns the records of a batch that are not retracted, and the number of retracted records.
+    pub(crate) fn remove_retracted(
+        &self,
+        batch: ChangeBatch,
+        periods: &PeriodPlan,
+        spec: &MergeSpec,
+    ) -> Result<(ChangeBatch, u64)> {
+        let PeriodBasis::Effective(column) = &periods.by else { return Ok((batch, 0)) };
+        if self.is_empty() {
+            return Ok((batch, 0));
+        }
+        let effective = EffectiveColumn::new(&batch, column)?;
+        let mut rows = Vec::new();
+        for (row, known) in (0..).zip(key_and_order(&batch, spec)?) {
+            let at = effective.effective_time(row as usize, column, &periods.calendar);
+            let by =
+                known.zip(at.ok()).and_then(|((key, order), at)| Some((order, self.0.get(&(key, at.as_micros()))?)));
+            if by.is_none_or(|(order, by)| order >= *by) {
+                rows.push(row);
+            }
+        }
+        let taken_back = (batch.ops.len() - rows.len()) as u64;
+        Ok((if taken_back == 0 { batch } else { batch.select_rows(&rows)? }, taken_back))
     }
 }
 

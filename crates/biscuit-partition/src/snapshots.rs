@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use biscuit_apply::internal::ErasedKeys;
 use biscuit_apply::internal::{PeriodBase, PeriodRunContext, PeriodStates};
-use biscuit_apply::{Merge, MergeOptions, MergeSpec, RunMode};
+use biscuit_apply::{BufferedChanges, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
@@ -39,7 +39,8 @@ struct TableBeforeRun {
 struct CommitStep {
     periods: Vec<Period>,
     period_states: PeriodStates,
-    changes: Vec<ChangeBatch>,
+    /// Records of each period, by its index among the periods of the commit.
+    changes: Vec<(u32, BufferedChanges)>,
     first: Period,
     last: Period,
 }
@@ -47,17 +48,17 @@ struct CommitStep {
 /// One commit of a run, with the state that it stores in addition to the rows.
 struct PlannedCommit {
     step: CommitStep,
-    changes: ChangeRecords,
+    /// What was found beside the records. It has no batches.
+    rest: ChangeRecords,
     extras: CommitExtras,
     whole: PeriodRunContext,
 }
 
 impl PlannedCommit {
-    fn new(mut step: CommitStep, of_records: u64) -> Self {
-        let changes = ChangeRecords::from_batches(std::mem::take(&mut step.changes));
+    fn new(step: CommitStep, of_records: u64) -> Self {
         let mut whole = PeriodRunContext::default();
         whole.of_records = of_records;
-        Self { step, changes, extras: CommitExtras::default(), whole }
+        Self { step, rest: ChangeRecords::default(), extras: CommitExtras::default(), whole }
     }
 }
 
@@ -94,7 +95,7 @@ impl PeriodMerge {
     pub(crate) async fn run_on(
         &self,
         snapshot: TableVersion,
-        mut changes: ChangeRecords,
+        changes: BufferedChanges,
         as_of: Instant,
         mode: RunMode,
         extras: CommitExtras,
@@ -110,11 +111,18 @@ impl PeriodMerge {
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
         let mut report = PeriodTableReport::new(as_of, &current, snapshot.observed.head.version);
-        report.records = changes.len() as u64 + changes.ignored + changes.refused.len() as u64;
+        report.records = changes.len() + changes.rest().ignored + changes.rest().refused.len() as u64;
         let head = &snapshot.observed.head;
         // Records of forgotten keys must not become pending either.
         let forgotten = ErasedKeys::load(self.dataset.journal(), head).await?;
-        (changes.batches, report.verdicts.forgotten) = forgotten.without_all(changes.batches, &self.spec)?;
+        let changes = match forgotten.is_empty() {
+            true => changes,
+            false => changes.map(|batch| {
+                let (batch, theirs) = forgotten.without_forgotten(batch, &self.spec)?;
+                report.verdicts.forgotten += theirs;
+                Ok(batch)
+            })?,
+        };
         let known = TableBeforeRun {
             existing,
             pending: pending::load_pending(self.dataset.journal(), head).await?,
@@ -138,13 +146,20 @@ impl PeriodMerge {
                 let message = format!("another run committed version {}; run again", on.observed.head.version);
                 return Err(Error::new(biscuit_core::codes::CONFLICT, message));
             }
-            let PlannedCommit { step, changes, mut extras, whole } = commit;
+            let PlannedCommit { step, rest, mut extras, whole } = commit;
             let property = PeriodsProperty::new(&self.periods, &step.first, &step.last);
             if PeriodsProperty::from_table(&on)?.as_ref() != Some(&property) {
                 extras.set_property(PERIODS, property.to_json()?);
             }
             let merge = self.merge()?.with_periods(step.period_states)?;
-            let merged = merge.input(changes).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
+            let mut records = merge.collect()?;
+            for (period, changes) in step.changes {
+                for batch in changes.into_batches() {
+                    records.add(ChangeBatch { period, ..batch? }).await?;
+                }
+            }
+            records.add_records(rest).await?;
+            let merged = merge.input(records).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
             tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
             report.add_merge(merged);
         }
@@ -154,7 +169,7 @@ impl PeriodMerge {
     /// Plans the commits of a run: a function of its records and of the state of the table.
     fn plan_commits(
         &self,
-        mut changes: ChangeRecords,
+        mut changes: BufferedChanges,
         known: TableBeforeRun,
         asked: &Period,
         current: &Period,
@@ -163,39 +178,34 @@ impl PeriodMerge {
     ) -> Result<Vec<PlannedCommit>> {
         let TableBeforeRun { existing, pending, mut retracted } = known;
         let rules = DivisionRules { periods: &self.periods, bad_rows: self.options.bad_rows };
-        let mut records_by_period = RecordsByPeriod::default();
-        let batches = std::mem::take(&mut changes.batches);
+        let mut rest = changes.take_rest();
+        let mut records_by_period = RecordsByPeriod::beside(&changes);
         match self.periods.by {
-            PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, batches)),
+            PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, changes)),
             PeriodBasis::Effective(_) => {
-                batches.iter().try_for_each(|batch| records_by_period.add_batch(batch, current, rules))?;
+                changes.into_batches().try_for_each(|batch| records_by_period.add_batch(&batch?, current, rules))?;
             }
         }
         let first = records_by_period.first_period(existing, current, rules)?;
         // Retractions are collected after records were refused, since a refused record must not retract anything.
         let mut new = Vec::new();
-        for batch in records_by_period.by_period.values().flatten().chain(&records_by_period.later) {
-            new.extend(retracted.add_retractions(batch, &self.periods, &self.spec)?);
+        if self.periods.retracts.is_some() {
+            for batch in records_by_period.batches() {
+                new.extend(retracted.add_retractions(&batch?, &self.periods, &self.spec)?);
+            }
         }
-        for batches in records_by_period.by_period.values_mut().chain([&mut records_by_period.later]) {
-            let others = retracted.remove_retracted(std::mem::take(batches), &self.periods, &self.spec)?;
-            report.verdicts.superseded += others.1;
-            *batches = others.0;
-        }
-        let (pending, forgotten) = retracted.remove_retracted(pending, &self.periods, &self.spec)?;
+        report.verdicts.superseded += records_by_period.remove_retracted(&retracted, &self.periods, &self.spec)?;
+        let (pending, forgotten) = retracted.remove_all_retracted(pending, &self.periods, &self.spec)?;
         let mut pending = records_by_period.update_pending(&pending, current, rules, report)?;
         pending.changed |= forgotten > 0;
-        changes.refused.append(&mut records_by_period.refused);
+        rest.refused.append(&mut records_by_period.refused);
         let steps = self.plan_steps(existing, first, current, records_by_period.by_period, mode)?;
         let mut commits: Vec<PlannedCommit> =
             steps.into_iter().map(|step| PlannedCommit::new(step, report.records)).collect();
-        let columns =
-            |c: &PlannedCommit| c.changes.batches.iter().map(|b| (b.rows.schema(), b.file.clone())).collect::<Vec<_>>();
-        let later = commits.iter().skip(1).flat_map(columns).collect();
+        let later = commits.iter().skip(1).flat_map(|commit| &commit.step.changes);
+        let later = later.flat_map(|(_, changes)| changes.columns()).cloned().collect();
         if let Some(first) = commits.first_mut() {
-            let records = std::mem::take(&mut first.changes.batches);
-            (changes.batches, first.whole.columns) = (records, later);
-            first.changes = changes;
+            (first.rest, first.whole.columns) = (rest, later);
             // Existing rows of retracted records are removed by the first commit, which contains all existing
             // periods.
             if !new.is_empty() {
@@ -233,7 +243,7 @@ impl PeriodMerge {
         existing: Option<(Period, Period)>,
         first: Period,
         current: &Period,
-        mut by_period: BTreeMap<Period, Vec<ChangeBatch>>,
+        mut by_period: BTreeMap<Period, BufferedChanges>,
         mode: RunMode,
     ) -> Result<Vec<CommitStep>> {
         let mut there: Vec<(Period, PeriodBase)> = Vec::new();
@@ -266,13 +276,8 @@ impl PeriodMerge {
         let mut steps = Vec::new();
         for group in groups {
             let last = group.last().map_or(*current, |(p, _)| *p);
-            let mut changes = Vec::new();
-            for (at, (period, _)) in (0..).zip(&group) {
-                for mut batch in by_period.remove(period).unwrap_or_default() {
-                    batch.period = at;
-                    changes.push(batch);
-                }
-            }
+            let own = |(at, (period, _)): (u32, &(Period, PeriodBase))| Some((at, by_period.remove(period)?));
+            let changes = (0..).zip(&group).filter_map(own).collect();
             let all = group.iter().map(|(period, base)| period_state(period, *base, &last)).collect();
             let period_states = PeriodStates { column: self.periods.column.clone(), all };
             let periods = group.iter().map(|(period, _)| *period).collect();

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use biscuit_change::internal::{AvroChunk, ChunkReader, FileRows, TextChunk};
+use biscuit_change::TablesReader;
+use biscuit_change::internal::{AvroChunk, ChunkReader, FileRows, TableChunkReader, TextChunk};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::RecordBatch;
 use tokio::task::JoinHandle;
@@ -36,19 +37,32 @@ impl DecodingUnit {
         match self {
             Self::Text(chunk) => reader.read_chunk(chunk),
             Self::Types(chunk) => reader.learn_types(chunk),
-            Self::Blocks(chunk) => read_blocks(chunk, reader),
+            Self::Blocks(chunk) => read_blocks(chunk, |file, rows, first| reader.read_rows(file, rows, first)),
+            Self::Rows(file, rows, first) => reader.read_rows(&file, rows, first),
+        }
+    }
+
+    /// Passes the records to a reader of several tables.
+    ///
+    /// # Errors
+    /// Errors about a line that is not a record.
+    pub(crate) fn decode_tables(self, reader: &mut TablesReader<'_>) -> Result<()> {
+        match self {
+            Self::Text(chunk) => reader.read_chunk(chunk),
+            Self::Types(_) => Ok(()),
+            Self::Blocks(chunk) => read_blocks(chunk, |file, rows, first| reader.read_rows(file, rows, first)),
             Self::Rows(file, rows, first) => reader.read_rows(&file, rows, first),
         }
     }
 }
 
-/// Decodes blocks of an Avro file.
-fn read_blocks(chunk: AvroChunk, reader: &mut ChangeReader) -> Result<()> {
+/// Decodes blocks of an Avro file. `read` gets the rows, and the number of the first one.
+fn read_blocks(chunk: AvroChunk, mut read: impl FnMut(&Arc<str>, RecordBatch, u64) -> Result<()>) -> Result<()> {
     let (file, mut first) = (chunk.file().clone(), chunk.first_row());
     for rows in FileRows::of_chunk(chunk)? {
         let rows = rows?;
         let count = rows.num_rows() as u64;
-        reader.read_rows(&file, rows, first)?;
+        read(&file, rows, first)?;
         first += count;
     }
     Ok(())

@@ -1,19 +1,24 @@
 //! Change files: finds them in a store, reads them in their format, and passes their records on in batches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_change::internal::{ChunkReader, FileRows, TextForm};
-use biscuit_change::{ChangeBatch, ChangeFormat, ChangeRecords, TableChanges, TablesReader};
+use biscuit_change::internal::{ChunkReader, FileRows, TableChunkReader, TextForm};
+use biscuit_change::{ChangeBatch, ChangeFormat, ChangeRecords, SourceTable, TablesReader};
 use biscuit_core::{Error, ObjectRef, Result, Run, Source, async_trait};
 use biscuit_dataset::OpenLocation;
 use biscuit_dataset::internal::{OpenByUrl, split_glob};
 use biscuit_journal::OtherTableFormats;
 
+use crate::changes::buffered::BufferedChanges;
 use crate::changes::change_reader::ChangeReader;
 use crate::changes::decoding::{CHUNK_MEMORY, Decoding, DecodingUnit};
 use crate::changes::found_files::{FoundFile, display_name, list_place, pattern_of};
 use crate::changes::intake::ChangeIntake;
 use crate::changes::opened_files::{OpenedFile, OpenedFiles};
+
+/// Name and change records of one table, or the error that ended its reading.
+pub type TableBuffer = (SourceTable, Result<BufferedChanges>);
 
 /// Change files in a store, named by file, folder or glob.
 ///
@@ -261,18 +266,50 @@ impl ChangeFiles {
     }
 
     /// Reads the files of several tables in one pass. Returns the change records of each table by `schema.table`, or
-    /// the error of a table.
+    /// the error of a table. `empty` is a buffer with which those of the tables share their memory.
     ///
     /// # Errors
-    /// As [`changes`](Self::changes). Errors about a single table are in the result of that table.
-    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
+    /// As [`changes`](Self::changes), and `SpillFailed`. Errors about a single table are in the result of that table.
+    pub async fn by_table(&self, mut reader: TablesReader<'_>, empty: &BufferedChanges) -> Result<Vec<TableBuffer>> {
         let files = self.find_files().await?;
-        for (done, file) in files.iter().enumerate() {
+        let files: Vec<_> = files.into_iter().map(|file| (reader.text_form(file.name()), file)).collect();
+        let chunked = files.iter().filter_map(|(form, file)| Some((file.clone(), Some((*form)?)))).collect::<Vec<_>>();
+        let mut opened = OpenedFiles::new(&chunked, empty.parallel_groups(CHUNK_MEMORY));
+        let mut buffers: BTreeMap<SourceTable, BufferedChanges> = BTreeMap::new();
+        let mut take = |reader: &mut TablesReader<'_>| -> Result<()> {
+            for (table, batches) in reader.take_batches() {
+                let buffer = buffers.entry(table).or_insert_with(|| empty.another());
+                batches.into_iter().try_for_each(|batch| buffer.add(batch))?;
+            }
+            Ok(())
+        };
+        for (done, (form, file)) in files.iter().enumerate() {
             report_progress(done, files.len());
-            tracing::info!(file = %file.name(), bytes = file.listed.size, "reading changes");
-            reader.read(file.name(), &file.fetch_range(0..file.listed.size).await?)?;
+            let content = match form {
+                Some(_) => opened.next().await?,
+                None => Some(OpenedFile::RowGroups),
+            };
+            match content {
+                Some(OpenedFile::Chunks(mut chunks)) => {
+                    while let Some(unit) = chunks.next().await? {
+                        unit.decode_tables(&mut reader)?;
+                        take(&mut reader)?;
+                    }
+                }
+                Some(OpenedFile::Rows(bytes)) => reader.read(file.name(), &bytes)?,
+                Some(OpenedFile::RowGroups) => {
+                    reader.read(file.name(), &file.fetch_range(0..file.listed.size).await?)?;
+                }
+                Some(OpenedFile::Skipped) | None => {}
+            }
+            take(&mut reader)?;
         }
-        Ok(reader.finish())
+        let finished = reader.finish().into_iter().map(|(table, changes)| {
+            let mut buffer = buffers.remove(&table).unwrap_or_else(|| empty.another());
+            let changes = changes.and_then(|rest| buffer.add_records(rest).map(|()| buffer));
+            (table, changes)
+        });
+        Ok(finished.collect())
     }
 
     /// Finds the files of all places.

@@ -100,10 +100,9 @@ impl ChangeIntake {
         self.expected = self.taken.records + records;
     }
 
-    /// Returns how many row groups of `bytes` bytes may be decoded at a time. It is one more than there are cores,
-    /// because one waits for the batch before it to be taken, and at most as many as fit into the limit.
+    /// Returns how many row groups of `bytes` bytes may be decoded at a time.
     pub(crate) fn parallel_batches(&self, bytes: usize) -> usize {
-        (self.limit / bytes.max(1)).clamp(1, self.cores + 1)
+        parallel_batches(self.limit, bytes, self.cores)
     }
 
     /// Takes a batch. The batch that exceeds the limit begins the ranges: their bounds come from a sample of the keys
@@ -206,6 +205,12 @@ impl ChangeIntake {
         };
         Ok((self.taken, parts))
     }
+}
+
+/// Returns how many row groups of `bytes` bytes may be decoded at a time. It is one more than there are cores, because one
+/// waits for the batch before it to be taken, and at most as many as fit into `limit` bytes.
+pub(crate) fn parallel_batches(limit: usize, bytes: usize, cores: usize) -> usize {
+    (limit / bytes.max(1)).clamp(1, cores + 1)
 }
 
 #[cfg(test)]

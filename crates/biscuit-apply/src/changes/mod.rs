@@ -1,5 +1,6 @@
 //! Change records on their way into a merge: files, checks, and division into key ranges.
 
+pub(crate) mod buffered;
 pub(crate) mod change_reader;
 pub(crate) mod collected;
 pub(crate) mod decoding;

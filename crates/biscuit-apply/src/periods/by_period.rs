@@ -146,7 +146,7 @@ impl PeriodsInRun {
             }
             all.push((content, there, file));
         }
-        let mut opened = context.snapshot.open(wanted).await?.into_iter();
+        let mut opened = context.snapshot.open_for_change(wanted).await?.into_iter();
         let from = files.files.len();
         for (content, there, file) in all {
             let open: Option<OpenFile> = match there {

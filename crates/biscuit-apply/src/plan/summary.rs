@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_merge::RowCounts;
+use biscuit_rewrite::unit::WrittenUnit;
 use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose_rewrite};
 
 use crate::merge_report::{FileCounts, MergeReport, TouchedPartitions};
@@ -72,12 +73,13 @@ pub(crate) fn touched_files(
     (TouchedPartitions { added: pick(false, true), changed: pick(true, true), emptied: pick(true, false) }, counts)
 }
 
-/// Adds the reports of the periods, and sums up the rows of the table from them.
+/// Adds the reports of the periods, and sums up the rows of the table from them. New files are in `added`, and in `written`
+/// if they were written while the run was deciding.
 pub(crate) fn describe_periods(
     context: &TableContext,
     periods: &mut PeriodsInRun,
     units: &BTreeMap<usize, Option<RewriteUnit>>,
-    added: &[RewriteUnit],
+    (added, written): (&[RewriteUnit], &[WrittenUnit]),
     same: &DuplicateFiles,
     report: &mut MergeReport,
 ) {
@@ -116,6 +118,7 @@ pub(crate) fn describe_periods(
             s.files.shared += u64::from(shared);
             s.files.written += u64::from(!shared);
         }
+        s.files.written += written.iter().filter(|new| is_inside(folder_of(&new.file.path))).count() as u64;
         let all = &mut report.rows;
         all.before += if s.is_new { 0 } else { s.before };
         all.after += s.after;

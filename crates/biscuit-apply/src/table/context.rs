@@ -130,7 +130,7 @@ pub(crate) fn check_sealed(options: &MergeOptions) -> Result<()> {
 /// and files are opened only if their schema is not known otherwise.
 async fn open_known(setup: &MergeSetup, snapshot: &TableVersion) -> Result<(Vec<OpenFile>, SchemaRef)> {
     let Some(periods) = &setup.periods else {
-        let files = snapshot.open_files().await?;
+        let files = snapshot.open_for_change(snapshot.files().to_vec()).await?;
         let has = snapshot.schema(&files)?;
         return Ok((files, has));
     };

@@ -18,7 +18,7 @@ use crate::lake::{self, serial, spec};
 
 fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
     ids.into_iter().fold(String::new(), |mut lines, id| {
-        let text = incompressible_text(300, id.unsigned_abs());
+        let text = incompressible_text(3_000, id.unsigned_abs());
         writeln!(lines, "{{\"id\":{id},\"seq\":{seq},\"v\":\"v{seq} of {id}: {text}\",\"op\":\"u\"}}")
             .expect("a String takes all");
         lines
@@ -35,8 +35,8 @@ async fn groups(dataset: &Dataset) -> Vec<Vec<i64>> {
     files.iter().map(|f| f.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect()).collect()
 }
 
-/// A table with the 1,000 ids 0, 10, 20 and so on, in ten row groups of one file, which is much larger than the end that
-/// is read with the footer.
+/// A table with the 1,000 ids 0, 10, 20 and so on, in ten row groups of one file, which is too large to be
+/// read as a whole.
 async fn ten_groups() -> Dataset {
     let dataset = lake::dataset(lake::memory());
     let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(100));

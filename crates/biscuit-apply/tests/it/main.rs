@@ -2,6 +2,7 @@
 
 mod adopt;
 mod bad_input;
+mod buffered;
 mod cases;
 mod contract;
 mod crash;

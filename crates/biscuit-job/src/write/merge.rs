@@ -6,8 +6,8 @@ use std::sync::Arc;
 use biscuit_apply::internal::partition_columns;
 use biscuit_apply::report::{MergeRemarks, MergeReport, RecordVerdicts};
 use biscuit_apply::{
-    ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec, RunMode,
-    merged_by, quarantine_records,
+    BufferedChanges, ChangeFiles, IgnoreNull, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec,
+    RunMode, merged_by, quarantine_records,
 };
 use biscuit_bookmark::RunOutput;
 use biscuit_change::{ChangeBatch, ChangeColumns, ChangeRecords, RefusedRecord, row_changes};
@@ -64,13 +64,11 @@ pub(crate) async fn merge_changes(
     let sources = KeyAndOrderSources::default().with_contract(contract.as_ref());
     // If the policy names a column that may not exist, it may be a misspelt one, whose values must not reach the disk.
     let known = contract.as_ref().is_some_and(|own| output.check_policy(chosen, &guards, Some(own)).is_ok());
-    let mut records = match output.spec.mode == OutputMode::Snapshot || !(guards.is_empty() || known) {
-        true => OutputRecords::Whole(Box::default()),
-        false => {
-            let (key, order) = match merge.is_determined(sources.clone()) {
-                true => (vec![], vec![]),
-                false => files.key_and_order().await?,
-            };
+    let mut records = match guards.is_empty() || known {
+        false => OutputRecords::Buffered(Box::new(BufferedChanges::unlimited())),
+        true => {
+            let is_given = output.spec.mode == OutputMode::Snapshot || merge.is_determined(sources.clone());
+            let (key, order) = if is_given { (vec![], vec![]) } else { files.key_and_order().await? };
             merge.collect(sources.clone().with_records(&format, &key, &order)).await?
         }
     };
@@ -218,12 +216,13 @@ impl<'a> MergeOfOutput<'a> {
         Ok(spec)
     }
 
-    /// Begins to collect the records. They stay in memory for periods, and if the key is not known before they are read.
+    /// Begins to collect the records. For periods, and if the key is not known before they are read, they are divided when
+    /// all of them are there.
     async fn collect(&self, sources: KeyAndOrderSources) -> Result<OutputRecords> {
         let dataset = Dataset::of_version(&self.output.snapshot);
         let columns = self.columns(sources, &dataset).await?;
         if self.output.spec.mode == OutputMode::Snapshot || columns.missing_option().is_some() {
-            return Ok(OutputRecords::Whole(Box::default()));
+            return Ok(OutputRecords::Buffered(Box::new(BufferedChanges::new(&self.options))));
         }
         let merge = Merge::new(dataset, self.spec(columns)?, self.options.clone())?;
         Ok(OutputRecords::Collected(Box::new(merge.collect()?)))
@@ -265,7 +264,7 @@ impl<'a> MergeOfOutput<'a> {
         let spec = self.spec(columns)?;
         let mode = if run.is_dry() { RunMode::DryRun } else { RunMode::Commit };
         match records {
-            OutputRecords::Whole(changes) if output.spec.mode == OutputMode::Snapshot => {
+            OutputRecords::Buffered(changes) if output.spec.mode == OutputMode::Snapshot => {
                 let periods = output.periods()?;
                 let as_of = run.as_of.as_ref().map_or(Ok(output.run.start), |text| periods.calendar.read(text))?;
                 let snapshots = PeriodTable::new(dataset, spec, self.options, periods)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use biscuit_apply::{ChangeBatchSink, CollectedChanges, MergeInput};
+use biscuit_apply::{BufferedChanges, ChangeBatchSink, CollectedChanges, MergeInput};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -12,22 +12,17 @@ use crate::shape::treatment::TreatedSource;
 
 /// Change records of an output.
 pub(crate) enum OutputRecords {
-    /// In memory, and beyond the memory budget on the local disk.
+    /// For a merge that is known: divided by its key beyond the memory budget.
     Collected(Box<CollectedChanges>),
-    /// All in memory.
-    Whole(Box<ChangeRecords>),
+    /// Until key or periods are known: in the order of arrival.
+    Buffered(Box<BufferedChanges>),
 }
 
 impl OutputRecords {
     pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
         match self {
             Self::Collected(records) => records.add(batch).await,
-            Self::Whole(records) => {
-                if !batch.ops.is_empty() {
-                    records.batches.push(batch);
-                }
-                Ok(())
-            }
+            Self::Buffered(records) => records.add(batch),
         }
     }
 
@@ -35,10 +30,7 @@ impl OutputRecords {
     pub(crate) async fn add_records(&mut self, more: ChangeRecords) -> Result<()> {
         match self {
             Self::Collected(records) => records.add_records(more).await,
-            Self::Whole(records) => {
-                records.append(more);
-                Ok(())
-            }
+            Self::Buffered(records) => records.add_records(more),
         }
     }
 
@@ -46,15 +38,15 @@ impl OutputRecords {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Collected(records) => records.is_empty(),
-            Self::Whole(records) => records.is_empty(),
+            Self::Buffered(records) => records.is_empty(),
         }
     }
 
-    /// Counts, quarantined records, key and order; for records in memory also the records.
+    /// Counts, quarantined records, key and order.
     pub(crate) fn rest(&self) -> &ChangeRecords {
         match self {
             Self::Collected(records) => records.rest(),
-            Self::Whole(records) => records,
+            Self::Buffered(records) => records.rest(),
         }
     }
 
@@ -78,7 +70,7 @@ impl OutputRecords {
     pub(crate) fn schemas(&self) -> Vec<SchemaRef> {
         match self {
             Self::Collected(records) => records.schemas().cloned().collect(),
-            Self::Whole(records) => records.batches.iter().map(|batch| batch.rows.schema()).collect(),
+            Self::Buffered(records) => records.columns().iter().map(|(schema, _)| schema.clone()).collect(),
         }
     }
 }
@@ -87,7 +79,7 @@ impl From<OutputRecords> for MergeInput {
     fn from(records: OutputRecords) -> Self {
         match records {
             OutputRecords::Collected(records) => Self::Collected(records),
-            OutputRecords::Whole(records) => Self::Records(*records),
+            OutputRecords::Buffered(records) => Self::Buffered(*records),
         }
     }
 }
@@ -109,7 +101,7 @@ impl ChangeBatchSink for TreatedRecords<'_> {
     fn parallel_groups(&self, bytes: usize) -> usize {
         match &self.records {
             OutputRecords::Collected(collected) => collected.parallel_groups(bytes),
-            OutputRecords::Whole(records) => records.batches.parallel_groups(bytes),
+            OutputRecords::Buffered(records) => records.parallel_groups(bytes),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use biscuit_aws::AwsEnvironment;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::encryption::FileEncryption;
-use biscuit_dataset::{Dataset, OpenLocation};
+use biscuit_dataset::{Dataset, OpenLocation, TableVersion};
 use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 
@@ -38,12 +38,50 @@ impl CommandContext {
         let dataset = self.open(args, JournalOptions::default()).await?;
         match dataset.is_there().await? {
             true => Ok(dataset),
-            false => Err(Error::new(biscuit_dataset::codes::NO_TABLE, format!("there is no table at `{}`", args.url))),
+            false => Err(no_table(args)),
         }
+    }
+
+    /// Opens an existing table, and observes its newest version for a read.
+    ///
+    /// # Errors
+    /// As [`open_table`](Self::open_table).
+    pub(crate) async fn view_table(&self, args: &TableArgs) -> Result<(Dataset, TableVersion)> {
+        let dataset = self.dataset(args, JournalOptions::default()).await?;
+        let (dataset, version) = match args.state {
+            Some(_) => {
+                let version = dataset.view().await?;
+                (dataset, version)
+            }
+            None => dataset.follow_and_view().await?,
+        };
+        let is_there = version.observed.head.version > 0 || !version.files().is_empty() || dataset.is_there().await?;
+        if is_there { Ok((dataset, version)) } else { Err(no_table(args)) }
     }
 
     /// Opens a table with its state root. The table may have no version yet.
     pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
+        let dataset = self.dataset(args, options).await?;
+        match args.state {
+            Some(_) => Ok(dataset),
+            None => dataset.follow_pointer().await,
+        }
+    }
+
+    /// Opens a table, and observes its newest version for a change.
+    pub(crate) async fn observe(&self, args: &TableArgs, options: JournalOptions) -> Result<(Dataset, TableVersion)> {
+        let dataset = self.dataset(args, options).await?;
+        match args.state {
+            Some(_) => {
+                let version = dataset.observe().await?;
+                Ok((dataset, version))
+            }
+            None => dataset.follow_and_observe().await,
+        }
+    }
+
+    /// Opens a table in the state root of the options, or otherwise in its default one.
+    async fn dataset(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
         // The interrupt has to be attached before the journal is used: a signal stops only the commits that it knows.
         let options = options.with_other_formats(self.stores.other_formats());
         let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
@@ -54,7 +92,7 @@ impl CommandContext {
         }
         match &args.state {
             Some(state) => dataset.with_state_root(&self.stores.open(state).await?),
-            None => dataset.follow_pointer().await,
+            None => Ok(dataset),
         }
     }
 
@@ -78,4 +116,8 @@ impl CommandContext {
         costs["peak_memory_bytes"] = json!(peak_memory());
         costs
     }
+}
+
+fn no_table(args: &TableArgs) -> Error {
+    Error::new(biscuit_dataset::codes::NO_TABLE, format!("there is no table at `{}`", args.url))
 }

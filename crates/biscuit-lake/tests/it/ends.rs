@@ -187,6 +187,28 @@ fn reload_with_delete_missing_deletes_rows_without_a_record() {
 }
 
 #[test]
+fn full_loads_beyond_the_memory_budget_delete_the_rows_without_a_record() {
+    let lines = |seq: u32, step: usize| -> String {
+        let line = |id: u32| format!("{{\"id\":{id},\"seq\":{seq},\"v\":\"a value of some length, {id} of {seq}\"}}\n");
+        (0..40_000).step_by(step).map(line).collect()
+    };
+    let run = |memory: &str| {
+        let f = Folder::new();
+        f.write("a.jsonl", lines(1, 1));
+        f.write("b.jsonl", lines(2, 2));
+        assert_eq!(f.run(&format!("{MERGE} a.jsonl")).code, 0);
+        let ran =
+            f.run(&format!("{MERGE} b.jsonl --reload --delete-missing --max-deleted 60 --memory {memory} --json"));
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        assert_eq!(ran.json()["rows"]["deleted"], 20_000);
+        (ran.err.contains("exceed the memory budget"), f.rows("lake/t"))
+    };
+    let ((on_disk, rows), (on_disk_with_more, want)) = (run("8MB"), run("1GB"));
+    assert!(on_disk && !on_disk_with_more);
+    assert_eq!((rows.len(), &rows), (20_000, &want));
+}
+
+#[test]
 fn source_table_without_records_is_an_error_unless_empty_is_allowed() {
     let f = Folder::new();
     f.write("d/s/t/LOAD00000001.csv", "id,v\n1,a\n");

@@ -216,6 +216,25 @@ fn merges_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
 }
 
 #[test]
+fn snapshots_of_jobs_keep_their_memory_budget_and_the_rows_are_right() {
+    let text = change_records();
+    let job = merge_job("format = 'rows'\nop = 'op'", "granularity = 'month'", "");
+    let job = job.replace("mode = 'merge'", "mode = 'snapshot'");
+    let run = |memory: &str| {
+        let f = Folder::new();
+        f.write("raw/1.jsonl", &text);
+        f.write("t.job.toml", &job);
+        let ran = f.run(&format!("run t.job.toml --json --memory {memory} --as-of 2024-03-15"));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        (ran.json()["outputs"][0]["merge"]["periods"].clone(), ran.err.contains(SPILLED), f)
+    };
+    let ((periods, on_disk, small), (want, on_disk_with_more, large)) = (run("8MB"), run("1GB"));
+    assert!(on_disk && !on_disk_with_more);
+    assert_eq!((&periods[0]["after"], &periods), (&serde_json::json!(18_000), &want));
+    assert_eq!(small.rows("lake/t"), large.rows("lake/t"));
+}
+
+#[test]
 fn values_of_a_column_that_a_policy_misspells_are_not_spilled() {
     let text = change_records();
     for (column, is_known) in [("note", true), ("noet", false)] {

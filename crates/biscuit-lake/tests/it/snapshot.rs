@@ -123,3 +123,30 @@ fn missing_and_conflicting_options_are_reported() {
     }
     assert_eq!(f.files("lake"), before);
 }
+
+#[test]
+fn records_beyond_the_memory_budget_reach_their_periods() {
+    // Three records of each key, in three months; the newest of every tenth key is a delete.
+    let record = |i: u32| {
+        let (id, month) = (i % 10_000, i / 10_000 + 1);
+        let op = if month == 3 && i.is_multiple_of(10) { "d" } else { "u" };
+        let note = if op == "u" { format!("a note of some length, number {i}") } else { String::new() };
+        format!("{{\"id\":\"k{id}\",\"eff\":\"2024-0{month}-1{}\",\"v\":\"{note}\",\"op\":\"{op}\"}}\n", i % 9)
+    };
+    let text: String = (0..30_000).map(record).collect();
+    let run = |memory: &str| {
+        let f = Folder::new();
+        f.write("h.jsonl", &text);
+        let ran = f.run(&format!("{SNAPSHOT} h.jsonl --as-of 2024-04-15 --memory {memory} --json"));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        (ran.json()["periods"].clone(), ran.err.contains("exceed the memory budget"), f)
+    };
+    let ((periods, on_disk, small), (want, on_disk_with_more, large)) = (run("8MB"), run("1GB"));
+    assert!(on_disk && !on_disk_with_more);
+    let after: Vec<_> = (0..4).map(|n| periods[n]["after"].as_u64()).collect();
+    assert_eq!((after, &periods), (vec![Some(10_000), Some(10_000), Some(9_000), Some(9_000)], &want));
+    for month in ["2024-01", "2024-02", "2024-03"] {
+        let rows = |f: &Folder| f.rows(&format!("lake/t --as-of {month}-28"));
+        assert_eq!(rows(&small), rows(&large));
+    }
+}

@@ -1,7 +1,7 @@
 //! A table of periods: its runs, rebuilds, audits and reads.
 
 use biscuit_apply::internal::stored_spec;
-use biscuit_apply::{MergeOptions, MergeSpec, RunMode};
+use biscuit_apply::{BufferedChanges, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::ChangeRecords;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
@@ -88,6 +88,12 @@ impl PeriodTable {
         &self.merge.periods
     }
 
+    /// Begins to collect change records for a run. Records that exceed the memory budget of the options are written to the
+    /// local disk.
+    pub fn collect(&self) -> BufferedChanges {
+        BufferedChanges::new(&self.merge.options)
+    }
+
     /// Merges change records into the periods they belong to, and opens periods up to the current one. The current
     /// period contains `as_of`, the instant for which the run was scheduled. Every attempt of a run passes the same
     /// instant, even after the period has ended.
@@ -100,7 +106,12 @@ impl PeriodTable {
     /// As for [`Merge::run`](biscuit_apply::Merge::run); `NullEffective`, `EffectiveType` and `BeforeFirstPeriod` for
     /// records without a period, with file and row; `TooManyPeriods`; `EncryptedColumn` for a table by effective time
     /// whose files encrypt columns; `SpecDrift` if the periods differ from the periods of the table.
-    pub async fn run(&self, changes: ChangeRecords, as_of: Instant, mode: RunMode) -> Result<PeriodTableReport> {
+    pub async fn run(
+        &self,
+        changes: impl Into<BufferedChanges>,
+        as_of: Instant,
+        mode: RunMode,
+    ) -> Result<PeriodTableReport> {
         self.run_on(self.merge.dataset.observe().await?, changes, as_of, mode, CommitExtras::default()).await
     }
 
@@ -113,12 +124,12 @@ impl PeriodTable {
     pub async fn run_on(
         &self,
         snapshot: TableVersion,
-        changes: ChangeRecords,
+        changes: impl Into<BufferedChanges>,
         as_of: Instant,
         mode: RunMode,
         extras: CommitExtras,
     ) -> Result<PeriodTableReport> {
-        self.merge.run_on(snapshot, changes, as_of, mode, extras).await
+        self.merge.run_on(snapshot, changes.into(), as_of, mode, extras).await
     }
 
     /// Rebuilds periods from all events of the table, without reading their current rows. Exactly these periods are

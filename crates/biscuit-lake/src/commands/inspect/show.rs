@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Result, printable};
-use biscuit_dataset::Dataset;
 use biscuit_dataset::internal::engine_error;
+use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_partition::PeriodTable;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -19,9 +19,9 @@ use crate::environment::context::CommandContext;
 use crate::render::output::CommandOutput;
 
 pub(crate) async fn run(args: &ShowTableArgs, context: &CommandContext) -> Result<CommandOutput> {
-    let dataset = context.open_table(&args.table).await?;
+    let (dataset, version) = context.view_table(&args.table).await?;
     let place = format!("`{}`", args.table.url);
-    let batches = dataset.read(|_| read_rows(args, &dataset, &place)).await?;
+    let batches = dataset.read_on(version, |version| read_rows(args, &dataset, version, &place)).await?;
     // Writing as text fails for dates and times outside of the calendar.
     let shown = |e| engine_error(&place, e);
     let mut lines = Vec::new();
@@ -38,7 +38,12 @@ pub(crate) async fn run(args: &ShowTableArgs, context: &CommandContext) -> Resul
 }
 
 /// Returns the requested rows, all of one version.
-async fn read_rows(args: &ShowTableArgs, dataset: &Dataset, place: &str) -> Result<Vec<RecordBatch>> {
+async fn read_rows(
+    args: &ShowTableArgs,
+    dataset: &Dataset,
+    version: TableVersion,
+    place: &str,
+) -> Result<Vec<RecordBatch>> {
     let unreadable = |e| engine_error(place, e);
     let mut frame = match &args.as_of {
         Some(at) => {
@@ -46,7 +51,7 @@ async fn read_rows(args: &ShowTableArgs, dataset: &Dataset, place: &str) -> Resu
             let at = table.layout().calendar.read(at)?;
             table.as_of(&SessionContext::new(), at).await?
         }
-        None => dataset.load(&SessionContext::new()).await?,
+        None => version.load(&SessionContext::new()).await?,
     };
     for name in &args.columns {
         biscuit_schema::internal::column_index(frame.schema().as_arrow(), name, "the table")?;

@@ -1,8 +1,7 @@
 //! `biscuit merge`: merges change files into one table, or with `--table '*'` each source table into its own target.
 
 use biscuit_apply::report::MergeReport;
-use biscuit_apply::{ChangeFiles, MergeInput, MergeRun};
-use biscuit_change::ChangeRecords;
+use biscuit_apply::{BufferedChanges, ChangeFiles, MergeInput, MergeRun};
 use biscuit_core::{Error, Result};
 use serde_json::json;
 
@@ -94,37 +93,39 @@ async fn one_table(
         Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
         None => listed_files(&command.changes, table.format.clone(), args, context),
     };
-    // If key and order are known from the first records, the others can be spilled to disk while they are read. Rows
-    // without a record need all records at once: these are held in memory.
+    // If key and order are known from the first records, the others are divided by key while they are read. Otherwise, and
+    // to find the rows without a record, all records are read first.
     let (key, order) = files.key_and_order().await?;
     let declared = DeclaredMerge { key: &key, order: &order, is_empty: true };
     if !args.delete_missing
         && let Some(merge) = table.prepare_merge(args, declared)?
     {
-        let run = with_bookmark(merge.input(files), chosen)?;
+        let run = on_version(merge.input(files), table, chosen)?;
         return Ok((Some(run.run(run_mode(args)).await?), 0, 0));
     }
-    let mut changes = files.changes().await?;
+    let mut changes = table.buffer(args);
+    let rest = files.each_batch(&mut changes).await?;
+    let (ignored, other_tables) = (rest.ignored, rest.other_tables);
+    changes.add_records(rest)?;
     tracing::info!(records = changes.len(), "read all changes");
-    let (ignored, other_tables) = (changes.ignored, changes.other_tables);
     let Some(merge) = table.prepare_merge(args, DeclaredMerge::from_records(&changes))? else {
         return Ok((None, ignored, other_tables));
     };
     if args.delete_missing {
         check_whole(&changes)?;
         // A row without a record gets a delete, so that the guards and the report see it like any other delete.
-        let deletes = merge.deletes_of_missing(&changes).await?;
-        changes.batches.extend(deletes);
+        merge.add_deletes_of_missing(&mut changes).await?;
     }
-    let run = with_bookmark(merge.input(changes), chosen)?;
+    let run = on_version(merge.input(changes), table, chosen)?;
     Ok((Some(run.run(run_mode(args)).await?), ignored, other_tables))
 }
 
-/// Lets a run commit the bookmark of its input, on top of the table version in which the bookmark was read.
-fn with_bookmark<'a>(run: MergeRun<'a>, chosen: Option<&ChosenInputs>) -> Result<MergeRun<'a>> {
+/// Lets a run commit the bookmark of its input, on top of the table version in which the bookmark was read. Without a
+/// bookmark, it is the version that was just observed, if the input is read soon.
+fn on_version<'a>(run: MergeRun<'a>, table: &MergeTarget, chosen: Option<&ChosenInputs>) -> Result<MergeRun<'a>> {
     match chosen {
         Some(chosen) => Ok(run.on(chosen.snapshot.clone()).with_extras(chosen.commit_extras()?)),
-        None => Ok(run),
+        None => Ok(run.on_recent(table.version.clone())),
     }
 }
 
@@ -134,8 +135,8 @@ fn with_bookmark<'a>(run: MergeRun<'a>, chosen: Option<&ChosenInputs>) -> Result
 ///
 /// # Errors
 /// `NotWhole`.
-fn check_whole(changes: &ChangeRecords) -> Result<()> {
-    if changes.refused.is_empty() && !changes.is_empty() {
+fn check_whole(changes: &BufferedChanges) -> Result<()> {
+    if changes.rest().refused.is_empty() && !changes.is_empty() {
         return Ok(());
     }
     let message = "--delete-missing needs files with records, all of them valid; nothing was changed";
@@ -145,7 +146,7 @@ fn check_whole(changes: &ChangeRecords) -> Result<()> {
 /// Merges the quarantined records of a table again.
 pub(crate) async fn retry_quarantined(args: &MergeArgs, context: &CommandContext) -> Result<CommandOutput> {
     let table = MergeTarget::open(args, context).await?;
-    let Some(merge) = table.prepare_merge(args, DeclaredMerge::from_records(&ChangeRecords::default()))? else {
+    let Some(merge) = table.prepare_merge(args, DeclaredMerge::NOTHING)? else {
         return Ok(empty_output(0, 0));
     };
     let report = merge.input(MergeInput::Quarantined(table.format)).run(run_mode(args)).await?;

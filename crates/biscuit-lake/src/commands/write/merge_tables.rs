@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use biscuit_apply::ChangeFormat;
 use biscuit_apply::report::MergeReport;
-use biscuit_change::{ChangeRecords, RowsOptions, SourceTable, TablesReader};
+use biscuit_apply::{BufferedChanges, ChangeFormat};
+use biscuit_change::{RowsOptions, SourceTable, TablesReader};
 use biscuit_core::{Error, ErrorKind, Outcome, Result};
 use biscuit_dataset::PathTemplate;
 use biscuit_journal::internal::fold_name;
 use serde_json::json;
 
 use crate::args::merge::{ChangeFormatName, MergeArgs, MergeCommand};
-use crate::args::merge_options::{format_with, max_decompressed, max_record, read_contract, run_mode};
+use crate::args::merge_options::{format_with, max_decompressed, max_record, merge_options, read_contract, run_mode};
 use crate::commands::write::merge_target::{DeclaredMerge, MergeTarget, check_inputs, listed_files};
 use crate::environment::context::CommandContext;
 use crate::render::merge::report_as_text;
@@ -47,7 +47,7 @@ pub(crate) async fn all_tables(command: &MergeCommand, context: &CommandContext)
     let read_as = ChangeFormat::Rows(RowsOptions::default());
     let files = listed_files(&command.changes, read_as, args, context);
     let (mut json, mut lines, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
-    let tables = files.by_table(reader).await?;
+    let tables = files.by_table(reader, &BufferedChanges::new(&merge_options(args, None))).await?;
     let targets = table_args(args, tables.iter().map(|(name, _)| name));
     for ((name, changes), target) in tables.into_iter().zip(targets) {
         let name = name.to_string();
@@ -109,13 +109,13 @@ fn table_args<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a SourceTable>
 async fn one_of_many(
     args: &MergeArgs,
     places: &[String],
-    changes: ChangeRecords,
+    changes: BufferedChanges,
     context: &CommandContext,
 ) -> Result<Option<MergeReport>> {
     check_inputs(places, &args.target, context).await?;
     let table = MergeTarget::open(args, context).await?;
     match table.prepare_merge(args, DeclaredMerge::from_records(&changes))? {
-        Some(merge) => merge.run(changes, run_mode(args)).await.map(Some),
+        Some(merge) => merge.input(changes).on_recent(table.version.clone()).run(run_mode(args)).await.map(Some),
         None => Ok(None),
     }
 }

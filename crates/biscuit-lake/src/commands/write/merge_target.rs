@@ -5,15 +5,13 @@
 
 use biscuit_apply::internal::stored_spec;
 use biscuit_apply::{
-    ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec, merged_by,
+    BufferedChanges, ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec,
 };
-use biscuit_change::ChangeRecords;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::check_input;
 use biscuit_dataset::{Dataset, OpenLocation, TableVersion};
 use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
 use biscuit_schema::Contract;
-use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::args::merge::{ChangeFormatName, ExternalFilesName, MergeArgs};
 use crate::args::merge_options::{format_with, merge_options, merge_spec, read_contract};
@@ -24,6 +22,8 @@ use crate::environment::context::CommandContext;
 pub(crate) struct MergeTarget {
     contract: Option<Contract>,
     pub(crate) dataset: Dataset,
+    /// The version of the table when it was opened.
+    pub(crate) version: TableVersion,
     /// Key and order of the earlier merges of this table.
     made: Option<KeyAndOrder>,
     pub(crate) format: ChangeFormat,
@@ -38,17 +38,24 @@ impl MergeTarget {
     /// Opens the target. With `hard_links`, equal files may be stored once under several names.
     pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
         let contract = read_contract(args)?;
-        let dataset = open_target(args, hard_links, context).await?;
+        let (dataset, version) = observe_target(args, hard_links, context).await?;
+        let spec = stored_spec(&version.observed.head.properties)?;
         // Rows and DMS files are read with the types that the table already has.
-        let (made, columns) = match args.format {
-            ChangeFormatName::Rows | ChangeFormatName::Dms => {
-                let (made, columns) = dataset.read(made_and_columns).await?;
-                (made, Some(columns))
-            }
-            ChangeFormatName::Debezium => (merged_by(&dataset).await?, None),
+        let columns = match args.format {
+            ChangeFormatName::Rows | ChangeFormatName::Dms => Some(version.current_schema().await),
+            ChangeFormatName::Debezium => None,
+        };
+        let columns = match columns.transpose() {
+            Ok(columns) => columns,
+            Err(e) => return Err(dataset.journal().explain_error(e, &version.observed.head).await),
         };
         let format = format_with(args, contract.as_ref(), columns)?;
-        Ok(Self { contract, dataset, made, format })
+        Ok(Self { contract, dataset, version, made: spec.map(|spec| (spec.key, spec.order)), format })
+    }
+
+    /// Begins to read records whose key or period is not known yet.
+    pub(crate) fn buffer(&self, args: &MergeArgs) -> BufferedChanges {
+        BufferedChanges::new(&merge_options(args, self.contract.as_ref()))
     }
 
     /// Returns the merge, or `None` if there are no records and the table has no recorded key and order.
@@ -94,10 +101,14 @@ pub(crate) struct DeclaredMerge<'a> {
 }
 
 impl<'a> DeclaredMerge<'a> {
+    /// No records.
+    pub(crate) const NOTHING: Self = Self { key: &[], order: &[], is_empty: true };
+
     /// Returns what these records declare.
-    pub(crate) fn from_records(changes: &'a ChangeRecords) -> Self {
-        let is_empty = changes.is_empty() && changes.refused.is_empty();
-        Self { key: &changes.key, order: &changes.order, is_empty }
+    pub(crate) fn from_records(changes: &'a BufferedChanges) -> Self {
+        let rest = changes.rest();
+        let is_empty = changes.is_empty() && rest.refused.is_empty();
+        Self { key: &rest.key, order: &rest.order, is_empty }
     }
 }
 
@@ -126,8 +137,12 @@ pub(crate) fn listed_files(
     if args.allow_empty { files.with_allow_empty() } else { files }
 }
 
-/// Opens the table with the policies of the options.
-async fn open_target(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Dataset> {
+/// Opens the table with the policies of the options, and observes it for a change.
+async fn observe_target(
+    args: &MergeArgs,
+    hard_links: bool,
+    context: &CommandContext,
+) -> Result<(Dataset, TableVersion)> {
     let external = match args.external_files {
         ExternalFilesName::Adopt => ExternalFiles::Adopt,
         ExternalFilesName::Fail => ExternalFiles::Fail,
@@ -141,14 +156,8 @@ async fn open_target(args: &MergeArgs, hard_links: bool, context: &CommandContex
         .with_diverged(diverged)
         .with_retention(args.retention);
     options.hard_links = hard_links;
-    context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
+    context.observe(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 
 /// Key and order of the merges of a table.
 type KeyAndOrder = (Vec<String>, Vec<String>);
-
-/// Returns key and order of the earlier merges of a table, and its columns.
-async fn made_and_columns(table: TableVersion) -> Result<(Option<KeyAndOrder>, SchemaRef)> {
-    let made = stored_spec(&table.observed.head.properties)?.map(|spec| (spec.key, spec.order));
-    Ok((made, table.current_schema().await?))
-}

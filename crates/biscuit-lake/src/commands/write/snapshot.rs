@@ -4,9 +4,8 @@
 
 use std::fmt::Write;
 
-use biscuit_apply::ChangeFiles;
 use biscuit_apply::report::PeriodReport;
-use biscuit_change::ChangeRecords;
+use biscuit_apply::{BufferedChanges, ChangeFiles};
 use biscuit_core::{Clock, Error, Instant, Outcome, Result, SystemClock};
 use biscuit_partition::report::PeriodTableReport;
 use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable};
@@ -139,10 +138,10 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> 
     };
     tracing::info!(records = changes.len(), "read all changes");
     if chosen.is_none() && changes.is_empty() {
-        check_table(args, changes.other_tables)?;
+        check_table(args, changes.rest().other_tables)?;
     }
     let Some((spec, options)) = table.spec_and_options(args, DeclaredMerge::from_records(&changes))? else {
-        let json = json!({"outcome": Outcome::Unchanged, "records": changes.ignored});
+        let json = json!({"outcome": Outcome::Unchanged, "records": changes.rest().ignored});
         let text = "unchanged: no change records, and the table has no periods yet\n".to_owned();
         return Ok(CommandOutput::Report { json, text, exit: 0 });
     };
@@ -166,13 +165,16 @@ async fn read(
     table: &MergeTarget,
     chosen: Option<&ChosenInputs>,
     context: &CommandContext,
-) -> Result<ChangeRecords> {
-    let format = table.format.clone();
-    match chosen {
-        Some(chosen) => ChangeFiles::found(chosen.files()?, format).changes().await,
-        None if command.changes.is_empty() => Ok(ChangeRecords::default()),
-        None => listed_files(&command.changes, format, &command.merge, context).changes().await,
-    }
+) -> Result<BufferedChanges> {
+    let (format, mut changes) = (table.format.clone(), table.buffer(&command.merge));
+    let files = match chosen {
+        Some(chosen) => ChangeFiles::found(chosen.files()?, format),
+        None if command.changes.is_empty() => return Ok(changes),
+        None => listed_files(&command.changes, format, &command.merge, context),
+    };
+    let rest = files.each_batch(&mut changes).await?;
+    changes.add_records(rest)?;
+    Ok(changes)
 }
 
 impl SnapshotCommand {
