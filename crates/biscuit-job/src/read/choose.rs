@@ -25,6 +25,8 @@ pub(crate) struct ChosenInput {
     pub(crate) selection: InputSelection,
     /// Whether folders such as `dt=2024-02-28` become columns.
     pub(crate) hive_partitioning: HivePartitioning,
+    /// Maximum bytes of a record in a text file; `None` for the default.
+    pub(crate) max_record: Option<u64>,
 }
 
 impl ChosenInput {
@@ -32,7 +34,7 @@ impl ChosenInput {
     pub(crate) fn to_files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
         let file = |object: &SourceObject| {
             let (store, path) = self.input.find(object)?;
-            let file = InputFile::new(object.listed.clone(), store, path);
+            let file = InputFile::new(object.listed.clone(), store, path).with_max_record(self.max_record);
             Ok(Arc::new(match self.hive_partitioning {
                 HivePartitioning::Columns => file.with_path_columns(self.input.path_below_place(object))?,
                 HivePartitioning::Ignored => file,
@@ -67,8 +69,8 @@ pub(crate) async fn choose_input(
             bookmark.select(journal, head, &places, mode, spec.allow_missing).await?;
         selection.warnings.iter().filter(|_| own.is_some()).for_each(|w| tracing::warn!("{w}"));
         let (source, bookmark) = (name.clone(), own.map(str::to_owned));
-        let (input, hive_partitioning) = (Arc::new(listed), spec.hive_partitioning);
-        chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning });
+        let (input, hive_partitioning, max_record) = (Arc::new(listed), spec.hive_partitioning, spec.max_record);
+        chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning, max_record });
     }
     // Two sources with one bookmark would overwrite the state of each other in the same commit.
     let mut names = BTreeMap::new();

@@ -15,7 +15,7 @@ use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
 use crate::codes;
-use crate::read::input::{MAX_LINE, text_failed, too_long};
+use crate::read::input::{InputFile, MAX_LINE, text_failed, too_long};
 use crate::spec::CsvSpec;
 
 /// Number of rows in a batch.
@@ -80,6 +80,21 @@ pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
     }
 }
 
+/// Text of a CSV file.
+pub(crate) struct CsvText<'a, R> {
+    /// Name of the file in messages.
+    pub(crate) file: &'a str,
+    pub(crate) text: R,
+    /// Maximum bytes of a record.
+    pub(crate) max_record: usize,
+}
+
+impl<'a, R> CsvText<'a, R> {
+    pub(crate) fn new(file: &'a InputFile, text: R) -> Self {
+        Self { file: file.name(), text, max_record: file.max_record }
+    }
+}
+
 /// Where the column names of a CSV file come from.
 pub(crate) enum CsvNames<'a> {
     /// From the first line. If the list is not empty, the line must contain at least one of its names.
@@ -94,15 +109,15 @@ pub(crate) enum CsvNames<'a> {
 /// `InvalidCsv` for text that is not CSV, `NoHeader`, `DuplicateColumn`, `TooManyColumns`, `TooLarge`,
 /// `TruncatedInput`, and the errors of `take` and `bad`.
 pub(crate) fn csv_rows(
-    file: &str,
-    text: impl std::io::Read,
+    csv: CsvText<'_, impl std::io::Read>,
     spec: &CsvSpec,
     names: CsvNames<'_>,
     take: &mut dyn FnMut(RowBatch) -> Result<()>,
     bad: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
+    let file = csv.file;
     let dialect = spec.dialect.of_file(file);
-    let mut reader = CsvRecords::new(file, text, dialect);
+    let mut reader = CsvRecords::new(csv, dialect);
     let mut record = csv::StringRecord::new();
     let (names, header) = match names {
         CsvNames::Given(names) => (names, None),
@@ -141,24 +156,26 @@ pub(crate) fn csv_rows(
     if rows.count == 0 { Ok(()) } else { take(rows.finish_piece()?) }
 }
 
-/// The records of a CSV file, each of at most [`MAX_LINE`] bytes. Without this limit, a quote that is never closed
+/// The records of a CSV file, each with a maximum number of bytes. Without this limit, a quote that is never closed
 /// would load the rest of the file as one record.
 pub(crate) struct CsvRecords<'a, R> {
     file: &'a str,
     reader: csv::Reader<CheckedCsv<CountedText<R>>>,
     /// Bytes that were read since the last record, including bytes that the CSV reader buffered ahead.
     read: Rc<Cell<usize>>,
+    max_record: usize,
     /// Whether lines end in CRLF, decided by the first line.
     crlf: Rc<Cell<Option<bool>>>,
 }
 
 impl<'a, R: io::Read> CsvRecords<'a, R> {
-    pub(crate) fn new(file: &'a str, text: R, dialect: CsvDialect) -> Self {
+    pub(crate) fn new(csv: CsvText<'a, R>, dialect: CsvDialect) -> Self {
+        let CsvText { file, text, max_record } = csv;
         let (read, crlf) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-        let counted = CountedText { text, read: read.clone(), crlf: crlf.clone(), last: 0 };
+        let counted = CountedText { text, read: read.clone(), max_record, crlf: crlf.clone(), last: 0 };
         let text = CheckedCsv::new(file, counted, dialect);
         let reader = dialect.reader().buffer_capacity(1 << 16).from_reader(text);
-        Self { file, reader, read, crlf }
+        Self { file, reader, read, max_record, crlf }
     }
 
     /// Returns the line in which a record begins. At a CRLF, the reader's position is before the line feed, hence the
@@ -182,8 +199,8 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
                 .with_source(e)
         };
         read.map_err(damaged)?.map_err(|e| {
-            if self.read.get() > MAX_LINE {
-                return too_long(self.file, "record", line);
+            if self.read.get() > self.max_record {
+                return too_long(self.file, "record", line, self.max_record);
             }
             let message = format!("the file is not valid CSV: {e}");
             match e.into_kind() {
@@ -198,6 +215,7 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
 struct CountedText<R> {
     text: R,
     read: Rc<Cell<usize>>,
+    max_record: usize,
     crlf: Rc<Cell<Option<bool>>>,
     /// Last byte of the previous read, in case a CRLF is split between two reads.
     last: u8,
@@ -205,7 +223,7 @@ struct CountedText<R> {
 
 impl<R: io::Read> io::Read for CountedText<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.read.get() > MAX_LINE {
+        if self.read.get() > self.max_record {
             return Err(io::Error::other("the record is too large"));
         }
         let n = self.text.read(into)?;

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use crate::codes;
-use crate::read::decode::{CsvRecords, no_header};
+use crate::read::decode::{CsvRecords, CsvText, no_header};
 use crate::read::input::InputFile;
 use crate::spec::{CsvHeader, RulesSpec, SourceFormat, TextSpec, invalid_spec};
 
@@ -159,7 +159,7 @@ fn infer_file(
                 return Err(invalid_spec("CSV without a header needs a contract that names its columns"));
             }
             let text = file.open_text(handle, spec.encoding)?;
-            let mut reader = CsvRecords::new(file.name(), text, csv.dialect.of_file(file.name()));
+            let mut reader = CsvRecords::new(CsvText::new(file, text), csv.dialect.of_file(file.name()));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;
             let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();

@@ -27,8 +27,11 @@ pub(crate) const SLICE: usize = 8 << 20;
 /// Bytes at the beginning of a text that decide how its JSON values are separated.
 const BEGIN: u64 = 64 << 10;
 
-/// Maximum bytes of a JSON line or a CSV record. Arrow counts the bytes of a text array with 31 bits.
+/// Maximum bytes of a JSON line or a CSV record, if the source does not set another one.
 pub(crate) const MAX_LINE: usize = 256 << 20;
+
+/// Maximum that a source can set, since Arrow counts the bytes of a text array with 31 bits.
+const MAX_LINE_LIMIT: u64 = 1 << 30;
 
 /// An object that a run reads, as it was listed.
 #[derive(Debug, Clone)]
@@ -37,12 +40,21 @@ pub(crate) struct InputFile {
     pub(crate) found: FoundFile,
     /// Columns in the path of the object, with their values.
     pub(crate) path_columns: Vec<(String, Option<String>)>,
+    /// Maximum bytes of a JSON line or a CSV record, at least [`SLICE`].
+    pub(crate) max_record: usize,
 }
 
 impl InputFile {
     pub(crate) fn new(listed: ObjectRef, store: Arc<dyn ObjectStore>, object: Path) -> Self {
         let store = as_listed(store, [(object.clone(), listed.etag.clone())]);
-        Self { found: FoundFile::new(listed, store, object), path_columns: vec![] }
+        Self { found: FoundFile::new(listed, store, object), path_columns: vec![], max_record: MAX_LINE }
+    }
+
+    /// Sets the maximum bytes of a JSON line or a CSV record.
+    pub(crate) fn with_max_record(mut self, bytes: Option<u64>) -> Self {
+        let bytes = bytes.map(|bytes| usize::try_from(bytes.min(MAX_LINE_LIMIT)).unwrap_or(MAX_LINE));
+        self.max_record = bytes.unwrap_or(MAX_LINE).max(SLICE);
+        self
     }
 
     /// URL of the object, for messages.
@@ -135,10 +147,12 @@ pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
     }
 }
 
-/// Error for a line or record with more than [`MAX_LINE`] bytes.
-pub(crate) fn too_long(file: &str, what: &str, row: u64) -> Error {
-    Error::new(biscuit_schema::codes::TOO_LARGE, format!("the {what} has more than {MAX_LINE} bytes; split it"))
-        .at(file, row)
+/// Error for a line or record with more bytes than the file allows.
+pub(crate) fn too_long(file: &str, what: &str, row: u64, maximum: usize) -> Error {
+    let message = format!(
+        "the {what} has more than {maximum} bytes; if it is valid, raise the limit with `max_record` of the source, up to 1 GiB"
+    );
+    Error::new(biscuit_schema::codes::TOO_LARGE, message).at(file, row)
 }
 
 /// Reads an object in parts of [`SLICE`] bytes to limit memory.
@@ -192,14 +206,18 @@ impl TextChunks {
             let read = (&mut self.text).take((want - had) as u64).read_to_end(&mut bytes);
             read.map_err(|e| self.file.unreadable_error(e))?;
             self.ended = bytes.len() < want;
+            // The chunk begins with a line, and has more than one unless this line is long.
+            let line = memchr::memchr(b'\n', &bytes).unwrap_or(bytes.len());
+            if line > self.file.max_record {
+                return Err(too_long(self.file.name(), "line", self.first, self.file.max_record));
+            }
             match memchr::memrchr(b'\n', &bytes) {
                 Some(end) if !self.ended => {
                     self.rest = bytes.split_off(end + 1);
                     break;
                 }
-                _ if !self.ended && want > MAX_LINE => return Err(too_long(self.file.name(), "line", self.first)),
                 // The chunk has no line end: one line is longer than the chunk.
-                _ => want *= 2,
+                _ => want = (want * 2).min(self.file.max_record + 1).max(want),
             }
         }
         if bytes.is_empty() {
@@ -222,8 +240,9 @@ pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Byte
     let mut end = range.end;
     // The last line of the range may end after the range.
     while end < file.size() && !ends_in_line(&bytes, (range.end - from) as usize) {
-        if end - range.end > MAX_LINE as u64 {
-            return Err(too_long(file.name(), "line", lines_before(file, range.end).await? + 1));
+        if end - range.end > file.max_record as u64 {
+            let line = lines_before(file, range.end).await? + 1;
+            return Err(too_long(file.name(), "line", line, file.max_record));
         }
         let next = (end + (1 << 18)).min(file.size());
         bytes.extend_from_slice(&file.read_range(end..next).await?);

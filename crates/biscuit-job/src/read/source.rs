@@ -24,7 +24,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::codes;
-use crate::read::decode::{BadRow, CsvNames, RowBatch, UntypedRows, csv_rows};
+use crate::read::decode::{BadRow, CsvNames, CsvText, RowBatch, UntypedRows, csv_rows};
 use crate::read::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::read::json::JsonLines;
 use crate::read::path_columns::with_path_columns;
@@ -440,7 +440,8 @@ impl SourceReader {
                 CsvNames::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }
         };
-        csv_rows(file.name(), file.open_text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
+        let text = CsvText::new(file, file.open_text(handle, self.text.encoding)?);
+        csv_rows(text, &self.text.csv, names, piece, refuse)
     }
 }
 

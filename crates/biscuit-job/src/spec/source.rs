@@ -84,8 +84,9 @@ pub struct SourceSpec {
     /// For change records: maximum bytes of one file after decompression and decoding; see
     /// [`RowsOptions::max_decompressed`](biscuit_change::RowsOptions::max_decompressed).
     pub max_decompressed: Option<u64>,
-    /// For change records: maximum bytes of one record in a text file; see
-    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record).
+    /// Maximum bytes of one record in a text file. Default for change records:
+    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record); for `csv` and `json`: 256 MiB, where less than
+    /// 8 MiB counts as 8 MiB. Maximum: 1 GiB.
     pub max_record: Option<u64>,
 }
 
@@ -327,8 +328,9 @@ impl SourceSpec {
         self
     }
 
-    /// Sets the maximum bytes of one record in a text file of change records. Default:
-    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record).
+    /// Sets the maximum bytes of one record in a text file. Default for change records:
+    /// [`RowsOptions::max_record`](biscuit_change::RowsOptions::max_record); for `csv` and `json`: 256 MiB, where less than
+    /// 8 MiB counts as 8 MiB. Maximum: 1 GiB.
     #[must_use]
     pub fn with_max_record(mut self, bytes: u64) -> Self {
         self.max_record = Some(bytes);

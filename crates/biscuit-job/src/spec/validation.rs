@@ -19,7 +19,7 @@ pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
     if source.contract.is_some() && source.rules.is_some() {
         return wrong("has both `contract` and `rules`; a contract defines every type, so remove `rules`");
     }
-    use SourceFormat::{Debezium, Dms, Rows};
+    use SourceFormat::{Csv, Debezium, Dms, Json, Rows};
     // Setting, whether it is set, and the formats that it applies to.
     let formats: [(&str, bool, &[SourceFormat]); 9] = [
         ("op_map", !source.op_map.is_empty(), &[Rows, Dms]),
@@ -30,7 +30,7 @@ pub(super) fn check_source(name: &str, source: &SourceSpec) -> Result<()> {
         ("before_image", source.before_image.is_some(), &[Dms]),
         ("placeholder", source.placeholder.is_some(), &[Debezium, Rows]),
         ("max_decompressed", source.max_decompressed.is_some(), &[Debezium, Dms, Rows]),
-        ("max_record", source.max_record.is_some(), &[Debezium, Dms, Rows]),
+        ("max_record", source.max_record.is_some(), &[Csv, Debezium, Dms, Json, Rows]),
     ];
     if let Some((what, ..)) = formats.iter().find(|(_, is_set, fits)| *is_set && !fits.contains(&source.format)) {
         return wrong(&format!("has `{what}`, which its format does not support"));

@@ -247,3 +247,37 @@ fn values_of_a_column_that_a_policy_misspells_are_not_spilled() {
         assert_eq!(ran.err.contains("UnknownColumn"), !is_known, "{}", ran.err);
     }
 }
+
+#[test]
+fn record_of_a_raw_file_has_a_maximum_that_can_be_raised() {
+    let note = "n".repeat(9 << 20);
+    let files = [
+        ("json", format!("{{\"id\":1,\"note\":\"short\"}}\n{{\"id\":2,\"note\":\"{note}\"}}\n")),
+        ("csv", format!("id,note\n1,short\n2,{note}\n")),
+    ];
+    for (format, text) in &files {
+        let f = Folder::new();
+        f.write("raw/1", text);
+        for (max, code) in [(8 << 20, 3), (10 << 20, 0)] {
+            f.write(
+                "t.job.toml",
+                format!(
+                    "name = 't'\n[sources.s]\nurl = 'raw'\nformat = '{format}'\nmax_record = {max}\n\
+                     [sources.s.contract]\ncolumns = [{{name = 'id', type = 'bigint'}}, {{name = 'note', type = 'string'}}]\n\
+                     [target]\nurl = 'lake/t'\nmode = 'replace'\n"
+                ),
+            );
+            let ran = f.run("run t.job.toml --json");
+            assert_eq!(ran.code, code, "{format} {max}: {}{}", ran.out, ran.err);
+            if code != 0 {
+                let error = ran.json()["error"].clone();
+                assert_eq!(
+                    (&error["code"], error["row"].as_u64()),
+                    (&"TooLarge".into(), Some(if *format == "csv" { 3 } else { 2 }))
+                );
+                assert!(error["message"].as_str().is_some_and(|m| m.contains("max_record")), "{error}");
+            }
+        }
+        assert_eq!(f.rows("lake/t --columns id").len(), 2);
+    }
+}
