@@ -242,10 +242,11 @@ impl MergeRun<'_> {
         self
     }
 
-    /// Merges on top of a version that was just observed, if the input is read within a second. If that takes longer, the
-    /// newest version when the input was read counts, as by default. This saves the requests of a second observation.
-    pub fn on_recent(mut self, snapshot: TableVersion) -> Self {
-        self.base = BaseVersion::Recent(snapshot, Instant::now());
+    /// Merges on top of a version that was observed at this time, if the input is read within a second after it. If that
+    /// takes longer, the newest version when the input was read counts, as by default. This saves the requests of a second
+    /// observation.
+    pub fn on_recent(mut self, snapshot: TableVersion, observed: Instant) -> Self {
+        self.base = BaseVersion::Recent(snapshot, observed);
         self
     }
 
@@ -303,6 +304,7 @@ impl MergeRun<'_> {
                 (records.intake, records.rest)
             }
             MergeInput::Buffered(mut records) => {
+                setup.options = setup.options.beside(&records);
                 let (mut intake, rest) = (new_intake(&setup)?, records.take_rest());
                 intake.announce_records(records.len());
                 for batch in records.into_batches() {

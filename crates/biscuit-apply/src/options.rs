@@ -3,6 +3,7 @@
 use biscuit_change::BadRows;
 use biscuit_dataset::ParquetOptions;
 
+use crate::changes::buffered::BufferedChanges;
 use crate::changes::log_epochs::NewServerPolicy;
 
 /// Options of a merge. Each has a default.
@@ -135,6 +136,14 @@ impl MergeOptions {
     /// Returns the memory for change records in bytes; `None` for no limit.
     pub(crate) fn change_limit(&self) -> Option<usize> {
         self.change_memory.or(self.memory.map(|bytes| bytes / 4))
+    }
+
+    /// Leaves the memory that waiting records take out of the memory budget, for the runs that merge them.
+    pub fn beside(mut self, records: &BufferedChanges) -> Self {
+        if let (Some(memory), Some(taken)) = (self.memory, records.limit()) {
+            self.memory = Some(memory.saturating_sub(taken));
+        }
+        self
     }
 
     /// Sets the size in bytes at which a rewritten file is closed and another one begun, at least 1. Default: 4 GiB.

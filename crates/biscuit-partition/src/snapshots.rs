@@ -128,6 +128,7 @@ impl PeriodMerge {
             pending: pending::load_pending(self.dataset.journal(), head).await?,
             retracted: RetractedKeys::load(self.dataset.journal(), head).await?,
         };
+        let options = self.options.clone().beside(&changes);
         let mut commits = self.plan_commits(changes, known, &asked, &current, mode, &mut report)?;
         commits.iter_mut().for_each(|commit| commit.extras.run.clone_from(&extras.run));
         if let Some(last) = commits.last_mut() {
@@ -151,7 +152,8 @@ impl PeriodMerge {
             if PeriodsProperty::from_table(&on)?.as_ref() != Some(&property) {
                 extras.set_property(PERIODS, property.to_json()?);
             }
-            let merge = self.merge()?.with_periods(step.period_states)?;
+            let merge = Merge::new(self.dataset.clone(), self.spec.clone(), options.clone())?;
+            let merge = merge.with_periods(step.period_states)?;
             let mut records = merge.collect()?;
             for (period, changes) in step.changes {
                 for batch in changes.into_batches() {

@@ -125,6 +125,8 @@ impl BufferedChanges {
         if self.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
             self.columns.push((batch.rows.schema(), batch.file.clone()));
         }
+        // Several buffers have records of one text.
+        let batch = batch.detach_raw();
         let memory = MemoryConsumer::new("waiting change records").register(&self.budget.pool);
         let waiting = match memory.try_grow(batch.memory_size() + EACH * batch.ops.len()) {
             Ok(()) => WaitingBatch::Memory(Box::new(batch), memory),
@@ -155,6 +157,11 @@ impl BufferedChanges {
             }
         }
         self.rest.append(rest);
+    }
+
+    /// Maximum memory of the records in bytes; `None` for no limit.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.budget.limit
     }
 
     /// Number of change records, without the quarantined ones.

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use biscuit_apply::{BufferedChanges, ChangeFiles, ChangeFormat, FoundFile, Merge, MergeOptions, RunMode};
-use biscuit_change::{ChangeRecords, DebeziumOptions, TablesReader};
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, RowsOptions, RowsReader, TablesReader};
 use biscuit_core::ObjectRef;
 use biscuit_journal::TableStorage;
+use biscuit_merge::internal::RawSource;
 use biscuit_schema::Contract;
 use biscuit_testkit::{assert_rows_eq, table};
 use object_store::ObjectStoreExt;
@@ -122,6 +123,27 @@ async fn records_of_several_tables_share_the_memory() {
         }
         assert_eq!(found, [("lines".to_owned(), 100, 20), ("orders".to_owned(), 100, 20)]);
     }
+}
+
+#[tokio::test]
+async fn few_records_of_a_text_do_not_keep_all_of_it_in_memory() {
+    let mut reader = RowsReader::new(RowsOptions::default().with_bad_rows(BadRows::Quarantine));
+    reader.read("changes.jsonl", lines(0..1000, 1).into()).expect("the lines are valid");
+    let all = reader.finish().expect("the lines are valid");
+    let raw = |batch: &biscuit_change::ChangeBatch| match batch.raw.as_ref().map(|raw| &raw.0) {
+        Some(RawSource::Text { text, .. }) => (
+            text.len(),
+            String::from_utf8(batch.raw.as_ref().expect("it is there").0.get(1).expect("the record is there")),
+        ),
+        other => panic!("{other:?}"),
+    };
+    let few = all.batches[0].select_rows(&[7, 998]).expect("the records are there");
+    let mut buffer = BufferedChanges::unlimited();
+    buffer.add(few.clone()).expect("the records are added");
+    let kept = buffer.batches().next().expect("there is a batch").expect("it is in memory");
+    let ((shared, before), (own, after)) = (raw(&few), raw(&kept));
+    assert!(own < 200 && shared > 30_000, "{own} {shared}");
+    assert_eq!(before, after);
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ async fn command(storage: &TableStorage, lines: &str) -> (MergeReport, RequestDe
     request_depth(storage, async |storage| {
         let dataset = lake::dataset(storage.clone());
         let (dataset, version) = dataset.follow_and_observe().await.expect("the table is observed");
+        let observed = std::time::Instant::now();
         let columns = version.current_schema().await.expect("the columns are known");
         let options = RowsOptions::default().with_op("op").with_expected(columns);
         let input = storage.store.head(&Path::from("in/1.jsonl")).await.expect("the object exists");
@@ -52,7 +53,7 @@ async fn command(storage: &TableStorage, lines: &str) -> (MergeReport, RequestDe
         let file = FoundFile::new(listed, storage.store.clone(), input.location);
         let files = ChangeFiles::found(vec![file], ChangeFormat::Rows(options));
         let merge = Merge::new(dataset, lake::spec(), lake::serial()).expect("the options are valid");
-        merge.input(files).on_recent(version).run(RunMode::Commit).await.expect("the merge succeeds")
+        merge.input(files).on_recent(version, observed).run(RunMode::Commit).await.expect("the merge succeeds")
     })
     .await
 }

@@ -272,7 +272,7 @@ impl<'a> TablesReader<'a> {
             TableReaders::Debezium(readers) => {
                 let taken = readers.iter_mut().map(|(table, reader)| {
                     let batches = reader.take_batches();
-                    reader.has_taken |= !batches.is_empty();
+                    reader.has_taken |= batches.iter().any(|batch| !batch.ops.is_empty());
                     (table.clone(), batches)
                 });
                 taken.collect()

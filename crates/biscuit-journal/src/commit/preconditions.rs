@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStoreExt};
 
 use crate::commit::path_lengths::check_lengths;
+use crate::commit::publish::LeftTrials;
 use crate::commit::staged::{staged_error, staged_gone};
 use crate::commit::stager::DeferredChecks;
 use crate::log::journal_store::JournalStore;
@@ -29,6 +30,9 @@ const CHECKS_IN_FLIGHT: usize = 16;
 
 /// Maximum number of staged files whose sizes are compared at the same time.
 const SIZES_IN_FLIGHT: usize = 32;
+
+/// Name that no object has, and with which the right to delete is tried. It is shorter than the name of a trial copy.
+const ABSENT: &str = "_biscuit-absent";
 
 /// The preconditions of the record of a change.
 pub(crate) struct Preconditions<'a> {
@@ -67,14 +71,20 @@ pub(crate) struct TrialCopies(Vec<Path>);
 
 impl TrialCopies {
     /// Deletes the copies. A failure is logged: the next commit deletes what remains.
-    pub(crate) async fn delete_if_possible(self, storage: &TableStorage) {
+    pub(crate) async fn delete_if_possible(self, storage: &TableStorage) -> LeftTrials {
         let deletes = self.0.iter().map(|trial| async move {
             match storage.store.delete(trial).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => tracing::warn!("`{trial}` remains until the next commit: {e}"),
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => true,
+                Err(e) => {
+                    tracing::warn!("`{trial}` remains for now: {e}");
+                    false
+                }
             }
         });
-        join_all(deletes).await;
+        match join_all(deletes).await.into_iter().all(|deleted| deleted) {
+            true => LeftTrials::Deleted,
+            false => LeftTrials::MayRemain,
+        }
     }
 }
 
@@ -112,14 +122,9 @@ impl Preconditions<'_> {
         let JournalStore { storage, state, options, .. } = self.journal;
         if self.is_probed || options.writers == WriterPolicy::One {
             let (verified, claimed) = futures::join!(self.verify_staged(), self.claim());
-            return match (verified, claimed) {
-                (Err(e), Ok(true)) => {
-                    pointer::withdraw_claim(self.journal).await?;
-                    Err(e)
-                }
-                (Err(e), _) => Err(e),
-                (Ok(()), claimed) => self.check_claim(claimed?).await,
-            };
+            // If the files are not valid, the pointer remains: another run with the same state root may rely on it.
+            verified?;
+            return self.check_claim(claimed?).await;
         }
         let probe = PutIfAbsentProbe::run(&storage.store, state, options.writers, &self.record.writer_id);
         let ((probe, shown), verified) = futures::join!(probe, self.verify_staged());
@@ -222,7 +227,11 @@ impl Preconditions<'_> {
         // before the rename would leave it there forever.
         let mode = if durability.is_immediate() { CopyMode::Overwrite } else { CopyMode::Create };
         let copy = store.copy_opts(&staged, &trial, CopyOptions::new().with_mode(mode));
-        let absent = Path::from(format!("{trial}-absent"));
+        let absent = match folder_of(&file.path) {
+            "" => ABSENT.to_owned(),
+            folder => format!("{folder}/{ABSENT}"),
+        };
+        let absent = path_below(&self.journal.table, &absent);
         let (copied, refused) = match durability.is_immediate() {
             true => futures::join!(copy, async { store.delete(&absent).await }),
             false => (copy.await, Ok(())),

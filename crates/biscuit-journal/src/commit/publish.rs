@@ -210,7 +210,7 @@ async fn carry_out(
     let path = JournalObjectKind::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
     let put = journal.create(&path, bytes.into(), record.version - 1, &record.writer_id);
-    let (put, cleaned) = futures::join!(put, delete_published(journal, record));
+    let (put, cleaned) = futures::join!(put, delete_published(journal, record, &done));
     if let Err(e) = cleaned {
         tracing::warn!("staged files remain in `{}` until a later run: {e}", journal.state);
     }
@@ -238,8 +238,8 @@ pub(crate) enum LeftTrials {
     MayRemain,
 }
 
-/// Deletes the trial copies of a run, before its version is finished: nobody looks for them later. On a disk they are deleted
-/// before the commit.
+/// Deletes the trial copies of a run, so that none is left when its version is finished. On a disk they are deleted before the
+/// commit.
 async fn delete_trials(journal: &JournalStore, record: &CommitRecord, trials: LeftTrials) -> Result<()> {
     if trials == LeftTrials::Deleted || !journal.storage.durability.is_immediate() {
         return Ok(());
@@ -251,11 +251,13 @@ async fn delete_trials(journal: &JournalStore, record: &CommitRecord, trials: Le
 
 /// Deletes the staged files of a version whose files all have their final names. No process needs them any more: one that
 /// finishes the same version finds the files there. On a disk the run folder is deleted as a whole later.
-async fn delete_published(journal: &JournalStore, record: &CommitRecord) -> Result<()> {
+async fn delete_published(journal: &JournalStore, record: &CommitRecord, done: &DoneMark) -> Result<()> {
     if !journal.storage.durability.is_immediate() {
         return Ok(());
     }
-    let staged = record.publish.iter().map(|file| path_below(&journal.state, &file.staged)).collect();
+    let lost = |path: &str| done.exceptions.iter().any(|e| e.code == LOST && e.path == path);
+    let published = record.publish.iter().filter(|file| !lost(&file.path));
+    let staged = published.map(|file| path_below(&journal.state, &file.staged)).collect();
     delete_all(&journal.storage, &journal.state, staged).await.map(drop)
 }
 
@@ -291,15 +293,16 @@ async fn publish_or_keep_folder(
 /// Publishes and removes the files of one folder.
 ///
 /// All new files are there, and their names are durable, before the first old file is deleted. A crash in between
-/// leaves both, which the next process completes; it never leaves a partition without its rows. In a store whose names are
-/// durable at once, the first old files are looked at together with the new ones, which saves a request before the
-/// deletes.
+/// leaves both, which the next process completes; it never leaves a partition without its rows. If the new files are copied
+/// already and only the last look at them is left, a few old files are looked at together with them, which saves a request
+/// before the deletes.
 async fn publish_folder(
     guard: &VersionFence<'_>,
     changes: &FolderChanges<'_>,
     looks: Vec<Option<Look>>,
 ) -> Result<PublishedFolder, PublishError> {
     let journal = guard.journal;
+    let all_copied = looks.iter().all(Option::is_some);
     let copies = changes.publish.iter().zip(looks).map(|(file, look)| copy_after_look(guard, file, look).boxed());
     let copies: Vec<_> = copies.collect();
     let copied: Vec<Option<FinalName>> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
@@ -312,8 +315,9 @@ async fn publish_folder(
     let publish: Vec<_> = publish.map(FutureExt::boxed).collect();
     let publish = stream::iter(publish).buffered(IN_FLIGHT).try_collect::<Vec<FinalName>>();
     let groups: Vec<_> = changes.remove.chunks(REMOVED_TOGETHER).collect();
-    let look_early = journal.storage.durability.is_immediate();
+    let look_early = all_copied && journal.storage.durability.is_immediate();
     let first = groups.first().filter(|_| look_early).copied().unwrap_or_default();
+    let first = &first[..first.len().min(IN_FLIGHT)];
     let (published, mut looks) = futures::join!(publish, look_at_removed(journal, first));
     let published = published?;
     let is_checked = published.iter().any(|f| f.is_checked);
@@ -437,8 +441,7 @@ async fn look_at_removed(journal: &JournalStore, files: &[&ObjectRef]) -> Vec<Ob
         let object = path_below(&journal.table, &file.path);
         async move { journal.storage.store.head(&object).await.ok() }.boxed()
     });
-    let looks: Vec<_> = looks.collect();
-    stream::iter(looks).buffered(IN_FLIGHT).filter_map(std::future::ready).collect().await
+    join_all(looks.collect::<Vec<_>>()).await.into_iter().flatten().collect()
 }
 
 /// Deletes removed files that still have the observed size and ETag. A file that another program has changed since is

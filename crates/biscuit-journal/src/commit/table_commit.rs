@@ -16,7 +16,7 @@ use crate::commit::clean;
 use crate::commit::extras::CommitExtras;
 use crate::commit::interrupt::RunInterrupt;
 use crate::commit::preconditions::Preconditions;
-use crate::commit::publish::{self, LeftTrials, PublishOutcome};
+use crate::commit::publish::{self, PublishOutcome};
 use crate::commit::staged::{StagedWriter, staged_error};
 use crate::commit::stager::{DeferredChecks, FileStager};
 use crate::log::head::{list_entries, read};
@@ -393,7 +393,7 @@ impl<'a> TableCommit<'a> {
             self.delete_staged().await?;
             return Err(e);
         }
-        let (put, ()) = futures::join!(self.put_record(), trials.delete_if_possible(&self.journal.storage));
+        let (put, trials) = futures::join!(self.put_record(), trials.delete_if_possible(&self.journal.storage));
         if let Err(e) = put {
             if e.is(biscuit_core::codes::CONFLICT) {
                 self.delete_staged().await?;
@@ -405,7 +405,7 @@ impl<'a> TableCommit<'a> {
         self.journal.sync_folders(&path, &self.journal.state).await?;
         // If the record is not in force, the staged files remain: it may have been in force for a time, and its files
         // be live.
-        let published = publish::finish_version(self.journal, &self.record, self.check_not_void(), LeftTrials::Deleted);
+        let published = publish::finish_version(self.journal, &self.record, self.check_not_void(), trials);
         // All runs that this version makes dead have staged before, or will lose.
         let (published, found) = futures::join!(published, clean::list_run_objects(self.journal));
         let published = published?;

@@ -277,7 +277,11 @@ fn apply_divergence_policy(
     }
     tracing::warn!("the files of the table differ from its journal and are adopted as they are: {what}");
     observed.diverged = true;
-    let found: Vec<ObjectRef> = changed.into_iter().chain(std::mem::take(&mut observed.orphan_files)).collect();
+    // A trial copy has the rows of another file. It remains an orphan file.
+    let orphans = std::mem::take(&mut observed.orphan_files);
+    let (trials, orphans): (Vec<_>, Vec<_>) = orphans.into_iter().partition(|file| trial_base(&file.path).is_some());
+    observed.orphan_files = trials;
+    let found: Vec<ObjectRef> = changed.into_iter().chain(orphans).collect();
     observed.files.extend(found.iter().cloned());
     observed.external.extend(found);
     Ok(())

@@ -66,8 +66,8 @@ impl PutIfAbsentProbe {
 const REMEMBERED: &str = "put-if-absent.json";
 
 /// Maximum difference between the time in the object, which is that of the host, and the time when it was written, on the
-/// clock of the store. S3 refuses requests of hosts whose clocks differ more. An object that was copied to another store is
-/// younger than its content says, so that it does not vouch for that store.
+/// clock of the store. S3 refuses requests of hosts whose clocks differ more. An object that was copied to another store later
+/// is younger than its content says, so that it does not vouch for that store.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A probe that has succeeded.

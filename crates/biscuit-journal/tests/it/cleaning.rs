@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use biscuit_journal::DivergedPolicy;
 use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use crate::table::{journal, memory, names, set, texts};
+use crate::table::{journal, memory, names, set, set_on, texts};
 
 /// Returns the number of the first call that contains a text, while "two" is set on a table with "one".
 pub(crate) async fn call(text: &str) -> u64 {
@@ -93,4 +94,20 @@ async fn recovery_deletes_the_objects_of_a_dead_probe() {
     crate::table::put(&storage, "lake/.biscuit/t/probe/00000000000000ff-0", "7").await;
     assert_eq!(journal(&storage).recover().await.expect("the recovery succeeds").cleaned, 1);
     assert!(names(&storage, "/probe/").await.is_empty());
+}
+
+#[tokio::test]
+async fn trial_copy_is_not_adopted_as_a_file_of_the_table() {
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("the commit succeeds");
+    let live = names(&storage, "lake/t/").await;
+    crate::table::put(&storage, "lake/t/_biscuit-trial-0-00000000000000ff", "one").await;
+    crate::table::put(&storage, &live[0], "changed").await;
+    let adopting = journal(&storage).with_diverged(DivergedPolicy::Adopt);
+    let observed = adopting.observe().await.expect("the table is adopted");
+    let file = live[0].trim_start_matches("lake/t/");
+    assert_eq!(observed.files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), [file]);
+    assert_eq!(observed.orphan_files.len(), 1);
+    set_on(&adopting, &observed, "two").await.expect("the commit succeeds");
+    assert_eq!(names(&storage, "lake/t/").await.len(), 1);
 }

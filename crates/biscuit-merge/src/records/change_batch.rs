@@ -169,6 +169,25 @@ impl ChangeBatch {
         self.rows.get_array_memory_size() + raw + key_changes + codes + each * self.ops.len()
     }
 
+    /// Copies the raw records out of the text of their file if they are a small part of it, so that the batch does not keep all
+    /// of the text in memory.
+    #[must_use]
+    pub fn detach_raw(mut self) -> Self {
+        if let Some(RawRows(RawSource::Text { text, spans, .. })) = &mut self.raw {
+            let own: usize = spans.iter().map(ExactSizeIterator::len).sum();
+            if own < text.len() / 2 {
+                let mut copy = String::with_capacity(own);
+                for span in spans {
+                    let begin = copy.len();
+                    copy.push_str(&text[span.clone()]);
+                    *span = begin..copy.len();
+                }
+                *text = Arc::new(copy);
+            }
+        }
+        self
+    }
+
     /// Replaces each raw record by `seal(raw)`, so that the quarantine contains encrypted records.
     ///
     /// # Errors

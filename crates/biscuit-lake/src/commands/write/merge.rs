@@ -121,11 +121,11 @@ async fn one_table(
 }
 
 /// Lets a run commit the bookmark of its input, on top of the table version in which the bookmark was read. Without a
-/// bookmark, it is the version that was just observed, if the input is read soon.
+/// bookmark, it is the version that was observed when the table was opened, if the input is read soon after that.
 fn on_version<'a>(run: MergeRun<'a>, table: &MergeTarget, chosen: Option<&ChosenInputs>) -> Result<MergeRun<'a>> {
     match chosen {
         Some(chosen) => Ok(run.on(chosen.snapshot.clone()).with_extras(chosen.commit_extras()?)),
-        None => Ok(run.on_recent(table.version.clone())),
+        None => Ok(table.on_observed(run)),
     }
 }
 

@@ -115,7 +115,7 @@ async fn one_of_many(
     check_inputs(places, &args.target, context).await?;
     let table = MergeTarget::open(args, context).await?;
     match table.prepare_merge(args, DeclaredMerge::from_records(&changes))? {
-        Some(merge) => merge.input(changes).on_recent(table.version.clone()).run(run_mode(args)).await.map(Some),
+        Some(merge) => table.on_observed(merge.input(changes)).run(run_mode(args)).await.map(Some),
         None => Ok(None),
     }
 }

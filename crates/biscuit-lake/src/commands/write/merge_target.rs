@@ -3,27 +3,35 @@
 //! Key and order come from the first of: options, contract, records, and the table itself. [`MergeTarget`] does this
 //! for `merge`, `snapshot` and `quarantine retry`.
 
+use std::time::Instant;
+
 use biscuit_apply::internal::stored_spec;
 use biscuit_apply::{
-    BufferedChanges, ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeSpec,
+    BufferedChanges, ChangeFiles, ChangeFormat, KeyAndOrderColumns, KeyAndOrderSources, Merge, MergeOptions, MergeRun,
+    MergeSpec,
 };
 use biscuit_core::{Error, Result};
 use biscuit_dataset::internal::check_input;
 use biscuit_dataset::{Dataset, OpenLocation, TableVersion};
 use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy};
 use biscuit_schema::Contract;
+use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::args::merge::{ChangeFormatName, ExternalFilesName, MergeArgs};
 use crate::args::merge_options::{format_with, merge_options, merge_spec, read_contract};
 use crate::args::table::TableArgs;
 use crate::environment::context::CommandContext;
 
+/// Maximum number of times that a table is observed because other runs replace its files.
+const OBSERVATIONS: usize = 8;
+
 /// Target of a merge: the table with its contract, its recorded key and order, and the format of the changes.
 pub(crate) struct MergeTarget {
     contract: Option<Contract>,
     pub(crate) dataset: Dataset,
-    /// The version of the table when it was opened.
-    pub(crate) version: TableVersion,
+    /// The version of the table when it was opened, and when that was.
+    version: TableVersion,
+    observed: Instant,
     /// Key and order of the earlier merges of this table.
     made: Option<KeyAndOrder>,
     pub(crate) format: ChangeFormat,
@@ -39,18 +47,23 @@ impl MergeTarget {
     pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
         let contract = read_contract(args)?;
         let (dataset, version) = observe_target(args, hard_links, context).await?;
-        let spec = stored_spec(&version.observed.head.properties)?;
+        let observed = Instant::now();
         // Rows and DMS files are read with the types that the table already has.
-        let columns = match args.format {
-            ChangeFormatName::Rows | ChangeFormatName::Dms => Some(version.current_schema().await),
-            ChangeFormatName::Debezium => None,
+        let (version, columns) = match args.format {
+            ChangeFormatName::Rows | ChangeFormatName::Dms => {
+                let (version, columns) = with_columns(&dataset, version).await?;
+                (version, Some(columns))
+            }
+            ChangeFormatName::Debezium => (version, None),
         };
-        let columns = match columns.transpose() {
-            Ok(columns) => columns,
-            Err(e) => return Err(dataset.journal().explain_error(e, &version.observed.head).await),
-        };
+        let spec = stored_spec(&version.observed.head.properties)?;
         let format = format_with(args, contract.as_ref(), columns)?;
-        Ok(Self { contract, dataset, version, made: spec.map(|spec| (spec.key, spec.order)), format })
+        Ok(Self { contract, dataset, version, observed, made: spec.map(|spec| (spec.key, spec.order)), format })
+    }
+
+    /// Lets a run commit on the version that was observed when the table was opened, if its input is read soon after that.
+    pub(crate) fn on_observed<'a>(&self, run: MergeRun<'a>) -> MergeRun<'a> {
+        run.on_recent(self.version.clone(), self.observed)
     }
 
     /// Begins to read records whose key or period is not known yet.
@@ -157,6 +170,22 @@ async fn observe_target(
         .with_retention(args.retention);
     options.hard_links = hard_links;
     context.observe(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
+}
+
+/// Returns the columns of a version. If another run replaces its files meanwhile, the table is observed again.
+async fn with_columns(dataset: &Dataset, mut version: TableVersion) -> Result<(TableVersion, SchemaRef)> {
+    for _ in 1..OBSERVATIONS {
+        let e = match version.current_schema().await {
+            Ok(columns) => return Ok((version, columns)),
+            Err(e) => dataset.journal().explain_error(e, &version.observed.head).await,
+        };
+        if !e.is(biscuit_core::codes::CONFLICT) {
+            return Err(e);
+        }
+        version = dataset.observe().await?;
+    }
+    let columns = version.current_schema().await?;
+    Ok((version, columns))
 }
 
 /// Key and order of the merges of a table.
