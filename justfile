@@ -20,6 +20,10 @@ damage *ARGS:
 bench *ARGS:
     python3 benches/merge.py {{ARGS}}
 
+# Time merges on S3 with 50 ms for each request, beside delta-rs. Needs: benches/s3_latency.py --help
+bench-s3 *ARGS:
+    python3 benches/s3_latency.py {{ARGS}}
+
 # Compare merges of text change files, small files, small partitions, wide and nested rows. Needs: benches/situations.py --help
 bench-situations *ARGS:
     python3 benches/situations.py {{ARGS}}

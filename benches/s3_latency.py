@@ -4,7 +4,7 @@
   benches/s3_latency.py [--rounds 5] [--latency 0.05] [--biscuit PROGRAM] [--work DIR] [--trace] [--json FILE]
 
   first    20,000 rows into a table that does not exist
-  merge    2,000 changes of these rows, in the same process setup; the table is one file
+  merge    2,000 changes of these rows; the table is one file
   nothing  the same merge again: no row changes
 
 The store is moto, a server of the S3 API in memory, behind a proxy on 127.0.0.1 that delays what clients send. Both write to the same
@@ -132,6 +132,12 @@ def delta(server, table, name):
     return start, time.monotonic() - start
 
 
+def stored_by_delta(server, table):
+    import deltalake
+    options = {**CREDENTIALS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.upstream}", "AWS_ALLOW_HTTP": "true"}
+    return deltalake.DeltaTable(f"s3://lake/{table}", storage_options=options).to_pyarrow_table().sort_by("id")
+
+
 def stored(server, table):
     import pyarrow.fs as fs
     s3 = fs.S3FileSystem(access_key="test", secret_key="test", endpoint_override=f"127.0.0.1:{server.upstream}", scheme="http", region="us-east-1")
@@ -167,8 +173,9 @@ def main():
                         print(f"{name} {system} {took:.3f} s")
                         for at, line in server.requests:
                             print(f"  {(at - start) * 1000:6.0f} {line[:180]}")
-            found = stored(server, f"b{round_}").select(right.column_names).cast(right.schema)
-            assert found.equals(right), "the rows of biscuit are wrong"
+            for system, found in [("biscuit", stored(server, f"b{round_}")), ("delta-rs", stored_by_delta(server, f"d{round_}"))]:
+                if not found.select(right.column_names).cast(right.schema).equals(right):
+                    sys.exit(f"the rows of {system} are wrong")
     medians = {key: statistics.median(values) for key, values in times.items()}
     print("| run | system | seconds | to delta-rs | requests |\n| --- | --- | ---: | ---: | ---: |")
     for (name, system), seconds in medians.items():
