@@ -304,7 +304,7 @@ impl MergeRun<'_> {
                 (records.intake, records.rest)
             }
             MergeInput::Buffered(mut records) => {
-                setup.options = setup.options.beside(&records);
+                setup.options = setup.options.sharing_memory_with(&records);
                 let (mut intake, rest) = (new_intake(&setup)?, records.take_rest());
                 intake.announce_records(records.len());
                 for batch in records.into_batches() {

@@ -138,8 +138,8 @@ impl MergeOptions {
         self.change_memory.or(self.memory.map(|bytes| bytes / 4))
     }
 
-    /// Leaves the memory that waiting records take out of the memory budget, for the runs that merge them.
-    pub fn beside(mut self, records: &BufferedChanges) -> Self {
+    /// Reduces the memory budget by the memory of waiting records, for the runs that merge them.
+    pub fn sharing_memory_with(mut self, records: &BufferedChanges) -> Self {
         if let (Some(memory), Some(taken)) = (self.memory, records.limit()) {
             self.memory = Some(memory.saturating_sub(taken));
         }

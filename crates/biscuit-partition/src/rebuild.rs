@@ -122,7 +122,7 @@ fn events_until(
     let (counting, taken_back) = retracted.remove_all_retracted(events, &to.periods, &to.spec)?;
     report.verdicts.superseded += taken_back;
     let rules = DivisionRules { periods: &to.periods, bad_rows: to.options.bad_rows };
-    let mut records_by_period = RecordsByPeriod::beside(&BufferedChanges::unlimited());
+    let mut records_by_period = RecordsByPeriod::sharing_memory_with(&BufferedChanges::unlimited());
     counting.iter().try_for_each(|batch| records_by_period.add_batch(batch, last, rules))?;
     records_by_period.first_period(all.first().copied().zip(all.last().copied()), last, rules)?;
     Ok(records_by_period)

@@ -43,13 +43,13 @@ pub(crate) struct PendingRecords {
 
 impl RecordsByPeriod {
     /// Creates a division without records, which shares the memory of a buffer.
-    pub(crate) fn beside(buffer: &BufferedChanges) -> Self {
+    pub(crate) fn sharing_memory_with(buffer: &BufferedChanges) -> Self {
         Self { by_period: BTreeMap::new(), later: vec![], refused: vec![], empty: buffer.another() }
     }
 
-    /// Adds records to a period.
-    fn add_to(&mut self, period: Period, batch: ChangeBatch) -> Result<()> {
-        self.by_period.entry(period).or_insert_with(|| self.empty.another()).add(batch)
+    /// Returns the records of a period.
+    fn of_period(&mut self, period: Period) -> &mut BufferedChanges {
+        self.by_period.entry(period).or_insert_with(|| self.empty.another())
     }
 
     /// Returns the batches of all periods, and those of later ones.
@@ -111,7 +111,7 @@ impl RecordsByPeriod {
             }
         }
         for (period, rows) in rows {
-            self.add_to(period, batch.select_rows(&rows)?)?;
+            self.of_period(period).add(batch.select_rows(&rows)?)?;
         }
         if !later.is_empty() {
             self.later.push(batch.select_rows(&later)?);
@@ -141,11 +141,11 @@ impl RecordsByPeriod {
         let new = std::mem::take(&mut self.later);
         let mut rest = Vec::new();
         for batch in had {
-            let mut of_batch = Self::beside(&self.empty);
+            let mut of_batch = Self::sharing_memory_with(&self.empty);
             of_batch.add_batch(batch, current, rules)?;
             for (period, buffer) in of_batch.by_period {
                 report.opened += buffer.len();
-                self.by_period.entry(period).or_insert_with(|| self.empty.another()).append(buffer);
+                self.of_period(period).append(buffer);
             }
             rest.append(&mut of_batch.later);
         }
@@ -194,7 +194,7 @@ impl RecordsByPeriod {
         let before = std::mem::replace(&mut self.by_period, since);
         for (period, buffer) in before {
             if rules.periods.before_first == BeforeFirstPeriod::Clamp {
-                self.by_period.entry(begins).or_insert_with(|| self.empty.another()).append(buffer);
+                self.of_period(begins).append(buffer);
                 continue;
             }
             for batch in buffer.into_batches() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use biscuit_apply::internal::ErasedKeys;
 use biscuit_apply::internal::{PeriodBase, PeriodRunContext, PeriodStates};
-use biscuit_apply::{BufferedChanges, Merge, MergeOptions, MergeSpec, RunMode};
+use biscuit_apply::{BufferedChanges, CollectedChanges, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, TableVersion};
@@ -48,7 +48,7 @@ struct CommitStep {
 /// One commit of a run, with the state that it stores in addition to the rows.
 struct PlannedCommit {
     step: CommitStep,
-    /// What was found beside the records. It has no batches.
+    /// Quarantined records, counts, key and order of the input. It has no batches.
     rest: ChangeRecords,
     extras: CommitExtras,
     whole: PeriodRunContext,
@@ -60,6 +60,22 @@ impl PlannedCommit {
         whole.of_records = of_records;
         Self { step, rest: ChangeRecords::default(), extras: CommitExtras::default(), whole }
     }
+}
+
+/// Collects the records of a commit, which were divided by period, for its merge.
+async fn collect(
+    merge: &Merge,
+    by_period: Vec<(u32, BufferedChanges)>,
+    rest: ChangeRecords,
+) -> Result<CollectedChanges> {
+    let mut records = merge.collect()?;
+    for (period, changes) in by_period {
+        for batch in changes.into_batches() {
+            records.add(ChangeBatch { period, ..batch? }).await?;
+        }
+    }
+    records.add_records(rest).await?;
+    Ok(records)
 }
 
 impl PeriodMerge {
@@ -128,7 +144,7 @@ impl PeriodMerge {
             pending: pending::load_pending(self.dataset.journal(), head).await?,
             retracted: RetractedKeys::load(self.dataset.journal(), head).await?,
         };
-        let options = self.options.clone().beside(&changes);
+        let options = self.options.clone().sharing_memory_with(&changes);
         let mut commits = self.plan_commits(changes, known, &asked, &current, mode, &mut report)?;
         commits.iter_mut().for_each(|commit| commit.extras.run.clone_from(&extras.run));
         if let Some(last) = commits.last_mut() {
@@ -154,13 +170,7 @@ impl PeriodMerge {
             }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), options.clone())?;
             let merge = merge.with_periods(step.period_states)?;
-            let mut records = merge.collect()?;
-            for (period, changes) in step.changes {
-                for batch in changes.into_batches() {
-                    records.add(ChangeBatch { period, ..batch? }).await?;
-                }
-            }
-            records.add_records(rest).await?;
+            let records = collect(&merge, step.changes, rest).await?;
             let merged = merge.input(records).on(on).with_extras(extras).with_period_run(whole).run(mode).await?;
             tracing::info!(period = %step.last, outcome = %merged.outcome, "period");
             report.add_merge(merged);
@@ -181,7 +191,7 @@ impl PeriodMerge {
         let TableBeforeRun { existing, pending, mut retracted } = known;
         let rules = DivisionRules { periods: &self.periods, bad_rows: self.options.bad_rows };
         let mut rest = changes.take_rest();
-        let mut records_by_period = RecordsByPeriod::beside(&changes);
+        let mut records_by_period = RecordsByPeriod::sharing_memory_with(&changes);
         match self.periods.by {
             PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, changes)),
             PeriodBasis::Effective(_) => {

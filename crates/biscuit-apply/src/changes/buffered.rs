@@ -13,7 +13,7 @@ use datafusion::execution::memory_pool::{
 };
 
 use crate::changes::files::ChangeBatchSink;
-use crate::changes::intake::parallel_batches;
+use crate::changes::intake::{RecordColumns, add_columns, parallel_batches};
 use crate::changes::spilled_ranges::EACH;
 use crate::options::MergeOptions;
 
@@ -51,8 +51,7 @@ pub struct BufferedChanges {
     budget: Arc<ChangeBudget>,
     batches: Vec<WaitingBatch>,
     records: u64,
-    /// Different columns of the records, each with the first file that has them.
-    columns: Vec<(SchemaRef, Arc<str>)>,
+    columns: RecordColumns,
     /// Counts, quarantined records, key and order. It has no batches.
     rest: ChangeRecords,
 }
@@ -122,9 +121,7 @@ impl BufferedChanges {
             return Ok(());
         }
         self.records += batch.ops.len() as u64;
-        if self.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
-            self.columns.push((batch.rows.schema(), batch.file.clone()));
-        }
+        add_columns(&mut self.columns, batch.rows.schema_ref(), &batch.file);
         // Several buffers have records of one text.
         let batch = batch.detach_raw();
         let memory = MemoryConsumer::new("waiting change records").register(&self.budget.pool);
@@ -151,11 +148,7 @@ impl BufferedChanges {
         let Self { batches, records, columns, rest, .. } = other;
         self.batches.extend(batches);
         self.records += records;
-        for (schema, file) in columns {
-            if self.columns.iter().all(|(known, _)| known.fields() != schema.fields()) {
-                self.columns.push((schema, file));
-            }
-        }
+        columns.iter().for_each(|(schema, file)| add_columns(&mut self.columns, schema, file));
         self.rest.append(rest);
     }
 
@@ -179,12 +172,12 @@ impl BufferedChanges {
         &self.columns
     }
 
-    /// What the records' readers found beside the records themselves: quarantined records, counts, key and order.
+    /// Quarantined records, counts, key and order of the input. It has no batches.
     pub fn rest(&self) -> &ChangeRecords {
         &self.rest
     }
 
-    /// Takes what the records' readers found beside the records themselves.
+    /// Takes quarantined records, counts, key and order of the input.
     pub fn take_rest(&mut self) -> ChangeRecords {
         mem::take(&mut self.rest)
     }

@@ -87,7 +87,7 @@ impl CollectedChanges {
         self.intake.taken.columns.iter().map(|(schema, _)| schema)
     }
 
-    /// What the records' readers found beside the records themselves: quarantined records, counts, key and order.
+    /// Quarantined records, counts, key and order of the input. It has no batches.
     pub fn rest(&self) -> &ChangeRecords {
         &self.rest
     }

@@ -285,10 +285,7 @@ impl ChangeFiles {
         };
         for (done, (form, file)) in files.iter().enumerate() {
             report_progress(done, files.len());
-            let content = match form {
-                Some(_) => opened.next().await?,
-                None => Some(OpenedFile::RowGroups),
-            };
+            let content = if form.is_some() { opened.next().await? } else { None };
             match content {
                 Some(OpenedFile::Chunks(mut chunks)) => {
                     while let Some(unit) = chunks.next().await? {
@@ -297,10 +294,10 @@ impl ChangeFiles {
                     }
                 }
                 Some(OpenedFile::Rows(bytes)) => reader.read(file.name(), &bytes)?,
-                Some(OpenedFile::RowGroups) => {
+                // Files that are not read in chunks.
+                Some(OpenedFile::RowGroups | OpenedFile::Skipped) | None => {
                     reader.read(file.name(), &file.fetch_range(0..file.listed.size).await?)?;
                 }
-                Some(OpenedFile::Skipped) | None => {}
             }
             take(&mut reader)?;
         }

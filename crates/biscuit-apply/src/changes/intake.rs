@@ -57,8 +57,7 @@ pub(crate) struct InputSummary {
     pub(crate) records: u64,
     /// Whether there is an upsert.
     pub(crate) writes: bool,
-    /// Different schemas of the batches, each with the first file that has it.
-    pub(crate) columns: Vec<(SchemaRef, Arc<str>)>,
+    pub(crate) columns: RecordColumns,
     /// Log epochs of the servers; `None` if no record names a server.
     pub(crate) epochs: Option<LogEpochs>,
 }
@@ -115,9 +114,7 @@ impl ChangeIntake {
         let taken = &mut self.taken;
         taken.records += batch.ops.len() as u64;
         taken.writes |= batch.ops.contains(&ChangeOp::Upsert);
-        if taken.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
-            taken.columns.push((batch.rows.schema(), batch.file.clone()));
-        }
+        add_columns(&mut taken.columns, batch.rows.schema_ref(), &batch.file);
         if self.ranges.is_some() {
             return self.start_division(batch).await;
         }
@@ -204,6 +201,16 @@ impl ChangeIntake {
             None => InputParts::Whole(Some((self.held, self.memory))),
         };
         Ok((self.taken, parts))
+    }
+}
+
+/// Different schemas of batches, each with the first file that has it.
+pub(crate) type RecordColumns = Vec<(SchemaRef, Arc<str>)>;
+
+/// Adds the schema of a batch, unless its columns are known.
+pub(crate) fn add_columns(known: &mut RecordColumns, schema: &SchemaRef, file: &Arc<str>) {
+    if known.iter().all(|(known, _)| known.fields() != schema.fields()) {
+        known.push((schema.clone(), file.clone()));
     }
 }
 

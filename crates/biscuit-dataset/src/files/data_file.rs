@@ -127,7 +127,7 @@ impl OpenFile {
         Self::open_first(store, file, keys, FirstFetch::Footer).await
     }
 
-    /// Opens a file like [`open_with`](Self::open_with).
+    /// Opens a file like [`open_with`](Self::open_with). `first` is how much of it is fetched with the footer.
     pub(crate) async fn open_first(
         store: Arc<dyn ObjectStore>,
         file: DataFile,

@@ -57,12 +57,15 @@ pub(crate) fn trial_files<'a>(record: &'a CommitRecord, storage: &TableStorage) 
 
 /// Returns the path of the trial copy of a file.
 pub(crate) fn trial_path(journal: &JournalStore, record: &CommitRecord, file: &PublishedFile) -> Path {
-    let name = layout::trial_name(record.version - 1, &record.writer_id);
-    let trial = match folder_of(&file.path) {
-        "" => name,
-        folder => format!("{folder}/{name}"),
-    };
-    path_below(&journal.table, &trial)
+    path_beside(journal, file, &layout::trial_name(record.version - 1, &record.writer_id))
+}
+
+/// Returns the path of a name in the folder of a file.
+fn path_beside(journal: &JournalStore, file: &PublishedFile, name: &str) -> Path {
+    match folder_of(&file.path) {
+        "" => path_below(&journal.table, name),
+        folder => path_below(&journal.table, &format!("{folder}/{name}")),
+    }
 }
 
 /// Trial copies in the folder of a table, which are not needed any more.
@@ -227,11 +230,7 @@ impl Preconditions<'_> {
         // before the rename would leave it there forever.
         let mode = if durability.is_immediate() { CopyMode::Overwrite } else { CopyMode::Create };
         let copy = store.copy_opts(&staged, &trial, CopyOptions::new().with_mode(mode));
-        let absent = match folder_of(&file.path) {
-            "" => ABSENT.to_owned(),
-            folder => format!("{folder}/{ABSENT}"),
-        };
-        let absent = path_below(&self.journal.table, &absent);
+        let absent = path_beside(self.journal, file, ABSENT);
         let (copied, refused) = match durability.is_immediate() {
             true => futures::join!(copy, async { store.delete(&absent).await }),
             false => (copy.await, Ok(())),
@@ -244,7 +243,11 @@ impl Preconditions<'_> {
         if durability.is_immediate() {
             return match refused {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(Some(trial)),
-                Err(e) => Err(store_error("delete", &absent, e)),
+                Err(e) => {
+                    // The delete may have failed for another reason than a missing right.
+                    TrialCopies(vec![trial]).delete_if_possible(&self.journal.storage).await;
+                    Err(store_error("delete", &absent, e))
+                }
             };
         }
         let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;

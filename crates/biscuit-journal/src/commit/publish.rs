@@ -371,8 +371,8 @@ struct FinalName {
     is_checked: bool,
 }
 
-/// Copies one staged file to its final name after a look that was taken together with the new fence. Returns the file if
-/// the look has found it; `None` if it was copied now, or if there is no such look.
+/// Copies one staged file to its final name, unless the look that was taken together with the new fence has found it there.
+/// Returns the file if it was found. Without such a look, nothing is copied.
 async fn copy_after_look(
     guard: &VersionFence<'_>,
     file: &PublishedFile,
@@ -458,7 +458,7 @@ async fn remove_group(
         ListedObject::from((*file).clone().with_path(object))
     };
     let plan = PurgePlan::exact(&journal.table, files.iter().map(listed))?;
-    let mut report = execute_in(&AnyStore::new(journal.storage.store.clone()).with_looks(looks), &plan).await;
+    let mut report = execute_in(&AnyStore::new(journal.storage.store.clone()).with_known_metadata(looks), &plan).await;
     if let Some((_, e)) = report.failed.pop() {
         return Err(e.into());
     }

@@ -26,14 +26,14 @@ pub struct AnyStore {
     store: Arc<dyn ObjectStore>,
     /// Folder of a disk that keys are relative to; none for a store that is not a disk.
     disk: Option<PathBuf>,
-    /// What the caller has just found out about objects.
-    looks: Arc<HashMap<Path, ObjectMeta>>,
+    /// Metadata of objects that the caller has just read.
+    known: Arc<HashMap<Path, ObjectMeta>>,
 }
 
 impl AnyStore {
     /// Creates a purge store for this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, disk: None, looks: Arc::default() }
+        Self { store, disk: None, known: Arc::default() }
     }
 
     /// Declares that the store is a disk whose keys are relative to the folder `root`. Listings then omit objects
@@ -45,10 +45,11 @@ impl AnyStore {
         self
     }
 
-    /// Sets what the caller has just found out about objects. These are not looked at again before they are deleted.
+    /// Sets the metadata of objects that the caller has just read. The size and ETag of these objects are not read again
+    /// before they are deleted.
     #[must_use]
-    pub fn with_looks(mut self, looks: impl IntoIterator<Item = ObjectMeta>) -> Self {
-        self.looks = Arc::new(looks.into_iter().map(|meta| (meta.location.clone(), meta)).collect());
+    pub fn with_known_metadata(mut self, objects: impl IntoIterator<Item = ObjectMeta>) -> Self {
+        self.known = Arc::new(objects.into_iter().map(|meta| (meta.location.clone(), meta)).collect());
         self
     }
 }
@@ -89,8 +90,8 @@ impl PurgeStore for AnyStore {
     async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let mut answers = Vec::with_capacity(objects.len());
         for object in objects {
-            let look = object.path().and_then(|path| self.looks.get(&path));
-            answers.push(delete_one(&*self.store, object, look).await);
+            let known = object.path().and_then(|path| self.known.get(&path));
+            answers.push(delete_one(&*self.store, object, known).await);
         }
         answers
     }
@@ -148,7 +149,7 @@ fn no_versions() -> Error {
 
 /// Deletes an object if it still has the listed size and ETag. The check and the delete are two calls: an object that
 /// is replaced between them is lost (see [`DeleteCondition::caveat`]).
-async fn delete_one(store: &dyn ObjectStore, object: &ListedObject, look: Option<&ObjectMeta>) -> DeleteOutcome {
+async fn delete_one(store: &dyn ObjectStore, object: &ListedObject, known: Option<&ObjectMeta>) -> DeleteOutcome {
     let failed =
         |e: Error, again: bool| DeleteOutcome::Failed(DeleteFailure { code: e.code().to_owned(), error: e, again });
     if object.version.is_some() {
@@ -159,8 +160,8 @@ async fn delete_one(store: &dyn ObjectStore, object: &ListedObject, look: Option
         return failed(Error::new(biscuit_core::codes::INVALID_PATH, message), false);
     };
     let deleted = async {
-        let now = match look {
-            Some(look) => look.clone(),
+        let now = match known {
+            Some(known) => known.clone(),
             None => store.head(&path).await?,
         };
         if now.size != object.listed.size || (object.listed.etag.is_some() && now.e_tag != object.listed.etag) {
